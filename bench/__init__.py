@@ -1,0 +1,1 @@
+"""recipe -> evidence: the command line, recipes, suites, clocks, memory, environment, peers."""

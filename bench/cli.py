@@ -1,0 +1,306 @@
+"""The command line, and the one place that sees every floor: it calls the rooms and turns errors into one sentence.
+
+Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrupted, 143 terminated.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from bench import betons, evidence, experiment, loader_rates
+from bench import recipe as recipes
+from bench import suite as suites
+from bench.environment import cpu_count
+from bench.experiment import Place
+from loaders import beton, datasets, presets
+from loaders.datasets import DATASETS
+from methods.registry import METHODS
+
+CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
+DESCRIPTION = "Benchmark contrastive and self-supervised learning, bound by hardware. Every command takes --debug."
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs one command line; returns its exit code. With --debug an error keeps its traceback."""
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end and nothing half-written stays
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            _commands(words),
+            prog="twoview",
+            description=DESCRIPTION,
+            args=words,
+            config=CONFIG,
+        )
+    except KeyboardInterrupt:
+        print("twoview: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if debug:
+            raise
+        print(f"twoview: {_sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
+    return {
+        "list": list_,
+        "convert": convert,
+        "train": _train_command(words),
+        "probe": probe,
+        "loader": loader,
+        "suite": suite,
+        "report": report,
+    }
+
+
+def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "suites"]], json: bool = False) -> None:
+    """List what there is: recipes, methods, datasets, views or suites, each with a line about it.
+
+    Args:
+        what: which list.
+        json: print the list as JSON.
+    """
+    lists: dict[str, Callable[[], dict[str, str]]] = {
+        "recipes": lambda: {path.stem: recipes.load(path.stem).source for path in recipes.all_files()},
+        "methods": lambda: {name: _first_line(entry.build) for name, entry in METHODS.items()},
+        "datasets": lambda: {name: f"{len(d.classes)} classes, licence: {d.licence}" for name, d in DATASETS.items()},
+        "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
+        "suites": lambda: {name: ", ".join(one.recipes) for name, one in suites.SUITES.items()},
+    }
+    rows = lists[what]()
+    text = "\n".join(f"{name:32} {about}" for name, about in rows.items())
+    _show([{"name": name, "about": about} for name, about in rows.items()], json, text)
+
+
+def convert(
+    source: Positional[str],
+    dest: Positional[Path],
+    split: Literal["train", "test"] = "train",
+    data_root: Path | None = None,
+    threads: int = 0,
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Write a dataset, or a folder of class folders of images, to a .beton file. JPEG files keep their bytes.
+
+    Args:
+        source: a name from `twoview list datasets`, or a folder.
+        dest: the file to write; it appears whole or not at all.
+        split: of a named dataset.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        threads: that read and encode; 0 means every core.
+        force: overwrite dest.
+        json: print the result as JSON.
+    """
+    if dest.exists() and not force:
+        raise FileExistsError(f"{dest} exists: overwrite it with --force")
+    if Path(source).is_dir():
+        samples = datasets.image_folder(Path(source))
+    else:
+        samples = datasets.dataset(source).find(datasets.data_root(data_root), split)
+    betons.convert(samples, dest, dest.name, threads or cpu_count())
+    result = {"path": str(dest), "samples": len(samples), "bytes": dest.stat().st_size, "source": samples.source}
+    _show(result, json, f"{dest}: {len(samples):,} samples, {dest.stat().st_size:,} bytes, from {samples.source}")
+
+
+def _train_command(words: Sequence[str]) -> Callable[..., None]:
+    """`train` with every field of the named recipe as an option; without a recipe's name, only its own options."""
+    named = next((word for word in words[1:] if not word.startswith("-")), None) if words[0] == "train" else None
+    start = recipes.load(named) if named else None
+
+    def train(
+        recipe: Positional[str],
+        out: Path = Path("out/train"),
+        betons: Path | None = None,
+        data_root: Path | None = None,
+        resume: bool = False,
+        json: bool = False,
+        *,
+        settings: Annotated[Any, arg(name="")] = start,
+    ) -> None:
+        """Train a recipe, with a checkpoint after every epoch; RECIPE --help shows its fields, each an option.
+
+        Args:
+            recipe: a name from `twoview list recipes`, or a TOML file.
+            out: folder of the checkpoints.
+            betons: folder of the beton files; OUT/betons by default.
+            data_root: folder of your datasets; TWOVIEW_DATA by default.
+            resume: go on from the checkpoint that is in OUT.
+            json: print the result as JSON.
+        """
+        checked = recipes.parse(settings.model_dump(mode="json"), recipe)
+        path = experiment.train(checked, _place(out, betons, data_root), resume)
+        training, ceilings = experiment.measured(path)
+        result = {
+            "checkpoint": str(path),
+            "loss": training.losses[-1],
+            "views_per_s": training.views_per_s,
+            "seconds_per_epoch": training.seconds_per_epoch,
+            "data_wait_share": training.data_wait_share,
+            "peak_host_mib": training.peak_host_mib,
+            "precision": training.precision,
+            "loader_views_per_s": ceilings.loader,
+            "model_views_per_s": ceilings.model,
+            "efficiency": ceilings.efficiency(training.views_per_s),
+            "bottleneck": ceilings.bottleneck,
+        }
+        _show(result, json, _lines(result))
+
+    # The type of the settings is known only now: it depends on the method that the recipe names.
+    kind: Any = type(start)
+    hidden: Any = tyro.conf.Suppress
+    train.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
+    return train
+
+
+def probe(
+    checkpoint: Positional[Path],
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    evidence_dir: Path | None = None,
+    baselines: bool = False,
+    json: bool = False,
+) -> None:
+    """Judge a checkpoint's frozen encoder by weighted kNN and a linear probe, as its recipe says.
+
+    Args:
+        checkpoint: a file that `twoview train` wrote.
+        betons: folder of the beton files; by default `betons` beside the folder of the checkpoint.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        evidence_dir: write the records of evidence into this folder too.
+        baselines: judge the same encoder untrained, and the raw pixels, too.
+        json: print the result as JSON.
+    """
+    place = _place(checkpoint.parent.parent, betons, data_root)
+    records = [experiment.judge(checkpoint, place)]
+    if baselines:
+        recipe = recipes.parse(records[0].recipe, str(checkpoint))
+        records += [experiment.judge_untrained(recipe, place), experiment.judge_pixels(recipe, place)]
+    if evidence_dir:
+        for record in records:
+            evidence.write(record, evidence_dir)
+    result: dict[str, Any] = {
+        "name": records[0].name,
+        **{record.subject: record.accuracy.model_dump() for record in records},
+    }
+    lines = [
+        f"{r.subject:10} kNN {r.accuracy.knn_top1:6.2f} %   linear {r.accuracy.linear_top1:6.2f} %" for r in records
+    ]
+    _show(result, json, "\n".join(lines))
+
+
+def loader(
+    file: Positional[Path],
+    views: str = "simclr-imagenet",
+    size: int | None = None,
+    threads: int = 0,
+    images: int = 256,
+    rounds: int = 5,
+    peers: tuple[str, ...] = (),
+    json: bool = False,
+) -> None:
+    """Measure the loader on a .beton file: source images and views a second, medians over the rounds.
+
+    Args:
+        file: a .beton file.
+        views: a name from `twoview list views`.
+        size: side of a view in pixels; by default 224, or 32 where the images have at most 64.
+        threads: of each contestant; 0 means every core.
+        images: of one pass.
+        rounds: passes of each contestant, in turn.
+        peers: what to run beside ours: torchvision, ffcv.
+        json: print the result as JSON.
+    """
+    opened = beton.open_beton(file)
+    side = size or (32 if opened.heights.max() <= 64 else 224)
+    job = loader_rates.job_for(file, views, side, threads or cpu_count(), images, len(opened))
+    result = loader_rates.as_result(loader_rates.measure(job, peers, rounds, file.stem))
+    lines = [f"twoview      {result['images_per_s']:9.0f} images/s {result['views_per_s']:9.0f} views/s"]
+    for name, peer in result["peers"].items():
+        rate = (
+            peer.get("absent")
+            or f"{peer['images_per_s']:9.0f} images/s {peer['views_per_s']:9.0f} views/s {peer['note']}"
+        )
+        lines.append(f"{name:12} {rate}")
+    _show(result, json, "\n".join(lines))
+
+
+def suite(
+    name: Positional[str],
+    out: Path | None = None,
+    seeds: int = 1,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Run a suite: measure, train, judge, and write evidence and leaderboard. Run again, it goes on where it stopped.
+
+    Args:
+        name: a name from `twoview list suites`.
+        out: folder of everything the suite makes; out/NAME by default.
+        seeds: how many times to train each recipe, with seeds 0, 1, ...
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the leaderboard as JSON.
+    """
+    work = suites.suite(name)
+    if seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, not {seeds}")
+    folder = out or Path("out") / name
+    suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds)
+    report(folder / "evidence", folder, json)
+
+
+def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bool = False) -> None:
+    """Make leaderboard.csv and index.html of a folder of evidence records.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each.
+        out: folder to write to.
+        json: print the leaderboard as JSON.
+    """
+    from reports.report import write_report
+    from reports.terminal import show
+
+    written = write_report(evidence_dir, out)
+    if json:
+        print(written.leaderboard.to_json(orient="records", indent=1))
+    else:
+        show(written, Console())
+
+
+def _place(out: Path, betons: Path | None, data_root: Path | None) -> Place:
+    return Place(betons or out / "betons", out / "checkpoints", datasets.data_root(data_root))
+
+
+def _show(result: Any, as_json: bool, text: str) -> None:
+    print(dumps(result, indent=1) if as_json else text)
+
+
+def _lines(result: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{key:20}{value:.4g}" if isinstance(value, float) else f"{key:20}{value}" for key, value in result.items()
+    )
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]

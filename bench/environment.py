@@ -1,0 +1,82 @@
+"""Which machine, which software, which commit: what a number depends on besides the recipe."""
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+import torch
+from pydantic import BaseModel, ConfigDict
+
+PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
+
+
+class Environment(BaseModel):
+    """cpu_count counts the cores this process may use. commit is empty where there is no git checkout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu: str
+    cpu_count: int
+    memory_gib: float
+    gpu: str | None
+    system: str
+    python: str
+    packages: dict[str, str]
+    commit: str
+    dirty: bool
+
+    @property
+    def machine(self) -> str:
+        """Words for the machine; rows of different machines never share a ranking."""
+        return f"{self.gpu or 'CPU'}, {self.cpu} x{self.cpu_count}, {self.memory_gib:.0f} GiB"
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits of everything but the commit: equal environments, equal hash."""
+        return hashlib.sha256(self.model_dump_json(exclude={"commit", "dirty"}).encode()).hexdigest()[:8]
+
+
+@functools.cache
+def environment() -> Environment:
+    return Environment(
+        cpu=_cpu_name(),
+        cpu_count=cpu_count(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        commit=_git("rev-parse", "HEAD"),
+        dirty=bool(_git("status", "--porcelain")),
+    )
+
+
+def cpu_count() -> int:
+    """Cores this process may run on, which in a container is fewer than the machine has."""
+    return len(psutil.Process().cpu_affinity())
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,185 @@
+"""The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
+
+One JSON file a run, written whole or not at all, never rewritten. Two kinds: `run` (an encoder or a baseline
+and its accuracies) and `loader` (the rates of a loader and of its peers on the same work).
+"""
+
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+
+from bench.environment import Environment, environment
+from loaders.files import whole_file
+
+
+class Part(BaseModel):
+    """A piece of a record; an unknown key means a foreign or newer file and is an error."""
+
+    # A diverged run has a loss of NaN, which plain JSON would turn into null.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+Samples = Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class Training(Part):
+    """What the trainer measured.
+
+    epoch_seconds, wait_seconds: wall seconds of each epoch, and of those the seconds spent waiting for a batch.
+    losses: the loss of every step. Views counts every view of every image, so SimCLR has two an image.
+    """
+
+    epoch_seconds: Samples
+    wait_seconds: list[Annotated[float, Field(ge=0)]]
+    views_per_epoch: PositiveInt
+    losses: list[float]
+    precision: Literal["fp32", "bf16", "fp16"]
+    device: str
+    loader_threads: int
+    model_threads: int
+    peak_host_mib: float
+    peak_device_mib: float | None = None
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        return statistics.median(self.epoch_seconds)
+
+    @property
+    def views_per_s(self) -> float:
+        return self.views_per_epoch / self.seconds_per_epoch
+
+    @property
+    def data_wait_share(self) -> float:
+        return sum(self.wait_seconds) / sum(self.epoch_seconds)
+
+
+class Ceilings(Part):
+    """Rates the training is held against, one number a round: the loader alone, the model alone on resident data."""
+
+    loader_views_per_s: Samples
+    model_views_per_s: Samples
+
+    @property
+    def loader(self) -> float:
+        return statistics.median(self.loader_views_per_s)
+
+    @property
+    def model(self) -> float:
+        return statistics.median(self.model_views_per_s)
+
+    def efficiency(self, real_views_per_s: float) -> float:
+        """Real rate over the smaller ceiling."""
+        return real_views_per_s / min(self.loader, self.model)
+
+    @property
+    def bottleneck(self) -> str:
+        return "loader" if self.loader < self.model else "model"
+
+
+class Accuracy(Part):
+    """Top-1 of the frozen representation, in percent, and on how many images."""
+
+    knn_top1: float
+    linear_top1: float
+    train_images: int
+    test_images: int
+
+
+class Record(Part):
+    """What every record says. name: the file's stem, unique within a folder of evidence."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[^/]+$")
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    environment: Environment = Field(default_factory=environment)
+
+
+class Run(Record):
+    """One encoder, or one baseline, and its accuracies.
+
+    subject: `trained` by the recipe's method; `untrained`, the same encoder at its first step; `pixels`, no encoder.
+    recipe: the validated recipe with every override applied; `source` says where its values come from.
+    """
+
+    kind: Literal["run"] = "run"
+    subject: Literal["trained", "untrained", "pixels"]
+    recipe: dict[str, Any]
+    seed: int
+    accuracy: Accuracy
+    training: Training | None = None
+    ceilings: Ceilings | None = None
+
+
+class LoaderRates(Record):
+    """The same work done by twoview and its peers in turn: one rate a round, in source images a second.
+
+    images_per_s, first_batch_s: by contestant. first_batch_s: seconds from making the loader to its first batch.
+    notes: by contestant, what it did otherwise than asked, or why it is absent.
+    """
+
+    kind: Literal["loader"] = "loader"
+    beton: str
+    views: str
+    size: int
+    views_per_image: int
+    images: int
+    threads: int
+    images_per_s: dict[str, Samples]
+    first_batch_s: dict[str, float]
+    notes: dict[str, str] = {}
+
+
+Evidence = Annotated[Run | LoaderRates, Field(discriminator="kind")]
+ADAPTER: TypeAdapter[Run | LoaderRates] = TypeAdapter(Evidence)
+
+
+def path_of(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def write(record: Run | LoaderRates, folder: Path) -> Path:
+    """Writes the record into the folder. FileExistsError if one of that name is there: evidence is never rewritten."""
+    path = path_of(folder, record.name)
+    if path.exists():
+        raise FileExistsError(f"{path} exists; evidence is never rewritten")
+    with whole_file(path) as part:
+        part.write_text(record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read(path: Path) -> Run | LoaderRates:
+    """Reads one record. ValueError, naming the file, if it is damaged or not ours."""
+    try:
+        record = ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ValueError(f"{path} is not an evidence record of twoview: {where}: {first['msg']}") from None
+    if record.name != path.stem:
+        raise ValueError(f"{path} holds the record {record.name}: a copy, or renamed")
+    return record
+
+
+def read_folder(folder: Path) -> tuple[list[Run | LoaderRates], list[str]]:
+    """All records of a folder by name, and one sentence for each file that is damaged or foreign."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of evidence at {folder}")
+    records, complaints = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(read(path))
+        except (ValueError, OSError) as error:
+            complaints.append(str(error))
+    return records, complaints

@@ -1,0 +1,86 @@
+"""torchvision: PIL decoding and torchvision's transforms in the worker processes of a torch DataLoader.
+
+The bytes are the beton file's own, so that both sides read the same memory.
+"""
+
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from bench.peers.job import Job
+from loaders.beton import JPEG, Beton, open_beton
+from loaders.views import View
+
+
+class Torchvision:
+    note = ""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def first_batch(self) -> None:
+        job = self.job
+        views = [transform(view) for view in job.view_tuple()]
+        data = Views(open_beton(job.beton), job.images, views)
+        self.loader = DataLoader(
+            data,
+            job.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=job.threads,
+            persistent_workers=True,
+            worker_init_fn=_one_thread,
+        )
+        next(iter(self.loader))
+
+    def one_pass(self) -> None:
+        for _ in self.loader:
+            pass
+
+
+class Views(Dataset[tuple[Tensor, ...]]):
+    """uint8 (3, H, W) tensors, one a view, and the label."""
+
+    def __init__(self, beton: Beton, images: int, views: list[transforms.Compose]) -> None:
+        self.beton, self.images, self.views = beton, images, views
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        beton = self.beton
+        content = beton.file[beton.pointers[index] : beton.pointers[index] + beton.sizes[index]]
+        if beton.modes[index] == JPEG:
+            image = Image.open(io.BytesIO(content.tobytes())).convert("RGB")
+        else:
+            image = Image.fromarray(content.reshape(beton.heights[index], beton.widths[index], 3))
+        return *(view(image) for view in self.views), torch.tensor(beton.labels[index])
+
+
+def transform(view: View) -> transforms.Compose:
+    """torchvision's pipeline for a view: PIL image -> uint8 (3, size, size)."""
+    mode = transforms.InterpolationMode(view.interpolation)
+    steps: list[object]
+    if view.scale is None:
+        steps = [transforms.Resize(view.resize, mode), transforms.CenterCrop(view.size)]
+    else:
+        steps = [transforms.RandomResizedCrop(view.size, view.scale, view.ratio, mode)]
+    steps.append(transforms.RandomHorizontalFlip(view.flip))
+    if view.jitter:
+        *strengths, p = view.jitter
+        steps.append(transforms.RandomApply([transforms.ColorJitter(*strengths)], p))
+    steps.append(transforms.RandomGrayscale(view.gray))
+    if view.blur:
+        blur = transforms.GaussianBlur(view.blur.kernel, (view.blur.sigma_min, view.blur.sigma_max))
+        steps.append(transforms.RandomApply([blur], view.blur.p))
+    if view.solarize:
+        steps.append(transforms.RandomSolarize(view.solarize.threshold, view.solarize.p))
+    return transforms.Compose([*steps, transforms.PILToTensor()])
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

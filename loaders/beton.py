@@ -1,0 +1,180 @@
+"""The `.beton` file: FFCV's format (version 2), written whole or not at all, and read with every pointer checked.
+
+Layout, little-endian, as in ffcv 1.0.2 (`ffcv/types.py`, `ffcv/memory_allocator.py`):
+
+    header | one descriptor a field | one metadata row a sample | pages of sample bytes | allocation table
+
+The dtypes are spelled out here because importing ffcv takes four seconds; a test holds them to ffcv's own.
+A sample never crosses a page. JPEG bytes are stored as they came; everything else as raw pixels.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loaders.files import whole_file
+
+VERSION = 2
+JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
+INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv.types.TYPE_ID_HANDLER
+PAGE = 1 << 23  # bytes; ffcv's default, four huge pages
+
+HEADER = np.dtype(
+    [
+        ("version", "<u2"),
+        ("num_fields", "<u2"),
+        ("page_size", "<u4"),
+        ("num_samples", "<u8"),
+        ("alloc_table_ptr", "<u8"),
+    ],
+    align=True,
+)
+FIELD = np.dtype([("type_id", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1", (1024,)))], align=True)
+IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
+SAMPLE = np.dtype([("image", IMAGE), ("label", "<i8")], align=True)
+ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One sample as it goes into the file. content: a JPEG file (mode JPEG) or height x width x 3 bytes (mode RAW)."""
+
+    mode: int
+    height: int
+    width: int
+    content: bytes
+    label: int
+
+
+@dataclass(frozen=True)
+class Beton:
+    """An opened file. All arrays have one entry a sample.
+
+    file: uint8 (bytes of the file,), a read-only memory map. modes: uint8. heights, widths: int64, pixels.
+    pointers, sizes: int64, the byte range of the sample in `file`. labels: int64.
+    """
+
+    path: Path
+    file: np.ndarray
+    modes: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    pointers: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def write(path: Path, count: int, sample: Callable[[int], Stored], threads: int = 2) -> Iterator[int]:
+    """Writes `count` samples to `path`; yields the number written so far, so that the caller can show progress.
+
+    sample: called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
+    The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
+    Raises ValueError for a sample that the format cannot hold.
+    """
+    if count == 0:
+        raise ValueError(f"{path}: no samples to write")
+    metadata = np.zeros(count, SAMPLE)
+    table = np.zeros(count, ALLOCATION)
+    descriptors = _descriptors()
+    start = HEADER.itemsize + descriptors.nbytes + metadata.nbytes
+    page = PAGE
+    with whole_file(path) as part, open(part, "wb") as file:
+        end = -(-start // page) * page
+        for index, stored in enumerate(_in_order(count, sample, threads)):
+            size = len(stored.content)
+            _check(path, index, stored)
+            if end % page + size > page:
+                end = -(-end // page) * page
+            file.seek(end)
+            file.write(stored.content)
+            metadata[index] = ((stored.mode, stored.width, stored.height, end), stored.label)
+            table[index] = (index, end, size)
+            end += size
+            yield index + 1
+        end = -(-end // page) * page
+        header = np.array((VERSION, len(descriptors), page, count, end), HEADER)
+        file.seek(end)
+        file.write(table.tobytes())
+        file.seek(0)
+        file.write(header.tobytes() + descriptors.tobytes() + metadata.tobytes())
+
+
+def open_beton(path: Path) -> Beton:
+    """Opens a file of an image and an integer field, in this order, as `write` and FFCV's DatasetWriter make them.
+
+    Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no beton file at {path}")
+    size = path.stat().st_size
+    if size < HEADER.itemsize:
+        raise ValueError(f"{path} is no beton file: {size} bytes, and the header alone has {HEADER.itemsize}")
+    file = np.memmap(path, np.uint8, "r")
+    header = file[: HEADER.itemsize].view(HEADER)[0]
+    if header["version"] != VERSION:
+        raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version']}")
+    count, fields, table_start = int(header["num_samples"]), int(header["num_fields"]), int(header["alloc_table_ptr"])
+    start = HEADER.itemsize + fields * FIELD.itemsize
+    if start + count * SAMPLE.itemsize > size or table_start + count * ALLOCATION.itemsize > size:
+        raise ValueError(f"{path} is truncated: {size} bytes do not hold the {count} samples that its header announces")
+    types = list(file[HEADER.itemsize : start].view(FIELD)["type_id"])
+    if types != [IMAGE_FIELD, INT_FIELD]:
+        raise ValueError(f"{path} must hold an RGB image field and an integer field; its field types are {types}")
+    metadata = np.array(file[start : start + count * SAMPLE.itemsize]).view(SAMPLE)
+    table = np.array(file[table_start : table_start + count * ALLOCATION.itemsize]).view(ALLOCATION)
+    table = table[np.argsort(table["sample_id"], kind="stable")]
+    image = metadata["image"]
+    if not (np.array_equal(table["sample_id"], np.arange(count)) and np.array_equal(table["ptr"], image["data_ptr"])):
+        raise ValueError(f"{path} is damaged: its allocation table and its metadata disagree")
+    inside = (table["ptr"] <= size) & (table["size"] <= size) & (table["ptr"] + table["size"] <= size)
+    if not inside.all():
+        raise ValueError(f"{path} is damaged: sample {np.argmin(inside)} lies outside the file")
+    return Beton(
+        path=path,
+        file=np.asarray(file),
+        modes=image["mode"].copy(),
+        heights=image["height"].astype(np.int64),
+        widths=image["width"].astype(np.int64),
+        pointers=table["ptr"].astype(np.int64),
+        sizes=table["size"].astype(np.int64),
+        labels=metadata["label"].copy(),
+    )
+
+
+def _descriptors() -> np.ndarray:
+    descriptors = np.zeros(2, FIELD)
+    for row, (name, type_id) in zip(descriptors, [("image", IMAGE_FIELD), ("label", INT_FIELD)], strict=True):
+        row["type_id"] = type_id
+        row["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
+    return descriptors
+
+
+def _check(path: Path, index: int, stored: Stored) -> None:
+    if not (0 < stored.height < 1 << 16 and 0 < stored.width < 1 << 16):
+        raise ValueError(
+            f"{path}: sample {index} is {stored.width} x {stored.height} pixels; the format ends at 65,535"
+        )
+    if len(stored.content) > PAGE:
+        raise ValueError(f"{path}: sample {index} has {len(stored.content):,} bytes; a page holds {PAGE:,}")
+
+
+def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Stored]:
+    """sample(0), sample(1), ... computed by a pool that runs at most a few samples ahead."""
+    ahead = 8 * threads
+    with ThreadPoolExecutor(threads, "beton-writer") as pool:
+        waiting: list[Future[Stored]] = [pool.submit(sample, index) for index in range(min(ahead, count))]
+        try:
+            for index in range(count):
+                stored = waiting.pop(0).result()
+                if index + ahead < count:
+                    waiting.append(pool.submit(sample, index + ahead))
+                yield stored
+        finally:
+            for future in waiting:
+                future.cancel()

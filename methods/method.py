@@ -1,0 +1,39 @@
+"""What the trainer needs of a method, and all it needs."""
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from loaders.views import View
+
+
+class Options(BaseModel):
+    """A method's own settings, the `[method]` table of a recipe. Subclasses fix `name` and add what they have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+
+class Method(nn.Module):
+    """A way to train an encoder.
+
+    views: what the loader makes of each image, in the order in which `loss` takes them.
+    encoder: (B, 3, H, W) -> (B, D), what stays when training is over.
+    """
+
+    def __init__(self, encoder: nn.Module, views: tuple[View, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.views = views
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        """views: one normalised float (B, 3, H, W) tensor a view. label: int64 (B,). Returns `loss` and what is worth logging."""
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Called after each optimiser step with the share of training done, for moving averages and schedules."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x: normalised float (B, 3, H, W). Returns (B, D), what the probes see."""
+        out: Tensor = self.encoder(x)
+        return out

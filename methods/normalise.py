@@ -1,0 +1,18 @@
+"""uint8 pixels -> what the encoder sees, on the encoder's device."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """(x / 255 - mean) / std a channel; uint8 (B, 3, H, W) -> float32, memory format kept. mean, std: of values in [0, 1]."""
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.register_buffer("shift", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)), persistent=False)
+        self.shift: Tensor
+        self.scale: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().sub_(self.shift).mul_(self.scale)

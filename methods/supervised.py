@@ -1,0 +1,31 @@
+"""Supervised cross entropy, the reference that needs labels."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.method import Method, Options
+
+
+class SupervisedOptions(Options):
+    """The `[method]` table of supervised training: nothing to set."""
+
+    name: Literal["supervised"] = "supervised"
+
+
+class Supervised(Method):
+    """Cross entropy of a linear classifier on one view, trained together with the encoder."""
+
+    def __init__(self, options: SupervisedOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 1:
+            raise ValueError(f"supervised takes one view, and the recipe's views are {len(views)}")
+        super().__init__(encoder, views)
+        self.classifier = nn.Linear(encoder.dim, classes)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        logits = self.classifier(self.encode(views[0])).float()
+        accuracy = (logits.detach().argmax(1) == label).float().mean()
+        return {"loss": F.cross_entropy(logits, label), "accuracy": accuracy}

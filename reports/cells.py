@@ -1,0 +1,106 @@
+"""How a value is written: its heading and digits, the same on the terminal, on the page and in CSV."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+ABSENT = "\u2013"  # a dash
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and the decimals of a number (None: a word). A share is a fraction of 1, shown as a percentage."""
+
+    heading: str
+    decimals: int | None = None
+    share: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        return self.decimals is not None
+
+    def text(self, value: Any) -> str:
+        """For a reader: thousands apart, a dash where there is no value."""
+        if pd.isna(value) or value == "":
+            return ABSENT
+        if self.decimals is None:
+            return str(value)
+        if self.share:
+            return f"{100 * value:.{self.decimals}f} %"
+        return f"{value:,.{self.decimals}f}"
+
+    def csv(self, value: Any) -> str:
+        """For a program: the fraction itself for a share, nothing where there is no value."""
+        if pd.isna(value):
+            return ""
+        if self.decimals is None:
+            return str(value)
+        return f"{value:.{self.decimals + 2 if self.share else self.decimals}f}"
+
+
+COLUMNS = {
+    "rank": Column("rank", 0),
+    "method": Column("method"),
+    "dataset": Column("dataset"),
+    "backbone": Column("backbone"),
+    "resolution": Column("px", 0),
+    "epochs": Column("epochs", 0),
+    "batch": Column("batch", 0),
+    "precision": Column("precision"),
+    "device": Column("device"),
+    "machine": Column("machine"),
+    "knn_top1": Column("kNN %", 2),
+    "linear_top1": Column("linear %", 2),
+    "untrained_knn_top1": Column("untrained kNN %", 2),
+    "untrained_linear_top1": Column("untrained linear %", 2),
+    "pixels_knn_top1": Column("pixels kNN %", 2),
+    "pixels_linear_top1": Column("pixels linear %", 2),
+    "knn_gain": Column("kNN gain", 2),
+    "knn_gain_min": Column("least gain", 2),
+    "views_per_s": Column("views/s", 1),
+    "seconds_per_epoch": Column("s/epoch", 2),
+    "data_wait_share": Column("data wait", 2, share=True),
+    "loader_views_per_s": Column("loader alone, views/s", 1),
+    "model_views_per_s": Column("model alone, views/s", 1),
+    "efficiency": Column("efficiency", 2, share=True),
+    "bottleneck": Column("bottleneck"),
+    "peak_memory_mib": Column("peak host MiB", 0),
+    "peak_device_mib": Column("peak device MiB", 0),
+    "train_images": Column("probe train images", 0),
+    "test_images": Column("probe test images", 0),
+    "seed": Column("seed"),
+    "seeds": Column("seeds", 0),
+    "recipe": Column("recipe"),
+    "recipe_hash": Column("recipe hash"),
+    "commit": Column("commit"),
+    "environment": Column("environment"),
+    "date": Column("date"),
+    "name": Column("record"),
+    "beton": Column("beton"),
+    "views": Column("views"),
+    "size": Column("px", 0),
+    "threads": Column("threads", 0),
+    "contestant": Column("loader"),
+    "images_per_s": Column("images/s", 1),
+    "images_per_s_iqr": Column("IQR", 1),
+    "ours_over_it": Column("twoview / it", 2),
+    "first_batch_s": Column("first batch s", 2),
+    "rounds": Column("rounds", 0),
+    "images": Column("images", 0),
+    "note": Column("note"),
+}
+
+
+def spread(row: pd.Series, accuracy: str) -> str:
+    """Mean of an accuracy over seeds, with the sample standard deviation where there is one: `79.10 ± 0.41`."""
+    mean, deviation = row[f"{accuracy}_mean"], row[f"{accuracy}_sd"]
+    if pd.isna(mean):
+        return ABSENT
+    return f"{mean:.2f}" if pd.isna(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """The table as CSV with one header row: percentages with 2 decimals, shares as fractions with 4."""
+    cells = {name: [COLUMNS[name].csv(value) for value in table[name]] for name in table.columns}
+    return pd.DataFrame(cells, columns=table.columns).to_csv(index=False, lineterminator="\n")

@@ -1,0 +1,158 @@
+"""Inline SVG plots. The same tables give the same bytes; the page's stylesheet gives the colours and the font."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.evidence import LoaderRates, Run
+from reports.leaderboard import Shown
+from reports.loader_table import OURS, WORKLOAD, latest
+
+# Colours drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
+INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
+VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so labels measure the same everywhere
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+}
+WIDTH = 4.6  # inches; one phone's width
+LOSS_POINTS = 200  # a curve drawn with: more steps are averaged in blocks
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An SVG element, and the words under it."""
+
+    caption: str
+    svg: Markup
+
+
+def accuracy_plots(summary: pd.DataFrame) -> list[Plot]:
+    """For each dataset, machine and probe: trained with its range over seeds, untrained, raw pixels."""
+    return [
+        _accuracy(rows, probe, f"{words} top-1 on {dataset}, percent. {machine}.")
+        for (dataset, machine), rows in summary.groupby(["dataset", "machine"])
+        for probe, words in (("knn", "kNN"), ("linear", "Linear probe"))
+    ]
+
+
+def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Plot]:
+    """For the latest record of each workload: a bar for the median, a dot for every round."""
+    rounds = {record.name: record.images_per_s for record in records}
+    return [
+        _rates(
+            rows[rows["images_per_s"].notna()],
+            rounds[rows["name"].iloc[0]],
+            f"{beton}, {views}, {size} px, {threads} threads: images/s, a dot for every round. {machine}.",
+        )
+        for (beton, views, size, threads, machine), rows in latest(table).groupby(WORKLOAD)
+        if rows["images_per_s"].notna().any()
+    ]
+
+
+def loss_plots(runs: Sequence[Run]) -> list[Plot]:
+    """For each dataset and method: the loss over steps, a line for every run."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.name):
+        if run.subject == "trained" and run.training and run.training.losses:
+            shown = Shown.model_validate(run.recipe)
+            groups.setdefault((shown.dataset, shown.method.name), []).append(run)
+    return [_losses(group, f"Loss of {method} on {dataset}.") for (dataset, method), group in sorted(groups.items())]
+
+
+def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(len(rows) + 0.6)
+        heights = np.arange(len(rows))[::-1]
+        mean = rows[f"{probe}_top1_mean"]
+        reach = [mean - rows[f"{probe}_top1_min"], rows[f"{probe}_top1_max"] - mean]
+        axes.scatter(rows[f"pixels_{probe}_top1_mean"], heights, marker="|", s=260, color=SECOND, label="raw pixels")
+        axes.scatter(
+            rows[f"untrained_{probe}_top1_mean"], heights, s=44, facecolor="none", edgecolor=INK, label="untrained"
+        )
+        axes.errorbar(mean, heights, xerr=reach, fmt="o", ms=7, color=ACCENT, capsize=3, label="trained")
+        labels = [f"{row['method']}\n{row['backbone']}, {row['epochs']} ep." for _, row in rows.iterrows()]
+        axes.set_yticks(heights, labels)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.margins(x=0.12)
+        axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
+        figure.legend(loc="outside upper right", ncols=3, handletextpad=0.2, columnspacing=1.0)
+        return Plot(caption, _svg(figure, caption))
+
+
+def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(0.7 * len(rows))
+        heights = np.arange(len(rows))[::-1]
+        colours = [ACCENT if contestant == OURS else QUIET for contestant in rows["contestant"]]
+        axes.barh(heights, rows["images_per_s"], height=0.55, color=colours, alpha=0.75)
+        for height, contestant in zip(heights, rows["contestant"], strict=True):
+            axes.scatter(rounds[contestant], [height] * len(rounds[contestant]), s=9, color=INK, zorder=3)
+        axes.set_yticks(heights, rows["contestant"])
+        axes.set_xlabel("images/s")
+        return Plot(caption, _svg(figure, caption))
+
+
+def _losses(runs: Sequence[Run], caption: str) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(2.6)
+        for run in runs:
+            assert run.training
+            steps, losses = _block_means(run.training.losses)
+            axes.plot(steps, losses, color=ACCENT, alpha=0.7, lw=1.2)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
+        words = f"{caption.removesuffix('.')}, a line a run: {', '.join(run.name for run in runs)}."
+        return Plot(words, _svg(figure, words))
+
+
+def _block_means(losses: list[float]) -> tuple[list[float], list[float]]:
+    """Steps and losses, each the mean of a block, so that a long run draws at most LOSS_POINTS points."""
+    blocks = np.array_split(np.arange(len(losses)), min(len(losses), LOSS_POINTS))
+    values = np.asarray(losses)
+    return [float(block.mean()) + 1 for block in blocks], [float(values[block].mean()) for block in blocks]
+
+
+def _canvas(rows: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.55 * rows), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """The figure as an SVG element that scales with its column. `title` salts the ids, which a page must not repeat."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": title}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"])
+        )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)  # holds for all elements
+    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1: the same in every figure
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return Markup(text)

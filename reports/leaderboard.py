@@ -1,0 +1,255 @@
+"""Runs -> rows: one row a trained encoder with its baselines beside it, and the same rows summed up over seeds.
+
+Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without evidence is NaN or empty.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import UTC
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from bench.environment import Environment
+from bench.evidence import Run
+
+COLUMNS = [
+    "rank",
+    "method",
+    "dataset",
+    "backbone",
+    "resolution",
+    "epochs",
+    "batch",
+    "precision",
+    "device",
+    "machine",
+    "knn_top1",
+    "linear_top1",
+    "untrained_knn_top1",
+    "untrained_linear_top1",
+    "pixels_knn_top1",
+    "pixels_linear_top1",
+    "knn_gain",
+    "views_per_s",
+    "seconds_per_epoch",
+    "data_wait_share",
+    "loader_views_per_s",
+    "model_views_per_s",
+    "efficiency",
+    "bottleneck",
+    "peak_memory_mib",
+    "peak_device_mib",
+    "train_images",
+    "test_images",
+    "seed",
+    "recipe",
+    "recipe_hash",
+    "commit",
+    "environment",
+    "date",
+    "name",
+]
+
+# What has to be equal for two runs to differ by their seed alone.
+EXPERIMENT = [
+    "dataset",
+    "method",
+    "backbone",
+    "resolution",
+    "epochs",
+    "batch",
+    "precision",
+    "device",
+    "machine",
+    "recipe",
+    "recipe_hash",
+]
+ACCURACIES = [
+    "knn_top1",
+    "linear_top1",
+    "untrained_knn_top1",
+    "untrained_linear_top1",
+    "pixels_knn_top1",
+    "pixels_linear_top1",
+    "knn_gain",
+]
+SPEEDS = [
+    "views_per_s",
+    "seconds_per_epoch",
+    "data_wait_share",
+    "loader_views_per_s",
+    "model_views_per_s",
+    "efficiency",
+    "peak_memory_mib",
+    "peak_device_mib",
+]
+SUMMARY_COLUMNS = [
+    *EXPERIMENT,
+    "seeds",
+    "gain_seeds",
+    *(f"{accuracy}_{statistic}" for accuracy in ACCURACIES for statistic in ("mean", "sd", "min", "max")),
+    *SPEEDS,
+    "bottleneck",
+]
+
+
+class Named(BaseModel):
+    """A method or a backbone: its name, and parameters that a row does not show."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class Shown(BaseModel):
+    """What a row shows of a recipe. `size` is the resolution in pixels."""
+
+    name: str
+    dataset: str
+    size: int = Field(gt=0)
+    method: Named
+    backbone: Named
+    epochs: int
+    batch: int
+
+    @field_validator("method", "backbone", mode="before")
+    @classmethod
+    def _plain_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run of subject `trained`, ranked by kNN top-1 within its dataset and machine; equal accuracies tie.
+
+    The untrained baseline is the one of the same dataset, backbone with all its parameters, resolution, seed, number
+    of probe images and machine; raw pixels likewise, without backbone and seed. Of several the latest counts.
+    ValueError (pydantic's) if a recipe lacks a key of `Shown`.
+    """
+    baselines = {_baseline_key(run, run.subject): run for run in _by_date(runs) if run.subject != "trained"}
+    rows = [
+        _row(run, baselines.get(_baseline_key(run, "untrained")), baselines.get(_baseline_key(run, "pixels")))
+        for run in runs
+        if run.subject == "trained"
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    ranks = table.groupby(["dataset", "machine"])["knn_top1"].rank(method="min", ascending=False)
+    table["rank"] = ranks.astype("int64")
+    return table.sort_values(["dataset", "machine", "rank", "name"], ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a leaderboard over seeds: one row an experiment and machine.
+
+    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max.
+    Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
+    A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
+    """
+    once = table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
+    rows = [
+        dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs)
+        for experiment, runs in once.groupby(EXPERIMENT)
+    ]
+    order = ["dataset", "machine", "knn_top1_mean", "method", "recipe_hash"]
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS).sort_values(
+        order, ascending=[True, True, False, True, True], ignore_index=True
+    )
+
+
+def by_machine(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each machine apart, since a table that is read or sorted as one is a ranking."""
+    return [(str(machine), rows) for machine, rows in table.groupby("machine")]
+
+
+def commit_of(environment: Environment) -> str:
+    """The commit, marked as git describe marks it where files had been changed since; empty without a checkout."""
+    return environment.commit + ("-dirty" if environment.commit and environment.dirty else "")
+
+
+def _by_date(runs: Iterable[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: (run.created, run.name))
+
+
+def _baseline_key(run: Run, subject: str) -> Hashable:
+    shown = Shown.model_validate(run.recipe)
+    encoder = None if subject == "pixels" else (json.dumps(shown.backbone.model_dump(), sort_keys=True), run.seed)
+    images = (run.accuracy.train_images, run.accuracy.test_images)
+    return subject, shown.dataset, shown.size, encoder, images, run.environment.machine
+
+
+def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
+    shown = Shown.model_validate(run.recipe)
+    row: dict[str, Any] = {
+        "method": shown.method.name,
+        "dataset": shown.dataset,
+        "backbone": shown.backbone.name,
+        "resolution": shown.size,
+        "epochs": shown.epochs,
+        "batch": shown.batch,
+        "machine": run.environment.machine,
+        "knn_top1": run.accuracy.knn_top1,
+        "linear_top1": run.accuracy.linear_top1,
+        "untrained_knn_top1": untrained.accuracy.knn_top1 if untrained else math.nan,
+        "untrained_linear_top1": untrained.accuracy.linear_top1 if untrained else math.nan,
+        "pixels_knn_top1": pixels.accuracy.knn_top1 if pixels else math.nan,
+        "pixels_linear_top1": pixels.accuracy.linear_top1 if pixels else math.nan,
+        "knn_gain": run.accuracy.knn_top1 - untrained.accuracy.knn_top1 if untrained else math.nan,
+        "train_images": run.accuracy.train_images,
+        "test_images": run.accuracy.test_images,
+        "seed": run.seed,
+        "recipe": shown.name,
+        "recipe_hash": _recipe_hash(run.recipe),
+        "commit": commit_of(run.environment),
+        "environment": run.environment.hash,
+        "date": run.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "name": run.name,
+    }
+    return row | _speed(run)
+
+
+def _speed(run: Run) -> dict[str, Any]:
+    training, ceilings = run.training, run.ceilings
+    speed: dict[str, Any] = dict.fromkeys(SPEEDS, math.nan) | {"precision": "", "device": "", "bottleneck": ""}
+    if training:
+        speed |= {
+            "precision": training.precision,
+            "device": training.device,
+            "views_per_s": training.views_per_s,
+            "seconds_per_epoch": training.seconds_per_epoch,
+            "data_wait_share": training.data_wait_share,
+            "peak_memory_mib": training.peak_host_mib,
+            "peak_device_mib": math.nan if training.peak_device_mib is None else training.peak_device_mib,
+        }
+    if ceilings:
+        speed |= {
+            "loader_views_per_s": ceilings.loader,
+            "model_views_per_s": ceilings.model,
+            "bottleneck": ceilings.bottleneck,
+        }
+    if training and ceilings:
+        speed["efficiency"] = ceilings.efficiency(training.views_per_s)
+    return speed
+
+
+def _recipe_hash(recipe: dict[str, Any]) -> str:
+    """Eight hex digits of everything but the seed: equal experiments, equal hash."""
+    content = {key: value for key, value in recipe.items() if key != "seed"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
+    row: dict[str, Any] = {"seeds": len(runs), "gain_seeds": int(runs["knn_gain"].count())}
+    for accuracy in ACCURACIES:
+        values = runs[accuracy]
+        row |= {
+            f"{accuracy}_mean": values.mean(),
+            f"{accuracy}_sd": values.std(ddof=1),
+            f"{accuracy}_min": values.min(),
+            f"{accuracy}_max": values.max(),
+        }
+    row |= {speed: runs[speed].median() for speed in SPEEDS}
+    row["bottleneck"] = " or ".join(sorted(set(runs["bottleneck"]) - {""}))
+    return row

@@ -1,0 +1,81 @@
+"""A folder of evidence -> leaderboard.csv, loader.csv and index.html."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.evidence import LoaderRates, Run, read_folder
+from loaders.files import whole_file
+from reports import page
+from reports.cells import csv_text
+from reports.leaderboard import leaderboard, summary
+from reports.loader_table import loader_table
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and the tables it was written from. `loader_csv` is None without loader records.
+
+    complaints: one sentence for each file of the folder that was left out.
+    """
+
+    leaderboard: pd.DataFrame
+    summary: pd.DataFrame
+    loader: pd.DataFrame
+    leaderboard_csv: Path
+    loader_csv: Path | None
+    page: Path
+    complaints: tuple[str, ...]
+
+
+def write_report(evidence: Path, out: Path) -> Report:
+    """Writes the leaderboard of a folder of evidence into the folder `out`, each file whole or not at all.
+
+    FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
+    """
+    records, complaints = read_folder(evidence)
+    runs, rates, more_complaints = _presentable(records)
+    complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
+    if not runs and not rates:
+        raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
+
+    table = leaderboard(runs)
+    over_seeds = summary(table)
+    loader = loader_table(rates)
+    html = page.render(runs, rates, table, over_seeds, loader, complaints)
+
+    return Report(
+        leaderboard=table,
+        summary=over_seeds,
+        loader=loader,
+        leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
+        loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
+        page=_write(out / "index.html", html),
+        complaints=tuple(complaints),
+    )
+
+
+def _presentable(records: Sequence[Run | LoaderRates]) -> tuple[list[Run], list[LoaderRates], list[str]]:
+    """Splits the records by kind. A valid record can still lack epochs or half its recipe: left out."""
+    runs: list[Run] = []
+    rates: list[LoaderRates] = []
+    complaints = []
+    for record in records:
+        try:
+            if isinstance(record, Run):
+                leaderboard([record])
+                runs.append(record)
+            else:
+                loader_table([record])
+                rates.append(record)
+        except (ValueError, ArithmeticError) as error:
+            complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
+    return runs, rates, complaints
+
+
+def _write(path: Path, text: str) -> Path:
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path

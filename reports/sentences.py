@@ -1,0 +1,113 @@
+"""What the tables say, in words. Every number in a sentence is computed from the evidence."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from reports.loader_table import OURS, WORKLOAD, latest
+
+# Methods that read the labels: a reference beside the self-supervised ones, never the headline while there is another.
+SUPERVISED = ["supervised"]
+
+
+def headline(summary: pd.DataFrame, loader: pd.DataFrame) -> list[str]:
+    """The three sentences a busy reader needs: gain over untrained, the loader against its peers, efficiency."""
+    several_machines = len(set(summary["machine"]) | set(loader["machine"])) > 1
+    return [_gain(summary, several_machines), _loader(loader, several_machines), _efficiency(summary)]
+
+
+def stronger_pixels(summary: pd.DataFrame) -> list[str]:
+    """One sentence for each dataset, machine and probe where raw pixels beat a trained encoder."""
+    several_machines = summary["machine"].nunique() > 1
+    return [
+        sentence
+        for (dataset, machine), rows in summary.groupby(["dataset", "machine"])
+        for probe in ("knn", "linear")
+        if (sentence := _pixels_against(rows, probe, f"{dataset} ({machine})" if several_machines else f"{dataset}"))
+    ]
+
+
+def _lead(summary: pd.DataFrame) -> pd.Series:
+    """The self-supervised experiment that gains most, one with a spread before one without; supervised if need be."""
+    candidates = summary[~summary["method"].isin(SUPERVISED)]
+    if candidates.empty:
+        candidates = summary
+    candidates = candidates.assign(with_spread=candidates["gain_seeds"] > 1)
+    return candidates.sort_values(["with_spread", "knn_gain_mean", "knn_top1_mean"], ascending=False).iloc[0]
+
+
+def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
+    if summary.empty:
+        return "No encoder has been trained yet."
+    lead = _lead(summary)
+    reach = f"{lead['method']} reaches {lead['knn_top1_mean']:.2f} % kNN top-1 on {lead['dataset']}"
+    reach += f" after {_count(lead['epochs'], 'epoch')}" + (f" on {lead['machine']}" if several_machines else "")
+    if pd.isna(lead["knn_gain_mean"]):
+        return f"{reach}; the same encoder untrained was not measured, so no gain is claimed."
+    gain = lead["knn_gain_mean"]
+    against = f"{abs(gain):.2f} points {'above' if gain >= 0 else 'below'} the same encoder untrained"
+    if lead["gain_seeds"] > 1:
+        against += (
+            f" ({lead['knn_gain_min']:+.2f} to {lead['knn_gain_max']:+.2f} over {lead['gain_seeds']} seeds,"
+            f" standard deviation {lead['knn_gain_sd']:.2f})"
+        )
+    else:
+        against += " (one seed, so no spread)"
+    pixels = lead["pixels_knn_top1_mean"]
+    return f"{reach}, {against}" + ("." if pd.isna(pixels) else f"; raw pixels reach {pixels:.2f} %.")
+
+
+def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
+    clauses = []
+    for _, rows in latest(loader).groupby(WORKLOAD):
+        ours = rows[(rows["contestant"] == OURS) & rows["images_per_s"].notna()]
+        if ours.empty:
+            continue
+        us = ours.iloc[0]
+        clause = f"at {us['size']} px {us['images_per_s']:,.0f} images/s ({us['views_per_s']:,.0f} views/s)"
+        clause += f" of {us['beton']} on {_count(us['threads'], 'thread')}" + (
+            f" of {us['machine']}" if several_machines else ""
+        )
+        peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]
+        ratios = [f"{peer['ours_over_it']:.2f} times {peer['contestant']}" for _, peer in peers.iterrows()]
+        clauses.append(f"{clause}, {_and(ratios)}" if ratios else f"{clause}, with no peer beside it")
+    if not clauses:
+        return "The loader has not been measured."
+    return f"The loader delivers {'; '.join(clauses)}."
+
+
+def _efficiency(summary: pd.DataFrame) -> str:
+    measured = summary[summary["efficiency"].notna()]
+    if measured.empty:
+        return "Training has not been held against its ceilings, so no efficiency is claimed."
+    lead = _lead(measured)
+    return (
+        f"Training {lead['method']} on {lead['dataset']} handles {lead['views_per_s']:,.0f} views/s,"
+        f" {100 * lead['efficiency']:.1f} % of the smaller of its two ceilings (the loader alone"
+        f" {lead['loader_views_per_s']:,.0f}, the model alone {lead['model_views_per_s']:,.0f});"
+        f" the bottleneck is the {lead['bottleneck']}, and {100 * lead['data_wait_share']:.1f} % of the time"
+        f" goes to waiting for data."
+    )
+
+
+def _pixels_against(rows: pd.DataFrame, probe: str, where: str) -> str:
+    pixels, trained = rows[f"pixels_{probe}_top1_mean"], rows[f"{probe}_top1_mean"]
+    untrained = rows[f"untrained_{probe}_top1_mean"]
+    weaker = rows[pixels > trained]
+    if weaker.empty:
+        return ""
+    name = {"knn": "kNN", "linear": "linear probe"}[probe]
+    level = f"By {name} on {where}, raw pixels ({pixels.max():.2f} %) are stronger than"
+    if len(weaker) == len(rows) and not (untrained >= pixels).any():
+        best = rows.sort_values(f"{probe}_top1_mean", ascending=False).iloc[0]
+        return f"{level} every encoder; the best, {best['method']}, reaches {best[f'{probe}_top1_mean']:.2f} %."
+    return f"{level} {_and(sorted(set(weaker['method'])))}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _and(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,123 @@
+"""The tables on a terminal. Where it is narrow, the columns that matter least are left out; the CSV has them all."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from reports.cells import COLUMNS, spread
+from reports.leaderboard import ACCURACIES, by_machine
+from reports.report import Report
+from reports.sentences import headline, stronger_pixels
+
+# What a row cannot do without comes first, in the order of reading; the rest follows, the dearest first.
+RUN_COLUMNS = [
+    "rank",
+    "method",
+    "dataset",
+    "knn_top1",
+    "knn_gain",
+    "linear_top1",
+    "seed",
+    "views_per_s",
+    "seconds_per_epoch",
+    "efficiency",
+    "peak_memory_mib",
+    "pixels_knn_top1",
+    "untrained_knn_top1",
+    "bottleneck",
+    "data_wait_share",
+    "backbone",
+    "epochs",
+]
+SUMMARY_COLUMNS = [
+    "method",
+    "dataset",
+    "seeds",
+    "knn_top1",
+    "knn_gain",
+    "knn_gain_min",
+    "pixels_knn_top1",
+    "untrained_knn_top1",
+    "linear_top1",
+    "efficiency",
+    "bottleneck",
+    "pixels_linear_top1",
+    "untrained_linear_top1",
+]
+LOADER_COLUMNS = [
+    "contestant",
+    "size",
+    "images_per_s",
+    "ours_over_it",
+    "images_per_s_iqr",
+    "views_per_s",
+    "first_batch_s",
+    "beton",
+    "threads",
+    "note",
+]
+
+
+def show(report: Report, console: Console) -> None:
+    """Prints the three sentences, the tables machine by machine, and what was left out."""
+    for sentence in [*headline(report.summary, report.loader), *stronger_pixels(report.summary)]:
+        console.print(Text(sentence))
+    for table in [
+        *summary_tables(report.summary, console),
+        *leaderboard_tables(report.leaderboard, console),
+        *loader_tables(report.loader, console),
+    ]:
+        console.print()
+        console.print(table)
+    for complaint in report.complaints:
+        console.print(Text(f"Left out: {complaint}"))
+
+
+def leaderboard_tables(leaderboard: pd.DataFrame, console: Console) -> list[Table]:
+    """All runs, a table a machine."""
+    return [
+        _table(f"Runs on {machine}", rows, RUN_COLUMNS, _text, console) for machine, rows in by_machine(leaderboard)
+    ]
+
+
+def summary_tables(summary: pd.DataFrame, console: Console) -> list[Table]:
+    """Accuracies with their spread over seeds, a table a machine."""
+    return [
+        _table(f"Over seeds on {machine}", rows, SUMMARY_COLUMNS, _summary_text, console)
+        for machine, rows in by_machine(summary)
+    ]
+
+
+def loader_tables(loader: pd.DataFrame, console: Console) -> list[Table]:
+    """Loader rates beside the peers', a table a machine."""
+    return [
+        _table(f"Loader on {machine}", rows, LOADER_COLUMNS, _text, console) for machine, rows in by_machine(loader)
+    ]
+
+
+def _table(
+    title: str, rows: pd.DataFrame, columns: list[str], text: Callable[[pd.Series, str], str], console: Console
+) -> Table:
+    """The longest leading part of the columns that fits the console; three at least."""
+    unlimited = console.options.update(max_width=10_000)
+    for count in range(len(columns), 2, -1):
+        table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in columns[:count]:
+            table.add_column(Text(COLUMNS[name].heading), justify="right" if COLUMNS[name].numeric else "left")
+        for _, row in rows.iterrows():
+            table.add_row(*(Text(text(row, name)) for name in columns[:count]))
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
+            break
+    return table
+
+
+def _text(row: pd.Series, name: str) -> str:
+    return COLUMNS[name].text(row[name])
+
+
+def _summary_text(row: pd.Series, name: str) -> str:
+    return spread(row, name) if name in ACCURACIES else _text(row, name)

@@ -1,0 +1,79 @@
+"""The words are those of the numbers, and they say what is bad as plainly as what is good."""
+
+from reports.leaderboard import leaderboard, summary
+from reports.loader_table import loader_table
+from reports.sentences import headline, stronger_pixels
+
+
+def seeds(make, method="simclr", knn=(78.0, 79.0, 81.0), untrained=75.0, **fields):
+    return [
+        run
+        for seed, top1 in enumerate(knn)
+        for run in (
+            make.run(knn=top1, seed=seed, method=method, training=make.training, ceilings=make.ceilings, **fields),
+            make.run("untrained", knn=untrained, seed=seed, **fields),
+        )
+    ]
+
+
+def test_the_three_sentences(make):
+    table = summary(leaderboard([*seeds(make), *seeds(make, "supervised", knn=(90.0, 91.0, 92.0))]))
+    loader = loader_table([make.loader({"twoview": [100.0, 200.0], "torchvision": [50.0, 400.0]})])
+    gain, rates, efficiency = headline(table, loader)
+    assert gain == (
+        "simclr reaches 79.33 % kNN top-1 on fashion-mnist after 3 epochs, 4.33 points above the same encoder untrained"
+        " (+3.00 to +6.00 over 3 seeds, standard deviation 1.53)."
+    )
+    assert rates == (
+        "The loader delivers at 224 px 150 images/s (300 views/s) of photographs.beton on 2 threads,"
+        " 1.25 times torchvision."
+    )
+    assert efficiency == (
+        "Training simclr on fashion-mnist handles 2,222 views/s, 88.9 % of the smaller of its two ceilings"
+        " (the loader alone 5,000, the model alone 2,500); the bottleneck is the model,"
+        " and 10.0 % of the time goes to waiting for data."
+    )
+
+
+def test_a_loss_is_called_a_loss_and_one_seed_has_no_spread(make):
+    table = summary(leaderboard(seeds(make, knn=(74.0,))))
+    assert (
+        "1.00 points below the same encoder untrained (one seed, so no spread)" in headline(table, loader_table([]))[0]
+    )
+
+
+def test_a_gain_with_a_spread_goes_before_a_larger_one_without(make):
+    runs = [*seeds(make), *seeds(make, knn=(99.0,), dataset="cifar10")]
+    assert "fashion-mnist" in headline(summary(leaderboard(runs)), loader_table([]))[0]
+
+
+def test_nothing_is_claimed_without_evidence(make):
+    nothing = headline(summary(leaderboard([])), loader_table([]))
+    assert nothing[:2] == ["No encoder has been trained yet.", "The loader has not been measured."]
+    gain, _, efficiency = headline(summary(leaderboard([make.run()])), loader_table([]))
+    assert "no gain is claimed" in gain
+    assert "no efficiency is claimed" in efficiency
+
+
+def test_two_machines_are_named(make):
+    runs = [*seeds(make), *seeds(make, cpu="Zen 5", knn=(90.0, 91.0))]
+    assert "on CPU, Zen 5 x2, 8 GiB, 15.50 points above" in headline(summary(leaderboard(runs)), loader_table([]))[0]
+
+
+def test_raw_pixels_stronger_than_every_encoder(make):
+    runs = [make.run(knn=79.0, linear=81.0), make.run("untrained", knn=75.0), make.run("pixels", knn=82.0, linear=80.0)]
+    assert stronger_pixels(summary(leaderboard(runs))) == [
+        "By kNN on fashion-mnist, raw pixels (82.00 %) are stronger than every encoder;"
+        " the best, simclr, reaches 79.00 %."
+    ]
+
+
+def test_raw_pixels_stronger_than_one_encoder_of_two(make):
+    runs = [make.run(knn=79.0), make.run(knn=85.0, method="supervised"), make.run("pixels", knn=82.0, linear=80.0)]
+    assert stronger_pixels(summary(leaderboard(runs))) == [
+        "By kNN on fashion-mnist, raw pixels (82.00 %) are stronger than simclr."
+    ]
+
+
+def test_weaker_raw_pixels_are_not_mentioned(make):
+    assert stronger_pixels(summary(leaderboard([make.run(), make.run("pixels", knn=60.0, linear=60.0)]))) == []
