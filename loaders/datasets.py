@@ -19,6 +19,7 @@ from loaders.beton import JPEG, RAW, Stored
 Split = str  # "train" or "test"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's weights
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"  # without a data root
 PHOTOGRAPHS = 320  # how many JPEGs the photographs are cut into
 
 
@@ -126,21 +127,21 @@ def _arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str)
 
 def _fashion_mnist(root: Path | None, split: Split) -> Samples:
     prefix = {"train": "train", "test": "t10k"}[split]
-    raw = root / "FashionMNIST" / "raw" if root else None
+    raw = (root or DOWNLOADS) / "FashionMNIST" / "raw"
     for folder in (raw, DEBIAN_FASHION_MNIST):
-        if folder and (images := _idx(folder, f"{prefix}-images-idx3-ubyte", (-1, 28, 28))) is not None:
+        if (images := _idx(folder, f"{prefix}-images-idx3-ubyte", (-1, 28, 28))) is not None:
             labels = _idx(folder, f"{prefix}-labels-idx1-ubyte", (-1,))
             if labels is None or len(labels) != len(images):
                 raise ValueError(f"{folder}: the labels of {prefix}-images-idx3-ubyte are missing or too few")
             return _arrays(np.repeat(images[..., None], 3, axis=3), labels, str(folder))
-    if root is None:
-        raise FileNotFoundError(
-            "fashion-mnist is not installed: install Debian's package dataset-fashion-mnist, "
-            "or name a data root to download it to with --data-root or TWOVIEW_DATA"
-        )
     from torchvision.datasets import FashionMNIST
 
-    FashionMNIST(str(root), download=True)
+    try:
+        FashionMNIST(str(root or DOWNLOADS), download=True)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"fashion-mnist is neither in {raw} nor in {DEBIAN_FASHION_MNIST}, and downloading it failed: {error}"
+        ) from None
     return _fashion_mnist(root, split)
 
 

@@ -1,0 +1,32 @@
+# `make bench` and `make test` set up everything by themselves; `make help` lists the rest.
+.PHONY: help setup bench test test-long benchmark report check
+.DEFAULT_GOAL := help
+TWOVIEW := .venv/bin/twoview
+PYTEST := .venv/bin/python -m pytest
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: ## system packages, .venv, pinned Python packages
+	@./setup.sh
+
+bench: setup ## the main job: measure, train, judge, leaderboard in out/quick
+	$(TWOVIEW) suite quick --out out/quick
+
+check: setup ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: setup ## the tests, under 15 minutes on 2 cores
+	$(PYTEST) -m "not long"
+
+test-long: setup ## the trials that take longer
+	$(PYTEST) -m long --timeout 3600
+
+benchmark: setup ## loader and train step timed by pytest-benchmark, compared with the last time
+	$(PYTEST) tests/benchmarks --benchmark-enable --benchmark-autosave \
+		$(if $(wildcard .benchmarks/*/*.json),--benchmark-compare)
+
+report: setup ## the pages of the committed evidence
+	$(TWOVIEW) report reports/results --out out/report
