@@ -26,7 +26,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or "it is empty"
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
     if not isinstance(state, dict) or not {"recipe", "method", "epoch"} <= state.keys():
         raise ValueError(f"{path} is not a checkpoint of twoview")
     return state

@@ -1,7 +1,8 @@
 """The one loop for every method: channels-last, autocast, warm-up and cosine, checkpoints at epoch ends.
 
 It knows no method by name. An epoch is a pure function of the state at its start, because the loader's random numbers
-are keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped.
+are keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal where
+the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
 """
 
 import math

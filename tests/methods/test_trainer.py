@@ -1,0 +1,150 @@
+"""The loop: it learns, it resumes as if it had never stopped, it stops at a NaN."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from loaders.views import View
+from methods import backbones, checkpoint
+from methods.backbones import Backbone
+from methods.method import Method
+from methods.normalise import Normalise
+from methods.optim import Optim
+from methods.simclr import SimCLR, SimCLROptions
+from methods.supervised import Supervised, SupervisedOptions
+from methods.trainer import Trainer
+
+CPU = torch.device("cpu")
+RECIPE = {"name": "r"}
+
+
+class Batch(NamedTuple):
+    views: tuple[Tensor, ...]
+    label: Tensor
+
+
+@dataclass
+class Stripes:
+    """Four batches of 32: class 0 has horizontal stripes, class 1 vertical ones. A pure function of the epoch."""
+
+    views: int = 1
+
+    def __len__(self):
+        return 4
+
+    def epoch(self, epoch):
+        for number in range(4):
+            generator = torch.Generator().manual_seed(100 * epoch + number)
+            label = torch.randint(0, 2, (32,), generator=generator)
+            stripes = 255 * (torch.arange(8) % 2).float().expand(8, 8)
+            image = torch.where(label[:, None, None] == 0, stripes.T, stripes)[:, None].expand(32, 3, 8, 8)
+            views = tuple(
+                (0.8 * image + 51 * torch.rand(32, 3, 8, 8, generator=generator)).to(torch.uint8)
+                for _ in range(self.views)
+            )
+            yield Batch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
+
+
+def make(views=1, epochs=3, precision="fp32", name="sgd"):
+    torch.manual_seed(0)
+    encoder = backbones.build(Backbone(width=4))
+    method = (
+        SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(8), View(8)), 2)
+        if views == 2
+        else Supervised(SupervisedOptions(), encoder, (View(8),), 2)
+    )
+    normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    settings = Optim(name=name, lr=0.05, warmup_epochs=0.5)
+    return Trainer(method, settings, epochs=epochs, normalise=normalise, device=CPU, precision=precision)
+
+
+def fit(trainer, path, loader=None):
+    steps = []
+    trainer.fit(loader or Stripes(len(trainer.method.views)), path, RECIPE, lambda: steps.append(1))
+    return len(steps)
+
+
+@pytest.fixture
+def one_thread():
+    """oneDNN adds up a convolution's gradient in the order in which its threads finish."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_supervised_learns(tmp_path, precision):
+    trainer = make(epochs=6, precision=precision)
+    assert fit(trainer, tmp_path / "a.pt") == 24
+    assert trainer.history.losses[-1] < 0.2 < trainer.history.losses[0]
+    assert len(trainer.history.epoch_seconds) == 6 and len(trainer.history.losses) == 24
+    assert all(0 <= w <= e for w, e in zip(trainer.history.wait_seconds, trainer.history.epoch_seconds, strict=True))
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread, views, name):
+    whole = make(views, name=name)
+    fit(whole, tmp_path / "whole.pt")
+
+    class Power(Stripes):
+        def epoch(self, epoch):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            yield from super().epoch(epoch)
+
+    stopped = make(views, name=name)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, tmp_path / "a.pt", Power(views))
+    resumed = make(views, name=name)
+    resumed.resume(checkpoint.load(tmp_path / "a.pt"))
+    assert resumed.finished_epochs == 2
+    assert fit(resumed, tmp_path / "a.pt") == 4
+    assert resumed.history.losses == whole.history.losses
+    for a, b in zip(whole.method.state_dict().values(), resumed.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
+    seen = []
+    trainer = make()
+    trainer.method.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    batch = next(Stripes().epoch(0))
+    trainer.step(batch, 0.0)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) and seen[0].dtype == torch.float32
+    assert torch.allclose(seen[0], (batch.views[0].float() / 255 - 0.5) / 0.25, atol=1e-5)
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in trainer.method.parameters() if p.ndim == 4)
+
+
+def test_after_step_sees_the_progress():
+    seen = []
+    trainer = make(epochs=2)
+    trainer.method.after_step = seen.append
+    trainer.step(next(Stripes().epoch(0)), 1.5)
+    assert seen == [0.75]
+
+
+class Diverging(Method):
+    """The loss is NaN from the fifth step on."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(3, 1), (View(8),))
+        self.steps = 0
+
+    def loss(self, views, label):
+        self.steps += 1
+        value = self.encode(views[0].mean((2, 3))).mean()
+        return {"loss": value * float("nan") if self.steps > 5 else value}
+
+
+def test_a_nan_stops_with_step_and_last_good_checkpoint(tmp_path):
+    path = tmp_path / "a.pt"
+    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(Diverging(), Optim(), epochs=3, normalise=normalise, device=CPU, precision="fp32")
+    with pytest.raises(FloatingPointError, match=rf"nan at step 5: the last good checkpoint is {path}"):
+        fit(trainer, path)
+    assert checkpoint.load(path)["epoch"] == 1
