@@ -46,7 +46,9 @@ def test_pixels_depend_on_seed_and_epoch(fashion):
     indices = np.arange(64)
     drawn = {}
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
-        with Loader(fashion, presets.preset("simclr-gray", 28), 64, indices=indices, seed=seed, shuffle=False) as loader:
+        with Loader(
+            fashion, presets.preset("simclr-gray", 28), 64, indices=indices, seed=seed, shuffle=False
+        ) as loader:
             drawn[seed, epoch] = next(loader.epoch(epoch)).views
     for key in ((0, 1), (1, 0)):
         assert not torch.equal(drawn[0, 0][0], drawn[key][0])
@@ -67,7 +69,9 @@ def test_a_batch_has_the_contract_s_shapes(photographs):
 def test_the_eval_view_of_a_small_raw_image_is_the_image(fashion):
     with Loader(fashion, presets.preset("eval", 28), 100, shuffle=False) as loader:
         batch = next(loader.epoch(0))
-    pixels = np.stack([fashion.file[p : p + s].reshape(28, 28, 3) for p, s in zip(fashion.pointers[:100], fashion.sizes)])
+    pixels = np.stack(
+        [fashion.file[p : p + s].reshape(28, 28, 3) for p, s in zip(fashion.pointers[:100], fashion.sizes)]
+    )
     assert np.array_equal(batch.views[0].permute(0, 2, 3, 1).numpy(), pixels)
 
 
@@ -123,14 +127,28 @@ def test_too_few_images_for_a_batch_are_an_error(fashion):
 
 def test_every_op_at_once_agrees_with_the_decoder_called_alone(photographs):
     """The loader adds threads, order and memory; not a pixel."""
-    view = View(48, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 1.0), gray=0.2, blur=Blur(0.1, 2, 5, 1.0), solarize=Solarize(99, 0.5))
+    view = View(
+        48, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 1.0), gray=0.2, blur=Blur(0.1, 2, 5, 1.0), solarize=Solarize(99, 0.5)
+    )
     samples = np.array([7, 3, 11])
     offsets, size = output_layout((view,), 3)
     out = np.empty(size, np.uint8)
     p = photographs
     with Decoder() as decoder:
         status = decoder.render(
-            p.file, p.modes, p.heights, p.widths, p.pointers, p.sizes, samples, view_table((view,)), 9, 2, out, offsets, 0
+            p.file,
+            p.modes,
+            p.heights,
+            p.widths,
+            p.pointers,
+            p.sizes,
+            samples,
+            view_table((view,)),
+            9,
+            2,
+            out,
+            offsets,
+            0,
         )
     assert not status.any()
     with Loader(photographs, (view,), 3, indices=samples, seed=9, shuffle=False, threads=2) as loader:

@@ -1,0 +1,30 @@
+"""Horizontal flip. The loader flips inside the resize, at no cost; the kernel here flips an image by itself."""
+
+import numpy as np
+from numba import njit
+
+from loaders import rng
+
+
+@njit(cache=True, nogil=True)
+def draw(p, seed, epoch, sample, view):
+    """Whether to flip, True with probability p."""
+    return rng.uniform(seed, epoch, sample, view, rng.FLIP, 0) < p
+
+
+@njit(cache=True, nogil=True)
+def flip(image):
+    """Mirror a uint8 (H, W, 3) image left to right, in place."""
+    height, width, _ = image.shape
+    for y in range(height):
+        for x in range(width // 2):
+            for c in range(3):
+                image[y, x, c], image[y, width - 1 - x, c] = image[y, width - 1 - x, c], image[y, x, c]
+
+
+def twin(image):
+    """The same by torchvision on PIL images."""
+    from PIL import Image
+    from torchvision.transforms import functional as F
+
+    return np.asarray(F.hflip(Image.fromarray(image)))

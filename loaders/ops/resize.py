@@ -1,0 +1,136 @@
+"""Antialiased resize of a box of an image, bilinear or bicubic (a = -0.5), bit for bit as PIL does it.
+
+PIL (`src/libImaging/Resample.c`) crops, filters along the rows, rounds to 8 bits, then filters along the columns; the
+filter's support grows with the reduction. From Pillow 13 the columns come first where the height shrinks by more than
+twice the pixels that the width shrinks by. The order and the place of the rounding matter: the other order moves one
+pixel in six by a level, and bicubic's overshoot by more.
+
+Along the rows four lines of a pixel make a vector, along the columns 32 neighbouring bytes (`taps.py`).
+
+A flip costs nothing here: the table of the horizontal taps is written backwards.
+"""
+
+import numpy as np
+from numba import njit
+
+from loaders.ops.taps import BITS, weigh_4_lines, weigh_pixel, weigh_row
+
+
+@njit(cache=True, nogil=True)
+def _filter(x, bicubic):
+    x = abs(x)
+    if not bicubic:
+        return max(0.0, 1.0 - x)
+    if x < 1.0:
+        return (1.5 * x - 2.5) * x * x + 1.0
+    if x < 2.0:
+        return ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return 0.0
+
+
+@njit(cache=True, nogil=True)
+def _taps(length, full, first, count, bicubic, backwards):
+    """The sources of output pixels first .. first + count of a line of `length` pixels resized to `full`.
+
+    Returns (starts int64 (count,), weights int32 (count * taps,), taps): output i is the sum over k < taps of
+    weights[i * taps + k] * line[starts[i] + k]. The number of taps is the same for all, so that the inner loop's exit
+    is predicted; zero weights fill the gaps. `backwards` mirrors the outputs.
+    """
+    scale = length / full
+    stretch = max(1.0, scale)
+    support = (2.0 if bicubic else 1.0) * stretch
+    starts = np.empty(count, np.int64)
+    ends = np.empty(count, np.int64)
+    taps = 1
+    for i in range(count):
+        centre = (first + i + 0.5) * scale
+        starts[i] = max(0, int(centre - support + 0.5))
+        ends[i] = min(length, int(centre + support + 0.5))
+        taps = max(taps, ends[i] - starts[i])
+    weights = np.zeros(count * taps, np.int32)
+    exact = np.empty(taps, np.float64)
+    for i in range(count):
+        start, reach = starts[i], ends[i] - starts[i]
+        centre = (first + i + 0.5) * scale
+        total = 0.0
+        for k in range(reach):
+            exact[k] = _filter((start + k - centre + 0.5) * (1.0 / stretch), bicubic)
+            total += exact[k]
+        starts[i] = min(start, length - taps)
+        at = i * taps + start - starts[i]
+        for k in range(reach):
+            weight = exact[k] / total * (1 << BITS)
+            weights[at + k] = int(weight - 0.5) if weight < 0 else int(weight + 0.5)
+    if backwards:
+        starts = starts[::-1].copy()
+        weights = weights.reshape(count, taps)[::-1].copy().reshape(count * taps)
+    return starts, weights, taps
+
+
+@njit(cache=True, nogil=True)
+def _filter_rows(out, source, at, pitch, height, starts, weights, taps):
+    """Resize `height` lines of RGB pixels, the first at source[at], `pitch` bytes apart, into out, one after another.
+
+    Four lines go together, four bytes a pixel. The fourth byte is the next pixel's: it is written before that pixel is,
+    and it is read from past the end nowhere but in the last line. So the last pixel, and the last lines, go alone.
+    """
+    out_pitch, last = 3 * starts.size, starts.size - 1
+    whole = (height - 1) // 4 * 4
+    for row in range(0, whole, 4):
+        line, to = at + row * pitch, row * out_pitch
+        for i in range(last):
+            start = line + 3 * starts[i]
+            weigh_4_lines(out, to + 3 * i, out_pitch, source, start, pitch, 3, weights, i * taps, taps)
+        for k in range(4):
+            start = line + k * pitch + 3 * starts[last]
+            weigh_pixel(out, to + k * out_pitch + 3 * last, 0, source, start, 0, 3, weights, last * taps, taps)
+    for row in range(whole, height):
+        for i in range(starts.size):
+            start = at + row * pitch + 3 * starts[i]
+            weigh_pixel(out, row * out_pitch + 3 * i, 0, source, start, 0, 3, weights, i * taps, taps)
+
+
+@njit(cache=True, nogil=True)
+def _filter_columns(out, source, at, pitch, width, starts, weights, taps):
+    """Resize `width` columns of RGB pixels, the first at source[at], into the lines of out, one after another."""
+    for i in range(starts.size):
+        weigh_row(out, i * width * 3, source, at + starts[i] * pitch, pitch, weights, i * taps, taps, width * 3)
+
+
+@njit(cache=True, nogil=True)
+def scratch_bytes(height, width, size):
+    """Bytes of scratch that `resize` needs for a box of (height, width) and an output of (size, size) pixels."""
+    return max(height, width) * size * 3
+
+
+@njit(cache=True, nogil=True)
+def resize(source, top, left, height, width, full_height, full_width, y, x, bicubic, flip, out, scratch):
+    """Write to out, uint8 (h, w, 3), the part at (y, x) of the box (top, left, height, width) of source resized to
+    (full_height, full_width), mirrored left to right if `flip`.
+
+    source: uint8 (H, W, 3), C-contiguous, not written. scratch: uint8 1-D, `scratch_bytes(height, width, max(h, w))`.
+    """
+    out_height, out_width, _ = out.shape
+    pitch = source.shape[1] * 3
+    pixels, at, result = source.reshape(-1), top * pitch + left * 3, out.reshape(-1)
+    columns, column_weights, column_taps = _taps(width, full_width, x, out_width, bicubic, flip)
+    rows, row_weights, row_taps = _taps(height, full_height, y, out_height, bicubic, False)
+    if height > full_height and height - full_height > 2 * (width - full_width):
+        _filter_columns(scratch, pixels, at, pitch, width, rows, row_weights, row_taps)
+        _filter_rows(result, scratch, 0, width * 3, out_height, columns, column_weights, column_taps)
+    else:
+        first, last = rows[0], rows[-1] + row_taps
+        at += first * pitch
+        rows -= first
+        _filter_rows(scratch, pixels, at, pitch, last - first, columns, column_weights, column_taps)
+        _filter_columns(result, scratch, 0, out_width * 3, out_width, rows, row_weights, row_taps)
+
+
+def twin(image, top, left, height, width, size, bicubic=False):
+    """The resized crop of a uint8 (H, W, 3) image by torchvision on PIL images."""
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
+    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
+    return np.asarray(F.resized_crop(Image.fromarray(image), top, left, height, width, [size, size], mode))

@@ -1,0 +1,56 @@
+"""Counter-based random numbers: every draw is a pure function of (seed, epoch, sample, view, op, draw).
+
+The generator is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
+The key is the 64-bit seed and the counter is (sample, epoch, view << 16 | op, draw), so there is no state to share,
+to advance or to restore: threads, batches, ranks and restarts cannot change a number.
+"""
+
+import numpy as np
+from numba import njit
+
+# What a number is drawn for. The values are part of the pixels' definition: append, never renumber.
+CROP = 0
+FLIP = 1
+JITTER = 2
+GRAY = 3
+BLUR = 4
+SOLARIZE = 5
+ORDER = 6
+INIT = 7
+
+_WORD = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+@njit(cache=True, nogil=True)
+def philox(key, c0, c1, c2, c3):
+    """Philox4x32-10: four 32-bit words (as uint64) for a 64-bit key and a counter of four 32-bit words."""
+    k0 = np.uint64(key) & _WORD
+    k1 = np.uint64(key) >> _HALF
+    x0, x1, x2, x3 = np.uint64(c0) & _WORD, np.uint64(c1) & _WORD, np.uint64(c2) & _WORD, np.uint64(c3) & _WORD
+    for _ in range(10):
+        p0 = np.uint64(0xD2511F53) * x0
+        p1 = np.uint64(0xCD9E8D57) * x2
+        x0, x1, x2, x3 = (p1 >> _HALF) ^ x1 ^ k0, p1 & _WORD, (p0 >> _HALF) ^ x3 ^ k1, p0 & _WORD
+        k0 = (k0 + np.uint64(0x9E3779B9)) & _WORD
+        k1 = (k1 + np.uint64(0xBB67AE85)) & _WORD
+    return x0, x1, x2, x3
+
+
+@njit(cache=True, nogil=True)
+def uniform(seed, epoch, sample, view, op, draw):
+    """One float64, uniform in [0, 1) with 53 random bits.
+
+    seed: 64 bits. epoch, sample, draw: their low 32 bits count. view, op: below 65,536.
+    """
+    x0, x1, _, _ = philox(seed, sample, epoch, (view << 16) | op, draw)
+    return np.float64((x0 >> np.uint64(5)) * np.uint64(1 << 26) + (x1 >> np.uint64(6))) / 9007199254740992.0
+
+
+@njit(cache=True, nogil=True)
+def uniforms(seed, epoch, samples, view, op, draw):
+    """float64 (n,): `uniform` of each of the sample numbers in `samples`, an integer array (n,)."""
+    out = np.empty(samples.size, np.float64)
+    for i in range(samples.size):
+        out[i] = uniform(seed, epoch, samples[i], view, op, draw)
+    return out

@@ -1,0 +1,143 @@
+"""A suite survives being killed: no finished record is lost, no finished step repeated."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench import evidence, suite
+from bench.experiment import Place
+from bench.suite import LoaderWork, Suite, run
+
+TINY = """
+source = "a test"
+dataset = "fashion-mnist"
+views = "{views}"
+size = 28
+epochs = 3
+batch = 32
+train_images = 128
+precision = "fp32"
+[method]
+name = "{method}"
+[backbone]
+width = 4
+[probe]
+train_images = 200
+test_images = 100
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A suite of two tiny recipes and one loader measurement without peers."""
+    names = []
+    for method, views in (("simclr", "simclr-gray"), ("supervised", "supervised-small")):
+        path = tmp_path / f"tiny-{method}.toml"
+        path.write_text(TINY.format(method=method, views=views))
+        names.append(str(path))
+    return Suite((LoaderWork("fashion-mnist", "crops", 28, images=64, peers=(), rounds=2),), tuple(names))
+
+
+def place(tmp_path):
+    return Place(tmp_path / "out" / "betons", tmp_path / "out" / "checkpoints", None)
+
+
+def test_every_step_leaves_a_record_once(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "evidence"
+    run(tiny, folder, place(tmp_path), seeds=2)
+    records, complaints = evidence.read_folder(folder)
+    assert not complaints
+    subjects = sorted((r.subject, r.seed) for r in records if isinstance(r, evidence.Run))
+    assert subjects == [("pixels", 0), *[("trained", s) for s in (0, 0, 1, 1)], ("untrained", 0), ("untrained", 1)]
+    for record in records:
+        if isinstance(record, evidence.Run) and record.subject == "trained":
+            assert len(record.training.epoch_seconds) == 3 and len(record.training.losses) == 12
+            assert record.recipe["seed"] == record.seed and record.recipe["dataset"] == "fashion-mnist"
+            views = 2 if record.recipe["method"]["name"] == "simclr" else 1
+            assert record.training.views_per_epoch == 128 * views
+            assert 0 < record.accuracy.knn_top1 <= 100 and record.ceilings.loader > 0 and record.ceilings.model > 0
+        if isinstance(record, evidence.LoaderRates):
+            assert len(record.images_per_s["twoview"]) == 2
+
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(suite.experiment, "train", None)
+    monkeypatch.setattr(suite.experiment, "_probe", None)
+    monkeypatch.setattr(suite.loader_rates, "measure", None)
+    run(tiny, folder, place(tmp_path), seeds=2)
+    assert before == {file: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_another_recipe_in_the_same_folder_is_an_error(tiny, tmp_path):
+    folder = tmp_path / "out" / "evidence"
+    only = Suite((), tiny.recipes[:1])
+    run(only, folder, place(tmp_path), seeds=1)
+    path = tmp_path / "tiny-simclr.toml"
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 4"))
+    with pytest.raises(ValueError, match=r"tiny-simclr-seed0\.json was measured with another epochs"):
+        run(only, folder, place(tmp_path), seeds=1)
+
+
+def test_an_unknown_suite_is_an_error_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'quik': did you mean quick\?"):
+        suite.suite("quik")
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from bench.experiment import Place
+from bench.suite import Suite, run
+out = Path(sys.argv[1])
+run(Suite((), tuple(sys.argv[2:])), out / "evidence", Place(out / "betons", out / "checkpoints", None), 1)
+"""
+
+
+def start(tiny, out):
+    command = [sys.executable, "-c", PROGRAM, str(out), *tiny.recipes]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def finished(out):
+    """Record -> content, each of which must be whole."""
+    contents = {file.name: file.read_bytes() for file in (out / "evidence").glob("*.json")}
+    for content in contents.values():
+        json.loads(content)
+    return contents
+
+
+def kill_and_run_again(tiny, out, kills, seed):
+    """SIGKILL at random moments, then to the end; every record once finished stays as it is."""
+    moments = random.Random(seed)
+    kept = {}
+    for _ in range(kills):
+        process = start(tiny, out)
+        time.sleep(moments.uniform(3, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = finished(out)
+        assert kept.items() <= now.items()
+        kept = now
+    assert start(tiny, out).wait(timeout=200) == 0
+    now = finished(out)
+    assert kept.items() <= now.items() and len(now) == 4
+    records, complaints = evidence.read_folder(out / "evidence")
+    assert not complaints
+    for record in records:
+        if record.subject == "trained":
+            assert len(record.training.epoch_seconds) == 3 and len(record.training.losses) == 12
+
+
+def test_killed_twice_and_run_again(tiny, tmp_path):
+    kill_and_run_again(tiny, tmp_path / "out", kills=2, seed=os.getpid())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_five_times_and_run_again(tiny, tmp_path, seed):
+    kill_and_run_again(tiny, tmp_path / "out", kills=5, seed=seed)
