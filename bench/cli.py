@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrup
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
+from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
 from bench import betons, evidence, experiment, loader_rates
 from bench import recipe as recipes
@@ -25,6 +27,16 @@ from methods.registry import METHODS
 
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
 DESCRIPTION = "Benchmark contrastive and self-supervised learning, bound by hardware. Every command takes --debug."
+
+
+UNCHECKED = tyro.constructors.ConstructorRegistry()
+
+
+@UNCHECKED.struct_rule
+def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+    """Leaves the checking of a recipe to `bench.recipe`, whose errors are a sentence where tyro's are a traceback."""
+    spec = pydantic_rule(info)
+    return replace(spec, instantiate=info.type.model_construct) if spec else None
 
 
 def main() -> None:
@@ -44,6 +56,7 @@ def run(words: Sequence[str]) -> int:
             description=DESCRIPTION,
             args=words,
             config=CONFIG,
+            registry=UNCHECKED,
         )
     except KeyboardInterrupt:
         print("twoview: interrupted; what was finished is kept", file=sys.stderr)
@@ -149,7 +162,7 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             resume: go on from the checkpoint that is in OUT.
             json: print the result as JSON.
         """
-        checked = recipes.parse(settings.model_dump(mode="json"), recipe)
+        checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
         path = experiment.train(checked, _place(out, betons, data_root), resume)
         training, ceilings = experiment.measured(path)
         result = {

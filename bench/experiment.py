@@ -175,6 +175,9 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
         return None
     state = checkpoint.load(path)
     mine = recipe.model_dump(mode="json")
+    theirs = state["recipe"].get("method", {}).get("name")
+    if theirs != recipe.method.name:
+        raise ValueError(f"{path} is of another recipe: its method is {theirs!r}, not {recipe.method.name!r}")
     for key in mine:
         if state["recipe"].get(key) != mine[key]:
             raise ValueError(

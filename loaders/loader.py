@@ -25,7 +25,7 @@ BATCHES_AHEAD = 2
 
 
 class Batch(NamedTuple):
-    """views: one uint8 (B, 3, H, W) tensor a view, channels-last. label, index: int64 (B,); index is the sample's number."""
+    """views: one uint8 (B, 3, H, W) a view, channels-last. label: int64 (B,). index: int64 (B,), sample numbers."""
 
     views: tuple[Tensor, ...]
     label: Tensor

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Jitter(NamedTuple):
-    """Colour jitter as `torchvision.transforms.ColorJitter(brightness, contrast, saturation, hue)`, applied with probability p."""
+    """Colour jitter, with the strengths of `torchvision.transforms.ColorJitter`, applied with probability p."""
 
     brightness: float
     contrast: float
@@ -19,7 +19,7 @@ class Jitter(NamedTuple):
 
 
 class Blur(NamedTuple):
-    """Gaussian blur, sigma uniform in [sigma_min, sigma_max] pixels, `kernel` taps a side (odd), applied with probability p."""
+    """Gaussian blur: sigma uniform in [sigma_min, sigma_max] pixels, `kernel` (odd) taps a side, with probability p."""
 
     sigma_min: float
     sigma_max: float

@@ -40,7 +40,7 @@ def build(backbone: Backbone) -> Encoder:
 
 
 def _small(width: int) -> Encoder:
-    """A ResNet of seven convolutions for images of about 32 pixels, stride 2 in the stem: an epoch is seconds on a CPU."""
+    """A ResNet of seven convolutions for about 32 pixels, stride 2 in the stem: an epoch is seconds on a CPU."""
     body = nn.Sequential(
         nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(width),

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU. FileNotFoundError, or ValueError naming a file that is not a checkpoint of ours."""
+    """Reads a checkpoint onto the CPU. FileNotFoundError, or ValueError naming a file that is none of ours."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    if not zipfile.is_zipfile(path):  # torch's format; of other bytes its reader raises whatever they lead it to
+        raise ValueError(f"{path} cannot be read as a checkpoint: it is damaged or something else")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or "it is empty"
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
     if not isinstance(state, dict) or not {"recipe", "method", "epoch"} <= state.keys():
         raise ValueError(f"{path} is not a checkpoint of twoview")

@@ -27,7 +27,7 @@ class Method(nn.Module):
         self.views = views
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        """views: one normalised float (B, 3, H, W) tensor a view. label: int64 (B,). Returns `loss` and what is worth logging."""
+        """views: a normalised float (B, 3, H, W) each. label: int64 (B,). Returns `loss` and what is worth logging."""
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:

@@ -48,7 +48,7 @@ def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017): each tensor's step is scaled by trust * |w| / |g + decay * w|.
+    """Layer-wise adaptive rate scaling (You et al. 2017): each tensor's step is times trust * |w| / |g + decay * w|.
 
     Momentum comes after the scaling and the learning rate multiplies the momentum buffer, as in the official VICReg and
     SimCLR code. A group with adapt=False (biases and norms) takes plain momentum steps.

@@ -33,6 +33,6 @@ class SimCLR(Method):
         self.projector = mlp(encoder.dim, options.hidden, options.projection)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        # One forward for both views: twice the batch keeps the hardware busier, and BatchNorm sees both, as in the paper.
+        # One forward for both views keeps the hardware busier, and BatchNorm sees both, as in the paper.
         z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
         return {"loss": nt_xent(z1, z2, self.temperature)}

@@ -1,8 +1,8 @@
 """The one loop for every method: channels-last, autocast, warm-up and cosine, checkpoints at epoch ends.
 
 It knows no method by name. An epoch is a pure function of the state at its start, because the loader's random numbers
-are keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal where
-the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
+are keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal
+where the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
 """
 
 import math
@@ -37,7 +37,7 @@ class LoaderLike(Protocol):
 
 @dataclass
 class History:
-    """Raw samples. epoch_seconds: wall time; wait_seconds: the part of it spent waiting for a batch; losses: every step."""
+    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch; losses: every step."""
 
     epoch_seconds: list[float] = field(default_factory=list)
     wait_seconds: list[float] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Trainer:
         return len(self.history.epoch_seconds)
 
     def step(self, batch: BatchLike, epoch: float) -> Tensor:
-        """One optimiser step at a fractional epoch. Returns the loss, on the device: nothing here waits for the device."""
+        """One optimiser step at a fractional epoch. Returns the loss, on the device, without waiting for it."""
         for group in self.optimiser.param_groups:
             group["lr"] = optim.lr_at(self.settings, epoch, self.epochs)
         views = tuple(self.normalise(view.to(self.device, non_blocking=True)) for view in batch.views)

@@ -1,0 +1,5 @@
+"""`python -m bench` is `twoview`."""
+
+from bench.cli import main
+
+main()

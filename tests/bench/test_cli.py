@@ -1,0 +1,215 @@
+"""The command line as a user meets it: results, JSON, and one sentence with exit code 2 for whatever is wrong."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from bench.cli import run
+from loaders import datasets
+
+TINY = """
+source = "a test"
+dataset = "fashion-mnist"
+views = "simclr-gray"
+size = 28
+epochs = 2
+batch = 32
+train_images = 128
+precision = "fp32"
+[method]
+name = "simclr"
+[backbone]
+width = 4
+[probe]
+train_images = 200
+test_images = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def betons(tmp_path_factory):
+    """A folder with Fashion-MNIST converted by the command itself."""
+    folder = tmp_path_factory.mktemp("betons")
+    for split in ("train", "test"):
+        assert run(["convert", "fashion-mnist", f"{folder}/fashion-mnist-{split}.beton", "--split", split]) == 0
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return str(path)
+
+
+@pytest.fixture
+def says(capsys):
+    """A function: words -> (exit code, standard output, standard error)."""
+
+    def call(*words):
+        try:
+            code = run([str(word) for word in words])
+        except SystemExit as stop:  # tyro's own, for --help and for words it does not know
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["", "list", "convert", "train", "probe", "loader", "suite", "report"])
+def test_help(says, command):
+    code, out, _ = says(*([command] if command else []), "--help")
+    assert code == 0 and "usage: twoview" in out
+
+
+def test_help_of_a_recipe_shows_its_fields(says):
+    _, out, _ = says("train", "quick-cifar10", "--help")
+    assert "--optim.lr" in out and "--method.temperature" in out and "cifar10" in out
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("recipes", "quick-cifar10"),
+        ("methods", "simclr"),
+        ("datasets", "fashion-mnist"),
+        ("views", "simclr-imagenet"),
+        ("suites", "quick"),
+    ],
+)
+def test_lists(says, what, name):
+    code, out, _ = says("list", what, "--json")
+    entries = {entry["name"]: entry["about"] for entry in json.loads(out)}
+    assert code == 0 and all(entries.values()) and name in entries
+    assert name in says("list", what)[1]
+
+
+def test_train_probe_and_resume(says, tiny, betons, tmp_path):
+    out = tmp_path / "out"
+    words = ("train", tiny, "--out", out, "--betons", betons, "--optim.lr", "0.05", "--method.temperature", "0.3")
+    code, printed, _ = says(*words, "--json")
+    result = json.loads(printed)
+    assert code == 0 and result["views_per_s"] > 0 and result["efficiency"] > 0 and result["precision"] == "fp32"
+    state = torch.load(result["checkpoint"], weights_only=True)
+    assert state["recipe"]["optim"]["lr"] == 0.05 and state["recipe"]["method"]["temperature"] == 0.3
+
+    code, _, err = says(*words)
+    assert code == 2 and f"{result['checkpoint']} exists: go on with --resume" in err
+    assert says(*words, "--resume", "--json")[:2] == (0, printed), "a finished run is not repeated"
+    code, _, err = says(*words, "--resume", "--epochs", "3")
+    assert code == 2 and "is of another recipe: its epochs is 2, not 3" in err
+
+    words = ("probe", result["checkpoint"], "--betons", betons)
+    code, printed, _ = says(*words, "--baselines", "--evidence-dir", tmp_path / "evidence", "--json")
+    judged = json.loads(printed)
+    assert code == 0 and all(0 < judged[s]["knn_top1"] <= 100 for s in ("trained", "untrained", "pixels"))
+    assert len(list((tmp_path / "evidence").glob("*.json"))) == 3
+    code, printed, _ = says("report", tmp_path / "evidence", "--out", tmp_path / "report", "--json")
+    (row,) = json.loads(printed)
+    assert code == 0 and row["knn_top1"] == judged["trained"]["knn_top1"]
+    assert row["untrained_knn_top1"] == judged["untrained"]["knn_top1"]
+    header = (tmp_path / "report" / "leaderboard.csv").read_text().partition("\n")[0].split(",")
+    needed = {"method", "dataset", "knn_top1", "linear_top1", "views_per_s", "seconds_per_epoch", "peak_memory_mib"}
+    assert needed | {"seed"} <= set(header) and (tmp_path / "report" / "index.html").exists()
+
+
+def test_loader_json(says, betons):
+    code, out, _ = says(
+        "loader", betons / "fashion-mnist-train.beton", "--views", "simclr-cifar", "--images", "64", "--rounds", "2",
+        "--threads", "2", "--json",
+    )  # fmt: skip
+    result = json.loads(out)
+    assert code == 0 and result["peers"] == {} and result["threads"] == 2
+    assert result["views_per_s"] == pytest.approx(2 * result["images_per_s"])
+
+
+def test_convert_a_folder(says, tmp_path):
+    samples = datasets.dataset("photographs").find(None, "train")
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "one.jpg").write_bytes(samples.image(number))
+    code, out, _ = says("convert", tmp_path / "images", tmp_path / "x.beton", "--json")
+    assert code == 0 and json.loads(out)["samples"] == 2
+    code, _, err = says("convert", tmp_path / "images", tmp_path / "x.beton")
+    assert code == 2 and "x.beton exists: overwrite it with --force" in err
+    assert says("convert", tmp_path / "images", tmp_path / "x.beton", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["train", "nope"], "unknown recipe 'nope'"),
+        (["train", "quick-cifar10", "--out", "OUT"], "cifar-10-batches-py needs a data root"),
+        (["train", "quick-cifar10", "--data-root", "OUT/none"], "none named by --data-root is not a folder"),
+        (["train", "quick-fashion-mnist", "--views", "nope"], "unknown views 'nope'"),
+        (["train", "quick-fashion-mnist", "--optim.lr", "-1"], "optim.lr: .*greater than 0, not -1"),
+        (["probe", "OUT/none.pt"], "no checkpoint at"),
+        (["loader", "OUT/none.beton"], "no beton file at"),
+        (["suite", "nope"], "unknown suite 'nope'"),
+        (["suite", "quick", "--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["report", "OUT/none"], "no folder of evidence"),
+        (["convert", "nope", "OUT/x.beton"], "unknown dataset 'nope'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, words, complaint):
+    monkeypatch.delenv("TWOVIEW_DATA", raising=False)
+    code, _, err = says(*(word.replace("OUT", str(tmp_path)) for word in words))
+    assert code == 2
+    assert re.search(f"^twoview: .*{complaint}.*$", err, re.M) and "Traceback" not in err, err
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_debug_keeps_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        run(["probe", str(tmp_path / "none.pt"), "--debug"])
+
+
+def test_a_truncated_beton_and_a_foreign_checkpoint_are_named(says, betons, tiny, tmp_path):
+    folder = tmp_path / "betons"
+    folder.mkdir()
+    content = (betons / "fashion-mnist-train.beton").read_bytes()
+    (folder / "fashion-mnist-train.beton").write_bytes(content[: len(content) // 2])
+    code, _, err = says("train", tiny, "--out", tmp_path / "out", "--betons", folder)
+    assert code == 2 and "fashion-mnist-train.beton is truncated" in err
+    code, _, err = says("loader", folder / "fashion-mnist-train.beton")
+    assert code == 2 and "fashion-mnist-train.beton is truncated" in err
+    torch.save({"state_dict": {}}, tmp_path / "lightning.pt")
+    code, _, err = says("probe", tmp_path / "lightning.pt")
+    assert code == 2 and "lightning.pt is not a checkpoint of twoview" in err
+
+
+def test_a_checkpoint_of_another_method_is_named(says, betons, tiny, tmp_path):
+    words = ("--out", tmp_path / "out", "--betons", betons)
+    assert says("train", tiny, *words)[0] == 0
+    other = tmp_path / "tiny2.toml"
+    other.write_text(TINY.replace("simclr-gray", "supervised-small").replace('"simclr"', '"supervised"'))
+    code, _, err = says("train", other, "--name", "tiny", "--resume", *words)
+    assert code == 2 and "tiny-seed0.pt is of another recipe: its method is 'simclr', not 'supervised'" in err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_in_mid_epoch(betons, tiny, tmp_path, sent, code):
+    """The checkpoint of the finished epoch stays, nothing half-written, no traceback; --resume then ends the run."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bench", "train", tiny, "--out", str(out), "--betons", str(betons)]
+    long = [*command, "--epochs", "2000"]
+    process = subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    checkpoint = out / "checkpoints" / "tiny-seed0.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    if sent == signal.SIGINT:
+        assert "interrupted; what was finished is kept" in err
+    assert [file.name for file in out.rglob("*") if file.is_file()] == ["tiny-seed0.pt"]
+    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 1
