@@ -28,5 +28,6 @@ benchmark: setup ## loader and train step timed by pytest-benchmark, compared wi
 	$(PYTEST) tests/benchmarks --benchmark-enable --benchmark-autosave \
 		$(if $(wildcard .benchmarks/*/*.json),--benchmark-compare)
 
-report: setup ## the pages of the committed evidence
+report: setup ## the pages of the committed evidence, and README's tables
 	$(TWOVIEW) report reports/results --out out/report
+	.venv/bin/python -m reports.readme

@@ -21,6 +21,7 @@ from bench import recipe as recipes
 from bench import suite as suites
 from bench.environment import cpu_count
 from bench.experiment import Place
+from bench.progress import console
 from loaders import beton, datasets, presets
 from loaders.datasets import DATASETS
 from methods.registry import METHODS
@@ -294,7 +295,8 @@ def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json:
     from reports.report import write_report
     from reports.terminal import show
 
-    written = write_report(evidence_dir, out)
+    with console.status("writing the report"):
+        written = write_report(evidence_dir, out)
     if json:
         print(written.leaderboard.to_json(orient="records", indent=1))
     else:

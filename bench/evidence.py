@@ -173,11 +173,11 @@ def read(path: Path) -> Run | LoaderRates:
 
 
 def read_folder(folder: Path) -> tuple[list[Run | LoaderRates], list[str]]:
-    """All records of a folder by name, and one sentence for each file that is damaged or foreign."""
+    """All records of a folder and its subfolders, and one sentence for each file that is damaged or foreign."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of evidence at {folder}")
     records, complaints = [], []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         try:
             records.append(read(path))
         except (ValueError, OSError) as error:

@@ -108,7 +108,7 @@ def judge(path: Path, place: Place) -> Run:
         subject="trained",
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
-        accuracy=_probe(recipe, method.encode, method, place),
+        accuracy=_probe(run_name(recipe), recipe, method.encode, method, place),
         training=training,
         ceilings=ceilings,
     )
@@ -126,12 +126,14 @@ def measured(path: Path) -> tuple[Training, Ceilings]:
 def judge_untrained(recipe: Recipe[Any], place: Place) -> Run:
     """The record of the recipe's encoder as the seed made it, before the first step."""
     method = build_method(recipe)
-    return _baseline("untrained", recipe, _probe(recipe, method.encode, method, place))
+    name = baseline_name("untrained", recipe)
+    return _baseline("untrained", recipe, _probe(name, recipe, method.encode, method, place))
 
 
 def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
     """The record of the normalised pixels themselves as the representation."""
-    return _baseline("pixels", recipe, _probe(recipe, lambda x: x, None, place))
+    name = baseline_name("pixels", recipe)
+    return _baseline("pixels", recipe, _probe(name, recipe, lambda x: x, None, place))
 
 
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
@@ -233,21 +235,29 @@ def _baseline(subject: Any, recipe: Recipe[Any], accuracy: Accuracy) -> Run:
     )
 
 
-def _probe(recipe: Recipe[Any], encode: Callable[[Tensor], Tensor], method: Method | None, place: Place) -> Accuracy:
+def _probe(
+    what: str, recipe: Recipe[Any], encode: Callable[[Tensor], Tensor], method: Method | None, place: Place
+) -> Accuracy:
     device = best_device()
     if method:
         method.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    normalise = normalise_for(recipe).to(device)
-    split: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, count in (("train", recipe.probe.train_images), ("test", recipe.probe.test_images)):
-        file = betons.of_dataset(recipe.dataset, name, place.betons, place.root)
-        indices = subset(file.labels, count, SUBSET_SEED) if count else None
-        views = presets.preset("eval", recipe.size)
-        with Loader(
-            file, views, PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count()
-        ) as loader:
-            split[name] = extract(encode, loader, normalise, device)
-    train, test = split["train"], split["test"]
-    knn = knn_top1(*train, *test, k=recipe.probe.k, temperature=recipe.probe.temperature)
-    linear = linear_top1(*train, *test, weight_decay=recipe.probe.weight_decay)
+    with (
+        _probe_loader(recipe, "train", recipe.probe.train_images, place) as train_loader,
+        _probe_loader(recipe, "test", recipe.probe.test_images, place) as test_loader,
+        progress(f"probe {what}", len(train_loader) + len(test_loader) + 2) as advance,
+    ):
+        normalise = normalise_for(recipe).to(device)
+        train = extract(encode, train_loader, normalise, device, advance)
+        test = extract(encode, test_loader, normalise, device, advance)
+        knn = knn_top1(*train, *test, k=recipe.probe.k, temperature=recipe.probe.temperature)
+        advance()
+        linear = linear_top1(*train, *test, weight_decay=recipe.probe.weight_decay)
+        advance()
     return Accuracy(knn_top1=knn, linear_top1=linear, train_images=len(train[0]), test_images=len(test[0]))
+
+
+def _probe_loader(recipe: Recipe[Any], split: datasets.Split, count: int, place: Place) -> Loader:
+    file = betons.of_dataset(recipe.dataset, split, place.betons, place.root)
+    indices = subset(file.labels, count, SUBSET_SEED) if count else None
+    views = presets.preset("eval", recipe.size)
+    return Loader(file, views, PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loaders import datasets, presets
 from methods import registry
@@ -13,15 +13,14 @@ from methods.backbones import Backbone
 from methods.method import Options
 from methods.optim import Optim
 from methods.precision import Precision
+from methods.settings import Settings
 
 RECIPES = Path(__file__).parent / "recipes"
 M = TypeVar("M", bound=Options)
 
 
-class Probe(BaseModel):
+class Probe(Settings):
     """The `[probe]` table: how the frozen encoder is judged."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train_images: NonNegativeInt = 0  # from the train split, equally many a class; 0 means all
     test_images: NonNegativeInt = 0  # from the test split, equally many a class; 0 means all
@@ -30,10 +29,8 @@ class Probe(BaseModel):
     weight_decay: PositiveFloat = 1e-3  # of the linear probe
 
 
-class Recipe(BaseModel, Generic[M]):
+class Recipe(Settings, Generic[M]):
     """One experiment. Each field is a key of the TOML file and an option of `twoview train`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str  # of the experiment; by default the file's stem
     source: str  # paper, table and cell, or who chose the values

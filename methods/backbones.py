@@ -3,14 +3,14 @@
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from methods.settings import Settings
 
-class Backbone(BaseModel):
+
+class Backbone(Settings):
     """The `[backbone]` table of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["resnet-small", "resnet18", "resnet34", "resnet50"] = (
         "resnet-small"  # ours for a CPU, or torchvision's

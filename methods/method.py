@@ -1,15 +1,13 @@
 """What the trainer needs of a method, and all it needs."""
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from loaders.views import View
+from methods.settings import Settings
 
 
-class Options(BaseModel):
+class Options(Settings):
     """A method's own settings, the `[method]` table of a recipe. Subclasses fix `name` and add what they have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
 

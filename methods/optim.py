@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from methods.settings import Settings
 
-class Optim(BaseModel):
+
+class Optim(Settings):
     """The `[optim]` table of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["sgd", "lars", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1  # at its peak, for the recipe's batch; not scaled further

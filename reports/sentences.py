@@ -69,11 +69,16 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
             f" of {us['machine']}" if several_machines else ""
         )
         peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]
-        ratios = [f"{peer['ours_over_it']:.2f} times {peer['contestant']}" for _, peer in peers.iterrows()]
+        ratios = [f"{peer['ours_over_it']:.2f} times {_peer(peer)}" for _, peer in peers.iterrows()]
         clauses.append(f"{clause}, {_and(ratios)}" if ratios else f"{clause}, with no peer beside it")
     if not clauses:
         return "The loader has not been measured."
     return f"The loader delivers {'; '.join(clauses)}."
+
+
+def _peer(row: pd.Series) -> str:
+    """A peer that did otherwise than asked is not named without saying so."""
+    return f"{row['contestant']} ({row['note']})" if row["note"] else str(row["contestant"])
 
 
 def _efficiency(summary: pd.DataFrame) -> str:

@@ -1,0 +1,65 @@
+"""README's measured tables, written from the evidence that is committed: `python -m reports.readme`."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench.evidence import LoaderRates, Run, read_folder
+from loaders.files import whole_file
+from reports.cells import COLUMNS, Column, spread
+from reports.leaderboard import by_machine, leaderboard, summary
+from reports.loader_table import latest, loader_table
+
+README = Path(__file__).parent.parent / "README.md"
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+RUNS = ["dataset", "method", "seeds", "knn_top1", "untrained_knn_top1", "pixels_knn_top1", "knn_gain", "knn_gain_min"]
+SPEEDS = ["dataset", "method", "views_per_s", "seconds_per_epoch", "efficiency", "data_wait_share", "peak_memory_mib"]
+LOADER = ["size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "note"]
+
+
+def measured(results: Path) -> str:
+    """The Markdown between the marks: for each machine accuracies, speeds, and the loader beside its peers."""
+    records, complaints = read_folder(results)
+    if complaints:
+        raise ValueError("; ".join(complaints))
+    table = leaderboard([record for record in records if isinstance(record, Run)])
+    loader = latest(loader_table([record for record in records if isinstance(record, LoaderRates)]))
+    parts = []
+    for machine, rows in by_machine(summary(table)):
+        first = table[table["machine"] == machine].iloc[0]
+        parts.append(f"On {machine} ({first['date'][:10]}, commit {first['commit'][:10]}):")
+        parts.append(_markdown(rows, RUNS))
+        parts.append(_markdown(rows, SPEEDS))
+        parts.append(_markdown(loader[loader["machine"] == machine], LOADER))
+    return "\n\n".join(parts)
+
+
+def write(readme: Path = README, results: Path = RESULTS) -> None:
+    """Puts the tables between the marks. ValueError if the marks are missing."""
+    text = readme.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{readme} lacks the marks {BEGIN} and {END}")
+    with whole_file(readme) as part:
+        part.write_text(f"{before}{BEGIN}\n{measured(results)}\n{END}{after}")
+
+
+def _markdown(rows: pd.DataFrame, names: list[str]) -> str:
+    columns = [COLUMNS[name] for name in names]
+    lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
+    lines.append("|" + "|".join("--:" if column.numeric else "---" for column in columns) + "|")
+    for _, row in rows.iterrows():
+        lines.append("| " + " | ".join(_cell(row, name, COLUMNS[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series, name: str, column: Column) -> str:
+    if f"{name}_mean" in row:
+        return spread(row, name)
+    return column.text(row[name])
+
+
+if __name__ == "__main__":
+    write()
