@@ -5,6 +5,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,8 +32,10 @@ class Process:
     def __init__(self, name: str, job: Job) -> None:
         command = [sys.executable, "-m", "bench.peers.worker", name, job.model_dump_json()]
         self.name = name
+        # Not a pipe: one that nobody reads fills up and blocks its writer.
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True
         )
 
     def __enter__(self) -> Self:
@@ -43,13 +46,16 @@ class Process:
     ) -> None:
         self.process.kill()
         self.process.communicate()
+        self.complaints.close()
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            _, complaint = self.process.communicate()
-            raise Absent(f"{self.name}: {complaint.strip().splitlines()[-1] if complaint.strip() else 'died'}")
+            self.process.wait()
+            self.complaints.seek(0)
+            lines = self.complaints.read().strip().splitlines()
+            raise Absent(lines[-1] if lines else f"its process ended with {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -63,13 +69,25 @@ class Process:
 def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRates:
     """Runs ours and the peers in turn, in a new order each round.
 
-    A peer that cannot take part is left out of the rates, its reason in the notes; ours failing is a ValueError.
+    A peer that cannot take part, or dies, is left out of the rates, its reason in the notes. ValueError if ours fails,
+    or for a peer that there is no code for.
     """
+    for peer in peers:
+        if peer not in PEERS:
+            raise ValueError(f"unknown peer {peer!r}: known are {', '.join(PEERS)}")
     whole = job.images // job.batch * job.batch
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
     rates: dict[str, list[float]] = {}
     first: dict[str, float] = {}
     notes: dict[str, str] = {}
+
+    def leave_out(contestant: str, reason: Absent) -> None:
+        if contestant == OURS:
+            raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
+        rates.pop(contestant, None)
+        first.pop(contestant, None)
+        notes[contestant] = f"absent: {reason}"
+
     with (
         ExitStack() as stack,
         progress(f"loader {job.beton.stem} at {job.size}", (1 + rounds) * (1 + len(peers))) as advance,
@@ -80,9 +98,7 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRat
             try:
                 answer = process.answer()
             except Absent as absent:
-                if contestant == OURS:
-                    raise ValueError(f"the loader cannot read {job.beton}: {absent}") from None
-                notes[contestant] = f"absent: {absent}"
+                leave_out(contestant, absent)
             else:
                 ready.append(process)
                 rates[contestant] = []
@@ -93,8 +109,12 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRat
         shuffle = random.Random(0)
         for _ in range(rounds):
             shuffle.shuffle(ready)
-            for process in ready:
-                rates[process.name].append(whole / process.seconds_of_a_pass())
+            for process in tuple(ready):
+                try:
+                    rates[process.name].append(whole / process.seconds_of_a_pass())
+                except Absent as absent:
+                    leave_out(process.name, absent)
+                    ready.remove(process)
                 advance()
     return LoaderRates(
         name=name,

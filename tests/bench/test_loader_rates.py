@@ -12,18 +12,51 @@ from loaders import presets
 from loaders.presets import PRESETS
 
 
-def test_ours_beside_torchvision_and_an_absent_peer(photographs, monkeypatch):
-    job = job_for(photographs.path, "simclr-imagenet", 96, 2, 40, len(photographs))
+def test_ours_beside_torchvision_and_an_absent_peer(photographs):
+    """Stock FFCV is absent here because it makes random crops only; that is said, and no rate is invented."""
+    job = job_for(photographs.path, "eval", 96, 2, 40, len(photographs))
     assert (job.images, job.batch) == (40, 32)
-    record = measure(job, ("torchvision", "dali"), 2, "x")
-    assert record.images == 32 and record.views_per_image == 2
+    record = measure(job, ("torchvision", "ffcv"), 2, "x")
+    assert record.images == 32 and record.views_per_image == 1
     assert {name: len(rates) for name, rates in record.images_per_s.items()} == {"twoview": 2, "torchvision": 2}
-    assert record.notes["dali"].startswith("absent: ") and "dali" in record.notes["dali"]
+    assert record.notes == {"ffcv": "absent: ValueError: the ffcv peer makes random crops only"}
     result = as_result(record)
-    assert result["views_per_s"] == pytest.approx(2 * result["images_per_s"])
+    assert result["views_per_s"] == pytest.approx(result["images_per_s"])
     assert result["images_per_s"] == pytest.approx(np.median(record.images_per_s["twoview"]))
-    assert result["peers"]["torchvision"]["images_per_s"] > 0 and "absent" in result["peers"]["dali"]
+    assert result["peers"]["torchvision"]["images_per_s"] > 0 and "absent" in result["peers"]["ffcv"]
     assert result["images_per_s"] > result["peers"]["torchvision"]["images_per_s"]
+
+
+class Dying:
+    """A contestant that makes one pass and then no more."""
+
+    def __init__(self, process):
+        self.process, self.passes = process, 0
+
+    def __call__(self):
+        self.passes += 1
+        if self.passes > 1:
+            self.process.process.kill()
+        return type(self.process).seconds_of_a_pass(self.process)
+
+
+def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
+    start = loader_rates.Process.__init__
+
+    def dying(process, name, job):
+        start(process, name, job)
+        if name == "torchvision":
+            process.seconds_of_a_pass = Dying(process)
+
+    monkeypatch.setattr(loader_rates.Process, "__init__", dying)
+    record = measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), ("torchvision",), 3, "x")
+    assert len(record.images_per_s["twoview"]) == 3 and "torchvision" not in record.images_per_s
+    assert record.notes["torchvision"] == "absent: its process ended with -9"
+
+
+def test_an_unknown_peer_is_an_error(fashion):
+    with pytest.raises(ValueError, match="unknown peer 'dali': known are torchvision, ffcv"):
+        measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), ("dali",), 1, "x")
 
 
 def test_no_peers_unless_asked(fashion):

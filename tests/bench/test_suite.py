@@ -138,6 +138,18 @@ def test_killed_twice_and_run_again(tiny, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(tmp_path):
+    """The claim of the quick suite, on Fashion-MNIST itself."""
+    folder = tmp_path / "out" / "evidence"
+    run(Suite((), ("quick-fashion-mnist",)), folder, place(tmp_path), seeds=3)
+    records, _ = evidence.read_folder(folder)
+    knn = {(record.subject, record.seed): record.accuracy.knn_top1 for record in records}
+    gains = [knn["trained", seed] - knn["untrained", seed] for seed in range(3)]
+    assert min(gains) >= 3, gains
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_five_times_and_run_again(tiny, tmp_path, seed):
     kill_and_run_again(tiny, tmp_path / "out", kills=5, seed=seed)

@@ -1,5 +1,8 @@
 """Checkpoints: whole or not at all, no code in them, errors by name."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -27,6 +30,26 @@ def test_a_missing_or_damaged_or_foreign_file_is_named(tmp_path):
     torch.save([1, 2], tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a\.pt is not a checkpoint of twoview"):
         checkpoint.load(tmp_path / "a.pt")
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path):
+    """A limit on the size of files is the kernel's refusal to write more, as on a full disk."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, STATE)
+    program = f"""
+import resource, signal, torch
+from pathlib import Path
+from methods import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    checkpoint.save(Path("{path}"), {{"method": torch.zeros(1 << 16)}})
+except OSError as error:
+    print(error.strerror, error.filename)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == f"File too large {path}", done.stderr
+    assert checkpoint.load(path)["epoch"] == 1 and [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
 class Evil:

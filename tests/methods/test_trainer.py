@@ -76,7 +76,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_supervised_learns(tmp_path, precision):
     trainer = make(epochs=6, precision=precision)
     assert fit(trainer, tmp_path / "a.pt") == 24
