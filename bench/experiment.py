@@ -78,21 +78,8 @@ def train(recipe: Recipe[Any], place: Place, resume: bool) -> Path:
         peak = PeakMemory()
         with progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
             trainer.fit(loader, path, recipe.model_dump(mode="json"), advance)
-        ceilings = _ceilings(trainer, loader, run_name(recipe))
-        training = Training(
-            epoch_seconds=trainer.history.epoch_seconds,
-            wait_seconds=trainer.history.wait_seconds,
-            views_per_epoch=len(loader) * recipe.batch * len(method.views),
-            losses=trainer.history.losses,
-            precision=kind,
-            device=str(device),
-            loader_threads=loader.threads,
-            model_threads=torch.get_num_threads(),
-            peak_host_mib=peak.host_mib,
-            peak_device_mib=peak.device_mib,
-        )
-    measured = {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
-    checkpoint.save(path, {**checkpoint.load(path), "measured": measured})
+        left = _measure(trainer, loader, peak, run_name(recipe))
+    checkpoint.save(path, {**checkpoint.load(path), "measured": left})
     return path
 
 
@@ -193,6 +180,24 @@ def _train_loader(recipe: Recipe[Any], file: Beton, method: Method, device: torc
     threads = recipe.loader_threads or (1 if device.type == "cpu" else cpu_count())
     pin = device.type == "cuda"
     return Loader(file, method.views, recipe.batch, indices=indices, seed=recipe.seed, threads=threads, pin=pin)
+
+
+def _measure(trainer: Trainer, loader: Loader, peak: PeakMemory, what: str) -> dict[str, Any]:
+    """What `measured` reads again: the training's samples, and the ceilings, for which the trainer is spent."""
+    ceilings = _ceilings(trainer, loader, what)
+    training = Training(
+        epoch_seconds=trainer.history.epoch_seconds,
+        wait_seconds=trainer.history.wait_seconds,
+        views_per_epoch=len(loader) * loader.batch * len(loader.views),
+        losses=trainer.history.losses,
+        precision=trainer.precision,
+        device=str(trainer.device),
+        loader_threads=loader.threads,
+        model_threads=torch.get_num_threads(),
+        peak_host_mib=peak.host_mib,
+        peak_device_mib=peak.device_mib,
+    )
+    return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
 
 
 def _ceilings(trainer: Trainer, loader: Loader, what: str) -> Ceilings:

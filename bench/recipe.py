@@ -1,6 +1,5 @@
 """One experiment: data, views, method, optimiser, probe. A TOML file of `bench/recipes/`, checked by one schema."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loaders import datasets, presets
+from loaders.names import look_up
 from methods import registry
 from methods.backbones import Backbone
 from methods.method import Options
@@ -57,18 +57,13 @@ def all_files() -> list[Path]:
 def find(name: str) -> Path:
     """The file of a recipe: a path to a TOML file, or the stem of one under bench/recipes.
 
-    FileNotFoundError with the known names, the nearest first, if there is none.
+    FileNotFoundError for a path, ValueError with the known names for a stem, if there is none.
     """
     if name.endswith(".toml"):
         if not Path(name).is_file():
             raise FileNotFoundError(f"no recipe file at {name}")
         return Path(name)
-    known = {path.stem: path for path in all_files()}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise FileNotFoundError(f"unknown recipe {name!r}: {hint}known are {', '.join(known)}")
-    return known[name]
+    return look_up("recipe", name, {path.stem: path for path in all_files()})
 
 
 def load(name: str) -> Recipe[Any]:
@@ -85,7 +80,7 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
     """Checks a recipe's values, by the schema and by what they name. ValueError naming `where` and the key at fault."""
     try:
         method = values.get("method")
-        options = registry.entry(method.get("name") if isinstance(method, dict) else method).options
+        options = registry.entry(str(method.get("name") if isinstance(method, dict) else method)).options
         recipe = Recipe[options].model_validate(values)  # type: ignore[valid-type]
         datasets.dataset(recipe.dataset)
         presets.preset(recipe.views, recipe.size)

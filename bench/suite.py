@@ -4,7 +4,6 @@ A step is finished when its record is there; training inside a step goes on from
 killed, and run again with the same words, loses no finished record and at most the epoch that was running.
 """
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench import betons, evidence, experiment, loader_rates, recipe
 from bench.environment import cpu_count
 from bench.experiment import Place
 from bench.progress import console
+from loaders.names import look_up
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,7 @@ SUITES = {
 
 def suite(name: str) -> Suite:
     """The suite of that name. ValueError with the known names, the nearest first, if there is none."""
-    if name not in SUITES:
-        near = difflib.get_close_matches(name, SUITES, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown suite {name!r}: {hint}known are {', '.join(SUITES)}")
-    return SUITES[name]
+    return look_up("suite", name, SUITES)
 
 
 def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:

@@ -3,7 +3,6 @@
 The result says which of the three it took (`Samples.source`).
 """
 
-import difflib
 import gzip
 import io
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
+from loaders.names import look_up
 
 Split = str  # "train" or "test"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's weights
@@ -62,11 +62,7 @@ class Dataset:
 
 def dataset(name: str) -> Dataset:
     """The dataset of that name. ValueError with the known names, the nearest first, if there is none."""
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown dataset {name!r}: {hint}known are {', '.join(sorted(DATASETS))}")
-    return DATASETS[name]
+    return look_up("dataset", name, DATASETS)
 
 
 def data_root(given: Path | None = None) -> Path | None:

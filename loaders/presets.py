@@ -1,18 +1,14 @@
 """Named tuples of views, each with its source. A recipe says `views = "simclr-cifar"` and a size in pixels."""
 
-import difflib
 from collections.abc import Callable
 
+from loaders.names import look_up
 from loaders.views import Blur, Jitter, View
 
 
 def preset(name: str, size: int) -> tuple[View, ...]:
     """The views of that name at a size in pixels. ValueError with the known names, the nearest first, if unknown."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown views {name!r}: {hint}known are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name](size)
+    return look_up("views", name, PRESETS)(size)
 
 
 def _simclr_imagenet(size: int) -> tuple[View, ...]:

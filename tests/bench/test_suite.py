@@ -126,6 +126,7 @@ def kill_and_run_again(tiny, out, kills, seed):
     assert start(tiny, out).wait(timeout=200) == 0
     now = finished(out)
     assert kept.items() <= now.items() and len(now) == 4
+    assert list(out.rglob(".*")) == [], "what a killed process left half-written is gone"
     records, complaints = evidence.read_folder(out / "evidence")
     assert not complaints
     for record in records:
