@@ -49,5 +49,5 @@ fi
 python=$(find_python)
 [ -n "$python" ] || fail "twoview needs Python 3.11 or 3.12: install one, or name it with PYTHON=/path/to/python"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint requirements.lock --editable '.[test]'
 echo "$wanted" > $stamp

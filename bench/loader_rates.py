@@ -30,7 +30,7 @@ class Process:
     """A contestant's process, started and ready for its first pass. Absent if it cannot get there."""
 
     def __init__(self, name: str, job: Job) -> None:
-        command = [sys.executable, "-m", "bench.peers.worker", name, job.model_dump_json()]
+        command = [sys.executable, "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
         self.name = name
         # Not a pipe: one that nobody reads fills up and blocks its writer.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)

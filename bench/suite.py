@@ -4,6 +4,10 @@ A step is finished when its record is there; training inside a step goes on from
 killed, and run again with the same words, loses no finished record and at most the epoch that was running.
 """
 
+import ctypes
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,17 +95,37 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
     for seed in range(seeds):
         for name in work.recipes:
             one = recipe.load(name).model_copy(update={"seed": seed})
-            for step in (_trained(one, place), _untrained(one, place), _pixels(one, place)):
+            for step in (_trained(name, one, place), _untrained(one, place), _pixels(one, place)):
                 if step.name not in planned:
                     planned.add(step.name)
                     yield step
 
 
-def _trained(one: recipe.Recipe[Any], place: Place) -> Step:
+def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
     def run() -> evidence.Run:
-        return experiment.judge(experiment.train(one, place, resume=True), place)
+        _train_apart(name, one.seed, place)
+        return experiment.judge(place.checkpoint(one), place)
 
     return Step(experiment.run_name(one), run, one.model_dump(mode="json"))
+
+
+def _train_apart(name: str, seed: int, place: Place) -> None:
+    """`twoview train` in a process of its own, so that the peak of memory that it measures is its own.
+
+    It says itself what went wrong; SystemExit with its code then.
+    """
+    command = [sys.executable, "-P", "-m", "bench", "train", name, "--seed", str(seed), "--resume"]
+    command += ["--out", str(place.checkpoints.parent), "--betons", str(place.betons)]
+    if place.root:
+        command += ["--data-root", str(place.root)]
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent).returncode
+    if code:
+        sys.exit(code)
+
+
+def _die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG): a suite that is killed leaves no training behind that the next one would meet."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
