@@ -120,6 +120,17 @@ def test_train_probe_and_resume(says, tiny, betons, tmp_path):
     assert needed | {"seed"} <= set(header) and (tmp_path / "report" / "index.html").exists()
 
 
+def test_cifar10_in_a_data_root_end_to_end(says, cifar_root, tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    text = TINY.replace("fashion-mnist", "cifar10").replace("simclr-gray", "simclr-cifar").replace("28", "32")
+    recipe.write_text(text)
+    code, out, _ = says("train", recipe, "--out", tmp_path / "out", "--data-root", cifar_root, "--json")
+    assert code == 0
+    code, out, _ = says("probe", json.loads(out)["checkpoint"], "--data-root", cifar_root, "--json")
+    assert code == 0 and 0 < json.loads(out)["trained"]["knn_top1"] <= 100
+    assert (tmp_path / "out" / "betons" / "cifar10-test.beton").exists()
+
+
 def test_loader_json(says, betons):
     code, out, _ = says(
         "loader", betons / "fashion-mnist-train.beton", "--views", "simclr-cifar", "--images", "64", "--rounds", "2",
