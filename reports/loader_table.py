@@ -49,8 +49,8 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the latest record of each workload."""
-    newest = table.sort_values(["date", "name"]).groupby(WORKLOAD)["name"].last()
-    return table[table["name"].isin(newest)]
+    newest = table.groupby(WORKLOAD)["date"].transform("max")
+    return table[table["date"] == newest]
 
 
 def _contestants(record: LoaderRates) -> list[str]:

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RUNS = ["dataset", "method", "seeds", "knn_top1", "untrained_knn_top1", "pixels_knn_top1", "knn_gain", "knn_gain_min"]
 SPEEDS = ["dataset", "method", "views_per_s", "seconds_per_epoch", "efficiency", "data_wait_share", "peak_memory_mib"]
-LOADER = ["size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "note"]
+LOADER = ["beton", "size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "note"]
 
 
 def measured(results: Path) -> str:

@@ -51,6 +51,11 @@ def test_the_latest_record_of_each_workload(make):
     assert sorted(latest(table)["images_per_s"]) == [2.0, 3.0, 4.0]
 
 
+def test_records_of_one_name_in_two_folders_are_told_apart_by_their_date(make):
+    table = loader_table([make.loader({"twoview": [rate]}, name="loader-32") for rate in (1.0, 2.0)])
+    assert latest(table)["images_per_s"].tolist() == [2.0]
+
+
 def test_no_records_give_an_empty_table_with_its_columns():
     table = loader_table([])
     assert list(table.columns) == COLUMNS and table.empty and latest(table).empty
