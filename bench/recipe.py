@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from loaders import datasets, presets
 from loaders.names import look_up
@@ -46,7 +46,7 @@ class Recipe(Settings, Generic[M]):
     train_images: NonNegativeInt = 0  # to pretrain on, equally many a class; 0 means all
     precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
     loader_threads: NonNegativeInt = 0  # 0: one beside a model on the CPU, every core beside a GPU
-    seed: NonNegativeInt = 0  # of weights, order and augmentations
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of weights, order and augmentations
 
 
 def all_files() -> list[Path]:

@@ -11,8 +11,11 @@ def sequential(count: int) -> np.ndarray:
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """A uniform permutation of 0 .. count - 1, int64 (count,): the order of one random number a sample."""
-    keys = uniforms(seed, epoch, sequential(count), 0, ORDER, 0)
+    """A uniform permutation of 0 .. count - 1, int64 (count,): the order of one random number a sample.
+
+    seed: below 2 ** 64.
+    """
+    keys = uniforms(np.uint64(seed), epoch, sequential(count), 0, ORDER, 0)
     return np.argsort(keys, kind="stable")
 
 

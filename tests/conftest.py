@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from loaders import beton, datasets
 from loaders.beton import Beton
+
+# The first example may compile a kernel, and a shared machine may stall: time is no property here.
+settings.register_profile("twoview", deadline=None)
+settings.load_profile("twoview")
 
 
 def write_beton(path: Path, samples: datasets.Samples, count: int) -> Beton:

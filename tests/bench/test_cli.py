@@ -211,7 +211,9 @@ def test_an_interruption_in_mid_epoch(betons, tiny, tmp_path, sent, code):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bench", "train", tiny, "--out", str(out), "--betons", str(betons)]
     long = [*command, "--epochs", "2000"]
-    process = subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     checkpoint = out / "checkpoints" / "tiny-seed0.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:

@@ -56,6 +56,7 @@ def test_values_and_defaults(written):
         ("batch = 8", "batch = 8.5", "batch: .*integer.* not 8.5"),
         ("temperature = 0.3", "temperature = 0", "method.temperature: .*greater than 0, not 0"),
         ("epochs = 2", "", "epochs: missing key"),
+        ("epochs = 2", "epochs = 2\nseed = -1", "seed: .*greater than or equal to 0, not -1"),
         ("[method]\n", "", "unknown method 'None'"),
         ('name = "simclr"', 'name = "simclar"', r"unknown method 'simclar': did you mean simclr\?"),
         ('views = "simclr-gray"', 'views = "simclr-grey"', r"unknown views 'simclr-grey': did you mean simclr-gray\?"),

@@ -102,4 +102,4 @@ def test_zero_embeddings_are_finite():
     z = torch.zeros(3, 4, requires_grad=True)
     loss = nt_xent(z, z, 0.5)
     loss.backward()
-    assert math.isfinite(float(loss)) and z.grad.isfinite().all()
+    assert math.isfinite(loss.item()) and z.grad.isfinite().all()
