@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
 from loaders import beton, datasets
 from loaders.beton import Beton
-
-# Seen once, with scikit-learn's OpenMP beside torch's in the pytest process: a convolution's backward on two threads
-# span for ever. One thread has no barrier to wait at; the tests that start processes train on all cores, as users do.
-torch.set_num_threads(1)
 
 # The first example may compile a kernel, and a shared machine may stall: time is no property here.
 settings.register_profile("twoview", deadline=None)

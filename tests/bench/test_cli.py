@@ -25,7 +25,7 @@ precision = "fp32"
 [method]
 name = "simclr"
 [backbone]
-width = 4
+width = 8
 [probe]
 train_images = 200
 test_images = 100
