@@ -39,6 +39,7 @@ class Training(Part):
 
     epoch_seconds, wait_seconds: wall seconds of each epoch, and of those the seconds spent waiting for a batch.
     losses: the loss of every step. Views counts every view of every image, so SimCLR has two an image.
+    logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), the mean of each epoch.
     """
 
     epoch_seconds: Samples
@@ -51,6 +52,7 @@ class Training(Part):
     model_threads: int
     peak_host_mib: float
     peak_device_mib: float | None = None
+    logged: dict[str, list[float]] = {}
 
     @property
     def seconds_per_epoch(self) -> float:

@@ -190,6 +190,7 @@ def _measure(trainer: Trainer, loader: Loader, peak: PeakMemory, what: str) -> d
         wait_seconds=trainer.history.wait_seconds,
         views_per_epoch=len(loader) * loader.batch * len(loader.views),
         losses=trainer.history.losses,
+        logged=trainer.history.logged,
         precision=trainer.precision,
         device=str(trainer.device),
         loader_threads=loader.threads,
@@ -225,8 +226,8 @@ def _batches_per_s(loader: Loader, epoch: int) -> float:
 def _step_seconds(trainer: Trainer, batch: Any) -> float:
     start = time.perf_counter()
     for _ in range(CEILING_STEPS):
-        loss = trainer.step(batch, trainer.epochs)
-    loss.item()  # waits for the device
+        out = trainer.step(batch, trainer.epochs)
+    out["loss"].item()  # waits for the device
     return time.perf_counter() - start
 
 

@@ -37,11 +37,15 @@ class LoaderLike(Protocol):
 
 @dataclass
 class History:
-    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch; losses: every step."""
+    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch; losses: every step.
+
+    logged: what else the method found worth logging, the mean of each epoch.
+    """
 
     epoch_seconds: list[float] = field(default_factory=list)
     wait_seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    logged: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Trainer:
@@ -71,42 +75,49 @@ class Trainer:
     def finished_epochs(self) -> int:
         return len(self.history.epoch_seconds)
 
-    def step(self, batch: BatchLike, epoch: float) -> Tensor:
-        """One optimiser step at a fractional epoch. Returns the loss, on the device, without waiting for it."""
+    def step(self, batch: BatchLike, epoch: float) -> dict[str, Tensor]:
+        """One optimiser step at a fractional epoch.
+
+        Returns the loss and what else the method logs, on the device, without waiting for it.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = optim.lr_at(self.settings, epoch, self.epochs)
         views = tuple(self.normalise(view.to(self.device, non_blocking=True)) for view in batch.views)
         label = batch.label.to(self.device, non_blocking=True)
         with autocast(self.device, self.precision):
-            loss = self.method.loss(views, label)["loss"]
-        self.scaler.scale(loss).backward()
+            out = self.method.loss(views, label)
+        self.scaler.scale(out["loss"]).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         self.method.after_step(epoch / self.epochs)
-        return loss.detach()
+        return {name: value.detach().float() for name, value in out.items()}
 
     def fit(self, loader: LoaderLike, path: Path, recipe: dict[str, Any], on_step: Callable[[], None]) -> None:
         """Trains from `finished_epochs` to the end, writing a checkpoint to `path` after each epoch.
 
         recipe: kept in the checkpoint, so that a probe needs nothing else. on_step: called after each step.
-        FloatingPointError, naming step and checkpoint, if the loss is not finite; the last good checkpoint is kept.
+        FloatingPointError, naming method, step and checkpoint, if the loss is not finite; the last good checkpoint is
+        kept.
         """
         self.method.train()
         for epoch in range(self.finished_epochs, self.epochs):
-            start, wait, losses = time.perf_counter(), 0.0, []
+            start, wait, steps = time.perf_counter(), 0.0, []
             batches = loader.epoch(epoch)
             for number in range(len(loader)):
                 asked = time.perf_counter()
                 batch = next(batches)
                 wait += time.perf_counter() - asked
-                losses.append(self.step(batch, epoch + number / len(loader)))
+                steps.append(self.step(batch, epoch + number / len(loader)))
                 on_step()
-            values = torch.stack(losses).tolist()  # the only wait for the device in an epoch
+            values = {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
+            losses = values.pop("loss").tolist()  # the only wait for the device in an epoch
             self.history.epoch_seconds.append(time.perf_counter() - start)
             self.history.wait_seconds.append(wait)
-            self._check(values, path)
-            self.history.losses += values
+            self._check(losses, path)
+            self.history.losses += losses
+            for name, value in values.items():
+                self.history.logged.setdefault(name, []).append(value.mean().item())
             checkpoint.save(path, self._state(recipe))
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -132,4 +143,5 @@ class Trainer:
             if not math.isfinite(loss):
                 step = len(self.history.losses) + number
                 kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-                raise FloatingPointError(f"the loss is {loss} at step {step}: {kept}")
+                method = type(self.method).__name__
+                raise FloatingPointError(f"the loss of {method} is {loss} at step {step}: {kept}")

@@ -16,10 +16,13 @@ def network():
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4))
 
 
-def test_lars_follows_its_definition():
+@pytest.mark.parametrize(
+    ("trust", "clip", "everything"), [(0.001, False, False), (0.02, True, False), (0.5, True, False), (0.001, 0, True)]
+)
+def test_lars_follows_its_definition(trust, clip, everything):
     """You et al. 2017 as a loop over parameters in float64, five steps."""
     model = network().double()
-    settings = Optim(name="lars", lr=0.3, momentum=0.9, weight_decay=0.01)
+    settings = Optim(name="lars", lr=0.3, momentum=0.9, weight_decay=0.01, trust=trust, clip=clip, decay_all=everything)
     optimiser = optim.build(settings, model)
     weights = [p.detach().clone() for p in model.parameters()]
     buffers = [torch.zeros_like(w) for w in weights]
@@ -29,9 +32,11 @@ def test_lars_follows_its_definition():
             parameter.grad = torch.randn_like(parameter)
         for i, parameter in enumerate(model.parameters()):
             update = parameter.grad.clone()
-            if weights[i].ndim > 1:
+            if weights[i].ndim > 1 or everything:
                 update += 0.01 * weights[i]
-                update *= 0.001 * weights[i].norm() / update.norm()
+                if weights[i].norm() > 0:
+                    ratio = trust * weights[i].norm() / update.norm()
+                    update *= min(ratio / 0.3, 1) if clip else ratio
             buffers[i] = 0.9 * buffers[i] + update
             weights[i] = weights[i] - 0.3 * buffers[i]
         optimiser.step()
@@ -89,3 +94,5 @@ def test_the_schedule():
     assert lr_at(settings, 12, 20) == pytest.approx(1.0)
     assert lr_at(settings, 8, 20) == pytest.approx(1 + math.cos(math.pi / 4))
     assert lr_at(Optim(lr=2.0), 0, 20) == 2.0
+    ends = Optim(lr=2.0, floor=0.001)  # VICReg's: the cosine ends at a thousandth
+    assert [lr_at(ends, epoch, 20) for epoch in (0, 10, 20)] == pytest.approx([2, 1.001, 0.002])

@@ -129,7 +129,7 @@ def test_after_step_sees_the_progress():
 
 
 class Diverging(Method):
-    """The loss is NaN from the fifth step on."""
+    """The loss is NaN from the fifth step on; logs how many steps there were."""
 
     def __init__(self):
         super().__init__(nn.Linear(3, 1), (View(8),))
@@ -138,13 +138,17 @@ class Diverging(Method):
     def loss(self, views, label):
         self.steps += 1
         value = self.encode(views[0].mean((2, 3))).mean()
-        return {"loss": value * float("nan") if self.steps > 5 else value}
+        return {"loss": value * float("nan") if self.steps > 5 else value, "steps": torch.tensor(self.steps)}
 
 
-def test_a_nan_stops_with_step_and_last_good_checkpoint(tmp_path):
+def test_a_nan_stops_with_method_step_and_last_good_checkpoint(tmp_path):
     path = tmp_path / "a.pt"
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     trainer = Trainer(Diverging(), Optim(), epochs=3, normalise=normalise, device=CPU, precision="fp32")
-    with pytest.raises(FloatingPointError, match=rf"nan at step 5: the last good checkpoint is {path}"):
+    with pytest.raises(
+        FloatingPointError, match=rf"the loss of Diverging is nan at step 5: the last good checkpoint is {path}"
+    ):
         fit(trainer, path)
-    assert checkpoint.load(path)["epoch"] == 1
+    state = checkpoint.load(path)
+    assert state["epoch"] == 1
+    assert state["history"]["logged"] == {"steps": [2.5]}, "the mean of the epoch's four steps, and no more epochs"
