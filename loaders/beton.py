@@ -6,15 +6,21 @@ Layout, little-endian, as in ffcv 1.0.2 (`ffcv/types.py`, `ffcv/memory_allocator
 
 The dtypes are spelled out here because importing ffcv takes four seconds; a test holds them to ffcv's own.
 A sample never crosses a page. JPEG bytes are stored as they came; everything else as raw pixels.
+
+Ours besides: checksums. One XXH64 a sample lies between the pages and the allocation table, where FFCV never looks.
+Where they are, and the checksum of everything that is not a sample's bytes (the index), stands in the integer field's
+arguments, which FFCV fills with zeros and ignores. A file of FFCV's own has none, and is read without them.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from loaders.checksum import xxh64
 from loaders.files import whole_file
 
 VERSION = 2
@@ -36,6 +42,8 @@ FIELD = np.dtype([("type_id", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 SAMPLE = np.dtype([("image", IMAGE), ("label", "<i8")], align=True)
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
+SEAL = np.dtype([("magic", "S8"), ("checksums_ptr", "<u8"), ("index", "<u8")])
+MAGIC = b"twoview1"
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Beton:
 
     file: uint8 (bytes of the file,), a read-only memory map. modes: uint8. heights, widths: int64, pixels.
     pointers, sizes: int64, the byte range of the sample in `file`. labels: int64.
+    checksums: uint64, XXH64 of those bytes; empty where the file has none.
     """
 
     path: Path
@@ -65,44 +74,63 @@ class Beton:
     pointers: np.ndarray
     sizes: np.ndarray
     labels: np.ndarray
+    checksums: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def write(path: Path, count: int, sample: Callable[[int], Stored], threads: int = 2) -> Iterator[int]:
-    """Writes `count` samples to `path`; yields the number written so far, so that the caller can show progress.
+def write(
+    path: Path, count: int, sample: Callable[[int], Stored], threads: int = 2, skipped: list[str] | None = None
+) -> Iterator[int]:
+    """Writes `count` samples to `path`; yields the number seen so far, so that the caller can show progress.
 
     sample: called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
+    skipped: where given, a sample that raises ValueError is left out, and the error's sentence appended here.
     The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
-    Raises ValueError for a sample that the format cannot hold.
+    Raises ValueError for a sample that the format cannot hold, or where there is no sample to write.
     """
-    if count == 0:
-        raise ValueError(f"{path}: no samples to write")
     metadata = np.zeros(count, SAMPLE)
     table = np.zeros(count, ALLOCATION)
+    checksums = np.zeros(count, np.uint64)
     descriptors = _descriptors()
     start = HEADER.itemsize + descriptors.nbytes + metadata.nbytes
-    page = PAGE
+    kept = 0
     with whole_file(path) as part, open(part, "wb") as file:
-        end = -(-start // page) * page
-        for index, stored in enumerate(_in_order(count, sample, threads)):
+        end = -(-start // PAGE) * PAGE
+        for index, result in enumerate(_in_order(count, sample, threads)):
+            try:
+                stored = result()
+                _check(path, index, stored)
+            except ValueError as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error))
+                yield index + 1
+                continue
             size = len(stored.content)
-            _check(path, index, stored)
-            if end % page + size > page:
-                end = -(-end // page) * page
+            if end % PAGE + size > PAGE:
+                end = -(-end // PAGE) * PAGE
             file.seek(end)
             file.write(stored.content)
-            metadata[index] = ((stored.mode, stored.width, stored.height, end), stored.label)
-            table[index] = (index, end, size)
+            metadata[kept] = ((stored.mode, stored.width, stored.height, end), stored.label)
+            table[kept] = (kept, end, size)
+            checksums[kept] = xxh64(np.frombuffer(stored.content, np.uint8), 0, size)
+            kept += 1
             end += size
             yield index + 1
-        end = -(-end // page) * page
-        header = np.array((VERSION, len(descriptors), page, count, end), HEADER)
+        if kept == 0:
+            raise ValueError(f"{path}: no samples to write")
+        end = -(-end // PAGE) * PAGE
+        header = np.array((VERSION, len(descriptors), PAGE, kept, end + 8 * kept), HEADER)
+        descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(np.array((MAGIC, end, 0), SEAL))
+        parts = [header, descriptors, metadata[:kept], checksums[:kept], table[:kept]]
+        seal = np.array((MAGIC, end, _index_checksum(*parts)), SEAL)
+        descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(seal)
         file.seek(end)
-        file.write(table.tobytes())
+        file.write(checksums[:kept].tobytes() + table[:kept].tobytes())
         file.seek(0)
-        file.write(header.tobytes() + descriptors.tobytes() + metadata.tobytes())
+        file.write(header.tobytes() + descriptors.tobytes() + metadata[:kept].tobytes())
 
 
 def open_beton(path: Path) -> Beton:
@@ -123,11 +151,13 @@ def open_beton(path: Path) -> Beton:
     start = HEADER.itemsize + fields * FIELD.itemsize
     if start + count * SAMPLE.itemsize > size or table_start + count * ALLOCATION.itemsize > size:
         raise ValueError(f"{path} is truncated: {size} bytes do not hold the {count} samples that its header announces")
-    types = list(file[HEADER.itemsize : start].view(FIELD)["type_id"])
+    descriptors = np.array(file[HEADER.itemsize : start]).view(FIELD)
+    types = list(descriptors["type_id"])
     if types != [IMAGE_FIELD, INT_FIELD]:
         raise ValueError(f"{path} must hold an RGB image field and an integer field; its field types are {types}")
     metadata = np.array(file[start : start + count * SAMPLE.itemsize]).view(SAMPLE)
     table = np.array(file[table_start : table_start + count * ALLOCATION.itemsize]).view(ALLOCATION)
+    checksums = _checksums(path, file, file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
     table = table[np.argsort(table["sample_id"], kind="stable")]
     image = metadata["image"]
     if not (np.array_equal(table["sample_id"], np.arange(count)) and np.array_equal(table["ptr"], image["data_ptr"])):
@@ -144,7 +174,40 @@ def open_beton(path: Path) -> Beton:
         pointers=table["ptr"].astype(np.int64),
         sizes=table["size"].astype(np.int64),
         labels=metadata["label"].copy(),
+        checksums=checksums,
     )
+
+
+def _checksums(
+    path: Path,
+    file: np.ndarray,
+    header: np.ndarray,
+    descriptors: np.ndarray,
+    metadata: np.ndarray,
+    table: np.ndarray,
+) -> np.ndarray:
+    """The checksums of the samples, once the index agrees with its own; none where the field's arguments are zeros."""
+    arguments = descriptors[-1]["arguments"]
+    if not arguments.any():
+        return np.empty(0, np.uint64)
+    seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
+    start, size = int(seal["checksums_ptr"]), 8 * len(table)
+    if seal["magic"] == MAGIC and start + size <= file.size:
+        arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
+        checksums = np.array(file[start : start + size]).view(np.uint64)
+        if _index_checksum(header, descriptors, metadata, checksums, table) == seal["index"]:
+            return checksums
+    raise ValueError(f"{path} is damaged: its index is not the one that was written")
+
+
+def _index_checksum(*parts: np.ndarray) -> int:
+    """XXH64 of all that is not a sample's bytes, with a zero in this checksum's own place."""
+    content = np.concatenate([_bytes(part) for part in parts])
+    return int(xxh64(content, 0, content.size))
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.frombuffer(array.tobytes(), np.uint8)
 
 
 def _descriptors() -> np.ndarray:
@@ -161,20 +224,24 @@ def _check(path: Path, index: int, stored: Stored) -> None:
             f"{path}: sample {index} is {stored.width} x {stored.height} pixels; the format ends at 65,535"
         )
     if len(stored.content) > PAGE:
-        raise ValueError(f"{path}: sample {index} has {len(stored.content):,} bytes; a page holds {PAGE:,}")
+        raise ValueError(
+            f"{path}: sample {index} has {len(stored.content):,} bytes; a page holds {PAGE:,}: "
+            "store it smaller with --max-resolution"
+        )
 
 
-def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Stored]:
-    """sample(0), sample(1), ... computed by a pool that runs at most a few samples ahead."""
+def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Callable[[], Stored]]:
+    """The results of sample(0), sample(1), ..., to be called for, from a pool that runs at most a few samples ahead."""
     ahead = 8 * threads
     with ThreadPoolExecutor(threads, "beton-writer") as pool:
-        waiting: list[Future[Stored]] = [pool.submit(sample, index) for index in range(min(ahead, count))]
+        waiting = deque(pool.submit(sample, index) for index in range(min(ahead, count)))
         try:
             for index in range(count):
-                stored = waiting.pop(0).result()
+                future = waiting.popleft()
+                future.exception()  # waits
                 if index + ahead < count:
                     waiting.append(pool.submit(sample, index + ahead))
-                yield stored
+                yield future.result
         finally:
             for future in waiting:
                 future.cancel()

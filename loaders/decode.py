@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import binding
 from numba import njit, types
 
+from loaders.checksum import xxh64
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.views import View
 
@@ -52,6 +53,7 @@ RAW_SIZE = 4
 EMPTY = 5
 CMYK = 6
 BAD_MODE = 7
+CHANGED = 8
 
 STATUS_TEXT = {
     BAD_JPEG: "the JPEG cannot be decoded: it is damaged, cut short or not a JPEG",
@@ -61,6 +63,7 @@ STATUS_TEXT = {
     EMPTY: "the image has no pixels or no bytes",
     CMYK: "the JPEG is CMYK, which has no unique RGB colours",
     BAD_MODE: "the image is neither a JPEG nor raw",
+    CHANGED: "the sample's bytes are not those that were written: their checksum differs",
 }
 
 # The columns of a view table.
@@ -116,17 +119,22 @@ def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
     View v is the bytes offsets[v] : offsets[v] + batch * size * size * 3, as (batch, size, size, 3). The views follow
     each other without gaps, so neighbours of equal size are one block.
     """
-    ends = np.cumsum([batch * view.size * view.size * 3 for view in views], dtype=np.int64)
-    return np.concatenate(([0], ends[:-1])).astype(np.int64), int(ends[-1])
+    ends = np.cumsum([0] + [batch * view.size * view.size * 3 for view in views], dtype=np.int64)
+    return ends[:-1], int(ends[-1])
 
 
 @njit(cache=True, nogil=True)
-def _examine(handle, file, mode, height, width, pointer, size, header):
-    """The status of a sample as far as its bytes' place and its header tell it. `header` is int32 (4,), overwritten."""
+def _examine(handle, file, mode, height, width, pointer, size, checksums, sample, header):
+    """The status of a sample as far as its bytes' place, their checksum and its header tell it.
+
+    `header` is int32 (4,), overwritten.
+    """
     if height < 1 or width < 1 or size < 1:
         return EMPTY
     if pointer < 0 or pointer > file.size or size > file.size - pointer:
         return OUT_OF_RANGE
+    if checksums.size and xxh64(file, pointer, size) != checksums[sample]:
+        return CHANGED
     if height > _LONGEST_SIDE or width > _LONGEST_SIDE:
         return RAW_SIZE if mode == RAW else SIZE_DIFFERS
     if mode == RAW:
@@ -187,15 +195,15 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
 def _render(handle, file, index, samples, table, seed, epoch, out, offsets, position, pixels, scratch):
     """(status int32 (n,), pixels, scratch): the work of `Decoder.render`; the two scratch buffers come back grown.
 
-    index: (modes, heights, widths, pointers, sizes).
+    index: (modes, heights, widths, pointers, sizes, checksums).
     """
-    modes, heights, widths, pointers, sizes = index
+    modes, heights, widths, pointers, sizes, checksums = index
     status = np.empty(samples.size, np.int32)
     header = np.empty(4, np.int32)
     for i in range(samples.size):
         sample = samples[i]
         height, width, pointer, size = heights[sample], widths[sample], pointers[sample], sizes[sample]
-        status[i] = _examine(handle, file, modes[sample], height, width, pointer, size, header)
+        status[i] = _examine(handle, file, modes[sample], height, width, pointer, size, checksums, sample, header)
         if status[i] != OK:
             continue
         count = height * width * 3
@@ -236,6 +244,7 @@ class Decoder:
         widths: np.ndarray,
         pointers: np.ndarray,
         sizes: np.ndarray,
+        checksums: np.ndarray,
         samples: np.ndarray,
         table: np.ndarray,
         seed: int,
@@ -248,27 +257,29 @@ class Decoder:
 
         file: the whole beton, uint8 1-D, only read.
         modes (uint8, JPEG or RAW), heights, widths (pixels), pointers, sizes (bytes; int64): of all samples there are.
+        checksums: uint64, XXH64 of each sample's bytes, compared at every read; empty where the file has none.
         samples: int64 (n,), the numbers of the samples to render; they, with seed (64 bits) and epoch, key the draws.
         table, offsets: from `view_table` and `output_layout`. out: uint8 1-D, the batch's buffer.
         position: the place in the batch of the chunk's first sample.
 
-        A sample whose status is not OK leaves its places in `out` as they were.
+        Without views each sample is only decoded. A sample whose status is not OK leaves its places in `out` as they
+        were.
         Raises IndexError for sample numbers outside the dataset, ValueError where `out` has no room for the chunk or
         the decoder is closed.
         """
         if self._handle is None:
             raise ValueError("the decoder is closed")
         if samples.size and not 0 <= samples.min() <= samples.max() < min(
-            modes.size, heights.size, widths.size, pointers.size, sizes.size
+            modes.size, heights.size, widths.size, pointers.size, sizes.size, checksums.size or modes.size
         ):
             raise IndexError("a sample number is outside the dataset")
         bytes_each = table[:, SIZE].astype(np.int64) ** 2 * 3
         starts, ends = offsets + position * bytes_each, offsets + (position + samples.size) * bytes_each
-        if starts.min() < 0 or ends.max() > out.size:
+        if starts.min(initial=0) < 0 or ends.max(initial=0) > out.size:
             raise ValueError("the output buffer has no room for the chunk at this position")
         data = np.asarray(file)[:]
         data.flags.writeable = False
-        index = modes, heights, widths, pointers, sizes
+        index = modes, heights, widths, pointers, sizes, checksums
         handle, key, scratch = np.uint64(self._handle), np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), self._scratch
         status, self._pixels, self._scratch = _render(
             handle, data, index, samples, table, key, epoch, out, offsets, position, self._pixels, scratch

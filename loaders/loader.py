@@ -1,15 +1,18 @@
 """The loader: decodes each image once, fills all its views, hands over a `Batch`.
 
-A pool of threads renders chunks of a batch with the kernels of `loaders.decode`, which release the GIL. Every batch has
-memory of its own, so a batch that is kept never changes. An error in a worker reaches the caller with the next batch,
-naming sample, field and file. Pixels depend on (seed, epoch, sample, view) alone, not on threads, batch size or order.
+A pool of threads renders chunks of a batch with the kernels of `loaders.decode`, which release the GIL. A batch that is
+kept never changes: its memory is used again only when nothing refers to it any more. An error in a worker reaches the
+caller with the next batch, naming sample, field and file. Pixels depend on (seed, epoch, sample, view) alone, not on
+threads, batch size, order or ranks.
 """
 
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Self
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,7 +20,7 @@ from torch import Tensor
 
 from loaders.beton import Beton
 from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
-from loaders.samplers import sequential, shuffled
+from loaders.samplers import sequential, share, shuffled
 from loaders.views import View
 
 CHUNKS_A_THREAD = 4  # of one batch, so that a thread with small images helps one with large ones
@@ -35,11 +38,15 @@ class Batch(NamedTuple):
 class Loader:
     """Batches of views of a beton file.
 
-    beton: the opened file. views: what to make of each image. batch: images a batch.
+    beton: the opened file. views: what to make of each image. batch: images a batch, on each rank.
     indices: int64, the sample numbers to use; all of them by default.
     seed: of the order and of the augmentations. shuffle: a new order each epoch, else that of `indices`.
+    order: epoch -> int64 positions in `indices`, equally many every epoch; takes the place of `shuffle`.
     drop_last: leave out a last batch that is not full. threads: that decode and augment.
     pin: page-locked memory, for asynchronous copies to a GPU.
+    rank, world: this process of how many; together they see the batches that one process with batch * world would.
+    on_error: "raise", or "skip" to put the next intact sample of `indices` in a damaged one's place; the numbers of the
+        damaged ones are collected in `skipped`.
     Raises ValueError if there is no full batch to give.
     """
 
@@ -52,24 +59,35 @@ class Loader:
         indices: np.ndarray | None = None,
         seed: int = 0,
         shuffle: bool = True,
+        order: Callable[[int], np.ndarray] | None = None,
         drop_last: bool = True,
         threads: int = 1,
         pin: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
         self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
-        self.shuffle, self.drop_last, self.threads, self.pin = shuffle, drop_last, threads, pin
-        if len(self) == 0:
-            raise ValueError(f"{beton.path}: {len(self.indices)} images do not fill one batch of {batch}")
+        self.order = order or (self._shuffled if shuffle else self._in_turn)
+        self.drop_last, self.threads, self.pin = drop_last, threads, pin
+        self.rank, self.world, self.on_error = rank, world, on_error
+        self.skipped: set[int] = set()
+        self._images = len(self.order(0))
+        self._batches = len(share(self._images, batch, rank, world, drop_last))
+        if self._batches == 0:
+            raise ValueError(f"{beton.path}: {self._images} images do not fill one batch of {batch * world}")
         self._table = view_table(self.views)
+        self._reached = (0, 0)  # epoch, batches of it handed over
+        self._resume_at: tuple[int, int] | None = None
+        self._memory: deque[np.ndarray] = deque()  # of batches that nobody holds any more
         self._decoders: list[Decoder] = []
         self._thread = threading.local()
         self._pool = ThreadPoolExecutor(threads, "loader", initializer=self._start_thread)
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        full, rest = divmod(len(self.indices), self.batch)
-        return full + (rest > 0 and not self.drop_last)
+        return self._batches
 
     def __enter__(self) -> Self:
         return self
@@ -80,22 +98,55 @@ class Loader:
     def close(self) -> None:
         """Ends the threads and frees their decoders. Waits for chunks under way."""
         self._pool.shutdown(cancel_futures=True)
+        self._memory.clear()
         while self._decoders:
             self._decoders.pop().close()
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, rendered ahead of their use. Leaving the loop early stops the rendering."""
-        order = self.indices[shuffled(len(self.indices), self.seed, epoch)] if self.shuffle else self.indices
+    def epoch(self, epoch: int) -> "Epoch":
+        """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering."""
+        resume_at, self._resume_at = self._resume_at, None
+        self._reached = resume_at if resume_at and resume_at[0] == epoch else (epoch, 0)
+        return Epoch(self._batches_from(*self._reached))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the loader has come: the epoch, how many of its batches were handed over, and what they depend on."""
+        epoch, batches = self._reached
+        return {"epoch": epoch, "batches": batches, **self._work()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Makes the next `epoch` of that number go on behind the batches that had been handed over.
+
+        Threads and ranks may differ, as long as all ranks together make batches of the same size.
+        ValueError, naming the key, if the state is of other work.
+        """
+        for key, mine in self._work().items():
+            if state[key] != mine:
+                raise ValueError(f"the loader's state is of other work: its {key} is {state[key]}, not {mine}")
+        self._reached = self._resume_at = state["epoch"], state["batches"]
+
+    def _work(self) -> dict[str, Any]:
+        return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world}
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return shuffled(len(self.indices), self.seed, epoch)
+
+    def _in_turn(self, epoch: int) -> np.ndarray:
+        return sequential(len(self.indices))
+
+    def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
+        samples = self.indices[self.order(epoch)]
+        places = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
-            for number in range(len(self) + BATCHES_AHEAD):
+            for number in range(first, len(self) + BATCHES_AHEAD):
                 if number < len(self):
-                    started.append(self._start(order[number * self.batch : (number + 1) * self.batch], epoch))
-                if number >= BATCHES_AHEAD:
+                    started.append(self._start(samples[places[number]], epoch))
+                if number >= first + BATCHES_AHEAD:
                     batch, chunks = started[0]
                     for chunk in chunks:
                         chunk.result()
                     started.popleft()
+                    self._reached = epoch, number - BATCHES_AHEAD + 1
                     yield batch
         finally:
             for _, chunks in started:
@@ -103,40 +154,95 @@ class Loader:
                     chunk.cancel()
 
     def _start(self, samples: np.ndarray, epoch: int) -> tuple[Batch, list[Future[None]]]:
+        """The batch, its memory still to be filled, and the chunks of work that fill it."""
         offsets, size = output_layout(self.views, len(samples))
-        memory = torch.empty(size, dtype=torch.uint8, pin_memory=self.pin)
+        memory = self._allocate(size)
+        labels = self.beton.labels[samples]
         step = -(-len(samples) // (CHUNKS_A_THREAD * self.threads))
         chunks = [
-            self._pool.submit(self._render, samples[first : first + step], epoch, memory.numpy(), offsets, first)
-            for first in range(0, len(samples), step)
+            self._pool.submit(self._render, slice(at, at + step), samples, labels, epoch, memory.numpy(), offsets)
+            for at in range(0, len(samples), step)
         ]
         tensors = []
         for view, offset in zip(self.views, offsets, strict=True):
             shape = (len(samples), view.size, view.size, 3)
             tensors.append(memory[offset : offset + np.prod(shape)].view(shape).permute(0, 3, 1, 2))
-        return Batch(tuple(tensors), torch.from_numpy(self.beton.labels[samples]), torch.from_numpy(samples)), chunks
+        return Batch(tuple(tensors), torch.from_numpy(labels), torch.from_numpy(samples)), chunks
+
+    def _allocate(self, size: int) -> Tensor:
+        """uint8 (size,). Fresh pages cost as much as a blur, so those of batches that are gone are used again."""
+        if self.pin:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)  # torch keeps such memory itself
+        memory = self._memory.popleft() if self._memory else np.empty(0, np.uint8)
+        if memory.size < size:
+            memory = np.empty(size, np.uint8)
+        lent = memory[:size]
+        weakref.finalize(lent, self._memory.append, memory).atexit = False
+        return torch.from_numpy(lent)
 
     def _start_thread(self) -> None:
         self._thread.decoder = Decoder()
         self._decoders.append(self._thread.decoder)
 
-    def _render(self, samples: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray, position: int) -> None:
-        beton = self.beton
-        status = self._thread.decoder.render(
-            beton.file,
-            beton.modes,
-            beton.heights,
-            beton.widths,
-            beton.pointers,
-            beton.sizes,
-            samples,
-            self._table,
-            self.seed,
-            epoch,
-            memory,
-            offsets,
-            position,
-        )
-        if status.any():
-            first = int(np.flatnonzero(status)[0])
-            raise ValueError(f"{beton.path}: sample {samples[first]}, field image: {STATUS_TEXT[int(status[first])]}")
+    def _render(
+        self, rows: slice, samples: np.ndarray, labels: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray
+    ) -> None:
+        """Fills the rows of a batch. A damaged sample raises, or is replaced, in `samples` and `labels` too."""
+        statuses = self._status(samples[rows], epoch, memory, offsets, rows.start)
+        for row in rows.start + np.flatnonzero(statuses):
+            damaged = int(samples[row])
+            if self.on_error == "raise":
+                raise self._error(damaged, STATUS_TEXT[int(statuses[row - rows.start])])
+            self.skipped.add(damaged)
+            for other in self._after(damaged):
+                samples[row] = other
+                if not self._status(samples[row : row + 1], epoch, memory, offsets, row)[0]:
+                    break
+            else:
+                raise ValueError(f"{self.beton.path}: none of {len(self.indices)} samples can be decoded")
+            labels[row] = self.beton.labels[samples[row]]
+
+    def _after(self, sample: int) -> np.ndarray:
+        """The other samples in use, the next one first."""
+        return np.roll(self.indices, -1 - int(np.flatnonzero(self.indices == sample)[0]))[:-1]
+
+    def _status(
+        self, samples: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray, position: int
+    ) -> np.ndarray:
+        """Renders samples to a place of the batch and returns their status, int32 (n,)."""
+        b, render = self.beton, self._thread.decoder.render
+        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
+        status: np.ndarray
+        try:
+            status = render(b.file, *index, samples, self._table, self.seed, epoch, memory, offsets, position)
+        except Exception as error:
+            if len(samples) == 1:
+                raise self._error(int(samples[0]), f"{type(error).__name__}: {error}") from error
+            one = [self._status(samples[i : i + 1], epoch, memory, offsets, position + i) for i in range(len(samples))]
+            status = np.concatenate(one)
+        return status
+
+    def _error(self, sample: int, reason: str) -> ValueError:
+        return ValueError(f"{self.beton.path}: sample {sample}, field image: {reason}")
+
+
+class Epoch(Iterator[Batch]):
+    """The batches of one epoch. As a context manager it stops the rendering at the end of its block."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the rendering. A second call does nothing."""
+        self._batches.close()  # type: ignore[attr-defined]  # a generator

@@ -33,3 +33,18 @@ def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         members = np.flatnonzero(labels[order] == label)
         rank[members] = np.arange(len(members))
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])
+
+
+def share(count: int, batch: int, rank: int, world: int, drop_last: bool) -> list[slice]:
+    """One rank's part of each batch of an order of `count` places: all ranks together have every place once, in order.
+
+    batch: places a rank and batch, so that a global batch has batch * world. drop_last: leave out a last global batch
+    that is not full; without it the ranks have as equal parts of that one as they can, some maybe none.
+    """
+    whole = count // (batch * world)
+    parts = [slice(start := (number * world + rank) * batch, start + batch) for number in range(whole)]
+    rest = count - whole * batch * world
+    first, last = (whole * batch * world + rest * end // world for end in (rank, rank + 1))
+    if not drop_last and last > first:
+        parts.append(slice(first, last))
+    return parts

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -40,6 +41,7 @@ class Dataset:
         self.heights, self.widths = np.array(shapes, np.int64).T.copy()
         self.sizes = np.array([len(blob) for blob in blobs], np.int64)
         self.pointers = np.cumsum(self.sizes) - self.sizes
+        self.checksums = np.empty(0, np.uint64)
 
     def render(self, views, samples, seed=3, epoch=0, decoder=None, out=None, position=0, batch=None):
         """(status, one array (batch, size, size, 3) a view)."""
@@ -47,7 +49,7 @@ class Dataset:
         batch = batch or samples.size
         offsets, total = decode.output_layout(views, batch)
         out = np.full(total, 99, np.uint8) if out is None else out
-        index = self.modes, self.heights, self.widths, self.pointers, self.sizes
+        index = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
         with decode.Decoder() as own:
             render = (decoder or own).render
             table = decode.view_table(views)
@@ -115,6 +117,11 @@ def faults():
     dataset = one(BLOB, 64, 80)
     dataset.modes[0] = 9
     yield "mode", dataset, decode.BAD_MODE
+    for content in (BLOB, data.chelsea()[:8, :8]):
+        dataset = one(content, *((64, 80) if isinstance(content, bytes) else (8, 8)))
+        dataset.checksums = np.array([xxhash.xxh64(dataset.file.tobytes()).intdigest()], np.uint64)
+        dataset.file[-3] ^= 1
+        yield f"changed {type(content)}", dataset, decode.CHANGED
 
 
 @pytest.mark.parametrize(("dataset", "code"), [pytest.param(d, c, id=name) for name, d, c in faults()])

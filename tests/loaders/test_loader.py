@@ -1,15 +1,21 @@
 """The loader's promises: the same pixels however it is run, errors that arrive, nothing left behind."""
 
+import json
 import threading
+import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loaders import presets
-from loaders.beton import open_beton
+from loaders.beton import JPEG, Stored, open_beton, write
 from loaders.decode import Decoder, output_layout, view_table
 from loaders.loader import Loader
+from loaders.samplers import share
 from loaders.views import Blur, Jitter, Solarize, View
 
 SIMCLR = presets.preset("simclr-imagenet", 64)
@@ -94,28 +100,180 @@ def test_a_kept_batch_never_changes(fashion):
         assert torch.equal(first.views[0], before)
 
 
-def test_a_corrupt_image_reaches_the_caller_by_number_field_and_file(photographs, copy_of):
+def damaged_beton(photographs, path, damaged, count=24):
+    """The first photographs, written anew, so that checksums hold, with the JPEGs of some of them cut in half."""
+
+    def sample(index):
+        start, size = int(photographs.pointers[index]), int(photographs.sizes[index])
+        content = photographs.file[start : start + (size // 2 if index in damaged else size)].tobytes()
+        shape = int(photographs.heights[index]), int(photographs.widths[index])
+        return Stored(JPEG, *shape, content, 100 + index)
+
+    for _ in write(path, count, sample):
+        pass
+    return open_beton(path)
+
+
+def test_a_damaged_jpeg_reaches_the_caller_by_number_field_and_file(photographs, tmp_path):
+    file = damaged_beton(photographs, tmp_path / "a.beton", {5})
+    start = time.perf_counter()
+    with (
+        Loader(file, SIMCLR, 8, threads=2, shuffle=False) as loader,
+        pytest.raises(ValueError, match=rf"{file.path}: sample 5, field image: the JPEG cannot be decoded"),
+    ):
+        next(loader.epoch(0))
+    assert time.perf_counter() - start < 1
+
+
+def test_bytes_changed_since_they_were_written_are_noticed(photographs, copy_of):
+    """Also where the JPEG still decodes: here one bit in the middle of its colours."""
     path = copy_of(photographs)
     content = bytearray(path.read_bytes())
-    middle = int(photographs.pointers[5]) + 2
-    content[middle : middle + 400] = bytes(400)
+    content[int(photographs.pointers[5] + photographs.sizes[5] // 2)] ^= 1
     path.write_bytes(content)
     with (
         Loader(open_beton(path), SIMCLR, 16, threads=2, shuffle=False) as loader,
-        pytest.raises(ValueError, match=rf"{path}: sample 5, field image: .*JPEG"),
+        pytest.raises(ValueError, match=rf"{path}: sample 5, field image: .*checksum"),
     ):
         list(loader.epoch(0))
 
 
-def test_early_breaks_leave_no_thread_and_no_decoder(photographs):
+def test_an_exception_in_a_worker_reaches_the_caller_by_number_field_and_file(photographs, monkeypatch):
+    render = Decoder.render
+
+    def failing(self, *arguments):
+        if 7 in arguments[7]:
+            raise MemoryError("no room")
+        return render(self, *arguments)
+
+    monkeypatch.setattr(Decoder, "render", failing)
+    with (
+        Loader(photographs, SIMCLR, 16, threads=2, shuffle=False) as loader,
+        pytest.raises(ValueError, match=rf"{photographs.path}: sample 7, field image: MemoryError: no room"),
+    ):
+        list(loader.epoch(0))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_skip_puts_the_next_intact_sample_in_a_damaged_one_s_place(photographs, tmp_path, threads):
+    file = damaged_beton(photographs, tmp_path / "a.beton", {5, 10, 11, 23})
+    with Loader(photographs, SIMCLR, 24, indices=np.arange(24), shuffle=False) as loader:
+        expected = by_sample(loader)
+    with Loader(file, SIMCLR, 12, threads=threads, shuffle=False, on_error="skip") as loader:
+        batches = list(loader.epoch(0))
+        assert loader.skipped == {5, 10, 11, 23}
+    numbers = torch.cat([batch.index for batch in batches]).tolist()
+    assert numbers == [{5: 6, 10: 12, 11: 12, 23: 0}.get(i, i) for i in range(24)]
+    assert torch.cat([batch.label for batch in batches]).tolist() == [100 + i for i in numbers]
+    for view in range(2):
+        pixels = torch.cat([batch.views[view] for batch in batches])
+        for row, number in enumerate(numbers):
+            assert np.array_equal(pixels[row].numpy(), expected[number][0][view])
+
+
+def test_skip_stays_within_the_indices_and_ends_where_nothing_is_intact(photographs, tmp_path):
+    file = damaged_beton(photographs, tmp_path / "a.beton", {3, 4, 8})
+    with Loader(file, SIMCLR, 3, indices=np.array([8, 3, 6]), shuffle=False, on_error="skip") as loader:
+        assert next(loader.epoch(0)).index.tolist() == [6, 6, 6]
+    with (
+        Loader(file, SIMCLR, 3, indices=np.array([3, 4, 8]), shuffle=False, on_error="skip") as loader,
+        pytest.raises(ValueError, match="none of 3 samples can be decoded"),
+    ):
+        next(loader.epoch(0))
+
+
+@settings(max_examples=30)
+@given(
+    count=st.integers(1, 60),
+    batch=st.integers(1, 9),
+    world=st.integers(1, 5),
+    drop_last=st.booleans(),
+)
+def test_the_ranks_together_see_what_one_process_sees(count, batch, world, drop_last):
+    alone = share(count, batch * world, 0, 1, drop_last)
+    ranks = [share(count, batch, rank, world, drop_last) for rank in range(world)]
+    for number, whole in enumerate(alone):
+        parts = [parts[number] for parts in ranks if number < len(parts)]
+        assert [i for part in parts for i in range(count)[part]] == list(range(count)[whole])
+        assert max(part.stop - part.start for part in parts) <= batch
+    assert all(len(parts) <= len(alone) for parts in ranks)
+
+
+def test_four_ranks_give_the_pixels_of_one(photographs):
+    with Loader(photographs, SIMCLR, 12, threads=2) as loader:
+        alone = list(loader.epoch(1))
+    for rank in range(4):
+        with Loader(photographs, SIMCLR, 3, rank=rank, world=4) as loader:
+            part = list(loader.epoch(1))
+        assert len(part) == len(alone)
+        for mine, whole in zip(part, alone, strict=True):
+            rows = slice(3 * rank, 3 * rank + 3)
+            assert torch.equal(mine.index, whole.index[rows]) and torch.equal(mine.label, whole.label[rows])
+            assert all(torch.equal(a, b[rows]) for a, b in zip(mine.views, whole.views, strict=True))
+
+
+@pytest.mark.parametrize("handed_over", [0, 1, 3, 6])
+def test_a_restart_in_mid_epoch_goes_on_bit_for_bit(photographs, handed_over):
+    with Loader(photographs, SIMCLR, 8, seed=3) as loader:
+        whole = list(loader.epoch(2))
+        with loader.epoch(2) as batches:
+            for _ in range(handed_over):
+                next(batches)
+            state = loader.state_dict()
+    json.dumps(state)
+    with Loader(photographs, SIMCLR, 4, seed=3, threads=2, rank=1, world=2) as loader:
+        loader.load_state_dict(state)
+        assert loader.state_dict() == state
+        rest = list(loader.epoch(2))
+        assert len(rest) == 6 - handed_over
+        for mine, expected in zip(rest, whole[handed_over:], strict=True):
+            assert torch.equal(mine.index, expected.index[4:])
+            assert all(torch.equal(a, b[4:]) for a, b in zip(mine.views, expected.views, strict=True))
+        assert len(list(loader.epoch(3))) == 6, "the next epoch starts at its beginning"
+
+
+def test_a_state_of_other_work_is_refused(fashion):
+    with Loader(fashion, (View(28),), 50, seed=1) as loader:
+        state = loader.state_dict()
+    for key, other in {
+        "seed": {"seed": 2},
+        "images": {"indices": np.arange(100)},
+        "global_batch": {"world": 2},
+    }.items():
+        with Loader(fashion, (View(28),), 50, **{"seed": 1} | other) as loader, pytest.raises(ValueError, match=key):
+            loader.load_state_dict(state)
+
+
+def test_an_order_of_one_s_own(fashion):
+    indices = np.arange(1000, 1100)
+    with Loader(fashion, (View(28),), 5, indices=indices, order=lambda epoch: np.arange(10) + 10 * epoch) as loader:
+        assert len(loader) == 2
+        seen = torch.cat([batch.index for batch in loader.epoch(3)]).tolist()
+    assert seen == list(range(1030, 1040))
+
+
+def test_early_breaks_leave_no_thread_no_decoder_and_no_memory(photographs):
     before = threading.active_count()
+    process = psutil.Process()
+    resident = []
     with Loader(photographs, SIMCLR, 8, threads=2) as loader:
-        for epoch in range(100):
-            for _ in loader.epoch(epoch):
-                break
+        for epoch in range(200):
+            with loader.epoch(epoch) as batches:
+                for _ in batches:
+                    break
+            resident.append(process.memory_info().rss)
         assert threading.active_count() <= before + 2
     assert threading.active_count() == before
-    assert loader._decoders == []
+    assert loader._decoders == [] and not loader._memory
+    assert resident[-1] < 1.01 * resident[99]
+
+
+def test_memory_of_batches_that_are_gone_is_used_again(fashion):
+    with Loader(fashion, (View(28),), 50, threads=2) as loader:
+        places = {batch.views[0].data_ptr() for epoch in range(3) for batch in loader.epoch(epoch)}
+        assert len(places) <= 6, "of 120 batches"
+        kept = list(loader.epoch(0))
+        assert len({batch.views[0].data_ptr() for batch in kept}) == len(kept)
 
 
 def test_too_few_images_for_a_batch_are_an_error(fashion):
@@ -140,6 +298,7 @@ def test_every_op_at_once_agrees_with_the_decoder_called_alone(photographs):
             p.widths,
             p.pointers,
             p.sizes,
+            p.checksums,
             samples,
             view_table((view,)),
             9,

@@ -1,0 +1,81 @@
+"""XXH64, the checksum of the beton file's samples and of its index (Yann Collet, xxHash specification, seed 0).
+
+It reads 32 bytes a step in four independent lanes, about 10 GB/s a core: one percent of the time of decoding the JPEG
+whose bytes it checks, so that every sample can be checked at every read.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_P3 = np.uint64(0x165667B19E3779F9)
+_P4 = np.uint64(0x85EBCA77C2B2AE63)
+_P5 = np.uint64(0x27D4EB2F165667C5)
+
+
+def _word(bits, result):
+    """A load of `bits` bits at any byte of a uint8 array, little-endian, as an unsigned number."""
+
+    @intrinsic
+    def load(typing, array, at):
+        def codegen(context, builder, signature, args):
+            data = context.make_array(signature.args[0])(context, builder, value=args[0]).data
+            word = ir.IntType(bits)
+            return builder.load(builder.bitcast(builder.gep(data, [args[1]]), word.as_pointer()), align=1)
+
+        return result(array, types.intp), codegen
+
+    return load
+
+
+_load64 = _word(64, types.uint64)
+_load32 = _word(32, types.uint32)
+
+
+@njit(cache=True, nogil=True)
+def _rotate(x, bits):
+    return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
+
+
+@njit(cache=True, nogil=True)
+def _round(lane, word):
+    return _rotate(lane + word * _P2, 31) * _P1
+
+
+@njit(cache=True, nogil=True)
+def _merge(total, lane):
+    return (total ^ _round(np.uint64(0), lane)) * _P1 + _P4
+
+
+@njit(cache=True, nogil=True)
+def xxh64(content, at, size):
+    """The checksum, uint64, of content[at : at + size]. content: uint8 1-D."""
+    end = at + size
+    if size >= 32:
+        a, b, c, d = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
+        while at <= end - 32:
+            a = _round(a, _load64(content, at))
+            b = _round(b, _load64(content, at + 8))
+            c = _round(c, _load64(content, at + 16))
+            d = _round(d, _load64(content, at + 24))
+            at += 32
+        total = _rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(d, 18)
+        total = _merge(_merge(_merge(_merge(total, a), b), c), d)
+    else:
+        total = _P5
+    total += np.uint64(size)
+    while at <= end - 8:
+        total = _rotate(total ^ _round(np.uint64(0), _load64(content, at)), 27) * _P1 + _P4
+        at += 8
+    if at <= end - 4:
+        total = _rotate(total ^ (np.uint64(_load32(content, at)) * _P1), 23) * _P2 + _P3
+        at += 4
+    while at < end:
+        total = _rotate(total ^ (np.uint64(content[at]) * _P5), 11) * _P1
+        at += 1
+    total = (total ^ (total >> np.uint64(33))) * _P2
+    total = (total ^ (total >> np.uint64(29))) * _P3
+    return total ^ (total >> np.uint64(32))
