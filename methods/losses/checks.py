@@ -1,0 +1,76 @@
+"""What every loss asks of its arguments, in one sentence each."""
+
+import torch
+from torch import Tensor
+
+from methods.losses.gather import world_size
+
+
+def embeddings(**named: Tensor) -> None:
+    """All (B, d), of one shape, finite, and at least two images over all ranks. ValueError naming what is not.
+
+    Values are looked at on a CPU only: on a GPU a look would wait for the device in every step, and the trainer stops
+    at a NaN loss anyway.
+    """
+    shapes = {name: tuple(z.shape) for name, z in named.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
+        raise ValueError(f"{_listed(shapes)}: embeddings must be (B, d), all of one shape")
+    for name, z in named.items():
+        if len(z) * world_size() < 2:
+            raise ValueError(f"{name} holds {len(z)} embedding: a batch needs at least 2")
+        finite(name, z)
+
+
+def finite(name: str, z: Tensor) -> None:
+    """ValueError naming the first NaN or infinite value of a tensor on a CPU; a GPU is not waited for."""
+    if z.device.type == "cpu" and not torch.isfinite(z).all():
+        at = tuple((~torch.isfinite(z)).nonzero()[0].tolist())
+        raise ValueError(f"{name} must be finite, and {name}{list(at)} is {z[at].item()}")
+
+
+def positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+
+
+def at_least_zero(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 or above, not {value}")
+
+
+def exponent(gamma: float) -> None:
+    """exp(-d^gamma) is a positive definite kernel for gamma in (0, 2] and for no other."""
+    if not 0 < gamma <= 2:
+        raise ValueError(f"gamma must be above 0 and at most 2, not {gamma}")
+
+
+def share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {value}")
+
+
+def even_width(**named: Tensor) -> None:
+    for name, z in named.items():
+        if z.shape[1] % 2:
+            raise ValueError(f"{name} is {z.shape[1]} wide: two halves need an even width")
+
+
+def labels(label: Tensor, batch: int) -> None:
+    if tuple(label.shape) != (batch,) or label.is_floating_point():
+        raise ValueError(f"label must be ({batch},) of whole numbers, not {tuple(label.shape)} of {label.dtype}")
+
+
+def prior(log_prior: Tensor, batch: int) -> None:
+    if tuple(log_prior.shape) != (batch,):
+        raise ValueError(f"log_prior must be ({batch},), not {tuple(log_prior.shape)}")
+    finite("log_prior", log_prior)
+
+
+def queue(queue: Tensor, width: int) -> None:
+    if queue.ndim != 2 or not len(queue) or queue.shape[1] != width:
+        raise ValueError(f"queue must be (K, {width}) with K >= 1, as wide as query, not {tuple(queue.shape)}")
+    finite("queue", queue)
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return " and ".join(f"{name} is {shape}" for name, shape in shapes.items())

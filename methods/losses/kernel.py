@@ -1,0 +1,134 @@
+"""Kernel-InfoNCE: exponential kernels of the distance between unit vectors, and mixtures of two (Tan et al. 2024).
+
+Sources: Tan, Zhang, Yang & Yuan, ICLR 2024; `simclr_module.py` of yifanzhang-pro/Kernel-InfoNCE ("the official code").
+Temperatures follow the official code: K = exp(-d^gamma / T). With d^2 = 2 - 2 cos, gamma = 2 at T is NT-Xent at T / 2.
+Unlike the official code, which sums exponentials and adds 1e-6 (at T <= 0.05 the sum is mostly that 1e-6, at 0.01 the
+loss is infinite), everything here is a log-sum-exp.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from methods.losses import checks
+from methods.losses.float32 import float32
+from methods.losses.infonce import infonce
+from methods.losses.log_sum import LogKernel, log_sum
+from methods.losses.pairs import pairs, unit
+
+
+def exponential(cosine: Tensor, gamma: float, temperature: float) -> Tensor:
+    """log K = -d^gamma / T of unit vectors with these cosines, d^2 = 2 - 2 cos.
+
+    For gamma < 2 the slope of d^gamma over the cosine has no bound at d = 0. Rounding leaves some units in the last
+    place of the squared distance of two equal vectors; up to 16 of them (d < 0.0014 in float32) the distance counts as
+    exactly 0 and has no gradient. The value at equal vectors is then the true one, and no gradient is ever infinite.
+    """
+    if gamma == 2:
+        return (cosine - 1) * (2 / temperature)
+    squared = 2 - 2 * cosine
+    equal = squared <= 16 * torch.finfo(cosine.dtype).eps
+    # Filled before the power as well, because a gradient of 0 times an infinite slope is NaN.
+    return squared.masked_fill(equal, 1).pow(gamma / 2).masked_fill(equal, 0) * (-1 / temperature)
+
+
+def mixed(cosine: Tensor, gammas: tuple[float, float], temperatures: tuple[float, float], weight: float) -> Tensor:
+    """log(weight K_1 + (1 - weight) K_2)."""
+    logs = [exponential(cosine, gamma, temperature) for gamma, temperature in zip(gammas, temperatures, strict=True)]
+    shares = [math.log(share) if share else -math.inf for share in (weight, 1 - weight)]
+    return torch.logaddexp(logs[0] + shares[0], logs[1] + shares[1])
+
+
+@float32
+def kernel_infonce(z1: Tensor, z2: Tensor, gamma: float, temperature: float) -> Tensor:
+    """The core loss C(gamma, T): the mean over all 2B embeddings of -log K(z_i, z_i+) / sum_{k != i} K(z_i, z_k).
+
+    K = exp(-d^gamma / T), d the L2 distance of unit vectors. gamma 2 is the Gaussian kernel (NT-Xent at T / 2), 1 the
+    Laplacian.
+
+    z1, z2: (B, d), any floating dtype, not normalised. gamma: in (0, 2]. temperature: T > 0. Returns a float32 scalar.
+    Source: `gamma_loss` of the official code, which is the paper's Algorithm 2.
+    """
+    _check(z1, z2, (gamma,), (temperature,))
+    return infonce(unit(z1), unit(z2), partial(exponential, gamma=gamma, temperature=temperature))
+
+
+@float32
+def kernel_sum(
+    z1: Tensor, z2: Tensor, gammas: tuple[float, float], temperatures: tuple[float, float], weight: float
+) -> Tensor:
+    """The mixture of losses: weight * C(gamma_1, T_1) + (1 - weight) * C(gamma_2, T_2).
+
+    The official code's loss_type "sum", which has gamma_2 = 2 and one T for both. Arguments as in `kernel_infonce`;
+    weight: in [0, 1].
+    """
+    _check(z1, z2, gammas, temperatures, weight)
+    kernels = [partial(exponential, gamma=g, temperature=t) for g, t in zip(gammas, temperatures, strict=True)]
+    one, two = (infonce(unit(z1), unit(z2), kernel) for kernel in kernels)
+    return weight * one + (1 - weight) * two
+
+
+@float32
+def mixed_kernel(
+    z1: Tensor, z2: Tensor, gammas: tuple[float, float], temperatures: tuple[float, float], weight: float
+) -> Tensor:
+    """The loss of the mixed kernel: K = weight * exp(-d^gamma_1 / T_1) + (1 - weight) * exp(-d^gamma_2 / T_2).
+
+    What the formula of the paper's Simple Sum reads like; no official code computes it. Arguments as in `kernel_sum`.
+    """
+    _check(z1, z2, gammas, temperatures, weight)
+    return infonce(unit(z1), unit(z2), partial(mixed, gammas=gammas, temperatures=temperatures, weight=weight))
+
+
+@float32
+def concat(
+    z1: Tensor,
+    z2: Tensor,
+    gammas: tuple[float, float],
+    temperatures: tuple[float, float],
+    weight: float,
+    joint: bool,
+) -> Tensor:
+    """Concatenation sum: the first half of the embedding under one kernel, the second under the other.
+
+    weight * C(gamma_1, T_1) of the first halves + (1 - weight) * C(gamma_2, T_2) of the second. joint: the embedding
+    is normalised as a whole, so that its halves are shorter than 1, as the official code does (loss_type "product",
+    gamma_2 = 2, one T); otherwise each half is. Other arguments as in `kernel_sum`; the width must be even.
+    """
+    _check(z1, z2, gammas, temperatures, weight)
+    checks.even_width(z1=z1, z2=z2)
+    infonce_of_half = _infonce_of_short if joint else infonce
+    whole = (unit(z1), unit(z2)) if joint else (z1, z2)
+    losses = []
+    for half, gamma, temperature in zip(range(2), gammas, temperatures, strict=True):
+        one, two = (z.chunk(2, dim=1)[half] for z in whole)
+        if not joint:
+            one, two = unit(one), unit(two)
+        losses.append(infonce_of_half(one, two, partial(exponential, gamma=gamma, temperature=temperature)))
+    return weight * losses[0] + (1 - weight) * losses[1]
+
+
+def _infonce_of_short(z1: Tensor, z2: Tensor, log_kernel: LogKernel) -> Tensor:
+    """`infonce` of vectors that are not of unit length, for kernels of their distance.
+
+    Two more coordinates turn the product of a row and a column into 1 - d^2 / 2, which is the cosine of unit vectors
+    at that distance.
+    """
+    rows, columns, own, _ = pairs(z1, z2)
+    one = rows.new_ones(())
+    rows = torch.cat([rows, 1 - rows.square().sum(1, True) / 2, one.expand(len(rows), 1)], 1)
+    columns = torch.cat([columns, one.expand(len(columns), 1), -columns.square().sum(1, True) / 2], 1)
+    everyone = log_sum(rows, columns, log_kernel, own[:, None])
+    return everyone.mean() - log_kernel(1 - (z1 - z2).square().sum(1) / 2).mean()
+
+
+def _check(z1: Tensor, z2: Tensor, gammas: Sequence[float], temperatures: Sequence[float], weight: float = 1) -> None:
+    checks.embeddings(z1=z1, z2=z2)
+    for gamma in gammas:
+        checks.exponent(gamma)
+    for temperature in temperatures:
+        checks.positive("temperature", temperature)
+    checks.share("weight", weight)

@@ -1,0 +1,28 @@
+"""The spectral contrastive loss."""
+
+import torch
+from torch import Tensor
+
+from methods.losses import checks
+from methods.losses.float32 import float32
+from methods.losses.gather import gather, rank_offset
+from methods.losses.pairs import unit
+from methods.losses.products import squared_products
+
+
+@float32
+def spectral(z1: Tensor, z2: Tensor) -> Tensor:
+    """-2 mean_i z1_i . z2_i + mean_{i != k} (z1_i . z2_k)^2, of unit vectors.
+
+    z1, z2: (B, d), any floating dtype, not normalised. Returns a float32 scalar.
+    Source: HaoChen et al. 2021; `D` in models/spectral.py of jhaochenz96/spectral_contrastive_learning, which only
+    shortens vectors that are longer than sqrt(mu), where Tan et al. and we normalise all. Kernel-InfoNCE's
+    `spectral_loss` sums the squares of all 2B (2B - 1) ordered pairs of both views, positives among them, and divides
+    by B (B - 1), so its repelling term weighs about four times as much as HaoChen's, which is the one here.
+    """
+    checks.embeddings(z1=z1, z2=z2)
+    z1, z2 = unit(z1), unit(z2)
+    columns = gather(z2)
+    own = rank_offset(len(z1)) + torch.arange(len(z1), device=z1.device)
+    repel = squared_products(z1, columns, own) / (len(z1) * (len(columns) - 1))
+    return repel - 2 * (z1 * z2).sum(1).mean()

@@ -1,0 +1,32 @@
+"""The supervised contrastive loss."""
+
+from torch import Tensor
+
+from methods.losses import checks
+from methods.losses.classes import class_sums
+from methods.losses.float32 import float32
+from methods.losses.gather import gather
+from methods.losses.log_sum import log_sum
+from methods.losses.pairs import pairs, unit
+
+
+@float32
+def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
+    """All other embeddings of an image's class attract, averaged outside the logarithm (L_out).
+
+    loss_i = -1/|P(i)| sum_{p in P(i)} [s(z_i, z_p) / tau - log sum_{k != i} exp(s(z_i, z_k) / tau)], P(i) all others
+    of both views with i's label; the mean over all 2B embeddings. With every label different it is NT-Xent.
+
+    z1, z2: (B, d), any floating dtype, not normalised. label: whole numbers (B,). temperature: tau > 0.
+    Returns a float32 scalar.
+    Source: Khosla et al. 2020, equation 2; HobbitLong/SupContrast scales it by tau / base tau, which is 1 there.
+    """
+    checks.embeddings(z1=z1, z2=z2)
+    checks.labels(label, len(z1))
+    checks.positive("temperature", temperature)
+    rows, columns, own, _ = pairs(unit(z1), unit(z2))
+    everyone = log_sum(rows, columns, lambda cosine: cosine / temperature, own[:, None])
+    sums, counts = class_sums(columns, gather(label).repeat(2))
+    # The cosine is linear, so the mean over the positives needs their sum alone.
+    attract = (rows * (sums[own] - rows)).sum(1) / (counts[own] - 1)
+    return everyone.mean() - attract.mean() / temperature
