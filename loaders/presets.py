@@ -1,14 +1,36 @@
-"""Named tuples of views, each with its source. A recipe says `views = "simclr-cifar"` and a size in pixels."""
+"""Named tuples of views, each with its source. A recipe says `views = "simclr-cifar"` and a size in pixels.
+
+The order of the ops is the loader's (`loaders/views.py`). Where a source flips last, as SimSiam's and solo-learn's
+codes do, the views are the same: every op treats left and right alike.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from loaders.names import look_up
-from loaders.views import Blur, Jitter, View
+from loaders.views import Blur, Jitter, Solarize, View
+
+# ImageNet's shares: 256 of a shorter side to cut 224 from, and MSN's 96 pixels of a focal view beside 224.
+RESIZED, FOCAL, FULL = 256, 96, 224
 
 
 def preset(name: str, size: int) -> tuple[View, ...]:
     """The views of that name at a size in pixels. ValueError with the known names, the nearest first, if unknown."""
     return look_up("views", name, PRESETS)(size)
+
+
+def _blur(size: int, p: float) -> Blur:
+    """For the codes that call PIL's blur, which has no kernel size: no tap beyond the 23rd moves a value.
+
+    PIL makes its blur of three box filters, ours is the Gaussian that they stand for.
+    """
+    return Blur(0.1, 2.0, min(23, 2 * size - 1), p)
+
+
+def _byol_view(size: int, blurred: float, solarized: float) -> View:
+    """The view that BYOL began with: weak in saturation, bicubic; blurred and solarised with these probabilities."""
+    jitter, solarize = Jitter(0.4, 0.4, 0.2, 0.1, p=0.8), Solarize(128, solarized)
+    return View(size, jitter=jitter, gray=0.2, blur=_blur(size, blurred), solarize=solarize, interpolation="bicubic")
 
 
 def _simclr_imagenet(size: int) -> tuple[View, ...]:
@@ -19,7 +41,7 @@ def _simclr_imagenet(size: int) -> tuple[View, ...]:
 
 
 def _simclr_cifar(size: int) -> tuple[View, ...]:
-    """Chen et al. 2020, appendix B.9: strength 0.5, no blur."""
+    """Chen et al. 2020, appendix B.9: strength 0.5, no blur. lightly's CIFAR-10 benchmark has the same."""
     view = View(size, jitter=Jitter(0.4, 0.4, 0.4, 0.1, p=0.8), gray=0.2)
     return view, view
 
@@ -30,9 +52,70 @@ def _simclr_gray(size: int) -> tuple[View, ...]:
     return view, view
 
 
+def _kernel_infonce(size: int) -> tuple[View, ...]:
+    """Tan et al. 2024, official code: up to 32 pixels as simclr-cifar, larger (Tiny ImageNet) as simclr-imagenet."""
+    return _simclr_cifar(size) if size <= 32 else _simclr_imagenet(size)
+
+
+def _simsiam(size: int) -> tuple[View, ...]:
+    """Chen and He 2021, official code; inferred to be the recipe of Lee 2025, whose schedule is the same."""
+    jitter = Jitter(0.4, 0.4, 0.4, 0.1, p=0.8)
+    view = View(size, scale=(0.2, 1.0), jitter=jitter, gray=0.2, blur=_blur(size, p=0.5))
+    return view, view
+
+
+def _vicreg(size: int) -> tuple[View, ...]:
+    """Bardes et al. 2022, official code, as Barlow Twins': one view always blurred, the other seldom and solarised."""
+    return _byol_view(size, blurred=1.0, solarized=0.0), _byol_view(size, blurred=0.1, solarized=0.2)
+
+
+def _byol(size: int) -> tuple[View, ...]:
+    """Grill et al. 2020, appendix C, recalled; the same views as vicreg's, which is where VICReg has them from."""
+    return _vicreg(size)
+
+
+def _msn(size: int) -> tuple[View, ...]:
+    """Assran et al. 2022, official code and ViT-S config: a target, a random view, ten focal views of 96 for 224."""
+
+    def view(side: int, scale: tuple[float, float]) -> View:
+        jitter = Jitter(0.4, 0.4, 0.4, 0.1, p=0.8)
+        return View(side, scale=scale, jitter=jitter, gray=0.2, blur=_blur(side, p=0.5))
+
+    large, focal = view(size, (0.3, 1.0)), view(round(size * FOCAL / FULL), (0.05, 0.3))
+    return (large,) * 2 + (focal,) * 10
+
+
+def _mae(size: int) -> tuple[View, ...]:
+    """He et al. 2022, official code: one bicubic crop of at least a fifth of the image, with a flip."""
+    return (View(size, scale=(0.2, 1.0), interpolation="bicubic"),)
+
+
+def _solo_simclr_cifar(size: int) -> tuple[View, ...]:
+    """solo-learn's CIFAR recipe for SimCLR: strength 1 with blur, bicubic."""
+    jitter = Jitter(0.8, 0.8, 0.8, 0.2, p=0.8)
+    view = View(size, jitter=jitter, gray=0.2, blur=_blur(size, p=0.5), interpolation="bicubic")
+    return view, view
+
+
+def _solo_vicreg_cifar(size: int) -> tuple[View, ...]:
+    """solo-learn's CIFAR recipe for VICReg: crops of at least a fifth, no blur, both views solarised at 0.1."""
+    view = replace(_byol_view(size, blurred=0.0, solarized=0.1), scale=(0.2, 1.0))
+    return view, view
+
+
+def _solo_byol_cifar(size: int) -> tuple[View, ...]:
+    """solo-learn's CIFAR recipe for BYOL and Barlow Twins: no blur, the second view solarised at 0.2."""
+    return _byol_view(size, blurred=0.0, solarized=0.0), _byol_view(size, blurred=0.0, solarized=0.2)
+
+
 def _crops(size: int) -> tuple[View, ...]:
     """Two random resized crops with flips: what stock FFCV can do of SimCLR's views."""
     return View(size), View(size)
+
+
+def _crops_msn(size: int) -> tuple[View, ...]:
+    """The crops and flips of msn alone, again what stock FFCV can do."""
+    return tuple(View(view.size, view.scale) for view in _msn(size))
 
 
 def _supervised(size: int) -> tuple[View, ...]:
@@ -47,14 +130,24 @@ def _supervised_small(size: int) -> tuple[View, ...]:
 
 def _eval(size: int) -> tuple[View, ...]:
     """The centre crop of torchvision's reference: 224 of a shorter side of 256. Up to 64 pixels the whole image."""
-    return (View(size, scale=None, resize=size if size <= 64 else round(size * 256 / 224), flip=0.0),)
+    return (View(size, scale=None, resize=size if size <= 64 else round(size * RESIZED / FULL), flip=0.0),)
 
 
 PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "simclr-imagenet": _simclr_imagenet,
     "simclr-cifar": _simclr_cifar,
     "simclr-gray": _simclr_gray,
+    "kernel-infonce": _kernel_infonce,
+    "simsiam": _simsiam,
+    "vicreg": _vicreg,
+    "byol": _byol,
+    "msn": _msn,
+    "mae": _mae,
+    "solo-simclr-cifar": _solo_simclr_cifar,
+    "solo-vicreg-cifar": _solo_vicreg_cifar,
+    "solo-byol-cifar": _solo_byol_cifar,
     "crops": _crops,
+    "crops-msn": _crops_msn,
     "supervised": _supervised,
     "supervised-small": _supervised_small,
     "eval": _eval,

@@ -1,0 +1,115 @@
+"""The loader's plain twin: the same batches, bit for bit, from PIL, torchvision and a loop, written to be read.
+
+It shares with the loader what defines a batch, the order (`loaders.samplers`) and the drawn parameters (the ops'
+`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colours. Only the blur is spelled out here,
+since the loader's is not torchvision's (`loaders/ops/blur.py`).
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from loaders.beton import RAW, Beton
+from loaders.decode import view_table
+from loaders.loader import Batch
+from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from loaders.ops.taps import BITS
+from loaders.samplers import sequential, shuffled
+from loaders.views import View
+
+
+class Reference:
+    """Batches of views of a beton file: the batches that `loaders.loader.Loader` gives for the same arguments.
+
+    Raises ValueError if there is no full batch to give; for a damaged image, what PIL or numpy raise.
+    """
+
+    def __init__(
+        self,
+        beton: Beton,
+        views: Sequence[View],
+        batch: int,
+        *,
+        indices: np.ndarray | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = True,
+    ) -> None:
+        self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
+        self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        if len(self) == 0:
+            raise ValueError(f"{beton.path}: {len(self.indices)} images do not fill one batch of {batch}")
+        view_table(self.views)  # refuses views that cannot be made
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        full, rest = divmod(len(self.indices), self.batch)
+        return full + (rest > 0 and not self.drop_last)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        order = self.indices[shuffled(len(self.indices), self.seed, epoch)] if self.shuffle else self.indices
+        for number in range(len(self)):
+            samples = order[number * self.batch : (number + 1) * self.batch]
+            images = [decode(self.beton, sample) for sample in samples]
+            views = []
+            for place, view in enumerate(self.views):
+                keys = [(np.uint64(self.seed), epoch, int(sample), place) for sample in samples]
+                cuts = [make(image, view, key) for image, key in zip(images, keys, strict=True)]
+                views.append(torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2))
+            yield Batch(tuple(views), torch.from_numpy(self.beton.labels[samples]), torch.from_numpy(samples))
+
+
+def decode(beton: Beton, sample: int) -> np.ndarray:
+    """The whole image, uint8 (H, W, 3)."""
+    content = beton.file[beton.pointers[sample] :][: beton.sizes[sample]]
+    if beton.modes[sample] == RAW:
+        return content.reshape(beton.heights[sample], beton.widths[sample], 3)
+    return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert("RGB"))
+
+
+def make(image: np.ndarray, view: View, key: tuple[np.uint64, int, int, int]) -> np.ndarray:
+    """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `loaders.rng`."""
+    height, width, _ = image.shape
+    bicubic = view.interpolation == "bicubic"
+    if view.scale is None:
+        out = crop.centre_twin(image, view.resize, view.size, bicubic)
+    else:
+        top, left, box_height, box_width = crop.draw(height, width, *view.scale, *view.ratio, *key)
+        out = resize.twin(image, top, left, box_height, box_width, view.size, bicubic)
+    if flip.draw(view.flip, *key):
+        out = flip.twin(out)
+    if view.jitter:
+        jittered, factors, order = jitter.draw(*view.jitter, *key)
+        if jittered:
+            out = jitter.twin(out, view.jitter[:4], factors, order)
+    if gray.draw(view.gray, *key):
+        out = gray.twin(out)
+    if view.blur:
+        blurred, sigma = blur.draw(view.blur.sigma_min, view.blur.sigma_max, view.blur.p, *key)
+        if blurred:
+            out = smoothed(out, blur.weights(view.blur.kernel, sigma))
+    if view.solarize and solarize.draw(view.solarize.p, *key):
+        out = solarize.twin(out, view.solarize.threshold)
+    return out
+
+
+def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """A uint8 (H, W, 3) image filtered by int32 taps along its rows, rounded to 8 bits, then along its columns."""
+    levels, weights = torch.tensor(image, dtype=torch.int64), torch.tensor(taps, dtype=torch.int64)
+    for direction in (1, 0):
+        levels = _filtered(levels, weights, direction)
+    return levels.byte().numpy()
+
+
+def _filtered(levels: Tensor, weights: Tensor, direction: int) -> Tensor:
+    """The rounded sums of neighbours along one direction, the image mirrored at its outermost pixels."""
+    last, radius = levels.shape[direction] - 1, len(weights) // 2
+    mirrored = last - (last - torch.arange(-radius, last + 1 + radius).abs()).abs()
+    neighbours = levels.index_select(direction, mirrored).unfold(direction, len(weights), 1)
+    return (((neighbours * weights).sum(-1) + (1 << (BITS - 1))) >> BITS).clamp(0, 255)
