@@ -1,0 +1,132 @@
+"""Datasets by the name they have in another library: `torchvision:SVHN`, `hf:OWNER/NAME`."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
+from loaders.datasets.samples import Samples
+from loaders.names import look_up
+
+_TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
+
+
+def of_torchvision(name: str) -> Dataset:
+    """A classification dataset of torchvision. ValueError with the nearest name if there is none."""
+    import torchvision.datasets
+
+    known = {each: getattr(torchvision.datasets, each) for each in torchvision.datasets.__all__}
+    kind = look_up("torchvision dataset", name, known)
+    full = f"torchvision:{name}"
+
+    def read(root: Path | None, split: Split) -> Samples:
+        if root is None:
+            raise FileNotFoundError(f"{full} {NEEDS_A_ROOT}")
+        try:
+            return _samples(_open(kind, root, split, False), full, f"{root}, read by torchvision's {name}")
+        except (RuntimeError, OSError) as error:
+            raise FileNotFoundError(f"{full} is not in {root}, or damaged: {error}") from None
+
+    def get(root: Path | None) -> None:
+        if root is None:
+            raise FileNotFoundError(f"{full} {NEEDS_A_ROOT}")
+        for split in ("train", "test"):
+            _open(kind, root, split, True)
+
+    return Dataset(
+        name=full,
+        count=None,
+        sizes={"train": None, "test": None},
+        layout=(),
+        licence="see its authors",
+        origin=f"torchvision.datasets.{name}",
+        read=read,
+        get=get if "download" in inspect.signature(kind).parameters else None,
+        by_hand="" if "download" in inspect.signature(kind).parameters else f"see torchvision.datasets.{name}'s page",
+    )
+
+
+def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
+    """The split of a torchvision dataset, by whichever of its arguments `train` and `split` it has."""
+    arguments = inspect.signature(kind).parameters
+    options: dict[str, Any] = {"download": download} if "download" in arguments else {}
+    if "train" in arguments:
+        return kind(str(root), train=split == "train", **options)
+    if "split" not in arguments:
+        raise ValueError(f"torchvision.datasets.{kind.__name__} has no splits to train and to test on")
+    refusals = []
+    for called in ("train",) if split == "train" else _TEST:
+        try:
+            return kind(str(root), split=called, **options)
+        except ValueError as error:  # torchvision's word for a split that is not there
+            refusals.append(str(error))
+    raise ValueError(f"torchvision.datasets.{kind.__name__} has no split {split!r}: {refusals[0]}")
+
+
+def of_hugging_face(name: str) -> Dataset:
+    """An image classification dataset of the Hugging Face hub. ImportError if the package `datasets` is not there."""
+    full = f"hf:{name}"
+
+    def read(root: Path | None, split: Split) -> Samples:
+        rows = _open_hugging_face(full, name, split)
+        image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
+        return Samples(
+            lambda index: _pixels(rows[index][image]), np.asarray(rows[label], np.int64), f"Hugging Face's {name}"
+        )
+
+    def names() -> Sequence[str]:
+        features = _open_hugging_face(full, name, "train").features
+        return list(features[_column(full, features, "ClassLabel")].names)
+
+    return Dataset(
+        name=full,
+        count=None,
+        names=names,
+        sizes={"train": None, "test": None},
+        layout=(),
+        licence=f"see https://huggingface.co/datasets/{name}",
+        origin=f"https://huggingface.co/datasets/{name}",
+        read=read,
+        by_hand="the package `datasets` downloads it when it is first asked for",
+    )
+
+
+def _open_hugging_face(full: str, name: str, split: Split) -> Any:
+    try:
+        import datasets as hugging_face
+    except ImportError:
+        raise ImportError(f"{full} needs Hugging Face's package: pip install datasets") from None
+    known = hugging_face.get_dataset_split_names(name)
+    called = next((each for each in (_TEST if split == "test" else (split,)) if each in known), None)
+    if called is None:
+        raise ValueError(f"{full} has no split {split!r}: it has {', '.join(known)}")
+    return hugging_face.load_dataset(name, split=called)
+
+
+def _column(full: str, features: Any, kind: str) -> str:
+    """The name of the one column of that kind."""
+    found = [column for column, feature in features.items() if type(feature).__name__ == kind]
+    if len(found) != 1:
+        raise ValueError(f"{full} has {len(found)} columns of kind {kind}, not one: {', '.join(features)}")
+    return str(found[0])
+
+
+def _samples(opened: Any, full: str, source: str) -> Samples:
+    for attribute in ("targets", "labels", "_labels"):
+        labels = getattr(opened, attribute, None)
+        if labels is not None and len(labels) == len(opened):
+            break
+    else:
+        labels = [opened[index][1] for index in range(len(opened))]
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"the labels of {full} are not class numbers")
+    return Samples(lambda index: _pixels(opened[index][0]), labels.astype(np.int64), source)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert("RGB"))
