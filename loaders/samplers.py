@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from loaders.names import look_up
 from loaders.rng import ORDER, uniforms
 
 
@@ -48,3 +49,83 @@ def share(count: int, batch: int, rank: int, world: int, drop_last: bool) -> lis
     if not drop_last and last > first:
         parts.append(slice(first, last))
     return parts
+
+
+def classes_a_batch(
+    labels: np.ndarray, batch: int, classes: int, seed: int, epoch: int, replace: bool = False
+) -> np.ndarray:
+    """An epoch's order in which each `batch` places in a row hold exactly `classes` classes, for the loader's `order`.
+
+    labels: int64 (N,). Returns int64 (N // batch * batch,), positions in `labels`: an epoch keeps its length. A batch
+    takes the classes that were taken least often before it, by lot among those that tie, so that no class is taken
+    twice more than another; `batch // classes` images of each, one more of the first `batch % classes`. Within a class
+    the images are dealt like cards: none comes again before all have come, even in one batch if the class is small;
+    with `replace`, each is drawn anew from all.
+
+    By which batch it is called is for the caller: with the global batch, all ranks together see the K classes (the
+    images lie mixed, so each rank has a bit of all); with one rank's batch, each rank has K classes of its own.
+    Assran et al. ("The Hidden Uniform Cluster Prior", ICLR 2023) train with K = 8 and 960; how they draw is not
+    published. ValueError if there are fewer classes than K, or fewer images a batch.
+    """
+    names, label_of = np.unique(labels, return_inverse=True)
+    if not 1 <= classes <= len(names):
+        raise ValueError(f"{classes} classes a batch were asked of labels with {len(names)} classes")
+    if batch < classes:
+        raise ValueError(f"{classes} classes a batch were asked of a batch of {batch} images")
+    key = np.uint64(seed)
+    batches = len(labels) // batch
+    taken = np.zeros(len(names), np.int64)
+    chosen = np.empty((batches, classes), np.int64)
+    for number in range(batches):
+        lot = uniforms(key, epoch, number * len(names) + np.arange(len(names)), 1, ORDER, 0)
+        chosen[number] = np.lexsort((lot, taken))[:classes]
+        taken[chosen[number]] += 1
+    share_of_each = batch // classes + (np.arange(classes) < batch % classes)
+    class_at = np.repeat(chosen, share_of_each, axis=1)
+    mixed = np.argsort(uniforms(key, epoch, np.arange(class_at.size), 2, ORDER, 0).reshape(class_at.shape), axis=1)
+    class_at = np.take_along_axis(class_at, mixed, axis=1).ravel()
+
+    order = np.empty(len(class_at), np.int64)
+    members, places = _by_class(label_of, len(names)), _by_class(class_at, len(names))
+    for images, wanted in zip(members, places, strict=True):
+        if replace:
+            lot = uniforms(key, epoch, wanted, 3, ORDER, 0)
+            order[wanted] = images[(lot * len(images)).astype(np.int64)]
+        else:
+            rounds = -(-len(wanted) // len(images))
+            dealt = [images[np.argsort(uniforms(key, epoch, images, 4, ORDER, r))] for r in range(rounds)]
+            order[wanted] = np.concatenate([*dealt, images[:0]])[: len(wanted)]
+    return order
+
+
+def long_tail(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.ndarray:
+    """Sample numbers, sorted, of a long-tailed subset: class 0 has `ratio` times the images of the last class.
+
+    labels: int64 (N,), of C classes. kind: the share of the c-th class is ratio ** (-c / (C - 1)) if "exponential" (Cui
+    et al., CVPR 2019, and the CIFAR-LT of Cao et al., NeurIPS 2019), (c + 1) ** (-log(ratio) / log(C)) if "power", as
+    large as the classes allow, rounded down to no less than 1. Which images of a class is drawn by the seed.
+    Returns int64. ValueError for a ratio below 1 or an unknown kind.
+    """
+    if not ratio >= 1:
+        raise ValueError(f"the imbalance ratio is {ratio}, which is below 1")
+    names, label_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    place = np.arange(len(names))
+    last = max(len(names) - 1, 1)
+    share_of = look_up(
+        "kind of imbalance",
+        kind,
+        {
+            "exponential": lambda: float(ratio) ** (-place / last),
+            "power": lambda: (place + 1.0) ** (-np.log(ratio) / np.log(last + 1)),
+        },
+    )()
+    head = np.min(sizes / share_of)
+    counts = np.maximum(np.floor(head * share_of + 1e-9), 1).astype(np.int64)  # 1e-9: 5 that came out as 4.999...
+    order = shuffled(len(labels), seed, 0)
+    members = _by_class(label_of[order], len(names))
+    return np.sort(np.concatenate([order[places[:count]] for places, count in zip(members, counts, strict=True)]))
+
+
+def _by_class(labels: np.ndarray, classes: int) -> list[np.ndarray]:
+    """The places of each class 0 .. classes - 1, ascending."""
+    return np.split(np.argsort(labels, kind="stable"), np.searchsorted(np.sort(labels), np.arange(1, classes)))

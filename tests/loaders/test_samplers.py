@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from loaders.samplers import shuffled, subset
+from loaders.samplers import classes_a_batch, long_tail, share, shuffled, subset
 
 
 @given(count=st.integers(1, 500), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**31))
@@ -40,3 +40,97 @@ def test_a_subset_is_as_balanced_as_it_can_be(labels, share, seed):
 def test_a_subset_larger_than_the_data_is_an_error():
     with pytest.raises(ValueError, match=r"11 images was asked of 10"):
         subset(np.zeros(10, np.int64), 11, 0)
+
+
+labelled = st.lists(st.integers(0, 6), min_size=20, max_size=120).map(np.array)
+
+
+@given(labels=labelled, data=st.data(), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 50), replace=st.booleans())
+def test_every_batch_has_exactly_k_classes_equally(labels, data, seed, epoch, replace):
+    names = np.unique(labels)
+    classes = data.draw(st.integers(1, len(names)))
+    batch = data.draw(st.integers(classes, 20))
+    order = classes_a_batch(labels, batch, classes, seed, epoch, replace)
+    assert len(order) == len(labels) // batch * batch and order.dtype == np.int64
+    assert np.array_equal(order, classes_a_batch(labels, batch, classes, seed, epoch, replace))
+    taken = dict.fromkeys(names.tolist(), 0)
+    for places in order.reshape(-1, batch):
+        held, counts = np.unique(labels[places], return_counts=True)
+        assert len(held) == classes and counts.max() - counts.min() == (batch % classes > 0)
+        for name in held.tolist():
+            taken[name] += 1
+        assert max(taken.values()) - min(taken.values()) <= 1
+    if not replace:
+        seen = np.bincount(order, minlength=len(labels))
+        for name in names:
+            assert np.ptp(seen[labels == name]) <= 1, "no image comes again before all of its class have come"
+
+
+def test_all_classes_a_batch_of_balanced_labels_is_a_permutation():
+    labels = np.arange(600) % 10
+    order = classes_a_batch(labels, 60, 10, 3, 0)
+    assert np.array_equal(np.sort(order), np.arange(600))
+    assert not np.array_equal(order, classes_a_batch(labels, 60, 10, 3, 1))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_every_image_of_balanced_labels_is_seen_equally_often(replace):
+    labels = np.arange(60) % 10
+    orders = [classes_a_batch(labels, 12, 4, 0, epoch, replace) for epoch in range(400)]
+    assert chisquare(np.bincount(np.concatenate(orders), minlength=60)).pvalue > 0.01
+    firsts = np.bincount([labels[order[0]] for order in orders], minlength=10)
+    assert chisquare(firsts).pvalue > 0.01
+
+
+def test_ranks_share_a_global_batch_of_k_classes_or_have_k_each():
+    labels = np.arange(1000) % 20
+    together = classes_a_batch(labels, 64, 8, 0, 0)
+    apart = classes_a_batch(labels, 16, 8, 0, 0)
+    for number in range(len(together) // 64):
+        parts = [labels[together[share(len(together), 16, rank, 4, True)[number]]] for rank in range(4)]
+        assert len(np.unique(np.concatenate(parts))) == 8
+    for rank in range(4):
+        for places in share(len(apart), 16, rank, 4, True):
+            assert len(np.unique(labels[apart[places]])) == 8
+
+
+@pytest.mark.parametrize(
+    ("batch", "classes", "complaint"),
+    [(8, 11, "11 classes .* with 10"), (8, 0, "0 classes"), (3, 4, "batch of 3 images")],
+)
+def test_impossible_batches_are_errors(batch, classes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        classes_a_batch(np.arange(100) % 10, batch, classes, 0, 0)
+
+
+def test_cifar_100_lt_has_the_counts_of_its_authors():
+    """Cao et al.'s imbalance_cifar.py: int(500 * 0.01 ** (c / 99))."""
+    labels = np.arange(50_000) % 100
+    chosen = long_tail(labels, 100, "exponential", 0)
+    counts = np.bincount(labels[chosen], minlength=100)
+    assert counts.tolist() == [int(500 * 0.01 ** (c / 99.0)) for c in range(100)] and len(chosen) == 10_847
+
+
+@given(labels=labelled, ratio=st.floats(1, 500), kind=st.sampled_from(["exponential", "power"]), seed=st.integers(0, 9))
+def test_a_long_tail_falls_by_the_ratio_and_takes_what_there_is(labels, ratio, kind, seed):
+    chosen = long_tail(labels, ratio, kind, seed)
+    assert (np.diff(chosen) > 0).all() and np.array_equal(chosen, long_tail(labels, ratio, kind, seed))
+    names, have = np.unique(labels, return_counts=True)
+    counts = np.array([np.sum(labels[chosen] == name) for name in names])
+    assert (counts >= 1).all() and (counts <= have).all() and (np.diff(counts) <= 0).all()
+    if len(names) > 1 and counts[-1] > 1:
+        assert counts[0] / (counts[-1] + 1) < ratio < (counts[0] + 1) / counts[-1] + 1e-6
+
+
+def test_a_power_law_is_straight_in_logarithms():
+    labels = np.arange(100_000) % 10
+    counts = np.bincount(labels[long_tail(labels, 50, "power", 0)])
+    slopes = np.diff(np.log(counts)) / np.diff(np.log(np.arange(1, 11)))
+    assert slopes == pytest.approx(-np.log(50) / np.log(10), abs=0.02)
+
+
+def test_a_bad_imbalance_is_an_error():
+    with pytest.raises(ValueError, match=r"ratio is 0\.5"):
+        long_tail(np.zeros(5, np.int64), 0.5, "exponential", 0)
+    with pytest.raises(ValueError, match="unknown kind of imbalance 'linear': known are exponential, power"):
+        long_tail(np.zeros(5, np.int64), 2, "linear", 0)
