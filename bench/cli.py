@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrup
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,8 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from bench import betons, evidence, experiment, loader_rates
+from bench import betons, evidence, experiment, loader_profile, loader_rates
+from bench import data as inventory
 from bench import recipe as recipes
 from bench import suite as suites
 from bench.environment import cpu_count
@@ -24,6 +25,7 @@ from bench.experiment import Place
 from bench.progress import console
 from loaders import beton, datasets, presets
 from loaders.datasets import DATASETS
+from loaders.shrink import shrunk
 from methods.registry import METHODS
 
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
@@ -79,12 +81,16 @@ def _sentence(error: Exception) -> str:
 def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
     return {
         "list": list_,
+        "data": data,
         "convert": convert,
+        "inspect": inspect,
+        "verify": verify,
         "train": _train_command(words),
         "probe": probe,
         "loader": loader,
         "suite": suite,
         "report": report,
+        "conformance": conformance,
     }
 
 
@@ -98,20 +104,50 @@ def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "s
     lists: dict[str, Callable[[], dict[str, str]]] = {
         "recipes": lambda: {path.stem: recipes.load(path.stem).source for path in recipes.all_files()},
         "methods": lambda: {name: _first_line(entry.build) for name, entry in METHODS.items()},
-        "datasets": lambda: {name: f"{len(d.classes)} classes, licence: {d.licence}" for name, d in DATASETS.items()},
+        "datasets": lambda: {name: f"{d.count:,} classes, licence: {d.licence}" for name, d in DATASETS.items()},
         "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
-        "suites": lambda: {name: ", ".join(one.recipes) for name, one in suites.SUITES.items()},
+        "suites": lambda: {
+            name: ", ".join([*(work.name for work in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()
+        },
     }
     rows = lists[what]()
     text = "\n".join(f"{name:32} {about}" for name, about in rows.items())
     _show([{"name": name, "about": about} for name, about in rows.items()], json, text)
 
 
+def data(
+    names: Positional[tuple[str, ...]] = (),
+    get: bool = False,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Say what is there of a dataset, what is missing, and the command that gets it.
+
+    Args:
+        names: from `twoview list datasets`, or torchvision:NAME, or hf:NAME; without one, all that is listed.
+        get: download what is missing, check and unpack it, whole or not at all.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the result as JSON.
+    """
+    root = datasets.data_root(data_root)
+    entries = [datasets.dataset(name) for name in names or DATASETS]
+    if get and not names:
+        raise ValueError("--get needs the name of a dataset")
+    if get:
+        for entry in entries:
+            inventory.get(entry, root)
+    states = [inventory.state(entry, root) for entry in entries]
+    _show(states, json, "\n".join(inventory.text(found) for found in states))
+
+
 def convert(
     source: Positional[str],
     dest: Positional[Path],
-    split: Literal["train", "test"] = "train",
+    split: Literal["train", "test", "unlabeled"] = "train",
     data_root: Path | None = None,
+    max_resolution: int | None = None,
+    quality: int = 90,
+    skip_damaged: bool = False,
     threads: int = 0,
     force: bool = False,
     json: bool = False,
@@ -123,6 +159,9 @@ def convert(
         dest: the file to write; it appears whole or not at all.
         split: of a named dataset.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
+        max_resolution: longest side to store, in pixels; larger images are resized.
+        quality: of the JPEGs that are resized, 1 to 95.
+        skip_damaged: leave out images that cannot be read, and say which, instead of ending there.
         threads: that read and encode; 0 means every core.
         force: overwrite dest.
         json: print the result as JSON.
@@ -133,9 +172,47 @@ def convert(
         samples = datasets.image_folder(Path(source))
     else:
         samples = datasets.dataset(source).find(datasets.data_root(data_root), split)
-    betons.convert(samples, dest, dest.name, threads or cpu_count())
-    result = {"path": str(dest), "samples": len(samples), "bytes": dest.stat().st_size, "source": samples.source}
-    _show(result, json, f"{dest}: {len(samples):,} samples, {dest.stat().st_size:,} bytes, from {samples.source}")
+    if max_resolution is not None:
+        samples = shrunk(samples, max_resolution, quality)
+    skipped: list[str] | None = [] if skip_damaged else None
+    betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped)
+    written, size = len(samples) - len(skipped or []), dest.stat().st_size
+    result = {"path": str(dest), "samples": written, "bytes": size, "source": samples.source, "skipped": skipped or []}
+    lines = [f"{dest}: {written:,} samples, {size:,} bytes, from {samples.source}"]
+    _show(result, json, "\n".join(lines + [f"left out: {sentence}" for sentence in skipped or []]))
+
+
+def inspect(file: Positional[Path], json: bool = False) -> None:
+    """Show what is in a .beton file: fields, counts, sizes, histograms of resolutions and classes.
+
+    Args:
+        file: a .beton file, ours or FFCV's.
+        json: print it as JSON.
+    """
+    result = betons.describe(beton.open_beton(file))
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict)}
+    nested = [
+        f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items())
+        for key, value in result.items()
+        if isinstance(value, dict)
+    ]
+    _show(result, json, "\n".join([_lines(plain), *nested]))
+
+
+def verify(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
+    """Check a .beton file: every sample decodes, every checksum holds. Exit code 2 if not.
+
+    Args:
+        file: a .beton file, ours or FFCV's (which has no checksums).
+        threads: that decode; 0 means every core.
+        json: print the result as JSON.
+    """
+    result = betons.verify(beton.open_beton(file), threads or cpu_count())
+    damaged = result["damaged"]
+    _show(result, json, _lines({**result, "damaged": len(damaged)}))
+    if damaged:
+        first, reason = next(iter(damaged.items()))
+        raise ValueError(f"{file}: {len(damaged)} of {result['samples']} samples are damaged; sample {first}: {reason}")
 
 
 def _train_command(words: Sequence[str]) -> Callable[..., None]:
@@ -229,35 +306,39 @@ def loader(
     views: str = "simclr-imagenet",
     size: int | None = None,
     threads: int = 0,
-    images: int = 256,
+    images: int = loader_rates.IMAGES,
+    batch: int = loader_rates.BATCH,
     rounds: int = 5,
     peers: tuple[str, ...] = (),
+    empty_cache: bool = False,
+    profile: bool = False,
     json: bool = False,
 ) -> None:
     """Measure the loader on a .beton file: source images and views a second, medians over the rounds.
+
+    `twoview suite loader` measures all that is required of it.
 
     Args:
         file: a .beton file.
         views: a name from `twoview list views`.
         size: side of a view in pixels; by default 224, or 32 where the images have at most 64.
         threads: of each contestant; 0 means every core.
-        images: of one pass.
-        rounds: passes of each contestant, in turn.
-        peers: what to run beside ours: torchvision, ffcv.
+        images: of one pass; a smaller file is gone through several times.
+        batch: images a batch, or all of a pass if it has fewer.
+        rounds: of each contestant, in turn; a round repeats passes until a second is over.
+        peers: what to run beside ours: torchvision, ffcv, decode (libjpeg-turbo alone).
+        empty_cache: measure a first batch that has to compile every kernel, too.
+        profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
         json: print the result as JSON.
     """
     opened = beton.open_beton(file)
     side = size or (32 if opened.heights.max() <= 64 else 224)
-    job = loader_rates.job_for(file, views, side, threads or cpu_count(), images, len(opened))
-    result = loader_rates.as_result(loader_rates.measure(job, peers, rounds, file.stem))
-    lines = [f"twoview      {result['images_per_s']:9.0f} images/s {result['views_per_s']:9.0f} views/s"]
-    for name, peer in result["peers"].items():
-        rate = (
-            peer.get("absent")
-            or f"{peer['images_per_s']:9.0f} images/s {peer['views_per_s']:9.0f} views/s {peer['note']}"
-        )
-        lines.append(f"{name:12} {rate}")
-    _show(result, json, "\n".join(lines))
+    if profile:
+        steps = loader_profile.profile(opened, presets.preset(views, side), min(images, len(opened)), batch, rounds)
+        return _show([asdict(step) for step in steps], json, loader_profile.text(steps))
+    job = loader_rates.job_for(file, views, side, threads or cpu_count(), len(opened), images, batch)
+    result = loader_rates.as_result(loader_rates.measure(job, peers, rounds, file.stem, empty_cache))
+    _show(result, json, loader_rates.text(result))
 
 
 def suite(
@@ -301,6 +382,25 @@ def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json:
         print(written.leaderboard.to_json(orient="records", indent=1))
     else:
         show(written, Console())
+
+
+def conformance(json: bool = False) -> None:
+    """Hold every op of the loader against torchvision and PIL: pixels, parameters, whole views. Exit code 2 if not.
+
+    Args:
+        json: print the card as JSON.
+    """
+    from bench.conformance import card, show
+
+    with console.status("measuring"):
+        rows = list(card())
+    if json:
+        print(dumps([asdict(row) for row in rows], indent=1))
+    else:
+        show(rows, Console())
+    failing = [str(row) for row in rows if not row.passed]
+    if failing:
+        raise ValueError(f"{len(failing)} of {len(rows)} rows of the card fail: {', '.join(failing)}")
 
 
 def _place(out: Path, betons: Path | None, data_root: Path | None) -> Place:

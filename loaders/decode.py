@@ -76,6 +76,28 @@ STATUS_TEXT = {
 _LONGEST_SIDE = 1 << 20  # pixels; more than any JPEG has, and little enough for products to stay in 64 bits
 
 
+def jpeg_fault(content: bytes) -> int:
+    """OK, or why the decoder will not take these bytes: BAD_JPEG, also for a mere warning of the library's, or CMYK.
+
+    All of the coded data is read, at an eighth of the size, in half of a decode's time.
+    """
+    handle = ctypes.c_void_p(_turbojpeg.tjInitDecompress())
+    width, height, subsampling, colours = (ctypes.c_int() for _ in range(4))
+    header = [ctypes.byref(number) for number in (width, height, subsampling, colours)]
+    size = ctypes.c_ulong(len(content))
+    try:
+        if _turbojpeg.tjDecompressHeader3(handle, content, size, *header) != 0:
+            return BAD_JPEG
+        if colours.value in (_CMYK, _YCCK):
+            return CMYK
+        small = -(-width.value // 8), -(-height.value // 8)
+        pixels = ctypes.create_string_buffer(small[0] * small[1] * 3)
+        failed = _turbojpeg.tjDecompress2(handle, content, size, pixels, small[0], 0, small[1], _RGB, 0)
+        return BAD_JPEG if failed else OK
+    finally:
+        _turbojpeg.tjDestroy(handle)
+
+
 def view_table(views: Sequence[View]) -> np.ndarray:
     """The views as numbers: float64 (V, COLUMNS). SCALE_MAX is 0 in a view without a random crop.
 

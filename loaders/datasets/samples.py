@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
+from loaders.decode import STATUS_TEXT, jpeg_fault
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -130,9 +131,11 @@ def read_image(file: Path) -> np.ndarray | bytes:
         with Image.open(io.BytesIO(content)) as image:
             upright = image.getexif().get(0x0112, 1) == 1
             if image.format == "JPEG" and image.mode in ("RGB", "L") and upright:
+                if fault := jpeg_fault(content):
+                    raise ValueError(f"{file}: {STATUS_TEXT[fault]}")
                 return content
             if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "YCbCr"):
                 raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} cannot be read as an image: {error}") from None

@@ -7,15 +7,24 @@ import sys
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loaders import beton, datasets
 from loaders.beton import JPEG, RAW, Stored, open_beton, write
+from loaders.decode import Decoder, output_layout, view_table
+from loaders.views import View
 
 
 def write_all(path, samples):
     return list(write(path, len(samples), samples.__getitem__))
+
+
+@pytest.fixture
+def small_pages(monkeypatch):
+    """Files of half a megabyte instead of sixteen, for trials by the hundred."""
+    monkeypatch.setattr(beton, "PAGE", 1 << 18)
 
 
 def raw(height, width, label=0, seed=0):
@@ -148,7 +157,7 @@ def test_an_oversized_sample_is_refused_by_number(tmp_path):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_truncated_file_is_named(tmp_path, share):
+def test_a_truncated_file_is_named(tmp_path, small_pages, share):
     whole = tmp_path / "whole.beton"
     if not whole.exists():
         write_all(whole, [raw(30, 30, i) for i in range(50)])
@@ -161,7 +170,7 @@ def test_a_truncated_file_is_named(tmp_path, share):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 3000), value=st.integers(0, 255))
-def test_a_changed_byte_of_the_header_is_an_error_or_harmless(tmp_path, place, value):
+def test_a_changed_byte_of_the_header_is_an_error_or_harmless(tmp_path, small_pages, place, value):
     """Whatever the head of the file says, every pointer that comes out of it lies inside the file."""
     whole = tmp_path / "whole.beton"
     if not whole.exists():
@@ -176,6 +185,111 @@ def test_a_changed_byte_of_the_header_is_an_error_or_harmless(tmp_path, place, v
         assert str(path) in str(error)
     else:
         assert (file.pointers >= 0).all() and (file.pointers + file.sizes <= len(content)).all()
+
+
+def sealed(path, samples):
+    write_all(path, samples)
+    file = open_beton(path)
+    return file, [file.file[p : p + n].tobytes() for p, n in zip(file.pointers, file.sizes, strict=True)]
+
+
+def test_the_checksums_are_xxh64_and_lie_where_ffcv_does_not_look(tmp_path):
+    from ffcv.reader import Reader
+
+    file, contents = sealed(tmp_path / "a.beton", [raw(30, 30, i, i) for i in range(40)])
+    assert file.checksums.tolist() == [xxhash.xxh64(content).intdigest() for content in contents]
+    theirs = Reader(str(file.path))
+    assert theirs.alloc_table["ptr"].tolist() == file.pointers.tolist()
+    assert theirs.metadata["f1"].tolist() == file.labels.tolist()
+
+
+def test_a_sample_that_cannot_be_read_is_left_out_where_that_is_asked_for(tmp_path):
+    def sample(index):
+        if index % 10 == 3:
+            raise ValueError(f"image {index} is upside down")
+        return raw(8, 8, index, index)
+
+    skipped = []
+    path = tmp_path / "a.beton"
+    assert list(write(path, 40, sample, skipped=skipped)) == list(range(1, 41))
+    assert skipped == [f"image {index} is upside down" for index in (3, 13, 23, 33)]
+    file = open_beton(path)
+    assert file.labels.tolist() == [i for i in range(40) if i % 10 != 3]
+    assert file.file[file.pointers[3] : file.pointers[3] + 192].tobytes() == raw(8, 8, 4, 4).content
+    with pytest.raises(ValueError, match="no samples"):
+        list(write(path, 1, lambda index: sample(3), skipped=[]))
+    assert len(open_beton(path)) == 36, "the old file is kept"
+
+
+class Mutations:
+    """A small file of JPEGs and raw pixels, and whether a damaged copy of it is told from the whole one."""
+
+    def __init__(self, folder, photographs):
+        jpegs = [photographs.file[photographs.pointers[i] :][: photographs.sizes[i]].tobytes() for i in range(4)]
+        shapes = [(int(photographs.heights[i]), int(photographs.widths[i])) for i in range(4)]
+        samples = [Stored(JPEG, *shape, jpeg, i) for i, (shape, jpeg) in enumerate(zip(shapes, jpegs, strict=True))]
+        samples += [raw(40, 30, i, i) for i in range(12)]
+        self.whole, self.intact = sealed(folder / "whole.beton", samples)
+        self.content = self.whole.path.read_bytes()
+        self.path = folder / "damaged.beton"
+        self.places = list(
+            zip(self.whole.pointers.tolist(), (self.whole.pointers + self.whole.sizes).tolist(), strict=True)
+        )
+        status, self.pixels = self.render(self.whole)
+        assert not status.any()
+
+    def render(self, file):
+        index = file.modes, file.heights, file.widths, file.pointers, file.sizes, file.checksums
+        out, offsets = np.zeros((16, 24, 24, 3), np.uint8), output_layout((View(24),), 16)[0]
+        with Decoder() as decoder:
+            table = view_table((View(24),))
+            status = decoder.render(file.file, *index, np.arange(16), table, 0, 0, out.reshape(-1), offsets, 0)
+        return status, out
+
+    def check(self, content: bytes) -> str:
+        """ "refused" or "read"; fails if what is read is not what was written."""
+        self.path.write_bytes(content)
+        try:
+            file = open_beton(self.path)
+        except ValueError as error:
+            assert str(self.path) in str(error)
+            return "refused"
+        assert file.labels.tolist() == self.whole.labels.tolist() and file.checksums.size == 16
+        status, pixels = self.render(file)
+        changed = [content[start:end] != intact for (start, end), intact in zip(self.places, self.intact, strict=True)]
+        assert (status != 0).tolist() == changed
+        assert np.array_equal(pixels[status == 0], self.pixels[status == 0])
+        return "read"
+
+
+def test_a_damaged_file_is_refused_or_its_intact_samples_are_the_written_ones(tmp_path, photographs, small_pages):
+    """Changed bytes, overwritten and reversed stretches and truncations, in the header, the descriptors and metadata,
+    the checksums and pointers, and the samples' bytes.
+    """
+    mutations = Mutations(tmp_path, photographs)
+    assert mutations.check(mutations.content) == "read"
+    size = len(mutations.content)
+    metadata_end = beton.HEADER.itemsize + 2 * beton.FIELD.itemsize + 16 * beton.SAMPLE.itemsize
+    index = [(0, beton.HEADER.itemsize), (beton.HEADER.itemsize, metadata_end)]
+    index.append((size - 16 * (beton.ALLOCATION.itemsize + 8), size))
+    trials, rng = 1000, np.random.default_rng(0)
+    outcomes = []
+    for trial in range(trials):
+        part = trial % 4
+        start, end = index[part] if part < 3 else mutations.places[rng.integers(16)]
+        at, stop = np.sort(rng.integers(start, end, 2))
+        content = bytearray(mutations.content)
+        kind = rng.integers(4)
+        if kind == 0:
+            content[at] ^= int(rng.integers(1, 256))
+        elif kind == 1:
+            content[at:stop] = rng.bytes(stop - at)
+        elif kind == 2:
+            content[at:stop] = content[at:stop][::-1]
+        else:
+            del content[at:]
+        outcomes.append(mutations.check(bytes(content)))
+    assert outcomes.count("read") > trials / 10 and outcomes.count("refused") > trials / 2
 
 
 def test_a_missing_file_is_named(tmp_path):

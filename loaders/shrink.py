@@ -1,0 +1,37 @@
+"""Smaller sources: images no larger than a beton should hold, resized once, when it is written."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from loaders.datasets import Samples
+
+
+def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
+    """The same samples with no side longer than `max_resolution` pixels; what is small enough keeps its bytes.
+
+    Larger images are resized by PIL, antialiased bicubic, with the aspect ratio kept to the pixel. JPEGs become JPEGs
+    of `quality` (1 to 95, PIL's scale); pixels stay pixels. ValueError for a resolution or quality out of range.
+    """
+    if not 1 <= max_resolution < 1 << 16:
+        raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, not {max_resolution}")
+    if not 1 <= quality <= 95:
+        raise ValueError(f"--quality must be 1 to 95, not {quality}")
+
+    def image(index: int) -> np.ndarray | bytes:
+        content = samples.image(index)
+        with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content) as picture:
+            longest = max(picture.size)
+            if longest <= max_resolution:
+                return content
+            size = (max(1, round(side * max_resolution / longest)) for side in picture.size)
+            small = picture.resize(tuple(size), Image.Resampling.BICUBIC)
+        if not isinstance(content, bytes):
+            return np.asarray(small)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality)
+        return buffer.getvalue()
+
+    return replace(samples, image=image)

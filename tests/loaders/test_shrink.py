@@ -1,0 +1,97 @@
+"""Smaller sources, against PIL; and sources of every kind on their way through a beton into a view."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from loaders import presets
+from loaders.beton import JPEG, RAW, open_beton, write
+from loaders.datasets import Samples, bundled_photographs, image_folder
+from loaders.loader import Loader
+from loaders.shrink import shrunk
+from loaders.views import View
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return bundled_photographs()["chelsea"]
+
+
+def jpeg(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def through_a_beton(folder, path):
+    samples = image_folder(folder)
+    for _ in write(path, len(samples), samples.stored):
+        pass
+    return open_beton(path)
+
+
+def test_larger_jpegs_are_resized_by_pil_and_the_rest_keep_their_bytes(picture):
+    large, small = jpeg(picture, quality=95), jpeg(picture.crop((0, 0, 100, 60)))
+    samples = Samples([large, small].__getitem__, np.zeros(2, np.int64), "a test")
+    less = shrunk(samples, 100, 80)
+    assert less.image(1) == small
+    width, height = picture.size
+    expected = Image.open(io.BytesIO(large)).resize((100, round(100 * height / width)), Image.Resampling.BICUBIC)
+    assert less.image(0) == jpeg(expected, quality=80)
+    assert less.stored(0).mode == JPEG and (less.stored(0).width, less.stored(0).height) == expected.size
+
+
+def test_larger_pixels_stay_pixels(picture):
+    pixels = np.asarray(picture)
+    less = shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), "a test"), 64, 90)
+    assert less.stored(0).mode == RAW and max(less.stored(0).height, less.stored(0).width) == 64
+    assert shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), ""), 5000, 90).image(0) is pixels
+
+
+@pytest.mark.parametrize(("resolution", "quality", "named"), [(0, 90, "--max-resolution"), (100, 96, "--quality")])
+def test_what_is_out_of_range_is_named(resolution, quality, named):
+    with pytest.raises(ValueError, match=named):
+        shrunk(Samples(lambda index: b"", np.zeros(1, np.int64), ""), resolution, quality)
+
+
+def test_sources_of_every_kind_arrive_as_pil_reads_them(picture, tmp_path):
+    """Grey, CMYK, turned, 1 x 1, and 20,000 pixels wide."""
+    folder = tmp_path / "images" / "only"
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.fromarray(np.tile(np.asarray(picture)[:50], (1, 100, 1))[:, :20_000])
+    (folder / "a.jpg").write_bytes(jpeg(picture.convert("L")))
+    (folder / "b.jpg").write_bytes(jpeg(picture.convert("CMYK")))
+    (folder / "c.jpg").write_bytes(jpeg(picture, exif=exif))
+    picture.crop((0, 0, 1, 1)).save(folder / "d.png")
+    (folder / "e.jpg").write_bytes(jpeg(picture.crop((9, 9, 10, 10))))
+    (folder / "f.jpg").write_bytes(jpeg(wide))
+    file = through_a_beton(folder.parent, tmp_path / "a.beton")
+    assert file.widths.tolist()[-1] == 20_000 and file.heights.tolist()[2] == picture.width
+    with Loader(file, presets.preset("eval", 32), 6, shuffle=False) as loader:
+        views = next(loader.epoch(0)).views[0].permute(0, 2, 3, 1).numpy()
+    for row, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
+        upright = Image.open(folder / name).convert("RGB")
+        upright = upright.rotate(-90, expand=True) if name == "c.jpg" else upright
+        short = min(upright.size)
+        left, top = (round((32 * side // short - 32) / 2) for side in upright.size)
+        resized = upright.resize([32 * side // short for side in upright.size], Image.Resampling.BILINEAR)
+        assert np.array_equal(views[row], np.asarray(resized.crop((left, top, left + 32, top + 32)))), name
+    for row, name in ((3, "d.png"), (4, "e.jpg")):
+        assert (views[row] == np.asarray(Image.open(folder / name).convert("RGB"))[0, 0]).all()
+    with Loader(file, (View(32), View(224)), 6) as loader:
+        assert len(list(loader.epoch(0))) == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("zero.jpg", b""), ("cut.jpg", None)])
+def test_what_cannot_be_decoded_is_refused_by_name_and_leaves_nothing(picture, tmp_path, name, content):
+    folder = tmp_path / "images" / "only"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(jpeg(picture))
+    (folder / name).write_bytes(jpeg(picture)[:5000] if content is None else content)
+    with pytest.raises(ValueError, match=name):
+        through_a_beton(folder.parent, tmp_path / "a.beton")
+    assert not (tmp_path / "a.beton").exists()
