@@ -58,7 +58,7 @@ def _get_imagenet(root: Path | None) -> None:
         with scratch_folder(folder, split) as scratch:
             for name in (f"ILSVRC2012_img_{split}.tar", "ILSVRC2012_devkit_t12.tar.gz"):
                 if not (folder / name).is_file():
-                    raise FileNotFoundError(f"{folder / name} is not there: {_BY_HAND}")
+                    raise FileNotFoundError(f"{folder / name} is not there: {_BY_HAND.replace('ROOT', str(root))}")
                 (scratch / name).symlink_to((folder / name).resolve())
             try:
                 ImageNet(scratch, split)

@@ -34,8 +34,11 @@ def of_torchvision(name: str) -> Dataset:
     def get(root: Path | None) -> None:
         if root is None:
             raise FileNotFoundError(f"{full} {NEEDS_A_ROOT}")
-        for split in ("train", "test"):
-            _open(kind, root, split, True)
+        try:
+            for split in ("train", "test"):
+                _open(kind, root, split, True)
+        except (RuntimeError, OSError) as error:
+            raise FileNotFoundError(f"downloading {full} into {root} failed: {error}") from None
 
     return Dataset(
         name=full,

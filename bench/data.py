@@ -1,0 +1,66 @@
+"""What is there of a dataset, what is missing, and what gets it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from loaders.datasets import Dataset
+
+
+def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
+    """What is declared of a dataset and what was found of it, as JSON has it. Every split is looked for, none got.
+
+    splits: images found and published, where they were found, and what is wrong. get: what gets the rest, or None.
+    """
+    splits = {split: _split(dataset, root, split) for split in dataset.sizes}
+    complete = all(found["images"] is not None for found in splits.values())
+    return {
+        "name": dataset.name,
+        "classes": dataset.count,
+        "licence": dataset.licence,
+        "origin": dataset.origin,
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "statistics": dataset.statistics,
+        "layout": {path: root is not None and (root / path).exists() for path in dataset.layout},
+        "splits": splits,
+        "get": None if complete else _how_to_get(dataset, root),
+    }
+
+
+def get(dataset: Dataset, root: Path | None) -> None:
+    """Downloads, checks and unpacks. ValueError, saying what to do instead, if that is left to the user."""
+    if dataset.get is None:
+        raise ValueError(f"{dataset.name} cannot be got by twoview: {_how_to_get(dataset, root)}")
+    dataset.get(root)
+
+
+def text(found: dict[str, Any]) -> str:
+    """A state in lines for people."""
+    classes = "" if found["classes"] is None else f"{found['classes']:,} classes; "
+    lines = [f"{found['name']}: {classes}{found['origin']}; licence: {found['licence']}"]
+    lines += [f"  {'there  ' if there else 'missing'} {path}" for path, there in found["layout"].items()]
+    for split, one in found["splits"].items():
+        published = "" if one["published"] is None else f" of {one['published']:,}"
+        what = one["problem"] or f"{one['images']:,}{published} images, {one['source']}"
+        lines.append(f"  {split}: {what}")
+    if found["get"]:
+        lines.append(f"  get it: {found['get']}")
+    return "\n".join(lines)
+
+
+def _split(dataset: Dataset, root: Path | None, split: str) -> dict[str, Any]:
+    published = dataset.sizes[split]
+    try:
+        samples = dataset.read(root, split)
+    except (OSError, ValueError, ImportError) as error:
+        return {"images": None, "published": published, "source": None, "problem": str(error)}
+    return {"images": len(samples), "published": published, "source": samples.source, "problem": None}
+
+
+def _how_to_get(dataset: Dataset, root: Path | None) -> str:
+    where = shlex.quote(str(root)) if root else "ROOT"
+    steps = [dataset.by_hand.replace("ROOT", where)] if dataset.by_hand else []
+    if dataset.get:
+        steps.append(f"twoview data {dataset.name} --get --data-root {where}")
+    return "; then ".join(steps) or "it comes with twoview's own packages"
