@@ -37,7 +37,7 @@ def test_the_definition(batch, width, temperature, seed):
 @pytest.mark.parametrize("batch", [2, 64])
 def test_identical_embeddings_give_log_of_the_candidates(batch, temperature):
     z = torch.ones(batch, 8)
-    assert float(nt_xent(z, z, temperature)) == pytest.approx(math.log(2 * batch - 1), abs=2e-7 / temperature)
+    assert float(nt_xent(z, z, temperature)) == pytest.approx(math.log(2 * batch - 1), abs=1e-6 + 2e-7 / temperature)
 
 
 def test_orthogonal_images_with_equal_views():

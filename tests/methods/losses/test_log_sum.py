@@ -1,0 +1,129 @@
+"""The tiled path is the dense path: value, gradients, at a fraction of the memory."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+from methods.losses import log_sum
+from methods.losses.balanced import balanced
+from methods.losses.infonce import nt_xent
+from methods.losses.kernel import concat, kernel_infonce, mixed_kernel
+from methods.losses.moco import moco
+from methods.losses.supcon import supcon
+
+LOSSES = {
+    "nt_xent": partial(nt_xent, temperature=0.1),
+    "laplacian": partial(kernel_infonce, gamma=1, temperature=0.3),
+    "gamma 0.25": partial(kernel_infonce, gamma=0.25, temperature=0.3),
+    "mixed_kernel": partial(mixed_kernel, gammas=(1, 2), temperatures=(0.3, 0.7), weight=0.2),
+    "concat": partial(concat, gammas=(1, 2), temperatures=(0.3, 0.7), weight=0.2, joint=True),
+    "balanced": partial(
+        balanced, temperature=0.1, nu=0.5, lam=2, include_positive=False, log_prior=torch.linspace(-1, 1, 100)
+    ),
+    "moco": lambda z1, z2: moco(z1, z2, torch.cat([z2, z1]).detach(), 0.2, 1.0),
+    "supcon": lambda z1, z2: supcon(z1, z2, torch.arange(100) % 7, 0.1),
+}
+
+
+def value_and_gradients(loss, z1, z2, monkeypatch, dense_pairs, tile_pairs=log_sum.TILE_PAIRS):
+    monkeypatch.setattr(log_sum, "DENSE_PAIRS", dense_pairs)
+    monkeypatch.setattr(log_sum, "TILE_PAIRS", tile_pairs)
+    value = loss(z1, z2)
+    return value, *torch.autograd.grad(value, (z1, z2))
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.bfloat16, 1e-3)], ids=str)
+@pytest.mark.parametrize("tile_pairs", [1, 7 * 200, 2**20], ids=["a row", "7 rows", "everything"])
+def test_tiled_is_dense(loss, dtype, tolerance, tile_pairs, monkeypatch):
+    """Relative to the largest entry. The gradients of bf16 embeddings are compared before bf16 rounds them."""
+    torch.manual_seed(0)
+    z1, z2 = torch.randn(2, 100, 24, dtype=torch.float64).to(dtype).unbind()
+    z1, z2 = (z.to(torch.promote_types(dtype, torch.float32)).requires_grad_() for z in (z1, z2))
+    dense = value_and_gradients(loss, z1, z2, monkeypatch, 2**60)
+    tiled = value_and_gradients(loss, z1, z2, monkeypatch, 0, tile_pairs)
+    for one, two in zip(dense, tiled, strict=True):
+        assert (one - two).abs().max() <= tolerance * one.abs().max()
+
+
+def test_a_tiled_loss_of_bf16_embeddings_has_bf16_gradients(monkeypatch):
+    torch.manual_seed(0)
+    z1, z2 = (z.requires_grad_() for z in torch.randn(2, 100, 24).bfloat16().unbind())
+    with torch.autocast("cpu", torch.bfloat16):
+        value, *gradients = value_and_gradients(LOSSES["nt_xent"], z1, z2, monkeypatch, 0, 999)
+    assert value.dtype == torch.float32 and {g.dtype for g in gradients} == {torch.bfloat16}
+
+
+def test_gradcheck_of_the_tiles(monkeypatch):
+    monkeypatch.setattr(log_sum, "DENSE_PAIRS", 0)
+    monkeypatch.setattr(log_sum, "TILE_PAIRS", 24)
+    torch.manual_seed(0)
+    z1, z2 = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a, b: kernel_infonce(a, b, 0.5, 0.3), (z1, z2))
+
+
+def test_the_size_decides(monkeypatch):
+    """Above DENSE_PAIRS the tiles are used, up to it they are not."""
+    made = []
+    tiles = log_sum._tiles
+    monkeypatch.setattr(log_sum, "_tiles", lambda *args: made.append(args) or tiles(*args))
+    z = torch.randn(64, 3)
+    for pairs, tiled in [(128 * 128, 0), (128 * 128 - 1, 1)]:
+        monkeypatch.setattr(log_sum, "DENSE_PAIRS", pairs)
+        nt_xent(z, z, 0.1)
+        assert len(made) == tiled
+
+
+SCRIPT = """
+import json, sys, time, torch
+from bench.memory import PeakMemory
+from methods.losses import log_sum
+from methods.losses.infonce import nt_xent
+from methods.losses.kernel import kernel_infonce, mixed_kernel
+name, batch, dense = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "dense"
+loss = {
+    "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
+    "laplacian": lambda a, b: kernel_infonce(a, b, 1, 0.3),
+    "mixed_kernel": lambda a, b: mixed_kernel(a, b, (1, 2), (0.3, 0.7), 0.2),
+}[name]
+log_sum.DENSE_PAIRS = 2**60 if dense else 0
+small, z = torch.randn(2, 64, 128).requires_grad_(), torch.randn(2, batch, 128).requires_grad_()
+loss(*small).backward()
+memory = PeakMemory()
+start_mib, start = memory.host_mib, time.perf_counter()
+loss(*z).backward()
+print(json.dumps({"s": time.perf_counter() - start, "mib": memory.host_mib - start_mib}))
+"""
+
+
+def cost(name, batch, path):
+    """Seconds and peak MiB above what was resident, of forward and backward in a process of its own."""
+    out = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name, str(batch), path], capture_output=True, text=True, check=True
+    )
+    return json.loads(out.stdout)
+
+
+def test_memory_is_linear_in_the_batch():
+    """Twice the batch needs at most about twice the memory, and at 4,096 images 15 % of the dense path's at most."""
+    half, tiled, dense = cost("nt_xent", 2048, "tiled"), cost("nt_xent", 4096, "tiled"), cost("nt_xent", 4096, "dense")
+    assert tiled["mib"] < 2.5 * half["mib"] and tiled["mib"] < 0.15 * dense["mib"]
+    assert dense["mib"] > 2 * 4 * 8192**2 / 2**20, "the dense path keeps the matrix and its gradient"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") < 18 * 2**30, reason="the dense path needs 16 GiB"
+)
+@pytest.mark.parametrize("name", ["nt_xent", "laplacian"])
+def test_memory_and_time_of_16384_images(name):
+    """At most 15 % of the dense path's peak, and at most 1.5 times its time: the best of two of each, in turn."""
+    runs = [{path: cost(name, 16384, path) for path in ("tiled", "dense")} for _ in range(2)]
+    best = {(path, unit): min(run[path][unit] for run in runs) for path in ("tiled", "dense") for unit in ("s", "mib")}
+    assert best["tiled", "mib"] <= 0.15 * best["dense", "mib"]
+    assert best["tiled", "s"] <= 1.5 * best["dense", "s"]
