@@ -1,13 +1,42 @@
 """Heads: small networks between the encoder and the loss, thrown away after training."""
 
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import PositiveInt
 from torch import nn
 
+from methods.method import Options
 
-def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
-    """(B, width) -> (B, out), one hidden layer with BatchNorm and ReLU: SimCLR's projector (Chen et al. 2020)."""
-    return nn.Sequential(
-        nn.Linear(width, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, out),
-    )
+Norm = Literal["hidden", "all", "none"]
+
+
+class ProjectorOptions(Options):
+    """What the `[method]` tables of all methods with a projector share; the defaults are SimCLR's."""
+
+    hidden: PositiveInt = 2048  # width of the projector's hidden layers
+    projection: PositiveInt = 128  # width of its output
+    layers: PositiveInt = 2  # its linear layers
+    norm: Norm = "hidden"  # which of them BatchNorm follows
+
+    def projector(self, width: int, bias: bool = True) -> nn.Sequential:
+        """(B, width) -> (B, projection). bias: of the last layer."""
+        return mlp(width, *[self.hidden] * (self.layers - 1), self.projection, norm=self.norm, bias=bias)
+
+
+def mlp(*widths: int, norm: Norm = "hidden", bias: bool = True) -> nn.Sequential:
+    """(B, widths[0]) -> (B, widths[-1]): linear layers with ReLU between them, and BatchNorm after the hidden ones.
+
+    norm: which layers BatchNorm follows; those have no bias of their own. bias: of a last layer without BatchNorm.
+    Source: SimCLR's projector (Chen et al. 2020) for three widths, BYOL's predictor too, VICReg's expander for four.
+    """
+    modules: list[nn.Module] = []
+    for number, (width, out) in enumerate(pairwise(widths), 1):
+        last = number == len(widths) - 1
+        normed = norm == "all" or (norm == "hidden" and not last)
+        modules.append(nn.Linear(width, out, bias=not normed and (bias or not last)))
+        if normed:
+            modules.append(nn.BatchNorm1d(out))
+        if not last:
+            modules.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*modules)

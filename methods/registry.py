@@ -4,9 +4,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loaders.names import look_up
+from methods.balanced import Balanced, BalancedOptions
+from methods.barlow import Barlow, BarlowOptions
+from methods.byol import BYOL, BYOLOptions
+from methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
 from methods.method import Method, Options
+from methods.moco import MoCo, MoCoOptions
 from methods.simclr import SimCLR, SimCLROptions
+from methods.supcon import SupCon, SupConOptions
 from methods.supervised import Supervised, SupervisedOptions
+from methods.vicreg import VICReg, VICRegOptions
 
 
 class Entry(NamedTuple):
@@ -18,6 +25,13 @@ class Entry(NamedTuple):
 
 METHODS: dict[str, Entry] = {
     "simclr": Entry(SimCLROptions, SimCLR),
+    "kernel-infonce": Entry(KernelInfoNCEOptions, KernelInfoNCE),
+    "balanced": Entry(BalancedOptions, Balanced),
+    "moco": Entry(MoCoOptions, MoCo),
+    "byol": Entry(BYOLOptions, BYOL),
+    "barlow": Entry(BarlowOptions, Barlow),
+    "vicreg": Entry(VICRegOptions, VICReg),
+    "supcon": Entry(SupConOptions, SupCon),
     "supervised": Entry(SupervisedOptions, Supervised),
 }
 

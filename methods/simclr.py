@@ -3,23 +3,21 @@
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from loaders.views import View
 from methods.backbones import Encoder
-from methods.heads import mlp
+from methods.heads import ProjectorOptions
 from methods.losses.infonce import nt_xent
-from methods.method import Method, Options
+from methods.method import Method
 
 
-class SimCLROptions(Options):
+class SimCLROptions(ProjectorOptions):
     """The `[method]` table of SimCLR."""
 
     name: Literal["simclr"] = "simclr"
     temperature: PositiveFloat = 0.5  # tau of NT-Xent
-    hidden: PositiveInt = 2048  # width of the projector's hidden layer
-    projection: PositiveInt = 128  # width of its output
 
 
 class SimCLR(Method):
@@ -30,7 +28,7 @@ class SimCLR(Method):
             raise ValueError(f"simclr takes two views, and the recipe's views are {len(views)}")
         super().__init__(encoder, views)
         self.temperature = options.temperature
-        self.projector = mlp(encoder.dim, options.hidden, options.projection)
+        self.projector = options.projector(encoder.dim)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
         # One forward for both views keeps the hardware busier, and BatchNorm sees both, as in the paper.

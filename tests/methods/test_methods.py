@@ -1,33 +1,111 @@
-"""What every method keeps to, and what SimCLR and supervised training compute."""
+"""What every method keeps to: shapes, gradients, checkpoints; and what SimCLR and supervised training compute."""
+
+import copy
 
 import pytest
 import torch
 
 from loaders.views import View
-from methods import backbones, precision, registry
+from methods import backbones, optim, precision, registry
 from methods.backbones import Backbone
 from methods.losses.infonce import nt_xent
+from methods.optim import Optim
 from methods.simclr import SimCLROptions
 from methods.supervised import SupervisedOptions
 
-NEEDS = {"simclr": 2, "supervised": 1}
+SMALL = {
+    "moco": {"queue": 20, "momentum": 0.9},
+    "byol": {"predictor": 8, "momentum": 0.9},
+    "balanced": {"prototype_views": 2, "oracle": 0.5, "known_prior": True},
+}
+METHODS = sorted(registry.METHODS)
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
-def test_the_contract(name):
+def make(name, **changes):
+    """The method on an encoder 8 channels wide, with heads 8 wide."""
+    torch.manual_seed(0)
+    options = {} if name == "supervised" else {"hidden": 8, "projection": 8, **SMALL.get(name, {})}
     entry = registry.entry(name)
-    views = (View(16),) * NEEDS[name]
-    method = entry.build(entry.options(name=name), backbones.build(Backbone(width=4)), views, 10)
-    assert method.views == views
-    x = tuple(torch.randn(6, 3, 16, 16) for _ in views)
-    out = method.loss(x, torch.arange(6))
-    assert out["loss"].shape == () and out["loss"].requires_grad
+    views = (View(16),) * (1 if name == "supervised" else 2)
+    return entry.build(entry.options(name=name, **options | changes), backbones.build(Backbone(width=8)), views, 10)
+
+
+def batch(method, seed=0, images=6):
+    generator = torch.Generator().manual_seed(seed)
+    views = tuple(torch.randn(images, 3, 16, 16, generator=generator) for _ in method.views)
+    return views, torch.randint(0, 10, (images,), generator=generator)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_contract(name):
+    method = make(name)
+    views, label = batch(method)
+    out = method.loss(views, label)
+    assert out["loss"].shape == () and out["loss"].requires_grad and all(v.isfinite() for v in out.values())
     out["loss"].backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
-    assert method.encode(x[0]).shape == (6, 16)
+    learned = [p for p in method.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
+    assert all(p.grad is None for p in method.parameters() if not p.requires_grad)
+    assert {id(p) for p in method.encoder.parameters()} <= {id(p) for p in learned}
+    assert method.encode(views[0]).shape == (6, method.encoder.dim)
     method.after_step(0.5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_number_of_views_is_an_error(name):
+    entry = registry.entry(name)
     with pytest.raises(ValueError, match=f"{name} takes"):
-        entry.build(entry.options(name=name), backbones.build(Backbone(width=4)), (View(16),) * 3, 10)
+        entry.build(entry.options(name=name), backbones.build(Backbone(width=8)), (View(16),) * 3, 10)
+
+
+def steps(method, optimiser, numbers):
+    losses = []
+    for number in numbers:
+        loss = method.loss(*batch(method, number))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        method.after_step(number / 10)
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_that_a_method_remembers_is_in_its_checkpoint(name, one_thread):
+    whole, other = make(name), make(name)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    optimiser = optim.build(Optim(lr=0.05, momentum=0.0), whole)
+    steps(whole, optimiser, range(3))
+    other.load_state_dict(copy.deepcopy(whole.state_dict()))
+    theirs = steps(other, optim.build(Optim(lr=0.05, momentum=0.0), other), range(3, 6))
+    assert theirs == steps(whole, optimiser, range(3, 6))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bf16_autocast_gives_a_float32_loss_near_the_exact_one(name):
+    method = make(name).eval()
+    exact = copy.deepcopy(method).loss(*batch(method))["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method.loss(*batch(method))["loss"]
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "moco"])  # its queue comes to hold the batch
+def test_every_method_learns_a_batch_by_heart(name):
+    method = make(name)
+    optimiser = optim.build(Optim(name="adamw", lr=0.01), method)
+    views, label = batch(method, images=8)
+    losses = []
+    for _ in range(15):
+        loss = method.loss(views, label)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.02 * abs(losses[0])
 
 
 def test_an_unknown_method_is_an_error_with_the_nearest():
@@ -36,17 +114,23 @@ def test_an_unknown_method_is_an_error_with_the_nearest():
 
 
 def test_simclr_pairs_the_views_of_an_image():
-    torch.manual_seed(0)
-    method = registry.entry("simclr").build(SimCLROptions(), backbones.build(Backbone(width=4)), (View(8),) * 2, 10)
+    method = registry.entry("simclr").build(SimCLROptions(), backbones.build(Backbone(width=8)), (View(8),) * 2, 10)
     method.eval()  # BatchNorm then treats the two views alike, joined or apart
     x1, x2 = torch.randn(2, 5, 3, 8, 8)
     z1, z2 = (method.projector(method.encode(x)) for x in (x1, x2))
     assert torch.allclose(method.loss((x1, x2), torch.zeros(5))["loss"], nt_xent(z1, z2, 0.5), atol=1e-5)
 
 
+def test_simclr_runs_one_forward_for_both_views():
+    method, sizes = make("simclr"), []
+    method.encoder.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+    method.loss(*batch(method))
+    assert sizes == [12]
+
+
 def test_supervised_reports_its_accuracy():
     torch.manual_seed(0)
-    method = registry.entry("supervised").build(SupervisedOptions(), backbones.build(Backbone(width=4)), (View(8),), 3)
+    method = registry.entry("supervised").build(SupervisedOptions(), backbones.build(Backbone(width=8)), (View(8),), 3)
     method.eval()
     x = torch.randn(8, 3, 8, 8)
     guess = method.classifier(method.encode(x)).argmax(1)

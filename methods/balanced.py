@@ -1,0 +1,74 @@
+"""Balanced contrastive learning: attraction and repulsion weighted apart, and debiased prototypes (Lee 2025).
+
+The paper's formulas could not be read. The loss is inferred from descriptions of it; how a prototype is debiased, what
+the oracle does, the norm of the bias and the use of a class prior are this project's proposals (`losses/balanced.py`).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions
+from methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from methods.losses.pairs import unit
+from methods.method import Method
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BalancedOptions(ProjectorOptions):
+    """The `[method]` table of balanced contrastive learning; with the defaults it is SimCLR."""
+
+    name: Literal["balanced"] = "balanced"
+    temperature: PositiveFloat = 0.5  # tau
+    nu: NonNegativeFloat = 1.0  # weight of attraction
+    lam: NonNegativeFloat = 1.0  # weight of repulsion
+    include_positive: bool = True  # whether the positive stands inside the log-sum too
+    prototype_views: PositiveInt = 1  # m, views whose mean is the positive; the encoder sees m + 1 of each image
+    oracle: Share = 0.0  # share of the class's mean in the batch, by label, in the positive
+    known_prior: bool = False  # negatives weigh 1 / (n pi) of their class, its share pi counted from the labels
+
+
+class Balanced(Method):
+    """A view attracts the mean of m others of its image, and repels those of other images.
+
+    Of the recipe's two views the first is the anchor's and the second that of the prototype, which is drawn m times.
+    Logs the prototype bias: how far the mean of an image's m + 1 views is from the mean of its class in the batch,
+    the image itself among it, so that a class alone in a batch has none.
+    """
+
+    def __init__(self, options: BalancedOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"balanced takes two views, anchor and prototype, and the recipe's views are {len(views)}")
+        super().__init__(encoder, (views[0], *[views[1]] * options.prototype_views))
+        self.options = options
+        self.projector = options.projector(encoder.dim)
+        self.register_buffer("seen", torch.zeros(classes))  # labels of each class so far: after an epoch, its share
+        self.seen: Tensor
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        o = self.options
+        z = torch.stack(self.projector(self.encode(torch.cat(views))).chunk(len(views)))
+        positive = z[1]
+        if o.prototype_views > 1 or o.oracle:
+            positive = prototypes(z[1:])
+        if o.oracle:
+            positive = (1 - o.oracle) * positive + o.oracle * class_means(positive, label)
+        log_prior = self._log_prior(label) if o.known_prior else None
+        loss = balanced(z[0], positive, o.temperature, o.nu, o.lam, o.include_positive, log_prior)
+        return {"loss": loss, **_bias(z.detach(), label)}
+
+    def _log_prior(self, label: Tensor) -> Tensor:
+        """(B,): log(n pi) of each image's class, pi its share of all labels seen so far."""
+        self.seen.index_add_(0, label, torch.ones_like(label, dtype=self.seen.dtype))
+        return torch.log(len(self.seen) * self.seen[label] / self.seen.sum())
+
+
+def _bias(z: Tensor, label: Tensor) -> dict[str, Tensor]:
+    class_mean = torch.stack([class_means(view, label) for view in z]).mean(0)
+    bias = prototype_bias(unit(z.float()).mean(0), class_mean)
+    return {"prototype_bias": bias.squared_distance, "prototype_bias_cosine": bias.one_minus_cosine}

@@ -1,0 +1,38 @@
+"""Barlow Twins: the features of two views correlate each with itself and with no other (Zbontar et al. 2021)."""
+
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions
+from methods.losses.barlow import barlow
+from methods.method import Method
+
+
+class BarlowOptions(ProjectorOptions):
+    """The `[method]` table of Barlow Twins; the defaults are the official code's."""
+
+    name: Literal["barlow"] = "barlow"
+    hidden: PositiveInt = 8192  # width of the projector's hidden layers
+    projection: PositiveInt = 8192  # width of its output
+    layers: PositiveInt = 3  # its linear layers
+    off_diagonal: PositiveFloat = 0.0051  # lambda, weight of the correlations between different features
+    scale: PositiveFloat = 1.0  # of the whole loss; what lars does not adapt feels it
+
+
+class Barlow(Method):
+    """The cross-correlation of the projections of two views against the identity; one forward a view."""
+
+    def __init__(self, options: BarlowOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"barlow takes two views, and the recipe's views are {len(views)}")
+        super().__init__(encoder, views)
+        self.options = options
+        self.projector = options.projector(encoder.dim, bias=False)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        z1, z2 = (self.projector(self.encode(view)) for view in views)
+        return {"loss": self.options.scale * barlow(z1, z2, self.options.off_diagonal)}

@@ -1,0 +1,53 @@
+"""BYOL: predict what a moving average of the network makes of the other view; no negatives (Grill et al. 2020)."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from loaders.views import View
+from methods import ema
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions, mlp
+from methods.losses.byol import byol
+from methods.method import Method
+
+Momentum = Annotated[float, Field(ge=0, le=1)]
+
+
+class BYOLOptions(ProjectorOptions):
+    """The `[method]` table of BYOL; the defaults are the paper's."""
+
+    name: Literal["byol"] = "byol"
+    hidden: PositiveInt = 4096  # width of the projector's hidden layers
+    projection: PositiveInt = 256  # width of its output
+    predictor: PositiveInt = 4096  # width of the predictor's hidden layer
+    momentum: Momentum = 0.996  # of the target network at the first step
+    final_momentum: Momentum = 1.0  # and at the last, half a cosine later
+
+
+class BYOL(Method):
+    """The distance of each view's prediction from the target's projection of the other view, both ways.
+
+    Each view is a forward of its own, online and target: BatchNorm must not mix views of different augmentations.
+    """
+
+    def __init__(self, options: BYOLOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"byol takes two views, and the recipe's views are {len(views)}")
+        super().__init__(encoder, views)
+        self.options = options
+        self.projector = options.projector(encoder.dim)
+        self.predictor = mlp(options.projection, options.predictor, options.projection)
+        self.target = ema.frozen_copy(nn.Sequential(encoder, self.projector))
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        p1, p2 = (self.predictor(self.projector(self.encode(view))) for view in views)
+        with torch.no_grad():
+            t1, t2 = (self.target(view) for view in views)
+        return {"loss": byol(p1, t2) + byol(p2, t1)}
+
+    def after_step(self, progress: float) -> None:
+        momentum = ema.cosine(self.options.momentum, self.options.final_momentum, progress)
+        ema.follow(self.target, nn.Sequential(self.encoder, self.projector), momentum)

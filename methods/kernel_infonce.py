@@ -1,0 +1,65 @@
+"""Kernel-InfoNCE: SimCLR with another kernel, or a mixture of two (Tan, Zhang, Yang & Yuan 2024)."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions
+from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from methods.losses.spectral import spectral
+from methods.method import Method
+
+Gamma = Annotated[float, Field(gt=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class KernelInfoNCEOptions(ProjectorOptions):
+    """The `[method]` table of Kernel-InfoNCE. Kernels are exp(-d^gamma / T), as in the official code."""
+
+    name: Literal["kernel-infonce"] = "kernel-infonce"
+    # The official code's names: origin, sum, (none: the paper's formula), product, spectral.
+    loss: Literal["kernel", "sum", "sum-kernel", "concat", "spectral"] = "kernel"  # one kernel, a mixture, or spectral
+    gamma: Gamma = 2.0  # of the kernel: 2 is Gaussian, 1 Laplacian
+    temperature: PositiveFloat = 0.5  # T of the kernel; gamma 2 at T is SimCLR at T / 2
+    gamma2: Gamma = 2.0  # of a mixture's second kernel
+    temperature2: NonNegativeFloat = 0.0  # T of the second kernel; 0 means that of the first
+    weight: Share = 0.5  # lambda, of the first kernel in a mixture
+    joint: bool = True  # concat normalises the embedding as a whole (the official code), not each half
+
+
+class KernelInfoNCE(Method):
+    """InfoNCE with exponential kernels of the distance between the projections of two views.
+
+    The official code runs one forward a view; here both views share one, as in SimCLR, so that a kernel is the only
+    difference between the two methods.
+    """
+
+    def __init__(self, options: KernelInfoNCEOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"kernel-infonce takes two views, and the recipe's views are {len(views)}")
+        if options.loss == "concat" and options.projection % 2:
+            raise ValueError(f"concat needs a projection of even width, not {options.projection}")
+        super().__init__(encoder, views)
+        self.options = options
+        self.projector = options.projector(encoder.dim, bias=False)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
+        return {"loss": self._loss(z1, z2)}
+
+    def _loss(self, z1: Tensor, z2: Tensor) -> Tensor:
+        o = self.options
+        gammas, temperatures = (o.gamma, o.gamma2), (o.temperature, o.temperature2 or o.temperature)
+        if o.loss == "kernel":
+            return kernel_infonce(z1, z2, o.gamma, o.temperature)
+        if o.loss == "sum":
+            return kernel_sum(z1, z2, gammas, temperatures, o.weight)
+        if o.loss == "sum-kernel":
+            return mixed_kernel(z1, z2, gammas, temperatures, o.weight)
+        if o.loss == "concat":
+            return concat(z1, z2, gammas, temperatures, o.weight, o.joint)
+        return spectral(z1, z2)

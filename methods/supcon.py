@@ -1,0 +1,35 @@
+"""SupCon: all views of all images of a class attract, the other classes repel (Khosla et al. 2020)."""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions
+from methods.losses.supcon import supcon
+from methods.method import Method
+
+
+class SupConOptions(ProjectorOptions):
+    """The `[method]` table of SupCon."""
+
+    name: Literal["supcon"] = "supcon"
+    temperature: PositiveFloat = 0.1  # tau
+
+
+class SupCon(Method):
+    """The supervised contrastive loss on SimCLR's projections: the reference that needs labels."""
+
+    def __init__(self, options: SupConOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"supcon takes two views, and the recipe's views are {len(views)}")
+        super().__init__(encoder, views)
+        self.temperature = options.temperature
+        self.projector = options.projector(encoder.dim)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
+        return {"loss": supcon(z1, z2, label, self.temperature)}

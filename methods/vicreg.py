@@ -1,0 +1,40 @@
+"""VICReg: views agree, no feature dies, no two features say the same (Bardes, Ponce & LeCun 2022)."""
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
+
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.heads import ProjectorOptions
+from methods.losses.vicreg import vicreg
+from methods.method import Method
+
+
+class VICRegOptions(ProjectorOptions):
+    """The `[method]` table of VICReg; the defaults are the official code's."""
+
+    name: Literal["vicreg"] = "vicreg"
+    hidden: PositiveInt = 8192  # width of the expander's hidden layers
+    projection: PositiveInt = 8192  # width of its output
+    layers: PositiveInt = 3  # its linear layers
+    invariance: NonNegativeFloat = 25.0  # weight of the squared distance between views
+    variance: NonNegativeFloat = 25.0  # weight of the hinge on each feature's deviation, which is halved
+    covariance: NonNegativeFloat = 1.0  # weight of the squared covariances between features
+
+
+class VICReg(Method):
+    """Invariance, variance and covariance of the expanded embeddings of two views; one forward a view."""
+
+    def __init__(self, options: VICRegOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 2:
+            raise ValueError(f"vicreg takes two views, and the recipe's views are {len(views)}")
+        super().__init__(encoder, views)
+        self.options = options
+        self.projector = options.projector(encoder.dim, bias=False)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        z1, z2 = (self.projector(self.encode(view)) for view in views)
+        o = self.options
+        return vicreg(z1, z2, o.invariance, o.variance, o.covariance)

@@ -1,0 +1,13 @@
+"""What tests of training share."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def one_thread():
+    """oneDNN adds up a convolution's gradient in the order in which its threads finish."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
