@@ -1,8 +1,8 @@
-"""The one loop for every method: channels-last, autocast, warm-up and cosine, checkpoints at epoch ends.
+"""The one loop for every method: channels-last, autocast, compiled or not, on one process or many.
 
-It knows no method by name. An epoch is a pure function of the state at its start, because the loader's random numbers
-are keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal
-where the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
+It knows no method by name. A step is a pure function of the state before it, because the loader's random numbers are
+keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal where
+the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
 """
 
 import math
@@ -10,15 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from methods import checkpoint, optim
+from methods import checkpoint, optim, ranks
 from methods.method import Method
 from methods.normalise import Normalise
 from methods.precision import Precision, autocast
+from methods.sync_batchnorm import synchronised
+from methods.transfer import on_device
+
+Compile = Literal["off", "default", "max-autotune"]
 
 
 class BatchLike(Protocol):
@@ -33,6 +38,8 @@ class BatchLike(Protocol):
 class LoaderLike(Protocol):
     def __len__(self) -> int: ...
     def epoch(self, epoch: int) -> Iterator[BatchLike]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass
@@ -40,18 +47,47 @@ class History:
     """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch; losses: every step.
 
     logged: what else the method found worth logging, the mean of each epoch.
+    The open_ ones are of the epoch under way, which a checkpoint may cut in two.
     """
 
     epoch_seconds: list[float] = field(default_factory=list)
     wait_seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     logged: dict[str, list[float]] = field(default_factory=dict)
+    open_seconds: float = 0.0
+    open_wait: float = 0.0
+    open_logged: dict[str, list[float]] = field(default_factory=dict)
+
+    def close_epoch(self) -> None:
+        self.epoch_seconds.append(self.open_seconds)
+        self.wait_seconds.append(self.open_wait)
+        for name, values in self.open_logged.items():
+            self.logged.setdefault(name, []).append(sum(values) / len(values))
+        self.open_seconds, self.open_wait, self.open_logged = 0.0, 0.0, {}
+
+
+class Objective(nn.Module):
+    """uint8 views and labels -> the method's losses, with normalisation and autocast inside, so that a compiler sees
+    the whole of it.
+    """
+
+    def __init__(self, method: Method, normalise: Normalise, device: torch.device, precision: Precision) -> None:
+        super().__init__()
+        self.method, self.normalise, self.device, self.precision = method, normalise, device, precision
+
+    def forward(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        normalised = tuple(self.normalise(view) for view in views)
+        with autocast(self.device, self.precision):
+            return self.method.loss(normalised, label)
 
 
 class Trainer:
     """Trains a method for a number of epochs.
 
     normalise: applied to the uint8 views on the device. precision: of the autocast; fp16 brings a loss scaler.
+    compile: torch.compile's mode for the forward and backward pass; both record CUDA graphs where "max-autotune" can.
+    sync_batchnorm: BatchNorm's statistics over the joined batch of all ranks.
+    checkpoint_steps: a checkpoint after so many steps of an epoch too; 0 means only after epochs.
     """
 
     def __init__(
@@ -63,29 +99,39 @@ class Trainer:
         normalise: Normalise,
         device: torch.device,
         precision: Precision,
+        compile: Compile = "off",
+        sync_batchnorm: bool = False,
+        checkpoint_steps: int = 0,
     ) -> None:
+        if sync_batchnorm and ranks.world() > 1:
+            synchronised(method, device)
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.epochs, self.device, self.precision = settings, epochs, device, precision
+        self.checkpoint_steps = checkpoint_steps
         self.normalise = normalise.to(device)
+        self.objective: nn.Module = Objective(self.method, self.normalise, device, precision)
+        if compile != "off":
+            self.objective.compile(mode=compile)
+        if ranks.world() > 1:
+            # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
+            self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
         self.optimiser = optim.build(settings, self.method)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.history = History()
+        self._loader_state: dict[str, Any] | None = None
 
     @property
     def finished_epochs(self) -> int:
         return len(self.history.epoch_seconds)
 
-    def step(self, batch: BatchLike, epoch: float) -> dict[str, Tensor]:
-        """One optimiser step at a fractional epoch.
+    def step(self, views: tuple[Tensor, ...], label: Tensor, epoch: float) -> dict[str, Tensor]:
+        """One optimiser step at a fractional epoch, on uint8 views on the device.
 
         Returns the loss and what else the method logs, on the device, without waiting for it.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = optim.lr_at(self.settings, epoch, self.epochs)
-        views = tuple(self.normalise(view.to(self.device, non_blocking=True)) for view in batch.views)
-        label = batch.label.to(self.device, non_blocking=True)
-        with autocast(self.device, self.precision):
-            out = self.method.loss(views, label)
+        out = self.objective(views, label)
         self.scaler.scale(out["loss"]).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -93,55 +139,90 @@ class Trainer:
         self.method.after_step(epoch / self.epochs)
         return {name: value.detach().float() for name, value in out.items()}
 
-    def fit(self, loader: LoaderLike, path: Path, recipe: dict[str, Any], on_step: Callable[[], None]) -> None:
-        """Trains from `finished_epochs` to the end, writing a checkpoint to `path` after each epoch.
+    def fit(
+        self,
+        loader: LoaderLike,
+        path: Path,
+        recipe: dict[str, Any],
+        on_step: Callable[[], None] = lambda: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Trains to the end, with a checkpoint at `path` after each epoch. False if it was stopped before.
 
         recipe: kept in the checkpoint, so that a probe needs nothing else. on_step: called after each step.
+        stop: asked after each step; once it says so on any rank, all of them write a checkpoint and return.
         FloatingPointError, naming method, step and checkpoint, if the loss is not finite; the last good checkpoint is
         kept.
         """
         self.method.train()
+        if self._loader_state:
+            loader.load_state_dict(self._loader_state)
         for epoch in range(self.finished_epochs, self.epochs):
-            start, wait, steps = time.perf_counter(), 0.0, []
-            batches = loader.epoch(epoch)
-            for number in range(len(loader)):
+            batches = on_device(loader.epoch(epoch), self.device)
+            first = int(loader.state_dict()["batches"])
+            steps: list[dict[str, Tensor]] = []
+            start, wait = time.perf_counter(), 0.0
+            for number in range(first, len(loader)):
                 asked = time.perf_counter()
-                batch = next(batches)
+                views, label = next(batches)
                 wait += time.perf_counter() - asked
-                steps.append(self.step(batch, epoch + number / len(loader)))
+                steps.append(self.step(views, label, epoch + number / len(loader)))
                 on_step()
-            values = {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
-            losses = values.pop("loss").tolist()  # the only wait for the device in an epoch
-            self.history.epoch_seconds.append(time.perf_counter() - start)
-            self.history.wait_seconds.append(wait)
-            self._check(losses, path)
-            self.history.losses += losses
-            for name, value in values.items():
-                self.history.logged.setdefault(name, []).append(value.mean().item())
-            checkpoint.save(path, self._state(recipe))
+                done = number + 1
+                stopped = ranks.any_rank(stop())
+                if stopped or done == len(loader) or (self.checkpoint_steps and done % self.checkpoint_steps == 0):
+                    self._record(steps, path)
+                    self.history.open_seconds += time.perf_counter() - start
+                    self.history.open_wait += wait
+                    if done == len(loader):
+                        self.history.close_epoch()
+                        done = 0
+                    self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
+                    if ranks.rank() == 0:
+                        checkpoint.save(path, self._state(recipe))
+                    if stopped:
+                        return self.finished_epochs == self.epochs
+                    steps, start, wait = [], time.perf_counter(), 0.0
+        return True
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint's state, as `fit` wrote it."""
+        """Takes up a checkpoint's state, as `fit` wrote it. ValueError if another number of ranks wrote it."""
+        if state["world"] != ranks.world():
+            raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
+        self._loader_state = state["loader"]
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
     def _state(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             "recipe": recipe,
             "epoch": self.finished_epochs,
+            "world": ranks.world(),
             "precision": self.precision,
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "loader": self._loader_state,
+            "random": random,
             "history": asdict(self.history),
         }
 
-    def _check(self, losses: list[float], path: Path) -> None:
-        for number, loss in enumerate(losses):
+    def _record(self, steps: list[dict[str, Tensor]], path: Path) -> None:
+        """Fetches what the steps left on the device, the mean of all ranks: the only wait between two checkpoints."""
+        values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
+        for number, loss in enumerate(losses := values.pop("loss")):
             if not math.isfinite(loss):
-                step = len(self.history.losses) + number
+                what = f"the loss of {type(self.method).__name__} is {loss} at step {len(self.history.losses) + number}"
                 kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-                method = type(self.method).__name__
-                raise FloatingPointError(f"the loss of {method} is {loss} at step {step}: {kept}")
+                raise FloatingPointError(f"{what}: {kept}")
+        self.history.losses += losses
+        for name, series in values.items():
+            self.history.open_logged.setdefault(name, []).extend(series)

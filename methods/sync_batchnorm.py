@@ -1,0 +1,53 @@
+"""BatchNorm over the joined batch of all ranks."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from methods.ranks import SumOverRanks, world
+
+
+def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with every BatchNorm over the joined batch: torch's on a GPU, ours on a CPU, where torch has none."""
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            joined = JoinedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+            joined.load_state_dict(child.state_dict())
+            setattr(module, name, joined)
+        else:
+            synchronised(child, device)
+    return module
+
+
+class JoinedBatchNorm(_BatchNorm):
+    """(B, C, ...) -> the same, normalised in training by mean and variance over the ranks, which hold equally much."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world() == 1:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        others = [0, *range(2, x.ndim)]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        mean = SumOverRanks.apply(x.mean(others)) / world()
+        centred = x - mean.view(shape)
+        variance = SumOverRanks.apply(centred.square().mean(others)) / world()
+        self._follow(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world())
+        out = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """The running statistics, of the unbiased variance, as torch keeps them."""
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)

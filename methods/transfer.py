@@ -1,0 +1,40 @@
+"""Batches on their way to the device that trains."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Moved = tuple[tuple[Tensor, ...], Tensor]
+
+
+def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
+    """(views, label) of each batch on the device. On a GPU they are copied on a stream of their own while the batch
+    before them trains, which needs page-locked memory; elsewhere they are handed on as they are.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield tuple(view.to(device) for view in batch.views), batch.label.to(device)
+        return
+    stream = torch.cuda.Stream(device)
+    ahead: tuple[Moved, torch.cuda.Event] | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            views = tuple(view.to(device, non_blocking=True) for view in batch.views)
+            moved = views, batch.label.to(device, non_blocking=True)
+            copied = stream.record_event()
+        if ahead:
+            yield _handed_over(*ahead)
+        ahead = moved, copied
+    if ahead:
+        yield _handed_over(*ahead)
+
+
+def _handed_over(moved: Moved, copied: torch.cuda.Event) -> Moved:
+    """The stream that trains waits for the copy, whose memory is not given away before that stream is done with it."""
+    training = torch.cuda.current_stream()
+    training.wait_event(copied)
+    for tensor in (*moved[0], moved[1]):
+        tensor.record_stream(training)
+    return moved
