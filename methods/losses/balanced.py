@@ -14,7 +14,7 @@ from methods.losses import checks
 from methods.losses.classes import class_sums
 from methods.losses.float32 import float32
 from methods.losses.gather import gather, rank_offset
-from methods.losses.log_sum import log_sum
+from methods.losses.log_sum import mean_log_sum
 from methods.losses.pairs import pairs, unit
 
 
@@ -53,10 +53,15 @@ def balanced(
         log_weight = -gather(log_prior.to(rows)).repeat(2)
     attract = (z1 * z2).sum(1).repeat(2) / temperature
     left_out = torch.stack([own, positive], 1)
-    repel = log_sum(rows, columns, lambda cosine: cosine / temperature, left_out, log_weight)
-    if include_positive:
-        repel = torch.logaddexp(repel, attract)
-    return lam * repel.mean() - nu * attract.mean()
+    repel = mean_log_sum(
+        rows,
+        columns,
+        lambda cosine: cosine / temperature,
+        left_out,
+        log_weight,
+        extra=attract if include_positive else None,  # not among the columns, where it would be weighed
+    )
+    return lam * repel - nu * attract.mean()
 
 
 @float32

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from methods.losses import checks
 from methods.losses.float32 import float32
-from methods.losses.log_sum import LogKernel, log_sum
+from methods.losses.log_sum import LogKernel, mean_log_sum
 from methods.losses.pairs import pairs, unit
 
 
@@ -31,5 +31,5 @@ def infonce(z1: Tensor, z2: Tensor, log_kernel: LogKernel) -> Tensor:
     z1, z2: (B, d) of unit length, float32 or float64. log_kernel: log K as a function of the cosine.
     """
     rows, columns, own, _ = pairs(z1, z2)
-    everyone = log_sum(rows, columns, log_kernel, own[:, None])
-    return everyone.mean() - log_kernel((z1 * z2).sum(1)).mean()
+    everyone = mean_log_sum(rows, columns, log_kernel, own[:, None])
+    return everyone - log_kernel((z1 * z2).sum(1)).mean()

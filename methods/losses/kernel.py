@@ -16,7 +16,7 @@ from torch import Tensor
 from methods.losses import checks
 from methods.losses.float32 import float32
 from methods.losses.infonce import infonce
-from methods.losses.log_sum import LogKernel, log_sum
+from methods.losses.log_sum import LogKernel, mean_log_sum
 from methods.losses.pairs import pairs, unit
 
 
@@ -121,8 +121,8 @@ def _infonce_of_short(z1: Tensor, z2: Tensor, log_kernel: LogKernel) -> Tensor:
     one = rows.new_ones(())
     rows = torch.cat([rows, 1 - rows.square().sum(1, True) / 2, one.expand(len(rows), 1)], 1)
     columns = torch.cat([columns, one.expand(len(columns), 1), -columns.square().sum(1, True) / 2], 1)
-    everyone = log_sum(rows, columns, log_kernel, own[:, None])
-    return everyone.mean() - log_kernel(1 - (z1 - z2).square().sum(1) / 2).mean()
+    everyone = mean_log_sum(rows, columns, log_kernel, own[:, None])
+    return everyone - log_kernel(1 - (z1 - z2).square().sum(1) / 2).mean()
 
 
 def _check(z1: Tensor, z2: Tensor, gammas: Sequence[float], temperatures: Sequence[float], weight: float = 1) -> None:

@@ -1,6 +1,6 @@
 """log sum exp over all pairs, whole or in tiles: the one place where a contrastive loss is quadratic in the batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,22 +11,28 @@ from torch.autograd.function import once_differentiable
 LogKernel = Callable[[Tensor], Tensor]
 
 DENSE_PAIRS = 2**22  # up to here the whole matrix is kept for the backward pass
-TILE_PAIRS = 2**20  # of one tile
+TILE_PAIRS = 2**21  # of one tile
 
 
-def log_sum(
-    rows: Tensor, columns: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight: Tensor | None = None
+def mean_log_sum(
+    rows: Tensor,
+    columns: Tensor,
+    log_kernel: LogKernel,
+    left_out: Tensor,
+    log_weight: Tensor | None = None,
+    extra: Tensor | None = None,
 ) -> Tensor:
-    """out_i = log sum_k exp(log_kernel(rows_i . columns_k) + log_weight_k), over the columns k not in left_out_i.
+    """mean_i log [sum_k exp(log_kernel(rows_i . columns_k) + log_weight_k) + exp(extra_i)], without k in left_out_i.
 
-    rows: (n, d). columns: (m, d). left_out: int64 (n, any number). log_weight: (m,), a constant. Returns (n,).
-    Above DENSE_PAIRS the matrix is made tile by tile and made again for the gradient, so that memory is linear in n
-    and m instead of quadratic.
+    rows: (n, d). columns: (m, d). left_out: int64 (n, any number). log_weight: (m,), a constant. extra: (n,), the log
+    of one more candidate of each row. Returns a scalar.
+    Above DENSE_PAIRS the matrix is made tile by tile, and the memory is linear in n and m instead of quadratic.
     """
-    if len(rows) * len(columns) <= DENSE_PAIRS:
-        return _logits(rows @ columns.T, log_kernel, left_out, log_weight).logsumexp(1)
-    out: Tensor = _Tiled.apply(rows, columns, log_kernel, left_out, log_weight)
-    return out
+    if len(rows) * len(columns) > DENSE_PAIRS:
+        out: Tensor = _Tiled.apply(rows, columns, log_kernel, left_out, log_weight, extra)
+        return out
+    sums = _logits(rows @ columns.T, log_kernel, left_out, log_weight).logsumexp(1)
+    return (sums if extra is None else torch.logaddexp(sums, extra)).mean()
 
 
 def _logits(cosine: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight: Tensor | None) -> Tensor:
@@ -37,39 +43,58 @@ def _logits(cosine: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight:
 
 
 class _Tiled(torch.autograd.Function):
-    """Row after row of tiles. What is kept for the backward pass is the n sums, as in FlashAttention."""
+    """Some rows against all columns at a time, value and gradient in one pass.
+
+    The gradient of a mean is known before the backward pass but for one factor, so each tile's is made while the tile
+    is there, and what is kept is as large as rows and columns. Making the tiles again in the backward pass would cost
+    a third matrix product and every exponential twice.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, columns: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight: Tensor | None
+        ctx: Any,
+        rows: Tensor,
+        columns: Tensor,
+        log_kernel: LogKernel,
+        left_out: Tensor,
+        log_weight: Tensor | None,
+        extra: Tensor | None,
     ) -> Tensor:
-        out = rows.new_empty(len(rows))
-        for tile in _tiles(rows, columns):
-            out[tile] = _logits(rows[tile] @ columns.T, log_kernel, left_out[tile], log_weight).logsumexp(1)
-        ctx.save_for_backward(rows, columns, left_out, log_weight, out)
-        ctx.log_kernel = log_kernel
-        return out
+        total = rows.new_zeros(())
+        grad_rows = torch.empty_like(rows)
+        grad_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
+        grad_extra = None if extra is None else torch.empty_like(extra)
+        height = max(1, TILE_PAIRS // len(columns))
+        for start in range(0, len(rows), height):
+            tile = slice(start, start + height)
+            cosine = (rows[tile] @ columns.T).requires_grad_()
+            with torch.enable_grad():
+                logits = _logits(cosine, log_kernel, left_out[tile], log_weight)
+            # From here on in place: a tile that fits the cache is worth more than names for what becomes of it.
+            share = logits.detach()
+            top = share.amax(1) if extra is None else torch.maximum(share.amax(1), extra[tile])
+            share.sub_(top[:, None]).exp_()
+            sums = share.sum(1)
+            if extra is not None and grad_extra is not None:
+                one_more = (extra[tile] - top).exp_()
+                sums += one_more
+                torch.div(one_more, sums, out=grad_extra[tile])
+            total += (sums.log() + top).sum()
+            # The kernel's own slope by autograd; to divide by the sums is cheaper in the narrow matrices.
+            (slope,) = torch.autograd.grad(logits, cosine, share)
+            torch.mm(slope, columns, out=grad_rows[tile]).div_(sums[:, None])
+            if grad_columns is not None:
+                grad_columns.addmm_(slope.T, rows[tile] / sums[:, None])
+        ctx.save_for_backward(grad_rows, grad_columns, grad_extra)
+        return total / len(rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, left_out, log_weight, out = ctx.saved_tensors
-        grad_rows = torch.empty_like(rows)
-        grad_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
-        with torch.autocast(rows.device.type, enabled=False):
-            for tile in _tiles(rows, columns):
-                cosine = (rows[tile] @ columns.T).requires_grad_()
-                with torch.enable_grad():
-                    logits = _logits(cosine, ctx.log_kernel, left_out[tile], log_weight)
-                softmax = (logits.detach() - out[tile, None]).exp_().mul_(grad[tile, None])
-                (slope,) = torch.autograd.grad(logits, cosine, softmax)
-                torch.mm(slope, columns, out=grad_rows[tile])
-                if grad_columns is not None:
-                    grad_columns.addmm_(slope.T, rows[tile])
-        return grad_rows, grad_columns, None, None, None
+        grad_rows, grad_columns, grad_extra = ctx.saved_tensors
+        factor = grad / len(grad_rows)
 
+        def scaled(known: Tensor | None) -> Tensor | None:
+            return None if known is None else known * factor
 
-def _tiles(rows: Tensor, columns: Tensor) -> Iterator[slice]:
-    height = max(1, TILE_PAIRS // len(columns))
-    for start in range(0, len(rows), height):
-        yield slice(start, start + height)
+        return scaled(grad_rows), scaled(grad_columns), None, None, None, scaled(grad_extra)

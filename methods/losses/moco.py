@@ -8,7 +8,7 @@ from torch import Tensor
 from methods.losses import checks
 from methods.losses.float32 import float32
 from methods.losses.kernel import exponential
-from methods.losses.log_sum import log_sum
+from methods.losses.log_sum import mean_log_sum
 from methods.losses.pairs import unit
 
 
@@ -35,10 +35,8 @@ def moco(
     kernel = partial(exponential, gamma=gamma, temperature=temperature)
     attract = kernel((query * key).sum(1))
     nothing = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
-    repel = log_sum(query, queue, kernel, nothing)
-    if include_positive:
-        repel = torch.logaddexp(repel, attract)
-    return (repel - attract).mean()
+    repel = mean_log_sum(query, queue, kernel, nothing, extra=attract if include_positive else None)
+    return repel - attract.mean()
 
 
 def moco_sum(

@@ -6,7 +6,7 @@ from methods.losses import checks
 from methods.losses.classes import class_sums
 from methods.losses.float32 import float32
 from methods.losses.gather import gather
-from methods.losses.log_sum import log_sum
+from methods.losses.log_sum import mean_log_sum
 from methods.losses.pairs import pairs, unit
 
 
@@ -25,8 +25,8 @@ def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
     checks.labels(label, len(z1))
     checks.positive("temperature", temperature)
     rows, columns, own, _ = pairs(unit(z1), unit(z2))
-    everyone = log_sum(rows, columns, lambda cosine: cosine / temperature, own[:, None])
+    everyone = mean_log_sum(rows, columns, lambda cosine: cosine / temperature, own[:, None])
     sums, counts = class_sums(columns, gather(label).repeat(2))
     # The cosine is linear, so the mean over the positives needs their sum alone.
     attract = (rows * (sums[own] - rows)).sum(1) / (counts[own] - 1)
-    return everyone.mean() - attract.mean() / temperature
+    return everyone - attract.mean() / temperature

@@ -43,8 +43,13 @@ def test_the_definition(case, batch, half, seed):
     z1, z2, label = embeddings(batch, 2 * half, seed)
     expected = case.definition(z1, z2, label)
     assert float(case.ours(z1, z2, label)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    single = case.definition(z1.float(), z2.float(), label)
-    assert float(case.ours(z1.float(), z2.float(), label)) == pytest.approx(single, rel=2e-4, abs=2e-4)
+
+
+@every_loss
+def test_float32_is_close(case):
+    """Not at any distance: in float32 one below 0.0014 cannot be told from 0, and gamma < 1 magnifies what is near."""
+    z1, z2, label = embeddings(12, 16, dtype=torch.float32)
+    assert float(case.ours(z1, z2, label)) == pytest.approx(case.definition(z1, z2, label), rel=1e-5)
 
 
 @every_loss
@@ -86,4 +91,4 @@ def test_finite_at_the_edges(loss, temperature, alike, dtype):
     z1.requires_grad_(), z2.requires_grad_()
     value = loss(z1, z2, temperature)
     value.backward()
-    assert math.isfinite(value) and z1.grad.isfinite().all() and z2.grad.isfinite().all()
+    assert math.isfinite(value.item()) and z1.grad.isfinite().all() and z2.grad.isfinite().all()
