@@ -1,0 +1,39 @@
+"""The `[search]` table of a recipe: which values a hyper-parameter search draws, and how long it trains each group."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from methods.settings import Settings
+
+Scalar = bool | int | float | str
+
+
+class Search(Settings):
+    """The `[search]` table: what `twoview search` draws for each trial, and how long a trial trains."""
+
+    epochs: NonNegativeInt = 0  # of a trial; 0 means the recipe's own
+    ranges: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )  # key -> [low, high, "log"], or choices
+
+    @model_validator(mode="after")
+    def _can_be_drawn_from(self) -> Self:
+        for key, values in self.ranges.items():
+            kind = scale(values)
+            if not kind:
+                continue
+            low, high, _ = values
+            if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
+                raise ValueError(f"{key}: a {kind} range needs two numbers, the lower first, not {low!r} and {high!r}")
+            if kind == "log" and low <= 0:
+                raise ValueError(f"{key}: a log range begins above 0, not at {low!r}")
+        return self
+
+
+def scale(values: Sequence[Scalar]) -> Literal["log", "linear"] | None:
+    """The scale that [low, high, scale] is drawn on; None for a list of choices."""
+    if len(values) == 3:
+        return "log" if values[2] == "log" else "linear" if values[2] == "linear" else None
+    return None
