@@ -1,11 +1,17 @@
-"""One experiment: data, views, method, optimiser, probe. A TOML file of `bench/recipes/`, checked by one schema."""
+"""One experiment: data, views, method, optimiser, probe. A TOML file of `bench/recipes/`, checked by one schema.
+
+A file with `base = "NAME"` takes each key and table that it does not have from that recipe, all but `source` and
+`[expected]`. A base has no base.
+"""
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+import tyro
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from bench.ranges import Search
 from loaders import datasets, presets
 from loaders.names import look_up
 from methods import registry
@@ -14,15 +20,44 @@ from methods.method import Options
 from methods.optim import Optim
 from methods.precision import Precision
 from methods.settings import Settings
+from methods.trainer import Compile
 
 RECIPES = Path(__file__).parent / "recipes"
+OWN = ("source", "expected")  # what a recipe has not from its base
 M = TypeVar("M", bound=Options)
+# Where a number comes from: read in a source, in someone's account of it, concluded, remembered, or nowhere to be read.
+Provenance = Annotated[str, Field(pattern=r"^(found|found secondary|inferred|recalled|not found): \S")]
+
+
+class Expected(Settings):
+    """The `[expected]` table: the accuracy that the source reports, in percent. What it does not report is absent."""
+
+    linear_top1: PositiveFloat | None = None
+    knn_top1: PositiveFloat | None = None
+    provenance: Provenance = "not found: no accuracy given"
+
+    @model_validator(mode="after")
+    def _stands_for_itself(self) -> Self:
+        if (self.linear_top1 or self.knn_top1) and self.provenance.startswith("not found"):
+            raise ValueError("an expected accuracy needs a provenance: found, found secondary, inferred or recalled")
+        return self
+
+
+class Budget(Settings):
+    """The `[budget]` table: what the source spent on pretraining. What it does not report is absent."""
+
+    gpus: PositiveInt | None = None
+    gpu: str | None = None  # model
+    hours: PositiveFloat | None = None  # wall time
+    memory_gib: PositiveFloat | None = None  # peak on each GPU
+    provenance: Provenance = "not found: no cost given"
 
 
 class Probe(Settings):
     """The `[probe]` table: how the frozen encoder is judged."""
 
     train_images: NonNegativeInt = 0  # from the train split, equally many a class; 0 means all
+    held_out: NonNegativeInt = 0  # images of the train split left out first, as the recipe's own held_out
     test_images: NonNegativeInt = 0  # from the test split, equally many a class; 0 means all
     k: PositiveInt = 200  # neighbours of the weighted kNN
     temperature: PositiveFloat = 0.1  # of the kNN's votes
@@ -34,6 +69,7 @@ class Recipe(Settings, Generic[M]):
 
     name: str  # of the experiment; by default the file's stem
     source: str  # paper, table and cell, or who chose the values
+    inferred: Annotated[str, tyro.conf.Suppress] = ""  # which values are not the source's, and whose they are
     dataset: str  # see `twoview list datasets`
     views: str  # a preset of loaders/presets.py
     size: PositiveInt  # side of a view, in pixels
@@ -44,9 +80,23 @@ class Recipe(Settings, Generic[M]):
     epochs: PositiveInt  # passes over the training images
     batch: PositiveInt  # images a step, whatever the number of views
     train_images: NonNegativeInt = 0  # to pretrain on, equally many a class; 0 means all
+    held_out: NonNegativeInt = 0  # of the train split, at random, first: the validation split of lightning-bolts
+    classes_per_batch: NonNegativeInt = 0  # each batch holds images of so many classes; 0 means of any
     precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
-    loader_threads: NonNegativeInt = 0  # 0: one beside a model on the CPU, every core beside a GPU
+    compile: Compile = "off"  # torch.compile's mode
+    sync_batchnorm: bool = False  # statistics over the joined batch of all ranks
+    deterministic: bool = False  # two runs are bit-equal, at the price of speed
+    loader_threads: NonNegativeInt = 0  # 0: measured beside a model on the CPU, every core beside a GPU
+    checkpoint_steps: NonNegativeInt = 0  # a checkpoint after so many steps of an epoch too; 0: after epochs only
+    damaged: Literal["raise", "skip"] = "raise"  # at an image that cannot be decoded: stop, or take the next one
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of weights, order and augmentations
+    expected: Annotated[Expected, tyro.conf.Suppress] = Expected()
+    budget: Annotated[Budget, tyro.conf.Suppress] = Budget()
+    search: Annotated[Search, tyro.conf.Suppress] = Search()
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a run's outcome: all but where its values come from, what to expect of it and how to search."""
+        return self.model_dump(mode="json", exclude={"source", "inferred", "expected", "budget", "search"})
 
 
 def all_files() -> list[Path]:
@@ -69,11 +119,28 @@ def find(name: str) -> Path:
 def load(name: str) -> Recipe[Any]:
     """Reads and checks a recipe. ValueError naming the file and the key at fault."""
     path = find(name)
+    values = _read(path)
+    if base := values.pop("base", None):
+        values = _shared(str(base), path) | values
+    return parse({"name": path.stem, **values}, str(path))
+
+
+def _shared(base: str, path: Path) -> dict[str, Any]:
+    """What the recipe in `path` has from its base."""
     try:
-        values = tomllib.loads(path.read_text())
+        values = _read(find(base))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: base: {error}") from None
+    if "base" in values:
+        raise ValueError(f"{path}: base: {base} has a base itself")
+    return {key: value for key, value in values.items() if key not in OWN}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
-    return parse({"name": path.stem, **values}, str(path))
 
 
 def parse(values: dict[str, Any], where: str) -> Recipe[Any]:

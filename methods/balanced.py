@@ -14,6 +14,7 @@ from loaders.views import View
 from methods.backbones import Encoder
 from methods.heads import ProjectorOptions
 from methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from methods.losses.gather import gather
 from methods.losses.pairs import unit
 from methods.method import Method
 
@@ -64,7 +65,8 @@ class Balanced(Method):
 
     def _log_prior(self, label: Tensor) -> Tensor:
         """(B,): log(n pi) of each image's class, pi its share of all labels seen so far."""
-        self.seen.index_add_(0, label, torch.ones_like(label, dtype=self.seen.dtype))
+        everyone = gather(label)
+        self.seen.index_add_(0, everyone, torch.ones_like(everyone, dtype=self.seen.dtype))
         return torch.log(len(self.seen) * self.seen[label] / self.seen.sum())
 
 

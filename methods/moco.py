@@ -10,6 +10,7 @@ from loaders.views import View
 from methods import ema
 from methods.backbones import Encoder
 from methods.heads import Norm, ProjectorOptions
+from methods.losses.gather import gather
 from methods.losses.moco import moco, moco_sum
 from methods.losses.pairs import unit
 from methods.method import Method
@@ -56,8 +57,8 @@ class MoCo(Method):
         with torch.no_grad():
             key = unit(self.key_network(views[1]).float())
         loss = self._loss(query, key)
-        # The newest keys first. A new tensor, because the backward pass still needs the old one.
-        self.queue = torch.cat([key, self.queue])[: len(self.queue)]
+        # The newest keys first, of all ranks. A new tensor, because the backward pass still needs the old one.
+        self.queue = torch.cat([gather(key), self.queue])[: len(self.queue)]
         return {"loss": loss}
 
     def _loss(self, query: Tensor, key: Tensor) -> Tensor:

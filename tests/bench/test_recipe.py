@@ -1,12 +1,12 @@
-"""Recipes: every one of the package loads; what is wrong in one is named with file, key and value."""
+"""The schema of recipes: what is wrong in one is named with file, key and value; a base; a provenance."""
 
 import re
 
+import numpy as np
 import pytest
+import torch
 
-from bench import recipe
-from bench.experiment import build_method
-from loaders import presets
+from bench import experiment, recipe
 
 GOOD = """
 source = "a test"
@@ -33,13 +33,6 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("path", recipe.all_files(), ids=lambda path: path.stem)
-def test_every_recipe_loads_and_builds(path):
-    one = recipe.load(path.stem)
-    assert one.name == path.stem and one.source
-    assert build_method(one).views == presets.preset(one.views, one.size)
-
-
 def test_values_and_defaults(written):
     one = recipe.load(written(GOOD))
     assert (one.name, one.method.temperature, one.method.projection, one.optim.lr) == ("mine", 0.3, 128, 0.5)
@@ -62,6 +55,15 @@ def test_values_and_defaults(written):
         ('views = "simclr-gray"', 'views = "simclr-grey"', r"unknown views 'simclr-grey': did you mean simclr-gray\?"),
         ('"fashion-mnist"', '"fashion"', r"unknown dataset 'fashion': did you mean fashion-mnist\?"),
         ("size = 28", "size 28", "is not TOML"),
+        ("size = 28", "size = 28\nclasses_per_batch = -1", "classes_per_batch: .*greater than or equal to 0, not -1"),
+        ("[optim]", "[expected]\nlinear_top1 = 90.0\n[optim]", "expected: .*an expected accuracy needs a provenance"),
+        ("[optim]", '[expected]\nprovenance = "I think"\n[optim]', "expected.provenance: .*not 'I think'"),
+        ("[optim]", "[budget]\ngpus = 0\n[optim]", "budget.gpus: .*greater than 0, not 0"),
+        (
+            "size = 28",
+            'size = 28\nbase = "quick-cifr"',
+            r"base: unknown recipe 'quick-cifr': did you mean quick-cifar10\?",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(written, old, new, complaint):
@@ -76,3 +78,55 @@ def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path):
         recipe.load("quick-cifar")
     with pytest.raises(FileNotFoundError, match=r"no recipe file at .*gone\.toml"):
         recipe.load(str(tmp_path / "gone.toml"))
+
+
+def test_a_recipe_takes_from_its_base_all_but_source_and_expected(tmp_path):
+    base, child, grandchild = (tmp_path / f"{name}.toml" for name in ("base", "child", "grandchild"))
+    base.write_text(GOOD + '[expected]\nlinear_top1 = 90.0\nprovenance = "found: a test"\n[budget]\ngpus = 3\n')
+    child.write_text(f'source = "mine"\nbase = "{base}"\nepochs = 7\n[method]\nname = "simclr"\nhidden = 5\n')
+    one = recipe.load(str(child))
+    assert (one.name, one.source, one.epochs, one.batch, one.optim.lr, one.budget.gpus) == (
+        "child",
+        "mine",
+        7,
+        8,
+        0.5,
+        3,
+    )
+    assert (one.method.hidden, one.method.temperature) == (5, 0.5), "a table is the child's or the base's, as a whole"
+    assert one.expected.linear_top1 is None
+    child.write_text(f'base = "{base}"\n')
+    with pytest.raises(ValueError, match=r"child\.toml: source: missing key"):
+        recipe.load(str(child))
+    grandchild.write_text(f'source = "x"\nbase = "{child}"\n')
+    with pytest.raises(ValueError, match=r"grandchild\.toml: base: .*child\.toml has a base itself"):
+        recipe.load(str(grandchild))
+
+
+def test_the_settings_are_what_decides_the_outcome(written):
+    one = recipe.load(written(GOOD))
+    other = recipe.load(written(GOOD.replace("a test", "another") + "[budget]\ngpus = 1\n"))
+    assert one != other and one.settings() == other.settings()
+    assert one.settings() != recipe.load(written(GOOD.replace("batch = 8", "batch = 9"))).settings()
+
+
+def test_held_out_images_are_those_of_torch_s_random_split():
+    """Seed 42 and the last ones, as lightning-bolts' data modules split: what Tan et al.'s official code trains on."""
+    labels = np.arange(1000) % 10
+    generator = torch.Generator().manual_seed(42)
+    kept, _ = torch.utils.data.random_split(range(1000), [900, 100], generator=generator)
+    assert experiment._chosen(labels, 100, 0).tolist() == sorted(kept.indices)
+    some = experiment._chosen(labels, 100, 50)
+    assert set(some) <= set(kept.indices) and np.bincount(labels[some]).tolist() == [5] * 10
+    assert experiment._chosen(labels, 0, 0).tolist() == list(range(1000))
+    with pytest.raises(ValueError, match="1000 images cannot be held out of 1000"):
+        experiment._chosen(labels, 1000, 0)
+
+
+def test_a_batch_of_k_classes_holds_so_many(written, fashion):
+    one = recipe.load(written(GOOD.replace("batch = 8", "batch = 32\nclasses_per_batch = 3\ntrain_images = 500")))
+    method = experiment.build_method(one)
+    with experiment._train_loader(one, fashion, method, torch.device("cpu")) as loader:
+        batches = [batch.label for batch in loader.epoch(0)]
+    assert len(batches) == 500 // 32
+    assert all(len(label.unique()) == 3 for label in batches)

@@ -1,0 +1,124 @@
+"""The recipes of the package: each loads, builds its model and can be trained; what they state has a provenance."""
+
+import tomllib
+
+import pytest
+import torch
+
+from bench import evidence, recipe, suite
+from bench.experiment import Place, build_method
+from loaders import datasets, presets
+from methods import optim
+from methods.backbones import Backbone
+
+RECIPES = {path.stem: recipe.load(path.stem) for path in recipe.all_files()}
+SMALL = Backbone(width=8)
+
+
+def take_two_steps(one):
+    """With batches of 8 random images of 16 pixels."""
+    method = build_method(one)
+    optimiser = optim.build(one.optim, method)
+    classes = len(datasets.dataset(one.dataset).classes)
+    before = next(method.encoder.parameters()).clone()
+    for _ in range(2):
+        views = tuple(torch.randn(8, 3, 16, 16) for _ in method.views)
+        out = method.loss(views, torch.randint(0, classes, (8,)))
+        assert all(value.isfinite() for value in out.values()), out
+        optimiser.zero_grad()
+        out["loss"].backward()
+        optimiser.step()
+        method.after_step(0.5)
+    assert not torch.equal(next(method.encoder.parameters()), before)
+
+
+def distinct(key):
+    """One recipe's name for each value of the key."""
+    return sorted({key(one): name for name, one in reversed(RECIPES.items())}.values())
+
+
+def test_names_are_unique():
+    assert len(RECIPES) == len(recipe.all_files())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_its_model(name):
+    one = RECIPES[name]
+    assert one.name == name and one.source
+    with torch.device("meta"):  # shapes without memory
+        method = build_method(one)
+    assert set(method.views) == set(presets.preset(one.views, one.size))
+
+
+def heavy(name):
+    """Has an expander 8192 wide, with which two steps take seconds."""
+    return getattr(RECIPES[name].method, "projection", 0) >= 8192
+
+
+@pytest.mark.parametrize("name", [n for n in distinct(lambda one: (one.method, one.optim)) if not heavy(n)])
+def test_every_method_of_a_recipe_takes_two_steps(name):
+    """All settings of method and optimiser, on a small encoder."""
+    take_two_steps(RECIPES[name].model_copy(update={"backbone": SMALL}))
+
+
+@pytest.mark.parametrize("name", distinct(lambda one: (one.method.name, one.backbone)))
+def test_every_method_takes_two_steps_on_the_recipe_s_own_backbone(name):
+    take_two_steps(RECIPES[name])
+
+
+def test_what_a_paper_s_recipe_expects_says_where_it_read_it():
+    for name, one in RECIPES.items():
+        if name.startswith(("lee2025", "tan2024", "assran2023", "solo", "lightly")):
+            stated = recipe.find(name).read_text()
+            assert "expected" in tomllib.loads(stated), name
+            numbers = (one.expected.linear_top1, one.expected.knn_top1)
+            assert any(numbers) != one.expected.provenance.startswith("not found"), name
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy"),
+    [
+        ("tan2024-cifar10-simclr-400", 90.60),
+        ("tan2024-cifar10-sum-400", 91.72),
+        ("tan2024-cifar100-simclr-400", 66.29),
+        ("tan2024-cifar100-sum-400", 68.62),
+        ("solo-cifar10-simclr", 90.74),
+        ("solo-cifar10-vicreg", 92.07),
+        ("solo-cifar10-byol", 92.58),
+        ("solo-cifar10-barlow", 92.10),
+    ],
+)
+def test_what_was_found_is_stated_as_found_and_the_rest_is_not(name, accuracy):
+    assert RECIPES[name].expected.linear_top1 == accuracy
+    assert RECIPES[name].expected.provenance.startswith("found")
+    found = [n for n, one in RECIPES.items() if n.startswith("tan") and one.expected.provenance.startswith("found")]
+    assert len(found) == 4, "of Table 1 of Tan et al. four cells were read, the others are remembered"
+
+
+def test_the_debiased_recipes_cost_what_simclr_costs():
+    for dataset in ("imagenet", "imagenet-lt", "cifar10"):
+        whole = 2 * RECIPES[f"lee2025-{dataset}-simclr"].epochs
+        for m in (2, 4, 8):
+            one = RECIPES[f"lee2025-{dataset}-debiased-{m}"]
+            assert one.method.prototype_views == m
+            assert one.epochs * (m + 1) == pytest.approx(whole, rel=0.02)
+
+
+def test_the_suite_of_methods_holds_every_method_to_the_same_minute():
+    ones = [RECIPES[name] for name in suite.SUITES["methods"].recipes]
+    assert [one.method.name for one in ones] == list(suite.METHODS)
+    same = {(one.dataset, one.train_images, one.backbone, one.probe, one.batch, one.size) for one in ones}
+    views = {one.epochs * len(presets.preset(one.views, one.size)) for one in ones}
+    assert len(same) == 1 and len(views) == 1, "the same images, encoder and probe, and as many views"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_every_method_beats_the_untrained_encoder(cifar_root, tmp_path):
+    place = Place(tmp_path / "betons", tmp_path / "checkpoints", cifar_root)
+    suite.run(suite.SUITES["methods"], tmp_path / "evidence", place, seeds=1)
+    records, complaints = evidence.read_folder(tmp_path / "evidence")
+    knn = {record.name: record.accuracy.knn_top1 for record in records if record.subject == "trained"}
+    (untrained,) = [record.accuracy.knn_top1 for record in records if record.subject == "untrained"]
+    assert not complaints and len(knn) == len(suite.METHODS)
+    assert min(knn.values()) > untrained, (untrained, knn)
