@@ -5,11 +5,11 @@ and n, so however many search together draw the same groups as one. A trial that
 else is lost, and the search run again goes on.
 """
 
-import os
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,6 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     if 0 < recipe.probe.test_images < len(rest):
         rest = rest[subset(file.labels[rest], recipe.probe.test_images, experiment.SUBSET_SEED)]
     views = presets.preset("eval", recipe.size)
-    path = place.checkpoints / f"{os.uname().nodename}-{os.getpid()}.pt"
     steps, history = 0, [0.0]
 
     def loader_of(indices: np.ndarray) -> Loader:
@@ -172,6 +171,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
         loader_of(kept) as bank,
         loader_of(rest) as queries,
         progress(what, recipe.epochs * len(loader)) as advance,
+        TemporaryDirectory(prefix="twoview-search-") as scratch,
     ):
 
         def judge() -> float:
@@ -190,10 +190,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
                 history.append(judge())
                 on_epoch(steps // len(loader), history[-1])
 
-        try:
-            trainer.fit(loader, path, recipe.model_dump(mode="json"), on_step)
-        finally:
-            path.unlink(missing_ok=True)
+        trainer.fit(loader, Path(scratch) / "trial.pt", recipe.model_dump(mode="json"), on_step)
     return history[-1]
 
 

@@ -80,7 +80,6 @@ def test_two_processes_share_a_study_and_one_is_killed(tiny, monkeypatch, capsys
     assert sorted(group["number"] for group in groups) == list(range(len(groups)))
     assert result["best"]["top1"] == max(group["top1"] for group in groups if group["state"] == "complete")
     assert (tiny / "out" / "search.svg").read_text().count("<svg") == 1
-    assert not list((tiny / "out" / "checkpoints").glob("*.pt")) or result["trials"]["running"]
 
     monkeypatch.chdir(tiny)
     assert run(["search", "tiny.toml", "--out", "out", "--trials", "7", "--json"]) == 0

@@ -401,6 +401,21 @@ def test_a_dataset_of_torchvision_by_name(imagenette):
     assert np.array_equal(pixels, np.array(Image.open(io.BytesIO(PICTURE)).convert("RGB")))
 
 
+def test_a_dataset_of_torchvision_that_has_train_for_its_split(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    for prefix, count in (("train", 3), ("t10k", 2)):
+        pixels = bytes(range(count)) * (28 * 28)
+        header = b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
+        put(raw / f"{prefix}-images-idx3-ubyte", bytes([0, 0, 8, 3]) + header + pixels)
+        put(
+            raw / f"{prefix}-labels-idx1-ubyte",
+            bytes([0, 0, 8, 1]) + count.to_bytes(4, "big") + bytes([7, 0, 9][:count]),
+        )
+    train = dataset("torchvision:MNIST").find(tmp_path, "train")
+    assert train.labels.tolist() == [7, 0, 9] and labels("torchvision:MNIST", tmp_path, "test") == [7, 0]
+    assert train.image(0).shape == (28, 28, 3) and train.image(0)[0, 1].tolist() == [1, 1, 1]
+
+
 def test_the_number_of_classes_of_another_librarys_dataset_comes_from_its_data(imagenette, monkeypatch):
     monkeypatch.setenv("TWOVIEW_DATA", str(imagenette))
     assert len(dataset("torchvision:Imagenette").classes) == 10
