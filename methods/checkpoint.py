@@ -24,7 +24,9 @@ def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with whole_file(path) as part:
-        part.write_bytes(buffer.getbuffer())
+        with open(part, "wb") as file:
+            file.write(buffer.getbuffer())
+            os.fsync(file.fileno())  # before the names change, so that they do it all at once
         for age in range(kept - 1, 0, -1):
             if _older(path, age - 1).exists():
                 _also_known_as(_older(path, age - 1), _older(path, age))

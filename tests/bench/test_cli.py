@@ -32,15 +32,6 @@ test_images = 100
 """
 
 
-@pytest.fixture(scope="module")
-def betons(tmp_path_factory):
-    """A folder with Fashion-MNIST converted by the command itself."""
-    folder = tmp_path_factory.mktemp("betons")
-    for split in ("train", "test"):
-        assert run(["convert", "fashion-mnist", f"{folder}/fashion-mnist-{split}.beton", "--split", split]) == 0
-    return folder
-
-
 @pytest.fixture
 def tiny(tmp_path):
     path = tmp_path / "tiny.toml"

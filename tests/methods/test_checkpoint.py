@@ -52,6 +52,28 @@ except OSError as error:
     assert checkpoint.load(path)["epoch"] == 1 and [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
+def test_the_newest_are_kept_and_a_damaged_one_gives_way(tmp_path):
+    path = tmp_path / "a.pt"
+    for epoch in range(1, 5):
+        checkpoint.save(path, {**STATE, "epoch": epoch})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.1.pt", "a.pt"]
+    assert checkpoint.load_newest(path)[0]["epoch"] == 4
+    content = bytearray(path.read_bytes())
+    at = content.index(torch.ones(3).numpy().tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read as a checkpoint: the checksum of its .* differs"):
+        checkpoint.load(path)
+    state, complaints = checkpoint.load_newest(path)
+    assert state["epoch"] == 3 and len(complaints) == 1 and str(path) in complaints[0]
+    path.unlink()
+    assert checkpoint.load_newest(path)[0]["epoch"] == 3, "killed between two names"
+    (tmp_path / "a.1.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.1\.pt cannot be read"):
+        checkpoint.load_newest(path)
+    assert checkpoint.load_newest(tmp_path / "b.pt") == (None, [])
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code ran",))

@@ -1,0 +1,182 @@
+"""Training that is killed, interrupted, resumed, or spread over processes, as a user starts it."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cli import run
+from methods import checkpoint
+
+RECIPE = """
+source = "a test"
+dataset = "fashion-mnist"
+views = "simclr-gray"
+size = 28
+epochs = 4
+batch = 32
+train_images = 320
+precision = "fp32"
+deterministic = true
+checkpoint_steps = 3
+[method]
+name = "simclr"
+hidden = 32
+projection = 16
+[backbone]
+width = 8
+"""
+STEPS = 40
+
+
+class Runs:
+    """`twoview train` in processes of their own, all of the same recipe and betons."""
+
+    def __init__(self, folder: Path, betons: Path) -> None:
+        self.folder, self.betons = folder, betons
+        self.recipe = folder / "r.toml"
+        self.recipe.write_text(RECIPE)
+
+    def start(self, out: str, *words: str, ranks: int = 1) -> subprocess.Popen[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        command = [sys.executable, *launcher, "-m", "bench", "train", *self.words(out), *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        # A background shell switches SIGINT off for its children, and Python leaves it so.
+        return subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+
+    def words(self, out: str) -> list[str]:
+        return [str(self.recipe), "--out", str(self.folder / out), "--betons", str(self.betons), "--json"]
+
+    def finish(self, out: str, *words: str) -> str:
+        """Trains to the end in this process, which is quicker; returns the hash of the losses."""
+        threads, said = torch.get_num_threads(), io.StringIO()
+        with redirect_stdout(said):
+            assert run(["train", *self.words(out), "--loss-hash", *words]) == 0
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+        return json.loads(said.getvalue())["loss_hash"]
+
+    def path(self, out: str) -> Path:
+        return self.folder / out / "checkpoints" / "r-seed0.pt"
+
+    def wait_for_checkpoint(self, process: subprocess.Popen[str], out: str) -> None:
+        deadline = time.monotonic() + 120
+        while not self.path(out).exists():
+            assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+            time.sleep(0.01)
+
+    def state(self, out: str) -> dict:
+        return checkpoint.load(self.path(out))
+
+    def assert_equal(self, one: str, other: str) -> None:
+        a, b = self.state(one), self.state(other)
+        assert a["history"]["losses"] == b["history"]["losses"] and len(a["history"]["losses"]) == STEPS
+        for name, weights in a["method"].items():
+            assert torch.equal(weights, b["method"][name]), name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, betons):
+    runs = Runs(tmp_path_factory.mktemp("runs"), betons)
+    runs.whole = runs.finish("whole")
+    return runs
+
+
+def test_two_deterministic_runs_are_bit_equal(runs):
+    again = runs.finish("again")
+    assert again == runs.whole and len(again) == 16
+    runs.assert_equal("whole", "again")
+    assert runs.finish("other", "--epochs", "1", "--seed", "1") != runs.finish("one", "--epochs", "1")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
+    out = f"signal{code}"
+    process = runs.start(out)
+    runs.wait_for_checkpoint(process, out)
+    process.send_signal(number)
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == code, complaints
+    done = len(runs.state(out)["history"]["losses"])
+    assert f"holds step {done}: go on with --resume" in " ".join(complaints.split())
+    runs.finish(out, "--resume")
+    runs.assert_equal("whole", out)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_random_moments_it_ends_with_the_same_weights(runs, kills):
+    rng = random.Random(kills)
+    out, survived = f"kills{kills}", 0
+    while survived < kills:
+        process = runs.start(out, *(["--resume"] if runs.path(out).exists() else []))
+        if survived == 0:
+            runs.wait_for_checkpoint(process, out)
+        time.sleep(rng.uniform(0, 6 if survived else 1))
+        process.kill()
+        process.communicate()
+        survived += 1
+        if runs.path(out).exists() and "measured" in runs.state(out):
+            runs.assert_equal("whole", out)
+            for file in runs.path(out).parent.iterdir():
+                file.unlink()
+    runs.finish(out, *(["--resume"] if runs.path(out).exists() else []))
+    runs.assert_equal("whole", out)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(runs, capsys):
+    out = "damaged"
+    process = runs.start(out, "--checkpoint-steps", "3")
+    while not runs.path(out).with_name("r-seed0.1.pt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    content = bytearray(runs.path(out).read_bytes())
+    content[len(content) // 2] ^= 1
+    runs.path(out).unlink()
+    runs.path(out).write_bytes(content)
+    runs.finish(out, "--resume")
+    complaints = " ".join(capsys.readouterr().err.split())
+    assert "the checksum of its" in complaints and "the checkpoint before it is taken" in complaints
+    runs.assert_equal("whole", out)
+
+
+def test_cuda_asked_for_and_absent_is_one_sentence(runs, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert run(["train", *runs.words("cuda"), "--device", "cuda"]) == 2
+    assert "torch sees no CUDA device" in capsys.readouterr().err
+
+
+def test_a_rank_that_dies_ends_them_all(runs, capsys):
+    process = runs.start("ranks", "--epochs", "500", ranks=2)
+    try:
+        runs.wait_for_checkpoint(process, "ranks")
+        ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        killed = time.monotonic()
+        process.communicate(timeout=90)
+        assert time.monotonic() - killed < 40 and process.returncode != 0
+    finally:
+        process.kill()
+    assert run(["train", *runs.words("ranks"), "--epochs", "500", "--resume"]) == 2
+    assert "was written by 2 ranks, and now there are 1" in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_shared_is_named(runs):
+    process = runs.start("unequal", "--batch", "31", ranks=2)
+    _, complaints = process.communicate(timeout=120)
+    assert process.returncode != 0 and "a batch of 31 images cannot be shared equally among 2 ranks" in complaints
