@@ -1,0 +1,132 @@
+"""Small data on the device: the images lie there decoded, as one uint8 tensor, and their views are made there.
+
+What a batch costs the host is the drawing of its parameters and two copies: the parameters, and which images.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from loaders.beton import RAW, Beton
+from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
+from loaders.loader import Batch, Loader
+from loaders.reference import decode
+from loaders.render import Renderer
+from loaders.samplers import sequential, share
+from loaders.views import View
+
+SHARE = 0.25  # of the device's free memory, that `fits` leaves to the images
+SMALL = 64  # pixels a side, up to which `fits` takes JPEGs too: decoded they are hardly larger
+
+
+class Resident(Loader):
+    """`loaders.loader.Loader` with all of the images on a device: the same batches bit for bit, made and left there.
+
+    All images used must be of one size. On a GPU the first batch waits for `torch.compile`, and batches are ready in
+    the order of the device's work, as any tensor's: handing one over does not wait for it.
+    Raises ValueError where the images differ in size, exceed the device's free memory, are damaged, or fill no batch.
+    """
+
+    def __init__(
+        self,
+        beton: Beton,
+        views: Sequence[View],
+        batch: int,
+        *,
+        device: torch.device | str,
+        indices: np.ndarray | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        order: Callable[[int], np.ndarray] | None = None,
+        drop_last: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(
+            beton, views, batch, indices=indices, seed=seed, shuffle=shuffle, order=order, drop_last=drop_last,
+            rank=rank, world=world,
+        )  # fmt: skip
+        self.device = torch.device(device)
+        needed, free = bytes_needed(beton, self.indices), free_bytes(self.device)
+        if needed > free:
+            raise ValueError(
+                f"{beton.path}: {len(self.indices):,} images need {needed:,} bytes, and {self.device} has {free:,} free"
+            )
+        # The images lie in the order of `indices`, so that a position in `indices` is a place here.
+        images = self._decoded()
+        self._dataset = torch.from_numpy(images).to(self.device)
+        self._labels = torch.from_numpy(beton.labels[self.indices]).to(self.device)
+        self._numbers = torch.from_numpy(self.indices).to(self.device)
+        self._renderer = Renderer(self.views, images.shape[1], images.shape[2], self.device)
+        self._views_of = self._renderer.make
+        if self.device.type == "cuda":
+            self._views_of = torch.compile(self._views_of, dynamic=False, fullgraph=True)
+
+    def close(self) -> None:
+        """Frees the images."""
+        super().close()
+        self._dataset = torch.empty(0)
+
+    def _decoded(self) -> np.ndarray:
+        """uint8 (N, H, W, 3), each sample's bytes checked first, as the loader checks them at every reading."""
+        b = self.beton
+        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
+        offsets, _ = output_layout((), 0)
+        with Decoder() as decoder:
+            nothing = np.empty(0, np.uint8)
+            status = decoder.render(b.file, *index, self.indices, view_table(()), 0, 0, nothing, offsets, 0)
+        for place in np.flatnonzero(status):
+            raise self._error(int(self.indices[place]), STATUS_TEXT[int(status[place])])
+        return np.stack([decode(b, int(sample)) for sample in self.indices])
+
+    def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
+        order = self.order(epoch)
+        parts = share(self._images, self.batch, self.rank, self.world, self.drop_last)
+        for number in range(first, len(parts)):
+            batch = self._batch(order[parts[number]], epoch)
+            self._reached = epoch, number + 1
+            yield batch
+
+    def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
+        """A last batch that is not full repeats its images up to the others' shape, which is the compiled one."""
+        count, positions = len(positions), np.resize(positions, self.batch)
+        drawn = self._sent(self._renderer.draw(self.indices[positions], self.seed, epoch))
+        places = self._sent(positions)
+        views = self._views_of(self._dataset, places, drawn)
+        places = places[:count]
+        return Batch(tuple(view[:count] for view in views), self._labels[places], self._numbers[places])
+
+    def _sent(self, array: np.ndarray) -> Tensor:
+        """On the device, by a copy that the host does not wait for."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+
+def bytes_needed(beton: Beton, indices: np.ndarray) -> int:
+    """Of the images, decoded. ValueError where they differ in size."""
+    heights, widths = beton.heights[indices], beton.widths[indices]
+    for other in np.flatnonzero((heights != heights[0]) | (widths != widths[0])):
+        sizes = [f"sample {indices[place]} has {widths[place]} x {heights[place]} pixels" for place in (0, other)]
+        raise ValueError(f"{beton.path}: resident images must have one size; {' and '.join(sizes)}")
+    return len(indices) * int(heights[0]) * int(widths[0]) * 3
+
+
+def free_bytes(device: torch.device) -> int:
+    """Of the device's memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def fits(beton: Beton, device: torch.device, indices: np.ndarray | None = None) -> bool:
+    """Whether the images are worth keeping there: of one size, raw or small, in a quarter of the free memory."""
+    used = sequential(len(beton)) if indices is None else indices
+    try:
+        needed = bytes_needed(beton, used)
+    except ValueError:
+        return False
+    small = max(beton.heights[used[0]], beton.widths[used[0]]) <= SMALL
+    return (small or bool((beton.modes[used] == RAW).all())) and needed <= SHARE * free_bytes(device)

@@ -1,0 +1,236 @@
+"""Images on the device: the loader's batches bit for bit, whatever the views, in any order, from any position."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from loaders import render, resident
+from loaders.beton import JPEG, RAW, Stored, open_beton, write
+from loaders.loader import Loader
+from loaders.ops import blur, crop, flip, gray, jitter, solarize
+from loaders.presets import PRESETS, preset
+from loaders.reference import decode
+from loaders.resident import Resident, bytes_needed, fits
+from loaders.views import Blur, Jitter, Solarize, View
+
+EVERYTHING = View(
+    32, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 0.9), gray=0.2, blur=Blur(0.1, 2, 23, 0.5), solarize=Solarize(128, 0.5)
+)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not here: torch sees no such device")
+
+
+@pytest.fixture(scope="module")
+def thumbnails(photographs, tmp_path_factory):
+    """A function: (width, height, mode) -> a beton of the photographs at that size, in colour."""
+
+    def make(width, height, mode):
+        def sample(index):
+            small = Image.fromarray(decode(photographs, index)).resize((width, height), Image.Resampling.BICUBIC)
+            content = small.tobytes()
+            if mode == JPEG:
+                small.save(file := io.BytesIO(), "jpeg", quality=90)
+                content = file.getvalue()
+            return Stored(mode, height, width, content, 100 + index)
+
+        path = tmp_path_factory.mktemp("thumbnails") / f"{width}x{height}.beton"
+        for _ in write(path, len(photographs), sample):
+            pass
+        return open_beton(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def colours(thumbnails):
+    """48 real images of 32 x 32, raw."""
+    return thumbnails(32, 32, RAW)
+
+
+def same(ours, theirs):
+    """Whether two epochs are equal to the bit, in layout too; there must be a batch."""
+    pairs = list(zip(ours, theirs, strict=True))
+    assert pairs
+    for mine, loaded in pairs:
+        assert torch.equal(mine.label.cpu(), loaded.label) and torch.equal(mine.index.cpu(), loaded.index)
+        for view, expected in zip(mine.views, loaded.views, strict=True):
+            assert view.dtype == torch.uint8 and view.stride() == expected.stride()
+            assert torch.equal(view.cpu(), expected), (view.cpu().int() - expected).abs().max()
+
+
+def compare(beton, views, batch, epochs=(0,), device="cpu", **options):
+    with Resident(beton, views, batch, device=device, **options) as ours, Loader(beton, views, batch, **options) as own:
+        assert len(ours) == len(own)
+        for epoch in epochs:
+            same(ours.epoch(epoch), own.epoch(epoch))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset(colours, fashion, name):
+    for size in (28, 32, 64):
+        compare(colours, preset(name, size), 24, (1,), seed=2**63 + 5)
+    compare(fashion, preset(name, 28), 48, indices=np.arange(96), seed=1)
+
+
+probability = st.sampled_from([0.0, 0.5, 1.0])
+strength = st.floats(0, 2)
+VIEWS = st.builds(
+    View,
+    size=st.integers(12, 70),
+    scale=st.sampled_from([(0.08, 1.0), (0.01, 0.05), (1.0, 1.0), (2.0, 3.0)]),
+    ratio=st.sampled_from([(3 / 4, 4 / 3), (0.2, 5.0)]),
+    flip=probability,
+    jitter=st.none() | st.builds(Jitter, strength, strength, strength, st.floats(0, 0.5), probability),
+    gray=probability,
+    blur=st.none() | st.builds(Blur, st.just(0.1), st.floats(0.1, 8), st.integers(1, 11).map(lambda r: 2 * r + 1),
+                               probability),
+    solarize=st.none() | st.builds(Solarize, st.integers(0, 256), probability),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+)  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(views=st.lists(VIEWS, min_size=1, max_size=3), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**31 - 1))
+def test_any_views(colours, views, seed, epoch):
+    compare(colours, views, 12, (epoch,), seed=seed, indices=np.arange(12))
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 64), (64, 40), (33, 90)])
+def test_jpegs_and_oblong_images_made_smaller_in_either_order(thumbnails, width, height):
+    """In a tall box PIL filters the columns first; the batch holds boxes of both orders."""
+    shrunk = View(20, scale=(0.2, 1.0), ratio=(0.3, 3.0), interpolation="bicubic")
+    centre = View(24, scale=None, resize=30, flip=0.5)
+    compare(thumbnails(width, height, JPEG), (shrunk, centre, centre, EVERYTHING), 48, seed=4)
+
+
+def test_the_drawn_parameters_are_those_of_the_ops():
+    views = (View(28, scale=(0.2, 1.0)), EVERYTHING)
+    samples, seed, epoch = np.array([3, 1, 2**31]), 9, 4
+    drawn = render.Renderer(views, 32, 40, torch.device("cpu")).draw(samples, seed, epoch)
+    for number, view in enumerate(views):
+        for row, sample in zip(drawn[number], samples, strict=True):
+            key = np.uint64(seed), epoch, int(sample), number
+            assert tuple(row[render.TOP : render.FLIPPED]) == crop.draw(32, 40, *view.scale, *view.ratio, *key)
+            assert row[render.FLIPPED] == flip.draw(view.flip, *key)
+            steps, amounts = [0] * 4, np.ones(4, np.float32)
+            applied, factors, order = jitter.draw(*view.jitter, *key) if view.jitter else (False, (), ())
+            if applied:
+                steps, amounts = list(order), np.array([factors[step] for step in order], np.float32)
+                amounts.view(np.int32)[steps.index(jitter.HUE)] = int(factors[jitter.HUE] * 255)
+            assert list(row[render.STEP : render.AMOUNT]) == steps
+            assert list(row[render.AMOUNT : render.GRAYED]) == list(amounts.view(np.int32))
+            assert row[render.GRAYED] == gray.draw(view.gray, *key)
+            assert row[render.LEVEL] == (128 if view.solarize and solarize.draw(0.5, *key) else 256)
+            taps = np.array([1 << 22])
+            blurred, sigma = blur.draw(0.1, 2, 0.5, *key)
+            if view.blur and blurred:
+                taps = blur.weights(23, sigma)
+            assert list(np.trim_zeros(row[render.TAPS :], "b")) == list(taps[len(taps) // 2 :])
+
+
+@pytest.mark.parametrize("shift", [0, 1, -127, 127])
+def test_every_hue_and_saturation_of_8_bits(shift):
+    """Against the loader's kernel: all differences between the channels, in all orders of the channels."""
+    middle, low = np.meshgrid(np.arange(256), np.arange(256))
+    levels = np.stack([np.full_like(low, 255), middle, low], -1)[middle >= low]
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    bright = np.concatenate([levels[:, order] for order in orders])
+    dark = bright - bright.min(1, keepdims=True)  # the same chromas at every value
+    image = np.concatenate([bright, dark])[None].astype(np.uint8, order="C")
+    planes = [torch.from_numpy(image[..., channel]).float() for channel in range(3)]
+    turned = render._turned(planes, torch.tensor(shift, dtype=torch.int32), torch.from_numpy(render._ties()))
+    jitter.hue(image, (shift + 0.5 * np.sign(shift)) / 255)
+    assert np.array_equal(torch.stack(turned, -1).byte().numpy(), image)
+
+
+def test_a_fused_multiply_add_changes_nothing():
+    """What makes the pixels those of every device: one rounding of product and sum, or two, give the same."""
+    factors = np.random.default_rng(0).uniform(0, 3, 2000).astype(np.float32)[:, None]
+    differences = np.arange(-255, 256, dtype=np.float32)
+    high = (factors.view(np.int32) & ~0xFFF).view(np.float32)
+    for part in (high, factors - high):
+        assert np.array_equal(part * differences, part.astype(np.float64) * differences)
+
+    lost = np.unique(np.outer(np.arange(256), np.arange(256)))
+    scaled = np.outer(np.arange(256), 65025 - lost).astype(np.float32)
+    third = np.float32(1 / 65025)
+    fused = (scaled.astype(np.float64) * np.float64(third) + 0.5).astype(np.float32)
+    assert np.array_equal(np.floor(scaled * third + np.float32(0.5)), np.floor(fused))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_orders_and_lengths(fashion, shuffle, drop_last):
+    indices = np.array([5, 1999, 3, 3, 800, 42, 7])
+    compare(fashion, (View(8),), 3, (0, 1, 7), indices=indices, shuffle=shuffle, drop_last=drop_last, seed=9)
+    compare(fashion, (View(8),), 5, (0, 3), order=lambda epoch: np.arange(11) + 10 * epoch, drop_last=drop_last)
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_ranks(colours, drop_last):
+    for rank in range(3):
+        compare(colours, (EVERYTHING,), 7, rank=rank, world=3, drop_last=drop_last)
+
+
+def test_a_restart_in_mid_epoch_from_the_loader_s_state_or_its_own(colours):
+    with Loader(colours, (EVERYTHING,), 8, seed=3) as loader, Resident(
+        colours, (EVERYTHING,), 8, device="cpu", seed=3
+    ) as first, Resident(colours, (EVERYTHING,), 4, device="cpu", seed=3, rank=1, world=2) as second:  # fmt: skip
+        whole = list(loader.epoch(2))
+        with loader.epoch(2) as theirs, first.epoch(2) as ours:
+            for _ in range(3):
+                next(theirs), next(ours)
+            assert first.state_dict() == loader.state_dict()
+        second.load_state_dict(first.state_dict())
+        rest = list(second.epoch(2))
+        assert len(rest) == 3
+        for mine, expected in zip(rest, whole[3:], strict=True):
+            assert torch.equal(mine.index, expected.index[4:]) and torch.equal(mine.views[0], expected.views[0][4:])
+        first.load_state_dict(loader.state_dict())
+        same(first.epoch(2), whole[3:])
+        assert len(list(first.epoch(3))) == 6
+
+
+def test_images_of_several_sizes_are_refused(photographs):
+    with pytest.raises(ValueError, match=rf"{photographs.path}: .* must have one size; sample 0 has .* and sample \d+"):
+        Resident(photographs, (View(32),), 8, device="cpu")
+    assert not fits(photographs, torch.device("cpu"))
+    assert fits(photographs, torch.device("cpu"), np.array([7])) is False, "one photograph is a large JPEG"
+
+
+def test_images_that_exceed_the_memory_are_refused(colours, monkeypatch):
+    needed = 48 * 32 * 32 * 3
+    assert bytes_needed(colours, np.arange(48)) == needed
+    assert fits(colours, torch.device("cpu"))
+    monkeypatch.setattr(resident, "free_bytes", lambda device: needed - 1)
+    assert not fits(colours, torch.device("cpu")) and fits(colours, torch.device("cpu"), np.arange(8))
+    with pytest.raises(ValueError, match=r"48 images need 147,456 bytes, and cpu has 147,455 free"):
+        Resident(colours, (View(32),), 8, device="cpu")
+
+
+def test_a_damaged_image_is_named_before_the_first_batch(fashion, copy_of):
+    path = copy_of(fashion)
+    content = bytearray(path.read_bytes())
+    content[int(fashion.pointers[5]) + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path}: sample 5, field image: .*checksum"):
+        Resident(open_beton(path), (View(28),), 8, device="cpu")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["byol", "eval"])
+def test_compiled_for_the_processor(colours, name):
+    with Resident(colours, preset(name, 32), 24, device="cpu") as ours, Loader(colours, preset(name, 32), 24) as own:
+        ours._views_of = torch.compile(ours._views_of, dynamic=False, fullgraph=True)
+        same(ours.epoch(0), own.epoch(0))
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_on_a_gpu(colours, name):
+    compare(colours, preset(name, 32), 24, (0, 1), device="cuda", drop_last=False)
+    compare(colours, preset(name, 28), 20, device="cuda", drop_last=False)
