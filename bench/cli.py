@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrupted, 143 terminated.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from bench import betons, evidence, experiment, loader_profile, loader_rates
+from bench import betons, evidence, judging, loader_profile, loader_rates, loss_cost, training
 from bench import data as inventory
 from bench import recipe as recipes
 from bench import suite as suites
@@ -86,8 +87,10 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
         "inspect": inspect,
         "verify": verify,
         "train": _train_command(words),
+        "search": search,
         "probe": probe,
         "loader": loader,
+        "losses": losses,
         "suite": suite,
         "report": report,
         "conformance": conformance,
@@ -226,11 +229,15 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
         betons: Path | None = None,
         data_root: Path | None = None,
         resume: bool = False,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        loss_hash: bool = False,
         json: bool = False,
         *,
         settings: Annotated[Any, arg(name="")] = start,
     ) -> None:
         """Train a recipe, with a checkpoint after every epoch; RECIPE --help shows its fields, each an option.
+
+        Several processes train together under torchrun: `torchrun --nproc-per-node 8 -m bench train RECIPE`.
 
         Args:
             recipe: a name from `twoview list recipes`, or a TOML file.
@@ -238,24 +245,30 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             betons: folder of the beton files; OUT/betons by default.
             data_root: folder of your datasets; TWOVIEW_DATA by default.
             resume: go on from the checkpoint that is in OUT.
+            device: where to train; auto is a GPU where there is one.
+            loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
-        path = experiment.train(checked, _place(out, betons, data_root), resume)
-        training, ceilings = experiment.measured(path)
+        path = training.train(checked, _place(out, betons, data_root), resume, device)
+        if os.environ.get("RANK", "0") != "0":
+            return  # the first rank speaks for all
+        measured, ceilings = training.measured(path)
         result = {
             "checkpoint": str(path),
-            "loss": training.losses[-1],
-            "views_per_s": training.views_per_s,
-            "seconds_per_epoch": training.seconds_per_epoch,
-            "data_wait_share": training.data_wait_share,
-            "peak_host_mib": training.peak_host_mib,
-            "precision": training.precision,
+            "loss": measured.losses[-1],
+            "views_per_s": measured.views_per_s,
+            "seconds_per_epoch": measured.seconds_per_epoch,
+            "data_wait_share": measured.data_wait_share,
+            "peak_host_mib": measured.peak_host_mib,
+            "precision": measured.precision,
             "loader_views_per_s": ceilings.loader,
             "model_views_per_s": ceilings.model,
-            "efficiency": ceilings.efficiency(training.views_per_s),
+            "efficiency": ceilings.efficiency(measured.views_per_s),
             "bottleneck": ceilings.bottleneck,
         }
+        if loss_hash:
+            result["loss_hash"] = measured.loss_hash
         _show(result, json, _lines(result))
 
     # The type of the settings is known only now: it depends on the method that the recipe names.
@@ -263,6 +276,43 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
     hidden: Any = tyro.conf.Suppress
     train.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
     return train
+
+
+def search(
+    recipe: Positional[str],
+    trials: int = 20,
+    out: Path | None = None,
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Search a recipe's hyper-parameters: random groups, judged by kNN on training images that are held out.
+
+    Run again, it goes on to TRIALS. Processes and machines that name the same OUT share the search.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file, with a table [search.ranges].
+        trials: groups to have tried in the end.
+        out: folder of the study and its plot; out/search/RECIPE by default.
+        betons: folder of the beton files; OUT/betons by default.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the result as JSON.
+    """
+    from bench import search as searching
+    from reports.search import plot
+
+    start = recipes.load(recipe)
+    folder = out or Path("out/search") / start.name
+    study = searching.open_study(start, folder)
+    searching.run(start, study, trials, _place(folder, betons, data_root))
+    result = searching.outcome(study)
+    result["plot"] = str(plot(result, start.search, folder / "search.svg"))
+    lines = [", ".join(f"{count} {state}" for state, count in result["trials"].items() if count)]
+    if best := result["best"]:
+        words = " ".join(f"--{key} {value}" for key, value in best["values"].items())
+        lines.append(f"best: {best['top1']:.2f} % kNN on held-out training images with trial {best['number']}")
+        lines.append(f"train it: twoview train {recipe} {words}")
+    _show(result, json, "\n".join([*lines, result["plot"]]))
 
 
 def probe(
@@ -284,10 +334,10 @@ def probe(
         json: print the result as JSON.
     """
     place = _place(checkpoint.parent.parent, betons, data_root)
-    records = [experiment.judge(checkpoint, place)]
+    records = [judging.judge(checkpoint, place)]
     if baselines:
         recipe = recipes.parse(records[0].recipe, str(checkpoint))
-        records += [experiment.judge_untrained(recipe, place), experiment.judge_pixels(recipe, place)]
+        records += [judging.judge_untrained(recipe, place), judging.judge_pixels(recipe, place)]
     if evidence_dir:
         for record in records:
             evidence.write(record, evidence_dir)
@@ -339,6 +389,19 @@ def loader(
     job = loader_rates.job_for(file, views, side, threads or cpu_count(), len(opened), images, batch)
     result = loader_rates.as_result(loader_rates.measure(job, peers, rounds, file.stem, empty_cache))
     _show(result, json, loader_rates.text(result))
+
+
+def losses(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds: int = 3, json: bool = False) -> None:
+    """Measure every loss, forward and backward, beside lightly's: milliseconds and peak MiB, medians over the rounds.
+
+    Args:
+        batches: images of a batch, each of which has two embeddings.
+        dim: width of an embedding.
+        rounds: measurements of each loss on each side, in turn, each in a process of its own.
+        json: print the result as JSON.
+    """
+    result = loss_cost.measure(batches, dim, rounds)
+    _show(result, json, loss_cost.table(result))
 
 
 def suite(

@@ -1,10 +1,13 @@
 """The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Two kinds: `run` (an encoder or a baseline
-and its accuracies) and `loader` (the rates of a loader and of its peers on the same work).
+One JSON file a run, written whole or not at all, never rewritten. Three kinds: `run` (an encoder or a baseline
+and its accuracies), `loader` (the rates of a loader and of its peers on the same work) and `convert` (the same of
+writing beton files).
 """
 
+import hashlib
 import statistics
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +43,8 @@ class Training(Part):
     epoch_seconds, wait_seconds: wall seconds of each epoch, and of those the seconds spent waiting for a batch.
     losses: the loss of every step. Views counts every view of every image, so SimCLR has two an image.
     logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), the mean of each epoch.
+    rank_wait_seconds: wait_seconds of every rank, where there are several; the other clocks are the first rank's.
+    damaged_images: how many images could not be decoded and had another put in their place.
     """
 
     epoch_seconds: Samples
@@ -53,6 +58,8 @@ class Training(Part):
     peak_host_mib: float
     peak_device_mib: float | None = None
     logged: dict[str, list[float]] = {}
+    rank_wait_seconds: list[list[float]] = []
+    damaged_images: int = 0
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -61,6 +68,11 @@ class Training(Part):
     @property
     def views_per_s(self) -> float:
         return self.views_per_epoch / self.seconds_per_epoch
+
+    @property
+    def loss_hash(self) -> str:
+        """Sixteen hex digits of the losses, to the bit: what a change that must not change a thing leaves alone."""
+        return hashlib.sha256(struct.pack(f"<{len(self.losses)}d", *self.losses)).hexdigest()[:16]
 
     @property
     def data_wait_share(self) -> float:
@@ -127,7 +139,11 @@ class Run(Record):
 class LoaderRates(Record):
     """The same work done by twoview and its peers in turn: one rate a round, in source images a second.
 
-    images_per_s, first_batch_s: by contestant. first_batch_s: seconds from making the loader to its first batch.
+    images, batch: of one pass, and of one batch of it. A file with fewer images is gone through several times.
+    images_per_s, first_batch_s: by contestant. first_batch_s: seconds from making the loader to its first batch, torch
+    and numba imported already; first_batch_empty_cache_s: ours with no compiled kernel on disk.
+    peak_mib, added_mib: by contestant, the peak resident memory of its process once everything is imported (worker
+    processes of its own not counted), and what of it came after the imports. batch_mib: the views of one batch.
     notes: by contestant, what it did otherwise than asked, or why it is absent.
     """
 
@@ -141,17 +157,33 @@ class LoaderRates(Record):
     images_per_s: dict[str, Samples]
     first_batch_s: dict[str, float]
     notes: dict[str, str] = {}
+    batch: int | None = None
+    first_batch_empty_cache_s: float | None = None
+    peak_mib: dict[str, float] = {}
+    added_mib: dict[str, float] = {}
+    batch_mib: float | None = None
 
 
-Evidence = Annotated[Run | LoaderRates, Field(discriminator="kind")]
-ADAPTER: TypeAdapter[Run | LoaderRates] = TypeAdapter(Evidence)
+class ConvertRates(Record):
+    """The same folder of JPEG files written to a beton file by twoview and its peers in turn, in images a second."""
+
+    kind: Literal["convert"] = "convert"
+    dataset: str
+    images: int
+    threads: int
+    images_per_s: dict[str, Samples]
+    notes: dict[str, str] = {}
+
+
+AnyRecord = Run | LoaderRates | ConvertRates
+ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
 def path_of(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def write(record: Run | LoaderRates, folder: Path) -> Path:
+def write(record: AnyRecord, folder: Path) -> Path:
     """Writes the record into the folder. FileExistsError if one of that name is there: evidence is never rewritten."""
     path = path_of(folder, record.name)
     if path.exists():
@@ -161,7 +193,7 @@ def write(record: Run | LoaderRates, folder: Path) -> Path:
     return path
 
 
-def read(path: Path) -> Run | LoaderRates:
+def read(path: Path) -> AnyRecord:
     """Reads one record. ValueError, naming the file, if it is damaged or not ours."""
     try:
         record = ADAPTER.validate_json(path.read_bytes())
@@ -174,7 +206,7 @@ def read(path: Path) -> Run | LoaderRates:
     return record
 
 
-def read_folder(folder: Path) -> tuple[list[Run | LoaderRates], list[str]]:
+def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
     """All records of a folder and its subfolders, and one sentence for each file that is damaged or foreign."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of evidence at {folder}")

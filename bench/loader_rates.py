@@ -1,6 +1,7 @@
-"""How fast the loader is, beside its peers: each in a process of its own, one pass each in turn, several rounds."""
+"""How fast the loader is, beside its peers: each in a process of its own, one round each in turn, several rounds."""
 
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -8,18 +9,22 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.evidence import LoaderRates
-from bench.peers.job import Job
+from bench.evidence import ConvertRates, LoaderRates
+from bench.peers.job import ConvertJob, Job
 from bench.peers.worker import CONTESTANTS
 from bench.progress import progress
+from loaders.datasets import Samples
+from loaders.decode import output_layout
 
 OURS = "twoview"
-PEERS = tuple(name for name in CONTESTANTS if name != OURS)
-BATCH = 32  # at most, so that even a small file makes several batches a pass
+PEERS = tuple(name for name in CONTESTANTS["load"] if name != OURS)
+WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != OURS)
+IMAGES, BATCH = 1024, 256  # of a pass and of a batch, unless asked otherwise
 
 
 class Absent(Exception):
@@ -27,15 +32,23 @@ class Absent(Exception):
 
 
 class Process:
-    """A contestant's process, started and ready for its first pass. Absent if it cannot get there."""
+    """A contestant's process, started and ready for its first round. Absent if it cannot get there.
 
-    def __init__(self, name: str, job: Job) -> None:
+    kernels: where Numba keeps its compiled kernels; beside their sources by default.
+    """
+
+    def __init__(self, name: str, job: Job | ConvertJob, kernels: str | None = None) -> None:
         command = [sys.executable, "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
         self.name = name
         # Not a pipe: one that nobody reads fills up and blocks its writer.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.complaints,
+            text=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": kernels} if kernels else None,
         )
 
     def __enter__(self) -> Self:
@@ -59,39 +72,47 @@ class Process:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def seconds_of_a_pass(self) -> float:
+    def work_a_round(self) -> dict[str, Any]:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self.answer()["seconds"])
+        return self.answer()
 
 
-def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRates:
+@dataclass
+class Race:
+    """What came of a race, by contestant: one rate a round; the others as `LoaderRates` has them."""
+
+    images_per_s: dict[str, list[float]] = field(default_factory=dict)
+    first_batch_s: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    added_mib: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, contestant: str, reason: Absent) -> None:
+        for figures in (self.images_per_s, self.first_batch_s, self.peak_mib, self.added_mib):
+            figures.pop(contestant, None)
+        self.notes[contestant] = f"absent: {reason}"
+
+
+def race(job: Job | ConvertJob, peers: Sequence[str], rounds: int, what: str) -> Race:
     """Runs ours and the peers in turn, in a new order each round.
 
-    A peer that cannot take part, or dies, is left out of the rates, its reason in the notes. ValueError if ours fails,
-    or for a peer that there is no code for.
+    A peer that cannot take part, or dies, is left out of the rates, its reason in the notes. Absent if ours is;
+    ValueError for a peer that there is no code for.
     """
+    known = [name for name in CONTESTANTS[job.kind] if name != OURS]
     for peer in peers:
-        if peer not in PEERS:
-            raise ValueError(f"unknown peer {peer!r}: known are {', '.join(PEERS)}")
-    whole = job.images // job.batch * job.batch
-    job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
-    rates: dict[str, list[float]] = {}
-    first: dict[str, float] = {}
-    notes: dict[str, str] = {}
+        if peer not in known:
+            raise ValueError(f"unknown peer {peer!r}: known are {', '.join(known)}")
+    result = Race()
 
     def leave_out(contestant: str, reason: Absent) -> None:
         if contestant == OURS:
-            raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
-        rates.pop(contestant, None)
-        first.pop(contestant, None)
-        notes[contestant] = f"absent: {reason}"
+            raise reason
+        result.leave_out(contestant, reason)
 
-    with (
-        ExitStack() as stack,
-        progress(f"loader {job.beton.stem} at {job.size}", (1 + rounds) * (1 + len(peers))) as advance,
-    ):
+    with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
         ready = []
         for contestant in (OURS, *peers):
             process = stack.enter_context(Process(contestant, job))
@@ -101,21 +122,40 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRat
                 leave_out(contestant, absent)
             else:
                 ready.append(process)
-                rates[contestant] = []
-                first[contestant] = answer["first_batch_s"]
+                result.images_per_s[contestant] = []
+                result.first_batch_s[contestant] = answer["first_batch_s"]
                 if answer["note"]:
-                    notes[contestant] = answer["note"]
+                    result.notes[contestant] = answer["note"]
             advance()
         shuffle = random.Random(0)
         for _ in range(rounds):
             shuffle.shuffle(ready)
             for process in tuple(ready):
                 try:
-                    rates[process.name].append(whole / process.seconds_of_a_pass())
+                    answer = process.work_a_round()
                 except Absent as absent:
                     leave_out(process.name, absent)
                     ready.remove(process)
+                else:
+                    result.images_per_s[process.name].append(answer["images_per_s"])
+                    result.peak_mib[process.name] = answer["peak_mib"]
+                    result.added_mib[process.name] = answer["added_mib"]
                 advance()
+    return result
+
+
+def measure(job: Job, peers: Sequence[str], rounds: int, name: str, empty_cache: bool = False) -> LoaderRates:
+    """Loads in turn with the peers, whole batches only; with empty_cache also a first batch that compiles all kernels.
+
+    ValueError if ours fails.
+    """
+    whole = job.images // job.batch * job.batch
+    job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
+    try:
+        compiled = _first_batch_with_empty_cache(job) if empty_cache else None
+        result = race(job, peers, rounds, f"loader {job.beton.stem}, {job.views} at {job.size}")
+    except Absent as reason:
+        raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(
         name=name,
         beton=job.beton.name,
@@ -124,9 +164,48 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str) -> LoaderRat
         views_per_image=len(job.view_tuple()),
         images=whole,
         threads=job.threads,
-        images_per_s=rates,
-        first_batch_s=first,
-        notes=notes,
+        images_per_s=result.images_per_s,
+        first_batch_s=result.first_batch_s,
+        notes=result.notes,
+        batch=job.batch,
+        first_batch_empty_cache_s=compiled,
+        peak_mib=result.peak_mib,
+        added_mib=result.added_mib,
+        batch_mib=output_layout(job.view_tuple(), job.batch)[1] / 2**20,
+    )
+
+
+def _first_batch_with_empty_cache(job: Job) -> float:
+    with tempfile.TemporaryDirectory() as kernels, Process(OURS, job, kernels) as process:
+        return float(process.answer()["first_batch_s"])
+
+
+def measure_conversion(
+    samples: Samples, dataset: str, images: int, threads: int, peers: Sequence[str], rounds: int, name: str
+) -> ConvertRates:
+    """Writes a folder of JPEG files in turn with the peers. samples: of JPEGs, repeated as often as fills the images.
+
+    ValueError if ours fails.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "images")
+        for label in set(samples.labels.tolist()):
+            (folder / f"{label:04}").mkdir(parents=True)
+        for number in range(images):
+            stored = samples.stored(number % len(samples))
+            (folder / f"{stored.label:04}" / f"{number:06}.jpg").write_bytes(stored.content)
+        try:
+            job = ConvertJob(images=images, threads=threads, folder=folder)
+            result = race(job, peers, rounds, f"convert {dataset}")
+        except Absent as reason:
+            raise ValueError(f"the writer cannot write {dataset}: {reason}") from None
+    return ConvertRates(
+        name=name,
+        dataset=dataset,
+        images=images,
+        threads=threads,
+        images_per_s=result.images_per_s,
+        notes=result.notes,
     )
 
 
@@ -139,15 +218,36 @@ def as_result(record: LoaderRates) -> dict[str, Any]:
             "images_per_s": images,
             "views_per_s": images * record.views_per_image,
             "first_batch_s": record.first_batch_s[contestant],
+            "peak_mib": record.peak_mib[contestant],
+            "added_mib": record.added_mib[contestant],
             "rounds_images_per_s": record.images_per_s[contestant],
         }
 
+    work = ("threads", "images", "batch", "batch_mib", "first_batch_empty_cache_s")
     absent = {name: {"absent": note} for name, note in record.notes.items() if name not in record.images_per_s}
     peers = {name: {**one(name), "note": record.notes.get(name, "")} for name in record.images_per_s if name != OURS}
-    return {**one(OURS), "threads": record.threads, "images": record.images, "peers": {**peers, **absent}}
+    return {**one(OURS), **{key: getattr(record, key) for key in work}, "peers": {**peers, **absent}}
 
 
-def job_for(beton: Path, views: str, size: int, threads: int, images: int, available: int) -> Job:
-    """The job for a file: at most `images` of the `available` ones."""
-    count = min(images, available)
-    return Job(beton=beton, views=views, size=size, images=count, batch=min(BATCH, count), threads=threads)
+def text(result: dict[str, Any]) -> str:
+    """`as_result` for a reader: a line a contestant."""
+    lines = []
+    for name, one in {OURS: result, **result["peers"]}.items():
+        rates = one.get("absent") or (
+            f"{one['images_per_s']:9,.0f} images/s {one['views_per_s']:9,.0f} views/s, first batch"
+            f" {one['first_batch_s']:.2f} s, peak {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of them its own"
+        )
+        note = f" ({one['note']})" if one.get("note") else ""
+        lines.append(f"{name:12} {rates}{note}")
+    if result["first_batch_empty_cache_s"]:
+        lines.append(f"with no compiled kernels the first batch took {result['first_batch_empty_cache_s']:.1f} s")
+    return "\n".join(lines)
+
+
+def job_for(
+    beton: Path, views: str, size: int, threads: int, available: int, images: int = IMAGES, batch: int = BATCH
+) -> Job:
+    """The job for a file of `available` samples, used again where a pass needs more images."""
+    samples = min(images, available)
+    batch = min(batch, images)
+    return Job(beton=beton, samples=samples, views=views, size=size, images=images, batch=batch, threads=threads)

@@ -13,56 +13,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import betons, evidence, experiment, loader_rates, recipe
+from bench import betons, evidence, experiment, judging, loader_rates, loader_works, recipe
 from bench.environment import cpu_count
 from bench.experiment import Place
+from bench.loader_works import ConvertWork, LoaderWork
 from bench.progress import console
+from loaders import datasets
 from loaders.names import look_up
-
-
-@dataclass(frozen=True)
-class LoaderWork:
-    """A loader measurement: `images` training images of a dataset, `views` at `size` pixels, beside the peers."""
-
-    dataset: str
-    views: str
-    size: int
-    images: int
-    peers: tuple[str, ...] = loader_rates.PEERS
-    rounds: int = 5
-
-    @property
-    def name(self) -> str:
-        return f"loader-{self.dataset}-{self.views}-{self.size}"
 
 
 @dataclass(frozen=True)
 class Suite:
     """loaders: what to measure of the loader. recipes: what to train and judge, for each seed."""
 
-    loaders: tuple[LoaderWork, ...]
+    loaders: tuple[LoaderWork | ConvertWork, ...]
     recipes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Step:
-    """run() gives the record called `name`. recipe: what a record that is there already must hold; None: anything."""
+    """run() gives the record called `name`. recipe: settings a record that is there must have; None: any."""
 
     name: str
-    run: Callable[[], evidence.Run | evidence.LoaderRates]
+    run: Callable[[], evidence.AnyRecord]
     recipe: dict[str, Any] | None = None
 
 
-PHOTOGRAPHS = LoaderWork("photographs", "simclr-imagenet", 224, images=256)
+METHODS = (
+    "simclr",
+    "kernel-infonce",
+    "balanced",
+    "moco",
+    "byol",
+    "barlow",
+    "vicreg",
+    "supcon",
+    "supervised",
+)
 SUITES = {
+    "loader": Suite(loader_works.TABLE, ()),
     "quick": Suite(
-        (PHOTOGRAPHS, LoaderWork("fashion-mnist", "simclr-cifar", 32, images=2048)),
+        (loader_works.SIMCLR, loader_works.FASHION),
         ("quick-fashion-mnist", "quick-fashion-mnist-supervised"),
     ),
     "quick-cifar10": Suite(
-        (PHOTOGRAPHS, LoaderWork("cifar10", "simclr-cifar", 32, images=2048)),
+        (loader_works.SIMCLR, loader_works.CIFAR),
         ("quick-cifar10", "quick-cifar10-supervised"),
     ),
+    "methods": Suite((), tuple(f"cifar10-{method}" for method in METHODS)),
 }
 
 
@@ -104,9 +102,9 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
 def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
     def run() -> evidence.Run:
         _train_apart(name, one.seed, place)
-        return experiment.judge(place.checkpoint(one), place)
+        return judging.judge(place.checkpoint(one), place)
 
-    return Step(experiment.run_name(one), run, one.model_dump(mode="json"))
+    return Step(experiment.run_name(one), run, one.settings())
 
 
 def _train_apart(name: str, seed: int, place: Place) -> None:
@@ -129,21 +127,27 @@ def _die_with_parent() -> None:
 
 
 def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
-    return Step(experiment.baseline_name("untrained", one), lambda: experiment.judge_untrained(one, place))
+    return Step(judging.baseline_name("untrained", one), lambda: judging.judge_untrained(one, place))
 
 
 def _pixels(one: recipe.Recipe[Any], place: Place) -> Step:
-    return Step(experiment.baseline_name("pixels", one), lambda: experiment.judge_pixels(one, place))
+    return Step(judging.baseline_name("pixels", one), lambda: judging.judge_pixels(one, place))
 
 
-def _measure_loader(work: LoaderWork, place: Place) -> evidence.LoaderRates:
+def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.LoaderRates | evidence.ConvertRates:
+    threads, peers, rounds, name = cpu_count(), work.peers, work.rounds, work.name
+    if isinstance(work, ConvertWork):
+        samples = datasets.dataset(work.dataset).find(place.root, "train")
+        return loader_rates.measure_conversion(samples, work.dataset, work.images, threads, peers, rounds, name)
     file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
-    job = loader_rates.job_for(file.path, work.views, work.size, cpu_count(), work.images, len(file))
-    return loader_rates.measure(job, work.peers, work.rounds, work.name)
+    job = loader_rates.job_for(file.path, work.views, work.size, threads, len(file), work.images, work.batch)
+    return loader_rates.measure(job, peers, rounds, name, work.empty_cache)
 
 
 def _same_recipe(path: Path, step: Step) -> None:
     record = evidence.read(path)
-    if step.recipe and isinstance(record, evidence.Run) and record.recipe != step.recipe:
-        changed = sorted(key for key in step.recipe if record.recipe.get(key) != step.recipe[key])
+    if not step.recipe or not isinstance(record, evidence.Run):
+        return
+    theirs = recipe.parse(record.recipe, str(path)).settings()
+    if changed := sorted(key for key in step.recipe if theirs[key] != step.recipe[key]):
         raise ValueError(f"{path} was measured with another {' and '.join(changed)}: name another --out")

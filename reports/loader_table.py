@@ -1,4 +1,4 @@
-"""Loader records -> rows: one row a record and contestant."""
+"""Records of loader and writer -> rows: one row a record and contestant, and one row a requirement."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.evidence import LoaderRates
+from bench.evidence import ConvertRates, LoaderRates
+from bench.loader_works import REQUIREMENTS, Requirement
 from reports.leaderboard import commit_of
 
 OURS = "twoview"
@@ -23,14 +24,20 @@ COLUMNS = [
     "views_per_s",
     "ours_over_it",
     "first_batch_s",
+    "first_batch_empty_cache_s",
+    "peak_mib",
+    "added_mib",
+    "batch_mib",
     "rounds",
     "images",
+    "batch",
     "note",
     "commit",
     "environment",
     "date",
     "name",
 ]
+REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met", "machine", "date", "name"]
 
 
 def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
@@ -45,6 +52,21 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
     table["peer"] = table["contestant"] != OURS
     order = [*WORKLOAD, "date", "name", "peer", "images_per_s", "contestant"]
     return table.sort_values(order, ascending=[True] * 8 + [False, True], ignore_index=True)[COLUMNS]
+
+
+def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFrame:
+    """One row a machine and requirement that a record measures: the latest figure beside the bound, met or not.
+
+    `figure` names the contestant that divides ours; x: times, for rates the median over paired rounds; s: seconds.
+    """
+    rows = []
+    for machine in sorted({record.environment.machine for record in records}):
+        mine = [record for record in records if record.environment.machine == machine]
+        mine.sort(key=lambda record: record.created, reverse=True)
+        for requirement in REQUIREMENTS:
+            measured = [(record, _figure(record, requirement)) for record in mine if record.name == requirement.record]
+            rows += [_required_row(record, requirement, figure) for record, figure in measured if figure == figure][:1]
+    return pd.DataFrame(rows, columns=REQUIRED_COLUMNS)
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
@@ -72,12 +94,17 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
         "views_per_s": median * record.views_per_image,
         "ours_over_it": _paired_ratio(record.images_per_s.get(OURS, []), rates),
         "first_batch_s": record.first_batch_s.get(contestant, math.nan),
+        "first_batch_empty_cache_s": _or_nan(record.first_batch_empty_cache_s if contestant == OURS else None),
+        "peak_mib": record.peak_mib.get(contestant, math.nan),
+        "added_mib": record.added_mib.get(contestant, math.nan),
+        "batch_mib": _or_nan(record.batch_mib),
         "rounds": len(rates),
         "images": record.images,
+        "batch": _or_nan(record.batch),
         "note": record.notes.get(contestant, ""),
         "commit": commit_of(record.environment),
         "environment": record.environment.hash,
-        "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": _date(record),
         "name": record.name,
     }
 
@@ -87,3 +114,39 @@ def _paired_ratio(ours: list[float], theirs: list[float]) -> float:
     if not ours or len(ours) != len(theirs):
         return math.nan
     return float(np.median([our / their for our, their in zip(ours, theirs, strict=True)]))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> float:
+    """The figure that the requirement bounds; NaN where the record lacks it."""
+    if requirement.figure == "images/s":
+        return _paired_ratio(record.images_per_s.get(OURS, []), record.images_per_s.get(requirement.against, []))
+    if isinstance(record, ConvertRates):
+        return math.nan
+    if requirement.figure == "peak memory":
+        return record.peak_mib.get(OURS, math.nan) / record.peak_mib.get(requirement.against, math.nan)
+    if requirement.figure == "first batch":
+        return record.first_batch_s.get(OURS, math.nan)
+    return _or_nan(record.first_batch_empty_cache_s)
+
+
+def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, figure: float) -> dict[str, Any]:
+    at_least = requirement.figure == "images/s"
+    over, unit = (f" / {requirement.against}", "x") if requirement.against else ("", "s")
+    return {
+        "work": requirement.work,
+        "figure": requirement.figure + over,
+        "measured": f"{figure:.2f} {unit}",
+        "required": f"{'≥' if at_least else '≤'} {requirement.bound:g} {unit}",
+        "met": "yes" if (figure >= requirement.bound if at_least else figure <= requirement.bound) else "no",
+        "machine": record.environment.machine,
+        "date": _date(record),
+        "name": record.name,
+    }
+
+
+def _date(record: LoaderRates | ConvertRates) -> str:
+    return record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.evidence import LoaderRates, Run
+from bench.evidence import AnyRecord, ConvertRates, LoaderRates, Run
 from reports.cells import COLUMNS, Column, spread
 from reports.figures import accuracy_plots, loader_plots, loss_plots
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
@@ -77,13 +77,19 @@ LOADER_COLUMNS = [
     "views_per_s",
     "ours_over_it",
     "first_batch_s",
+    "first_batch_empty_cache_s",
+    "peak_mib",
+    "added_mib",
+    "batch_mib",
     "beton",
     "views",
+    "batch",
     "threads",
     "rounds",
     "note",
     "date",
 ]
+REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met", "date"]
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,11 @@ class Table:
 def render(
     runs: Sequence[Run],
     rates: Sequence[LoaderRates],
+    conversions: Sequence[ConvertRates],
     leaderboard: pd.DataFrame,
     summary: pd.DataFrame,
     loader: pd.DataFrame,
+    required: pd.DataFrame,
     complaints: Sequence[str],
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
@@ -122,11 +130,12 @@ def render(
         stronger_pixels=stronger_pixels(summary),
         summary_tables=[_summary_table(machine, rows) for machine, rows in by_machine(summary)],
         run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
+        required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         loader_tables=[_table(machine, rows, LOADER_COLUMNS) for machine, rows in by_machine(loader)],
         accuracy_plots=accuracy_plots(summary),
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
-        environments=_environments([*runs, *rates]),
+        environments=_environments([*runs, *rates, *conversions]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )
@@ -154,7 +163,7 @@ def _cell(column: Column, value: Any) -> Cell:
     return Cell(column.text(value), column.csv(value))
 
 
-def _environments(records: Sequence[Run | LoaderRates]) -> list[dict[str, Any]]:
+def _environments(records: Sequence[AnyRecord]) -> list[dict[str, Any]]:
     """Each environment once, with the commits it measured."""
     commits: dict[str, set[str]] = {}
     environments = {record.environment.hash: record.environment for record in records}

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import LoaderRates, Run, read_folder
+from bench.evidence import ConvertRates, LoaderRates, Run, read_folder
 from loaders.files import whole_file
 from reports.cells import COLUMNS, Column, spread
 from reports.leaderboard import by_machine, leaderboard, summary
-from reports.loader_table import latest, loader_table
+from reports.loader_table import latest, loader_table, required_table
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RUNS = ["dataset", "method", "seeds", "knn_top1", "untrained_knn_top1", "pixels_knn_top1", "knn_gain", "knn_gain_min"]
 SPEEDS = ["dataset", "method", "views_per_s", "seconds_per_epoch", "efficiency", "data_wait_share", "peak_memory_mib"]
-LOADER = ["beton", "size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "note"]
+LOADER = ["beton", "size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "peak_mib", "note"]
+REQUIRED = ["work", "figure", "measured", "required", "met"]
 
 
 def measured(results: Path) -> str:
@@ -25,6 +26,7 @@ def measured(results: Path) -> str:
         raise ValueError("; ".join(complaints))
     table = leaderboard([record for record in records if isinstance(record, Run)])
     loader = latest(loader_table([record for record in records if isinstance(record, LoaderRates)]))
+    required = required_table([record for record in records if isinstance(record, LoaderRates | ConvertRates)])
     parts = []
     for machine, rows in by_machine(summary(table)):
         first = table[table["machine"] == machine].iloc[0]
@@ -32,6 +34,7 @@ def measured(results: Path) -> str:
         parts.append(_markdown(rows, RUNS))
         parts.append(_markdown(rows, SPEEDS))
         parts.append(_markdown(loader[loader["machine"] == machine], LOADER))
+        parts.append(_markdown(required[required["machine"] == machine], REQUIRED))
     return "\n\n".join(parts)
 
 

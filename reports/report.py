@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import LoaderRates, Run, read_folder
+from bench.evidence import AnyRecord, ConvertRates, LoaderRates, Run, read_folder
 from loaders.files import whole_file
 from reports import page
 from reports.cells import csv_text
 from reports.leaderboard import leaderboard, summary
-from reports.loader_table import loader_table
+from reports.loader_table import loader_table, required_table
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Report:
     leaderboard: pd.DataFrame
     summary: pd.DataFrame
     loader: pd.DataFrame
+    required: pd.DataFrame
     leaderboard_csv: Path
     loader_csv: Path | None
     page: Path
@@ -36,20 +37,22 @@ def write_report(evidence: Path, out: Path) -> Report:
     FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
     """
     records, complaints = read_folder(evidence)
-    runs, rates, more_complaints = _presentable(records)
+    runs, rates, conversions, more_complaints = _presentable(records)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
-    if not runs and not rates:
+    if not runs and not rates and not conversions:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
     table = leaderboard(runs)
     over_seeds = summary(table)
     loader = loader_table(rates)
-    html = page.render(runs, rates, table, over_seeds, loader, complaints)
+    required = required_table([*rates, *conversions])
+    html = page.render(runs, rates, conversions, table, over_seeds, loader, required, complaints)
 
     return Report(
         leaderboard=table,
         summary=over_seeds,
         loader=loader,
+        required=required,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         page=_write(out / "index.html", html),
@@ -57,22 +60,27 @@ def write_report(evidence: Path, out: Path) -> Report:
     )
 
 
-def _presentable(records: Sequence[Run | LoaderRates]) -> tuple[list[Run], list[LoaderRates], list[str]]:
+def _presentable(
+    records: Sequence[AnyRecord],
+) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[str]]:
     """Splits the records by kind. A valid record can still lack epochs or half its recipe: left out."""
     runs: list[Run] = []
     rates: list[LoaderRates] = []
+    conversions: list[ConvertRates] = []
     complaints = []
     for record in records:
         try:
             if isinstance(record, Run):
                 leaderboard([record])
                 runs.append(record)
-            else:
+            elif isinstance(record, LoaderRates):
                 loader_table([record])
                 rates.append(record)
+            else:
+                conversions.append(record)
         except (ValueError, ArithmeticError) as error:
             complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
-    return runs, rates, complaints
+    return runs, rates, conversions, complaints
 
 
 def _write(path: Path, text: str) -> Path:

@@ -56,10 +56,13 @@ LOADER_COLUMNS = [
     "images_per_s_iqr",
     "views_per_s",
     "first_batch_s",
+    "peak_mib",
+    "added_mib",
     "beton",
     "threads",
     "note",
 ]
+REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met"]
 
 
 def show(report: Report, console: Console) -> None:
@@ -70,6 +73,7 @@ def show(report: Report, console: Console) -> None:
         *summary_tables(report.summary, console),
         *leaderboard_tables(report.leaderboard, console),
         *loader_tables(report.loader, console),
+        *required_tables(report.required, console),
     ]:
         console.print()
         console.print(table)
@@ -96,6 +100,14 @@ def loader_tables(loader: pd.DataFrame, console: Console) -> list[Table]:
     """Loader rates beside the peers', a table a machine."""
     return [
         _table(f"Loader on {machine}", rows, LOADER_COLUMNS, _text, console) for machine, rows in by_machine(loader)
+    ]
+
+
+def required_tables(required: pd.DataFrame, console: Console) -> list[Table]:
+    """What is required of loader and writer beside what was measured, a table a machine."""
+    return [
+        _table(f"Required on {machine}", rows, REQUIRED_COLUMNS, _text, console)
+        for machine, rows in by_machine(required)
     ]
 
 

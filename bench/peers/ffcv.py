@@ -1,12 +1,16 @@
 """Stock FFCV. It has neither hue, grey nor blur, so it makes the crops and flips alone, one decode a view."""
 
-import numpy as np
+from collections.abc import Iterator
+
+from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline import PipelineSpec
 from ffcv.transforms import RandomHorizontalFlip, ToTensor, ToTorchImage
+from ffcv.writer import DatasetWriter
+from torchvision.datasets import ImageFolder
 
-from bench.peers.job import Job
+from bench.peers.job import ConvertJob, Job
 
 
 class FFCV:
@@ -15,7 +19,7 @@ class FFCV:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def first_batch(self) -> None:
+    def make(self) -> None:
         job = self.job
         pipelines = {"image": None, "label": [IntDecoder(), ToTensor()]}  # the views take the place of the image
         for number, view in enumerate(job.view_tuple()):
@@ -30,12 +34,29 @@ class FFCV:
             num_workers=job.threads,
             os_cache=True,
             order=OrderOption.RANDOM,
-            indices=np.arange(job.images),
+            indices=job.indices(),
             pipelines=pipelines,
             drop_last=True,
         )
-        self.one_pass()  # stopping early would leave its thread and its buffers behind
 
-    def one_pass(self) -> None:
-        for _ in self.loader:
-            pass
+    def one_pass(self) -> Iterator[object]:
+        yield from self.loader
+
+
+class Writer:
+    """RGBImageField takes pixels, so every JPEG is decoded and compressed again: it has no pass-through."""
+
+    note = "decodes and compresses again"
+
+    def __init__(self, job: ConvertJob) -> None:
+        self.job = job
+
+    def make(self) -> None:
+        pass
+
+    def one_pass(self) -> Iterator[object]:
+        fields = {"image": RGBImageField(write_mode="jpg"), "label": IntField()}
+        path = self.job.folder.with_suffix(".ffcv")
+        writer = DatasetWriter(str(path), fields, num_workers=self.job.threads)
+        writer.from_indexed_dataset(ImageFolder(self.job.folder))
+        yield path

@@ -1,28 +1,52 @@
-"""The work that every contestant is given, and what a contestant is."""
+"""The works that contestants are given, and what a contestant is."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from loaders import presets
 from loaders.views import View
 
 
-class Job(BaseModel):
-    """One pass over the first `images` samples of a beton file: all `views` at `size` pixels, on `threads`."""
+class Work(BaseModel):
+    """images: of one pass, on `threads`. seconds: a round repeats the pass until at least so many are over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    images: int
+    threads: int
+    seconds: float = 1.0
+
+
+class Job(Work):
+    """Loading: all `views` at `size` pixels of the first `samples` of a beton file, as often as fills a pass."""
+
+    kind: Literal["load"] = "load"
     beton: Path
+    samples: int
     views: str
     size: int
-    images: int
     batch: int
-    threads: int
+
+    def indices(self) -> np.ndarray:
+        """int64 (images,): the sample numbers of a pass."""
+        return np.arange(self.images, dtype=np.int64) % self.samples
 
     def view_tuple(self) -> tuple[View, ...]:
         return presets.preset(self.views, self.size)
+
+
+class ConvertJob(Work):
+    """Writing: all images of a folder of class folders into a beton file, beside that folder."""
+
+    kind: Literal["convert"] = "convert"
+    folder: Path
+
+
+AnyJob: TypeAdapter[Job | ConvertJob] = TypeAdapter(Annotated[Job | ConvertJob, Field(discriminator="kind")])
 
 
 class Contestant(Protocol):
@@ -30,7 +54,8 @@ class Contestant(Protocol):
 
     note: str
 
-    def first_batch(self) -> None:
-        """From nothing made yet to a batch in hand; called once, before the first pass."""
+    def make(self) -> None:
+        """What has to be there before the first pass; called once. Its time is part of the first batch's."""
 
-    def one_pass(self) -> None: ...
+    def one_pass(self) -> Iterator[object]:
+        """One pass over the images; yields whenever a batch is in hand. The caller goes on to the end."""

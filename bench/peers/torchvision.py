@@ -4,7 +4,9 @@ The bytes are the beton file's own, so that both sides read the same memory.
 """
 
 import io
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,10 +24,10 @@ class Torchvision:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def first_batch(self) -> None:
+    def make(self) -> None:
         job = self.job
         views = [transform(view) for view in job.view_tuple()]
-        data = Views(open_beton(job.beton), job.images, views)
+        data = Views(open_beton(job.beton), job.indices(), views)
         self.loader = DataLoader(
             data,
             job.batch,
@@ -35,24 +37,22 @@ class Torchvision:
             persistent_workers=True,
             worker_init_fn=_one_thread,
         )
-        next(iter(self.loader))
 
-    def one_pass(self) -> None:
-        for _ in self.loader:
-            pass
+    def one_pass(self) -> Iterator[object]:
+        yield from self.loader
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
     """uint8 (3, H, W) tensors, one a view, and the label."""
 
-    def __init__(self, beton: Beton, images: int, views: list[transforms.Compose]) -> None:
-        self.beton, self.images, self.views = beton, images, views
+    def __init__(self, beton: Beton, indices: np.ndarray, views: list[transforms.Compose]) -> None:
+        self.beton, self.indices, self.views = beton, indices, views
 
     def __len__(self) -> int:
-        return self.images
+        return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        beton = self.beton
+    def __getitem__(self, position: int) -> tuple[Tensor, ...]:
+        beton, index = self.beton, self.indices[position]
         content = beton.file[beton.pointers[index] : beton.pointers[index] + beton.sizes[index]]
         if beton.modes[index] == JPEG:
             image = Image.open(io.BytesIO(content.tobytes())).convert("RGB")

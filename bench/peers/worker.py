@@ -1,6 +1,8 @@
 """The process of one contestant: `python -m bench.peers.worker NAME JOB`, lines of JSON on standard output.
 
-It says how long the first batch took, then makes one pass for each line on standard input and says how long that took.
+It says how long the first batch took, then works a round for each line on standard input and says how fast that was and
+how much memory it has taken at most. Memory is that of this process, without processes that it started: the peak since
+the imports, and what of it came after them.
 """
 
 import importlib
@@ -8,34 +10,59 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 
-from bench.peers.job import Contestant, Job
+from bench.memory import PeakMemory
+from bench.peers.job import AnyJob, Contestant, ConvertJob, Job
 
-CONTESTANTS = {"twoview": "Twoview", "torchvision": "Torchvision", "ffcv": "FFCV"}  # module -> class
+# kind of job -> contestant -> class, in the module of the contestant's name
+CONTESTANTS = {
+    "load": {"twoview": "Twoview", "torchvision": "Torchvision", "ffcv": "FFCV", "decode": "Decode"},
+    "convert": {"twoview": "Writer", "ffcv": "Writer"},
+}
 
 
-def main(name: str, job: str) -> None:
+def main(name: str, text: str) -> None:
     # What a library prints must not get between our lines.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
-        contestant = make(name, Job.model_validate_json(job))
-        seconds = timed(contestant.first_batch)
-        print(json.dumps({"first_batch_s": seconds, "note": contestant.note}), file=out)
+        job = AnyJob.validate_json(text)
+        contestant = make(name, job)
+        memory = PeakMemory()
+        before = memory.host_mib
+        print(json.dumps({"first_batch_s": first_batch(contestant), "note": contestant.note}), file=out)
         for _ in sys.stdin:
-            print(json.dumps({"seconds": timed(contestant.one_pass)}), file=out)
+            rate = images_per_s(contestant, job)
+            peak = memory.host_mib
+            print(json.dumps({"images_per_s": rate, "peak_mib": peak, "added_mib": peak - before}), file=out)
 
 
-def make(name: str, job: Job) -> Contestant:
+def make(name: str, job: Job | ConvertJob) -> Contestant:
     module = importlib.import_module(f"bench.peers.{name}")
-    contestant: Contestant = getattr(module, CONTESTANTS[name])(job)
+    contestant: Contestant = getattr(module, CONTESTANTS[job.kind][name])(job)
     return contestant
 
 
-def timed(work: Callable[[], None]) -> float:
+def first_batch(contestant: Contestant) -> float:
+    """Seconds from nothing made yet to a batch in hand."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    contestant.make()
+    batches = iter(contestant.one_pass())
+    next(batches)
+    seconds = time.perf_counter() - start
+    for _ in batches:  # leaving FFCV's loop early would leave its thread and its buffers behind
+        pass
+    return seconds
+
+
+def images_per_s(contestant: Contestant, job: Job | ConvertJob) -> float:
+    passes, start = 0, time.perf_counter()
+    while True:
+        for _ in contestant.one_pass():
+            pass
+        passes += 1
+        seconds = time.perf_counter() - start
+        if seconds >= job.seconds:
+            return passes * job.images / seconds
 
 
 if __name__ == "__main__":

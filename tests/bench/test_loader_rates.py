@@ -1,30 +1,101 @@
 """The loader's rate beside its peers', each in a process of its own."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 from torchvision import transforms
 
 from bench import loader_rates
-from bench.loader_rates import as_result, job_for, measure
+from bench.loader_rates import as_result, job_for, measure, measure_conversion, text
+from bench.loader_works import REQUIREMENTS, TABLE, LoaderWork
+from bench.peers.decode import Decode
 from bench.peers.torchvision import transform
-from loaders import presets
+from loaders import datasets, presets
 from loaders.presets import PRESETS
 
 
-def test_ours_beside_torchvision_and_an_absent_peer(photographs):
-    """Stock FFCV is absent here because it makes random crops only; that is said, and no rate is invented."""
-    job = job_for(photographs.path, "eval", 96, 2, 40, len(photographs))
-    assert (job.images, job.batch) == (40, 32)
-    record = measure(job, ("torchvision", "ffcv"), 2, "x")
-    assert record.images == 32 and record.views_per_image == 1
-    assert {name: len(rates) for name, rates in record.images_per_s.items()} == {"twoview": 2, "torchvision": 2}
-    assert record.notes == {"ffcv": "absent: ValueError: the ffcv peer makes random crops only"}
+def job(beton, views, size, threads, images, batch=32):
+    """Of rounds of one pass each."""
+    return job_for(beton.path, views, size, threads, len(beton), images, batch).model_copy(update={"seconds": 0})
+
+
+def test_ours_beside_its_peers_one_of_them_absent(photographs):
+    """Stock FFCV is absent here because it makes random crops only; that is said, and no rate is invented.
+
+    A pass of more images than the file has goes through it again.
+    """
+    record = measure(job(photographs, "eval", 96, 2, 100), ("torchvision", "ffcv", "decode"), 2, "x")
+    assert record.images == 96 and len(photographs) == 48 and record.views_per_image == 1
+    counts = {name: len(rates) for name, rates in record.images_per_s.items()}
+    assert counts == {"twoview": 2, "torchvision": 2, "decode": 2}
+    assert record.notes == {
+        "ffcv": "absent: ValueError: the ffcv peer makes random crops only",
+        "decode": "one bare decode an image, no view",
+    }
     result = as_result(record)
     assert result["views_per_s"] == pytest.approx(result["images_per_s"])
     assert result["images_per_s"] == pytest.approx(np.median(record.images_per_s["twoview"]))
     assert result["peers"]["torchvision"]["images_per_s"] > 0 and "absent" in result["peers"]["ffcv"]
-    assert result["images_per_s"] > result["peers"]["torchvision"]["images_per_s"]
+    best = {name: max(rates) for name, rates in record.images_per_s.items()}
+    assert best["torchvision"] < best["twoview"] < best["decode"]
+    assert record.peak_mib["twoview"] > record.added_mib["twoview"] > record.batch_mib == 32 * 96 * 96 * 3 / 2**20
+    assert "ffcv         absent: ValueError" in text(result) and "views/s" in text(result)
+
+
+def test_bare_decoding_of_raw_images_is_no_contest(fashion):
+    with pytest.raises(ValueError, match="there is no JPEG to decode"):
+        Decode(job(fashion, "crops", 28, 1, 64)).make()
+
+
+def test_memory_is_flat_in_the_number_of_views_but_for_the_batches(photographs):
+    """Twelve views instead of one: five batches in memory at most; FFCV adds every decoded image for each view."""
+    one, twelve = (measure(job(photographs, v, 96, 2, 384, 48), (), 1, "x") for v in ("supervised", "crops-msn"))
+    batches = 5 * (twelve.batch_mib - one.batch_mib)
+    assert twelve.added_mib["twoview"] - one.added_mib["twoview"] < batches + 8
+    decoded = 48 * int((photographs.heights * photographs.widths).mean()) * 3 / 2**20
+    assert batches + 8 < 11 * decoded / 4, "the bound must tell the two apart"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_first_batch_with_no_compiled_kernels_takes_longer(photographs):
+    record = measure(job(photographs, "supervised", 96, 1, 32), (), 1, "x", empty_cache=True)
+    assert record.first_batch_empty_cache_s > 5 * record.first_batch_s["twoview"]
+
+
+def test_conversion_beside_stock_ffcv():
+    samples = datasets.dataset("photographs").find(None, "train")
+    record = measure_conversion(samples, "photographs", 24, 2, ("ffcv",), 1, "x")
+    assert set(record.images_per_s) == {"twoview", "ffcv"} and record.images == 24
+    assert record.images_per_s["twoview"][0] > record.images_per_s["ffcv"][0] > 0
+    assert record.notes == {"ffcv": "decodes and compresses again"}
+    with pytest.raises(ValueError, match="unknown peer 'torchvision': known are ffcv"):
+        measure_conversion(samples, "photographs", 1, 1, ("torchvision",), 1, "x")
+
+
+def test_the_photographs_are_jpegs_of_quality_90_up_to_640_pixels():
+    """By the luma table, which PIL writes as it read it."""
+    samples = datasets.dataset("photographs").find(None, "train")
+    ninety = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(ninety, "JPEG", quality=90)
+    for index in range(0, len(samples), 40):
+        with Image.open(io.BytesIO(samples.image(index))) as image, Image.open(ninety) as reference:
+            assert image.quantization == reference.quantization and 300 <= max(image.size) <= 640
+
+
+def test_what_is_required_is_measured():
+    """Every requirement names a record of a suite and, for a ratio, a peer of it."""
+    from bench.suite import SUITES
+
+    works = {work.name: work for suite in SUITES.values() for work in suite.loaders}
+    for requirement in REQUIREMENTS:
+        assert not requirement.against or requirement.against in works[requirement.record].peers
+    assert all(work.rounds >= 5 for work in TABLE)
+    for work in TABLE:
+        if isinstance(work, LoaderWork):
+            assert work.images % work.batch == 0 and presets.preset(work.views, work.size)
 
 
 class Dying:
@@ -37,7 +108,7 @@ class Dying:
         self.passes += 1
         if self.passes > 1:
             self.process.process.kill()
-        return type(self.process).seconds_of_a_pass(self.process)
+        return type(self.process).work_a_round(self.process)
 
 
 def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
@@ -46,32 +117,27 @@ def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
     def dying(process, name, job):
         start(process, name, job)
         if name == "torchvision":
-            process.seconds_of_a_pass = Dying(process)
+            process.work_a_round = Dying(process)
 
     monkeypatch.setattr(loader_rates.Process, "__init__", dying)
-    record = measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), ("torchvision",), 3, "x")
+    record = measure(job(fashion, "eval", 28, 1, 64), ("torchvision",), 3, "x")
     assert len(record.images_per_s["twoview"]) == 3 and "torchvision" not in record.images_per_s
     assert record.notes["torchvision"] == "absent: its process ended with -9"
 
 
 def test_an_unknown_peer_is_an_error(fashion):
     with pytest.raises(ValueError, match="unknown peer 'dali': known are torchvision, ffcv"):
-        measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), ("dali",), 1, "x")
-
-
-def test_no_peers_unless_asked(fashion):
-    result = as_result(measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), (), 1, "x"))
-    assert result["peers"] == {}
+        measure(job(fashion, "eval", 28, 1, 64), ("dali",), 1, "x")
 
 
 def test_a_file_that_ours_cannot_read_is_an_error(photographs, copy_of):
     path = copy_of(photographs)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(ValueError, match="the loader cannot read"):
-        measure(job_for(path, "crops", 32, 1, 32, 48), (), 1, "x")
+        measure(job_for(path, "crops", 32, 1, len(photographs)), (), 1, "x")
 
 
-def test_the_processes_end_with_the_measurement(fashion, monkeypatch):
+def test_no_peers_unless_asked_and_the_processes_end_with_the_measurement(fashion, monkeypatch):
     started = []
     start = loader_rates.Process
 
@@ -80,7 +146,7 @@ def test_the_processes_end_with_the_measurement(fashion, monkeypatch):
         return started[-1]
 
     monkeypatch.setattr(loader_rates, "Process", remembering)
-    measure(job_for(fashion.path, "eval", 28, 1, 64, len(fashion)), (), 1, "x")
+    assert as_result(measure(job(fashion, "eval", 28, 1, 64), (), 1, "x"))["peers"] == {}
     assert started and all(process.process.returncode is not None for process in started)
 
 
@@ -94,4 +160,4 @@ def test_the_torchvision_peer_does_the_same_ops(name):
         assert steps["RandomHorizontalFlip"].p == view.flip and steps["RandomGrayscale"].p == view.gray
         assert ("RandomResizedCrop" in steps) == (view.scale is not None)
         image = transform(view)(Image.fromarray(np.zeros((80, 90, 3), np.uint8)))
-        assert tuple(image.shape) == (3, 64, 64)
+        assert tuple(image.shape) == (3, view.size, view.size)

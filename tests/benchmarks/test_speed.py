@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from loaders import presets
+from bench.loader_rates import job_for
+from bench.peers.decode import Decode
+from loaders import beton, presets
 from loaders.loader import Loader
 from methods import backbones, registry
 from methods.backbones import Backbone
@@ -13,7 +15,7 @@ from methods.simclr import SimCLROptions
 from methods.trainer import Trainer
 
 
-@pytest.mark.parametrize("views", ["simclr-imagenet", "crops", "eval"])
+@pytest.mark.parametrize("views", ["simclr-imagenet", "crops", "crops-msn", "msn", "eval"])
 def test_loader_at_224_jpeg(benchmark, photographs, views):
     """One pass over 48 photographs on two threads."""
     epochs = iter(range(10**9))
@@ -31,6 +33,37 @@ def test_loader_at_32_raw(benchmark, fashion, views):
     assert len(batches) == 8
 
 
+def test_bare_decode(benchmark, photographs):
+    """libjpeg-turbo alone on the same 48 photographs and threads, the ceiling of the above."""
+    job = job_for(photographs.path, "crops", 224, 2, 48, 48, 16)
+    contestant = Decode(job)
+    contestant.make()
+    assert len(benchmark(lambda: list(contestant.one_pass()))) == 3
+
+
+def test_first_batch(benchmark, photographs):
+    """From nothing made to a batch of two views at 224, kernels in this process already."""
+    views = presets.preset("simclr-imagenet", 224)
+
+    def first_batch():
+        with Loader(photographs, views, 48, threads=2) as loader:
+            return next(loader.epoch(0))
+
+    assert len(benchmark(first_batch).label) == 48
+
+
+def test_convert_jpeg(benchmark, photographs, tmp_path):
+    """48 photographs written with two threads, their bytes kept."""
+    b, path = photographs, tmp_path / "written.beton"
+
+    def stored(index):
+        content = b.file[b.pointers[index] : b.pointers[index] + b.sizes[index]].tobytes()
+        return beton.Stored(beton.JPEG, int(b.heights[index]), int(b.widths[index]), content, int(b.labels[index]))
+
+    benchmark(lambda: list(beton.write(path, 48, stored, threads=2)))
+    assert len(beton.open_beton(path)) == 48
+
+
 def test_simclr_step(benchmark, fashion):
     """One optimiser step of SimCLR on 64 images, two views each, resident."""
     views = presets.preset("simclr-gray", 28)
@@ -41,5 +74,5 @@ def test_simclr_step(benchmark, fashion):
     method = registry.entry("simclr").build(options, backbones.build(Backbone()), views, 10)
     normalise = Normalise((0.286,) * 3, (0.353,) * 3)
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=torch.device("cpu"), precision="fp32")
-    loss = benchmark(lambda: trainer.step(batch, 0.0)["loss"].item())
+    loss = benchmark(lambda: trainer.step(batch.views, batch.label, 0.0)["loss"].item())
     assert loss > 0

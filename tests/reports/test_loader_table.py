@@ -1,10 +1,13 @@
 """Loader rates recomputed by hand, and the ratio taken round by round."""
 
 import math
+from datetime import timedelta
 
 import pytest
 
-from reports.loader_table import COLUMNS, latest, loader_table
+from bench.evidence import ConvertRates
+from bench.loader_works import SIMCLR
+from reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
 
 
 def test_median_interquartile_range_views_and_the_paired_ratio(make):
@@ -59,3 +62,52 @@ def test_records_of_one_name_in_two_folders_are_told_apart_by_their_date(make):
 def test_no_records_give_an_empty_table_with_its_columns():
     table = loader_table([])
     assert list(table.columns) == COLUMNS and table.empty and latest(table).empty
+
+
+def test_memory_and_the_compiling_first_batch_stand_with_their_contestant(make):
+    record = make.loader(
+        {"twoview": [100.0], "ffcv": [50.0]},
+        peak_mib={"twoview": 800.0, "ffcv": 1700.0},
+        added_mib={"twoview": 300.0, "ffcv": 1000.0},
+        batch=256,
+        batch_mib=73.5,
+        first_batch_empty_cache_s=20.0,
+    )
+    ours, ffcv = (row for _, row in loader_table([record]).iterrows())
+    assert (ours["peak_mib"], ours["added_mib"], ours["batch"], ours["batch_mib"]) == (800.0, 300.0, 256, 73.5)
+    assert (ffcv["peak_mib"], ffcv["added_mib"]) == (1700.0, 1000.0)
+    assert ours["first_batch_empty_cache_s"] == 20.0 and math.isnan(ffcv["first_batch_empty_cache_s"])
+
+
+def test_what_is_required_stands_beside_what_was_measured_shortfalls_included(make):
+    rates = {"twoview": [1200.0, 1300.0], "torchvision": [100.0, 110.0], "decode": [2500.0, 2600.0]}
+    memory = {"twoview": 800.0, "ffcv": 1600.0}
+    record = make.loader(rates, name=SIMCLR.name, first_batch_s={"twoview": 2.5}, peak_mib=memory)
+    old = make.loader(
+        {"twoview": [1.0], "torchvision": [1.0]}, name=SIMCLR.name, created=record.created - timedelta(days=1)
+    )
+    convert = ConvertRates(
+        name="convert-photographs",
+        environment=record.environment,
+        dataset="photographs",
+        images=320,
+        threads=2,
+        images_per_s={"twoview": [900.0], "ffcv": [100.0]},
+    )
+    table = required_table([old, record, convert])
+    assert list(table.columns) == REQUIRED_COLUMNS
+    assert [tuple(row) for row in table[["figure", "measured", "required", "met"]].itertuples(index=False)] == [
+        ("images/s / torchvision", "11.91 x", "≥ 12 x", "no"),
+        ("images/s / decode", "0.49 x", "≥ 0.4 x", "yes"),
+        ("first batch", "2.50 s", "≤ 2 s", "no"),
+        ("peak memory / ffcv", "0.50 x", "≤ 0.5 x", "yes"),
+        ("images/s / ffcv", "9.00 x", "≥ 3 x", "yes"),
+    ]
+    assert set(table["name"]) == {SIMCLR.name, "convert-photographs"}
+
+
+def test_a_newer_record_without_the_figure_hides_no_older_one(make):
+    older = make.loader({"twoview": [12.0], "torchvision": [1.0]}, name=SIMCLR.name, first_batch_s={"twoview": 1.0})
+    newer = make.loader({"twoview": [5.0]}, name=SIMCLR.name, first_batch_s={"twoview": 3.0})
+    assert required_table([older, newer])["measured"].tolist() == ["12.00 x", "3.00 s"]
+    assert required_table([make.loader({"twoview": [1.0]})]).empty

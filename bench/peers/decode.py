@@ -1,0 +1,53 @@
+"""libjpeg-turbo alone: decodes each JPEG once into a buffer of its thread and does nothing else, a ceiling for all."""
+
+import ctypes
+import ctypes.util
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bench.peers.job import Job
+from loaders.beton import JPEG, open_beton
+
+RGB, ACCURATE_DCT = 0, 4096  # turbojpeg.h; PIL, torchvision and ours use the accurate transform
+
+
+class Decode:
+    note = "one bare decode an image, no view"
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.turbojpeg = ctypes.CDLL(ctypes.util.find_library("turbojpeg"))  # its calls release the interpreter lock
+        self.turbojpeg.tjInitDecompress.restype = ctypes.c_void_p
+        self.turbojpeg.tjDecompress2.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p]
+        self.turbojpeg.tjDecompress2.argtypes += [ctypes.c_int] * 5
+        self.thread = threading.local()
+
+    def make(self) -> None:
+        self.beton = open_beton(self.job.beton)
+        indices = self.job.indices()
+        self.jpegs = indices[self.beton.modes[indices] == JPEG]  # raw images have nothing to decode
+        if not self.jpegs.size:
+            raise ValueError("there is no JPEG to decode")
+        self.pool = ThreadPoolExecutor(self.job.threads, initializer=self.start_thread)
+
+    def start_thread(self) -> None:
+        self.thread.handle = self.turbojpeg.tjInitDecompress()
+        self.thread.pixels = np.empty((self.beton.heights * self.beton.widths).max() * 3, np.uint8)
+
+    def one_pass(self) -> Iterator[object]:
+        order = np.random.default_rng(0).permutation(self.jpegs)
+        chunks = np.array_split(order, 4 * self.job.images // self.job.batch * self.job.threads)
+        for number, _ in enumerate(self.pool.map(self.decode, chunks), 1):
+            if number % (4 * self.job.threads) == 0:  # a batch
+                yield number
+
+    def decode(self, samples: np.ndarray) -> None:
+        beton, handle, pixels = self.beton, self.thread.handle, self.thread.pixels.ctypes.data
+        for i in samples.tolist():
+            begin, size = beton.file.ctypes.data + int(beton.pointers[i]), int(beton.sizes[i])
+            width, height = int(beton.widths[i]), int(beton.heights[i])
+            if self.turbojpeg.tjDecompress2(handle, begin, size, pixels, width, 0, height, RGB, ACCURATE_DCT) != 0:
+                raise ValueError(f"sample {i} cannot be decoded")

@@ -1,0 +1,47 @@
+"""Where the loader's time goes: the steps that a preset has, and what they cost."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.loader_profile import profile, text, variants
+from loaders import presets
+from loaders.views import Blur, Jitter, Solarize, View
+
+
+def names(views):
+    return [name for name, _ in variants(views)]
+
+
+def test_every_op_is_switched_on_once_and_the_last_variant_is_the_whole():
+    full = View(32, jitter=Jitter(0.4, 0.4, 0.2, 0.1, p=0.8), gray=0.2, blur=Blur(0.1, 2.0, 3, p=0.5))
+    views = full, replace(full, blur=None, solarize=Solarize(128, 0.2))
+    found = variants(views)
+    assert names(views) == [
+        "decode", "crop, resize, flip", "brightness", "contrast", "saturation", "hue", "grey", "blur", "solarise",
+    ]  # fmt: skip
+    assert found[0][1] == () and found[1][1] == (View(32), View(32)) and found[-1][1] == views
+    assert found[3][1][0].jitter == Jitter(0.4, 0.4, 0.0, 0.0, p=0.8)
+
+
+def test_an_op_that_is_not_in_the_preset_is_absent():
+    assert names(presets.preset("eval", 96)) == ["decode", "crop, resize, flip"]
+    assert names(presets.preset("simclr-gray", 28))[2:] == ["brightness", "contrast"]
+    assert names((View(32, blur=Blur(0.1, 2.0, 3, p=0.0)),)) == ["decode", "crop, resize, flip"]
+
+
+def test_shares_sum_to_one_and_the_decode_is_most_of_a_small_view(photographs):
+    steps = profile(photographs, (View(32, flip=0.0),), images=16, batch=16, rounds=3)
+    assert [step.name for step in steps] == ["decode", "crop, resize, flip", "hand-over"]
+    assert sum(step.share for step in steps) == pytest.approx(1)
+    assert steps[0].share > 0.3 and steps[1].us_per_view > 0
+    assert text(steps).splitlines()[-1].startswith("all") and "100.0%" in text(steps)
+
+
+def test_more_blur_costs_more(photographs):
+    def cost(p, kernel):
+        views = (View(160, blur=Blur(1.0, 2.0, kernel, p)),) * 2
+        return {step.name: step.us_per_view for step in profile(photographs, views, images=24, batch=24, rounds=5)}
+
+    seldom, always, wide = cost(0.1, 9)["blur"], cost(1.0, 9)["blur"], cost(1.0, 33)["blur"]
+    assert seldom < always < wide
