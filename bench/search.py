@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
-from bench import betons, experiment
+from bench import betons, experiment, judging
 from bench.environment import cpu_count
 from bench.experiment import Place
 from bench.progress import console, progress
@@ -79,7 +79,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, trials: int, place: Place) -> 
     for key, values in recipe.search.ranges.items():
         for value in values[:2] if scale(values) else values:
             with_values(recipe, {key: value})
-    kind = experiment._precision(recipe, experiment.best_device())
+    kind = experiment.precision_for(recipe, experiment.best_device())
     betons.of_dataset(
         recipe.dataset, "train", place.betons, place.root
     )  # what is wrong with the data is no trial's fault
@@ -150,12 +150,12 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     device = experiment.best_device()
     method = experiment.build_method(recipe)
     normalise = experiment.normalise_for(recipe)
-    precision = experiment._precision(recipe, device)
+    precision = experiment.precision_for(recipe, device)
     trainer = Trainer(
         method, recipe.optim, epochs=recipe.epochs, normalise=normalise, device=device, precision=precision
     )
-    kept = experiment._chosen(file.labels, recipe.held_out, recipe.probe.train_images)
-    rest = np.setdiff1d(np.arange(len(file)), experiment._chosen(file.labels, recipe.held_out, 0))
+    kept = experiment.chosen(file.labels, recipe.held_out, recipe.probe.train_images)
+    rest = np.setdiff1d(np.arange(len(file)), experiment.chosen(file.labels, recipe.held_out, 0))
     if 0 < recipe.probe.test_images < len(rest):
         rest = rest[subset(file.labels[rest], recipe.probe.test_images, experiment.SUBSET_SEED)]
     views = presets.preset("eval", recipe.size)
@@ -163,11 +163,11 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
 
     def loader_of(indices: np.ndarray) -> Loader:
         return Loader(
-            file, views, experiment.PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count()
+            file, views, judging.PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count()
         )
 
     with (
-        experiment._train_loader(recipe, file, method, device) as loader,
+        experiment.train_loader(recipe, file, method, device) as loader,
         loader_of(kept) as bank,
         loader_of(rest) as queries,
         progress(what, recipe.epochs * len(loader)) as advance,

@@ -26,8 +26,8 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
             longest = max(picture.size)
             if longest <= max_resolution:
                 return content
-            size = (max(1, round(side * max_resolution / longest)) for side in picture.size)
-            small = picture.resize(tuple(size), Image.Resampling.BICUBIC)
+            width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
+            small = picture.resize((width, height), Image.Resampling.BICUBIC)
         if not isinstance(content, bytes):
             return np.asarray(small)
         buffer = io.BytesIO()

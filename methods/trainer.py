@@ -166,7 +166,10 @@ class Trainer:
                 asked = time.perf_counter()
                 views, label = next(batches)
                 wait += time.perf_counter() - asked
-                steps.append(self.step(views, label, epoch + number / len(loader)))
+                try:
+                    steps.append(self.step(views, label, epoch + number / len(loader)))
+                except FloatingPointError as error:  # of a loss that looks at its embeddings first
+                    raise self._diverged(f"{error}", len(steps), path) from None
                 on_step()
                 done = number + 1
                 stopped = ranks.any_rank(stop())
@@ -220,9 +223,13 @@ class Trainer:
         values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
         for number, loss in enumerate(losses := values.pop("loss")):
             if not math.isfinite(loss):
-                what = f"the loss of {type(self.method).__name__} is {loss} at step {len(self.history.losses) + number}"
-                kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-                raise FloatingPointError(f"{what}: {kept}")
+                raise self._diverged(f"the loss is {loss}", number, path)
         self.history.losses += losses
         for name, series in values.items():
             self.history.open_logged.setdefault(name, []).extend(series)
+
+    def _diverged(self, what: str, number: int, path: Path) -> FloatingPointError:
+        """number: of the step since the last checkpoint."""
+        step = len(self.history.losses) + number
+        kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+        return FloatingPointError(f"{type(self.method).__name__} diverged at step {step}, {what}: {kept}")

@@ -148,7 +148,7 @@ def test_convert_a_folder(says, tmp_path):
     ("words", "complaint"),
     [
         (["train", "nope"], "unknown recipe 'nope'"),
-        (["train", "quick-cifar10", "--out", "OUT"], "cifar-10-batches-py needs a data root"),
+        (["train", "quick-cifar10", "--out", "OUT"], "cifar10 needs a data root"),
         (["train", "quick-cifar10", "--data-root", "OUT/none"], "none named by --data-root is not a folder"),
         (["train", "quick-fashion-mnist", "--views", "nope"], "unknown views 'nope'"),
         (["train", "quick-fashion-mnist", "--optim.lr", "-1"], "optim.lr: .*greater than 0, not -1"),

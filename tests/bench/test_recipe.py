@@ -115,18 +115,18 @@ def test_held_out_images_are_those_of_torch_s_random_split():
     labels = np.arange(1000) % 10
     generator = torch.Generator().manual_seed(42)
     kept, _ = torch.utils.data.random_split(range(1000), [900, 100], generator=generator)
-    assert experiment._chosen(labels, 100, 0).tolist() == sorted(kept.indices)
-    some = experiment._chosen(labels, 100, 50)
+    assert experiment.chosen(labels, 100, 0).tolist() == sorted(kept.indices)
+    some = experiment.chosen(labels, 100, 50)
     assert set(some) <= set(kept.indices) and np.bincount(labels[some]).tolist() == [5] * 10
-    assert experiment._chosen(labels, 0, 0).tolist() == list(range(1000))
+    assert experiment.chosen(labels, 0, 0).tolist() == list(range(1000))
     with pytest.raises(ValueError, match="1000 images cannot be held out of 1000"):
-        experiment._chosen(labels, 1000, 0)
+        experiment.chosen(labels, 1000, 0)
 
 
 def test_a_batch_of_k_classes_holds_so_many(written, fashion):
     one = recipe.load(written(GOOD.replace("batch = 8", "batch = 32\nclasses_per_batch = 3\ntrain_images = 500")))
     method = experiment.build_method(one)
-    with experiment._train_loader(one, fashion, method, torch.device("cpu")) as loader:
+    with experiment.train_loader(one, fashion, method, torch.device("cpu")) as loader:
         batches = [batch.label for batch in loader.epoch(0)]
     assert len(batches) == 500 // 32
     assert all(len(label.unique()) == 3 for label in batches)

@@ -138,7 +138,7 @@ def test_a_bad_trial_is_pruned(tiny, monkeypatch):
 def test_what_is_held_out_is_never_trained_on(tiny, monkeypatch):
     start = recipe.load(str(tiny / "tiny.toml"))
     seen = {"train": set(), "eval": set()}
-    extract, train_loader = search.extract, search.experiment._train_loader
+    extract, train_loader = search.extract, search.experiment.train_loader
 
     def spy_extract(encode, loader, *rest):
         seen["eval" if len(loader.indices) == 100 else "bank"] = set(loader.indices.tolist())
@@ -150,7 +150,7 @@ def test_what_is_held_out_is_never_trained_on(tiny, monkeypatch):
         return loader
 
     monkeypatch.setattr(search, "extract", spy_extract)
-    monkeypatch.setattr(search.experiment, "_train_loader", spy_loader)
+    monkeypatch.setattr(search.experiment, "train_loader", spy_loader)
     place = Place(tiny / "out" / "betons", tiny / "out" / "checkpoints", None)
     epochs = []
     top1 = search.held_out_accuracy(start, place, "a trial", lambda epoch, _: epochs.append(epoch))

@@ -148,9 +148,21 @@ def test_a_nan_stops_with_method_step_and_last_good_checkpoint(tmp_path):
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     trainer = Trainer(Diverging(), Optim(), epochs=3, normalise=normalise, device=CPU, precision="fp32")
     with pytest.raises(
-        FloatingPointError, match=rf"the loss of Diverging is nan at step 5: the last good checkpoint is {path}"
+        FloatingPointError, match=rf"Diverging diverged at step 5, the loss is nan: the last good checkpoint is {path}"
     ):
         fit(trainer, path)
     state = checkpoint.load(path)
     assert state["epoch"] == 1
     assert state["history"]["logged"] == {"steps": [2.5]}, "the mean of the epoch's four steps, and no more epochs"
+
+
+def test_embeddings_that_a_loss_refuses_stop_it_alike(tmp_path):
+    trainer = make(views=2)
+    trainer.settings = Optim(lr=1e30)
+    path = tmp_path / "a.pt"
+    with pytest.raises(
+        FloatingPointError,
+        match=r"SimCLR diverged at step \d, z1 must be finite, and .* is nan: there is no checkpoint",
+    ):
+        fit(trainer, path)
+    assert not path.exists()

@@ -1,0 +1,145 @@
+"""Training a recipe, and what is measured meanwhile."""
+
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import betons
+from bench.evidence import Ceilings, Training
+from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
+from bench.memory import PeakMemory
+from bench.progress import console, progress
+from bench.recipe import Recipe, parse
+from bench.signals import deferred
+from loaders.loader import Loader
+from methods import checkpoint, determinism, ranks
+from methods.trainer import Trainer
+from methods.transfer import Moved, on_device
+
+CEILING_ROUNDS = 3
+CEILING_STEPS = 5
+
+
+def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto") -> Path:
+    """Trains the recipe's method; returns its checkpoint, which holds recipe, weights and all that was measured.
+
+    Under torchrun all ranks train together, `recipe.batch` being the batch of all of them.
+    resume: take up the checkpoint that is there. Without it an existing checkpoint is an error, never overwritten.
+    device: cpu, cuda, or auto for the best there is. SIGTERM and SIGINT let the step end and leave a checkpoint.
+    ValueError if the checkpoint there is of another recipe.
+    """
+    path = place.checkpoint(recipe)
+    state = _checkpoint_to_resume(path, recipe) if resume else None
+    if state is None and path.exists():
+        raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
+    if state and "measured" in state:
+        return path
+    where = chosen_device(device)
+    with ranks.process_group(where):
+        console.quiet = ranks.rank() > 0
+        determinism.set_deterministic(recipe.deterministic)
+        kind = state["precision"] if state else ranks.of_all_ranks(precision_for(recipe, where))[0]
+        with ranks.first_rank_first():
+            train_file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root)
+        trainer = Trainer(
+            build_method(recipe),
+            recipe.optim,
+            epochs=recipe.epochs,
+            normalise=normalise_for(recipe),
+            device=where,
+            precision=kind,
+            compile=recipe.compile,
+            sync_batchnorm=recipe.sync_batchnorm,
+            checkpoint_steps=recipe.checkpoint_steps,
+        )
+        if state:
+            trainer.resume(state)
+            console.print(f"{path} goes on after step {len(trainer.history.losses)}")
+        with train_loader(recipe, train_file, trainer.method, where) as loader:
+            steps = recipe.epochs * len(loader) - len(trainer.history.losses)
+            peak = PeakMemory()
+            with deferred() as asked, progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
+                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), advance, asked):
+                    console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
+            left = _measure(trainer, loader, peak, run_name(recipe))
+        if ranks.rank() == 0:
+            checkpoint.save(path, {**checkpoint.load(path), "measured": left})
+    return path
+
+
+def measured(path: Path) -> tuple[Training, Ceilings]:
+    """What training left in its checkpoint besides the weights. ValueError if training is not finished."""
+    state = checkpoint.load(path)
+    if "measured" not in state:
+        epochs = state["recipe"]["epochs"]
+        raise ValueError(f"{path} is at epoch {state['epoch']} of {epochs}: finish it with `twoview train --resume`")
+    return Training(**state["measured"]["training"]), Ceilings(**state["measured"]["ceilings"])
+
+
+def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | None:
+    state, complaints = checkpoint.load_newest(path)
+    for complaint in complaints:
+        console.print(f"[yellow]{complaint}; the checkpoint before it is taken")
+    if state is None:
+        return None
+    mine, theirs = recipe.settings(), parse(state["recipe"], str(path)).settings()
+    if theirs["method"]["name"] != mine["method"]["name"]:
+        one, other = theirs["method"]["name"], mine["method"]["name"]
+        raise ValueError(f"{path} is of another recipe: its method is {one!r}, not {other!r}")
+    for key in mine:
+        if theirs[key] != mine[key]:
+            raise ValueError(f"{path} is of another recipe: its {key} is {theirs[key]!r}, not {mine[key]!r}")
+    return state
+
+
+def _measure(trainer: Trainer, loader: Loader, peak: PeakMemory, what: str) -> dict[str, Any]:
+    """What `measured` reads again: the training's samples, and the ceilings, for which the trainer is spent."""
+    ceilings = _ceilings(trainer, loader, what)
+    training = Training(
+        epoch_seconds=trainer.history.epoch_seconds,
+        wait_seconds=trainer.history.wait_seconds,
+        views_per_epoch=len(loader) * loader.batch * loader.world * len(loader.views),
+        losses=trainer.history.losses,
+        logged=trainer.history.logged,
+        rank_wait_seconds=ranks.of_all_ranks(trainer.history.wait_seconds) if loader.world > 1 else [],
+        damaged_images=sum(ranks.of_all_ranks(len(loader.skipped))),
+        precision=trainer.precision,
+        device=str(trainer.device),
+        loader_threads=loader.threads,
+        model_threads=torch.get_num_threads(),
+        peak_host_mib=peak.host_mib,
+        peak_device_mib=peak.device_mib,
+    )
+    return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
+
+
+def _ceilings(trainer: Trainer, loader: Loader, what: str) -> Ceilings:
+    """Rates of the loader alone and of the model alone on a resident batch, in turn. Spends the trainer."""
+    views = loader.batch * loader.world * len(loader.views)
+    rates: tuple[list[float], list[float]] = [], []
+    resident = next(on_device(loader.epoch(0), trainer.device))
+    with progress(f"ceilings of {what}", CEILING_ROUNDS) as advance:
+        for number in range(CEILING_ROUNDS):
+            rates[0].append(views * _batches_per_s(loader, number))
+            rates[1].append(views * CEILING_STEPS / _step_seconds(trainer, resident))
+            advance()
+    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1])
+
+
+def _batches_per_s(loader: Loader, epoch: int) -> float:
+    """Between the first batch and the last of at most fifty."""
+    arrivals = [time.perf_counter() for _ in islice(loader.epoch(epoch), 50)]
+    if len(arrivals) < 2:
+        raise ValueError("the loader's rate needs at least two batches an epoch: take a smaller batch or more images")
+    return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
+
+
+def _step_seconds(trainer: Trainer, batch: Moved) -> float:
+    start = time.perf_counter()
+    for _ in range(CEILING_STEPS):
+        out = trainer.step(*batch, trainer.epochs)
+    out["loss"].item()  # waits for the device
+    return time.perf_counter() - start
