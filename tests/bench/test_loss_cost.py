@@ -1,0 +1,57 @@
+"""The cost card: each figure is its own loss's, lightly stands beside where it has the same one."""
+
+import json
+
+import pytest
+import torch
+
+from bench import cli, loss_cost
+from bench.loss_cost import LIGHTLY, OURS, Job, cost, measure, table
+
+
+def test_the_command_prints_every_loss_beside_lightlys(capsys):
+    assert cli.run(["losses", "--batches", "16", "--dim", "8", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["loss"] for row in result["rows"]] == list(OURS)
+    for row in result["rows"]:
+        assert row["batch"] == 16 and row["ms"] > 0 and row["peak_mib"] >= 0 and len(row["rounds_ms"]) == 1
+        assert (row["lightly"] is None) == (row["loss"] not in LIGHTLY)
+    lines = table(result).splitlines()
+    assert len(lines) == 1 + len(OURS) and lines[1].startswith("nt_xent")
+
+
+@pytest.mark.parametrize("name", LIGHTLY)
+def test_lightlys_loss_is_the_same_one(name):
+    """Up to what is documented: 2 + 2 times the negative cosine for byol; moco's queue is random on both sides."""
+    lightly = pytest.importorskip("lightly.loss")
+    kind, arguments = LIGHTLY[name]
+    torch.manual_seed(0)
+    z1, z2 = torch.randn(2, 12, 6)
+    ours, theirs = OURS[name](12, 6)(z1, z2), getattr(lightly, kind)(**arguments(6))(z1, z2)
+    if name == "moco":
+        assert float(ours) == pytest.approx(float(theirs), abs=1), "log of 4,096 random keys on both sides"
+    else:
+        assert float(ours) == pytest.approx(float(2 + 2 * theirs if name == "byol" else theirs), rel=1e-5)
+
+
+def test_the_peak_is_that_of_the_matrix():
+    """32 MiB a matrix of 2,048 x 2,048 pairs: one for the logits and one for their gradient, at least."""
+    found = cost(Job("nt_xent", "lightly", 1024, 32))
+    assert 2 * 16 <= found["peak_mib"] < 10 * 16 and found["ms"] > 0
+
+
+def test_a_side_that_dies_is_absent_with_the_reason(monkeypatch):
+    assert "absent" in loss_cost._in_its_own_process(Job("nt_xent", "lightly", 2**40, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (((1,), 8, 1), "--batches must be at least 2, not 1"),
+        (((16,), 7, 1), "--dim must be even, because concat halves it, not 7"),
+        (((16,), 8, 0), "--rounds must be at least 1, not 0"),
+    ],
+)
+def test_bad_input_is_named(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        measure(*arguments)
