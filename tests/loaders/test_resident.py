@@ -162,6 +162,18 @@ def test_a_fused_multiply_add_changes_nothing():
     assert np.array_equal(np.floor(scaled * third + np.float32(0.5)), np.floor(fused))
 
 
+def test_a_division_four_units_off_changes_nothing():
+    """A GPU's fast division is up to two units in the last place off."""
+    whole = np.arange(1, 256, dtype=np.float32)[:, None]
+    part = np.arange(6 * 255, dtype=np.float32)
+    for dividend, divisor in ((255 * part, 6 * whole), (255 * part[:256], whole)):
+        there = dividend < 256 * divisor
+        exact = np.broadcast_to(dividend // divisor, there.shape)[there]
+        quotient = ((dividend + np.float32(0.5)) / divisor)[there]
+        for off in (-4, 4):
+            assert np.array_equal(np.floor((quotient.view(np.int32) + off).view(np.float32)), exact)
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_orders_and_lengths(fashion, shuffle, drop_last):
