@@ -6,6 +6,10 @@ from torch import Tensor
 from methods.losses.gather import world_size
 
 
+class NotFinite(ValueError, FloatingPointError):
+    """A NaN or infinite argument: a bad value to whoever calls a loss, a diverged run to the trainer."""
+
+
 def embeddings(**named: Tensor) -> None:
     """All (B, d), of one shape, finite, and at least two images over all ranks. ValueError naming what is not.
 
@@ -22,10 +26,10 @@ def embeddings(**named: Tensor) -> None:
 
 
 def finite(name: str, z: Tensor) -> None:
-    """ValueError naming the first NaN or infinite value of a tensor on a CPU; a GPU is not waited for."""
+    """NotFinite naming the first NaN or infinite value of a tensor on a CPU; a GPU is not waited for."""
     if z.device.type == "cpu" and not torch.isfinite(z).all():
         at = tuple((~torch.isfinite(z)).nonzero()[0].tolist())
-        raise ValueError(f"{name} must be finite, and {name}{list(at)} is {z[at].item()}")
+        raise NotFinite(f"{name} must be finite, and {name}{list(at)} is {z[at].item()}")
 
 
 def positive(name: str, value: float) -> None:
