@@ -2,10 +2,6 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -194,26 +190,3 @@ def test_a_checkpoint_of_another_method_is_named(says, betons, tiny, tmp_path):
     other.write_text(TINY.replace("simclr-gray", "supervised-small").replace('"simclr"', '"supervised"'))
     code, _, err = says("train", other, "--name", "tiny", "--resume", *words)
     assert code == 2 and "tiny-seed0.pt is of another recipe: its method is 'simclr', not 'supervised'" in err
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_in_mid_epoch(betons, tiny, tmp_path, sent, code):
-    """The checkpoint of the finished epoch stays, nothing half-written, no traceback; --resume then ends the run."""
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "bench", "train", tiny, "--out", str(out), "--betons", str(betons)]
-    long = [*command, "--epochs", "2000"]
-    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    process = subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
-    checkpoint = out / "checkpoints" / "tiny-seed0.pt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    if sent == signal.SIGINT:
-        assert "interrupted; what was finished is kept" in err
-    assert [file.name for file in out.rglob("*") if file.is_file()] == ["tiny-seed0.pt"]
-    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 1

@@ -67,7 +67,7 @@ def test_every_step_leaves_a_record_once(tiny, tmp_path, monkeypatch):
 
     before = {file: file.read_bytes() for file in folder.iterdir()}
     monkeypatch.setattr(suite, "_train_apart", None)
-    monkeypatch.setattr(suite.experiment, "_probe", None)
+    monkeypatch.setattr(suite.judging, "_probe", None)
     monkeypatch.setattr(suite.loader_rates, "measure", None)
     run(tiny, folder, place(tmp_path), seeds=2)
     assert before == {file: file.read_bytes() for file in folder.iterdir()}

@@ -112,6 +112,9 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     assert process.returncode == code, complaints
     done = len(runs.state(out)["history"]["losses"])
     assert f"holds step {done}: go on with --resume" in " ".join(complaints.split())
+    assert "Traceback" not in complaints
+    assert ("interrupted; what was finished is kept" in complaints) == (number == signal.SIGINT)
+    assert {file.name for file in runs.path(out).parent.iterdir()} <= {"r-seed0.pt", "r-seed0.1.pt"}
     runs.finish(out, "--resume")
     runs.assert_equal("whole", out)
 
