@@ -15,17 +15,17 @@ def draw(p, seed, epoch, sample, view):
 
 @njit(cache=True, nogil=True)
 def luma(r, g, b):
-    """int32 in 0 .. 255: PIL's `L` of one pixel. 32 bits throughout, for twice the lanes."""
-    weighted = np.int32(np.int32(np.int32(19595) * np.int32(r)) + np.int32(np.int32(38470) * np.int32(g)))
-    weighted = np.int32(weighted + np.int32(np.int32(7471) * np.int32(b)))
-    return np.int32(np.int32(weighted + np.int32(0x8000)) >> np.int32(16))
+    """float32: PIL's `L` of one pixel of float32 levels. All sums are below 2 ** 24, and so exact."""
+    weighted = np.float32(19595.0) * r + np.float32(38470.0) * g + np.float32(7471.0) * b + np.float32(32768.0)
+    return np.trunc(weighted * np.float32(1.0 / 65536.0))
 
 
 @njit(cache=True, nogil=True)
 def gray(image):
     """Turn a uint8 (H, W, 3) image grey, in place."""
     pixels = image.reshape(-1)
-    r, g, b = np.empty((3, BLOCK), np.uint8)
+    planes = np.empty((3, BLOCK), np.float32)
+    r, g, b = planes[0], planes[1], planes[2]
     for at in range(0, pixels.size, 3 * BLOCK):
         count = min(BLOCK, (pixels.size - at) // 3)
         split(r, g, b, pixels, at, count)

@@ -26,7 +26,7 @@ def test_brightness_contrast_saturation(kind, size, factor, kernel, step):
     image = picture(kind, size)
     expected = one_step(image, step, factor)
     kernel(image, factor)
-    assert worst(image, expected) <= 1
+    assert np.array_equal(image, expected)
 
 
 @on_pictures
@@ -35,17 +35,17 @@ def test_hue(kind, size, factor):
     image = picture(kind, size)
     expected = one_step(image, jitter.HUE, factor)
     jitter.hue(image, factor)
-    assert worst(image, expected) <= 2
+    assert np.array_equal(image, expected)
 
 
 def test_hue_of_every_colour():
-    """All 256 ** 3 colours, in pieces: the hue's rounding is the only step that a sample of colours could miss."""
+    """All 256 ** 3 colours, in pieces: PIL's rounding of the hue is one that a sample of colours could miss."""
     green, blue = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8), indexing="ij")
-    for red in range(0, 256, 5):
+    for red in range(256):
         image = np.stack([np.full_like(green, red), green, blue], axis=-1)
         expected = one_step(image, jitter.HUE, 0.1)
         jitter.hue(image, 0.1)
-        assert worst(image, expected) <= 2
+        assert np.array_equal(image, expected)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
@@ -101,7 +101,7 @@ def test_odd_sizes(size):
     image, after = room[: size * size * 3].reshape(size, size, 3), room[size * size * 3 :].copy()
     expected = jitter.twin(image.copy(), (1, 1, 1, 1), (1.2, 0.8, 0.6, 0.1), (0, 1, 2, 3))
     jitter.jitter(image, (1, 1, 1, 1), (1.2, 0.8, 0.6, 0.1), (0, 1, 2, 3))
-    assert worst(image, expected) <= 2
+    assert np.array_equal(image, expected)
     expected = blur.twin(image.copy(), 5, 1.0)
     blur.blur(image, 5, 1.0, np.zeros(blur.scratch_bytes(size, 5), np.uint8))
     assert worst(image, expected) <= 1
