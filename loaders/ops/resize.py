@@ -17,53 +17,59 @@ from loaders.ops.taps import BITS, weigh_4_lines, weigh_pixel, weigh_row
 
 
 @njit(cache=True, nogil=True)
-def _filter(x, bicubic):
-    x = abs(x)
-    if not bicubic:
-        return max(0.0, 1.0 - x)
-    if x < 1.0:
-        return (1.5 * x - 2.5) * x * x + 1.0
-    if x < 2.0:
-        return ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return 0.0
+def _bilinear(x):
+    return max(0.0, 1.0 - abs(x))
 
 
 @njit(cache=True, nogil=True)
+def _bicubic(x):
+    x = abs(x)
+    outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0 if x < 2.0 else 0.0
+    return (1.5 * x - 2.5) * x * x + 1.0 if x < 1.0 else outer
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _taps(length, full, first, count, bicubic, backwards):
     """The sources of output pixels first .. first + count of a line of `length` pixels resized to `full`.
 
     Returns (starts int64 (count,), weights int32 (count * taps,), taps): output i is the sum over k < taps of
     weights[i * taps + k] * line[starts[i] + k]. The number of taps is the same for all, so that the inner loop's exit
     is predicted; zero weights fill the gaps. `backwards` mirrors the outputs.
+
+    The loops over the outputs vectorise, in PIL's float64; places in the line are whole numbers there.
     """
     scale = length / full
     stretch = max(1.0, scale)
     support = (2.0 if bicubic else 1.0) * stretch
-    starts = np.empty(count, np.int64)
-    ends = np.empty(count, np.int64)
-    taps = 1
+    centres, begins, ends, totals = np.empty((4, count), np.float64)
+    most = np.int32(1)
     for i in range(count):
-        centre = (first + i + 0.5) * scale
-        starts[i] = max(0, int(centre - support + 0.5))
-        ends[i] = min(length, int(centre + support + 0.5))
-        taps = max(taps, ends[i] - starts[i])
-    weights = np.zeros(count * taps, np.int32)
-    exact = np.empty(taps, np.float64)
+        centres[i] = (first + i + 0.5) * scale
+        begins[i] = np.trunc(max(0.0, centres[i] - support + 0.5))
+        ends[i] = np.trunc(min(np.float64(length), centres[i] + support + 0.5))
+        totals[i] = 0.0
+        most = max(most, np.int32(ends[i] - begins[i]))
+    taps = int(most)
+    exact = np.empty((taps, count), np.float64)
+    for k in range(taps):
+        row = exact[k]
+        for i in range(count):
+            place = min(begins[i], np.float64(length - taps)) + k
+            x = (place - centres[i] + 0.5) * (1.0 / stretch)
+            value = _bicubic(x) if bicubic else _bilinear(x)
+            row[i] = value if begins[i] <= place and place < ends[i] else 0.0
+            totals[i] += row[i]
+    starts, weights = np.empty(count, np.int64), np.empty(count * taps, np.int32)
+    for k in range(taps):
+        row = exact[k]
+        for i in range(count):
+            weight = row[i] / totals[i] * (1 << BITS)
+            row[i] = weight - 0.5 if weight < 0 else weight + 0.5
     for i in range(count):
-        start, reach = starts[i], ends[i] - starts[i]
-        centre = (first + i + 0.5) * scale
-        total = 0.0
-        for k in range(reach):
-            exact[k] = _filter((start + k - centre + 0.5) * (1.0 / stretch), bicubic)
-            total += exact[k]
-        starts[i] = min(start, length - taps)
-        at = i * taps + start - starts[i]
-        for k in range(reach):
-            weight = exact[k] / total * (1 << BITS)
-            weights[at + k] = int(weight - 0.5) if weight < 0 else int(weight + 0.5)
-    if backwards:
-        starts = starts[::-1].copy()
-        weights = weights.reshape(count, taps)[::-1].copy().reshape(count * taps)
+        to = count - 1 - i if backwards else i
+        starts[to] = min(int(begins[i]), length - taps)
+        for k in range(taps):
+            weights[to * taps + k] = np.int32(exact[k, i])
     return starts, weights, taps
 
 
