@@ -38,7 +38,8 @@ def test_any_size_and_nothing_written_past_the_end(size):
     source = noise(40, 50)
     room = np.full(size * size * 3 + 64, 77, np.uint8)
     out = room[: size * size * 3].reshape(size, size, 3)
-    resize.resize(source, 0, 0, 40, 50, size, size, 0, 0, False, False, out, np.zeros(50 * size * 3, np.uint8))
+    scratch = np.zeros(resize.scratch_bytes(40, 50, size), np.uint8)
+    resize.resize(source, 0, 0, 40, 50, size, size, 0, 0, False, False, out, scratch)
     assert np.array_equal(out, resize.twin(source, 0, 0, 40, 50, size))
     assert (room[size * size * 3 :] == 77).all()
 
