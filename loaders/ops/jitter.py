@@ -55,31 +55,32 @@ def jitter(image, strengths, factors, order):
 
     strengths, factors: (brightness, contrast, saturation, hue). order: a permutation of 0 .. 3.
     """
-    before = 0
-    while order[before] != CONTRAST:
-        before += 1
-    mean = np.float32(0.0)
+    planes = np.empty((3, BLOCK), np.float32)
+    kept = image.size <= 3 * BLOCK  # The planes hold the whole image from one sweep to the next.
+    before, mean = 0, np.float32(0.0)
     if strengths[CONTRAST] > 0:
-        grey = _sweep(image, strengths, factors, order, 0, before, mean)
+        while order[before] != CONTRAST:
+            before += 1
+        grey = _sweep(image, planes, True, before > 0 and not kept, strengths, factors, order, 0, before, mean)
         mean = np.float32(int(grey / (image.size // 3) + 0.5))
-    else:
-        before = 0
-    _sweep(image, strengths, factors, order, before, 4, mean)
+    read = strengths[CONTRAST] <= 0 or not kept
+    _sweep(image, planes, read, True, strengths, factors, order, before, 4, mean)
 
 
 @njit(cache=True, nogil=True)
-def _sweep(image, strengths, factors, order, begin, end, mean):
+def _sweep(image, planes, read, write, strengths, factors, order, begin, end, mean):
     """Steps order[begin : end] on the whole image, block by block; the sum of the grey levels they leave behind.
 
-    mean: the grey that contrast blends with.
+    planes: float32 (3, BLOCK), for the blocks to be worked on. read: whether they are to be copied from the image
+    first; write: to it afterwards. mean: the grey that contrast blends with.
     """
     pixels = image.reshape(-1)
-    planes = np.empty((3, BLOCK), np.float32)
     r, g, b = planes[0], planes[1], planes[2]
     total = 0
     for at in range(0, pixels.size, 3 * BLOCK):
         count = min(BLOCK, (pixels.size - at) // 3)
-        split(r, g, b, pixels, at, count)
+        if read:
+            split(r, g, b, pixels, at, count)
         for k in range(begin, end):
             step = order[k]
             if strengths[step] > 0:
@@ -94,7 +95,7 @@ def _sweep(image, strengths, factors, order, begin, end, mean):
                     _turn(r, g, b, count, np.int32(factors[HUE] * 255))
         if end < 4:
             total += _sum(r, g, b, count)
-        if begin < end:
+        if write:
             join(r, g, b, pixels, at, count)
     return total
 
