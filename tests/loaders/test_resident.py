@@ -233,11 +233,21 @@ def test_a_damaged_image_is_named_before_the_first_batch(fashion, copy_of):
         Resident(open_beton(path), (View(28),), 8, device="cpu")
 
 
+def test_every_renderer_is_one_graph_however_many_there_are(colours):
+    """torch compiles one code object for eight renderers at most."""
+    images, places = torch.zeros(12, 32, 32, 3, dtype=torch.uint8), torch.arange(12)
+    for size in range(16, 26):
+        renderer = render.Renderer((View(size),), 32, 32, torch.device("cpu"))
+        drawn = torch.from_numpy(renderer.draw(np.arange(12), 0, 0))
+        (view,) = resident.compiled(renderer, backend="eager")(images, places, drawn)
+        assert torch.equal(view, renderer.make(images, places, drawn)[0])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["byol", "eval"])
 def test_compiled_for_the_processor(colours, name):
     with Resident(colours, preset(name, 32), 24, device="cpu") as ours, Loader(colours, preset(name, 32), 24) as own:
-        ours._views_of = torch.compile(ours._views_of, dynamic=False, fullgraph=True)
+        ours._views_of = resident.compiled(ours._renderer)
         same(ours.epoch(0), own.epoch(0))
 
 
