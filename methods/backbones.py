@@ -48,13 +48,21 @@ def _small(width: int) -> Encoder:
         _Block(width, width, stride=1),
         _Block(width, 2 * width, stride=2),
         _Block(2 * width, 4 * width, stride=2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
+        Average(),
     )
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Encoder(body, 4 * width)
+
+
+class Average(nn.Module):
+    """(B, C, H, W) -> (B, C), the mean over the image. The gradient of torch's own pooling to one pixel comes back with
+    its channels first, and the layer before it has to transpose it; this one's has them last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
 class _Block(nn.Module):
@@ -81,6 +89,7 @@ def _torchvision(name: str, stem: str) -> Encoder:
     body = getattr(torchvision.models, name)()
     dim = body.fc.in_features
     body.fc = nn.Identity()
+    body.avgpool = Average()
     if stem == "cifar":
         body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")

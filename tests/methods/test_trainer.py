@@ -6,10 +6,11 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from loaders.views import View
 from methods import backbones, checkpoint
-from methods.backbones import Backbone
+from methods.backbones import Backbone, Encoder
 from methods.method import Method
 from methods.normalise import Normalise
 from methods.optim import Optim
@@ -59,7 +60,7 @@ class Stripes:
             yield Batch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
 
 
-def make(views=1, epochs=3, precision="fp32", name="sgd"):
+def make(views=1, epochs=3, precision="fp32", name="sgd", compile="off"):
     torch.manual_seed(0)
     encoder = backbones.build(Backbone(width=4))
     method = (
@@ -69,7 +70,9 @@ def make(views=1, epochs=3, precision="fp32", name="sgd"):
     )
     normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     settings = Optim(name=name, lr=0.05, warmup_epochs=0.5)
-    return Trainer(method, settings, epochs=epochs, normalise=normalise, device=CPU, precision=precision)
+    return Trainer(
+        method, settings, epochs=epochs, normalise=normalise, device=CPU, precision=precision, compile=compile
+    )
 
 
 def fit(trainer, path, loader=None):
@@ -166,3 +169,75 @@ def test_embeddings_that_a_loss_refuses_stop_it_alike(tmp_path):
     ):
         fit(trainer, path)
     assert not path.exists()
+
+
+class Layouts(TorchDispatchMode):
+    """Notes every op that copies an image from one memory layout into another."""
+
+    def __init__(self):
+        super().__init__()
+        self.transposed = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        sources = [a for a in args if isinstance(a, Tensor)]
+        if isinstance(out, Tensor):
+            layouts = {self.layout(tensor) for tensor in (*sources, out) if tensor.shape == out.shape}
+            if {"channels first", "channels last"} <= layouts:
+                self.transposed.append(str(function))
+        return out
+
+    @staticmethod
+    def layout(tensor):
+        if tensor.ndim == 4 and min(tensor.shape[1:]) > 1:
+            if tensor.is_contiguous(memory_format=torch.channels_last):
+                return "channels last"
+            if tensor.is_contiguous():
+                return "channels first"
+        return "neither"  # no image, or one value expanded to an image's shape
+
+
+@pytest.mark.parametrize("name", ["resnet-small", "resnet18"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_step_copies_an_image_from_one_memory_layout_into_another(name, precision):
+    torch.manual_seed(0)
+    encoder = backbones.build(Backbone(name=name, width=8))
+    method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(32), View(32)), 2)
+    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision=precision)
+    view = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).to(memory_format=torch.channels_last)
+    with Layouts() as layouts:
+        trainer.step((view, view), torch.zeros(4, dtype=torch.int64), 0.0)
+    assert layouts.transposed == []
+    with Layouts() as layouts:
+        view.contiguous().to(memory_format=torch.channels_last)
+    assert layouts.transposed, "the notes are taken"
+
+
+def test_a_compiled_step_computes_the_same():
+    """Of a linear encoder, since compiling a network takes a minute on a CPU."""
+    losses = []
+    for compile in ("off", "default"):
+        torch.manual_seed(0)
+        encoder = Encoder(nn.Sequential(nn.Flatten(), nn.Linear(192, 8)), 8)
+        method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(8), View(8)), 2)
+        normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+        trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision="fp32", compile=compile)
+        losses.append([trainer.step(*batch, 0.1)["loss"].item() for batch in Stripes(2).epoch(0)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_stopped_after_any_step_it_goes_on_bit_for_bit(tmp_path, one_thread, stop_after):
+    whole = make(2)
+    fit(whole, tmp_path / "whole.pt")
+    stopped, steps = make(2), []
+    done = stopped.fit(Stripes(2), tmp_path / "a.pt", RECIPE, lambda: steps.append(1), lambda: len(steps) == stop_after)
+    assert not done and len(stopped.history.losses) == stop_after
+    resumed = make(2)
+    resumed.resume(checkpoint.load(tmp_path / "a.pt"))
+    assert fit(resumed, tmp_path / "a.pt") == 12 - stop_after
+    assert resumed.history.losses == whole.history.losses
+    assert len(resumed.history.epoch_seconds) == 3
+    for a, b in zip(whole.method.state_dict().values(), resumed.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
