@@ -14,6 +14,7 @@ from bench.recipe import Recipe
 from loaders import datasets, presets
 from loaders.beton import Beton
 from loaders.loader import Loader
+from loaders.resident import Resident, fits
 from loaders.samplers import classes_a_batch, subset
 from methods import backbones, precision, ranks, registry
 from methods.method import Method
@@ -82,19 +83,18 @@ def train_loader(recipe: Recipe[Any], file: Beton, method: Method, device: torch
         order = partial(classes_a_batch, labels, recipe.batch, recipe.classes_per_batch, recipe.seed)
     if recipe.batch % ranks.world():
         raise ValueError(f"a batch of {recipe.batch} images cannot be shared equally among {ranks.world()} ranks")
-    return Loader(
-        file,
-        method.views,
-        recipe.batch // ranks.world(),
-        indices=indices,
-        order=order,
-        seed=recipe.seed,
-        threads=threads,
-        pin=device.type == "cuda",
-        rank=ranks.rank(),
-        world=ranks.world(),
-        on_error=recipe.damaged,
-    )
+    shared: dict[str, Any] = {
+        "indices": indices,
+        "order": order,
+        "seed": recipe.seed,
+        "rank": ranks.rank(),
+        "world": ranks.world(),
+    }
+    batch = recipe.batch // ranks.world()
+    if recipe.resident == "on" or (recipe.resident == "auto" and device.type == "cuda" and fits(file, device, indices)):
+        return Resident(file, method.views, batch, device=device, **shared)
+    pin = device.type == "cuda"
+    return Loader(file, method.views, batch, threads=threads, pin=pin, on_error=recipe.damaged, **shared)
 
 
 def chosen(labels: np.ndarray, held_out: int, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ def drop_stale_kernels() -> None:
     Numba compares a cached kernel with its own file only, not with those of the kernels that it calls, so after an
     edit or an update it would go on running the old ones.
     """
-    sources = [*(LOADERS / f"{name}.py" for name in ("rng", "checksum", "decode")), *LOADERS.glob("ops/*.py")]
+    sources = [*(LOADERS / f"{name}.py" for name in ("rng", "checksum", "decode", "render")), *LOADERS.glob("ops/*.py")]
     newest = max(source.stat().st_mtime for source in sources)
     for index in [*LOADERS.glob("__pycache__/*.nbi"), *LOADERS.glob("ops/__pycache__/*.nbi")]:
         if index.stat().st_mtime < newest:
