@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
+from shlex import split
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -27,6 +28,7 @@ from bench.progress import console
 from loaders import beton, datasets, presets
 from loaders.datasets import DATASETS
 from loaders.shrink import shrunk
+from methods.precision import Precision
 from methods.registry import METHODS
 
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
@@ -87,6 +89,8 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
         "inspect": inspect,
         "verify": verify,
         "train": _train_command(words),
+        "plan": plan,
+        "submit": submit,
         "search": search,
         "probe": probe,
         "loader": loader,
@@ -313,6 +317,77 @@ def search(
         lines.append(f"best: {best['top1']:.2f} % kNN on held-out training images with trial {best['number']}")
         lines.append(f"train it: twoview train {recipe} {words}")
     _show(result, json, "\n".join([*lines, result["plot"]]))
+
+
+def plan(
+    recipe: Positional[str],
+    batch: int | None = None,
+    size: int | None = None,
+    precision: Precision | Literal["auto"] | None = None,
+    memory: float | None = None,
+    json: bool = False,
+) -> None:
+    """Predict the peak memory of a training on this machine, what holds how much, and the batch that would fit.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file.
+        batch: images a step, instead of the recipe's.
+        size: side of a view in pixels, instead of the recipe's.
+        precision: of autocast, instead of the recipe's.
+        memory: GiB there is: say which batch fits into it.
+        json: print the result as JSON.
+    """
+    from bench.plan import plan as predict
+
+    asked = {"batch": batch, "size": size, "precision": precision}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    checked = recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe)
+    with console.status("counting"):
+        predicted = predict(checked, memory)
+    _show(predicted.as_result(), json, predicted.text)
+
+
+def submit(
+    recipe: Positional[str],
+    nodes: int = 1,
+    gpus: int = 8,
+    cpus: int = 64,
+    hours: float = 24,
+    partition: str = "",
+    sbatch: tuple[str, ...] = (),
+    out: Path = Path("out/train"),
+    train_args: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Submit a training to Slurm: torchrun on every node, a process a GPU; a job that must go is queued again.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file that all nodes see.
+        nodes: how many.
+        gpus: of each node; 0 means one process on its processor.
+        cpus: of each node.
+        hours: time limit; a job that runs into it goes on from its checkpoint.
+        partition: of the cluster.
+        sbatch: further options of sbatch, as account=NAME qos=NAME.
+        out: folder of checkpoints, script and logs, which all nodes see.
+        train_args: further words for `twoview train`, as --train-args="--seed 1 --optim.lr 0.3".
+        dry_run: print the script instead.
+        json: print the result as JSON.
+    """
+    from bench import submit as slurm
+
+    recipes.load(recipe)
+    for option in sbatch:
+        if "=" not in option:
+            raise ValueError(f"--sbatch takes NAME=VALUE, not {option!r}")
+    job = slurm.Job(nodes, gpus, cpus, hours, partition, dict(option.split("=", 1) for option in sbatch))
+    words = [recipe, "--out", str(out.absolute()), *split(train_args)]
+    if dry_run:
+        text = slurm.script(words, job, out / "slurm")
+        return _show({"script": text}, json, text)
+    number = slurm.submit(words, job, out / "slurm")
+    _show({"job": number, "logs": str(out / "slurm")}, json, f"job {number}; its script and logs are in {out}/slurm")
 
 
 def probe(

@@ -1,8 +1,10 @@
 """The peak is the peak since it was asked for."""
 
 import numpy as np
+import torch
+from torch import nn
 
-from bench.memory import PeakMemory
+from bench.memory import Holdings, PeakMemory, bytes_of, held_by, split
 
 
 def test_the_peak_rises_with_what_is_held_and_starts_anew():
@@ -12,4 +14,27 @@ def test_the_peak_rises_with_what_is_held_and_starts_anew():
     del held
     after = PeakMemory().host_mib
     assert peak > after + 150, "200 MiB were held, then freed"
-    assert before.device_mib is None or before.device_mib >= 0
+    assert before.device_mib is None or before.device_reserved_mib >= before.device_mib >= 0
+
+
+def test_what_a_method_and_its_optimiser_hold():
+    net = nn.Sequential(nn.Linear(10, 20, bias=False), nn.BatchNorm1d(20), nn.Linear(20, 5, bias=False))
+    net[2].requires_grad_(False)
+    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad])
+    assert held_by(net, optimiser) == Holdings(weights=4 * 240, averages=4 * 100, buffers=4 * 40 + 8)
+    net(torch.ones(3, 10)).sum().backward()
+    optimiser.step()
+    held = held_by(net, optimiser)
+    assert held.gradients == 4 * 240
+    assert held.optimiser == 2 * 4 * 240 + 3 * 4, "two moments a weight, and the step of each of three tensors"
+
+
+def test_a_storage_counts_once():
+    x = torch.zeros(100)
+    assert bytes_of([x, x[:50], x.view(10, 10)]) == 400
+
+
+def test_the_rest_of_the_peak_is_activations():
+    held = Holdings(weights=100, gradients=100)
+    whole = split(1000, held, [torch.zeros(100, dtype=torch.uint8)], [torch.zeros(100)])
+    assert whole.activations == 300 and sum(whole) == 1000

@@ -1,0 +1,37 @@
+"""Floating-point operations of a training step, counted, and the share of the device's measured matrix ceiling."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+CEILING_ROUNDS = 5
+CEILING_SECONDS = 0.2  # of each round
+CEILING_SIDE = {"cuda": 8192, "cpu": 2048}  # large enough for the device's best, small enough for its memory
+
+
+def counted(loss: Callable[[], Tensor]) -> int:
+    """FLOPs of the forward and backward pass of what `loss` computes: a product and a sum are two.
+
+    Counted are matrix products, convolutions and attention, as torch executes them; a backward pass that computes
+    something again counts it again. Elementwise work, norms and the optimiser are not counted, as is usual for MFU.
+    """
+    with FlopCounterMode(display=False) as counter:
+        loss().backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops())
+
+
+def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:
+    """FLOP/s of a square matrix product, one a round: what the best kernel gets out of this device in this dtype."""
+    side = side or CEILING_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
+    rounds = (timer.blocked_autorange(min_run_time=CEILING_SECONDS) for _ in range(CEILING_ROUNDS))
+    return [2 * side**3 / measured.median for measured in rounds]
+
+
+def mfu(step_flops: int, step_seconds: float, ceiling: float) -> float:
+    """Model FLOPs utilisation: the step's FLOP/s as a share of the ceiling's (Chowdhery et al. 2022, appendix B)."""
+    return step_flops / step_seconds / ceiling

@@ -1,0 +1,59 @@
+"""A training's record in other harnesses' words: MLPerf's `:::MLLOG` lines, torchtitan's metric names."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from bench.evidence import Accuracy, Training
+
+
+def mllog(
+    recipe: dict[str, Any], training: Training, views: int, started: float, accuracy: Accuracy | None = None
+) -> Iterator[str]:
+    """The lines of a finished training, in the format of mlcommons/logging, with its keys.
+
+    recipe: as the record holds it. views: of an image; MLPerf's throughput is in images a second. started: seconds
+    since 1970. Epochs are laid end to end from there, without the pauses between them (checkpoints, interruptions).
+    accuracy: of the probes, known only after the training.
+    """
+    now = started
+    images = training.views_per_epoch // views
+    yield _line(now, "POINT_IN_TIME", "submission_benchmark", recipe["name"])
+    yield _line(now, "POINT_IN_TIME", "seed", recipe["seed"])
+    yield _line(now, "POINT_IN_TIME", "global_batch_size", recipe["batch"])
+    yield _line(now, "POINT_IN_TIME", "train_samples", images)
+    yield _line(now, "POINT_IN_TIME", "opt_name", recipe["optim"]["name"])
+    yield _line(now, "POINT_IN_TIME", "opt_base_learning_rate", recipe["optim"]["lr"])
+    yield _line(now, "INTERVAL_START", "run_start")
+    for number, seconds in enumerate(training.epoch_seconds, 1):
+        yield _line(now, "INTERVAL_START", "epoch_start", epoch_num=number)
+        now += seconds
+        yield _line(now, "INTERVAL_END", "epoch_stop", epoch_num=number)
+        yield _line(now, "POINT_IN_TIME", "tracked_stats", {"throughput": images / seconds}, epoch_num=number)
+    if accuracy:
+        for probe in ("knn_top1", "linear_top1"):
+            share = getattr(accuracy, probe) / 100
+            yield _line(now, "POINT_IN_TIME", "eval_accuracy", share, epoch_num=recipe["epochs"], probe=probe)
+    yield _line(now, "INTERVAL_END", "run_stop", status="success")
+
+
+def torchtitan(data_wait_share: float, mfu: float | None, reserved_mib: float | None) -> dict[str, float]:
+    """torchtitan's names for what it measures too; what is None is absent, as on a CPU the GPU's memory."""
+    metrics = {
+        "data_loading(%)": 100 * data_wait_share,
+        "mfu(%)": None if mfu is None else 100 * mfu,
+        "max_reserved(GiB)": None if reserved_mib is None else reserved_mib / 1024,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _line(seconds: float, event_type: str, key: str, value: Any = None, **metadata: Any) -> str:
+    event = {
+        "namespace": "",
+        "time_ms": round(seconds * 1000),
+        "event_type": event_type,
+        "key": key,
+        "value": value,
+        "metadata": metadata,
+    }
+    return f":::MLLOG {json.dumps(event)}"

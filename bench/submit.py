@@ -1,0 +1,117 @@
+"""A training as a Slurm job through submitit: one task a node, and in it torchrun, which starts a process a GPU."""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import DelayedSubmission
+from submitit.helpers import Checkpointable, TorchDistributedEnvironment
+from submitit.slurm.slurm import _make_sbatch_string
+
+GRACE_SECONDS = 120  # between Slurm's signal and the end: for one step, and a checkpoint
+REQUEUES = 1000  # times that a job which ran into its time limit may go on
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Slurm is asked for. gpus, cpus: of each node. sbatch: further options of sbatch, by their long names."""
+
+    nodes: int
+    gpus: int
+    cpus: int
+    hours: float
+    partition: str
+    sbatch: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "cpus", "hours"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name} must be above 0, not {getattr(self, name)}")
+        if self.gpus < 0:
+            raise ValueError(f"--gpus must be 0 or above, not {self.gpus}")
+
+
+class Launch(Checkpointable):
+    """What runs on each node: torchrun, which meets the other nodes' at the first node.
+
+    words: of `twoview train`. A job that was queued before goes on with --resume: Slurm counts its restarts, whether
+    Slurm itself put it back (preemption, a node that failed) or submitit did (the time limit).
+    """
+
+    def __init__(self, words: list[str], nodes: int, processes: int) -> None:
+        self.words, self.nodes, self.processes = words, nodes, processes
+
+    def command(self, endpoint: str, job: str, resume: bool) -> list[str]:
+        """endpoint: HOST:PORT of the rendezvous. job: tells it from other jobs' on the same host."""
+        torchrun = [sys.executable, "-m", "torch.distributed.run"]
+        torchrun += ["--nnodes", str(self.nodes), "--nproc-per-node", str(self.processes)]
+        torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", job]
+        return [*torchrun, "-m", "bench", "train", *self.words, *["--resume"] * resume]
+
+    def __call__(self) -> None:
+        where = TorchDistributedEnvironment()
+        resume = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        endpoint = f"{where.master_addr}:{where.master_port}"
+        command = self.command(endpoint, submitit.JobEnvironment().job_id, resume)
+        print(shlex.join(command), flush=True)
+        # Slurm may send submitit's signal to every process of the job; whoever does not know it would end at once.
+        submitits = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        engine = subprocess.Popen(command)
+        self._pid = engine.pid
+        signal.signal(signal.SIGUSR2, submitits)
+        if code := engine.wait():
+            raise RuntimeError(f"torchrun ended with exit code {code}: {shlex.join(command)}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit before it queues the job again: the training finishes its step and saves."""
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGTERM)
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)  # leaves it to `wait` above, which this interrupts
+        return DelayedSubmission(Launch(self.words, self.nodes, self.processes))
+
+
+def script(words: list[str], job: Job, folder: Path) -> str:
+    """The script that `submit` gives to sbatch, made without Slurm."""
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder.absolute()))}"
+    return _make_sbatch_string(command=command, folder=folder.absolute(), **_parameters(words, job))
+
+
+def submit(words: list[str], job: Job, folder: Path) -> str:
+    """Submits the job; returns its id. folder: of script and logs, seen by all nodes. OSError without Slurm."""
+    try:
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+    except RuntimeError:
+        raise OSError("there is no Slurm here (no srun on the PATH): see the script with --dry-run") from None
+    executor.update_parameters(**_parameters(words, job))
+    return str(executor.submit(_launch(words, job)).job_id)
+
+
+def _launch(words: list[str], job: Job) -> Launch:
+    return Launch(words, job.nodes, max(1, job.gpus))
+
+
+def _parameters(words: list[str], job: Job) -> dict[str, Any]:
+    """In the names of submitit's Slurm executor."""
+    on_each_node = shlex.join(_launch(words, job).command("FIRST_NODE:PORT", "JOB", resume=False))
+    asked: dict[str, Any] = {
+        "job_name": "twoview",
+        "nodes": job.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": job.cpus,
+        "time": round(60 * job.hours),
+        "signal_delay_s": GRACE_SECONDS,
+        "additional_parameters": {"requeue": True, **job.sbatch},
+        "setup": [f"# on each node: {on_each_node}", "# after a requeue with --resume"],
+    }
+    if job.gpus:
+        asked["gpus_per_node"] = job.gpus
+    if job.partition:
+        asked["partition"] = job.partition
+    return asked

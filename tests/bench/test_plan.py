@@ -1,0 +1,64 @@
+"""The plan counts what can be counted exactly, and its prediction holds for a training on this processor."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import experiment, plan, recipe
+from bench.memory import bytes_of
+
+CPU = torch.device("cpu")
+
+
+def tiny(**changes):
+    values = recipe.load("cifar10-moco").model_dump(mode="json")
+    return recipe.parse(values | {"batch": 32, "precision": "fp32", "train_images": 100} | changes, "tiny")
+
+
+def test_what_can_be_counted_is_counted_exactly():
+    asked = tiny()
+    held = plan.trace(asked, CPU, "fp32").holdings
+    method = experiment.build_method(asked)
+    trained = bytes_of(p for p in method.parameters() if p.requires_grad)
+    assert held.weights == held.optimiser == trained, "SGD has one momentum a weight"
+    assert held.averages == trained, "the key network is a copy of what is trained"
+    newest = 4 * 32 * asked.method.projection  # what falls out of the queue lives on in its storage
+    assert held.buffers == bytes_of(method.buffers()) + newest > 4 * asked.method.queue * asked.method.projection
+    assert held.views == 2 * 32 * 3 * 32 * 32 * 4
+    assert held.batch == 4 * (2 * 32 * 3 * 32 * 32 + 8 * 32), "the batch in use, two ahead, and the next"
+
+
+@pytest.mark.parametrize(
+    "name", ["simclr", "byol", "vicreg", "barlow", "supcon", "balanced", "kernel-infonce", "supervised"]
+)
+def test_every_method_can_be_planned(name):
+    asked = recipe.load(f"cifar10-{name}").model_copy(update={"batch": 16})
+    traced = plan.trace(asked, CPU, "bf16")
+    assert traced.holdings.activations > traced.holdings.views > 0
+
+
+def test_activations_grow_with_the_batch_and_less_in_bf16():
+    small, large = (plan.trace(tiny(batch=batch), CPU, "fp32").holdings.activations for batch in (32, 64))
+    assert large == pytest.approx(2 * small, rel=0.1)
+    assert plan.trace(tiny(batch=64), CPU, "bf16").holdings.activations < large
+
+
+@given(st.integers(0, 3000), st.integers(1, 5000))
+def test_the_largest_that_fits(limit, near):
+    assert plan.largest(lambda batch: batch <= limit, near) == limit - limit % 8
+
+
+def test_memory_must_be_above_nothing():
+    with pytest.raises(ValueError, match="--memory must be above 0"):
+        plan.plan(tiny(), 0.0)
+
+
+def test_the_prediction_is_within_a_tenth_of_the_peak():
+    asked = recipe.parse(
+        recipe.load("cifar10-simclr").model_dump(mode="json") | {"batch": 128, "precision": "fp32"}, ""
+    )
+    predicted = plan.plan(asked)
+    assert predicted.peak == sum(predicted.holdings) + predicted.overhead
+    assert predicted.peak == pytest.approx(plan.trial_apart(asked, CPU, "fp32"), rel=0.1)
+    assert "activations" in predicted.text and predicted.as_result()["holdings"]["weights"] > 0

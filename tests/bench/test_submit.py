@@ -1,0 +1,137 @@
+"""The script as Slurm gets it, and a job's life with stand-ins for Slurm's commands and for torchrun."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.cli import run
+from bench.submit import Job, Launch, script, submit
+
+JOB = Job(nodes=2, gpus=8, cpus=64, hours=24, partition="a100", sbatch={"account": "vision"})
+WORDS = ["quick-cifar10", "--out", "/shared/out"]
+
+# Writes its words and its parent's number; trains on until it is told to end, unless it resumes.
+TORCHRUN = """
+import json, os, pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path("saved").write_text("whole")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("started.part").write_text(json.dumps({"words": sys.argv[1:], "pids": [os.getpid(), os.getppid()]}))
+os.rename("started.part", "started")
+if "--resume" not in sys.argv:
+    time.sleep(60)
+"""
+
+
+def test_the_script_asks_for_nodes_and_says_what_runs_there():
+    text = script(WORDS, JOB, Path("/shared/slurm"))
+    for line in (
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --gpus-per-node=8",
+        "#SBATCH --cpus-per-task=64",
+        "#SBATCH --time=1440",
+        "#SBATCH --partition=a100",
+        "#SBATCH --account=vision",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=USR2@120",
+    ):
+        assert line in text.splitlines()
+    assert "--nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint FIRST_NODE:PORT" in text
+    assert "-m bench train quick-cifar10 --out /shared/out\n" in text
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+
+
+def test_without_gpus_one_process_a_node():
+    text = script(WORDS, Job(1, 0, 2, 1, "", {}), Path("slurm"))
+    assert "gpus-per-node" not in text and "--partition" not in text and "--nproc-per-node 1 " in text
+
+
+def test_only_a_job_that_was_queued_before_resumes():
+    launch = Launch(WORDS, 1, 2)
+    assert launch.command("a:1", "7", resume=True) == [*launch.command("a:1", "7", resume=False), "--resume"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("nodes", 0), ("gpus", -1), ("cpus", 0), ("hours", 0.0)])
+def test_a_number_that_cannot_be_is_named(name, value):
+    with pytest.raises(ValueError, match=f"--{name} must be"):
+        Job(**{**{"nodes": 1, "gpus": 1, "cpus": 1, "hours": 1.0, "partition": "", "sbatch": {}}, name: value})
+
+
+def test_without_slurm_the_sentence_names_the_dry_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="--dry-run"):
+        submit(WORDS, JOB, tmp_path)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder with stand-ins: sbatch keeps the script, srun runs it here, scontrol notes what it was asked."""
+    commands = {
+        "sbatch": f'cp "$1" {tmp_path}/script && echo Submitted batch job 42',
+        "srun": 'shift 5 && exec "$@"',  # --unbuffered --output FILE --error FILE
+        "scontrol": f'echo "$@" >> {tmp_path}/scontrol',
+    }
+    for name, text in commands.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+    (tmp_path / "torch" / "distributed").mkdir(parents=True)
+    for name in ("__init__.py", "distributed/__init__.py"):
+        (tmp_path / "torch" / name).touch()
+    (tmp_path / "torch" / "distributed" / "run.py").write_text(TORCHRUN)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return tmp_path
+
+
+def start(slurm: Path, restarts: int) -> subprocess.Popen:
+    (slurm / "started").unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(slurm),
+        "SLURM_JOB_ID": "42",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_RESTART_COUNT": str(restarts),
+    }
+    return subprocess.Popen(["bash", "script"], cwd=slurm, env=environment, stderr=subprocess.DEVNULL)
+
+
+def started(slurm: Path) -> dict:
+    end = time.monotonic() + 60
+    while not (slurm / "started").exists():
+        assert time.monotonic() < end, "torchrun did not start"
+        time.sleep(0.05)
+    return json.loads((slurm / "started").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux")
+def test_a_job_that_must_go_saves_queues_again_and_resumes(slurm):
+    assert submit(WORDS, JOB, slurm / "logs") == "42"
+    assert (slurm / "script").read_text() == script(WORDS, JOB, slurm / "logs")
+    job = start(slurm, restarts=0)
+    first = started(slurm)
+    assert first["words"][first["words"].index("--rdzv-endpoint") + 1].startswith("node7:")
+    assert first["words"][-4:] == ["train", *WORDS]
+    for pid in first["pids"]:  # Slurm signals every process of the job
+        os.kill(pid, signal.SIGUSR2)
+    job.wait(60)
+    assert (slurm / "saved").read_text() == "whole"
+    assert (slurm / "scontrol").read_text() == "requeue 42\n"
+    job = start(slurm, restarts=1)
+    assert started(slurm)["words"] == [*first["words"], "--resume"]
+    assert job.wait(60) == 0
+
+
+def test_the_command_prints_the_script(capsys, tmp_path):
+    assert run(["submit", "quick-cifar10", "--out", str(tmp_path), "--train-args=--seed 3", "--dry-run"]) == 0
+    assert f"train quick-cifar10 --out {tmp_path} --seed 3\n" in capsys.readouterr().out
+    assert run(["submit", "quick-cifar10", "--sbatch", "account", "--dry-run"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err
