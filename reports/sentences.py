@@ -64,7 +64,8 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
         if ours.empty:
             continue
         us = ours.iloc[0]
-        clause = f"at {us['size']} px {us['images_per_s']:,.0f} images/s ({us['views_per_s']:,.0f} views/s)"
+        clause = f"for {us['views']} at {us['size']} px {us['images_per_s']:,.0f} images/s"
+        clause += f" ({us['views_per_s']:,.0f} views/s)"
         clause += f" of {us['beton']} on {_count(us['threads'], 'thread')}" + (
             f" of {us['machine']}" if several_machines else ""
         )

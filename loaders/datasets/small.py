@@ -85,7 +85,7 @@ def _stl10(root: Path | None, split: Split) -> Samples:
 
 
 def _photographs(root: Path | None, split: Split) -> Samples:
-    """JPEG crops, 300 to 640 pixels a side, of the photographs in scikit-learn and scikit-image; label = photograph.
+    """JPEG crops, 300 to 500 pixels a side, of the photographs in scikit-learn and scikit-image; label = photograph.
 
     The crops' places are a fixed low-discrepancy sequence, so that every machine has the same files.
     """
@@ -97,8 +97,8 @@ def _photographs(root: Path | None, split: Split) -> Samples:
         picture = pictures[crop % len(pictures)]
         # The R4 sequence (Roberts 2018) spreads width, height, left and top evenly.
         width, height, left, top = (crop * step % 1 for step in (0.8567, 0.7339, 0.6287, 0.5386))
-        w = int(300 + width * (min(640, picture.width) - 299))
-        h = int(300 + height * (min(640, picture.height) - 299))
+        w = int(300 + width * (min(500, picture.width) - 299))
+        h = int(300 + height * (min(500, picture.height) - 299))
         x, y = int(left * (picture.width - w + 1)), int(top * (picture.height - h + 1))
         buffer = io.BytesIO()
         picture.crop((x, y, x + w, y + h)).save(buffer, "JPEG", quality=90)
