@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from methods import checkpoint, optim, ranks
+from methods.clock import StepClock
 from methods.method import Method
 from methods.normalise import Normalise
 from methods.precision import Precision, autocast
@@ -44,14 +45,15 @@ class LoaderLike(Protocol):
 
 @dataclass
 class History:
-    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch; losses: every step.
+    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch.
 
-    logged: what else the method found worth logging, the mean of each epoch.
+    step_seconds, losses: of every step. logged: what else the method found worth logging, the mean of each epoch.
     The open_ ones are of the epoch under way, which a checkpoint may cut in two.
     """
 
     epoch_seconds: list[float] = field(default_factory=list)
     wait_seconds: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     logged: dict[str, list[float]] = field(default_factory=dict)
     open_seconds: float = 0.0
@@ -119,6 +121,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
+        self._open: list[dict[str, Tensor]] = []  # what the steps since the last checkpoint left on the device
+        self._clock, self._started = StepClock(device), 0.0
 
     @property
     def finished_epochs(self) -> int:
@@ -157,36 +161,37 @@ class Trainer:
         self.method.train()
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
-        for epoch in range(self.finished_epochs, self.epochs):
-            batches = on_device(loader.epoch(epoch), self.device)
-            first = int(loader.state_dict()["batches"])
-            steps: list[dict[str, Tensor]] = []
-            start, wait = time.perf_counter(), 0.0
-            for number in range(first, len(loader)):
-                asked = time.perf_counter()
-                views, label = next(batches)
-                wait += time.perf_counter() - asked
-                try:
-                    steps.append(self.step(views, label, epoch + number / len(loader)))
-                except FloatingPointError as error:  # of a loss that looks at its embeddings first
-                    raise self._diverged(f"{error}", len(steps), path) from None
-                on_step()
-                done = number + 1
+        while self.finished_epochs < self.epochs:
+            for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())
                 if stopped or done == len(loader) or (self.checkpoint_steps and done % self.checkpoint_steps == 0):
-                    self._record(steps, path)
-                    self.history.open_seconds += time.perf_counter() - start
-                    self.history.open_wait += wait
-                    if done == len(loader):
-                        self.history.close_epoch()
-                        done = 0
-                    self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
+                    self._record(loader, done, path)
                     if ranks.rank() == 0:
                         checkpoint.save(path, self._state(recipe))
-                    if stopped:
-                        return self.finished_epochs == self.epochs
-                    steps, start, wait = [], time.perf_counter(), 0.0
+                    self._begin_span()  # writing the checkpoint is no part of it
+                if stopped:
+                    return self.finished_epochs == self.epochs
         return True
+
+    def _steps(self, loader: LoaderLike, path: Path, on_step: Callable[[], None]) -> Iterator[int]:
+        """Takes the steps of the epoch under way; yields how many of them are done."""
+        epoch = self.finished_epochs
+        batches = on_device(loader.epoch(epoch), self.device)
+        done = int(loader.state_dict()["batches"])
+        self._begin_span()
+        for views, label in self._clock.batches(batches):
+            try:
+                with self._clock.step():
+                    self._open.append(self.step(views, label, epoch + done / len(loader)))
+            except FloatingPointError as error:  # of a loss that looks at its embeddings first
+                raise self._diverged(f"{error}", len(self._open), path) from None
+            on_step()
+            done += 1
+            yield done
+
+    def _begin_span(self) -> None:
+        """From here to the next `_record`."""
+        self._open, self._clock, self._started = [], StepClock(self.device), time.perf_counter()
 
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, as `fit` wrote it. ValueError if another number of ranks wrote it."""
@@ -218,15 +223,24 @@ class Trainer:
             "history": asdict(self.history),
         }
 
-    def _record(self, steps: list[dict[str, Tensor]], path: Path) -> None:
+    def _record(self, loader: LoaderLike, done: int, path: Path) -> None:
         """Fetches what the steps left on the device, the mean of all ranks: the only wait between two checkpoints."""
+        history, steps = self.history, self._open
         values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
+        self._clock.read()
+        history.open_seconds += time.perf_counter() - self._started
+        history.open_wait += sum(self._clock.wait_seconds)
         for number, loss in enumerate(losses := values.pop("loss")):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", number, path)
-        self.history.losses += losses
+        history.losses += losses
+        history.step_seconds += self._clock.step_seconds
         for name, series in values.items():
-            self.history.open_logged.setdefault(name, []).extend(series)
+            history.open_logged.setdefault(name, []).extend(series)
+        if done == len(loader):
+            history.close_epoch()
+            done = 0
+        self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
 
     def _diverged(self, what: str, number: int, path: Path) -> FloatingPointError:
         """number: of the step since the last checkpoint."""

@@ -1,0 +1,62 @@
+"""Steps and waits are told apart."""
+
+import time
+
+import pytest
+import torch
+
+from bench.clocks import spread
+from methods.clock import StepClock
+
+CPU = torch.device("cpu")
+
+
+def slow_batches(count: int, seconds: float):
+    for number in range(count):
+        time.sleep(seconds)
+        yield number
+
+
+def test_a_wait_is_no_step_and_a_warm_up_is_neither():
+    clock = StepClock(CPU, warmup=2)
+    for _ in clock.batches(slow_batches(5, 0.03)):
+        with clock.step():
+            time.sleep(0.01)
+    clock.read()
+    assert len(clock.warmup_seconds) == 2 and len(clock.step_seconds) == len(clock.wait_seconds) == 3
+    assert min(clock.step_seconds) >= 0.01 and min(clock.wait_seconds) >= 0.03
+    assert spread(clock.step_seconds).median < 0.03, "the wait is not in it"
+
+
+def test_a_step_without_a_wait_waited_for_nothing():
+    clock = StepClock(CPU)
+    with clock.step():
+        pass
+    assert clock.wait_seconds == [0.0] and len(clock.step_seconds) == 1
+
+
+def test_a_step_that_raises_is_not_counted():
+    clock = StepClock(CPU)
+    with pytest.raises(FloatingPointError), clock.step():
+        raise FloatingPointError
+    assert not clock.step_seconds
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_events_agree_with_the_host_clock():
+    device = torch.device("cuda")
+    x = torch.randn(4096, 4096, device=device)
+    clock = StepClock(device, warmup=2)
+    for _ in clock.batches(range(12)):
+        with clock.step():
+            for _ in range(20):
+                x = (x @ x).clamp(-1, 1)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(20):
+        x = (x @ x).clamp(-1, 1)
+    torch.cuda.synchronize()
+    host = time.perf_counter() - start
+    clock.read()
+    assert spread(clock.step_seconds).median == pytest.approx(host, rel=0.2)
+    assert sum(clock.wait_seconds) < 0.05 * sum(clock.step_seconds), "the host is ahead: the device never waits"
