@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrup
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from json import dumps
@@ -24,6 +25,8 @@ from bench import recipe as recipes
 from bench import suite as suites
 from bench.environment import cpu_count
 from bench.experiment import Place
+from bench.mllog import mllog as mllog_lines
+from bench.mllog import torchtitan
 from bench.progress import console
 from loaders import beton, datasets, presets
 from loaders.datasets import DATASETS
@@ -114,7 +117,8 @@ def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "s
         "datasets": lambda: {name: f"{d.count:,} classes, licence: {d.licence}" for name, d in DATASETS.items()},
         "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
         "suites": lambda: {
-            name: ", ".join([*(work.name for work in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()
+            "gpu": "what one GPU does in so many --minutes, beside its targets",
+            **{name: ", ".join([*(w.name for w in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()},
         },
     }
     rows = lists[what]()
@@ -235,6 +239,7 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
         resume: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         loss_hash: bool = False,
+        mllog: bool = False,
         json: bool = False,
         *,
         settings: Annotated[Any, arg(name="")] = start,
@@ -251,13 +256,19 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             resume: go on from the checkpoint that is in OUT.
             device: where to train; auto is a GPU where there is one.
             loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
+            mllog: print MLPerf's `:::MLLOG` lines instead of the result.
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
+        started = time.time()
         path = training.train(checked, _place(out, betons, data_root), resume, device)
         if os.environ.get("RANK", "0") != "0":
             return  # the first rank speaks for all
         measured, ceilings = training.measured(path)
+        if mllog:
+            views = len(presets.preset(checked.views, checked.size))
+            print(*mllog_lines(checked.model_dump(mode="json"), measured, views, started), sep="\n")
+            return
         result = {
             "checkpoint": str(path),
             "loss": measured.losses[-1],
@@ -270,6 +281,7 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             "model_views_per_s": ceilings.model,
             "efficiency": ceilings.efficiency(measured.views_per_s),
             "bottleneck": ceilings.bottleneck,
+            **torchtitan(measured.data_wait_share, measured.mfu, measured.peak_device_reserved_mib),
         }
         if loss_hash:
             result["loss_hash"] = measured.loss_hash
@@ -483,6 +495,7 @@ def suite(
     name: Positional[str],
     out: Path | None = None,
     seeds: int = 1,
+    minutes: float = 60,
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -492,15 +505,31 @@ def suite(
         name: a name from `twoview list suites`.
         out: folder of everything the suite makes; out/NAME by default.
         seeds: how many times to train each recipe, with seeds 0, 1, ...
+        minutes: of the suite gpu, after which it ends; what does not fit is skipped by name.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard as JSON.
+        json: print the leaderboard, or what the suite gpu measured, as JSON.
     """
+    if name == "gpu":
+        return _gpu_suite(out or Path("out/gpu"), minutes, data_root, json)
     work = suites.suite(name)
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, not {seeds}")
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds)
     report(folder / "evidence", folder, json)
+
+
+def _gpu_suite(folder: Path, minutes: float, data_root: Path | None, json: bool) -> None:
+    from bench.gpu import suite as gpu
+    from reports.report import write_report
+
+    failed = gpu.run(folder / "evidence", _place(folder, None, data_root), minutes)
+    if json:
+        print(write_report(folder / "evidence", folder).gpu.to_json(orient="records", indent=1))
+    else:
+        report(folder / "evidence", folder)
+    if failed:
+        raise ValueError(f"failed, or beyond their tolerance: {', '.join(failed)}; the other steps are finished")
 
 
 def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bool = False) -> None:

@@ -1,11 +1,12 @@
 """The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Three kinds: `run` (an encoder or a baseline
-and its accuracies), `loader` (the rates of a loader and of its peers on the same work) and `convert` (the same of
-writing beton files).
+One JSON file a run, written whole or not at all, never rewritten. Four kinds: `run` (an encoder or a baseline
+and its accuracies), `loader` (the rates of a loader and of its peers on the same work), `convert` (the same of
+writing beton files) and `device` (what a step of `twoview suite gpu` measured).
 """
 
 import hashlib
+import math
 import statistics
 import struct
 from datetime import UTC, datetime
@@ -45,6 +46,9 @@ class Training(Part):
     logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), the mean of each epoch.
     rank_wait_seconds: wait_seconds of every rank, where there are several; the other clocks are the first rank's.
     damaged_images: how many images could not be decoded and had another put in their place.
+    step_seconds: of every step, without the wait for its batch; the first ones compile and warm up.
+    step_flops: of a step's forward and backward pass, counted. matrix_flops_per_s: what the device reaches in a large
+    matrix product of the precision, one number a round. joules: of device or processors, where they count them.
     """
 
     epoch_seconds: Samples
@@ -60,6 +64,11 @@ class Training(Part):
     logged: dict[str, list[float]] = {}
     rank_wait_seconds: list[list[float]] = []
     damaged_images: int = 0
+    step_seconds: list[float] = []
+    step_flops: int | None = None
+    matrix_flops_per_s: list[float] = []
+    peak_device_reserved_mib: float | None = None
+    joules: float | None = None
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -68,6 +77,13 @@ class Training(Part):
     @property
     def views_per_s(self) -> float:
         return self.views_per_epoch / self.seconds_per_epoch
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs a second in the median step, as a share of the measured matrix product's."""
+        if not (self.step_flops and self.step_seconds and self.matrix_flops_per_s):
+            return None
+        return self.step_flops / statistics.median(self.step_seconds) / statistics.median(self.matrix_flops_per_s)
 
     @property
     def loss_hash(self) -> str:
@@ -175,7 +191,41 @@ class ConvertRates(Record):
     notes: dict[str, str] = {}
 
 
-AnyRecord = Run | LoaderRates | ConvertRates
+class Figure(Part):
+    """One figure of a device: its samples in `unit`; none where it was not reached, and `note` says why.
+
+    work: what was done, in words. tolerance: what no sample of a check may exceed. note: what a reader has to know,
+    such as the measured step that a projection comes from.
+    """
+
+    work: str
+    figure: str
+    unit: str
+    samples: list[float]
+    note: str = ""
+    tolerance: float | None = None
+
+    @property
+    def median(self) -> float:
+        """NaN without samples."""
+        return statistics.median(self.samples) if self.samples else math.nan
+
+    @property
+    def off(self) -> bool:
+        """Whether a check failed; a sample that is not a number fails it."""
+        return self.tolerance is not None and not all(sample <= self.tolerance for sample in self.samples)
+
+
+class DeviceFigures(Record):
+    """What one step of `twoview suite gpu` measured. recipe: what was trained, where the step trains one."""
+
+    kind: Literal["device"] = "device"
+    device: str
+    figures: list[Figure] = Field(min_length=1)
+    recipe: dict[str, Any] | None = None
+
+
+AnyRecord = Run | LoaderRates | ConvertRates | DeviceFigures
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 

@@ -8,8 +8,8 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 CEILING_ROUNDS = 5
-CEILING_SECONDS = 0.2  # of each round
-CEILING_SIDE = {"cuda": 8192, "cpu": 2048}  # large enough for the device's best, small enough for its memory
+CEILING_SECONDS = 0.1  # of each round
+CEILING_SIDE = {"cuda": 8192, "cpu": 1024}  # large enough for the device's best, small enough for its memory
 
 
 def counted(loss: Callable[[], Tensor]) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from bench import betons
+from bench import betons, flops
+from bench.energy import Energy
 from bench.evidence import Ceilings, Training
 from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
 from bench.memory import PeakMemory
@@ -16,6 +17,7 @@ from bench.recipe import Recipe, parse
 from bench.signals import deferred
 from loaders.loader import Loader
 from methods import checkpoint, determinism, ranks
+from methods.precision import DTYPES
 from methods.trainer import Trainer
 from methods.transfer import Moved, on_device
 
@@ -60,11 +62,11 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
             console.print(f"{path} goes on after step {len(trainer.history.losses)}")
         with train_loader(recipe, train_file, trainer.method, where) as loader:
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
-            peak = PeakMemory()
+            peak, energy = PeakMemory(), Energy(where)
             with deferred() as asked, progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
                 if not trainer.fit(loader, path, recipe.model_dump(mode="json"), advance, asked):
                     console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
-            left = _measure(trainer, loader, peak, run_name(recipe))
+            left = _measure(trainer, loader, peak, energy.joules, run_name(recipe))
         if ranks.rank() == 0:
             checkpoint.save(path, {**checkpoint.load(path), "measured": left})
     return path
@@ -95,32 +97,41 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
     return state
 
 
-def _measure(trainer: Trainer, loader: Loader, peak: PeakMemory, what: str) -> dict[str, Any]:
+def _measure(
+    trainer: Trainer, loader: Loader, peak: PeakMemory, joules: float | None, what: str
+) -> dict[str, dict[str, Any]]:
     """What `measured` reads again: the training's samples, and the ceilings, for which the trainer is spent."""
-    ceilings = _ceilings(trainer, loader, what)
+    history = trainer.history
+    host, device, reserved = peak.host_mib, peak.device_mib, peak.device_reserved_mib
+    resident = next(on_device(loader.epoch(0), trainer.device))
+    ceilings = _ceilings(trainer, loader, resident, what)
     training = Training(
-        epoch_seconds=trainer.history.epoch_seconds,
-        wait_seconds=trainer.history.wait_seconds,
+        epoch_seconds=history.epoch_seconds,
+        wait_seconds=history.wait_seconds,
         views_per_epoch=len(loader) * loader.batch * loader.world * len(loader.views),
-        losses=trainer.history.losses,
-        logged=trainer.history.logged,
-        rank_wait_seconds=ranks.of_all_ranks(trainer.history.wait_seconds) if loader.world > 1 else [],
+        losses=history.losses,
+        logged=history.logged,
+        rank_wait_seconds=ranks.of_all_ranks(history.wait_seconds) if loader.world > 1 else [],
         damaged_images=sum(ranks.of_all_ranks(len(loader.skipped))),
+        step_seconds=history.step_seconds,
+        step_flops=flops.counted(lambda: trainer.objective.forward(*resident)["loss"]) if ranks.world() == 1 else None,
+        matrix_flops_per_s=flops.matrix_ceiling(trainer.device, DTYPES[trainer.precision]),
         precision=trainer.precision,
         device=str(trainer.device),
         loader_threads=loader.threads,
         model_threads=torch.get_num_threads(),
-        peak_host_mib=peak.host_mib,
-        peak_device_mib=peak.device_mib,
+        peak_host_mib=host,
+        peak_device_mib=device,
+        peak_device_reserved_mib=reserved,
+        joules=joules,
     )
     return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
 
 
-def _ceilings(trainer: Trainer, loader: Loader, what: str) -> Ceilings:
+def _ceilings(trainer: Trainer, loader: Loader, resident: Moved, what: str) -> Ceilings:
     """Rates of the loader alone and of the model alone on a resident batch, in turn. Spends the trainer."""
     views = loader.batch * loader.world * len(loader.views)
     rates: tuple[list[float], list[float]] = [], []
-    resident = next(on_device(loader.epoch(0), trainer.device))
     with progress(f"ceilings of {what}", CEILING_ROUNDS) as advance:
         for number in range(CEILING_ROUNDS):
             rates[0].append(views * _batches_per_s(loader, number))

@@ -157,6 +157,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(runs, capsys):
     runs.assert_equal("whole", out)
 
 
+def test_other_harnesses_words(runs, capsys):
+    """Of the run that is there: `--resume` of a finished training only shows it again."""
+    assert run(["train", *runs.words("whole"), "--resume", "--mllog"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(":::MLLOG {") for line in lines)
+    assert [json.loads(line[9:])["key"] for line in lines].count("epoch_stop") == 4
+    assert run(["train", *runs.words("whole"), "--resume"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["data_loading(%)"] >= 0 and 0 < result["mfu(%)"] < 100
+
+
 def test_cuda_asked_for_and_absent_is_one_sentence(runs, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
