@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 CEILING_ROUNDS = 5
@@ -25,6 +24,8 @@ def counted(loss: Callable[[], Tensor]) -> int:
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:
     """FLOP/s of a square matrix product, one a round: what the best kernel gets out of this device in this dtype."""
+    from torch.utils.benchmark import Timer  # here, for it looks for a compiler
+
     side = side or CEILING_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
