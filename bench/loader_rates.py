@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.evidence import ConvertRates, LoaderRates
-from bench.peers.job import ConvertJob, Job
+from bench.peers.job import ConvertJob, Job, StepJob
 from bench.peers.worker import CONTESTANTS
 from bench.progress import progress
 from loaders.datasets import Samples
@@ -37,7 +37,7 @@ class Process:
     kernels: where Numba keeps its compiled kernels; beside their sources by default.
     """
 
-    def __init__(self, name: str, job: Job | ConvertJob, kernels: str | None = None) -> None:
+    def __init__(self, name: str, job: Job | ConvertJob | StepJob, kernels: str | None = None) -> None:
         command = [sys.executable, "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
         self.name = name
         # Not a pipe: one that nobody reads fills up and blocks its writer.
@@ -81,21 +81,25 @@ class Process:
 
 @dataclass
 class Race:
-    """What came of a race, by contestant: one rate a round; the others as `LoaderRates` has them."""
+    """What came of a race, by contestant: one rate a round; the others as `LoaderRates` has them.
+
+    device_mib: peak of torch's memory on the GPU, where there is one.
+    """
 
     images_per_s: dict[str, list[float]] = field(default_factory=dict)
     first_batch_s: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
     added_mib: dict[str, float] = field(default_factory=dict)
+    device_mib: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, contestant: str, reason: Absent) -> None:
-        for figures in (self.images_per_s, self.first_batch_s, self.peak_mib, self.added_mib):
+        for figures in (self.images_per_s, self.first_batch_s, self.peak_mib, self.added_mib, self.device_mib):
             figures.pop(contestant, None)
         self.notes[contestant] = f"absent: {reason}"
 
 
-def race(job: Job | ConvertJob, peers: Sequence[str], rounds: int, what: str) -> Race:
+def race(job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, what: str) -> Race:
     """Runs ours and the peers in turn, in a new order each round.
 
     A peer that cannot take part, or dies, is left out of the rates, its reason in the notes. Absent if ours is;
@@ -140,6 +144,8 @@ def race(job: Job | ConvertJob, peers: Sequence[str], rounds: int, what: str) ->
                     result.images_per_s[process.name].append(answer["images_per_s"])
                     result.peak_mib[process.name] = answer["peak_mib"]
                     result.added_mib[process.name] = answer["added_mib"]
+                    if answer["device_mib"] is not None:
+                        result.device_mib[process.name] = answer["device_mib"]
                 advance()
     return result
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.evidence import AnyRecord, ConvertRates, LoaderRates, Run
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run
 from reports.cells import COLUMNS, Column, spread
 from reports.figures import accuracy_plots, loader_plots, loss_plots
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
@@ -90,6 +90,7 @@ LOADER_COLUMNS = [
     "date",
 ]
 REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met", "date"]
+GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,12 @@ def render(
     runs: Sequence[Run],
     rates: Sequence[LoaderRates],
     conversions: Sequence[ConvertRates],
+    devices: Sequence[DeviceFigures],
     leaderboard: pd.DataFrame,
     summary: pd.DataFrame,
     loader: pd.DataFrame,
     required: pd.DataFrame,
+    gpu: pd.DataFrame,
     complaints: Sequence[str],
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
@@ -131,11 +134,12 @@ def render(
         summary_tables=[_summary_table(machine, rows) for machine, rows in by_machine(summary)],
         run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
+        gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
         loader_tables=[_table(machine, rows, LOADER_COLUMNS) for machine, rows in by_machine(loader)],
         accuracy_plots=accuracy_plots(summary),
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
-        environments=_environments([*runs, *rates, *conversions]),
+        environments=_environments([*runs, *rates, *conversions, *devices]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import AnyRecord, ConvertRates, LoaderRates, Run, read_folder
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run, read_folder
 from loaders.files import whole_file
 from reports import page
 from reports.cells import csv_text
+from reports.gpu_table import gpu_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and the tables it was written from. `loader_csv` is None without loader records.
+    """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
+    without records of the GPU suite.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -25,8 +27,10 @@ class Report:
     summary: pd.DataFrame
     loader: pd.DataFrame
     required: pd.DataFrame
+    gpu: pd.DataFrame
     leaderboard_csv: Path
     loader_csv: Path | None
+    gpu_csv: Path | None
     page: Path
     complaints: tuple[str, ...]
 
@@ -37,24 +41,27 @@ def write_report(evidence: Path, out: Path) -> Report:
     FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
     """
     records, complaints = read_folder(evidence)
-    runs, rates, conversions, more_complaints = _presentable(records)
+    runs, rates, conversions, devices, more_complaints = _presentable(records)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
-    if not runs and not rates and not conversions:
+    if not runs and not rates and not conversions and not devices:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
     table = leaderboard(runs)
     over_seeds = summary(table)
     loader = loader_table(rates)
     required = required_table([*rates, *conversions])
-    html = page.render(runs, rates, conversions, table, over_seeds, loader, required, complaints)
+    gpu = gpu_table(devices)
+    html = page.render(runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, complaints)
 
     return Report(
         leaderboard=table,
         summary=over_seeds,
         loader=loader,
         required=required,
+        gpu=gpu,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
+        gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         page=_write(out / "index.html", html),
         complaints=tuple(complaints),
     )
@@ -62,11 +69,12 @@ def write_report(evidence: Path, out: Path) -> Report:
 
 def _presentable(
     records: Sequence[AnyRecord],
-) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[str]]:
+) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[DeviceFigures], list[str]]:
     """Splits the records by kind. A valid record can still lack epochs or half its recipe: left out."""
     runs: list[Run] = []
     rates: list[LoaderRates] = []
     conversions: list[ConvertRates] = []
+    devices: list[DeviceFigures] = []
     complaints = []
     for record in records:
         try:
@@ -76,11 +84,14 @@ def _presentable(
             elif isinstance(record, LoaderRates):
                 loader_table([record])
                 rates.append(record)
-            else:
+            elif isinstance(record, ConvertRates):
                 conversions.append(record)
+            else:
+                gpu_table([record])
+                devices.append(record)
         except (ValueError, ArithmeticError) as error:
             complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
-    return runs, rates, conversions, complaints
+    return runs, rates, conversions, devices, complaints
 
 
 def _write(path: Path, text: str) -> Path:

@@ -63,6 +63,7 @@ LOADER_COLUMNS = [
     "note",
 ]
 REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met"]
+GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
 
 
 def show(report: Report, console: Console) -> None:
@@ -74,6 +75,7 @@ def show(report: Report, console: Console) -> None:
         *leaderboard_tables(report.leaderboard, console),
         *loader_tables(report.loader, console),
         *required_tables(report.required, console),
+        *gpu_tables(report.gpu, console),
     ]:
         console.print()
         console.print(table)
@@ -109,6 +111,11 @@ def required_tables(required: pd.DataFrame, console: Console) -> list[Table]:
         _table(f"Required on {machine}", rows, REQUIRED_COLUMNS, _text, console)
         for machine, rows in by_machine(required)
     ]
+
+
+def gpu_tables(gpu: pd.DataFrame, console: Console) -> list[Table]:
+    """What the GPU suite measured, the target beside it, a table a machine."""
+    return [_table(f"GPU suite on {machine}", rows, GPU_COLUMNS, _text, console) for machine, rows in by_machine(gpu)]
 
 
 def _table(

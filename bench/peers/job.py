@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -46,7 +46,20 @@ class ConvertJob(Work):
     folder: Path
 
 
-AnyJob: TypeAdapter[Job | ConvertJob] = TypeAdapter(Annotated[Job | ConvertJob, Field(discriminator="kind")])
+class StepJob(Work):
+    """Training: steps of SimCLR on one resident batch, as many as fill a pass.
+
+    recipe: of `bench.recipe`, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
+    """
+
+    kind: Literal["step"] = "step"
+    recipe: dict[str, Any]
+    device: str
+
+
+AnyJob: TypeAdapter[Job | ConvertJob | StepJob] = TypeAdapter(
+    Annotated[Job | ConvertJob | StepJob, Field(discriminator="kind")]
+)
 
 
 class Contestant(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numba  # noqa: F401 (imported before the clock starts, like torch)
 import torch  # noqa: F401
 
-from bench.peers.job import ConvertJob, Job
+from bench.peers.job import ConvertJob, Job, StepJob
 
 
 class Twoview:
@@ -46,3 +46,27 @@ class Writer:
         samples = self.find(self.job.folder)
         path = self.job.folder.with_suffix(".twoview")
         yield from self.beton.write(path, len(samples), samples.stored, self.job.threads)
+
+
+class Step:
+    """The trainer's step."""
+
+    def __init__(self, job: StepJob) -> None:
+        self.job = job
+        self.note = f"torch.compile: {job.recipe['compile']}"
+
+    def make(self) -> None:
+        from bench.gpu.scale import Scale
+        from bench.gpu.stepping import resident_batch
+        from bench.recipe import parse
+
+        job = self.job
+        one = parse(job.recipe, "the job")
+        self.trainer = Scale(device=job.device).trainer(one)
+        self.steps = job.images // one.batch
+        self.batch = resident_batch(one, self.trainer)
+
+    def one_pass(self) -> Iterator[object]:
+        for _ in range(self.steps):
+            out = self.trainer.step(*self.batch, self.trainer.epochs)
+        yield out["loss"].item()  # waits for the device

@@ -2,7 +2,7 @@
 
 It says how long the first batch took, then works a round for each line on standard input and says how fast that was and
 how much memory it has taken at most. Memory is that of this process, without processes that it started: the peak since
-the imports, and what of it came after them.
+the imports, and what of it came after them; and, where there is a GPU, what torch has allocated there.
 """
 
 import importlib
@@ -12,12 +12,13 @@ import sys
 import time
 
 from bench.memory import PeakMemory
-from bench.peers.job import AnyJob, Contestant, ConvertJob, Job
+from bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
 
 # kind of job -> contestant -> class, in the module of the contestant's name
 CONTESTANTS = {
     "load": {"twoview": "Twoview", "torchvision": "Torchvision", "ffcv": "FFCV", "decode": "Decode"},
     "convert": {"twoview": "Writer", "ffcv": "Writer"},
+    "step": {"twoview": "Step", "lightly": "Step"},
 }
 
 
@@ -33,10 +34,11 @@ def main(name: str, text: str) -> None:
         for _ in sys.stdin:
             rate = images_per_s(contestant, job)
             peak = memory.host_mib
-            print(json.dumps({"images_per_s": rate, "peak_mib": peak, "added_mib": peak - before}), file=out)
+            figures = {"images_per_s": rate, "peak_mib": peak, "added_mib": peak - before}
+            print(json.dumps(figures | {"device_mib": memory.device_mib}), file=out)
 
 
-def make(name: str, job: Job | ConvertJob) -> Contestant:
+def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
     module = importlib.import_module(f"bench.peers.{name}")
     contestant: Contestant = getattr(module, CONTESTANTS[job.kind][name])(job)
     return contestant
@@ -54,7 +56,7 @@ def first_batch(contestant: Contestant) -> float:
     return seconds
 
 
-def images_per_s(contestant: Contestant, job: Job | ConvertJob) -> float:
+def images_per_s(contestant: Contestant, job: Job | ConvertJob | StepJob) -> float:
     passes, start = 0, time.perf_counter()
     while True:
         for _ in contestant.one_pass():

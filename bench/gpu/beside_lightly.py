@@ -1,0 +1,48 @@
+"""The same SimCLR step in lightly and here, in turn, on one device, each side in a process of its own."""
+
+from bench import loader_rates, recipe
+from bench.environment import cpu_count
+from bench.evidence import DeviceFigures, Figure
+from bench.gpu.scale import HEADLINE, Context
+from bench.peers.job import StepJob
+
+NAME = "gpu-lightly"
+
+
+def measure(context: Context) -> DeviceFigures:
+    """Views a second of both sides a round, and ours over lightly's, our step compiled as training compiles it.
+
+    ValueError if ours fails; a lightly that is not there, or cannot run, has no rates and the reason in its note.
+    """
+    scale = context.scale
+    # lightly's head has a BatchNorm behind its last layer, too.
+    method = recipe.load(HEADLINE).method.model_dump() | {"norm": "all"}
+    one = scale.recipe(HEADLINE, {"batch": scale.step_batch, "compile": scale.compile, "method": method})
+    job = StepJob(
+        images=one.batch * scale.steps,
+        threads=cpu_count(),
+        recipe=one.model_dump(mode="json"),
+        device=scale.device,
+    )
+    try:
+        race = loader_rates.race(job, ("lightly",), scale.rounds, "step beside lightly")
+    except loader_rates.Absent as reason:
+        raise ValueError(f"our side of the step failed: {reason}") from None
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"
+    figures = [
+        Figure(
+            work=work,
+            figure=f"step in {side}",
+            unit="views/s",
+            samples=[2 * rate for rate in race.images_per_s.get(side, [])],
+            note=race.notes.get(side, ""),
+        )
+        for side in ("twoview", "lightly")
+    ]
+    ratios = [our / their for our, their in zip(*(figure.samples for figure in figures), strict=False)]
+    figures.append(Figure(work=work, figure="twoview / lightly", unit="x", samples=ratios))
+    figures += [
+        Figure(work=work, figure=f"peak memory of {side}, allocated", unit="GiB", samples=[mib / 1024])
+        for side, mib in race.device_mib.items()
+    ]
+    return DeviceFigures(name=NAME, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))

@@ -1,0 +1,111 @@
+"""Does the device compute what the processor computes? Every loss, and every op that makes views there."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.evidence import DeviceFigures, Figure
+from bench.gpu.scale import Context, Scale
+from bench.loss_cost import MIXTURE, OURS
+from loaders import beton, presets
+from loaders.datasets import bundled_photographs
+from loaders.datasets.samples import of_arrays
+from loaders.loader import Loader
+from loaders.resident import Resident
+from methods.losses.balanced import balanced, class_means, prototypes
+from methods.losses.moco import moco, moco_sum
+
+VALUE, GRADIENT = 1e-5, 1e-4  # relative: of the loss, and of the norm of the gradients' difference; all in float32
+LEVELS = 1.0  # of 255
+# Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, grey, blur and solarisation.
+PRESETS = ("simclr-cifar", "byol", "eval")
+SIDE = 32  # of the pictures and their views
+
+# (z1, z2, label) -> loss: what is not timed, or not so.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+OTHERS: dict[str, Loss] = {
+    # A queue of the first view's negatives, the same on both sides.
+    "moco": lambda z1, z2, label: moco(z1, z2.detach(), -z1.detach(), 0.4),
+    "moco_sum": lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE),
+    "balanced, prior": lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())),
+    "balanced, prototypes": lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2),
+    "balanced, oracle": lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2),
+}
+
+
+def losses(context: Context) -> DeviceFigures:
+    """Value and gradients of every loss on the device, and how far they are from the processor's on the same input."""
+    scale = context.scale
+    figures = []
+    for name, loss in every_loss(scale).items():
+        there, here = (_value_and_gradient(loss, scale, device) for device in (scale.where, torch.device("cpu")))
+        value = abs(there[0] - here[0]) / max(abs(here[0]), 1e-12)
+        gradient = float((there[1] - here[1]).norm() / here[1].norm().clamp_min(1e-12))
+        figures.append(Figure(work=name, figure="value off", unit="x", samples=[value], tolerance=VALUE))
+        figures.append(Figure(work=name, figure="gradient off", unit="x", samples=[gradient], tolerance=GRADIENT))
+    return DeviceFigures(name="gpu-losses", device=scale.device, figures=figures)
+
+
+def every_loss(scale: Scale) -> dict[str, Loss]:
+    """By name. Those that are timed have no labels of their own: supcon's are made inside."""
+
+    def of_pairs(name: str) -> Loss:
+        loss = OURS[name](scale.loss_batch, scale.loss_dim)
+        return lambda z1, z2, label: loss(z1, z2)
+
+    return {name: of_pairs(name) for name in OURS if name not in OTHERS} | OTHERS
+
+
+def _value_and_gradient(loss: Loss, scale: Scale, device: torch.device) -> tuple[float, Tensor]:
+    """Of two related views, as training has them: the second is the first and noise. The gradients of both, flat."""
+    generator = torch.Generator().manual_seed(0)
+    first, noise = torch.randn(2, scale.loss_batch, scale.loss_dim, generator=generator)
+    label = (torch.arange(scale.loss_batch) % 10).to(device)
+    z1, z2 = (z.to(device).requires_grad_() for z in (first, first + 0.5 * noise))
+    value = loss(z1, z2, label)
+    gradients = torch.autograd.grad(value, (z1, z2), allow_unused=True)  # MoCo's keys have none
+    return value.item(), torch.cat([g.flatten().cpu() for g in gradients if g is not None])
+
+
+def views(context: Context) -> DeviceFigures:
+    """Views made on the device beside the loader's: the largest difference in levels of 255, and how many differ."""
+    scale = context.scale
+    figures = []
+    with tempfile.TemporaryDirectory() as temporary:
+        file = pictures(Path(temporary, "pictures.beton"), scale.pictures)
+        batch = max(1, scale.pictures // 4)
+        for name in PRESETS:
+            wanted = presets.preset(name, SIDE)
+            with Resident(file, wanted, batch, device=scale.where) as ours, Loader(file, wanted, batch) as loader:
+                pairs = list(zip(ours.epoch(0), loader.epoch(0), strict=True))
+            off = torch.cat(
+                [
+                    (there.cpu().int() - here.int()).abs().flatten()
+                    for one, other in pairs
+                    for there, here in zip(one.views, other.views, strict=True)
+                ]
+            )
+            most, share = float(off.max()), float((off > 0).float().mean())
+            figures.append(Figure(work=name, figure="levels off", unit="of 255", samples=[most], tolerance=LEVELS))
+            figures.append(Figure(work=name, figure="values that differ", unit="%", samples=[100 * share]))
+    return DeviceFigures(name="gpu-views", device=scale.device, figures=figures)
+
+
+def pictures(path: Path, count: int) -> beton.Beton:
+    """Small squares cut out of the bundled photographs at fixed places, raw."""
+    photographs = [np.asarray(photograph) for photograph in bundled_photographs().values()]
+    random = np.random.default_rng(0)
+
+    def cut(number: int) -> np.ndarray:
+        photograph = photographs[number % len(photographs)]
+        top, left = (int(random.integers(side - SIDE)) for side in photograph.shape[:2])
+        return photograph[top : top + SIDE, left : left + SIDE]
+
+    samples = of_arrays(np.stack([cut(number) for number in range(count)]), np.arange(count) % 10, "photographs")
+    for _ in beton.write(path, count, samples.stored):
+        pass
+    return beton.open_beton(path)

@@ -1,0 +1,84 @@
+"""Steps of a trainer, measured: on a batch that lies on the device, or on what a loader brings."""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+
+from bench.evidence import Figure
+from bench.memory import MIB, PeakMemory
+from bench.recipe import Recipe
+from loaders import datasets
+from loaders.loader import Loader
+from methods.clock import StepClock
+from methods.trainer import Trainer
+from methods.transfer import Moved, on_device
+
+LEAD = 2  # batches before the clock starts, with which copies and rendering run ahead
+
+
+def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
+    """Random pixels and labels of the recipe's shapes, on the device."""
+    generator = torch.Generator().manual_seed(0)
+    views = tuple(
+        torch.randint(0, 256, (one.batch, view.size, view.size, 3), dtype=torch.uint8, generator=generator)
+        .to(trainer.device)
+        .permute(0, 3, 1, 2)
+        for view in trainer.method.views
+    )
+    classes = len(datasets.dataset(one.dataset).classes)
+    label = torch.randint(0, classes, (one.batch,), generator=generator).to(trainer.device)
+    return views, label
+
+
+def stepped(trainer: Trainer, batch: Moved, warmup: int, steps: int) -> StepClock:
+    """The clock of steps on one resident batch, at the end of the schedule, where the weights hardly move."""
+    clock = StepClock(trainer.device, warmup)
+    for _ in range(warmup + steps):
+        with clock.step():
+            trainer.step(*batch, trainer.epochs)
+    clock.read()
+    return clock
+
+
+def loaded(trainer: Trainer, loader: Loader, epoch: int, steps: int) -> tuple[float, StepClock]:
+    """Wall seconds of so many steps on the loader's batches, and their clock."""
+    clock = StepClock(trainer.device, LEAD)
+    with loader.epoch(epoch) as source:
+        batches = clock.batches(on_device(source, trainer.device))
+
+        def go(count: int) -> None:
+            for batch in islice(batches, count):
+                with clock.step():
+                    trainer.step(*batch, trainer.epochs)
+
+        go(LEAD)
+        start = now(trainer.device)
+        go(steps)
+        seconds = now(trainer.device) - start
+    clock.read()
+    return seconds, clock
+
+
+def arrivals(loader: Loader, epoch: int, batches: int) -> float:
+    """Wall seconds from the loader's LEADth batch to the one `batches` behind it."""
+    with loader.epoch(epoch) as source:
+        times = [time.perf_counter() for _ in islice(source, LEAD + batches)]
+    return times[-1] - times[LEAD - 1]
+
+
+def now(device: torch.device) -> float:
+    """time.perf_counter() once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peaks(memory: PeakMemory, work: str) -> Iterator[Figure]:
+    """Peaks since `memory` was made: of the device where there is one, else of the host."""
+    if memory.device_mib is None:
+        yield Figure(work=work, figure="peak host memory", unit="MiB", samples=[memory.host_mib])
+        return
+    for name, mib in (("allocated", memory.device_mib), ("reserved", memory.device_reserved_mib)):
+        yield Figure(work=work, figure=f"peak memory, {name}", unit="GiB", samples=[(mib or 0) * MIB / 2**30])

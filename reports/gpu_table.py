@@ -1,0 +1,72 @@
+"""Records of `twoview suite gpu` -> rows: one row a figure, the target beside what was measured."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.evidence import DeviceFigures, Figure
+from bench.gpu.targets import CARD, Target, target
+
+COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "machine", "date", "name"]
+
+
+def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
+    """One row a figure, in the order of measurement; a step that was measured again shows its latest record.
+
+    `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
+    where nothing was reached. `target` is what one H100 is to reach, or the tolerance of a check; `met` says
+    whether it does, but for targets only on such a card.
+    """
+    latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
+    rows = [
+        _row(record, figure)
+        for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
+        for figure in record.figures
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
+    aim = target(record.name, figure.figure, figure.work)
+    return {
+        "work": figure.work,
+        "figure": figure.figure,
+        "measured": _value(figure.median, figure.unit) if figure.samples else "",
+        "quartiles": _quartiles(figure),
+        "target": _aimed(aim, figure),
+        "met": _met(aim, figure, record.environment.gpu or ""),
+        "published": aim.published if aim else "",
+        "note": figure.note,
+        "machine": record.environment.machine,
+        "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "name": record.name,
+    }
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
+
+
+def _quartiles(figure: Figure) -> str:
+    if len(figure.samples) < 2:
+        return ""
+    low, high = np.quantile(figure.samples, [0.25, 0.75])
+    return f"{_value(low, '').strip()} to {_value(high, '').strip()}"
+
+
+def _aimed(aim: Target | None, figure: Figure) -> str:
+    if aim:
+        return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.unit)}"
+    return f"≤ {_value(figure.tolerance, figure.unit)}" if figure.tolerance is not None else ""
+
+
+def _met(aim: Target | None, figure: Figure, card: str) -> str:
+    """Empty where there is no target, or it is another card's."""
+    if figure.tolerance is not None:
+        return "no" if figure.off else "yes"
+    if aim is None or CARD not in card:
+        return ""
+    return "yes" if aim.met(figure.median) else "no"

@@ -1,0 +1,79 @@
+"""What the GPU suite measured, the target beside it and never in its place."""
+
+import io
+import math
+from datetime import timedelta
+
+import pytest
+from conftest import NOON, machine
+from rich.console import Console
+
+from bench.evidence import DeviceFigures, Figure, write
+from reports.gpu_table import COLUMNS, gpu_table
+from reports.report import write_report
+from reports.terminal import show
+
+
+def device(name, *figures, gpu="NVIDIA H100 80GB HBM3", hours=0):
+    return DeviceFigures(
+        name=name,
+        created=NOON + timedelta(hours=hours),
+        environment=machine("Zen 4").model_copy(update={"gpu": gpu}),
+        device="cuda",
+        figures=list(figures),
+    )
+
+
+def rate(*samples):
+    return Figure(work="SimCLR", figure="real", unit="views/s", samples=list(samples))
+
+
+def row(*figures, **fields):
+    return gpu_table([device(*figures, **fields)]).iloc[0]
+
+
+def test_median_quartiles_and_the_target_beside_them():
+    found = row("gpu-rates-256", rate(2000.0, 4000.0, 3000.0, 3500.0))
+    assert (found["measured"], found["quartiles"]) == ("3,250 views/s", "2,750 to 3,625")
+    assert (found["target"], found["met"]) == ("≥ 3,000 views/s", "yes")
+    assert row("gpu-rates-256", rate(2999.0))["met"] == "no"
+    assert list(gpu_table([]).columns) == COLUMNS
+
+
+def test_another_card_has_no_target_to_meet():
+    found = row("gpu-rates-256", rate(200.0), gpu="NVIDIA T4")
+    assert (found["target"], found["met"]) == ("≥ 3,000 views/s", "")
+
+
+def test_what_was_not_reached_has_no_figure_and_meets_nothing():
+    missed = Figure(
+        work="w", figure="time to 90 % kNN", unit="min", samples=[], note="not reached: the best is 88.10 %"
+    )
+    found = row("gpu-cifar10-time", missed)
+    assert (found["measured"], found["target"], found["met"]) == ("", "≤ 15 min", "no")
+    assert "99 minutes on one A100" in found["published"] and "88.10 %" in found["note"]
+
+
+@pytest.mark.parametrize(("off", "met"), [(1e-6, "yes"), (1e-3, "no"), (math.nan, "no")])
+def test_a_check_is_held_to_its_tolerance_on_any_card(off, met):
+    check = Figure(work="nt_xent", figure="value off", unit="x", samples=[off], tolerance=1e-5)
+    found = row("gpu-losses", check, gpu="NVIDIA T4")
+    assert (found["target"], found["met"]) == ("≤ 1e-05 x", met)
+
+
+def test_the_latest_record_of_each_machine_counts():
+    old, new = device("gpu-rates-256", rate(1.0)), device("gpu-rates-256", rate(2.0), hours=1)
+    other = device("gpu-rates-256", rate(3.0), gpu="NVIDIA H200", hours=2)
+    assert gpu_table([new, old, other])["measured"].tolist() == ["2 views/s", "3 views/s"]
+
+
+def test_terminal_page_and_csv_show_it(tmp_path):
+    write(
+        device("gpu-rates-256", rate(1234.0), Figure(work="<b>", figure="f", unit="s", samples=[1.0])), tmp_path / "e"
+    )
+    report = write_report(tmp_path / "e", tmp_path)
+    assert "1,234 views/s" in report.page.read_text() and "&lt;b&gt;" in report.page.read_text()
+    assert "≥ 3,000 views/s" in report.gpu_csv.read_text()
+    console = Console(file=io.StringIO(), width=200)
+    show(report, console)
+    assert "GPU suite on NVIDIA H100" in console.file.getvalue() and "1,234 views/s" in console.file.getvalue()
