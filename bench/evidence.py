@@ -195,7 +195,7 @@ class Figure(Part):
     """One figure of a device: its samples in `unit`; none where it was not reached, and `note` says why.
 
     work: what was done, in words. tolerance: what no sample of a check may exceed. note: what a reader has to know,
-    such as the measured step that a projection comes from.
+    such as the measured step that a projection comes from. course: samples of one thing as it went on, not repeats.
     """
 
     work: str
@@ -204,6 +204,7 @@ class Figure(Part):
     samples: list[float]
     note: str = ""
     tolerance: float | None = None
+    course: bool = False
 
     @property
     def median(self) -> float:

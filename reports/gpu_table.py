@@ -17,8 +17,8 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
     """One row a figure, in the order of measurement; a step that was measured again shows its latest record.
 
     `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
-    where nothing was reached. `target` is what one H100 is to reach, or the tolerance of a check; `met` says
-    whether it does, but for targets only on such a card.
+    where nothing was reached; of a course over time `measured` is the end. `target` is what one H100 is to reach, or
+    the tolerance of a check; `met` says whether it does, but for targets only on such a card.
     """
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     rows = [
@@ -34,7 +34,7 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
     return {
         "work": figure.work,
         "figure": figure.figure,
-        "measured": _value(figure.median, figure.unit) if figure.samples else "",
+        "measured": _measured(figure),
         "quartiles": _quartiles(figure),
         "target": _aimed(aim, figure),
         "met": _met(aim, figure, record.environment.gpu or ""),
@@ -46,12 +46,18 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
     }
 
 
+def _measured(figure: Figure) -> str:
+    if not figure.samples:
+        return ""
+    return _value(figure.samples[-1] if figure.course else figure.median, figure.unit)
+
+
 def _value(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
 
 
 def _quartiles(figure: Figure) -> str:
-    if len(figure.samples) < 2:
+    if len(figure.samples) < 2 or figure.course:
         return ""
     low, high = np.quantile(figure.samples, [0.25, 0.75])
     return f"{_value(low, '').strip()} to {_value(high, '').strip()}"

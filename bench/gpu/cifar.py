@@ -122,8 +122,8 @@ def _figures(context: Context, one: Recipe, seconds: list[float], knn: dict[int,
     after = f"after epochs {', '.join(map(str, knn))}"
     figures += [
         Figure(work=work, figure="kNN, the best", unit="%", samples=[best]),
-        Figure(work=work, figure="kNN as it goes", unit="%", samples=list(knn.values()), note=after),
-        Figure(work=work, figure="training after each epoch", unit="s", samples=seconds),
+        Figure(work=work, figure="kNN as it goes", unit="%", samples=list(knn.values()), note=after, course=True),
+        Figure(work=work, figure="training after each epoch", unit="s", samples=seconds, course=True),
     ]
     return DeviceFigures(name=TIME, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))
 

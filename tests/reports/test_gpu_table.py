@@ -2,23 +2,36 @@
 
 import io
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import NOON, machine
 from rich.console import Console
 
+from bench.environment import Environment
 from bench.evidence import DeviceFigures, Figure, write
 from reports.gpu_table import COLUMNS, gpu_table
 from reports.report import write_report
 from reports.terminal import show
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MACHINE = Environment(
+    cpu="Zen 4",
+    cpu_count=2,
+    memory_gib=8.0,
+    gpu=None,
+    system="Linux",
+    python="3.11.2",
+    packages={},
+    commit="",
+    dirty=False,
+)
 
 
 def device(name, *figures, gpu="NVIDIA H100 80GB HBM3", hours=0):
     return DeviceFigures(
         name=name,
         created=NOON + timedelta(hours=hours),
-        environment=machine("Zen 4").model_copy(update={"gpu": gpu}),
+        environment=MACHINE.model_copy(update={"gpu": gpu}),
         device="cuda",
         figures=list(figures),
     )
@@ -38,6 +51,11 @@ def test_median_quartiles_and_the_target_beside_them():
     assert (found["target"], found["met"]) == ("≥ 3,000 views/s", "yes")
     assert row("gpu-rates-256", rate(2999.0))["met"] == "no"
     assert list(gpu_table([]).columns) == COLUMNS
+
+
+def test_of_a_course_over_time_the_end_is_shown():
+    found = row("gpu-cifar10-time", Figure(work="w", figure="f", unit="%", samples=[9.0, 70.0, 80.0], course=True))
+    assert (found["measured"], found["quartiles"]) == ("80 %", "")
 
 
 def test_another_card_has_no_target_to_meet():
