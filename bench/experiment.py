@@ -74,9 +74,15 @@ def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precis
     return kind
 
 
-def train_loader(recipe: Recipe[Any], file: Beton, method: Method, device: torch.device) -> Loader:
+def train_loader(
+    recipe: Recipe[Any], file: Beton, method: Method, device: torch.device, threads: int | None = None
+) -> Loader:
+    """The recipe's images and views. threads: if the recipe leaves them open; every core on a GPU, else 1, by default.
+
+    ValueError where the ranks cannot have equal parts of the batch.
+    """
     indices = chosen(file.labels, recipe.held_out, recipe.train_images)
-    threads = recipe.loader_threads or (1 if device.type == "cpu" else cpu_count())
+    threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
     order = None
     if recipe.classes_per_batch:
         labels = file.labels[indices]

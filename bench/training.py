@@ -9,13 +9,17 @@ import torch
 
 from bench import betons, flops
 from bench.energy import Energy
+from bench.environment import cpu_count
 from bench.evidence import Ceilings, Training
 from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
 from bench.memory import PeakMemory
 from bench.progress import console, progress
 from bench.recipe import Recipe, parse
 from bench.signals import deferred
+from bench.threads import loading_threads
+from loaders.beton import Beton
 from loaders.loader import Loader
+from loaders.resident import Resident
 from methods import checkpoint, determinism, ranks
 from methods.precision import DTYPES
 from methods.trainer import Trainer
@@ -60,7 +64,7 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
         if state:
             trainer.resume(state)
             console.print(f"{path} goes on after step {len(trainer.history.losses)}")
-        with train_loader(recipe, train_file, trainer.method, where) as loader:
+        with _loader(recipe, train_file, trainer) as loader:
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
             peak, energy = PeakMemory(), Energy(where)
             with deferred() as asked, progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
@@ -70,6 +74,19 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
         if ranks.rank() == 0:
             checkpoint.save(path, {**checkpoint.load(path), "measured": left})
     return path
+
+
+def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader:
+    """The loader, on as many threads as the model beside it needs, unless the recipe says how many. A run of many
+    ranks, and one that must be bit-equal to another, are not measured first.
+    """
+    loader = train_loader(recipe, file, trainer.method, trainer.device)
+    decided = recipe.loader_threads or recipe.deterministic or ranks.world() > 1 or trainer.device.type == "cuda"
+    if decided or isinstance(loader, Resident):
+        return loader
+    with loader:
+        threads = loading_threads(trainer, loader, cpu_count())
+    return train_loader(recipe, file, trainer.method, trainer.device, threads)
 
 
 def measured(path: Path) -> tuple[Training, Ceilings]:

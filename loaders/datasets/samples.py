@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
-from loaders.decode import STATUS_TEXT, jpeg_fault
+from loaders.decode import STATUS_TEXT, jpeg_fault, jpeg_shape
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -30,8 +30,7 @@ class Samples:
         """Sample `index` as it goes into a beton file."""
         image, label = self.image(index), int(self.labels[index])
         if isinstance(image, bytes):
-            with Image.open(io.BytesIO(image)) as header:
-                return Stored(JPEG, header.height, header.width, image, label)
+            return Stored(JPEG, *jpeg_shape(image), image, label)
         return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label)
 
 

@@ -25,8 +25,8 @@ def test_the_three_sentences(make):
         " (+3.00 to +6.00 over 3 seeds, standard deviation 1.53)."
     )
     assert rates == (
-        "The loader delivers for simclr-imagenet at 224 px 150 images/s (300 views/s) of photographs.beton on 2 threads,"
-        " 1.25 times torchvision."
+        "The loader delivers for simclr-imagenet at 224 px 150 images/s (300 views/s) of photographs.beton on"
+        " 2 threads, 1.25 times torchvision."
     )
     assert efficiency == (
         "Training simclr on fashion-mnist handles 2,222 views/s, 88.9 % of the smaller of its two ceilings"
