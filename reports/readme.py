@@ -29,13 +29,19 @@ def measured(results: Path) -> str:
     required = required_table([record for record in records if isinstance(record, LoaderRates | ConvertRates)])
     parts = []
     for machine, rows in by_machine(summary(table)):
-        first = table[table["machine"] == machine].iloc[0]
-        parts.append(f"On {machine} ({first['date'][:10]}, commit {first['commit'][:10]}):")
+        parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
         parts.append(_markdown(rows, RUNS))
         parts.append(_markdown(rows, SPEEDS))
         parts.append(_markdown(loader[loader["machine"] == machine], LOADER))
         parts.append(_markdown(required[required["machine"] == machine], REQUIRED))
     return "\n\n".join(parts)
+
+
+def _commits(table: pd.DataFrame, loader: pd.DataFrame, machine: str) -> str:
+    """Of all records of a machine that are shown."""
+    shown = pd.concat([rows.loc[rows["machine"] == machine, "commit"] for rows in (table, loader)])
+    commits = sorted({str(commit)[:10] for commit in shown})
+    return f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}"
 
 
 def write(readme: Path = README, results: Path = RESULTS) -> None:
