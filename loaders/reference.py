@@ -18,7 +18,7 @@ from loaders.decode import view_table
 from loaders.loader import Batch
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.ops.taps import BITS
-from loaders.samplers import sequential, shuffled
+from loaders.samplers import sequential, share, shuffled
 from loaders.views import View
 
 
@@ -48,21 +48,23 @@ class Reference:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        full, rest = divmod(len(self.indices), self.batch)
-        return full + (rest > 0 and not self.drop_last)
+        return len(self._places())
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         order = self.indices[shuffled(len(self.indices), self.seed, epoch)] if self.shuffle else self.indices
-        for number in range(len(self)):
-            samples = order[number * self.batch : (number + 1) * self.batch]
+        for place in self._places():
+            samples = order[place]
             images = [decode(self.beton, sample) for sample in samples]
             views = []
-            for place, view in enumerate(self.views):
-                keys = [(np.uint64(self.seed), epoch, int(sample), place) for sample in samples]
+            for number, view in enumerate(self.views):
+                keys = [(np.uint64(self.seed), epoch, int(sample), number) for sample in samples]
                 cuts = [make(image, view, key) for image, key in zip(images, keys, strict=True)]
                 views.append(torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2))
             yield Batch(tuple(views), torch.from_numpy(self.beton.labels[samples]), torch.from_numpy(samples))
+
+    def _places(self) -> list[slice]:
+        return share(len(self.indices), self.batch, 0, 1, self.drop_last)
 
 
 def decode(beton: Beton, sample: int) -> np.ndarray:

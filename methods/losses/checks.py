@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from methods.losses.gather import world_size
+from methods.ranks import world
 
 
 class NotFinite(ValueError, FloatingPointError):
@@ -20,7 +20,7 @@ def embeddings(**named: Tensor) -> None:
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
         raise ValueError(f"{_listed(shapes)}: embeddings must be (B, d), all of one shape")
     for name, z in named.items():
-        if len(z) * world_size() < 2:
+        if len(z) * world() < 2:
             raise ValueError(f"{name} holds {len(z)} embedding: a batch needs at least 2")
         finite(name, z)
 

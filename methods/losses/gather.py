@@ -6,17 +6,14 @@ DistributedDataParallel averages those of the weights; together that is exactly 
 """
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-
-def world_size() -> int:
-    return dist.get_world_size() if _spread() else 1
+from methods.ranks import rank, world
 
 
 def gather(z: Tensor) -> Tensor:
     """(B, ...) of every rank -> (W * B, ...), rank after rank, differentiable. Every rank must hold the same B."""
-    if not _spread():
+    if world() == 1:
         return z
     from torch.distributed.nn.functional import all_gather
 
@@ -25,8 +22,4 @@ def gather(z: Tensor) -> Tensor:
 
 def rank_offset(batch: int) -> int:
     """Where this rank's rows start in what `gather` returns, if each rank holds `batch`."""
-    return dist.get_rank() * batch if _spread() else 0
-
-
-def _spread() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return rank() * batch
