@@ -15,7 +15,7 @@ from loaders import datasets, presets
 from loaders.beton import Beton
 from loaders.loader import Loader
 from loaders.resident import Resident, fits
-from loaders.samplers import classes_a_batch, subset
+from loaders.samplers import classes_a_batch, long_tail, subset
 from methods import backbones, precision, ranks, registry
 from methods.method import Method
 from methods.normalise import Normalise
@@ -81,12 +81,19 @@ def train_loader(
 
     ValueError where the ranks cannot have equal parts of the batch.
     """
-    indices = chosen(file.labels, recipe.held_out, recipe.train_images)
+    indices = train_images(recipe, file.labels)
     threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
     order = None
     if recipe.classes_per_batch:
-        labels = file.labels[indices]
-        order = partial(classes_a_batch, labels, recipe.batch, recipe.classes_per_batch, recipe.seed)
+        order = partial(
+            classes_a_batch,
+            file.labels[indices],
+            recipe.batch,
+            recipe.classes_per_batch,
+            recipe.seed,
+            replace=recipe.with_replacement,
+            parts=ranks.world() if recipe.classes_per_rank else 1,
+        )
     if recipe.batch % ranks.world():
         raise ValueError(f"a batch of {recipe.batch} images cannot be shared equally among {ranks.world()} ranks")
     shared: dict[str, Any] = {
@@ -101,6 +108,14 @@ def train_loader(
         return Resident(file, method.views, batch, device=device, **shared)
     pin = device.type == "cuda"
     return Loader(file, method.views, batch, threads=threads, pin=pin, on_error=recipe.damaged, **shared)
+
+
+def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
+    """The samples to pretrain on. labels: int64 (N,), of the train split."""
+    kept = chosen(labels, recipe.held_out, recipe.train_images)
+    if recipe.long_tail.ratio > 1:
+        kept = kept[long_tail(labels[kept], recipe.long_tail.ratio, recipe.long_tail.kind, SUBSET_SEED)]
+    return kept
 
 
 def chosen(labels: np.ndarray, held_out: int, count: int) -> np.ndarray:

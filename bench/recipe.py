@@ -64,6 +64,13 @@ class Probe(Settings):
     weight_decay: PositiveFloat = 1e-3  # of the linear probe
 
 
+class LongTail(Settings):
+    """The `[long_tail]` table: the classes to pretrain on made unequal, as `loaders.samplers.long_tail` does it."""
+
+    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of the first class's images to the last's
+    kind: Literal["exponential", "power"] = "exponential"  # how a class's images fall with its number
+
+
 class Recipe(Settings, Generic[M]):
     """One experiment. Each field is a key of the TOML file and an option of `twoview train`."""
 
@@ -81,7 +88,10 @@ class Recipe(Settings, Generic[M]):
     batch: PositiveInt  # images a step, whatever the number of views
     train_images: NonNegativeInt = 0  # to pretrain on, equally many a class; 0 means all
     held_out: NonNegativeInt = 0  # of the train split, at random, first: the validation split of lightning-bolts
-    classes_per_batch: NonNegativeInt = 0  # each batch holds images of so many classes; 0 means of any
+    long_tail: LongTail = LongTail()  # of those images, fewer of each further class
+    classes_per_batch: NonNegativeInt = 0  # each batch holds images of so many classes, equally many; 0 means of any
+    classes_per_rank: bool = False  # each rank's part of a batch holds so many classes, no two ranks the same
+    with_replacement: bool = False  # draws the images of such a class; else all have come before one comes again
     precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
     compile: Compile = "off"  # torch.compile's mode
     sync_batchnorm: bool = False  # statistics over the joined batch of all ranks
@@ -150,8 +160,10 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         method = values.get("method")
         options = registry.entry(str(method.get("name") if isinstance(method, dict) else method)).options
         recipe = Recipe[options].model_validate(values)  # type: ignore[valid-type]
-        datasets.dataset(recipe.dataset)
+        count = datasets.dataset(recipe.dataset).count
         presets.preset(recipe.views, recipe.size)
+        if count is not None and recipe.classes_per_batch > count:
+            raise ValueError(f"classes_per_batch is {recipe.classes_per_batch}: {recipe.dataset} has {count} classes")
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

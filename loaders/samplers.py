@@ -52,36 +52,41 @@ def share(count: int, batch: int, rank: int, world: int, drop_last: bool) -> lis
 
 
 def classes_a_batch(
-    labels: np.ndarray, batch: int, classes: int, seed: int, epoch: int, replace: bool = False
+    labels: np.ndarray, batch: int, classes: int, seed: int, epoch: int, replace: bool = False, parts: int = 1
 ) -> np.ndarray:
     """An epoch's order in which each `batch` places in a row hold exactly `classes` classes, for the loader's `order`.
 
     labels: int64 (N,). Returns int64 (N // batch * batch,), positions in `labels`: an epoch keeps its length. A batch
     takes the classes that were taken least often before it, by lot among those that tie, so that no class is taken
-    twice more than another; `batch // classes` images of each, one more of the first `batch % classes`. Within a class
-    the images are dealt like cards: none comes again before all have come, even in one batch if the class is small;
-    with `replace`, each is drawn anew from all.
+    twice more than another, however many images it has; `batch // classes` images of each, one more of the first
+    `batch % classes`. Within a class the images are dealt like cards: none comes again before all have come, even in
+    one batch if the class is small; with `replace`, each is drawn anew from all.
 
-    By which batch it is called is for the caller: with the global batch, all ranks together see the K classes (the
-    images lie mixed, so each rank has a bit of all); with one rank's batch, each rank has K classes of its own.
+    batch: the global one, so that all ranks together see the K classes (the images lie mixed: each rank has a bit of
+    all). With `parts`, the ranks, each of as many equal parts of the batch has K classes of its own, which no other
+    part of that batch has, as in PAWS's ClassStratifiedSampler with unique classes.
     Assran et al. ("The Hidden Uniform Cluster Prior", ICLR 2023) train with K = 8 and 960; how they draw is not
-    published. ValueError if there are fewer classes than K, or fewer images a batch.
+    published. ValueError, naming the argument, if there are fewer classes than that, or fewer images in a part.
     """
     names, label_of = np.unique(labels, return_inverse=True)
-    if not 1 <= classes <= len(names):
-        raise ValueError(f"{classes} classes a batch were asked of labels with {len(names)} classes")
-    if batch < classes:
-        raise ValueError(f"{classes} classes a batch were asked of a batch of {batch} images")
+    if not 1 <= classes * parts <= len(names):
+        asked = f"classes is {classes}" + (f" for each of {parts} parts of a batch" if parts > 1 else "")
+        raise ValueError(f"{asked}, of labels with {len(names)} classes")
+    if batch % parts:
+        raise ValueError(f"parts is {parts}, into which a batch of {batch} images cannot be divided equally")
+    part = batch // parts
+    if part < classes:
+        raise ValueError(f"classes is {classes}, of {part} images")
     key = np.uint64(seed)
     batches = len(labels) // batch
     taken = np.zeros(len(names), np.int64)
-    chosen = np.empty((batches, classes), np.int64)
+    chosen = np.empty((batches, parts * classes), np.int64)
     for number in range(batches):
         lot = uniforms(key, epoch, number * len(names) + np.arange(len(names)), 1, ORDER, 0)
-        chosen[number] = np.lexsort((lot, taken))[:classes]
+        chosen[number] = np.lexsort((lot, taken))[: parts * classes]
         taken[chosen[number]] += 1
-    share_of_each = batch // classes + (np.arange(classes) < batch % classes)
-    class_at = np.repeat(chosen, share_of_each, axis=1)
+    share_of_each = part // classes + (np.arange(classes) < part % classes)
+    class_at = np.repeat(chosen.reshape(-1, classes), share_of_each, axis=1)
     mixed = np.argsort(uniforms(key, epoch, np.arange(class_at.size), 2, ORDER, 0).reshape(class_at.shape), axis=1)
     class_at = np.take_along_axis(class_at, mixed, axis=1).ravel()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench import experiment, recipe
+from methods import ranks
 
 GOOD = """
 source = "a test"
@@ -56,6 +57,13 @@ def test_values_and_defaults(written):
         ('"fashion-mnist"', '"fashion"', r"unknown dataset 'fashion': did you mean fashion-mnist\?"),
         ("size = 28", "size 28", "is not TOML"),
         ("size = 28", "size = 28\nclasses_per_batch = -1", "classes_per_batch: .*greater than or equal to 0, not -1"),
+        ("size = 28", "size = 28\nclasses_per_batch = 11", "classes_per_batch is 11: fashion-mnist has 10 classes"),
+        ("[optim]", "[long_tail]\nratio = 0.5\n[optim]", "long_tail.ratio: .*greater than or equal to 1, not 0.5"),
+        (
+            "[optim]",
+            '[long_tail]\nkind = "linear"\n[optim]',
+            "long_tail.kind: .*'exponential' or 'power', not 'linear'",
+        ),
         ("[optim]", "[expected]\nlinear_top1 = 90.0\n[optim]", "expected: .*an expected accuracy needs a provenance"),
         ("[optim]", '[expected]\nprovenance = "I think"\n[optim]', "expected.provenance: .*not 'I think'"),
         ("[optim]", "[budget]\ngpus = 0\n[optim]", "budget.gpus: .*greater than 0, not 0"),
@@ -130,3 +138,49 @@ def test_a_batch_of_k_classes_holds_so_many(written, fashion):
         batches = [batch.label for batch in loader.epoch(0)]
     assert len(batches) == 500 // 32
     assert all(len(label.unique()) == 3 for label in batches)
+
+
+@pytest.mark.parametrize(("per_rank", "each", "together"), [(False, 4, 4), (True, 4, 8)])
+def test_ranks_hold_k_classes_together_or_each(written, fashion, monkeypatch, per_rank, each, together):
+    keys = f"batch = 64\nclasses_per_batch = 4\nclasses_per_rank = {str(per_rank).lower()}\ntrain_images = 500"
+    one = recipe.load(written(GOOD.replace("batch = 8", keys)))
+    method = experiment.build_method(one)
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    of_ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        with experiment.train_loader(one, fashion, method, torch.device("cpu")) as loader:
+            of_ranks.append([batch.label for batch in loader.epoch(1)])
+    assert len(of_ranks[0]) == 500 // 64
+    for labels in zip(*of_ranks, strict=True):
+        assert all(len(label) == 32 and len(label.unique()) == each for label in labels)
+        assert len(torch.cat(labels).unique()) == together
+
+
+def test_a_resumed_run_sees_the_same_batches_of_k_classes(written, fashion):
+    keys = "batch = 32\nclasses_per_batch = 3\nwith_replacement = true\ntrain_images = 500"
+    one = recipe.load(written(GOOD.replace("batch = 8", keys)))
+    method = experiment.build_method(one)
+
+    def loader():
+        return experiment.train_loader(one, fashion, method, torch.device("cpu"))
+
+    with loader() as whole:
+        indices = [batch.index.tolist() for batch in whole.epoch(2)]
+    with loader() as first, first.epoch(2) as batches:
+        assert [next(batches).index.tolist() for _ in range(5)] == indices[:5]
+        state = first.state_dict()
+    with loader() as second:
+        second.load_state_dict(state)
+        assert [batch.index.tolist() for batch in second.epoch(2)] == indices[5:]
+
+
+def test_a_long_tail_of_a_recipe_s_images(written):
+    keys = 'train_images = 2000\nheld_out = 100\n[long_tail]\nratio = 10\nkind = "power"\n'
+    one = recipe.load(written(GOOD.replace("[method]", keys + "[method]")))
+    labels = np.arange(6000) % 10
+    used = experiment.train_images(one, labels)
+    assert np.bincount(labels[used]).tolist() == [int(200 * (c + 1) ** -1 + 1e-9) for c in range(10)]
+    assert set(used) <= set(experiment.chosen(labels, 100, 2000))
+    plain = recipe.load(written(GOOD))
+    assert experiment.train_images(plain, labels).tolist() == list(range(6000))

@@ -66,6 +66,33 @@ def test_every_batch_has_exactly_k_classes_equally(labels, data, seed, epoch, re
             assert np.ptp(seen[labels == name]) <= 1, "no image comes again before all of its class have come"
 
 
+@given(
+    classes=st.integers(1, 4),
+    parts=st.integers(1, 4),
+    part=st.integers(4, 9),
+    size=st.integers(3, 9),
+    replace=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_every_rank_has_k_classes_that_no_other_rank_has(classes, parts, part, size, replace, seed):
+    count = 16
+    labels = np.repeat(np.arange(count), size)
+    order = classes_a_batch(labels, parts * part, classes, seed, 0, replace, parts)
+    assert len(order) == len(labels) // (parts * part) * parts * part
+    shares = [share(len(order), part, rank, parts, drop_last=True) for rank in range(parts)]
+    for number in range(len(order) // (parts * part)):
+        held = [np.unique(labels[order[places[number]]], return_counts=True) for places in shares]
+        assert all(len(names) == classes and np.ptp(counts) <= 1 for names, counts in held)
+        assert len(np.unique(np.concatenate([names for names, _ in held]))) == parts * classes
+    batches = len(order) // (parts * part)
+    takes = np.array([batches * parts * classes // count, -(-batches * parts * classes // count)])
+    seen = np.bincount(labels[order], minlength=count)
+    assert (takes[0] * (part // classes) <= seen).all() and (seen <= takes[1] * -(-part // classes)).all()
+    if not replace:
+        images = np.bincount(order, minlength=len(labels)).reshape(count, size)
+        assert (np.ptp(images, axis=1) <= 1).all()
+
+
 def test_all_classes_a_batch_of_balanced_labels_is_a_permutation():
     labels = np.arange(600) % 10
     order = classes_a_batch(labels, 60, 10, 3, 0)
@@ -82,25 +109,35 @@ def test_every_image_of_balanced_labels_is_seen_equally_often(replace):
     assert chisquare(firsts).pvalue > 0.01
 
 
-def test_ranks_share_a_global_batch_of_k_classes_or_have_k_each():
+def test_ranks_together_see_the_k_classes_of_a_global_batch():
     labels = np.arange(1000) % 20
-    together = classes_a_batch(labels, 64, 8, 0, 0)
-    apart = classes_a_batch(labels, 16, 8, 0, 0)
-    for number in range(len(together) // 64):
-        parts = [labels[together[share(len(together), 16, rank, 4, True)[number]]] for rank in range(4)]
+    order = classes_a_batch(labels, 64, 8, 0, 0)
+    for number in range(len(order) // 64):
+        parts = [labels[order[share(len(order), 16, rank, 4, True)[number]]] for rank in range(4)]
         assert len(np.unique(np.concatenate(parts))) == 8
-    for rank in range(4):
-        for places in share(len(apart), 16, rank, 4, True):
-            assert len(np.unique(labels[apart[places]])) == 8
+
+
+def test_a_long_tail_s_classes_are_taken_equally_often():
+    """What a batch of K classes makes of unequal ones: a rare image comes again as often as its class is taken."""
+    labels = np.repeat(np.arange(4), [60, 20, 12, 8])
+    counts = np.bincount(labels[classes_a_batch(labels, 10, 2, 0, 0)])
+    assert counts.tolist() == [25] * 4
 
 
 @pytest.mark.parametrize(
-    ("batch", "classes", "complaint"),
-    [(8, 11, "11 classes .* with 10"), (8, 0, "0 classes"), (3, 4, "batch of 3 images")],
+    ("batch", "classes", "parts", "complaint"),
+    [
+        (8, 11, 1, "classes is 11, of labels with 10 classes"),
+        (8, 0, 1, "classes is 0, of"),
+        (3, 4, 1, "classes is 4, of 3 images"),
+        (24, 4, 3, "classes is 4 for each of 3 parts of a batch, of labels with 10 classes"),
+        (25, 2, 3, "parts is 3, into which a batch of 25 images cannot"),
+        (9, 4, 2, "parts is 2"),
+    ],
 )
-def test_impossible_batches_are_errors(batch, classes, complaint):
+def test_impossible_batches_are_errors(batch, classes, parts, complaint):
     with pytest.raises(ValueError, match=complaint):
-        classes_a_batch(np.arange(100) % 10, batch, classes, 0, 0)
+        classes_a_batch(np.arange(100) % 10, batch, classes, 0, 0, parts=parts)
 
 
 def test_cifar_100_lt_has_the_counts_of_its_authors():
