@@ -1,4 +1,6 @@
-"""Weighted k-nearest neighbours (Wu et al. 2018, section 3.4)."""
+"""Weighted k-nearest neighbours (Wu et al. 2018, section 3.4), exact."""
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -6,23 +8,45 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def knn_top1(
-    bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor, *, k: int = 200, temperature: float = 0.1
-) -> float:
-    """Top-1 in percent of a vote of the k nearest by cosine, each weighted by exp(cosine / temperature). Exact.
+def votes(
+    bank: Tensor,
+    label: Tensor,
+    query: Tensor,
+    *,
+    classes: int,
+    k: int = 200,
+    temperature: float = 0.1,
+    memory_mib: float = 1024,
+    device: torch.device | None = None,
+) -> Iterator[Tensor]:
+    """The scores of the queries in turn, chunk by chunk: float32 (Q_chunk, classes) on `device`, each row's sum is 1.
 
-    bank: float (N, D); query: float (Q, D); labels int64. k is cut to N. The defaults are lightly's.
-    ValueError for an empty bank or query, or features that are not finite.
+    A score is the class's share in the vote of the k nearest by cosine, each weighted by exp(cosine / temperature).
+    bank: float (N, D), label: int64 (N,) in 0 .. classes - 1; query: float (Q, D); fp32, fp16 or bf16, memory maps too.
+    k is cut to N. The defaults are lightly's. memory_mib bounds what is allocated besides the arguments.
+    device: where to compute; the CPU by default. ValueError for an empty bank or query, or features not finite.
+
+    How to use it, with the metrics of `methods.probes.metrics`:
+
+        rows = 0
+        for scores in votes(*train, test.x, classes=10):
+            metrics.update(scores, test.label[rows : rows + len(scores)])
+            rows += len(scores)
     """
     for name, features in (("bank", bank), ("query", query)):
         if len(features) == 0 or not features.isfinite().all():
             raise ValueError(f"kNN: the {name} features are empty or not finite")
     bank, query = F.normalize(bank.float(), dim=1), F.normalize(query.float(), dim=1)
-    classes = int(bank_label.max()) + 1
-    right = 0
-    for rows, label in zip(query.split(1024), query_label.split(1024), strict=True):  # 1,024 x N similarities at a time
+    for rows in query.split(1024):
         similarity, nearest = (rows @ bank.T).topk(min(k, len(bank)), dim=1)
-        votes = torch.zeros(len(rows), classes)
-        votes.scatter_add_(1, bank_label[nearest], (similarity / temperature).exp())
-        right += int((votes.argmax(1) == label).sum())
-    return 100 * right / len(query)
+        weight = (similarity / temperature).softmax(1)
+        yield torch.zeros(len(rows), classes).scatter_add_(1, label[nearest], weight)
+
+
+def knn_top1(
+    bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor, *, k: int = 200, temperature: float = 0.1
+) -> float:
+    """Top-1 in percent of the vote of `votes`."""
+    classes = int(bank_label.max()) + 1
+    guess = [v.argmax(1) for v in votes(bank, bank_label, query, classes=classes, k=k, temperature=temperature)]
+    return 100 * int((torch.cat(guess) == query_label).sum()) / len(query)
