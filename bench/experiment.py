@@ -98,6 +98,7 @@ def train_loader(
         raise ValueError(f"a batch of {recipe.batch} images cannot be shared equally among {ranks.world()} ranks")
     shared: dict[str, Any] = {
         "indices": indices,
+        "masks": method.masks,
         "order": order,
         "seed": recipe.seed,
         "rank": ranks.rank(),

@@ -155,7 +155,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         for _ in range(2):  # the second finds the optimiser's state
             trainer.step(views, label, 0.0)
         held = held_by(trainer.method, trainer.optimiser)._replace(gradients=living.gradients)
-        normalised = [torch.empty(view.shape, device=device) for view in views]
+        normalised = [torch.empty(view.shape, device=device) for view in views if view.dtype == torch.uint8]
         holdings = split(living.peak, held, [*views, label], normalised)
         if device.type == "cpu":  # the loader's batches are in the same memory: those ahead, and the next
             more = (BATCHES_AHEAD + 1) * bytes_of([*views, label])
@@ -176,7 +176,9 @@ def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         trainer = _trainer(recipe, device, kind)
         indices = np.arange(count) % recipe.batch
         file = beton.open_beton(path)
-        with Loader(file, trainer.method.views, recipe.batch, indices=indices, pin=device.type == "cuda") as loader:
+        pin = device.type == "cuda"
+        method = trainer.method
+        with Loader(file, method.views, recipe.batch, masks=method.masks, indices=indices, pin=pin) as loader:
             for views, label in on_device(loader.epoch(0), device):
                 trainer.step(views, label, 0.0)
         return MIB * (peak.host_mib - before if peak.device_mib is None else peak.device_mib)
@@ -192,10 +194,11 @@ def _trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precisio
 
 
 def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
-    """uint8 views, channels-last, and labels, as the loader hands them over."""
+    """uint8 views, channels-last, masks and labels, as the loader hands them over."""
     shapes = [(recipe.batch, view.size, view.size, 3) for view in method.views]
     views = tuple(torch.ones(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2) for shape in shapes)
-    return views, torch.zeros(recipe.batch, dtype=torch.int64, device=device)
+    masks = tuple(torch.arange(mask.kept, device=device).repeat(recipe.batch, 1) for mask in method.masks)
+    return views + masks, torch.zeros(recipe.batch, dtype=torch.int64, device=device)
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]

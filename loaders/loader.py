@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loaders import masks as masking
 from loaders.beton import Beton
 from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
+from loaders.masks import Mask
 from loaders.samplers import sequential, share, shuffled
 from loaders.views import View
 
@@ -28,17 +30,22 @@ BATCHES_AHEAD = 2
 
 
 class Batch(NamedTuple):
-    """views: one uint8 (B, 3, H, W) a view, channels-last. label: int64 (B,). index: int64 (B,), sample numbers."""
+    """views: one uint8 (B, 3, H, W) a view, channels-last. label: int64 (B,). index: int64 (B,), sample numbers.
+
+    masks: one int64 (B, kept) a mask, the numbers of the patches kept, ascending.
+    """
 
     views: tuple[Tensor, ...]
     label: Tensor
     index: Tensor  # type: ignore[assignment]  # the contract's name; tuple.index is not needed
+    masks: tuple[Tensor, ...] = ()
 
 
 class Loader:
     """Batches of views of a beton file.
 
     beton: the opened file. views: what to make of each image. batch: images a batch, on each rank.
+    masks: which patches of which views to keep.
     indices: int64, the sample numbers to use; all of them by default.
     seed: of the order and of the augmentations. shuffle: a new order each epoch, else that of `indices`.
     order: epoch -> int64 positions in `indices`, equally many every epoch; takes the place of `shuffle`.
@@ -47,7 +54,7 @@ class Loader:
     rank, world: this process of how many; together they see the batches that one process with batch * world would.
     on_error: "raise", or "skip" to put the next intact sample of `indices` in a damaged one's place; the numbers of the
         damaged ones are collected in `skipped`.
-    Raises ValueError if there is no full batch to give.
+    Raises ValueError if there is no full batch to give, or a mask does not fit its view.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Loader:
         views: Sequence[View],
         batch: int,
         *,
+        masks: Sequence[Mask] = (),
         indices: np.ndarray | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -68,6 +76,7 @@ class Loader:
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
+        self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
         self.order = order or (self._shuffled if shuffle else self._in_turn)
         self.drop_last, self.threads, self.pin = drop_last, threads, pin
@@ -159,16 +168,19 @@ class Loader:
         offsets, size = output_layout(self.views, len(samples))
         memory = self._allocate(size)
         labels = self.beton.labels[samples]
+        masks = [torch.empty(len(samples), mask.kept, dtype=torch.int64, pin_memory=self.pin) for mask in self.masks]
         step = min(-(-CHUNK_PIXELS // self._pixels), -(-len(samples) // self.threads))
         chunks = [
-            self._pool.submit(self._render, slice(at, at + step), samples, labels, epoch, memory.numpy(), offsets)
+            self._pool.submit(
+                self._render, slice(at, at + step), samples, labels, masks, epoch, memory.numpy(), offsets
+            )
             for at in range(0, len(samples), step)
         ]
         tensors = []
         for view, offset in zip(self.views, offsets, strict=True):
             shape = (len(samples), view.size, view.size, 3)
             tensors.append(memory[offset : offset + np.prod(shape)].view(shape).permute(0, 3, 1, 2))
-        return Batch(tuple(tensors), torch.from_numpy(labels), torch.from_numpy(samples)), chunks
+        return Batch(tuple(tensors), torch.from_numpy(labels), torch.from_numpy(samples), tuple(masks)), chunks
 
     def _allocate(self, size: int) -> Tensor:
         """uint8 (size,). Fresh pages cost as much as a blur, so those of batches that are gone are used again."""
@@ -186,7 +198,14 @@ class Loader:
         self._decoders.append(self._thread.decoder)
 
     def _render(
-        self, rows: slice, samples: np.ndarray, labels: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray
+        self,
+        rows: slice,
+        samples: np.ndarray,
+        labels: np.ndarray,
+        masks: Sequence[Tensor],
+        epoch: int,
+        memory: np.ndarray,
+        offsets: np.ndarray,
     ) -> None:
         """Fills the rows of a batch. A damaged sample raises, or is replaced, in `samples` and `labels` too."""
         statuses = self._status(samples[rows], epoch, memory, offsets, rows.start)
@@ -202,6 +221,8 @@ class Loader:
             else:
                 raise ValueError(f"{self.beton.path}: none of {len(self.indices)} samples can be decoded")
             labels[row] = self.beton.labels[samples[row]]
+        for mask, kept in zip(self.masks, masks, strict=True):
+            kept.numpy()[rows] = masking.draw(mask, samples[rows], self.seed, epoch)
 
     def _after(self, sample: int) -> np.ndarray:
         """The other samples in use, the next one first."""

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from loaders import masks as masking
 from loaders.beton import RAW, Beton
 from loaders.decode import view_table
 from loaders.loader import Batch
+from loaders.masks import Mask
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.ops.taps import BITS
 from loaders.samplers import sequential, share, shuffled
@@ -34,12 +36,14 @@ class Reference:
         views: Sequence[View],
         batch: int,
         *,
+        masks: Sequence[Mask] = (),
         indices: np.ndarray | None = None,
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
     ) -> None:
         self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
+        self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
         self.shuffle, self.drop_last = shuffle, drop_last
         if len(self) == 0:
@@ -61,7 +65,9 @@ class Reference:
                 keys = [(np.uint64(self.seed), epoch, int(sample), number) for sample in samples]
                 cuts = [make(image, view, key) for image, key in zip(images, keys, strict=True)]
                 views.append(torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2))
-            yield Batch(tuple(views), torch.from_numpy(self.beton.labels[samples]), torch.from_numpy(samples))
+            masks = [torch.from_numpy(masking.draw(mask, samples, self.seed, epoch)) for mask in self.masks]
+            label, index = torch.from_numpy(self.beton.labels[samples]), torch.from_numpy(samples)
+            yield Batch(tuple(views), label, index, tuple(masks))
 
     def _places(self) -> list[slice]:
         return share(len(self.indices), self.batch, 0, 1, self.drop_last)

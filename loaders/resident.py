@@ -11,9 +11,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from loaders import masks as masking
 from loaders.beton import RAW, Beton
 from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
 from loaders.loader import Batch, Loader
+from loaders.masks import Mask
 from loaders.reference import decode
 from loaders.render import Renderer
 from loaders.samplers import sequential, share
@@ -38,6 +40,7 @@ class Resident(Loader):
         batch: int,
         *,
         device: torch.device | str,
+        masks: Sequence[Mask] = (),
         indices: np.ndarray | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -47,8 +50,8 @@ class Resident(Loader):
         world: int = 1,
     ) -> None:
         super().__init__(
-            beton, views, batch, indices=indices, seed=seed, shuffle=shuffle, order=order, drop_last=drop_last,
-            rank=rank, world=world,
+            beton, views, batch, masks=masks, indices=indices, seed=seed, shuffle=shuffle, order=order,
+            drop_last=drop_last, rank=rank, world=world,
         )  # fmt: skip
         self.device = torch.device(device)
         needed, free = bytes_needed(beton, self.indices), free_bytes(self.device)
@@ -92,11 +95,18 @@ class Resident(Loader):
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         """A last batch that is not full repeats its images up to the others' shape, which is the compiled one."""
         count, positions = len(positions), np.resize(positions, self.batch)
-        drawn = self._sent(self._renderer.draw(self.indices[positions], self.seed, epoch))
+        samples = self.indices[positions]
+        drawn = self._sent(self._renderer.draw(samples, self.seed, epoch))
+        masks = [self._sent(masking.draw(mask, samples, self.seed, epoch)) for mask in self.masks]
         places = self._sent(positions)
         views = self._views_of(self._dataset, places, drawn)
         places = places[:count]
-        return Batch(tuple(view[:count] for view in views), self._labels[places], self._numbers[places])
+        return Batch(
+            tuple(view[:count] for view in views),
+            self._labels[places],
+            self._numbers[places],
+            tuple(mask[:count] for mask in masks),
+        )
 
     def _sent(self, array: np.ndarray) -> Tensor:
         """On the device, by a copy that the host does not wait for."""

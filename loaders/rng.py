@@ -17,6 +17,7 @@ BLUR = 4
 SOLARIZE = 5
 ORDER = 6
 INIT = 7
+MASK = 8
 
 _WORD = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)

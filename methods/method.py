@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from loaders.masks import Mask
 from loaders.views import View
 from methods.settings import Settings
 
@@ -16,8 +17,13 @@ class Method(nn.Module):
     """A way to train an encoder.
 
     views: what the loader makes of each image, in the order in which `loss` takes them.
+    masks: which patches of which views it draws; `loss` takes them behind the views.
     encoder: (B, 3, H, W) -> (B, D), what stays when training is over.
+    apart: names of parameters that train beside the network, neither decayed nor clipped: prototypes.
     """
+
+    masks: tuple[Mask, ...] = ()
+    apart: tuple[str, ...] = ()
 
     def __init__(self, encoder: nn.Module, views: tuple[View, ...]) -> None:
         super().__init__()
@@ -25,7 +31,9 @@ class Method(nn.Module):
         self.views = views
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        """views: a normalised float (B, 3, H, W) each. label: int64 (B,). Returns `loss` and what is worth logging."""
+        """views: a normalised float (B, 3, H, W) each, then the masks, int64 (B, kept) each: the numbers of the patches
+        kept, ascending. label: int64 (B,). Returns `loss` and what is worth logging.
+        """
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from methods import checkpoint, optim, ranks
+from methods import checkpoint, graph, optim, ranks
 from methods.clock import StepClock
 from methods.method import Method
 from methods.normalise import Normalise
+from methods.parts import part
 from methods.precision import Precision, autocast
 from methods.sync_batchnorm import synchronised
 from methods.transfer import on_device
@@ -32,6 +33,8 @@ class BatchLike(Protocol):
 
     @property
     def views(self) -> tuple[Tensor, ...]: ...
+    @property
+    def masks(self) -> tuple[Tensor, ...]: ...
     @property
     def label(self) -> Tensor: ...
 
@@ -69,8 +72,8 @@ class History:
 
 
 class Objective(nn.Module):
-    """uint8 views and labels -> the method's losses, with normalisation and autocast inside, so that a compiler sees
-    the whole of it.
+    """uint8 views, masks and labels -> the method's losses, with normalisation and autocast inside, so that a compiler
+    sees the whole of it.
     """
 
     def __init__(self, method: Method, normalise: Normalise, device: torch.device, precision: Precision) -> None:
@@ -78,7 +81,7 @@ class Objective(nn.Module):
         self.method, self.normalise, self.device, self.precision = method, normalise, device, precision
 
     def forward(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        normalised = tuple(self.normalise(view) for view in views)
+        normalised = tuple(self.normalise(view) if view.dtype == torch.uint8 else view for view in views)
         with autocast(self.device, self.precision):
             return self.method.loss(normalised, label)
 
@@ -88,6 +91,7 @@ class Trainer:
 
     normalise: applied to the uint8 views on the device. precision: of the autocast; fp16 brings a loss scaler.
     compile: torch.compile's mode for the forward and backward pass; both record CUDA graphs where "max-autotune" can.
+    cuda_graph: the whole step is recorded as a CUDA graph (methods/graph.py); ValueError where it cannot be.
     sync_batchnorm: BatchNorm's statistics over the joined batch of all ranks.
     checkpoint_steps: a checkpoint after so many steps of an epoch too; 0 means only after epochs.
     """
@@ -102,9 +106,12 @@ class Trainer:
         device: torch.device,
         precision: Precision,
         compile: Compile = "off",
+        cuda_graph: bool = False,
         sync_batchnorm: bool = False,
         checkpoint_steps: int = 0,
     ) -> None:
+        if cuda_graph:
+            graph.check(device, precision, compile, settings)
         if sync_batchnorm and ranks.world() > 1:
             synchronised(method, device)
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,14 +120,16 @@ class Trainer:
         self.normalise = normalise.to(device)
         self.objective: nn.Module = Objective(self.method, self.normalise, device, precision)
         if compile != "off":
-            self.objective.compile(mode=compile)
+            self.objective.compile(mode=compile, dynamic=False)
         if ranks.world() > 1:
             # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
-        self.optimiser = optim.build(settings, self.method)
+        self.optimiser = optim.build(settings, self.method, recorded=cuda_graph)
+        self._graph = graph.Graph(self._work, self.method, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
+        self._progress: float = 0.0  # of the training, at this step
         self._open: list[dict[str, Tensor]] = []  # what the steps since the last checkpoint left on the device
         self._clock, self._started = StepClock(device), 0.0
 
@@ -129,18 +138,34 @@ class Trainer:
         return len(self.history.epoch_seconds)
 
     def step(self, views: tuple[Tensor, ...], label: Tensor, epoch: float) -> dict[str, Tensor]:
-        """One optimiser step at a fractional epoch, on uint8 views on the device.
+        """One optimiser step at a fractional epoch, on uint8 views on the device, and the masks behind them.
 
         Returns the loss and what else the method logs, on the device, without waiting for it.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = optim.lr_at(self.settings, epoch, self.epochs)
-        out = self.objective(views, label)
-        self.scaler.scale(out["loss"]).backward()
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.method.after_step(epoch / self.epochs)
+        optim.schedule(self.settings, self.optimiser, epoch, self.epochs)
+        self._progress = epoch / self.epochs
+        if self._graph is None:
+            return self._work(views, label)
+        for number, group in enumerate(self.optimiser.param_groups):
+            group["lr"] = self._graph.number(f"lr of group {number}", group["lr"])
+        self._progress = self._graph.number("progress", self._progress, torch.float64)
+        return self._graph(views, label)
+
+    def _work(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        """What a step makes the device do, once the schedules are set."""
+        with part("forward"):
+            out = self.objective(views, label)
+        with part("backward"):
+            self.scaler.scale(out["loss"]).backward()
+        with part("optimiser"):
+            if self.settings.clip_norm:
+                self.scaler.unscale_(self.optimiser)
+                optim.clip(self.optimiser, self.settings.clip_norm)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.optimiser.zero_grad(set_to_none=True)
+        with part("after step"):
+            self.method.after_step(self._progress)
         return {name: value.detach().float() for name, value in out.items()}
 
     def fit(
@@ -165,9 +190,10 @@ class Trainer:
             for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())
                 if stopped or done == len(loader) or (self.checkpoint_steps and done % self.checkpoint_steps == 0):
-                    self._record(loader, done, path)
-                    if ranks.rank() == 0:
-                        checkpoint.save(path, self._state(recipe))
+                    with part("checkpoint"):
+                        self._record(loader, done, path)
+                        if ranks.rank() == 0:
+                            checkpoint.save(path, self._state(recipe))
                     self._begin_span()  # writing the checkpoint is no part of it
                 if stopped:
                     return self.finished_epochs == self.epochs
@@ -201,6 +227,8 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
+        if self._graph:
+            self._graph.forget()
         self._loader_state = state["loader"]
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda":

@@ -6,22 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.parts import part
+
 Moved = tuple[tuple[Tensor, ...], Tensor]
 
 
 def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
-    """(views, label) of each batch on the device. On a GPU they are copied on a stream of their own while the batch
-    before them trains, which needs page-locked memory; elsewhere they are handed on as they are.
+    """(views and masks, label) of each batch on the device. On a GPU they are copied on a stream of their own while the
+    batch before them trains, which needs page-locked memory; elsewhere they are handed on as they are.
     """
     if device.type != "cuda":
         for batch in batches:
-            yield tuple(view.to(device) for view in batch.views), batch.label.to(device)
+            with part("copy"):
+                moved = tuple(tensor.to(device) for tensor in (*batch.views, *batch.masks)), batch.label.to(device)
+            yield moved
         return
     stream = torch.cuda.Stream(device)
     ahead: tuple[Moved, torch.cuda.Event] | None = None
     for batch in batches:
-        with torch.cuda.stream(stream):
-            views = tuple(view.to(device, non_blocking=True) for view in batch.views)
+        with part("copy"), torch.cuda.stream(stream):
+            views = tuple(tensor.to(device, non_blocking=True) for tensor in (*batch.views, *batch.masks))
             moved = views, batch.label.to(device, non_blocking=True)
             copied = stream.record_event()
         if ahead:

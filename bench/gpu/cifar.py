@@ -147,7 +147,8 @@ def _knn(context: Context, one: Recipe, trainer: Trainer) -> float:
 def _resident(context: Context, one: Recipe, trainer: Trainer) -> Resident:
     file = _file(context, one, "train")
     used = chosen(file.labels, one.held_out, one.train_images)
-    return Resident(file, trainer.method.views, one.batch, device=trainer.device, indices=used, seed=one.seed)
+    method, device = trainer.method, trainer.device
+    return Resident(file, method.views, one.batch, masks=method.masks, device=device, indices=used, seed=one.seed)
 
 
 def _file(context: Context, one: Recipe, split: str) -> beton.Beton:

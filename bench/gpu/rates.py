@@ -41,7 +41,15 @@ def measure(context: Context, batch: int) -> DeviceFigures:
     rates: dict[str, list[float]] = {"loader alone": [], "model alone": [], "real": []}
     waits, joules, step_seconds = [], [], []
     pin = scale.where.type == "cuda"
-    with Loader(file, trainer.method.views, batch, indices=images, threads=cpu_count(), pin=pin) as loader:
+    with Loader(
+        file,
+        trainer.method.views,
+        batch,
+        masks=trainer.method.masks,
+        indices=images,
+        threads=cpu_count(),
+        pin=pin,
+    ) as loader:
         first = next(on_device(loader.epoch(0), scale.where))
         memory = PeakMemory()
         start = now(scale.where)

@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 import torch
 
 from bench.evidence import Figure
 from bench.memory import MIB, PeakMemory
 from bench.recipe import Recipe
-from loaders import datasets
+from loaders import datasets, masks
 from loaders.loader import Loader
 from methods.clock import StepClock
 from methods.trainer import Trainer
@@ -19,7 +20,7 @@ LEAD = 2  # batches before the clock starts, with which copies and rendering run
 
 
 def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
-    """Random pixels and labels of the recipe's shapes, on the device."""
+    """Random pixels, masks and labels of the recipe's shapes, on the device."""
     generator = torch.Generator().manual_seed(0)
     views = tuple(
         torch.randint(0, 256, (one.batch, view.size, view.size, 3), dtype=torch.uint8, generator=generator)
@@ -27,9 +28,11 @@ def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
         .permute(0, 3, 1, 2)
         for view in trainer.method.views
     )
+    images = np.arange(one.batch)
+    kept = tuple(torch.from_numpy(masks.draw(mask, images, 0, 0)).to(trainer.device) for mask in trainer.method.masks)
     classes = len(datasets.dataset(one.dataset).classes)
     label = torch.randint(0, classes, (one.batch,), generator=generator).to(trainer.device)
-    return views, label
+    return views + kept, label
 
 
 def stepped(trainer: Trainer, batch: Moved, warmup: int, steps: int) -> StepClock:

@@ -107,7 +107,7 @@ def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], 
     batch = resident_batch(one, trainer)
     memory = PeakMemory()
     seconds = stepped(trainer, batch, scale.warmup, scale.steps).step_seconds
-    views = one.batch * len(batch[0])
+    views = one.batch * len(trainer.method.views)
     figures = [
         Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
         Figure(work=work, figure="rate", unit="views/s", samples=[views / statistics.median(seconds)]),

@@ -25,6 +25,7 @@ RECIPE = {"name": "r"}
 class Batch(NamedTuple):
     views: tuple[Tensor, ...]
     label: Tensor
+    masks = ()
 
 
 @dataclass
