@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from methods.parts import part
+
 B = TypeVar("B")
 
 
@@ -41,7 +43,8 @@ class StepClock:
         while True:
             self._marks = [self._mark()]
             try:
-                batch = next(source)
+                with part("data wait"):
+                    batch = next(source)
             except StopIteration:
                 return
             yield batch

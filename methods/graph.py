@@ -1,0 +1,128 @@
+"""A whole training step as one CUDA graph: forward, backward, optimiser and moving averages, launched at once.
+
+A step of many small kernels waits for the host, which launches them one by one; a graph is recorded once and replayed
+by one launch. A replay reads what lies where it lay when the step was recorded. Batches are therefore copied into
+inputs that stay, the numbers that change from step to step are scalars on the device, and buffers are put back.
+
+Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
+It has not been run on a GPU yet.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods import ranks
+from methods.optim import Optim
+from methods.parts import part
+from methods.precision import Precision
+
+WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
+
+Out = dict[str, Tensor]
+Step = Callable[[tuple[Tensor, ...], Tensor], Out]
+
+
+def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
+    """ValueError, naming the key, where a step cannot be recorded."""
+    if device.type != "cuda":
+        raise ValueError(f"cuda_graph needs a CUDA device, and this training is on {device.type}")
+    if ranks.world() > 1:
+        raise ValueError(f"cuda_graph records the step of one process, and there are {ranks.world()} ranks")
+    if precision == "fp16":
+        raise ValueError("cuda_graph does not go with precision fp16, whose loss scaler waits for every gradient")
+    if compile == "max-autotune":
+        raise ValueError("cuda_graph does not go with compile max-autotune, which records graphs of its own")
+    if settings.final_weight_decay is not None:
+        raise ValueError("cuda_graph does not go with optim.final_weight_decay: torch's kernels take no tensor for it")
+
+
+class Graph:
+    """A step that is recorded after WARMUP batches of one shape; a batch of another shape is recorded anew.
+
+    step: uint8 views, masks and labels on the device -> scalars; it may read nothing else that changes but what
+    `number` gives, and look at no value on the host. module: whose buffers the step may replace.
+    ValueError, naming the method, if the step cannot be recorded.
+    """
+
+    def __init__(self, step: Step, module: nn.Module, device: torch.device) -> None:
+        self._step, self._module, self._device = step, module, device
+        self._numbers: dict[str, Tensor] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """What was recorded, and the memory that it holds: for a batch of another shape, or other tensors behind it."""
+        self._inputs: tuple[Tensor, ...] = ()
+        self._warm = 0
+        self._replay: Callable[[], None] | None = None
+        self._out: Out = {}
+
+    def number(self, name: str, value: float, dtype: torch.dtype = torch.float32) -> Any:
+        """The value as a scalar on the device, at the same place every time, set without waiting for the device."""
+        if name not in self._numbers:
+            self._numbers[name] = torch.zeros((), dtype=dtype, device=self._device)
+        return self._numbers[name].fill_(value)
+
+    def __call__(self, views: tuple[Tensor, ...], label: Tensor) -> Out:
+        batch = (*views, label)
+        if [tensor.shape for tensor in batch] != [tensor.shape for tensor in self._inputs]:
+            self.forget()
+            self._inputs = tuple(torch.empty_like(tensor) for tensor in batch)
+        with part("copy"):
+            for mine, theirs in zip(self._inputs, batch, strict=True):
+                mine.copy_(theirs)
+        if self._warm < WARMUP:
+            self._warm += 1
+            return aside(self._whole)
+        if self._replay is None:
+            try:
+                self._replay, self._out = recorded(self._whole)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                name = type(self._module).__name__
+                raise ValueError(f"cuda_graph: a step of {name} cannot be recorded: {reason}") from error
+        with part("graph"):
+            self._replay()
+        return {name: value.clone() for name, value in self._out.items()}  # the next replay writes over them
+
+    def _whole(self) -> Out:
+        """The step on the inputs. A buffer in whose place it puts a new tensor, as MoCo's queue, gets the values back
+        into the old one, which the next replay reads.
+        """
+        tables = [module._buffers for module in self._module.modules()]
+        before = [dict(table) for table in tables]
+        out = self._step(self._inputs[:-1], self._inputs[-1])
+        for table, old in zip(tables, before, strict=True):
+            for name, tensor in old.items():
+                new = table[name]
+                if tensor is not None and new is not None and new is not tensor:
+                    table[name] = tensor.copy_(new)
+        return out
+
+
+def aside(work: Callable[[], Out]) -> Out:
+    """The work on the stream on which `recorded` records, as torch's documentation asks of the steps before it."""
+    current, stream = torch.cuda.current_stream(), _stream()
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        out = work()
+    current.wait_stream(stream)
+    return out
+
+
+def recorded(work: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
+    """Records the work without doing it; returns what does it, and where its results will lie then."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=_stream()):
+        out = work()
+    return graph.replay, out
+
+
+@functools.cache
+def _stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()
