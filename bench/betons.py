@@ -31,6 +31,14 @@ def of_dataset(name: str, split: datasets.Split, folder: Path, root: Path | None
     return beton.open_beton(path)
 
 
+def identity(*files: beton.Beton) -> dict[str, str]:
+    """What a record says of its data: each file's name -> the XXH64 of its index, which holds every sample's.
+
+    A file of FFCV's own has none and is left out.
+    """
+    return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
+
+
 def describe(file: beton.Beton) -> dict[str, Any]:
     """What is in a file: fields, counts, sizes in bytes, resolutions in pixels, images a class."""
     ends = np.searchsorted(SIDES, np.maximum(file.heights, file.widths))
@@ -43,6 +51,7 @@ def describe(file: beton.Beton) -> dict[str, Any]:
         "jpeg": int((file.modes == beton.JPEG).sum()),
         "raw": int((file.modes == beton.RAW).sum()),
         "checksums": bool(file.checksums.size),
+        "index_xxh64": f"{file.index:016x}" if file.index is not None else None,
         "sample_bytes": _spread(file.sizes),
         "width": _spread(file.widths),
         "height": _spread(file.heights),

@@ -35,9 +35,24 @@ class Energy:
 def counter(device: torch.device) -> Counter | None:
     """The device's energy counter: of the whole card, or of all processors of the machine, whoever else uses them."""
     if device.type == "cuda":
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        return NVML.open(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        return NVML.open(_uuid(device))
     return RAPLCounter.open(RAPL)
+
+
+def gpu() -> tuple[ModuleType, object] | None:
+    """NVML and its handle of torch's GPU; None without a GPU, nvidia-ml-py or a driver."""
+    if nvml is None or not torch.cuda.is_available():
+        return None
+    try:
+        nvml.nvmlInit()
+        return nvml, nvml.nvmlDeviceGetHandleByUUID(_uuid(torch.device("cuda", torch.cuda.current_device())))
+    except nvml.NVMLError:
+        return None
+
+
+def _uuid(device: torch.device) -> str:
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
 
 
 class NVML:

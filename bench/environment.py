@@ -1,5 +1,6 @@
 """Which machine, which software, which commit: what a number depends on besides the recipe."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -11,11 +12,16 @@ import psutil
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from bench import energy
+
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 
 
 class Environment(BaseModel):
-    """cpu_count counts the cores this process may use. commit is empty where there is no git checkout."""
+    """cpu_count counts the cores this process may use. commit is empty where there is no git checkout.
+
+    driver: of the GPU, where it can be read; records older than this field have none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,6 +29,7 @@ class Environment(BaseModel):
     cpu_count: int
     memory_gib: float
     gpu: str | None
+    driver: str | None = None
     system: str
     python: str
     packages: dict[str, str]
@@ -36,8 +43,12 @@ class Environment(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of everything but the commit: equal environments, equal hash."""
-        return hashlib.sha256(self.model_dump_json(exclude={"commit", "dirty"}).encode()).hexdigest()[:8]
+        """Eight hex digits of everything but the commit: equal environments, equal hash.
+
+        A field that a record does not have does not count, so that older records keep theirs.
+        """
+        text = self.model_dump_json(exclude={"commit", "dirty"}, exclude_unset=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @functools.cache
@@ -47,6 +58,7 @@ def environment() -> Environment:
         cpu_count=cpu_count(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        driver=_driver(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: _version(name) for name in PACKAGES},
@@ -58,6 +70,27 @@ def environment() -> Environment:
 def cpu_count() -> int:
     """Cores this process may run on, which in a container is fewer than the machine has."""
     return len(psutil.Process().cpu_affinity())
+
+
+def frequencies() -> dict[str, float]:
+    """MHz at this moment of what can be read: `cpu`, the mean of its cores, `gpu` and `gpu memory`."""
+    found = {}
+    if cpu := psutil.cpu_freq():
+        found["cpu"] = cpu.current
+    if gpu := energy.gpu():
+        nvml, handle = gpu
+        with contextlib.suppress(nvml.NVMLError):
+            found["gpu"] = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+            found["gpu memory"] = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
+    return found
+
+
+def _driver() -> str | None:
+    if gpu := energy.gpu():
+        nvml, _ = gpu
+        with contextlib.suppress(nvml.NVMLError):
+            return str(nvml.nvmlSystemGetDriverVersion())
+    return None
 
 
 def _cpu_name() -> str:

@@ -1,18 +1,25 @@
 """The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Four kinds: `run` (an encoder or a baseline
-and its accuracies), `loader` (the rates of a loader and of its peers on the same work), `convert` (the same of
-writing beton files) and `device` (what a step of `twoview suite gpu` measured).
+One JSON file a run, written whole or not at all, never rewritten. Five kinds: `run` (an encoder or a baseline and its
+accuracies), `probe` (one probe of any encoder on any dataset), `loader` (the rates of a loader and of its peers on the
+same work), `convert` (the same of writing beton files) and `device` (what a step of `twoview suite gpu` measured).
+`evidence.schema.json` is the schema that others may check them by (`twoview evidence --schema`). Version 2 adds what
+`write` seals: the checksum, the machine's calibration and clocks; version 1 is read as ever.
 """
 
+import contextlib
 import hashlib
+import json
 import math
 import statistics
 import struct
+import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -24,8 +31,11 @@ from pydantic import (
     ValidationError,
 )
 
-from bench.environment import Environment, environment
+from bench.calibration import Calibration
+from bench.environment import Environment, environment, frequencies
 from loaders.files import whole_file
+
+CALIBRATION_ROUNDS = 5
 
 
 class Part(BaseModel):
@@ -118,29 +128,66 @@ class Ceilings(Part):
         return "loader" if self.loader < self.model else "model"
 
 
+class Probed(Part):
+    """What a probe found, in percent, and what it cost.
+
+    top5: None with five classes or fewer. per_class: None for a class without test images. interval: of top1, at 95 %,
+    by the percentile bootstrap over the test images. spread: standard deviation of top1, where there are several
+    splits; the other figures are then their means. seconds: of wall time without the features', which are extracted
+    once for all probes on features and took features_seconds. settings: what was given and what the probe chose.
+    """
+
+    top1: float
+    top5: float | None
+    per_class: list[float | None]
+    interval: tuple[float, float]
+    train_images: int
+    test_images: int
+    seconds: float
+    features_seconds: float | None = None
+    peak_host_mib: float
+    peak_device_mib: float | None = None
+    spread: float | None = None
+    settings: dict[str, Any] = {}
+
+
 class Accuracy(Part):
-    """Top-1 of the frozen representation, in percent, and on how many images."""
+    """Top-1 of the frozen representation, in percent, and on how many images.
+
+    probes: all that was found, by the probe's name; empty in records older than it.
+    """
 
     knn_top1: float
     linear_top1: float
     train_images: int
     test_images: int
+    probes: dict[str, Probed] = {}
 
 
 class Record(Part):
-    """What every record says. name: the file's stem, unique within a folder of evidence."""
+    """What every record says. name: the file's stem, unique within a folder of evidence.
 
-    schema_version: Literal[1] = 1
+    data: of each beton file that was read, by its stem, the XXH64 of its index, which holds every sample's.
+    calibration_seconds, mhz: of a fixed piece of work on every core, a number a round, and the clocks of processor and
+    GPU right behind it, as the record was written. sha256: of all else, by `checksum`.
+    """
+
+    schema_version: Literal[1, 2] = 2
     name: str = Field(pattern=r"^[^/]+$")
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     environment: Environment = Field(default_factory=environment)
+    data: dict[str, str] = {}
+    calibration_seconds: list[PositiveFloat] = []
+    mhz: dict[str, float] = {}
+    sha256: str | None = None
 
 
 class Run(Record):
     """One encoder, or one baseline, and its accuracies.
 
     subject: `trained` by the recipe's method; `untrained`, the same encoder at its first step; `pixels`, no encoder.
-    recipe: the validated recipe with every override applied; `source` says where its values come from.
+    recipe: the validated recipe with every override applied; `source` says where its values come from. overrides: what
+    of it is not as in the recipe file of its name, by key; None where it was not asked or there is no such file.
     """
 
     kind: Literal["run"] = "run"
@@ -150,6 +197,23 @@ class Run(Record):
     accuracy: Accuracy
     training: Training | None = None
     ceilings: Ceilings | None = None
+    overrides: dict[str, Any] | None = None
+
+
+class Probing(Record):
+    """One probe of one encoder on one dataset. encoder: its name; encoder_hash: of structure, weights, normalisation.
+
+    recipe: that the encoder was trained by, None for one that others published. size: side of an image, in pixels.
+    """
+
+    kind: Literal["probe"] = "probe"
+    encoder: str
+    encoder_hash: str
+    dataset: str
+    size: int
+    probe: str
+    probed: Probed
+    recipe: dict[str, Any] | None = None
 
 
 class LoaderRates(Record):
@@ -226,7 +290,7 @@ class DeviceFigures(Record):
     recipe: dict[str, Any] | None = None
 
 
-AnyRecord = Run | LoaderRates | ConvertRates | DeviceFigures
+AnyRecord = Run | Probing | LoaderRates | ConvertRates | DeviceFigures
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
@@ -234,37 +298,188 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
+def schema() -> str:
+    """The JSON schema of every kind of record, as text."""
+    return json.dumps(ADAPTER.json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a record's content without its own `sha256`: as JSON with sorted keys, no spaces, in ASCII."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def write(record: AnyRecord, folder: Path) -> Path:
-    """Writes the record into the folder. FileExistsError if one of that name is there: evidence is never rewritten."""
+    """Writes the record into the folder, with the machine's calibration and its checksum.
+
+    FileExistsError if one of that name is there, or another process is first: evidence is never rewritten.
+    """
     path = path_of(folder, record.name)
     if path.exists():
         raise FileExistsError(f"{path} exists; evidence is never rewritten")
-    with whole_file(path) as part:
-        part.write_text(record.model_dump_json(indent=1) + "\n")
+    with Calibration() as work:
+        seconds = [work.seconds() for _ in range(CALIBRATION_ROUNDS)]
+    sealed = record.model_copy(update={"calibration_seconds": seconds, "mhz": frequencies(), "sha256": None})
+    content = json.loads(sealed.model_dump_json())
+    try:
+        with whole_file(path, first=True) as part:
+            part.write_text(json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n")
+    except FileExistsError:
+        raise FileExistsError(f"{path} exists; evidence is never rewritten") from None
     return path
 
 
 def read(path: Path) -> AnyRecord:
     """Reads one record. ValueError, naming the file, if it is damaged or not ours."""
+    text = path.read_bytes()
     try:
-        record = ADAPTER.validate_json(path.read_bytes())
+        record = ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise ValueError(f"{path} is not an evidence record of twoview: {where}: {first['msg']}") from None
     if record.name != path.stem:
         raise ValueError(f"{path} holds the record {record.name}: a copy, or renamed")
+    if record.schema_version > 1 and record.sha256 != checksum(json.loads(text)):
+        raise ValueError(f"{path} is damaged: its checksum is not that of its content")
     return record
 
 
 def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
     """All records of a folder and its subfolders, and one sentence for each file that is damaged or foreign."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of evidence at {folder}")
     records, complaints = [], []
-    for path in sorted(folder.rglob("*.json")):
+    for path in paths(folder):
         try:
             records.append(read(path))
         except (ValueError, OSError) as error:
             complaints.append(str(error))
     return records, complaints
+
+
+def paths(folder: Path) -> list[Path]:
+    """Of all that may be records, in order. FileNotFoundError without the folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of evidence at {folder}")
+    return sorted(folder.rglob("*.json"))
+
+
+def load(folder: Path | str) -> pd.DataFrame:
+    """All records of a folder as a tidy table: a row a sample, and in every row whose it is.
+
+    name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
+    backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
+    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure; of, whose, as a
+    contestant, what a method logs, or the work of a figure; unit, of a figure, the others have it in their name;
+    sample, its number; value, as float.
+    Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
+    folder.
+    """
+    records, complaints = read_folder(Path(folder))
+    for complaint in complaints:
+        warnings.warn(complaint, stacklevel=2)
+    rows: list[tuple[Any, ...]] = []
+    for record in records:
+        whose = tuple(_whose(record).values())
+        rows += [whose + sample for sample in _samples_of(record)]
+    counts = dict.fromkeys(("size", "batch", "epochs", "seed"), "Int64")
+    return pd.DataFrame(rows, columns=WHOSE + SAMPLE).astype({"value": float, **counts})
+
+
+WHOSE = ["name", "kind", "created", "machine", "environment", "commit", "calibration_s", "recipe", "method", "dataset"]
+WHOSE += ["backbone", "size", "batch", "epochs", "subject", "seed"]
+SAMPLE = ["metric", "of", "unit", "sample", "value"]
+
+
+def _whose(record: AnyRecord) -> dict[str, Any]:
+    """The columns WHOSE."""
+    recipe = getattr(record, "recipe", None) or {}
+    work = {name: getattr(record, name, None) for name in ("dataset", "size", "batch", "subject", "seed")}
+    return {
+        "name": record.name,
+        "kind": record.kind,
+        "created": record.created,
+        "machine": record.environment.machine,
+        "environment": record.environment.hash,
+        "commit": record.environment.commit or None,
+        "calibration_s": statistics.median(record.calibration_seconds) if record.calibration_seconds else None,
+        "recipe": recipe.get("name"),
+        "method": recipe.get("method", {}).get("name"),
+        "dataset": recipe.get("dataset", work["dataset"]),
+        "backbone": recipe.get("backbone", {}).get("name"),
+        "size": recipe.get("size", work["size"]),
+        "batch": recipe.get("batch", work["batch"]),
+        "epochs": recipe.get("epochs"),
+        "subject": work["subject"],
+        "seed": recipe.get("seed", work["seed"]),
+    }
+
+
+Sample = tuple[str, str, str, int, float]
+
+
+def _samples_of(record: AnyRecord) -> Iterator[Sample]:
+    """Every number of a record but those that say what it is of."""
+    about = {*Record.model_fields, "kind", "recipe", "overrides", "seed"}
+    if isinstance(record, DeviceFigures):
+        for figure in record.figures:
+            yield from ((figure.figure, figure.work, figure.unit, *sample) for sample in enumerate(figure.samples))
+        return
+    for name, value in record:
+        if name not in about:
+            yield from _samples_in(value, name, "")
+
+
+def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:
+    """Parts of a record give the metric its name, and keys of a table say whose it is."""
+    if isinstance(value, Part):
+        for name, inner in value:
+            yield from _samples_in(inner, name, of)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _samples_in(inner, metric, key)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            if isinstance(inner, list | tuple | Part | dict):
+                yield from _samples_in(inner, metric, str(number))
+            elif isinstance(inner, int | float):
+                yield metric, of, "", number, inner
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield metric, of, "", 0, value
+
+
+INDEX = "index.csv"
+INDEXED = ["file", "bytes", "changed_ns", "name", "kind", "created", "machine", "recipe", "seed", "sha256", "complaint"]
+
+
+def index(folder: Path) -> pd.DataFrame:
+    """What a folder holds, a row a file: whose record, or `complaint`, why it is none. All columns are text.
+
+    It is kept there as index.csv, which nothing depends on: a file that it lacks, or has with another size or time of
+    change, is read, one that is gone is dropped. Where the folder cannot be written, it is not kept.
+    """
+    kept = folder / INDEX
+    try:
+        before = pd.read_csv(kept, dtype=str, keep_default_na=False)[INDEXED].set_index(INDEXED[:3], drop=False)
+        known = {key: row.to_dict() for key, row in before.iterrows()}
+    except (OSError, ValueError, KeyError):
+        known = {}
+    rows = []
+    for path in paths(folder):
+        stat = path.stat()
+        key = (str(path.relative_to(folder)), str(stat.st_size), str(stat.st_mtime_ns))
+        rows.append(known.get(key) or dict(zip(INDEXED, key, strict=False)) | _entry(path))
+    now = pd.DataFrame(rows, columns=INDEXED).fillna("")
+    if list(known.values()) != now.to_dict("records"):
+        with contextlib.suppress(PermissionError), whole_file(kept) as part:
+            now.to_csv(part, index=False)
+    return now
+
+
+def _entry(path: Path) -> dict[str, str]:
+    """A file's columns of the index."""
+    try:
+        record = read(path)
+    except (ValueError, OSError) as error:
+        return {"complaint": str(error)}
+    whose = {key: "" if value is None else str(value) for key, value in _whose(record).items()}
+    return {key: whose[key] for key in INDEXED if key in whose} | {"sha256": record.sha256 or ""}

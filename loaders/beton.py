@@ -64,6 +64,7 @@ class Beton:
     file: uint8 (bytes of the file,), a read-only memory map. modes: uint8. heights, widths: int64, pixels.
     pointers, sizes: int64, the byte range of the sample in `file`. labels: int64.
     checksums: uint64, XXH64 of those bytes; empty where the file has none.
+    index: XXH64 of all else, the checksums among it: equal ones mean equal files. None where the file has none.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Beton:
     sizes: np.ndarray
     labels: np.ndarray
     checksums: np.ndarray
+    index: int | None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -157,7 +159,7 @@ def open_beton(path: Path) -> Beton:
         raise ValueError(f"{path} must hold an RGB image field and an integer field; its field types are {types}")
     metadata = np.array(file[start : start + count * SAMPLE.itemsize]).view(SAMPLE)
     table = np.array(file[table_start : table_start + count * ALLOCATION.itemsize]).view(ALLOCATION)
-    checksums = _checksums(path, file, file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
+    checksums, index = _checksums(path, file, file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
     table = table[np.argsort(table["sample_id"], kind="stable")]
     image = metadata["image"]
     if not (np.array_equal(table["sample_id"], np.arange(count)) and np.array_equal(table["ptr"], image["data_ptr"])):
@@ -175,6 +177,7 @@ def open_beton(path: Path) -> Beton:
         sizes=table["size"].astype(np.int64),
         labels=metadata["label"].copy(),
         checksums=checksums,
+        index=index,
     )
 
 
@@ -185,18 +188,18 @@ def _checksums(
     descriptors: np.ndarray,
     metadata: np.ndarray,
     table: np.ndarray,
-) -> np.ndarray:
-    """The checksums of the samples, once the index agrees with its own; none where the field's arguments are zeros."""
+) -> tuple[np.ndarray, int | None]:
+    """The checksums of the samples and, once it agrees, of the index; none where the field's arguments are zeros."""
     arguments = descriptors[-1]["arguments"]
     if not arguments.any():
-        return np.empty(0, np.uint64)
+        return np.empty(0, np.uint64), None
     seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
     start, size = int(seal["checksums_ptr"]), 8 * len(table)
     if seal["magic"] == MAGIC and start + size <= file.size:
         arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
         checksums = np.array(file[start : start + size]).view(np.uint64)
         if _index_checksum(header, descriptors, metadata, checksums, table) == seal["index"]:
-            return checksums
+            return checksums, int(seal["index"])
     raise ValueError(f"{path} is damaged: its index is not the one that was written")
 
 

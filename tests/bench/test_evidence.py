@@ -1,20 +1,27 @@
-"""Records: written once and whole, read back equal, damage named and passed over."""
+"""Records: written once and whole, read back equal, damage named and passed over, all of them a tidy table."""
 
+import hashlib
 import json
 import math
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from bench import evidence
-from bench.environment import environment
-from bench.evidence import Accuracy, Ceilings, LoaderRates, Run, Training
+from bench import energy, environment, evidence
+from bench.environment import Environment
+from bench.evidence import Accuracy, Ceilings, DeviceFigures, Figure, LoaderRates, Run, Training
+
+RESULTS = Path(evidence.__file__).parent.parent / "reports" / "results"
 
 
 def run(name="a", **fields):
     return Run(
         name=name,
         subject="trained",
-        recipe={"name": "r", "seed": 3},
+        recipe={"name": "r", "seed": 3, "method": {"name": "simclr"}, "batch": 8},
         seed=3,
         accuracy=Accuracy(knn_top1=70.0, linear_top1=80.0, train_images=100, test_images=50),
         **fields,
@@ -37,9 +44,23 @@ TRAINING = Training(
 def test_round_trip_with_a_diverged_loss(tmp_path):
     path = evidence.write(run(training=TRAINING), tmp_path)
     record = evidence.read(path)
+    sealed = {"training", "calibration_seconds", "mhz", "sha256"}
     assert math.isnan(record.training.losses[1])
-    assert record.model_dump(exclude={"training"}) == run(created=record.created).model_dump(exclude={"training"})
+    assert record.model_dump(exclude=sealed) == run(created=record.created).model_dump(exclude=sealed)
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_seal(tmp_path):
+    """A checksum that anyone can compute, and how fast the machine was at that moment."""
+    content = json.loads(evidence.write(run(training=TRAINING), tmp_path).read_text())
+    seal = content.pop("sha256")
+    plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(plain.encode("ascii")).hexdigest() == seal
+    assert content["schema_version"] == 2
+    assert (
+        len(content["calibration_seconds"]) == 5 and 0 < sum(content["calibration_seconds"]) < 0.3 * 20
+    )  # busy machine
+    assert all(mhz > 0 for mhz in content["mhz"].values())
 
 
 def test_what_the_numbers_mean():
@@ -61,21 +82,123 @@ def test_damaged_and_foreign_files_are_passed_over_by_name(tmp_path):
     good = (tmp_path / "good.json").read_text()
     (tmp_path / "cut.json").write_text(good[:100])
     (tmp_path / "foreign.json").write_text('{"hello": 1}')
-    (tmp_path / "newer.json").write_text(json.dumps({**json.loads(good), "name": "newer", "schema_version": 2}))
+    (tmp_path / "newer.json").write_text(json.dumps({**json.loads(good), "name": "newer", "schema_version": 3}))
+    (tmp_path / "changed.json").write_text(good.replace('"good"', '"changed"').replace("70.0", "71.0"))
+    (tmp_path / "unsealed.json").write_text(json.dumps({**json.loads(good), "name": "unsealed", "sha256": None}))
     (tmp_path / "copy.json").write_text(good)
     (tmp_path / "folder.json").mkdir()
     before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     records, complaints = evidence.read_folder(tmp_path)
     assert [record.name for record in records] == ["good"]
-    assert len(complaints) == 5
-    for name in ("cut", "foreign", "newer", "copy", "folder"):
+    assert len(complaints) == 7
+    for name in ("cut", "foreign", "newer", "copy", "folder", "changed", "unsealed"):
         assert any(f"{name}.json" in complaint for complaint in complaints)
+    assert sum("its checksum is not that of its content" in complaint for complaint in complaints) == 2
     assert before == {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone"):
-        evidence.read_folder(tmp_path / "gone")
+    for way in (evidence.read_folder, evidence.load, evidence.index):
+        with pytest.raises(FileNotFoundError, match="gone"):
+            way(tmp_path / "gone")
+
+
+def test_every_record_of_version_1_is_read():
+    records, complaints = evidence.read_folder(RESULTS)
+    assert records and not complaints
+    old = next(record for record in records if record.schema_version == 1)
+    assert old.sha256 is None and old.environment.driver is None
+
+
+def write_from_a_process(folder, start, number):
+    start.wait()
+    for name in ("shared", *(f"{number}-{i}" for i in range(5))):
+        try:
+            evidence.write(run(name, data={"writer": str(number)}), folder)
+        except FileExistsError as error:
+            assert "shared.json exists" in str(error)
+
+
+def test_processes_that_write_at_once_lose_nothing_and_overwrite_nothing(tmp_path):
+    forks = multiprocessing.get_context("fork")
+    start = forks.Barrier(3)
+    processes = [forks.Process(target=write_from_a_process, args=(tmp_path, start, n)) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    records, complaints = evidence.read_folder(tmp_path)
+    assert not complaints and not list(tmp_path.glob(".*"))
+    assert sorted(r.name for r in records) == sorted(["shared", *(f"{n}-{i}" for n in range(3) for i in range(5))])
+
+
+def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
+    """The other one is there between this one's look and its move."""
+    other = evidence.checksum
+
+    def slow(content):
+        monkeypatch.setattr(evidence, "checksum", other)
+        evidence.write(run("a", data={"writer": "first"}), tmp_path)
+        return other(content)
+
+    monkeypatch.setattr(evidence, "checksum", slow)
+    with pytest.raises(FileExistsError, match=r"a\.json exists; evidence is never rewritten"):
+        evidence.write(run("a"), tmp_path)
+    assert evidence.read(tmp_path / "a.json").data == {"writer": "first"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_all_records_are_one_tidy_table(tmp_path):
+    figures = [Figure(work="w", figure="step", unit="ms", samples=[3.0, 5.0])]
+    rates = LoaderRates(
+        name="l", beton="b", views="v", size=32, views_per_image=2, images=8, threads=1,
+        images_per_s={"twoview": [100.0, 120.0], "ffcv": [50.0]}, first_batch_s={"twoview": 0.5},
+    )  # fmt: skip
+    ranks = TRAINING.model_copy(update={"rank_wait_seconds": [[0.5], [0.7]], "logged": {"bias": [0.25]}})
+    for record in (run(training=ranks), rates, DeviceFigures(name="d", device="cpu", figures=figures)):
+        evidence.write(record, tmp_path)
+    (tmp_path / "foreign.json").write_text("[]")
+    with pytest.warns(UserWarning, match=r"foreign\.json"):
+        table = evidence.load(tmp_path)
+    values = table.set_index(["name", "metric", "of", "sample"])["value"].sort_index()
+    assert values["a", "epoch_seconds"].tolist() == [4.0, 2.0, 3.0] and values["a", "knn_top1", "", 0] == 70.0
+    assert values["a", "rank_wait_seconds", "1", 0] == 0.7 and values["a", "logged", "bias", 0] == 0.25
+    assert values["l", "images_per_s", "twoview"].tolist() == [100.0, 120.0]
+    assert values["l", "images_per_s", "ffcv", 0] == 50.0
+    steps = table[table.metric == "step"]
+    assert steps.value.tolist() == [3.0, 5.0] and set(steps.unit) == {"ms"} and set(steps.of) == {"w"}
+    trained = table[table.name == "a"].iloc[0]
+    assert (trained.method, trained.batch, trained.seed, trained.subject) == ("simclr", 8, 3, "trained")
+    assert trained.calibration_s > 0 and "seed" not in set(table.metric)
+
+
+def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
+    evidence.write(run("a"), tmp_path)
+    evidence.write(run("b"), tmp_path / "deeper")
+    (tmp_path / "foreign.json").write_text("{}")
+    first = evidence.index(tmp_path)
+    assert list(first.file) == ["a.json", "deeper/b.json", "foreign.json"] and list(first.name) == ["a", "b", ""]
+    assert "foreign.json" in first.complaint[2] and first.sha256[0] == evidence.read(tmp_path / "a.json").sha256
+
+    reads = []
+    read = evidence.read
+    monkeypatch.setattr(evidence, "read", lambda path: reads.append(path.name) or read(path))
+    assert evidence.index(tmp_path).equals(first) and not reads, "what it knows is not read"
+    (tmp_path / "deeper" / "b.json").unlink()
+    evidence.write(run("c"), tmp_path)
+    assert list(evidence.index(tmp_path).name) == ["a", "c", ""] and reads == ["c.json"]
+    for damage in ("", "file,bytes\n1,2\n", "\0\xff"):
+        (tmp_path / "index.csv").write_text(damage, encoding="latin-1")
+        assert list(evidence.index(tmp_path).name) == ["a", "c", ""]
+    (tmp_path / "index.csv").unlink()
+    assert list(evidence.index(tmp_path).name) == ["a", "c", ""]
+    assert not evidence.read_folder(tmp_path)[1][1:], "the index is no record, and no damaged one"
+
+
+def test_the_published_schema_is_the_code_s():
+    """`twoview evidence --schema > bench/evidence.schema.json` makes it."""
+    assert Path(evidence.__file__).with_name("evidence.schema.json").read_text() == evidence.schema()
 
 
 @pytest.mark.parametrize(
@@ -96,9 +219,31 @@ def test_a_record_that_says_nothing_cannot_be_made(broken):
 
 
 def test_the_environment_names_machine_and_software():
-    here = environment()
+    here = environment.environment()
     assert here.cpu and here.cpu_count >= 1 and here.memory_gib > 0
     assert here.packages["torch"] != "not installed" and here.packages["ffcv"] == "1.0.2"
     assert str(here.cpu_count) in here.machine
     other = here.model_copy(update={"commit": "0" * 40, "dirty": not here.dirty})
     assert other.hash == here.hash != here.model_copy(update={"python": "2.7"}).hash
+
+
+def test_records_older_than_a_field_of_the_environment_keep_their_hash():
+    old = environment.environment().model_dump(exclude={"driver"})
+    plain = json.dumps({key: old[key] for key in old if key not in ("commit", "dirty")}, separators=(",", ":"))
+    assert Environment(**old).hash == hashlib.sha256(plain.encode()).hexdigest()[:8]
+    assert Environment(**old, driver="580.1").hash != Environment(**old).hash
+
+
+def test_driver_and_clocks_of_a_gpu(monkeypatch):
+    fake = SimpleNamespace(
+        NVMLError=RuntimeError, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid, nvmlSystemGetDriverVersion=lambda: "580.1",
+        nvmlDeviceGetClockInfo=lambda handle, clock: {("GPU-7", 1): 1980, ("GPU-7", 2): 2619}[handle, clock],
+    )  # fmt: skip
+    monkeypatch.setattr(energy, "nvml", fake)
+    assert environment._driver() is None, "there is no GPU here"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7"))
+    assert environment._driver() == "580.1"
+    assert {"gpu": 1980.0, "gpu memory": 2619.0}.items() <= environment.frequencies().items()
