@@ -1,5 +1,7 @@
 """Heads: small networks between the encoder and the loss, thrown away after training."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -9,6 +11,8 @@ from torch import nn
 from methods.method import Options
 
 Norm = Literal["hidden", "all", "none"]
+Activation = Callable[[], nn.Module]
+relu: Activation = partial(nn.ReLU, inplace=True)
 
 
 class ProjectorOptions(Options):
@@ -19,15 +23,17 @@ class ProjectorOptions(Options):
     layers: PositiveInt = 2  # its linear layers
     norm: Norm = "hidden"  # which of them BatchNorm follows
 
-    def projector(self, width: int, bias: bool = True) -> nn.Sequential:
-        """(B, width) -> (B, projection). bias: of the last layer."""
-        return mlp(width, *[self.hidden] * (self.layers - 1), self.projection, norm=self.norm, bias=bias)
+    def projector(self, width: int, bias: bool = True, activation: Activation = relu) -> nn.Sequential:
+        """(B, width) -> (B, projection). bias: of the last layer. activation: between the layers."""
+        hidden = [self.hidden] * (self.layers - 1)
+        return mlp(width, *hidden, self.projection, norm=self.norm, bias=bias, activation=activation)
 
 
-def mlp(*widths: int, norm: Norm = "hidden", bias: bool = True) -> nn.Sequential:
+def mlp(*widths: int, norm: Norm = "hidden", bias: bool = True, activation: Activation = relu) -> nn.Sequential:
     """(B, widths[0]) -> (B, widths[-1]): linear layers with ReLU between them, and BatchNorm after the hidden ones.
 
     norm: which layers BatchNorm follows; those have no bias of their own. bias: of a last layer without BatchNorm.
+    activation: makes what takes the place of ReLU.
     Source: SimCLR's projector (Chen et al. 2020) for three widths, BYOL's predictor too, VICReg's expander for four.
     """
     modules: list[nn.Module] = []
@@ -38,5 +44,5 @@ def mlp(*widths: int, norm: Norm = "hidden", bias: bool = True) -> nn.Sequential
         if normed:
             modules.append(nn.BatchNorm1d(out))
         if not last:
-            modules.append(nn.ReLU(inplace=True))
+            modules.append(activation())
     return nn.Sequential(*modules)

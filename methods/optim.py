@@ -1,14 +1,17 @@
-"""Optimisers and their schedule."""
+"""Optimisers and their schedules."""
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from methods.method import Method
 from methods.settings import Settings
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optim(Settings):
@@ -17,38 +20,106 @@ class Optim(Settings):
     name: Literal["sgd", "lars", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1  # at its peak, for the recipe's batch; not scaled further
     momentum: NonNegativeFloat = 0.9  # of sgd and lars
+    nesterov: bool = False  # of sgd
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of adamw
     weight_decay: NonNegativeFloat = 1e-4
-    warmup_epochs: NonNegativeFloat = 0.0  # linear from 0; after it, cosine
+    final_weight_decay: NonNegativeFloat | None = None  # where a cosine takes it over the training; None: it stays
+    warmup_epochs: NonNegativeFloat = 0.0  # linear; after it, cosine
+    start: NonNegativeFloat = 0.0  # where the warm-up begins, as a share of lr
     floor: NonNegativeFloat = 0.0  # where the cosine ends, as a share of lr
-    decay_all: bool = False  # weight decay (and, in lars, adaptation) on biases and norms too
+    steps: tuple[PositiveFloat, ...] = ()  # epochs after each of which lr is a tenth, instead of the cosine
+    stretch: Annotated[float, Field(ge=1)] = 1.0  # the cosines are laid out for so many times the training, and cut off
+    decay_all: bool = False  # weight decay (and, in lars, adaptation) on biases, norms and tokens too
+    decay_tokens: bool = False  # weight decay on class token and positions too
+    clip_norm: NonNegativeFloat = 0.0  # the gradient's largest norm, of all but prototypes; 0: any
     trust: PositiveFloat = 0.001  # of lars: its trust coefficient, eta
     clip: bool = False  # of lars: an adapted rate is at most lr (LARC)
 
 
-def build(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over the model's parameters, foreach (a few kernels a step, not one a parameter)."""
+def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim.Optimizer:
+    """The optimiser over the model's parameters, foreach (a few kernels a step, not one a parameter).
+
+    Its groups: weights, which decay; vectors (biases, norms) and tokens, which do not unless told to; and what a method
+    trains apart, which never does, nor is clipped.
+    recorded: in a CUDA graph, where the learning rate is a tensor: of torch's kernels the fused ones read it there.
+    """
+    apart = {id(model.get_parameter(name)) for name in model.apart} if isinstance(model, Method) else set()
+    plain = set() if optim.decay_tokens or optim.decay_all else _tokens(model)
+    if not optim.decay_all:
+        plain |= {id(p) for p in model.parameters() if p.ndim <= 1}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    plain = [p for p in parameters if p.ndim <= 1 and not optim.decay_all]
-    decayed = [p for p in parameters if p.ndim > 1 or optim.decay_all]
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": optim.weight_decay, "adapt": True},
-        {"params": plain, "weight_decay": 0.0, "adapt": False},
+        {
+            "params": [p for p in parameters if id(p) not in plain | apart],
+            "weight_decay": optim.weight_decay,
+            "adapt": True,
+        },
+        {"params": [p for p in parameters if id(p) in plain - apart], "weight_decay": 0.0, "adapt": False},
+        {"params": [p for p in parameters if id(p) in apart], "weight_decay": 0.0, "adapt": False, "apart": True},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [part for group in groups for part in _by_scale(group)]
     if optim.name == "lars":
         return LARS(groups, optim.lr, optim.momentum, optim.trust, optim.clip)
     if optim.name == "adamw":
-        return torch.optim.AdamW(groups, lr=optim.lr, foreach=True)
-    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, foreach=True)
+        kind = {"fused": True, "capturable": True} if recorded else {"foreach": True}
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, **kind)
+    return torch.optim.SGD(
+        groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, foreach=not recorded, fused=recorded
+    )
+
+
+def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The group in parts, each of parameters with the same `lr_scale`: the share of the learning rate that is theirs."""
+    parts: dict[float, list[Any]] = {}
+    for parameter in group["params"]:
+        parts.setdefault(getattr(parameter, "lr_scale", 1.0), []).append(parameter)
+    return [{**group, "params": parameters, "scale": scale} for scale, parameters in parts.items()]
+
+
+def _tokens(model: nn.Module) -> set[int]:
+    """What the model's modules say is not to decay, as timm's do: class token and positions."""
+    tokens = set()
+    for module in model.modules():
+        if no_weight_decay := getattr(module, "no_weight_decay", None):
+            names = no_weight_decay()
+            tokens |= {id(parameter) for name, parameter in module.named_parameters() if name in names}
+    return tokens
+
+
+def schedule(optim: Optim, optimiser: torch.optim.Optimizer, epoch: float, epochs: int) -> None:
+    """Sets the optimiser's learning rates and weight decays to those of a (fractional) epoch."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr_at(optim, epoch, epochs) * group.get("scale", 1.0)
+        if group["adapt"]:
+            group["weight_decay"] = weight_decay_at(optim, epoch, epochs)
+
+
+def clip(optimiser: torch.optim.Optimizer, norm: float) -> None:
+    """Scales the gradient, of all together but what trains apart, to this norm at most, without a look at the device.
+
+    Source: MSN's official code (`clip_grad_norm_` of the encoder with its head).
+    """
+    clipped = [p for group in optimiser.param_groups if "apart" not in group for p in group["params"]]
+    nn.utils.clip_grad_norm_(clipped, norm, foreach=True)
 
 
 def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
-    """Learning rate at a (fractional) epoch: linear warm-up from 0, then cosine to floor * lr at `epochs`."""
+    """Learning rate at a (fractional) epoch: linear warm-up from start * lr, then cosine to floor * lr at `epochs`."""
     if epoch < optim.warmup_epochs:
-        return optim.lr * epoch / optim.warmup_epochs
-    done = (epoch - optim.warmup_epochs) / max(epochs - optim.warmup_epochs, 1e-9)
+        return optim.lr * epoch / optim.warmup_epochs + optim.lr * optim.start * (1 - epoch / optim.warmup_epochs)
+    if optim.steps:
+        return optim.lr * 0.1 ** sum(epoch >= step for step in optim.steps)
+    done = (epoch - optim.warmup_epochs) / max(optim.stretch * epochs - optim.warmup_epochs, 1e-9)
     share = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return optim.lr * (share + optim.floor * (1 - share))
+
+
+def weight_decay_at(optim: Optim, epoch: float, epochs: int) -> float:
+    """Weight decay at a (fractional) epoch: along a cosine, without warm-up, to the final one at `epochs`."""
+    if optim.final_weight_decay is None:
+        return optim.weight_decay
+    share = 0.5 * (1 + math.cos(math.pi * min(epoch / (optim.stretch * epochs), 1.0)))
+    return optim.final_weight_decay + (optim.weight_decay - optim.final_weight_decay) * share
 
 
 class LARS(torch.optim.Optimizer):
@@ -81,7 +152,10 @@ class LARS(torch.optim.Optimizer):
             buffers = [self.state[p]["momentum"] for p in weights]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, update)
-            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+            if isinstance(group["lr"], Tensor):  # in a CUDA graph; a number is not rounded in between
+                torch._foreach_sub_(weights, torch._foreach_mul(buffers, group["lr"]))
+            else:
+                torch._foreach_add_(weights, buffers, alpha=-group["lr"])
 
 
 def _trust(weights: list[Tensor], update: tuple[Tensor, ...], group: dict[str, Any]) -> list[Tensor]:

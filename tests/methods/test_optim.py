@@ -1,4 +1,4 @@
-"""LARS against its definition, one parameter at a time; the schedule; what is decayed."""
+"""LARS against its definition, one parameter at a time; the schedules; what is decayed and what is clipped."""
 
 import copy
 import math
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from methods import optim
-from methods.optim import LARS, Optim, lr_at
+from methods.method import Method
+from methods.optim import LARS, Optim, lr_at, weight_decay_at
 
 
 def network():
@@ -96,3 +97,95 @@ def test_the_schedule():
     assert lr_at(Optim(lr=2.0), 0, 20) == 2.0
     ends = Optim(lr=2.0, floor=0.001)  # VICReg's: the cosine ends at a thousandth
     assert [lr_at(ends, epoch, 20) for epoch in (0, 10, 20)] == pytest.approx([2, 1.001, 0.002])
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_the_schedules_of_msns_official_code(warmup):
+    """`WarmupCosineSchedule` and `CosineWDSchedule` of src/utils.py, laid out for 1.25 times the training."""
+    lr, start, final, wd, final_wd, epochs = 1e-3, 2e-4, 1e-6, 0.04, 0.4, 20
+    ours = Optim(
+        name="adamw",
+        lr=lr,
+        start=start / lr,
+        floor=final / lr,
+        warmup_epochs=warmup,
+        weight_decay=wd,
+        final_weight_decay=final_wd,
+        stretch=1.25,
+    )
+    for step in range(epochs + 1):
+        if step < warmup:
+            expected = start + step / warmup * (lr - start)
+        else:
+            done = (step - warmup) / (1.25 * epochs - warmup)
+            expected = final + (lr - final) * 0.5 * (1 + math.cos(math.pi * done))
+        assert lr_at(ours, step, epochs) == pytest.approx(expected, rel=1e-12)
+        decay = final_wd + (wd - final_wd) * 0.5 * (1 + math.cos(math.pi * step / (1.25 * epochs)))
+        assert weight_decay_at(ours, step, epochs) == pytest.approx(decay, rel=1e-12)
+
+
+def test_the_schedules_without_a_start_or_an_end_are_what_they_were_to_the_last_bit():
+    settings = Optim(lr=0.3, warmup_epochs=7, floor=0.001, weight_decay=0.03)
+    for epoch in torch.linspace(0, 40, 97).tolist():
+        done = (epoch - 7) / 33
+        share = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        assert lr_at(settings, epoch, 40) == (0.3 * epoch / 7 if epoch < 7 else 0.3 * (share + 0.001 * (1 - share)))
+        assert weight_decay_at(settings, epoch, 40) == 0.03
+
+
+class Tokens(nn.Module):
+    """What a ViT has: a token, that its module names, and a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.ones(1, 1, 4)), nn.Linear(4, 4)
+
+    def no_weight_decay(self):
+        return {"token"}
+
+
+class WithPrototypes(Method):
+    apart = ("prototypes",)
+
+    def __init__(self):
+        super().__init__(Tokens(), ())
+        self.prototypes = nn.Parameter(torch.ones(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "decayed"),
+    [
+        ({}, {"encoder.layer.weight"}),
+        ({"decay_tokens": True}, {"encoder.layer.weight", "encoder.token"}),
+        ({"decay_all": True}, {"encoder.layer.weight", "encoder.layer.bias", "encoder.token"}),
+    ],
+)
+def test_what_decays(settings, decayed):
+    model = WithPrototypes()
+    given = Optim(name="adamw", weight_decay=0.1, final_weight_decay=0.5, **settings)
+    optimiser = optim.build(given, model)
+    for epoch, decay in ((0, 0.1), (5, 0.3), (10, 0.5)):
+        optim.schedule(given, optimiser, epoch, 10)
+        decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+        found = {name: decays[id(p)] for name, p in model.named_parameters()}
+        assert found == {name: pytest.approx(decay if name in decayed else 0) for name in found}
+
+
+def test_the_gradient_is_clipped_as_one_but_for_what_trains_apart():
+    model = WithPrototypes().double()
+    optimiser = optim.build(Optim(clip_norm=3.0), model)
+    for factor, share in ((100.0, None), (0.01, 1.0)):
+        for parameter in model.parameters():
+            parameter.grad = factor * torch.randn_like(parameter)
+        before = {name: p.grad.clone() for name, p in model.named_parameters()}
+        norm = math.sqrt(sum(float(g.square().sum()) for name, g in before.items() if name != "prototypes"))
+        optim.clip(optimiser, 3.0)
+        for name, parameter in model.named_parameters():
+            scale = 1.0 if name == "prototypes" else share or 3.0 / norm
+            assert torch.allclose(parameter.grad, scale * before[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["betas", "stretch", "clip_norm", "start", "final_weight_decay"])
+def test_a_schedule_that_cannot_be(key):
+    with pytest.raises(ValueError, match=key):
+        Optim(**{key: {"betas": (0.9, 1.0), "stretch": 0.5}.get(key, -1)})
