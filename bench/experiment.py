@@ -43,7 +43,7 @@ def run_name(recipe: Recipe[Any]) -> str:
 def build_method(recipe: Recipe[Any]) -> Method:
     """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method."""
     torch.manual_seed(recipe.seed)
-    encoder = backbones.build(recipe.backbone)
+    encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
     classes = len(datasets.dataset(recipe.dataset).classes)
     return registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)

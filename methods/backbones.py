@@ -1,22 +1,54 @@
 """Backbones: images -> representations."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from methods.settings import Settings
 
 
+class Shape(NamedTuple):
+    """Of a ViT: the width of a token, the number of its blocks, and of the heads of each."""
+
+    width: int
+    depth: int
+    heads: int
+
+
+VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
+    "vit-mini": Shape(64, 4, 4),
+    "vit-tiny": Shape(192, 12, 3),
+    "vit-small": Shape(384, 12, 6),
+    "vit-base": Shape(768, 12, 12),
+}
+OF_VITS = ("patch", "positions", "drop_path")
+
+
 class Backbone(Settings):
     """The `[backbone]` table of a recipe."""
 
-    name: Literal["resnet-small", "resnet18", "resnet34", "resnet50"] = (
-        "resnet-small"  # ours for a CPU, or torchvision's
-    )
+    name: Literal[
+        "resnet-small", "resnet18", "resnet34", "resnet50", "vit-mini", "vit-tiny", "vit-small", "vit-base"
+    ] = "resnet-small"  # ours for a CPU, torchvision's, or a ViT of timm's blocks
     stem: Literal["cifar", "imagenet"] = "cifar"  # of torchvision's: 3x3 and no pooling, or 7x7, stride 2 and pooling
     width: PositiveInt = 32  # channels of resnet-small's first block
+    patch: PositiveInt = 16  # of a ViT: side of a patch in pixels
+    positions: Literal["learned", "sincos"] = "learned"  # of a ViT: of its patches; sincos are fixed
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a ViT: chance that the last block is skipped
+
+    @model_validator(mode="after")
+    def _keys_of_its_own(self) -> Self:
+        for key in OF_VITS:
+            if self.name not in VITS and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for ViTs alone, not for {self.name}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _told(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A ViT's keys are told of ViTs only, so that records of other backbones stay comparable with older ones."""
+        return {key: value for key, value in values(self).items() if self.name in VITS or key not in OF_VITS}
 
 
 class Encoder(nn.Module):
@@ -32,8 +64,12 @@ class Encoder(nn.Module):
         return out
 
 
-def build(backbone: Backbone) -> Encoder:
-    """An encoder with fresh weights, from torch's global generator."""
+def build(backbone: Backbone, size: int = 224) -> Encoder:
+    """An encoder with fresh weights, from torch's global generator. size: of its images, for a ViT's positions."""
+    if backbone.name in VITS:
+        from methods.vit import ViT  # here, for it is an Encoder
+
+        return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-small":
         return _small(backbone.width)
     return _torchvision(backbone.name, backbone.stem)

@@ -1,0 +1,105 @@
+"""Vision transformers that see all patches of an image, or only those that are kept (Dosovitskiy et al. 2021).
+
+The blocks are timm's. Patches are numbered row by row, as masks number them (`loaders/masks.py`).
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.backbones import Encoder
+
+Positions = Literal["learned", "sincos"]
+
+
+class ViT(Encoder):
+    """(B, 3, H, W) -> (B, dim), the class token behind the last norm; for any H and W that the patch divides.
+
+    patch: side in pixels. size: side of the images whose grid has positions of its own; other grids' are interpolated.
+    positions: learned, or fixed ("sincos"). drop_path: chance that the last block is skipped, the others' in
+    proportion to their depth (Huang et al. 2016). Weights are drawn as timm's original ViTs are: normal of 0.02, cut.
+    ValueError if the patch does not divide the size.
+    """
+
+    body: Any  # timm's VisionTransformer
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        size: int,
+        positions: Positions = "learned",
+        drop_path: float = 0.0,
+    ) -> None:
+        from timm.models.vision_transformer import VisionTransformer  # here, for it takes seconds to import
+
+        if size % patch:
+            raise ValueError(f"images of {size} pixels are not divisible into patches of {patch}")
+        body = VisionTransformer(
+            img_size=size,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            num_classes=0,
+            dynamic_img_size=True,
+            drop_path_rate=drop_path,
+        )
+        if positions == "sincos":
+            del body.pos_embed
+            body.register_buffer("pos_embed", sincos(width, size // patch, size // patch)[None], persistent=False)
+        super().__init__(body, width)
+        self.patch = patch
+
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """kept: int64 (B, K), the patches that go through the encoder, or all."""
+        return self.tokens(x, kept)[:, 0]
+
+    def tokens(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, 1 + K, dim): the class token, then the patches, in the order of `kept`."""
+        tokens = self.placed(self.patches(x))
+        if kept is not None:
+            tokens = taken(tokens, F.pad(kept + 1, (1, 0)))
+        return self.through(tokens)
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(B, rows, columns, dim): every patch by itself, without its position. ValueError where they do not fit."""
+        height, width = x.shape[-2:]
+        if height % self.patch or width % self.patch:
+            raise ValueError(f"images of {height} x {width} pixels are not divisible into patches of {self.patch}")
+        out: Tensor = self.body.patch_embed(x)
+        return out
+
+    def placed(self, patches: Tensor) -> Tensor:
+        """(B, rows, columns, dim) -> (B, 1 + rows * columns, dim): positions added, the class token in front."""
+        out: Tensor = self.body._pos_embed(patches)
+        return out
+
+    def through(self, tokens: Tensor) -> Tensor:
+        """(B, T, dim) -> the same: all blocks and the last norm."""
+        out: Tensor = self.body.norm(self.body.blocks(tokens))
+        return out
+
+
+def taken(tokens: Tensor, numbers: Tensor) -> Tensor:
+    """(B, T, dim), int64 (B, K) -> (B, K, dim): row b's tokens of these numbers."""
+    return tokens.gather(1, numbers[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def sincos(width: int, rows: int, columns: int) -> Tensor:
+    """float32 (1 + rows * columns, width): fixed positions, zeros for the class token in front.
+
+    Sines, then cosines of the column at width / 4 frequencies from 1 down to nearly 1 / 10000, then those of the row:
+    the order of MAE's official code. ValueError if 4 does not divide the width.
+    """
+    if width % 4:
+        raise ValueError(f"sincos positions need a width that 4 divides, not {width}")
+    frequency = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [at.reshape(-1, 1) * frequency for at in (column, row)]
+    table = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return F.pad(table, (0, 0, 1, 0)).float()
