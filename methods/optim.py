@@ -152,10 +152,8 @@ class LARS(torch.optim.Optimizer):
             buffers = [self.state[p]["momentum"] for p in weights]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, update)
-            if isinstance(group["lr"], Tensor):  # in a CUDA graph; a number is not rounded in between
-                torch._foreach_sub_(weights, torch._foreach_mul(buffers, group["lr"]))
-            else:
-                torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+            # Not by alpha, which takes no tensor: a CUDA graph's learning rate is one, and gives the same bits.
+            torch._foreach_sub_(weights, torch._foreach_mul(buffers, group["lr"]))
 
 
 def _trust(weights: list[Tensor], update: tuple[Tensor, ...], group: dict[str, Any]) -> list[Tensor]:

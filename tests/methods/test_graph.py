@@ -1,0 +1,193 @@
+"""A step that is recorded and replayed, by a recorder for a CPU that freezes what a CUDA graph freezes."""
+
+import traceback
+
+import pytest
+import torch
+from test_methods import METHODS, make
+from test_trainer import CPU, RECIPE, Batch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from methods import graph, optim
+from methods.graph import WARMUP
+from methods.normalise import Normalise
+from methods.optim import Optim
+from methods.trainer import Trainer
+
+STEPS = WARMUP + 4
+
+
+class Recorder(TorchDispatchMode):
+    """Every op with the tensors it was given, numbers as they were. It undoes what the recording did to tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.made, self.found = [], set(), {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._local_scalar_dense.default:
+            # A loss looks whether its embeddings are finite on a CPU, and on a GPU it does not.
+            if not any(frame.f_code.co_filename.endswith("checks.py") for frame, _ in traceback.walk_stack(None)):
+                raise RuntimeError("a look at a value")
+            return function(*args)
+        for tensor in tensors((args, kwargs)):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self.made and storage._cdata not in self.found:
+                self.found[storage._cdata] = storage, storage.clone()
+        out = function(*args, **kwargs)
+        self.made |= {t.untyped_storage()._cdata for t in tensors(out)} - self.found.keys()
+        self.calls.append((function, args, kwargs, out))
+        return out
+
+    def undo(self):
+        for storage, before in self.found.values():
+            storage.copy_(before)
+
+    @torch.no_grad()
+    def replay(self):
+        for function, args, kwargs, out in self.calls:
+            for old, new in zip(tensors(out), tensors(function(*args, **kwargs)), strict=True):
+                if old.untyped_storage()._cdata != new.untyped_storage()._cdata:
+                    old.copy_(new)
+
+
+def tensors(tree):
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def recorded(work):
+    with Recorder() as recorder:
+        out = work()
+    recorder.undo()
+    return recorder.replay, out
+
+
+@pytest.fixture
+def on_cpu(monkeypatch, one_thread):
+    monkeypatch.setattr(graph, "check", lambda *args: None)
+    monkeypatch.setattr(graph, "aside", lambda work: work())
+    monkeypatch.setattr(graph, "recorded", recorded)
+
+
+def batches(method, count=STEPS, images=6, side=16):
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        views = tuple(
+            torch.randint(0, 256, (images, side, side, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
+            for _ in method.views
+        )
+        yield Batch(views, torch.randint(0, 10, (images,), generator=generator))
+
+
+def trainer(name, settings, cuda_graph):
+    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    return Trainer(
+        make(name).train(), settings, epochs=2, normalise=normalise, device=CPU, precision="fp32", cuda_graph=cuda_graph
+    )
+
+
+def trained(name, settings, cuda_graph):
+    """Losses and all that is logged of STEPS steps, and what the method is then."""
+    one = trainer(name, settings, cuda_graph)
+    out = [one.step(*batch, number / 5) for number, batch in enumerate(batches(one.method))]
+    return [{key: value.item() for key, value in logged.items()} for logged in out], one.method.state_dict()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_replays_to_the_bit(name, on_cpu):
+    """The learning rate and BYOL's momentum move, MoCo's queue turns, batches differ."""
+    settings = Optim(name="lars", lr=0.5, warmup_epochs=0.6)
+    (plain, weights), (replayed, others) = (trained(name, settings, cuda_graph) for cuda_graph in (False, True))
+    assert plain == replayed and len({logged["loss"] for logged in plain}) == STEPS
+    assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_fused_optimisers_follow_the_others(name, on_cpu):
+    settings = Optim(name=name, lr=0.01, warmup_epochs=0.6, clip_norm=0.5)
+    (plain, weights), (replayed, others) = (trained("simclr", settings, cuda_graph) for cuda_graph in (False, True))
+    assert [logged["loss"] for logged in plain] == pytest.approx([logged["loss"] for logged in replayed], rel=1e-5)
+    assert all(torch.allclose(weights[key], others[key], atol=1e-5) for key in weights)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_a_learning_rate_on_the_device_is_the_number_to_the_bit(name):
+    weights = []
+    for kind in (float, torch.tensor):
+        parameter = torch.nn.Parameter(torch.linspace(-1, 1, 35).view(5, 7))
+        module = torch.nn.ParameterList([parameter])
+        optimiser = optim.build(Optim(name=name), module, recorded=True)
+        for lr in (0.1, 0.07, 0.03):
+            parameter.grad = parameter.detach().sin()
+            optimiser.param_groups[0]["lr"] = kind(lr)
+            optimiser.step()
+        weights.append(parameter.detach())
+    assert torch.equal(*weights)
+
+
+def test_another_shape_is_recorded_anew(on_cpu, monkeypatch):
+    recordings = []
+    monkeypatch.setattr(graph, "recorded", lambda work: recordings.append(1) or recorded(work))
+    plain, replayed = (trainer("simclr", Optim(name="lars"), cuda_graph) for cuda_graph in (False, True))
+    for side, times in ((8, 1), (16, 2)):
+        for batch in batches(plain.method, WARMUP + 2, side=side):
+            assert plain.step(*batch, 0.5)["loss"] == replayed.step(*batch, 0.5)["loss"]
+        assert len(recordings) == times
+
+
+def test_resumed_it_is_recorded_anew(on_cpu, tmp_path):
+    class Loader:
+        position = (0, 0)
+
+        def __len__(self):
+            return STEPS
+
+        def state_dict(self):
+            return {"epoch": self.position[0], "batches": self.position[1]}
+
+        def load_state_dict(self, state):
+            self.position = state["epoch"], state["batches"]
+
+        def epoch(self, epoch):
+            first = self.position[1] if self.position[0] == epoch else 0
+            self.position = epoch, first
+            return (batch for number, batch in enumerate(batches(whole.method)) if number >= first)
+
+    settings = Optim(name="lars", lr=0.5)
+    whole, stopped, resumed = (trainer("byol", settings, True) for _ in range(3))
+    whole.fit(Loader(), tmp_path / "whole.pt", RECIPE)
+    taken = iter(range(STEPS))
+    stopped.fit(Loader(), tmp_path / "a.pt", RECIPE, stop=lambda: next(taken) == WARMUP + 1)
+    resumed.resume(torch.load(tmp_path / "a.pt"))
+    resumed.fit(Loader(), tmp_path / "a.pt", RECIPE)
+    assert resumed.history.losses == whole.history.losses and len(whole.history.losses) == 2 * STEPS
+
+
+def test_a_method_that_looks_at_a_value_is_refused_by_name(on_cpu):
+    one = trainer("simclr", Optim(), True)
+    one.method.after_step = lambda progress: 0.9 if progress > 0.5 else 0.8
+    with pytest.raises(ValueError, match="cuda_graph: a step of SimCLR cannot be recorded: a look at a value"):
+        for batch in batches(one.method):
+            one.step(*batch, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "compile", "settings", "complaint"),
+    [
+        ("cpu", "fp32", "off", {}, "cuda_graph needs a CUDA device, and this training is on cpu"),
+        ("cuda", "fp16", "off", {}, "cuda_graph does not go with precision fp16"),
+        ("cuda", "bf16", "max-autotune", {}, "cuda_graph does not go with compile max-autotune"),
+        ("cuda", "bf16", "default", {"final_weight_decay": 0.4}, "does not go with optim.final_weight_decay"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(device, precision, compile, settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        graph.check(torch.device(device), precision, compile, Optim(**settings))
+
+
+def test_one_rank_alone(monkeypatch):
+    monkeypatch.setattr(graph.ranks, "world", lambda: 2)
+    with pytest.raises(ValueError, match="cuda_graph records the step of one process, and there are 2 ranks"):
+        graph.check(torch.device("cuda"), "bf16", "off", Optim())
