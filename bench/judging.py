@@ -1,44 +1,37 @@
 """Judging an encoder: trained, untrained, or none at all, which is the pixels."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import nn
 
-from bench import betons
-from bench.environment import cpu_count
+from bench import probing
+from bench.encoders import Published
 from bench.evidence import Accuracy, Run
-from bench.experiment import Place, best_device, build_method, chosen, normalise_for, run_name
-from bench.progress import progress
+from bench.experiment import Place, build_method, normalise_for, run_name
 from bench.recipe import Recipe, parse
 from bench.training import measured
-from loaders import datasets, presets
-from loaders.loader import Loader
+from loaders import datasets
 from methods import checkpoint
-from methods.method import Method
-from methods.probes.features import extract
-from methods.probes.knn import knn_top1
-from methods.probes.linear import linear_top1
+from methods.probes.features import fingerprint
 
-PROBE_BATCH = 500
+PROBE_BATCH = probing.BATCH
+# What of the `[probe]` table decides a baseline's accuracies, and so its name.
+JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "weight_decay"}
 
 
 def judge(path: Path, place: Place) -> Run:
     """Probes a finished checkpoint's encoder; returns the record of the run. ValueError if training is not finished."""
     state = checkpoint.load(path)
-    recipe = parse(state["recipe"], str(path))
-    training, ceilings = measured(path)
-    method = build_method(recipe)
-    method.load_state_dict(state["method"])
+    training, ceilings = measured(path, state)
+    encoder, recipe = _trained(path, state)
     return Run(
         name=run_name(recipe),
         subject="trained",
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
-        accuracy=_probe(run_name(recipe), recipe, method.encode, method, place),
+        **_probe(encoder, recipe, place),
         training=training,
         ceilings=ceilings,
     )
@@ -46,20 +39,25 @@ def judge(path: Path, place: Place) -> Run:
 
 def judge_untrained(recipe: Recipe[Any], place: Place) -> Run:
     """The record of the recipe's encoder as the seed made it, before the first step."""
-    method = build_method(recipe)
     name = baseline_name("untrained", recipe)
-    return _baseline("untrained", recipe, _probe(name, recipe, method.encode, method, place))
+    encoder = _as_published(name, build_method(recipe).encoder, recipe, "untrained")
+    return _baseline("untrained", recipe, place, encoder)
 
 
 def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
     """The record of the normalised pixels themselves as the representation."""
-    name = baseline_name("pixels", recipe)
-    return _baseline("pixels", recipe, _probe(name, recipe, lambda x: x, None, place))
+    encoder = _as_published(baseline_name("pixels", recipe), nn.Identity(), recipe, "the pixels themselves")
+    return _baseline("pixels", recipe, place, encoder)
+
+
+def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
+    """The encoder in a checkpoint that `twoview train` wrote, finished or not, and its recipe."""
+    return _trained(path, checkpoint.load(path))
 
 
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
     """Pixels depend on the data alone; an untrained encoder on backbone and seed too, but on no method."""
-    judged_by = recipe.model_dump_json(include={"dataset", "size", "probe"})
+    judged_by = recipe.model_dump_json(include={"dataset": True, "size": True, "probe": JUDGED_BY})
     if subject == "pixels":
         return f"pixels-{recipe.dataset}-{recipe.size}-{_hash(judged_by)}"
     encoder = f"{recipe.backbone.name}-{_hash(judged_by + recipe.backbone.model_dump_json())}"
@@ -70,39 +68,38 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def _baseline(subject: Any, recipe: Recipe[Any], accuracy: Accuracy) -> Run:
+def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]:
+    recipe = parse(state["recipe"], str(path))
+    method = build_method(recipe)
+    method.load_state_dict(state["method"])
+    return _as_published(run_name(recipe), method.encoder, recipe, str(path)), recipe
+
+
+def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:
+    normalise = normalise_for(recipe)
+    dim = getattr(module, "dim", 3 * recipe.size**2)
+    return Published(name, module.eval(), dim, recipe.size, normalise, fingerprint(module, normalise), source)
+
+
+def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Published) -> Run:
     return Run(
-        name=baseline_name(subject, recipe),
+        name=encoder.name,
         subject=subject,
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
-        accuracy=accuracy,
+        **_probe(encoder, recipe, place),
     )
 
 
-def _probe(
-    what: str, recipe: Recipe[Any], encode: Callable[[Tensor], Tensor], method: Method | None, place: Place
-) -> Accuracy:
-    device = best_device()
-    if method:
-        method.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    with (
-        _probe_loader(recipe, "train", recipe.probe.train_images, place) as train_loader,
-        _probe_loader(recipe, "test", recipe.probe.test_images, place) as test_loader,
-        progress(f"probe {what}", len(train_loader) + len(test_loader) + 2) as advance,
-    ):
-        normalise = normalise_for(recipe).to(device)
-        train = extract(encode, train_loader, normalise, device, advance)
-        test = extract(encode, test_loader, normalise, device, advance)
-        knn = knn_top1(*train, *test, k=recipe.probe.k, temperature=recipe.probe.temperature)
-        advance()
-        linear = linear_top1(*train, *test, weight_decay=recipe.probe.weight_decay)
-        advance()
-    return Accuracy(knn_top1=knn, linear_top1=linear, train_images=len(train[0]), test_images=len(test[0]))
-
-
-def _probe_loader(recipe: Recipe[Any], split: datasets.Split, count: int, place: Place) -> Loader:
-    file = betons.of_dataset(recipe.dataset, split, place.betons, place.root)
-    indices = chosen(file.labels, recipe.probe.held_out if split == "train" else 0, count)
-    views = presets.preset("eval", recipe.size)
-    return Loader(file, views, PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())
+def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
+    """A record's accuracy, by kNN and linear, on the recipe's own dataset and as its `[probe]` table says; its data."""
+    bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
+    probes = {label: found for name in ("knn", "linear") for label, found in probing.probe(bench, name)}
+    accuracy = Accuracy(
+        knn_top1=probes["knn"].top1,
+        linear_top1=probes["linear"].top1,
+        train_images=probes["knn"].train_images,
+        test_images=probes["knn"].test_images,
+        probes=probes,
+    )
+    return {"accuracy": accuracy, "data": bench.data}

@@ -89,9 +89,12 @@ def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader:
     return train_loader(recipe, file, trainer.method, trainer.device, threads)
 
 
-def measured(path: Path) -> tuple[Training, Ceilings]:
-    """What training left in its checkpoint besides the weights. ValueError if training is not finished."""
-    state = checkpoint.load(path)
+def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings]:
+    """What training left in its checkpoint besides the weights. ValueError if training is not finished.
+
+    state: of the checkpoint, where it was read already.
+    """
+    state = state or checkpoint.load(path)
     if "measured" not in state:
         epochs = state["recipe"]["epochs"]
         raise ValueError(f"{path} is at epoch {state['epoch']} of {epochs}: finish it with `twoview train --resume`")

@@ -1,13 +1,10 @@
-"""Probes against plain float64 references and scikit-learn."""
+"""kNN against its plain float64 definition."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from methods.probes.knn import knn_top1
-from methods.probes.linear import linear_top1, logistic_regression
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +56,3 @@ def test_knn_refuses_what_it_cannot_judge(clusters):
         knn_top1(train * float("nan"), train_label, test, test_label)
     with pytest.raises(ValueError, match="query features are empty"):
         knn_top1(train, train_label, test[:0], test_label[:0])
-
-
-@pytest.mark.parametrize("weight_decay", [1e-3, 1e-1])
-def test_linear_is_scikit_learns(clusters, weight_decay):
-    train, train_label, test, test_label = clusters
-    scaler = StandardScaler().fit(train.numpy())
-    # torch's standard deviation divides by N - 1, scikit-learn's by N: the same up to 1 / (2 N).
-    model = LogisticRegression(C=1 / (len(train) * weight_decay), tol=1e-8, max_iter=1000)
-    model.fit(scaler.transform(train.numpy()), train_label.numpy())
-    expected = 100 * model.score(scaler.transform(test.numpy()), test_label.numpy())
-    assert linear_top1(*clusters, weight_decay=weight_decay) == pytest.approx(expected, abs=0.5)
-    weight, _ = logistic_regression(torch.tensor(scaler.transform(train.numpy())), train_label, weight_decay)
-    assert np.allclose(weight.numpy(), model.coef_, atol=2e-3)
-
-
-def test_linear_survives_a_constant_feature(clusters):
-    train, train_label, test, test_label = clusters
-    train, test = (torch.cat([x, torch.ones(len(x), 1)], 1) for x in (train, test))
-    assert linear_top1(train, train_label, test, test_label) == pytest.approx(linear_top1(*clusters), abs=0.5)

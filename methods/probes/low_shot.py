@@ -1,0 +1,91 @@
+"""Low-shot: a linear probe on few labels, several times with other few, since which they are decides a lot."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.probes.linear import logistic
+from methods.probes.metrics import Metrics, metrics
+
+SPLITS = 3
+
+
+def of_share(label: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Row numbers, sorted, of as many of each class as the share says, and at least one. label: int64 (N,)."""
+    return _drawn(label, lambda images: max(1, round(share * images)), seed)
+
+
+def of_each(label: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Row numbers, sorted, of `count` images of each class. ValueError, naming a class that has fewer."""
+    names, sizes = np.unique(label, return_counts=True)
+    if sizes.min() < count:
+        scarce = int(sizes.argmin())
+        raise ValueError(f"{count} images a class were asked for, and class {names[scarce]} has {sizes[scarce]}")
+    return _drawn(label, lambda _: count, seed)
+
+
+def _drawn(label: np.ndarray, count_of: Callable[[int], int], seed: int) -> np.ndarray:
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(label))
+    members = [order[label[order] == name] for name in np.unique(label)]
+    return np.sort(np.concatenate([rows[: count_of(len(rows))] for rows in members]))
+
+
+def read_list(path: Path, images: int) -> np.ndarray:
+    """The sample numbers in a file, one a line, in the file's order. ValueError, naming file and line, where one is no
+    number below `images` or comes twice.
+    """
+    numbers: dict[int, None] = {}
+    for place, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip().isdecimal() or int(line) >= images:
+            raise ValueError(f"{path}: line {place} is not the number of a sample below {images:,}: {line.strip()!r}")
+        if int(line) in numbers:
+            raise ValueError(f"{path}: line {place} names sample {int(line)} again")
+        numbers[int(line)] = None
+    if not numbers:
+        raise ValueError(f"{path} names no sample")
+    return np.fromiter(numbers, np.int64)
+
+
+def low_shot(
+    train: Tensor,
+    train_label: Tensor,
+    test: Tensor,
+    test_label: Tensor,
+    splits: Iterable[np.ndarray],
+    classes: int,
+    *,
+    weight_decay: float,
+) -> list[Metrics]:
+    """Metrics on `test` of a logistic regression on each split's rows of `train`. Features (N, D); labels int64."""
+    found = []
+    for rows in map(torch.from_numpy, splits):
+        head = logistic(train[rows], train_label[rows], classes, weight_decay=weight_decay)
+        found.append(metrics(head.scores(test), test_label))
+    return found
+
+
+def mean(found: Sequence[Metrics]) -> Metrics:
+    """The mean of each figure over the splits.
+
+    The interval is the mean of theirs: that of the mean if the splits are right on the same images, and too wide else.
+    """
+    return Metrics(
+        top1=statistics.mean(one.top1 for one in found),
+        top5=None if found[0].top5 is None else statistics.mean(one.top5 or 0.0 for one in found),
+        per_class=tuple(
+            None if values[0] is None else statistics.mean(value or 0.0 for value in values)
+            for values in zip(*(one.per_class for one in found), strict=True)
+        ),
+        interval=(statistics.mean(one.interval[0] for one in found), statistics.mean(one.interval[1] for one in found)),
+        images=found[0].images,
+    )
+
+
+def spread(found: Sequence[Metrics]) -> float:
+    """The sample standard deviation of top1 over the splits, NaN for one split."""
+    return statistics.stdev(one.top1 for one in found) if len(found) > 1 else math.nan
