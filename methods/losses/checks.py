@@ -76,5 +76,44 @@ def queue(queue: Tensor, width: int) -> None:
     finite("queue", queue)
 
 
+def anchors(anchors: Tensor) -> None:
+    if anchors.ndim != 3 or not len(anchors) or anchors.shape[1] * world() < 2:
+        raise ValueError(f"anchors must be (V, B, d) with V >= 1 and B >= 2, not {tuple(anchors.shape)}")
+    finite("anchors", anchors)
+
+
+def target(target: Tensor, batch: int, count: int) -> None:
+    if tuple(target.shape) != (batch, count):
+        raise ValueError(f"target must be ({batch}, {count}), images by prototypes, not {tuple(target.shape)}")
+    finite("target", target)
+
+
+def patches(name: str, predicted: Tensor, hidden: Tensor, width: int) -> None:
+    """(B, M, width), what is predicted of the hidden patches (B, M)."""
+    if tuple(predicted.shape) != (*hidden.shape, width) or not hidden.numel():
+        raise ValueError(f"{name} must be {(*hidden.shape, width)}, not empty, and is {tuple(predicted.shape)}")
+    finite(name, predicted)
+
+
+def prototypes(prototypes: Tensor, width: int) -> None:
+    if prototypes.ndim != 2 or not len(prototypes) or prototypes.shape[1] != width:
+        raise ValueError(
+            f"prototypes must be (K, {width}) with K >= 1, as wide as the embeddings, not {tuple(prototypes.shape)}"
+        )
+    finite("prototypes", prototypes)
+
+
+def distribution(name: str, p: Tensor, count: int) -> None:
+    """(K,), above 0, of sum 1. As above, the values are looked at on a CPU only."""
+    if tuple(p.shape) != (count,):
+        raise ValueError(f"{name} must be ({count},), a share for each prototype, not {tuple(p.shape)}")
+    if p.device.type == "cpu":
+        if not (p > 0).all():
+            at = int((~(p > 0)).nonzero()[0])
+            raise ValueError(f"{name} must be above 0, and {name}[{at}] is {p[at].item():g}")
+        if abs(p.double().sum().item() - 1) > 1e-4:
+            raise ValueError(f"{name} must sum to 1, not {p.double().sum().item():g}")
+
+
 def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
     return " and ".join(f"{name} is {shape}" for name, shape in shapes.items())

@@ -14,6 +14,8 @@ from methods.losses.byol import byol
 from methods.losses.infonce import nt_xent
 from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
 from methods.losses.moco import moco, moco_sum
+from methods.losses.msn import msn, targets
+from methods.losses.priors import power_law, uniform
 from methods.losses.spectral import spectral
 from methods.losses.supcon import supcon
 from methods.losses.vicreg import vicreg
@@ -26,6 +28,7 @@ class Case(NamedTuple):
     definition: object
     symmetric: bool = True  # in the two views
     scale_free: bool = True  # the length of an embedding does not count
+    stopped: bool = False  # the second view gets no gradient
 
 
 def unit(z):
@@ -172,6 +175,63 @@ def byol_definition(prediction, target):
     return sum(distance(p, t) ** 2 for p, t in zip(unit(prediction), unit(target), strict=True)) / len(prediction)
 
 
+def assignments(z, prototypes, temperature):
+    """Rows of probabilities, lists."""
+    rows = []
+    for row in unit(z.detach()):
+        weights = [math.exp(float(row @ q) / temperature) for q in unit(prototypes.detach())]
+        rows.append([weight / sum(weights) for weight in weights])
+    return rows
+
+
+def target_definition(z, prototypes, marginal, temperature, sharpening, iterations):
+    """MSN's targets, (B, K): sharpened, and balanced as `distributed_sinkhorn` of the official code does it."""
+    rows = [[p ** (1 / sharpening) for p in row] for row in assignments(z, prototypes, temperature)]
+    rows = [[p / sum(row) for p in row] for row in rows]
+    for _ in range(iterations):
+        sums = [sum(column) for column in zip(*rows, strict=True)]
+        rows = [[p / s * float(m) for p, s, m in zip(row, sums, marginal, strict=True)] for row in rows]
+        rows = [[p / sum(row) for p in row] for row in rows]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def msn_terms(anchors, target, prototypes, prior, temperature):
+    """cross_entropy, entropy, mean_entropy and the divergence to and from the prior. anchors: a list of (B, d)."""
+    views = [assignments(anchor, prototypes, temperature) for anchor in anchors]
+    rows = [row for view in views for row in view]
+    n, k = len(rows), len(prototypes)
+    mean = [sum(row[j] for row in rows) / n for j in range(k)]
+    cross = -sum(float(target[i % len(target)][j]) * math.log(rows[i][j]) for i in range(n) for j in range(k)) / n
+    return {
+        "cross_entropy": cross,
+        "entropy": -sum(p * math.log(p) for row in rows for p in row) / n,
+        "mean_entropy": -sum(p * math.log(p) for p in mean),
+        "to-prior": sum(p * math.log(p / float(pi)) for p, pi in zip(mean, prior, strict=True)),
+        "from-prior": sum(float(pi) * math.log(float(pi) / p) for p, pi in zip(mean, prior, strict=True)),
+    }
+
+
+def msn_definition(anchors, z, prototypes, prior, marginal, direction):
+    target = target_definition(z, prototypes, marginal, 0.3, 0.5, 3)
+    terms = msn_terms(anchors, target, prototypes, prior, 0.3)
+    return terms["cross_entropy"] + 0.7 * terms[direction] + 0.2 * terms["entropy"]
+
+
+def msn_ours(anchors, z, prototypes, prior, marginal, direction):
+    target = targets(z, prototypes, marginal, 0.3, 0.5, 3)
+    return msn(torch.stack(anchors), target, prototypes, prior, 0.3, 0.7, 0.2, direction)["loss"]
+
+
+def two_anchors(z):
+    return [z, z.flip(1)]
+
+
+def prototypes(z):
+    """5 of them, the same numbers in every dtype."""
+    drawn = torch.randn(5, z.shape[1], generator=torch.Generator().manual_seed(2))
+    return drawn.bfloat16().to(z.dtype)
+
+
 def queue(z):
     """17 old keys, the same numbers in every dtype."""
     keys = torch.randn(17, z.shape[1], generator=torch.Generator().manual_seed(1))
@@ -237,4 +297,17 @@ CASES = {
     ),
     "barlow": Case(lambda a, b, y: barlow(a, b, 0.01), lambda a, b, y: barlow_definition(a, b, 0.01), scale_free=False),
     "byol": Case(lambda a, b, y: byol(a, b), lambda a, b, y: byol_definition(a, b)),
+    **{
+        name: Case(
+            lambda a, b, y, rest=rest: msn_ours(two_anchors(a), b, prototypes(a), *rest),
+            lambda a, b, y, rest=rest: msn_definition(two_anchors(a), b, prototypes(a), *rest),
+            symmetric=False,
+            stopped=True,
+        )
+        for name, rest in {
+            "msn": (uniform(5), uniform(5), "to-prior"),
+            "pmsn": (power_law(5, 0.8), power_law(5, 0.8), "to-prior"),
+            "pmsn-from-prior": (power_law(5, 0.8), uniform(5), "from-prior"),
+        }.items()
+    },
 }

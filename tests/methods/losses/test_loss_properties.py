@@ -55,7 +55,7 @@ def test_float32_is_close(case):
 @every_loss
 def test_gradcheck(case):
     z1, z2, label = embeddings(4, 6)
-    z1.requires_grad_(), z2.requires_grad_()
+    z1.requires_grad_(), z2.requires_grad_(not case.stopped)
     assert torch.autograd.gradcheck(lambda a, b: case.ours(a, b, label), (z1, z2))
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from definitions import CASES
+from definitions import CASES, prototypes
 from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from methods.losses import log_sum
 from methods.losses.balanced import class_means
+from methods.losses.msn import msn, targets
+from methods.losses.priors import power_law
+from methods.ranks import mean_over_ranks
 
 HERE = Path(__file__).parent
 BATCH, WIDTH = 8, 6
@@ -56,16 +59,24 @@ def test_the_mean_of_the_ranks_is_the_loss_of_the_joined_batch(name, ranks):
         assert torch.allclose(rank[name][1], model.weight.grad, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["class_means", "tiled"])
+@pytest.mark.parametrize("name", ["class_means", "tiled", "prototypes"])
 def test_on_each_rank(name, ranks):
-    """Class means over all ranks, and the tiled path against gathered columns."""
+    """Class means over all ranks, the tiled path against gathered columns, and the gradient of MSN's prototypes."""
     assert all(rank[name] for rank in ranks)
+
+
+def prototype_gradient(z1, z2):
+    q = prototypes(z1).requires_grad_()
+    target = targets(z2, q, power_law(len(q)), iterations=3)
+    msn(z1[None], target, q, power_law(len(q)))["loss"].backward()
+    return q.grad
 
 
 def be_a_rank(rank, world, folder):
     torch.set_num_threads(1)
     whole = whole_batch()
     means = class_means(whole[0], whole[2])
+    gradient = prototype_gradient(*whole[:2])
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-of-{world}", world_size=world, rank=rank)
     part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     z1, z2, label = (tensor[part] for tensor in whole)
@@ -78,6 +89,7 @@ def be_a_rank(rank, world, folder):
 
     found = {name: step(name) for name in CASES}
     found["class_means"] = torch.allclose(class_means(z1, label), means[part])
+    found["prototypes"] = torch.allclose(mean_over_ranks(prototype_gradient(z1, z2)), gradient)
     log_sum.DENSE_PAIRS, log_sum.TILE_PAIRS = 0, 3 * 2 * BATCH
     found["tiled"] = all(map(torch.allclose, step("mixed_kernel"), found["mixed_kernel"]))
     torch.save(found, Path(folder) / f"{rank}-of-{world}.pt")
