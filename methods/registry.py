@@ -7,9 +7,13 @@ from loaders.names import look_up
 from methods.balanced import Balanced, BalancedOptions
 from methods.barlow import Barlow, BarlowOptions
 from methods.byol import BYOL, BYOLOptions
+from methods.data2vec import Data2Vec, Data2VecOptions
 from methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
+from methods.mae import MAE, MAEOptions
 from methods.method import Method, Options
 from methods.moco import MoCo, MoCoOptions
+from methods.msn import MSN, MSNOptions
+from methods.pmsn import PMSN, PMSNOptions
 from methods.simclr import SimCLR, SimCLROptions
 from methods.supcon import SupCon, SupConOptions
 from methods.supervised import Supervised, SupervisedOptions
@@ -31,6 +35,10 @@ METHODS: dict[str, Entry] = {
     "byol": Entry(BYOLOptions, BYOL),
     "barlow": Entry(BarlowOptions, Barlow),
     "vicreg": Entry(VICRegOptions, VICReg),
+    "mae": Entry(MAEOptions, MAE),
+    "data2vec": Entry(Data2VecOptions, Data2Vec),
+    "msn": Entry(MSNOptions, MSN),
+    "pmsn": Entry(PMSNOptions, PMSN),
     "supcon": Entry(SupConOptions, SupCon),
     "supervised": Entry(SupervisedOptions, Supervised),
 }

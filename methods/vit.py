@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.backbones import Encoder
+from methods.backbones import VITS, Encoder
 
 Positions = Literal["learned", "sincos"]
 
@@ -83,6 +83,19 @@ class ViT(Encoder):
         """(B, T, dim) -> the same: all blocks and the last norm."""
         out: Tensor = self.body.norm(self.body.blocks(tokens))
         return out
+
+
+def vit(encoder: Encoder, method: str) -> ViT:
+    """The encoder, as what it is. ValueError naming the method where it is no ViT."""
+    if not isinstance(encoder, ViT):
+        raise ValueError(f"{method} takes a ViT: backbone.name must be one of {', '.join(VITS)}")
+    return encoder
+
+
+def left_out(kept: Tensor, patches: int) -> Tensor:
+    """int64 (B, patches - K), ascending: of 0 .. patches - 1 those that `kept`, int64 (B, K), does not name."""
+    named = torch.zeros(len(kept), patches, dtype=torch.int64, device=kept.device).scatter(1, kept, 1)
+    return named.argsort(dim=1, stable=True)[:, : patches - kept.shape[1]]
 
 
 def taken(tokens: Tensor, numbers: Tensor) -> Tensor:

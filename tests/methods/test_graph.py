@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 import torch
-from test_methods import METHODS, make
+from test_methods import METHODS, batch, make
 from test_trainer import CPU, RECIPE, Batch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -71,14 +71,17 @@ def on_cpu(monkeypatch, one_thread):
     monkeypatch.setattr(graph, "recorded", recorded)
 
 
-def batches(method, count=STEPS, images=6, side=16):
+def batches(method, count=STEPS, images=6, side=None):
     for number in range(count):
         generator = torch.Generator().manual_seed(number)
         views = tuple(
-            torch.randint(0, 256, (images, side, side, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-            for _ in method.views
+            torch.randint(
+                0, 256, (images, side or view.size, side or view.size, 3), dtype=torch.uint8, generator=generator
+            ).permute(0, 3, 1, 2)
+            for view in method.views
         )
-        yield Batch(views, torch.randint(0, 10, (images,), generator=generator))
+        masks = batch(method, number, images)[0][len(views) :]
+        yield Batch(views + masks, torch.randint(0, 10, (images,), generator=generator))
 
 
 def trainer(name, settings, cuda_graph):
@@ -132,8 +135,8 @@ def test_another_shape_is_recorded_anew(on_cpu, monkeypatch):
     monkeypatch.setattr(graph, "recorded", lambda work: recordings.append(1) or recorded(work))
     plain, replayed = (trainer("simclr", Optim(name="lars"), cuda_graph) for cuda_graph in (False, True))
     for side, times in ((8, 1), (16, 2)):
-        for batch in batches(plain.method, WARMUP + 2, side=side):
-            assert plain.step(*batch, 0.5)["loss"] == replayed.step(*batch, 0.5)["loss"]
+        for one in batches(plain.method, WARMUP + 2, side=side):
+            assert plain.step(*one, 0.5)["loss"] == replayed.step(*one, 0.5)["loss"]
         assert len(recordings) == times
 
 

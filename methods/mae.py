@@ -1,0 +1,90 @@
+"""MAE: see a quarter of the patches, predict the pixels of the others (He et al. 2022)."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from loaders.masks import of_view
+from loaders.views import View
+from methods.backbones import Encoder
+from methods.losses.mae import mae
+from methods.method import Method, Options
+from methods.vit import ViT, left_out, sincos, vit
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class MAEOptions(Options):
+    """The `[method]` table of MAE; the defaults are the official code's."""
+
+    name: Literal["mae"] = "mae"
+    masked: Share = 0.75  # share of the patches that the encoder does not see
+    normalise: bool = True  # whether the pixels to predict are normalised patch by patch
+    decoder_width: PositiveInt = 512
+    decoder_depth: PositiveInt = 8  # its blocks
+    decoder_heads: PositiveInt = 16  # of each block
+
+
+class MAE(Method):
+    """Only kept patches go through the encoder; a small decoder, thrown away later, sees them and the mask tokens."""
+
+    encoder: ViT
+
+    def __init__(self, options: MAEOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        if len(views) != 1:
+            raise ValueError(f"mae takes one view, and the recipe's views are {len(views)}")
+        encoder = vit(encoder, "mae")
+        super().__init__(encoder, views)
+        self.options = options
+        self.masks = (of_view(views, 0, encoder.patch, 1 - options.masked),)
+        self.decoder = Decoder(encoder, views[0].size, options)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        image, kept = views
+        hidden, prediction = self.predicted(image, kept)
+        return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalise)}
+
+    def predicted(self, image: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """The numbers of the hidden patches, int64 (B, M), and what the decoder makes of them: (B, M, 3 * patch^2)."""
+        hidden = left_out(kept, self.masks[0].patches)
+        return hidden, self.decoder(self.encoder.tokens(image, kept), kept, hidden)
+
+
+class Decoder(nn.Module):
+    """Tokens of the kept patches -> pixels of the hidden ones. Blocks of timm's, positions fixed.
+
+    Linear layers begin as in the official code: Xavier uniform; the mask token normal of 0.02.
+    """
+
+    def __init__(self, encoder: ViT, size: int, options: MAEOptions) -> None:
+        from timm.models.vision_transformer import Block  # here, for it takes seconds to import
+
+        super().__init__()
+        width, side = options.decoder_width, size // encoder.patch
+        self.embed = nn.Linear(encoder.dim, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.register_buffer("positions", sincos(width, side, side)[None], persistent=False)
+        blocks = [Block(width, options.decoder_heads, qkv_bias=True) for _ in range(options.decoder_depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.predict = nn.Linear(width, 3 * encoder.patch**2)
+        self.positions: Tensor
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor, kept: Tensor, hidden: Tensor) -> Tensor:
+        """tokens: (B, 1 + K, dim), the class token first. kept, hidden: int64 (B, K) and (B, M), all patches together.
+
+        The sequence is class token, kept, hidden: blocks know a token by its position, not by its place in line.
+        """
+        h = self.embed(tokens)
+        mask = self.mask_token.to(h.dtype).expand(len(h), hidden.shape[1], -1)
+        numbers = torch.cat([torch.zeros_like(kept[:, :1]), 1 + kept, 1 + hidden], dim=1)
+        h = torch.cat([h, mask], dim=1) + self.positions[0][numbers]
+        h = self.blocks(h)[:, -hidden.shape[1] :]
+        out: Tensor = self.predict(self.norm(h))
+        return out
