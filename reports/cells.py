@@ -98,6 +98,19 @@ COLUMNS = {
     "quartiles": Column("quartiles"),
     "target": Column("target"),
     "published": Column("published"),
+    "comparison": Column("comparison"),
+    "paper": Column("the paper's"),
+    **{
+        f"{probe}_{part}": Column(f"{word} {heading}", decimals)
+        for probe, word in (("knn", "kNN"), ("linear", "linear"))
+        for part, heading, decimals in (
+            ("difference", "points", 2),
+            ("low", "low", 2),
+            ("high", "high", 2),
+            ("verdict", "verdict", None),
+        )
+    },
+    "images_seen": Column("images seen", 0),
     "rounds": Column("rounds", 0),
     "images": Column("images", 0),
     "note": Column("note"),
@@ -110,6 +123,15 @@ def spread(row: pd.Series, accuracy: str) -> str:
     if pd.isna(mean):
         return ABSENT
     return f"{mean:.2f}" if pd.isna(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def bounded(row: pd.Series, difference: str) -> str:
+    """A mean difference with its interval where there is one: `+3.50 (-2.85 to +9.85)`."""
+    probe = difference.removesuffix("_difference")
+    mean, low, high = row[difference], row[f"{probe}_low"], row[f"{probe}_high"]
+    if pd.isna(mean):
+        return ABSENT
+    return f"{mean:+.2f}" if pd.isna(low) else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def csv_text(table: pd.DataFrame) -> str:

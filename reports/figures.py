@@ -58,6 +58,18 @@ def accuracy_plots(summary: pd.DataFrame) -> list[Plot]:
     ]
 
 
+def difference_plots(imbalance: pd.DataFrame) -> list[Plot]:
+    """For each dataset, machine and probe: every comparison's difference with its interval, filled where that is clear
+    of 0.
+    """
+    return [
+        _differences(rows, probe, f"{words}, points of top-1 with their 95 % interval on {dataset}. {machine}.")
+        for (dataset, machine), rows in imbalance.groupby(["dataset", "machine"])
+        for probe, words in (("knn", "kNN"), ("linear", "Linear probe"))
+        if rows[f"{probe}_difference"].notna().any()
+    ]
+
+
 def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Plot]:
     """For the latest record of each workload: a bar for the median, a dot for every round."""
     rounds = {record.name: record.images_per_s for record in records}
@@ -99,6 +111,23 @@ def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
         axes.margins(x=0.12)
         axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
         figure.legend(loc="outside upper right", ncols=3, handletextpad=0.2, columnspacing=1.0)
+        return Plot(caption, _svg(figure, caption))
+
+
+def _differences(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(0.8 * len(rows))
+        axes.axvline(0, color=QUIET, lw=0.8)
+        for height, (_, row) in zip(np.arange(len(rows))[::-1], rows.iterrows(), strict=True):
+            mean, low, high = (row[f"{probe}_{part}"] for part in ("difference", "low", "high"))
+            axes.plot([low, high], [height] * 2, color=ACCENT, lw=1.4)
+            face = ACCENT if low > 0 or high < 0 else "none"
+            axes.scatter(mean, height, s=44, facecolor=face, edgecolor=ACCENT, zorder=3)
+        axes.set_yticks(
+            np.arange(len(rows))[::-1], [f"{row['method']}\n{row['comparison']}" for _, row in rows.iterrows()]
+        )
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
         return Plot(caption, _svg(figure, caption))
 
 

@@ -1,7 +1,7 @@
 """The web page: one file, nothing loaded from elsewhere, every value escaped by the template engine."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run
-from reports.cells import COLUMNS, Column, spread
-from reports.figures import accuracy_plots, loader_plots, loss_plots
+from reports.cells import COLUMNS, Column, bounded, spread
+from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
+from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
 from reports.sentences import headline, stronger_pixels
 
@@ -90,6 +91,20 @@ LOADER_COLUMNS = [
     "date",
 ]
 REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met", "date"]
+IMBALANCE_COLUMNS = [
+    "method",
+    "comparison",
+    "dataset",
+    "seeds",
+    "paper",
+    "knn_difference",
+    "knn_verdict",
+    "linear_difference",
+    "linear_verdict",
+    "backbone",
+    "epochs",
+    "images_seen",
+]
 GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 
@@ -118,6 +133,7 @@ def render(
     loader: pd.DataFrame,
     required: pd.DataFrame,
     gpu: pd.DataFrame,
+    imbalance: pd.DataFrame,
     complaints: Sequence[str],
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
@@ -131,12 +147,17 @@ def render(
     return templates.get_template("index.html.j2").render(
         headline=headline(summary, loader),
         stronger_pixels=stronger_pixels(summary),
-        summary_tables=[_summary_table(machine, rows) for machine, rows in by_machine(summary)],
+        summary_tables=[_table(machine, rows, SUMMARY_COLUMNS, _summary_cell) for machine, rows in by_machine(summary)],
+        imbalance_tables=[
+            _table(machine, rows, IMBALANCE_COLUMNS, _imbalance_cell) for machine, rows in by_machine(imbalance)
+        ],
+        too_small=too_small(imbalance),
         run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
         loader_tables=[_table(machine, rows, LOADER_COLUMNS) for machine, rows in by_machine(loader)],
         accuracy_plots=accuracy_plots(summary),
+        difference_plots=difference_plots(imbalance),
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
         environments=_environments([*runs, *rates, *conversions, *devices]),
@@ -145,26 +166,28 @@ def render(
     )
 
 
-def _table(machine: str, frame: pd.DataFrame, names: list[str]) -> Table:
-    columns = [COLUMNS[name] for name in names]
-    rows = [[_cell(COLUMNS[name], row[name]) for name in names] for _, row in frame.iterrows()]
-    return Table(machine, columns, rows)
-
-
-def _summary_table(machine: str, frame: pd.DataFrame) -> Table:
-    columns = [COLUMNS[name] for name in SUMMARY_COLUMNS]
-    rows = [[_summary_cell(row, name) for name in SUMMARY_COLUMNS] for _, row in frame.iterrows()]
-    return Table(machine, columns, rows)
+def _cell(row: pd.Series, name: str) -> Cell:
+    return Cell(COLUMNS[name].text(row[name]), COLUMNS[name].csv(row[name]))
 
 
 def _summary_cell(row: pd.Series, name: str) -> Cell:
     if name in ACCURACIES:
         return Cell(spread(row, name), COLUMNS[name].csv(row[f"{name}_mean"]))
-    return _cell(COLUMNS[name], row[name])
+    return _cell(row, name)
 
 
-def _cell(column: Column, value: Any) -> Cell:
-    return Cell(column.text(value), column.csv(value))
+def _imbalance_cell(row: pd.Series, name: str) -> Cell:
+    if name in DIFFERENCES:
+        return Cell(bounded(row, name), COLUMNS[name].csv(row[name]))
+    return _cell(row, name)
+
+
+def _table(
+    machine: str, frame: pd.DataFrame, names: list[str], cell: Callable[[pd.Series, str], Cell] = _cell
+) -> Table:
+    columns = [COLUMNS[name] for name in names]
+    rows = [[cell(row, name) for name in names] for _, row in frame.iterrows()]
+    return Table(machine, columns, rows)
 
 
 def _environments(records: Sequence[AnyRecord]) -> list[dict[str, Any]]:

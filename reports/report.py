@@ -11,6 +11,7 @@ from loaders.files import whole_file
 from reports import page
 from reports.cells import csv_text
 from reports.gpu_table import gpu_table
+from reports.imbalance import imbalance_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
 
@@ -18,7 +19,7 @@ from reports.loader_table import loader_table, required_table
 @dataclass(frozen=True)
 class Report:
     """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
-    without records of the GPU suite.
+    without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -28,9 +29,11 @@ class Report:
     loader: pd.DataFrame
     required: pd.DataFrame
     gpu: pd.DataFrame
+    imbalance: pd.DataFrame
     leaderboard_csv: Path
     loader_csv: Path | None
     gpu_csv: Path | None
+    imbalance_csv: Path | None
     page: Path
     complaints: tuple[str, ...]
 
@@ -51,7 +54,10 @@ def write_report(evidence: Path, out: Path) -> Report:
     loader = loader_table(rates)
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
-    html = page.render(runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, complaints)
+    imbalance = imbalance_table(runs)
+    html = page.render(
+        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, complaints
+    )
 
     return Report(
         leaderboard=table,
@@ -59,9 +65,11 @@ def write_report(evidence: Path, out: Path) -> Report:
         loader=loader,
         required=required,
         gpu=gpu,
+        imbalance=imbalance,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
+        imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
         page=_write(out / "index.html", html),
         complaints=tuple(complaints),
     )
@@ -80,13 +88,14 @@ def _presentable(
         try:
             if isinstance(record, Run):
                 leaderboard([record])
+                imbalance_table([record])
                 runs.append(record)
             elif isinstance(record, LoaderRates):
                 loader_table([record])
                 rates.append(record)
             elif isinstance(record, ConvertRates):
                 conversions.append(record)
-            else:
+            elif isinstance(record, DeviceFigures):
                 gpu_table([record])
                 devices.append(record)
         except (ValueError, ArithmeticError) as error:

@@ -8,7 +8,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from reports.cells import COLUMNS, spread
+from reports.cells import COLUMNS, bounded, spread
+from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine
 from reports.report import Report
 from reports.sentences import headline, stronger_pixels
@@ -63,15 +64,28 @@ LOADER_COLUMNS = [
     "note",
 ]
 REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met"]
+IMBALANCE_COLUMNS = [
+    "method",
+    "comparison",
+    "knn_difference",
+    "paper",
+    "knn_verdict",
+    "linear_difference",
+    "linear_verdict",
+    "seeds",
+    "dataset",
+    "images_seen",
+]
 GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints the three sentences, the tables machine by machine, and what was left out."""
+    """Prints the headline's sentences, the tables machine by machine, and what was left out."""
     for sentence in [*headline(report.summary, report.loader), *stronger_pixels(report.summary)]:
         console.print(Text(sentence))
     for table in [
         *summary_tables(report.summary, console),
+        *imbalance_tables(report.imbalance, console),
         *leaderboard_tables(report.leaderboard, console),
         *loader_tables(report.loader, console),
         *required_tables(report.required, console),
@@ -79,6 +93,8 @@ def show(report: Report, console: Console) -> None:
     ]:
         console.print()
         console.print(table)
+    if sentence := too_small(report.imbalance):
+        console.print(Text(sentence))
     for complaint in report.complaints:
         console.print(Text(f"Left out: {complaint}"))
 
@@ -95,6 +111,14 @@ def summary_tables(summary: pd.DataFrame, console: Console) -> list[Table]:
     return [
         _table(f"Over seeds on {machine}", rows, SUMMARY_COLUMNS, _summary_text, console)
         for machine, rows in by_machine(summary)
+    ]
+
+
+def imbalance_tables(imbalance: pd.DataFrame, console: Console) -> list[Table]:
+    """What few classes a batch cost each method, the paper's direction beside it, a table a machine."""
+    return [
+        _table(f"Few classes a batch on {machine}", rows, IMBALANCE_COLUMNS, _imbalance_text, console)
+        for machine, rows in by_machine(imbalance)
     ]
 
 
@@ -140,3 +164,7 @@ def _text(row: pd.Series, name: str) -> str:
 
 def _summary_text(row: pd.Series, name: str) -> str:
     return spread(row, name) if name in ACCURACIES else _text(row, name)
+
+
+def _imbalance_text(row: pd.Series, name: str) -> str:
+    return bounded(row, name) if name in DIFFERENCES else _text(row, name)

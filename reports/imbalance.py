@@ -1,0 +1,202 @@
+"""Runs with few and with all classes a batch -> rows: what each method loses, beside what Assran et al. found.
+
+The paper ("The Hidden Uniform Cluster Prior", ICLR 2023) finds that with few classes a batch the joint-embedding
+methods drop clearly and the masked-image methods much less, and that PMSN is better than MSN after pretraining on
+long-tailed data and worse on balanced data. No number of its tables could be read, so signs are what is compared.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.stats import t as student
+
+from bench.evidence import Run
+from bench.recipe import LongTail
+from reports.leaderboard import Shown
+
+JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
+METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
+LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
+PROBES = ("knn", "linear")
+DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
+LEVEL = 0.95  # of the intervals
+PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
+ENOUGH_IMAGES = 1_000_000  # ours: an encoder that saw fewer says nothing about its method
+
+COLUMNS = [
+    "method",
+    "comparison",
+    "dataset",
+    "seeds",
+    "paper",
+    *(f"{probe}_{part}" for probe in PROBES for part in ("difference", "low", "high", "verdict")),
+    "backbone",
+    "epochs",
+    "images_seen",
+    "machine",
+]
+
+
+class Compared(Shown):
+    """What is read of a recipe besides."""
+
+    train_images: int = 0
+    classes_per_batch: int = 0
+    long_tail: LongTail = LongTail()
+
+    @property
+    def data(self) -> str:
+        """What was trained on, in words."""
+        tail = f", long tail {self.long_tail.ratio:g}" if self.long_tail.ratio > 1 else ""
+        return self.dataset + tail + (f", {self.train_images:,} images" if self.train_images else "")
+
+    @property
+    def long_tailed(self) -> bool:
+        return self.long_tail.ratio > 1 or self.dataset in LONG_TAILED
+
+
+class Setting(NamedTuple):
+    """What two runs share that differ in nothing but the seed and the classes a batch: tables of the recipe as JSON."""
+
+    method: str
+    options: str
+    others: str
+
+
+Seeds = dict[int, Run]  # by seed, the latest run of each
+Family = dict[Setting, dict[int, Seeds]]  # by setting and classes a batch: all that was trained on the same data
+
+
+def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a comparison; of runs that were not made, a row without numbers.
+
+    Where encoders were trained with several K classes a batch: each method's accuracy with the most of them less that
+    with fewer. Where encoders were trained by PMSN: their accuracy less MSN's. `difference` is the mean over seeds,
+    each seed's runs paired, in points of top-1; `low` and `high` bound Student's 95 % interval of that mean and are NaN
+    for one seed. `verdict`: the paper's sign is the interval's ("agrees"), the opposite is ("disagrees"), or the
+    interval holds 0 ("not resolved"); empty where there is nothing to hold against each other. That the masked-image
+    methods drop less is judged by the interval of the joint-embedding methods' mean drop less theirs.
+    """
+    families: dict[tuple[str, str, bool], Family] = {}
+    for run in sorted(runs, key=lambda run: (run.created, run.name)):
+        if run.subject == "trained":
+            shown = Compared.model_validate(run.recipe)
+            family = families.setdefault((shown.data, run.environment.machine, shown.long_tailed), {})
+            family.setdefault(_setting(run), {}).setdefault(shown.classes_per_batch, {})[run.seed] = run
+    rows = [
+        {"dataset": data, "machine": machine} | row
+        for (data, machine, long_tailed), family in sorted(families.items())
+        for row in (*_few_classes(family), *_priors(family, long_tailed))
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def too_small(table: pd.DataFrame) -> str:
+    """A sentence, where the encoders have seen too few images for a verdict to mean anything."""
+    seen = table["images_seen"].max()
+    if not seen < ENOUGH_IMAGES:
+        return ""
+    return (
+        f"This is too small to conclude from: an encoder here saw {seen:,.0f} images in its training, "
+        f"one of the paper's {PAPER_IMAGES:,}."
+    )
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and the bounds of Student's interval of it; NaN where there are too few for them."""
+    if not differences:
+        return math.nan, math.nan, math.nan
+    mean = fmean(differences)
+    if len(differences) == 1:
+        return mean, math.nan, math.nan
+    quantile = float(student.ppf((1 + LEVEL) / 2, len(differences) - 1))
+    reach = quantile * stdev(differences) / math.sqrt(len(differences))
+    return mean, mean - reach, mean + reach
+
+
+def verdict(claimed: Sequence[float]) -> str:
+    """claimed: one difference a seed, positive where the paper is right."""
+    if not claimed:
+        return ""
+    _, low, high = interval(claimed)
+    return "agrees" if low > 0 else "disagrees" if high < 0 else "not resolved"
+
+
+def _setting(run: Run) -> Setting:
+    changing = ("name", "source", "inferred", "expected", "budget", "search", "seed", "classes_per_batch", "method")
+    others = {key: value for key, value in run.recipe.items() if key not in changing}
+    method = Compared.model_validate(run.recipe).method
+    return Setting(method.name, method.model_dump_json(), json.dumps(others, sort_keys=True))
+
+
+def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
+    """Each method with the most classes a batch beside itself with fewer."""
+    *fewer, most = sorted({k for by_k in family.values() for k in by_k if k}) or [0]
+    for few in fewer:
+        pairs = [(setting.method, by_k.get(most, {}), by_k.get(few, {})) for setting, by_k in family.items()]
+        joint = [(every, some) for method, every, some in pairs if method in JOINT_EMBEDDING]
+        for method in METHODS:
+            paper = "drops" if method in JOINT_EMBEDDING else "drops less" if method in MASKED else ""
+            for _, every, some in [pair for pair in pairs if pair[0] == method] or [(method, {}, {})]:
+                row = {"method": method, "comparison": f"K = {most} less K = {few}", "paper": paper}
+                for probe in PROBES:
+                    drops = _differences(every, some, probe)
+                    claimed = _less_than(joint, drops, probe) if method in MASKED else drops
+                    row |= _numbers(probe, drops, claimed if paper else {})
+                yield row | _trained(every, some)
+
+
+def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: dict[int, float], probe: str) -> dict[int, float]:
+    """By seed, the mean drop of the joint-embedding methods less the one given."""
+    beside = [_differences(every, some, probe) for every, some in joint]
+    means = {seed: [others[seed] for others in beside if seed in others] for seed in drops}
+    return {seed: fmean(means[seed]) - drops[seed] for seed in drops if means[seed]}
+
+
+def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
+    """PMSN beside MSN, where their batches hold whatever comes, or all classes."""
+    every_k = sorted({k for by_k in family.values() for k in by_k if k})[1:][-1:]
+    groups: dict[tuple[str, int], dict[str, list[Seeds]]] = {}
+    for setting, by_k in family.items():
+        for k, seeds in by_k.items():
+            if setting.method in ("msn", "pmsn") and k in (0, *every_k):
+                groups.setdefault((setting.others, k), {}).setdefault(setting.method, []).append(seeds)
+    for (_, k), group in sorted(groups.items()):
+        if "pmsn" not in group and not (k or long_tailed):
+            continue  # MSN trained for itself
+        for ours, theirs in product(group.get("pmsn", [{}]), group.get("msn", [{}])):
+            compared = "PMSN less MSN" + (f", K = {k}" if k else "")
+            row = {"method": "pmsn", "comparison": compared, "paper": "better" if long_tailed else "worse"}
+            for probe in PROBES:
+                gains = _differences(ours, theirs, probe)
+                row |= _numbers(probe, gains, {s: gain if long_tailed else -gain for s, gain in gains.items()})
+            yield row | _trained(ours, theirs)
+
+
+def _differences(first: Seeds, second: Seeds, probe: str) -> dict[int, float]:
+    """By seed, in points of top-1."""
+    key = f"{probe}_top1"
+    return {
+        seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
+        for seed in sorted(first.keys() & second.keys())
+    }
+
+
+def _numbers(probe: str, differences: dict[int, float], claimed: dict[int, float]) -> dict[str, Any]:
+    values = (*interval(list(differences.values())), verdict(list(claimed.values())))
+    return dict(zip((f"{probe}_{part}" for part in ("difference", "low", "high", "verdict")), values, strict=True))
+
+
+def _trained(first: Seeds, second: Seeds) -> dict[str, Any]:
+    """How many seeds are compared, and what both runs of each are."""
+    if not (paired := first.keys() & second.keys()):
+        return {"seeds": math.nan, "backbone": "", "epochs": math.nan, "images_seen": math.nan}
+    run = first[min(paired)]
+    shown = Compared.model_validate(run.recipe)
+    seen = len(run.training.losses) * shown.batch if run.training else math.nan
+    return {"seeds": len(paired), "backbone": shown.backbone.name, "epochs": shown.epochs, "images_seen": seen}

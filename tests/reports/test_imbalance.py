@@ -1,0 +1,139 @@
+"""Drops with few classes a batch: known differences, the closed form of their interval, a verdict from its sign."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from bench.evidence import write
+from reports.imbalance import COLUMNS, METHODS, imbalance_table, interval, too_small, verdict
+from reports.report import write_report
+from reports.terminal import show
+
+MSN, PMSN = {"name": "msn"}, {"name": "pmsn", "prior": "power-law"}
+
+
+def sweep(make, method, drops, every=60.0, few=2, **recipe):
+    """Runs with 10 and with `few` classes a batch, a seed for each drop of the kNN; the linear probe drops by half."""
+    return [
+        make.run(knn=every - lost, linear=every - lost / 2, seed=seed, method={"name": method}, **recipe, **k)
+        for seed, drop in enumerate(drops)
+        for lost, k in ((0.0, {"classes_per_batch": 10}), (drop, {"classes_per_batch": few}))
+    ]
+
+
+def beside(make, gains, **recipe):
+    """MSN, and PMSN better by so many points, a seed each."""
+    return [
+        make.run(knn=50.0 + gain, linear=50.0 + gain, seed=seed, method=method, **recipe)
+        for seed, gains_of in enumerate(gains)
+        for gain, method in ((0.0, MSN), (gains_of, PMSN))
+    ]
+
+
+def rows(runs, **where):
+    table = imbalance_table(runs)
+    for key, value in where.items():
+        table = table[table[key] == value]
+    return [row for _, row in table.iterrows()]
+
+
+def test_the_interval_is_student_s():
+    """By hand: 1, 2, 3 have mean 2 and standard deviation 1; t of 2 degrees and 97.5 % is 4.302653."""
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    # t of one degree is the tangent of 0.475 pi.
+    assert interval([0.0, 2.0]) == pytest.approx((1, 1 - math.tan(0.475 * math.pi), 1 + math.tan(0.475 * math.pi)))
+    assert interval([5.0])[0] == 5 and all(map(math.isnan, interval([5.0])[1:]))
+    assert all(map(math.isnan, interval([])))
+
+
+def test_a_verdict_is_the_interval_s_sign():
+    assert verdict([4.0, 5.0, 6.0]) == "agrees"
+    assert verdict([-4.0, -5.0, -6.0]) == "disagrees"
+    assert verdict([-1.0, 2.0, 3.0]) == verdict([7.0]) == "not resolved"
+    assert verdict([]) == ""
+
+
+def test_drops_are_paired_by_seed(make):
+    runs = [*sweep(make, "simclr", [3.0, 4.0, 5.0]), make.run(seed=9, method={"name": "simclr"}, classes_per_batch=2)]
+    (row,) = rows(runs, method="simclr")
+    assert (row["comparison"], row["dataset"], row["seeds"], row["paper"]) == (
+        "K = 10 less K = 2",
+        "fashion-mnist",
+        3,
+        "drops",
+    )
+    assert row["knn_difference"] == pytest.approx(4) and row["linear_difference"] == pytest.approx(2)
+    assert row["knn_high"] - row["knn_low"] == pytest.approx(2 * 4.302653 / math.sqrt(3), rel=1e-6)
+    assert (row["knn_verdict"], row["linear_verdict"]) == ("agrees", "agrees")
+
+
+def test_a_masked_method_drops_less_than_the_joint_embedding_ones_do(make):
+    joint = sweep(make, "simclr", [6.0, 8.0]) + sweep(make, "msn", [4.0, 6.0])  # in the mean 5 and 7
+    little, as_much, more = [1.0, 3.1], [5.5, 6.0], [8.0, 10.1]
+    for drops, judged in ((little, "agrees"), (as_much, "not resolved"), (more, "disagrees")):
+        (row,) = rows(joint + sweep(make, "mae", drops), method="mae")
+        assert (row["paper"], row["knn_verdict"]) == ("drops less", judged)
+    (alone,) = rows(sweep(make, "mae", little), method="mae")
+    assert alone["knn_difference"] == pytest.approx(2.05) and alone["knn_verdict"] == ""
+
+
+def test_every_smaller_k_is_held_against_the_largest(make):
+    runs = sweep(make, "vicreg", [5.0, 5.0]) + sweep(make, "vicreg", [2.0, 2.0], few=5)
+    found = {row["comparison"]: row["knn_difference"] for row in rows(runs, method="vicreg")}
+    assert found == {"K = 10 less K = 2": 5.0, "K = 10 less K = 5": 2.0}
+
+
+def test_a_missing_run_is_an_empty_cell(make):
+    table = imbalance_table(sweep(make, "simclr", [3.0, 4.0])[:3])  # the second seed has no K = 2
+    assert table["method"].tolist() == list(METHODS) and list(table.columns) == COLUMNS
+    assert table["seeds"].tolist()[0] == 1 and table["seeds"][1:].isna().all()
+    assert table["knn_difference"][1:].isna().all() and (table["knn_verdict"][1:] == "").all()
+    assert table["knn_low"].isna().all(), "one seed has no interval"
+
+
+def test_pmsn_is_to_be_better_on_a_long_tail_and_worse_on_balanced_data(make):
+    tail = {"ratio": 100.0, "kind": "exponential"}
+    runs = beside(make, [2.0, 2.2], long_tail=tail) + beside(make, [1.0, 1.1])
+    (on_tail,) = rows(runs, dataset="fashion-mnist, long tail 100")
+    (balanced,) = rows(runs, dataset="fashion-mnist")
+    assert (on_tail["comparison"], on_tail["knn_difference"]) == ("PMSN less MSN", pytest.approx(2.1))
+    assert (on_tail["paper"], on_tail["knn_verdict"]) == ("better", "agrees")
+    assert (balanced["paper"], balanced["knn_verdict"]) == ("worse", "disagrees")
+    (natural,) = rows(beside(make, [2.0, 2.2], dataset="inat18"))
+    assert natural["paper"] == "better"
+    (other_msn,) = rows(beside(make, [2.0], batch=64)[1:] + beside(make, [2.0], batch=128)[:1])
+    assert math.isnan(other_msn["knn_difference"]), "an MSN of other settings is not what PMSN is held against"
+
+
+def test_what_has_no_sweep_and_no_prior_has_no_row(make):
+    assert imbalance_table([make.run(), make.run("untrained"), make.run(method=MSN)]).empty
+    assert list(imbalance_table([]).columns) == COLUMNS
+    assert too_small(imbalance_table([])) == ""
+
+
+def test_machines_and_seeds_run_again_are_kept_apart(make):
+    again = sweep(make, "simclr", [1.0]) + sweep(make, "simclr", [5.0])
+    assert [row["knn_difference"] for row in rows(again, method="simclr")] == [5.0], "the latest run of a seed counts"
+    runs = sweep(make, "simclr", [1.0])[:1] + sweep(make, "simclr", [1.0], cpu="another")[1:]
+    assert imbalance_table(runs).empty
+
+
+def test_what_is_too_small_says_so(make, tmp_path):
+    long = make.training.model_copy(update={"losses": [1.0] * 4000})  # of 256 images: 1,024,000
+    assert "an encoder here saw 1,024 images" in too_small(
+        imbalance_table(sweep(make, "simclr", [3.0], training=make.training))
+    )
+    assert too_small(imbalance_table(sweep(make, "simclr", [3.0], training=long))) == ""
+
+
+def test_page_terminal_and_csv_show_it(make, tmp_path):
+    for run in sweep(make, "simclr", [3.0, 4.0], training=make.training):
+        write(run, tmp_path / "evidence")
+    report = write_report(tmp_path / "evidence", tmp_path)
+    console = Console(file=io.StringIO(), width=250)
+    show(report, console)
+    for text in (report.page.read_text(), console.file.getvalue()):
+        assert "+3.50 (-2.85 to +9.85)" in text and "not resolved" in text and "too small to conclude" in text
+    assert report.imbalance_csv and "3.50,-2.85,9.85,not resolved" in report.imbalance_csv.read_text()
