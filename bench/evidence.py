@@ -54,6 +54,7 @@ class Training(Part):
     epoch_seconds, wait_seconds: wall seconds of each epoch, and of those the seconds spent waiting for a batch.
     losses: the loss of every step. Views counts every view of every image, so SimCLR has two an image.
     logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), the mean of each epoch.
+    sizes: side of the views in each epoch, in pixels, where it grows (`[progressive]`); else the recipe says it.
     rank_wait_seconds: wait_seconds of every rank, where there are several; the other clocks are the first rank's.
     damaged_images: how many images could not be decoded and had another put in their place.
     step_seconds: of every step, without the wait for its batch; the first ones compile and warm up.
@@ -72,6 +73,7 @@ class Training(Part):
     peak_host_mib: float
     peak_device_mib: float | None = None
     logged: dict[str, list[float]] = {}
+    sizes: list[PositiveInt] = []
     rank_wait_seconds: list[list[float]] = []
     damaged_images: int = 0
     step_seconds: list[float] = []
@@ -82,7 +84,7 @@ class Training(Part):
 
     @property
     def seconds_per_epoch(self) -> float:
-        return statistics.median(self.epoch_seconds)
+        return self._typical(self.epoch_seconds)
 
     @property
     def views_per_s(self) -> float:
@@ -90,10 +92,14 @@ class Training(Part):
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs a second in the median step, as a share of the measured matrix product's."""
+        """Model FLOPs a second in the typical step, as a share of the measured matrix product's."""
         if not (self.step_flops and self.step_seconds and self.matrix_flops_per_s):
             return None
-        return self.step_flops / statistics.median(self.step_seconds) / statistics.median(self.matrix_flops_per_s)
+        return self.step_flops / self._typical(self.step_seconds) / statistics.median(self.matrix_flops_per_s)
+
+    def _typical(self, seconds: list[float]) -> float:
+        """The median; the mean where the views grow, since the median would be that of one size."""
+        return statistics.mean(seconds) if self.sizes else statistics.median(seconds)
 
     @property
     def loss_hash(self) -> str:
@@ -203,7 +209,8 @@ class Run(Record):
 class Probing(Record):
     """One probe of one encoder on one dataset. encoder: its name; encoder_hash: of structure, weights, normalisation.
 
-    recipe: that the encoder was trained by, None for one that others published. size: side of an image, in pixels.
+    size: side of an image, in pixels. asked: all settings that the outcome depends on. recipe: that the encoder was
+    trained by, None for one that others published.
     """
 
     kind: Literal["probe"] = "probe"
@@ -213,6 +220,7 @@ class Probing(Record):
     size: int
     probe: str
     probed: Probed
+    asked: dict[str, Any]
     recipe: dict[str, Any] | None = None
 
 
@@ -369,7 +377,7 @@ def load(folder: Path | str) -> pd.DataFrame:
     name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
     backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
     metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure; of, whose, as a
-    contestant, what a method logs, or the work of a figure; unit, of a figure, the others have it in their name;
+    contestant, a probe, what a method logs, or the work of a figure; unit, of a figure, the others have it in their name;
     sample, its number; value, as float.
     Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
     folder.
@@ -426,7 +434,7 @@ def _samples_of(record: AnyRecord) -> Iterator[Sample]:
         return
     for name, value in record:
         if name not in about:
-            yield from _samples_in(value, name, "")
+            yield from _samples_in(value, name, record.probe if isinstance(record, Probing) else "")
 
 
 def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from bench.environment import cpu_count
+from bench.progressive import Growing
 from bench.recipe import Recipe
 from loaders import datasets, presets
 from loaders.beton import Beton
 from loaders.loader import Loader
 from loaders.resident import Resident, fits
 from loaders.samplers import classes_a_batch, long_tail, subset
+from loaders.views import View
 from methods import backbones, precision, ranks, registry
 from methods.method import Method
 from methods.normalise import Normalise
@@ -76,10 +78,10 @@ def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precis
 
 def train_loader(
     recipe: Recipe[Any], file: Beton, method: Method, device: torch.device, threads: int | None = None
-) -> Loader:
+) -> Loader | Growing:
     """The recipe's images and views. threads: if the recipe leaves them open; every core on a GPU, else 1, by default.
 
-    ValueError where the ranks cannot have equal parts of the batch.
+    ValueError where the ranks cannot have equal parts of the batch, or views cannot grow.
     """
     indices = train_images(recipe, file.labels)
     threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
@@ -105,10 +107,26 @@ def train_loader(
         "world": ranks.world(),
     }
     batch = recipe.batch // ranks.world()
-    if recipe.resident == "on" or (recipe.resident == "auto" and device.type == "cuda" and fits(file, device, indices)):
-        return Resident(file, method.views, batch, device=device, **shared)
-    pin = device.type == "cuda"
-    return Loader(file, method.views, batch, threads=threads, pin=pin, on_error=recipe.damaged, **shared)
+    on_gpu = device.type == "cuda"
+    resident = recipe.resident == "on" or (recipe.resident == "auto" and on_gpu and fits(file, device, indices))
+
+    def loader(views: tuple[View, ...]) -> Loader:
+        if resident:
+            return Resident(file, views, batch, device=device, **shared)
+        return Loader(file, views, batch, threads=threads, pin=on_gpu, on_error=recipe.damaged, **shared)
+
+    if not recipe.progressive.start:
+        return loader(method.views)
+    if method.masks:
+        raise ValueError(f"progressive: {recipe.method.name} masks patches of views of one size, and these grow")
+    return Growing(partial(views_in, recipe, method), loader)
+
+
+def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:
+    """The method's views in an epoch: the preset's at that epoch's size in the place of those at the recipe's."""
+    side = recipe.progressive.side(recipe.size, epoch)
+    full, smaller = (presets.preset(recipe.views, pixels) for pixels in (recipe.size, side))
+    return tuple(smaller[full.index(view)] for view in method.views)
 
 
 def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:

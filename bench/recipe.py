@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import tyro
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from bench.progressive import Progressive
 from bench.ranges import Search
 from loaders import datasets, presets
 from loaders.names import look_up
@@ -80,6 +81,7 @@ class Recipe(Settings, Generic[M]):
     dataset: str  # see `twoview list datasets`
     views: str  # a preset of loaders/presets.py
     size: PositiveInt  # side of a view, in pixels
+    progressive: Progressive = Progressive()  # smaller views in the first epochs
     method: M
     backbone: Backbone = Backbone()
     optim: Optim = Optim()
@@ -94,6 +96,7 @@ class Recipe(Settings, Generic[M]):
     with_replacement: bool = False  # draws the images of such a class; else all have come before one comes again
     precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
     compile: Compile = "off"  # torch.compile's mode
+    cuda_graph: bool = False  # the whole step, optimiser and moving averages too, recorded and launched at once
     sync_batchnorm: bool = False  # statistics over the joined batch of all ranks
     deterministic: bool = False  # two runs are bit-equal, at the price of speed
     loader_threads: NonNegativeInt = 0  # 0: measured beside a model on the CPU, every core beside a GPU
@@ -162,6 +165,7 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         recipe = Recipe[options].model_validate(values)  # type: ignore[valid-type]
         count = datasets.dataset(recipe.dataset).count
         presets.preset(recipe.views, recipe.size)
+        recipe.progressive.check(recipe.size, recipe.epochs)
         if count is not None and recipe.classes_per_batch > count:
             raise ValueError(f"classes_per_batch is {recipe.classes_per_batch}: {recipe.dataset} has {count} classes")
     except ValidationError as error:

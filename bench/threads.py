@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 
 from bench.progress import console
+from bench.progressive import Growing
 from loaders.loader import Loader
 from methods.trainer import Trainer
 from methods.transfer import on_device
@@ -15,7 +16,7 @@ from methods.transfer import on_device
 BATCHES = 3
 
 
-def loading_threads(trainer: Trainer, loader: Loader, cores: int) -> int:
+def loading_threads(trainer: Trainer, loader: Loader | Growing, cores: int) -> int:
     """As many as keep up with the model, at least one; and says what was measured.
 
     loader: of one thread. A copy of the model is timed, on all cores, so that the trainer is as it was.

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench import betons, flops
@@ -14,12 +15,12 @@ from bench.evidence import Ceilings, Training
 from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
 from bench.memory import PeakMemory
 from bench.progress import console, progress
+from bench.progressive import Growing, alike
 from bench.recipe import Recipe, parse
 from bench.signals import deferred
 from bench.threads import loading_threads
 from loaders.beton import Beton
 from loaders.loader import Loader
-from loaders.resident import Resident
 from methods import checkpoint, determinism, ranks
 from methods.precision import DTYPES
 from methods.trainer import Trainer
@@ -58,6 +59,7 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
             device=where,
             precision=kind,
             compile=recipe.compile,
+            cuda_graph=recipe.cuda_graph,
             sync_batchnorm=recipe.sync_batchnorm,
             checkpoint_steps=recipe.checkpoint_steps,
         )
@@ -70,19 +72,19 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
             with deferred() as asked, progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
                 if not trainer.fit(loader, path, recipe.model_dump(mode="json"), advance, asked):
                     console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
-            left = _measure(trainer, loader, peak, energy.joules, run_name(recipe))
+            left = _measure(recipe, trainer, loader, peak, energy.joules)
         if ranks.rank() == 0:
             checkpoint.save(path, {**checkpoint.load(path), "measured": left})
     return path
 
 
-def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader:
+def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Growing:
     """The loader, on as many threads as the model beside it needs, unless the recipe says how many. A run of many
     ranks, and one that must be bit-equal to another, are not measured first.
     """
     loader = train_loader(recipe, file, trainer.method, trainer.device)
     decided = recipe.loader_threads or recipe.deterministic or ranks.world() > 1 or trainer.device.type == "cuda"
-    if decided or isinstance(loader, Resident):
+    if decided or recipe.resident == "on":
         return loader
     with loader:
         threads = loading_threads(trainer, loader, cpu_count())
@@ -118,23 +120,24 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
 
 
 def _measure(
-    trainer: Trainer, loader: Loader, peak: PeakMemory, joules: float | None, what: str
+    recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, peak: PeakMemory, joules: float | None
 ) -> dict[str, dict[str, Any]]:
     """What `measured` reads again: the training's samples, and the ceilings, for which the trainer is spent."""
     history = trainer.history
     host, device, reserved = peak.host_mib, peak.device_mib, peak.device_reserved_mib
-    resident = next(on_device(loader.epoch(0), trainer.device))
-    ceilings = _ceilings(trainer, loader, resident, what)
+    sizes = [recipe.progressive.side(recipe.size, epoch) for epoch in range(recipe.epochs)]
+    ceilings, step_flops = _ceilings(trainer, loader, alike(sizes), run_name(recipe))
     training = Training(
         epoch_seconds=history.epoch_seconds,
         wait_seconds=history.wait_seconds,
         views_per_epoch=len(loader) * loader.batch * loader.world * len(loader.views),
         losses=history.losses,
         logged=history.logged,
+        sizes=sizes if recipe.progressive.start else [],
         rank_wait_seconds=ranks.of_all_ranks(history.wait_seconds) if loader.world > 1 else [],
         damaged_images=sum(ranks.of_all_ranks(len(loader.skipped))),
         step_seconds=history.step_seconds,
-        step_flops=flops.counted(lambda: trainer.objective.forward(*resident)["loss"]) if ranks.world() == 1 else None,
+        step_flops=step_flops,
         matrix_flops_per_s=flops.matrix_ceiling(trainer.device, DTYPES[trainer.precision]),
         precision=trainer.precision,
         device=str(trainer.device),
@@ -148,19 +151,41 @@ def _measure(
     return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
 
 
-def _ceilings(trainer: Trainer, loader: Loader, resident: Moved, what: str) -> Ceilings:
-    """Rates of the loader alone and of the model alone on a resident batch, in turn. Spends the trainer."""
+def _ceilings(
+    trainer: Trainer, loader: Loader | Growing, epochs: dict[int, int], what: str
+) -> tuple[Ceilings, int | None]:
+    """Rates of the loader alone and of the model alone on a resident batch, in turn, and a step's FLOPs where one
+    process takes it. Spends the trainer.
+
+    epochs: one of each size of the views -> how many have it. Of several sizes the rates are those of all the epochs
+    together, each at its own, and the FLOPs their mean.
+    """
     views = loader.batch * loader.world * len(loader.views)
-    rates: tuple[list[float], list[float]] = [], []
-    with progress(f"ceilings of {what}", CEILING_ROUNDS) as advance:
-        for number in range(CEILING_ROUNDS):
-            rates[0].append(views * _batches_per_s(loader, number))
-            rates[1].append(views * CEILING_STEPS / _step_seconds(trainer, resident))
-            advance()
-    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1])
+    seconds = np.zeros((2, CEILING_ROUNDS))  # a view takes the loader, and the model
+    step_flops = 0.0
+    with progress(f"ceilings of {what}", CEILING_ROUNDS * len(epochs)) as advance:
+        for epoch, count in epochs.items():
+            share = count / sum(epochs.values())
+            resident = next(on_device(loader.epoch(epoch), trainer.device))
+            if len(epochs) > 1:
+                _step_seconds(trainer, resident)  # what another size brings with it
+            for number in range(CEILING_ROUNDS):
+                seconds[0, number] += share / (views * _batches_per_s(loader, epoch))
+                seconds[1, number] += share * _step_seconds(trainer, resident) / (views * CEILING_STEPS)
+                advance()
+            if ranks.world() == 1:
+                step_flops += share * _step_flops(trainer, resident)
+    rates = (1 / seconds).tolist()
+    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), round(step_flops) or None
 
 
-def _batches_per_s(loader: Loader, epoch: int) -> float:
+def _step_flops(trainer: Trainer, batch: Moved) -> int:
+    if trainer.graph:
+        trainer.graph.forget()  # its memory is needed
+    return flops.counted(lambda: trainer.objective.forward(*batch)["loss"])
+
+
+def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
     """Between the first batch and the last of at most fifty."""
     arrivals = [time.perf_counter() for _ in islice(loader.epoch(epoch), 50)]
     if len(arrivals) < 2:

@@ -125,7 +125,7 @@ class Trainer:
             # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
         self.optimiser = optim.build(settings, self.method, recorded=cuda_graph)
-        self._graph = graph.Graph(self._work, self.method, device) if cuda_graph else None
+        self.graph = graph.Graph(self._work, self.method, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
@@ -144,12 +144,12 @@ class Trainer:
         """
         optim.schedule(self.settings, self.optimiser, epoch, self.epochs)
         self._progress = epoch / self.epochs
-        if self._graph is None:
+        if self.graph is None:
             return self._work(views, label)
         for number, group in enumerate(self.optimiser.param_groups):
-            group["lr"] = self._graph.number(f"lr of group {number}", group["lr"])
-        self._progress = self._graph.number("progress", self._progress, torch.float64)
-        return self._graph(views, label)
+            group["lr"] = self.graph.number(f"lr of group {number}", group["lr"])
+        self._progress = self.graph.number("progress", self._progress, torch.float64)
+        return self.graph(views, label)
 
     def _work(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
         """What a step makes the device do, once the schedules are set."""
@@ -227,8 +227,8 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
-        if self._graph:
-            self._graph.forget()
+        if self.graph:
+            self.graph.forget()
         self._loader_state = state["loader"]
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda":

@@ -1,0 +1,174 @@
+"""Views that grow: which epoch has which size, a loader of that size gives the same pixels, and a run cut in two."""
+
+import io
+import json
+from contextlib import contextmanager, redirect_stdout
+
+import pytest
+import torch
+
+from bench import experiment, recipe, training
+from bench.cli import run
+from bench.progressive import Growing, Progressive, alike
+from loaders.loader import Loader
+from loaders.masks import Mask
+from loaders.resident import Resident
+from methods import checkpoint
+
+RECIPE = """
+source = "a test"
+dataset = "fashion-mnist"
+views = "simclr-gray"
+size = 28
+epochs = 4
+batch = 32
+train_images = 192
+precision = "fp32"
+deterministic = true
+checkpoint_steps = 4
+[progressive]
+start = 12
+last_epoch = 3
+multiple = 4
+[method]
+name = "simclr"
+hidden = 32
+projection = 16
+[backbone]
+width = 8
+"""
+SIZES, STEPS = [12, 16, 24, 28], 24  # six steps an epoch
+
+
+def test_ffcv_s_resnet_50_of_88_epochs():
+    grows = Progressive(start=160, first_epoch=65, last_epoch=76)
+    sides = [grows.side(192, epoch) for epoch in range(88)]
+    assert sides == [160] * 71 + [192] * 17, "176 pixels, halfway between, are reached between epochs 70 and 71"
+    assert alike(sides) == {0: 71, 71: 17}
+    whole = Progressive(start=128, first_epoch=0, last_epoch=4)
+    assert [whole.side(224, epoch) for epoch in range(6)] == [128, 160, 192, 192, 224, 224]
+    assert Progressive().side(224, 0) == 224
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("start = 12", "start = 28", "progressive.start must be below the size, 28, not 28"),
+        ("multiple = 4", "", "progressive.multiple: 12 pixels are no multiple of 32"),
+        ("size = 28", "size = 30", "progressive.multiple: 30 pixels are no multiple of 4"),
+        ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, not 4"),
+        ("last_epoch = 3", "", "progressive.last_epoch .* not 0"),
+        ("start = 12", "begin = 12", "progressive.begin: unknown key"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, old, new, complaint):
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE.replace(old, new))
+    with pytest.raises(ValueError, match=complaint):
+        recipe.load(str(path))
+
+
+@pytest.fixture
+def one(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE)
+    return recipe.load(str(path))
+
+
+@pytest.mark.parametrize("resident", ["off", "on"])
+def test_an_epoch_s_batches_are_those_of_a_loader_of_its_size(one, fashion, resident):
+    one = one.model_copy(update={"resident": resident})
+    method = experiment.build_method(one)
+    used = experiment.train_images(one, fashion.labels)
+    with experiment.train_loader(one, fashion, method, torch.device("cpu")) as growing:
+        assert isinstance(growing, Growing) and isinstance(growing._loader, Resident) == (resident == "on")
+        for epoch in (0, 2, 1, 3):
+            views = experiment.views_in(one, method, epoch)
+            assert [view.size for view in views] == [SIZES[epoch]] * 2
+            with Loader(fashion, views, 32, indices=used, seed=one.seed) as plain:
+                for ours, theirs in zip(growing.epoch(epoch), plain.epoch(epoch), strict=True):
+                    assert all(torch.equal(a, b) for a, b in zip(ours.views, theirs.views, strict=True))
+        assert growing.state_dict() == plain.state_dict() and len(growing) == len(plain)
+
+
+def test_masks_and_views_that_grow_do_not_go_together(one, fashion):
+    method = experiment.build_method(one)
+    method.masks = (Mask(view=0, rows=7, columns=7, kept=2),)
+    with pytest.raises(ValueError, match="progressive: simclr masks patches of views of one size, and these grow"):
+        experiment.train_loader(one, fashion, method, torch.device("cpu"))
+
+
+class Runs:
+    def __init__(self, folder, betons):
+        self.folder, self.betons = folder, betons
+        (folder / "r.toml").write_text(RECIPE)
+
+    def train(self, out, *words):
+        folder, said = self.folder, io.StringIO()
+        place = ["--out", str(folder / out), "--betons", str(self.betons)]
+        with redirect_stdout(said):
+            code = run(["train", str(folder / "r.toml"), *place, "--json", "--loss-hash", *words])
+        return code, json.loads(said.getvalue() or "{}").get("loss_hash")
+
+    def state(self, out):
+        return checkpoint.load(self.folder / out / "checkpoints" / "r-seed0.pt")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, betons):
+    threads = torch.get_num_threads()
+    runs = Runs(tmp_path_factory.mktemp("growing"), betons)
+    with pytest.MonkeyPatch.context() as patched:  # how fast this machine is does not matter here
+        patched.setattr(training.flops, "matrix_ceiling", lambda *args: [1e12])
+        patched.setattr(training, "CEILING_ROUNDS", 1)
+        runs.whole = runs.train("whole")
+        yield runs
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def test_the_record_says_which_size_each_epoch_had(runs):
+    assert runs.whole[0] == 0
+    measured, ceilings = training.measured(runs.folder / "whole" / "checkpoints" / "r-seed0.pt")
+    assert measured.sizes == SIZES and len(measured.losses) == STEPS
+    assert measured.seconds_per_epoch == pytest.approx(sum(measured.epoch_seconds) / 4)
+    one = recipe.load(str(runs.folder / "r.toml"))
+    full = one.model_copy(update={"progressive": Progressive()})
+    trainer = training.Trainer(
+        experiment.build_method(full),
+        full.optim,
+        epochs=4,
+        normalise=experiment.normalise_for(full),
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
+    flops = [
+        training._step_flops(trainer, ((view, view), torch.zeros(32, dtype=torch.int64)))
+        for side in SIZES
+        for view in [torch.zeros(32, 3, side, side, dtype=torch.uint8)]
+    ]
+    assert measured.step_flops == sum(flops) // 4 and flops == sorted(flops)
+    assert ceilings.model > 0 and 0 < measured.mfu < 1
+
+
+@pytest.mark.parametrize("killed_at", [9, 13], ids=["within an epoch", "as the size changes"])
+def test_cut_in_two_it_ends_the_same_to_the_bit(runs, monkeypatch, killed_at):
+    @contextmanager
+    def until(what, count):
+        steps = iter(range(1, count + 1))
+
+        def advance():
+            if next(steps) == killed_at:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    out = f"cut{killed_at}"
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "progress", until)
+        assert runs.train(out)[0] == 130
+    reached = runs.state(out)["history"]["losses"]
+    assert len(reached) == {9: 6, 13: 12}[killed_at]
+    assert runs.train(out, "--resume") == runs.whole
+    ours, theirs = (runs.state(name)["method"] for name in (out, "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
