@@ -76,13 +76,26 @@ def _byol(size: int) -> tuple[View, ...]:
 
 def _msn(size: int) -> tuple[View, ...]:
     """Assran et al. 2022, official code and ViT-S config: a target, a random view, ten focal views of 96 for 224."""
-
-    def view(side: int, scale: tuple[float, float]) -> View:
-        jitter = Jitter(0.4, 0.4, 0.4, 0.1, p=0.8)
-        return View(side, scale=scale, jitter=jitter, gray=0.2, blur=_blur(side, p=0.5))
-
-    large, focal = view(size, (0.3, 1.0)), view(round(size * FOCAL / FULL), (0.05, 0.3))
+    large, focal = _msn_pair(size, round(size * FOCAL / FULL), Jitter(0.4, 0.4, 0.4, 0.1, p=0.8))
     return (large,) * 2 + (focal,) * 10
+
+
+def _msn_cifar(size: int) -> tuple[View, ...]:
+    """Ours, msn for about 32 pixels: no blur, and focal views of half the side, which patches of 4 divide too."""
+    large, focal = _msn_pair(size, size // 2, Jitter(0.4, 0.4, 0.4, 0.1, p=0.8))
+    return replace(large, blur=None), replace(large, blur=None), replace(focal, blur=None)
+
+
+def _lightly_msn(size: int) -> tuple[View, ...]:
+    """lightly's Imagenette benchmark of MSN and PMSN: strength 1, focal views of 64 for 128."""
+    large, focal = _msn_pair(size, size // 2, Jitter(0.8, 0.8, 0.8, 0.2, p=0.8))
+    return large, large, focal
+
+
+def _msn_pair(size: int, focal: int, jitter: Jitter) -> tuple[View, View]:
+    """A view of a large part of the image and one of a small part."""
+    large = View(size, scale=(0.3, 1.0), jitter=jitter, gray=0.2, blur=_blur(size, p=0.5))
+    return large, replace(large, size=focal, scale=(0.05, 0.3), blur=_blur(focal, p=0.5))
 
 
 def _mae(size: int) -> tuple[View, ...]:
@@ -142,6 +155,8 @@ PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "vicreg": _vicreg,
     "byol": _byol,
     "msn": _msn,
+    "msn-cifar": _msn_cifar,
+    "lightly-msn": _lightly_msn,
     "mae": _mae,
     "solo-simclr-cifar": _solo_simclr_cifar,
     "solo-vicreg-cifar": _solo_vicreg_cifar,

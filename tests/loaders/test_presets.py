@@ -45,6 +45,15 @@ def test_msn_has_twelve_views_of_two_sizes():
     assert [view.size for view in preset("msn", 112)] == [112] * 2 + [48] * 10
 
 
+def test_msns_relatives_have_one_view_of_each_kind():
+    """The method draws the focal one as often as it is told."""
+    assert [view.size for view in preset("msn-cifar", 32)] == [32, 32, 16]
+    assert {view.blur for view in preset("msn-cifar", 32)} == {None}
+    assert [view.size for view in preset("lightly-msn", 128)] == [128, 128, 64]
+    assert [view.scale for view in preset("lightly-msn", 128)] == [(0.3, 1.0), (0.3, 1.0), (0.05, 0.3)]
+    assert preset("lightly-msn", 128)[0].jitter == Jitter(0.8, 0.8, 0.8, 0.2, p=0.8)
+
+
 def test_mae():
     assert preset("mae", 224) == (View(224, scale=(0.2, 1.0), flip=0.5, interpolation="bicubic"),)
 
