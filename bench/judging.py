@@ -17,6 +17,7 @@ from methods import checkpoint
 from methods.probes.features import fingerprint
 
 PROBE_BATCH = probing.BATCH
+PROBES = ("knn", "linear")
 # What of the `[probe]` table decides a baseline's accuracies, and so its name.
 JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "weight_decay"}
 
@@ -94,7 +95,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
 def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
     """A record's accuracy, by kNN and linear, on the recipe's own dataset and as its `[probe]` table says; its data."""
     bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
-    probes = {label: found for name in ("knn", "linear") for label, found in probing.probe(bench, name)}
+    probes = {label: found for name in PROBES for label, found in probing.probe(bench, name)}
     accuracy = Accuracy(
         knn_top1=probes["knn"].top1,
         linear_top1=probes["linear"].top1,

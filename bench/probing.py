@@ -49,23 +49,17 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How the probes are done, besides the recipe's `[probe]` table.
+    """How the probes are done, besides the recipe's `[probe]` table. Each is an option of `twoview probe`."""
 
-    protocol: of the linear head trained end to end. epochs, batch: other than the protocol's, 0: its own; the rate is
-    scaled with the batch. shots: of the low-shot probe, as "1%" or images a class. splits: how many times it draws
-    them. lists: files with sample numbers to train it on too. seed: of heads, orders, augmentations and splits.
-    precision: of the encoder, and of the features as they are stored. features: a folder in which they stay.
-    """
-
-    protocol: str = "lee2025"
-    epochs: int = 0
-    batch: int = 0
-    shots: tuple[str, ...] = ("1%", "10%", "5")
-    splits: int = low_shot.SPLITS
-    lists: tuple[Path, ...] = ()
-    seed: int = 0
-    precision: Precision = "fp32"
-    features: Path | None = None
+    protocol: str = "lee2025"  # of the head trained end to end: lee2025, tan2024, solo-learn or vissl
+    epochs: int = 0  # of end to end and fine-tuning, with the schedule in proportion; 0: the protocol's
+    batch: int = 0  # of the same, with the rate in proportion; 0: the protocol's
+    shots: tuple[str, ...] = ("1%", "10%", "5")  # of low-shot: shares of the labels, or images a class
+    splits: int = low_shot.SPLITS  # how many times low-shot draws each of them
+    lists: tuple[Path, ...] = ()  # files with a sample's number a line, to train low-shot on too
+    seed: int = 0  # of heads, orders, augmentations and splits
+    precision: Precision = "fp32"  # of the encoder, and of the features as they are stored
+    features: Path | None = None  # folder in which the features stay, so that they are extracted once
 
 
 @dataclass
@@ -141,11 +135,21 @@ class Found(NamedTuple):
     spread: float | None = None
 
 
+def labels(name: str, options: Options) -> list[str]:
+    """What the results of the probe of that name are called."""
+    if name == "low-shot":
+        return [f"low-shot-{shot}" for shot in (*options.shots, *(path.stem for path in options.lists))]
+    return [f"end-to-end-{options.protocol}" if name == "end-to-end" else name]
+
+
 def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
     """The results of the probe of that name, each with its own; low-shot has one for each number of labels.
 
     ValueError with the known names if there is none such.
     """
+    import scipy.stats  # noqa: F401  # seconds of imports that are not the probe's
+    import torchmetrics.classification  # noqa: F401
+
     run = look_up("probe", name, PROBES)
     on_features = name not in ("end-to-end", "fine-tune")
     if on_features:
@@ -212,7 +216,7 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
         file, indices = bench.used("train")
         rows = np.searchsorted(indices, listed := low_shot.read_list(path, len(file)))
         if not np.isin(listed, indices).all():
-            raise ValueError(f"{path} names samples that are held out")
+            raise ValueError(f"{path} names samples that are not among those to train on")
         draws[path.stem] = [rows]
     for shot, splits in draws.items():
         found = low_shot.low_shot(*train, *test, splits, bench.classes, weight_decay=decay)
@@ -248,7 +252,13 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     """
     protocol, options = protocols.protocol(protocol_name, bench.dataset.name), bench.options
     epochs, batch = options.epochs or protocol.epochs, options.batch or protocol.batch
-    optim = protocol.optim.model_copy(update={"lr": protocol.optim.lr * batch / protocol.batch})
+    optim = protocol.optim.model_copy(
+        update={
+            "lr": protocol.optim.lr * batch / protocol.batch,
+            "warmup_epochs": protocol.optim.warmup_epochs * epochs / protocol.epochs,
+            "steps": tuple(step * epochs / protocol.epochs for step in protocol.optim.steps),
+        }
+    )
     settings = {
         "protocol": protocol_name,
         "found": protocol.found,

@@ -1,0 +1,180 @@
+"""One encoder on several datasets, probed in several ways: a record each. Run again, it goes on where it stopped."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench import data, evidence, probing
+from bench.encoders import Published
+from bench.evidence import Probed, Probing
+from bench.experiment import Place
+from bench.judging import JUDGED_BY
+from bench.probing import BUDGETS, PROBES, Bench, Options
+from bench.progress import console
+from bench.recipe import Probe
+from loaders import datasets
+from loaders.names import look_up
+
+# The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
+SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A dataset's results, by probe; or, where the dataset is not there, what is missing and what gets it."""
+
+    dataset: str
+    probed: dict[str, Probed] = field(default_factory=dict)
+    missing: str | None = None
+    get: str | None = None
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        """Top-1 of the head trained end to end less that of each linear probe on features, in points."""
+        ends = [found.top1 for label, found in self.probed.items() if label.startswith("end-to-end")]
+        on_features = [label for label in ("linear", "sgd-grid") if label in self.probed]
+        return {label: ends[0] - self.probed[label].top1 for label in on_features if ends}
+
+
+def transfer(
+    encoder: Published,
+    names: Iterable[str],
+    probes: Sequence[str],
+    settings: Probe,
+    options: Options,
+    place: Place,
+    folder: Path,
+    recipe: dict[str, Any] | None = None,
+) -> list[Row]:
+    """A row a dataset, each finished probe's record in `folder`. A record that is there is kept, and not made again.
+
+    ValueError if one that is there is of another encoder or size, or for a probe that is not known.
+    """
+    for name in probes:
+        look_up("probe", name, PROBES)
+    rows = []
+    for dataset in map(datasets.dataset, names):
+        bench = Bench(encoder, dataset, settings, place, options)
+        row = Row(dataset.name)
+        for name in probes:
+            paths = [evidence.path_of(folder, _record_name(bench, label)) for label in probing.labels(name, options)]
+            if not all(path.exists() for path in paths):
+                if missing := _missing(bench):
+                    row = replace(row, missing=missing, get=data.state(dataset, place.root)["get"])
+                    break
+                for label, found in probing.probe(bench, name):
+                    _keep(bench, label, found, folder, recipe)
+            for label, path in zip(probing.labels(name, options), paths, strict=True):
+                row.probed[label] = _kept(bench, path).probed
+        rows.append(row)
+    return rows
+
+
+def _missing(bench: Bench) -> str | None:
+    try:
+        bench.used("train"), bench.used("test")
+    except OSError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _record_name(bench: Bench, label: str) -> str:
+    return f"probe-{bench.encoder.name}-{bench.dataset.name.replace('/', '-')}-{label}"
+
+
+def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[str, Any] | None) -> None:
+    record = Probing(
+        name=_record_name(bench, label),
+        encoder=bench.encoder.name,
+        encoder_hash=bench.encoder.hash,
+        dataset=bench.dataset.name,
+        size=bench.encoder.size,
+        probe=label,
+        probed=found,
+        asked=_asked(bench),
+        recipe=recipe,
+        data=bench.data,
+    )
+    if not evidence.path_of(folder, record.name).exists():
+        evidence.write(record, folder)
+    console.print(f"{bench.dataset.name}, {label}: {found.top1:.2f} %", markup=False)
+
+
+def _kept(bench: Bench, path: Path) -> Probing:
+    record = evidence.read(path)
+    if not isinstance(record, Probing):
+        raise ValueError(f"{path} is no record of a probe: name another --evidence-dir")
+    mine, theirs = _asked(bench), record.asked
+    if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
+        raise ValueError(f"{path} was probed with another {' and '.join(changed)}: name another --evidence-dir")
+    return record
+
+
+def _asked(bench: Bench) -> dict[str, Any]:
+    """All that a probe's outcome depends on, but for the data."""
+    options = {key: value for key, value in asdict(bench.options).items() if key not in ("features", "lists", "shots")}
+    probe = bench.settings.model_dump(mode="json", include=JUDGED_BY)
+    return {"encoder": bench.encoder.hash, "size": bench.encoder.size, **probe, **options}
+
+
+def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
+    """As JSON has it, what a paper spent beside what was spent here."""
+    return {
+        "encoder": encoder.name,
+        "encoder_hash": encoder.hash,
+        "source": encoder.source,
+        "size": encoder.size,
+        "datasets": {
+            row.dataset: {
+                "probes": {
+                    label: found.model_dump(mode="json") | {"budget": _budget(label)}
+                    for label, found in row.probed.items()
+                },
+                "gap_to_end_to_end": row.gaps,
+                "missing": row.missing,
+                "get": row.get,
+            }
+            for row in rows
+        },
+    }
+
+
+def text(encoder: Published, rows: Sequence[Row]) -> str:
+    """One table for people; a dataset that is absent has an empty row and, below, the command that gets it."""
+    head: tuple[str, ...] = ("dataset", "probe", "top-1 %", "95 %", "top-5 %", "classes %", "spread", "seconds", "MiB")
+    table = [head]
+    notes = []
+    for row in rows:
+        table += [(row.dataset, label, *_cells(found)) for label, found in row.probed.items()]
+        if row.missing:
+            table.append((row.dataset, *[""] * (len(head) - 1)))
+            notes.append(f"{row.dataset} is absent: {row.missing}" + (f"; get it: {row.get}" if row.get else ""))
+        for label, gap in row.gaps.items():
+            notes.append(f"{row.dataset}: end to end is {gap:+.2f} points from {label} on features")
+    spent = {label for row in rows for label in row.probed} & BUDGETS.keys()
+    for label in sorted(spent):
+        budget = BUDGETS[label]
+        notes.append(f"{label}: {budget.hours:.3g} h and {budget.memory_gib:g} GB ({budget.provenance})")
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    return "\n".join([f"{encoder.name}, {encoder.size} px", *lines, *notes])
+
+
+def _cells(found: Probed) -> tuple[str, ...]:
+    classes = [value for value in found.per_class if value is not None]
+    memory = found.peak_host_mib if found.peak_device_mib is None else found.peak_device_mib
+    return (
+        f"{found.top1:.2f}",
+        f"{found.interval[0]:.2f} to {found.interval[1]:.2f}",
+        "" if found.top5 is None else f"{found.top5:.2f}",
+        f"{statistics.mean(classes):.2f}",
+        "" if found.spread is None else f"{found.spread:.2f}",
+        f"{found.seconds + (found.features_seconds or 0):.1f}",
+        f"{memory:.0f}",
+    )
+
+
+def _budget(label: str) -> dict[str, Any] | None:
+    return BUDGETS[label].model_dump(mode="json", exclude_none=True) if label in BUDGETS else None
