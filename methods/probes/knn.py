@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from methods.probes.nearest import MIB, nearest
 
 
 @torch.no_grad()
@@ -24,7 +25,8 @@ def votes(
     A score is the class's share in the vote of the k nearest by cosine, each weighted by exp(cosine / temperature).
     bank: float (N, D), label: int64 (N,) in 0 .. classes - 1; query: float (Q, D); fp32, fp16 or bf16, memory maps too.
     k is cut to N. The defaults are lightly's. memory_mib bounds what is allocated besides the arguments.
-    device: where to compute; the CPU by default. ValueError for an empty bank or query, or features not finite.
+    device: where to compute; the CPU, on torch's threads, by default.
+    ValueError for an empty bank or query, features that are not finite, or a memory that is too little.
 
     How to use it, with the metrics of `methods.probes.metrics`:
 
@@ -34,13 +36,17 @@ def votes(
             rows += len(scores)
     """
     for name, features in (("bank", bank), ("query", query)):
-        if len(features) == 0 or not features.isfinite().all():
-            raise ValueError(f"kNN: the {name} features are empty or not finite")
-    bank, query = F.normalize(bank.float(), dim=1), F.normalize(query.float(), dim=1)
-    for rows in query.split(1024):
-        similarity, nearest = (rows @ bank.T).topk(min(k, len(bank)), dim=1)
-        weight = (similarity / temperature).softmax(1)
-        yield torch.zeros(len(rows), classes).scatter_add_(1, label[nearest], weight)
+        if len(features) == 0:
+            raise ValueError(f"kNN: the {name} features are empty")
+    if k < 1 or temperature <= 0:
+        raise ValueError(f"kNN: k must be at least 1, not {k}, and the temperature above 0, not {temperature:g}")
+    device = device or torch.device("cpu")
+    label, k = label.to(device), min(k, len(bank))
+    chunk = int(memory_mib * MIB / 4) // (4 * classes + 24 * k)  # a row of scores; its neighbours' weights and labels
+    for cosine, row in nearest(bank, query, k, memory_mib * 3 / 4, device):
+        for near, who in zip(cosine.split(max(chunk, 1)), row.split(max(chunk, 1)), strict=True):
+            weight = (near / temperature).softmax(1)
+            yield weight.new_zeros(len(near), classes).scatter_add_(1, label[who], weight)
 
 
 def knn_top1(

@@ -1,0 +1,189 @@
+"""The k nearest by cosine, exact: every similarity is computed, in float32, and only the best are kept.
+
+A bank goes by in chunks, which are normalised once for a whole group of queries. On a CPU a block of queries times a
+chunk is a tile that stays in the cache, where a kernel compares it with each query's worst of the best so far; threads
+share the blocks. On a GPU the tiles are larger and `torch.topk` merges them.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from torch import Tensor
+
+MIB = 2**20
+CHUNK, BLOCK = 4096, 512  # rows of bank and queries of a tile on a CPU: 8 MiB, long enough for a fast product
+STRIP = 16  # similarities whose largest is compared before each of them is
+LOW = np.uint64(0xFFFFFFFF)
+
+
+class Plan(NamedTuple):
+    """Rows that fit into the memory: queries of a group, queries of a block of it, rows of a chunk of the bank."""
+
+    group: int
+    block: int
+    chunk: int
+
+
+def nearest(
+    bank: Tensor, query: Tensor, k: int, memory_mib: float, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cosines float32 (G, k), the largest first, and rows of the bank int64 (G, k), for groups of queries in turn.
+
+    bank: float (N, D); query: float (Q, D); 1 <= k <= N. On the CPU equal cosines are in the bank's order, and the
+    threads are torch's. The bank is read once a group. memory_mib bounds what is allocated, so it says how many
+    queries a group has. ValueError, naming them, for features that are not finite, or a memory that holds no query.
+    """
+    search = _search_cpu if device.type == "cpu" else _search_torch
+    plan = _plan(bank, len(query), k, memory_mib, device)
+    for rows in query.split(plan.group):
+        yield search(bank, _normalised(rows, "query", device), k, plan)
+
+
+def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.device) -> Plan:
+    """An eighth of the memory for a chunk of the bank, an eighth for the tiles, the rest for the group of queries."""
+    count, dim = bank.shape
+    share = int(memory_mib * MIB) // 8
+    cpu = device.type == "cpu"
+    tiles = torch.get_num_threads() if cpu else 2  # topk's answer has a row as long at most
+    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # as it is stored, and normalised
+    block = min(queries, share // max(tiles * 4 * chunk, 1), BLOCK if cpu else queries)
+    each = 2 * 4 * dim + 8 * _room(k) + 24 * k  # a query, normalised from its copy; its best; the answer
+    group = min(queries, 6 * share // each)
+    if not (chunk and block and group):
+        raise ValueError(f"kNN: the memory is too little for features of {dim} numbers and k = {k}")
+    return Plan(group, block, chunk)
+
+
+def _normalised(features: Tensor, name: str, device: torch.device) -> Tensor:
+    """Rows of length 1, float32, on the device. A row of zeros stays so."""
+    x = features.to(device).float()
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    if not length.isfinite().all():
+        raise ValueError(f"kNN: the {name} features are not finite")
+    return x / length.clamp_min(1e-12)
+
+
+def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor, Tensor]:
+    """By torch alone, on the queries' device. Products are in full float32, whatever the process allows elsewhere."""
+    best = query.new_full((len(query), k), -torch.inf)
+    where = torch.zeros(len(query), k, dtype=torch.int64, device=query.device)
+    with _no_tf32():
+        for first in range(0, len(bank), plan.chunk):
+            chunk = _normalised(bank[first : first + plan.chunk], "bank", query.device)
+            for at in range(0, len(query), plan.block):
+                rows = slice(at, at + plan.block)
+                tile, place = (query[rows] @ chunk.T).topk(min(k, len(chunk)), dim=1)
+                best[rows], order = torch.cat([best[rows], tile], 1).topk(k, dim=1)
+                where[rows] = torch.cat([where[rows], place + first], 1).gather(1, order)
+    return best, where
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor, Tensor]:
+    """numpy's matrix product, one thread each, and `_keep` on each tile while the cache has it."""
+    threads = torch.get_num_threads()
+    rows = query.numpy()
+    keys = np.zeros((len(rows), _room(k)), np.uint64)
+    held = np.zeros(len(rows), np.int64)
+    floor = np.full(len(rows), -np.inf, np.float32)
+    tiles = [np.empty(plan.block * plan.chunk, np.float32) for _ in range(threads)]
+    starts = range(0, len(rows), plan.block)
+
+    def share(thread: int, chunk: np.ndarray, first: int) -> None:
+        for at in starts[thread::threads]:
+            block = slice(at, at + plan.block)
+            tile = tiles[thread][: len(rows[block]) * len(chunk)].reshape(-1, len(chunk))
+            np.matmul(rows[block], chunk.T, out=tile)
+            _keep(tile, tile.view(np.uint32), first, k, keys[block], held[block], floor[block])
+
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
+        for first in range(0, len(bank), plan.chunk):
+            chunk = _normalised(bank[first : first + plan.chunk], "bank", torch.device("cpu")).numpy()
+            list(pool.map(share, range(threads), [chunk] * threads, [first] * threads))
+        list(pool.map(lambda at: keys[at : at + plan.block].sort(axis=1), starts))
+    best = keys[:, : -k - 1 : -1]
+    bits = (best >> np.uint64(32)).astype(np.uint32)
+    cosine = np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits).view(np.float32)
+    return torch.from_numpy(cosine), torch.from_numpy((~best & LOW).astype(np.int64))
+
+
+def _room(k: int) -> int:
+    """Candidates a query may have before the worst of them are dropped."""
+    return 3 * k + 64
+
+
+@njit(cache=True)
+def _cosine(key: Any) -> Any:  # pragma: no cover - compiled
+    bits = np.uint32(key >> np.uint64(32))
+    sign = np.uint32(0x80000000) if bits >> np.uint32(31) else np.uint32(0xFFFFFFFF)
+    return np.uint32(bits ^ sign).view(np.float32)
+
+
+@njit(cache=True)
+def _drop(keys: np.ndarray, count: int, k: int) -> Any:  # pragma: no cover - compiled
+    """Leaves the k largest of the first `count` numbers and zeros behind them; returns the smallest (Hoare's FIND)."""
+    low, high = 0, count - 1
+    while low < high:
+        pivot = keys[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i, j = i + 1, j - 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            break
+    for j in range(k, len(keys)):
+        keys[j] = 0
+    return keys[k - 1]
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _keep(
+    tile: np.ndarray, bits: np.ndarray, first: int, k: int, keys: np.ndarray, held: np.ndarray, floor: np.ndarray
+) -> None:  # pragma: no cover - compiled
+    """Adds each row's similarities above its floor to its candidates; a full row keeps the k best, and a higher floor.
+
+    A candidate is one number that sorts as it should: the similarity's bits, made to sort as integers, above the
+    bits of the row of the bank, turned round so that the earlier of two equal ones is the larger.
+    """
+    columns = tile.shape[1]
+    for i in range(len(tile)):
+        limit, count = floor[i], held[i]
+        for start in range(0, columns, STRIP):
+            if start + STRIP <= columns:
+                top = tile[i, start]
+                for j in range(start + 1, start + STRIP):
+                    top = tile[i, j] if tile[i, j] > top else top
+                if top <= limit:
+                    continue
+            for j in range(start, min(start + STRIP, columns)):  # without a branch, which would be guessed wrong
+                sign = np.uint32(0xFFFFFFFF) if bits[i, j] >> np.uint32(31) else np.uint32(0x80000000)
+                above = np.uint64(bits[i, j] ^ sign) << np.uint64(32)
+                keys[i, count] = above | (LOW - np.uint64(first + j))
+                count += tile[i, j] > limit
+            if count > keys.shape[1] - STRIP - 1:
+                limit, count = _cosine(_drop(keys[i], count, k)), k
+        floor[i], held[i] = limit, count
