@@ -1,6 +1,8 @@
 """Training a recipe, and what is measured meanwhile."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import betons, flops
+from bench import betons, flops, online
 from bench.energy import Energy
 from bench.environment import cpu_count
 from bench.evidence import Ceilings, Training
@@ -18,6 +20,7 @@ from bench.progress import console, progress
 from bench.progressive import Growing, alike
 from bench.recipe import Recipe, parse
 from bench.signals import deferred
+from bench.step_profile import StepProfiler
 from bench.threads import loading_threads
 from loaders.beton import Beton
 from loaders.loader import Loader
@@ -30,12 +33,15 @@ CEILING_ROUNDS = 3
 CEILING_STEPS = 5
 
 
-def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto") -> Path:
+def train(
+    recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto", profiler: StepProfiler | None = None
+) -> Path:
     """Trains the recipe's method; returns its checkpoint, which holds recipe, weights and all that was measured.
 
     Under torchrun all ranks train together, `recipe.batch` being the batch of all of them.
     resume: take up the checkpoint that is there. Without it an existing checkpoint is an error, never overwritten.
-    device: cpu, cuda, or auto for the best there is. SIGTERM and SIGINT let the step end and leave a checkpoint.
+    profiler: watches some steps of the first rank. device: cpu, cuda, or auto for the best there is.
+    SIGTERM and SIGINT let the step end and leave a checkpoint.
     ValueError if the checkpoint there is of another recipe.
     """
     path = place.checkpoint(recipe)
@@ -43,6 +49,8 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
     if state is None and path.exists():
         raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
     if state and "measured" in state:
+        if profiler:
+            raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
         return path
     where = chosen_device(device)
     with ranks.process_group(where):
@@ -69,13 +77,34 @@ def train(recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto")
         with _loader(recipe, train_file, trainer) as loader:
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
             peak, energy = PeakMemory(), Energy(where)
-            with deferred() as asked, progress(f"train {run_name(recipe)} in {kind}", steps) as advance:
-                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), advance, asked):
+            with (
+                deferred() as asked,
+                progress(f"train {run_name(recipe)} in {kind}", steps) as advance,
+                _watched(profiler, trainer, steps) as watch,
+            ):
+
+                knn = online.knn_watch(recipe, trainer, train_file, len(loader))
+
+                def on_step() -> None:
+                    watch()
+                    knn()
+                    advance()
+
+                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), on_step, asked):
                     console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
             left = _measure(recipe, trainer, loader, peak, energy.joules)
         if ranks.rank() == 0:
             checkpoint.save(path, {**checkpoint.load(path), "measured": left})
     return path
+
+
+@contextmanager
+def _watched(profiler: StepProfiler | None, trainer: Trainer, steps: int) -> Iterator[Callable[[], None]]:
+    if profiler is None or ranks.rank() > 0:
+        yield lambda: None
+    else:
+        with profiler.watching(trainer, steps) as watch:
+            yield watch
 
 
 def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Growing:
@@ -147,6 +176,7 @@ def _measure(
         peak_device_mib=device,
         peak_device_reserved_mib=reserved,
         joules=joules,
+        online_seconds=online.head_seconds(trainer, loader.batch),
     )
     return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
 

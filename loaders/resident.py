@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from loaders import masks as masking
 from loaders.beton import RAW, Beton
@@ -88,7 +89,8 @@ class Resident(Loader):
         order = self.order(epoch)
         parts = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         for number in range(first, len(parts)):
-            batch = self._batch(order[parts[number]], epoch)
+            with record_function("augment"):
+                batch = self._batch(order[parts[number]], epoch)
             self._reached = epoch, number + 1
             yield batch
 

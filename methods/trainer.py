@@ -119,7 +119,8 @@ class Trainer:
         self.checkpoint_steps = checkpoint_steps
         self.normalise = normalise.to(device)
         self.objective: nn.Module = Objective(self.method, self.normalise, device, precision)
-        if compile != "off":
+        self.compiled = compile != "off"
+        if self.compiled:
             self.objective.compile(mode=compile, dynamic=False)
         if ranks.world() > 1:
             # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
