@@ -1,13 +1,14 @@
 """The command line, and the one place that sees every floor: it calls the rooms and turns errors into one sentence.
 
-Exit codes: 0 done, 2 bad input or a failure named in one sentence, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 a regression found by `compare`, 2 bad input or a failure named in one sentence, 130 interrupted,
+143 terminated.
 """
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
@@ -19,15 +20,18 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from bench import betons, evidence, judging, loader_profile, loader_rates, loss_cost, training
+from bench import betons, encoders, evidence, judging, loader_profile, loader_rates, loss_cost, probing, training
+from bench import compare as comparing
 from bench import data as inventory
 from bench import recipe as recipes
 from bench import suite as suites
+from bench import transfer as transferring
 from bench.environment import cpu_count
-from bench.experiment import Place
+from bench.experiment import Place, run_name
 from bench.mllog import mllog as mllog_lines
 from bench.mllog import torchtitan
 from bench.progress import console
+from bench.step_profile import StepProfiler
 from loaders import beton, datasets, presets
 from loaders.datasets import DATASETS
 from loaders.shrink import shrunk
@@ -59,7 +63,7 @@ def run(words: Sequence[str]) -> int:
     words = [word for word in words if word != "--debug"] or ["--help"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end and nothing half-written stays
     try:
-        tyro.extras.subcommand_cli_from_dict(
+        code: int | None = tyro.extras.subcommand_cli_from_dict(
             _commands(words),
             prog="twoview",
             description=DESCRIPTION,
@@ -75,7 +79,7 @@ def run(words: Sequence[str]) -> int:
             raise
         print(f"twoview: {_sentence(error)}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def _sentence(error: Exception) -> str:
@@ -84,7 +88,7 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
+def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
     return {
         "list": list_,
         "data": data,
@@ -100,6 +104,9 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
         "losses": losses,
         "suite": suite,
         "report": report,
+        "budget": budget,
+        "evidence": records,
+        "compare": compare,
         "conformance": conformance,
     }
 
@@ -240,6 +247,7 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         loss_hash: bool = False,
         mllog: bool = False,
+        profile: bool = False,
         json: bool = False,
         *,
         settings: Annotated[Any, arg(name="")] = start,
@@ -257,11 +265,13 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             device: where to train; auto is a GPU where there is one.
             loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
             mllog: print MLPerf's `:::MLLOG` lines instead of the result.
+            profile: trace ten steps and show where their time goes; both stay in OUT/profile. It slows the epoch.
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
         started = time.time()
-        path = training.train(checked, _place(out, betons, data_root), resume, device)
+        profiler = StepProfiler(out / "profile" / run_name(checked)) if profile else None
+        path = training.train(checked, _place(out, betons, data_root), resume, device, profiler)
         if os.environ.get("RANK", "0") != "0":
             return  # the first rank speaks for all
         measured, ceilings = training.measured(path)
@@ -285,7 +295,11 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
         }
         if loss_hash:
             result["loss_hash"] = measured.loss_hash
-        _show(result, json, _lines(result))
+        text = _lines(result)
+        if profiler and profiler.summary:
+            result["profile"] = profiler.summary.as_result()
+            text += f"\n\n{profiler.summary.text}"
+        _show(result, json, text)
 
     # The type of the settings is known only now: it depends on the method that the recipe names.
     kind: Any = type(start)
@@ -403,24 +417,85 @@ def submit(
 
 
 def probe(
-    checkpoint: Positional[Path],
+    checkpoint: Positional[Path | None] = None,
+    encoder: str | None = None,
+    arch: str | None = None,
+    layout: str | None = None,
+    dataset: tuple[str, ...] = (),
+    transfer: bool = False,
+    probes: tuple[str, ...] = judging.PROBES,
+    size: int | None = None,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    out: Path | None = None,
     betons: Path | None = None,
     data_root: Path | None = None,
     evidence_dir: Path | None = None,
     baselines: bool = False,
     json: bool = False,
+    *,
+    options: Annotated[probing.Options, arg(name="")] = probing.Options(),  # noqa: B008  # frozen
 ) -> None:
-    """Judge a checkpoint's frozen encoder by weighted kNN and a linear probe, as its recipe says.
+    """Judge a frozen encoder: by weighted kNN and a linear probe as its recipe says, or by other probes and elsewhere.
+
+    With other --probes, --dataset, --transfer or --encoder each result is a record of its own, and run again the
+    command goes on where it stopped.
 
     Args:
         checkpoint: a file that `twoview train` wrote.
-        betons: folder of the beton files; by default `betons` beside the folder of the checkpoint.
+        encoder: instead of it torchvision:NAME, timm:NAME or checkpoint:FILE, an encoder that others published.
+        arch: of the weights in checkpoint:FILE, as torchvision:resnet50.
+        layout: whose names they have; found out by default.
+        dataset: names from `twoview list datasets`; the recipe's own by default.
+        transfer: the seven datasets of Assran et al. 2023; of one that is absent, say what gets it.
+        probes: of knn, linear, sgd-grid, low-shot, end-to-end, fine-tune.
+        size: side of an image in pixels, instead of the encoder's.
+        train_images: as many, equally many a class, instead of the recipe's; 0 means all.
+        test_images: the same of the test split.
+        out: folder of betons and checkpoints; by default that of the checkpoint, or out/probe.
+        betons: folder of the beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        evidence_dir: write the records of evidence into this folder too.
+        evidence_dir: folder of the records; for a checkpoint's own kNN and linear none by default, else OUT/evidence.
         baselines: judge the same encoder untrained, and the raw pixels, too.
         json: print the result as JSON.
     """
-    place = _place(checkpoint.parent.parent, betons, data_root)
+    if (checkpoint is None) == (encoder is None):
+        raise ValueError("probe takes a checkpoint or --encoder, one of them")
+    folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
+    place = _place(folder, betons, data_root)
+    probes = tuple(name for words in probes for name in words.split(","))
+    asked = {"train_images": train_images, "test_images": test_images}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    plain = probes == judging.PROBES and options == probing.Options()
+    if checkpoint and plain and not (dataset or transfer or size or changed):
+        return _judge(checkpoint, place, evidence_dir, baselines, json)
+    if baselines:
+        raise ValueError("--baselines goes with a checkpoint's own kNN and linear probe, on its own dataset")
+    recipe = None
+    if checkpoint:
+        subject, recipe = judging.trained_encoder(checkpoint)
+    else:
+        subject = encoders.load(str(encoder), arch, layout)
+    subject = replace(subject, size=size or subject.size)
+    names = (*(transferring.SEVEN if transfer else ()), *dataset) or ((recipe.dataset,) if recipe else ())
+    if not names:
+        raise ValueError("--encoder needs a --dataset, or --transfer")
+    own = recipe is not None and set(names) == {recipe.dataset}
+    table = recipe.probe if recipe and own else recipes.Probe()
+    rows = transferring.transfer(
+        subject,
+        names,
+        probes,
+        table.model_copy(update=changed),
+        options,
+        place,
+        evidence_dir or folder / "evidence",
+        recipe.model_dump(mode="json") if recipe else None,
+    )
+    _show(transferring.as_result(subject, rows), json, transferring.text(subject, rows))
+
+
+def _judge(checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, json: bool) -> None:
     records = [judging.judge(checkpoint, place)]
     if baselines:
         recipe = recipes.parse(records[0].recipe, str(checkpoint))
@@ -549,6 +624,106 @@ def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json:
         print(written.leaderboard.to_json(orient="records", indent=1))
     else:
         show(written, Console())
+
+
+def compare(
+    old: Positional[str],
+    new: Positional[str],
+    paired: str | None = None,
+    threshold: float = comparing.THRESHOLD,
+    accuracy_threshold: float = comparing.ACCURACY_THRESHOLD,
+    rounds: int = 400,
+    evidence_dir: Path = Path("out"),
+    data_root: Path | None = None,
+    markdown: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Compare new evidence, or code, with old: ratios with bootstrap intervals. Exit code 1 if something regressed.
+
+    A regression is called only where the whole interval, of 95 %, lies beyond the threshold. Evidence of another
+    machine or of other settings is left out by name.
+
+    Args:
+        old: a record, a folder of records, or a commit; with --paired a checkout's folder, or a commit.
+        new: the same of the new side.
+        paired: measure both sides' code in turn, in this session: the training step of a recipe, or the name of one
+            of the loader's works from `twoview list suites`.
+        threshold: share of speed or memory that may be lost. 0.05 lets a loss of a tenth be found and is above what
+            two sessions on one machine differ by.
+        accuracy_threshold: share of an accuracy that may be lost; 0.02 is about what seeds differ by.
+        rounds: of --paired at most; it ends as soon as the interval tells the threshold from twice that.
+        evidence_dir: folder whose records are searched for those of a commit.
+        data_root: folder of your datasets, for --paired; TWOVIEW_DATA by default.
+        markdown: write the comparison into this file, for a pull request.
+        json: print the comparison as JSON.
+    """
+    if not (threshold > 0 and accuracy_threshold > 0):
+        raise ValueError("a threshold is a share above 0, as 0.05")
+    if paired:
+        from bench.paired import compare_code
+
+        found = compare_code(old, new, paired, _place(Path("out/compare"), None, data_root), threshold, rounds)
+    else:
+        found = comparing.compare(old, new, evidence_dir, threshold, accuracy_threshold)
+    if markdown:
+        markdown.write_text(found.markdown())
+    if json:
+        print(dumps(found.as_result(), indent=1))
+    else:
+        found.show(Console())
+    return 1 if found.regressions else 0
+
+
+def budget(
+    evidence_dir: Positional[Path] = Path("out"),
+    price: float | None = None,
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what the papers' budgets are, beside what was measured: the whole projected from measured steps.
+
+    A projection says from how many steady steps it comes; from fewer than 30 there is none.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each; without it nothing has been measured.
+        price: of a GPU-hour, in your currency: adds the cost.
+        all: show the budgets too that no recipe of ours repeats.
+        json: print all of them as JSON.
+    """
+    from reports import papers
+    from reports.budget import budget_table
+    from reports.terminal import budget_tables
+
+    if price is not None and not price > 0:
+        raise ValueError(f"--price must be above 0, not {price:g}")
+    found, complaints = evidence.read_folder(evidence_dir) if evidence_dir.is_dir() else ([], [])
+    table, more = budget_table(papers.budgets(papers.load()), found, price)
+    for complaint in [*complaints, *more]:
+        console.print(complaint, markup=False)
+    if json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    for shown in budget_tables(table if all else table[table.recipe.notna()], Console()):
+        Console().print(shown)
+
+
+def records(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json: bool = False) -> None:
+    """List the records of evidence in a folder, and why other files there are none. Keeps the list there as index.csv.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each.
+        schema: print the JSON schema of a record instead.
+        json: print the list as JSON.
+    """
+    if schema:
+        return print(evidence.schema(), end="")
+    listed = evidence.index(evidence_dir).to_dict("records")
+    lines = [f"{one['file']}: {one['complaint'] or _entry(one)}" for one in listed]
+    _show(listed, json, "\n".join(lines))
+
+
+def _entry(one: Mapping[Any, str]) -> str:
+    return f"{one['kind']} of {one['recipe'] or one['name']}, {one['created']}, {one['machine']}"
 
 
 def conformance(json: bool = False) -> None:

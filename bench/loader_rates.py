@@ -34,11 +34,21 @@ class Absent(Exception):
 class Process:
     """A contestant's process, started and ready for its first round. Absent if it cannot get there.
 
-    kernels: where Numba keeps its compiled kernels; beside their sources by default.
+    kernels: where Numba keeps its compiled kernels; beside their sources by default. tree: the checkout whose code it
+    runs, on the interpreter of that one's own .venv where it has one; by default what is installed here.
     """
 
-    def __init__(self, name: str, job: Job | ConvertJob | StepJob, kernels: str | None = None) -> None:
-        command = [sys.executable, "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
+    def __init__(
+        self, name: str, job: Job | ConvertJob | StepJob, kernels: str | None = None, tree: Path | None = None
+    ) -> None:
+        python, env = Path(sys.executable), dict(os.environ)
+        if kernels:
+            env["NUMBA_CACHE_DIR"] = kernels
+        if tree:
+            env["PYTHONPATH"] = str(tree)
+            own = tree / ".venv" / "bin" / "python"
+            python = own if own.exists() else python
+        command = [str(python), "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
         self.name = name
         # Not a pipe: one that nobody reads fills up and blocks its writer.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
@@ -48,7 +58,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self.complaints,
             text=True,
-            env={**os.environ, "NUMBA_CACHE_DIR": kernels} if kernels else None,
+            env=env,
         )
 
     def __enter__(self) -> Self:

@@ -1,0 +1,74 @@
+"""A pytest plugin: tests of yours fail where they have lost more speed, memory or accuracy than you allow.
+
+    @pytest.mark.twoview("quick-fashion-mnist", speed=0.10, memory=0.10, accuracy=0.02)
+    def test_simclr(twoview):
+        twoview.run()  # the recipe's training steps in a process of their own; trained and judged for the accuracy
+
+    @pytest.mark.twoview(speed=0.10)
+    def test_collate(twoview):
+        assert twoview(collate, images).shape == (64, 3, 32, 32)  # any function, timed as pytest-benchmark does it
+
+`pytest --benchmark-save=NAME` makes the baseline, a file of pytest-benchmark's storage, and
+`pytest --twoview-baseline=NAME` compares with the newest of that name.
+
+pytest loads this module in every project, and a project may have a `bench` of its own: so it has a name that is nobody
+else's, and imports what it does, `bench.gate`, where it is used.
+"""
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bench.gate import Gate
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("twoview").addoption(
+        "--twoview-baseline",
+        metavar="NAME",
+        help="fail tests marked `twoview` that lost more than they may against the newest saved --benchmark-save=NAME",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "twoview(recipe=None, speed=None, memory=None, accuracy=None): measured by the fixture `twoview`; the shares"
+        " that may be lost against --twoview-baseline",
+    )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if name := session.config.getoption("twoview_baseline"):
+        from bench.gate import BASELINE, baseline
+
+        session.config.stash[BASELINE] = baseline(session.config, name)
+
+
+@pytest.fixture
+def twoview(request: pytest.FixtureRequest, benchmark: Any) -> "Iterator[Gate]":
+    """`twoview.run()` for the marked recipe, `twoview(function, ...)` for a function, `twoview.accuracy(...)`."""
+    from bench.gate import Gate
+
+    with Gate(request, benchmark) as gate:
+        yield gate
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """The comparison is part of the test, so that the test fails and not its teardown."""
+    result = yield
+    if "twoview" in pyfuncitem.fixturenames and pyfuncitem.get_closest_marker("twoview"):
+        pyfuncitem.funcargs["twoview"].compare()
+    return result
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+    """An interval needs the samples, which pytest-benchmark saves only when it is asked to."""
+    samples = {measured.fullname: measured.stats.data for measured in benchmarks}
+    for saved in output_json["benchmarks"]:
+        if "twoview" in saved["extra_info"]:
+            saved["stats"]["data"] = samples[saved["fullname"]]
