@@ -1,10 +1,20 @@
 """Encoders that others published, for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
+import pickle
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from bench.layouts import Layout, convert
+from loaders.names import look_up
 from methods.normalise import Normalise
+from methods.probes.features import fingerprint
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,163 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     """The encoder of the spec.
 
     torchvision:NAME or torchvision:NAME.WEIGHTS, timm:NAME: with the weights published there, downloaded where they
-    are not there already. checkpoint:FILE: someone's file; `arch` says which architecture its weights are of, as
-    torchvision:NAME or timm:NAME, and `layout` whose key names they have, which is found out by default.
+    are not there already. checkpoint:FILE: someone's file, by torch.save of tensors and plain values, or safetensors;
+    `arch` says which architecture its weights are of, as torchvision:NAME or timm:NAME, and `layout` whose key names
+    they have (`bench.layouts`), which is found out by default.
     ValueError for a spec that is none of these, an architecture or a layout that is not known, a key that is missing or
     left over; OSError, naming the file, where weights can be neither found nor downloaded.
     """
-    raise ValueError(f"--encoder {spec}: cannot be loaded yet")
+    kind, _, rest = spec.partition(":")
+    if kind == "checkpoint" and rest:
+        if arch is None:
+            raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, whose weights they are")
+        return _of_checkpoint(Path(rest), arch, layout)
+    if arch or layout:
+        raise ValueError(f"--arch and --layout go with --encoder checkpoint:FILE, not with {spec}")
+    if kind == "torchvision" and rest:
+        return _of_torchvision(rest)
+    if kind == "timm" and rest:
+        return _of_timm(rest)
+    raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, not {spec}")
+
+
+def _of_torchvision(name: str) -> Published:
+    from torchvision import models
+
+    arch, _, wanted = name.partition(".")
+    module, size, _ = _built(f"torchvision:{arch}")
+    known = models.get_model_weights(arch)
+    weights: Any = look_up(f"weights of {arch}", wanted, known.__members__) if wanted else known.DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"torchvision:{name}: {_absent(str(file), weights.url, error)}") from None
+    _fill(module, {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier.", "heads."))})
+    ready = weights.transforms()
+    return _published(
+        f"torchvision-{arch}.{weights.name}", module, size, Normalise(tuple(ready.mean), tuple(ready.std)), weights.url
+    )
+
+
+def _of_timm(name: str) -> Published:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    _known_to_timm(name)
+    file = timm.get_pretrained_cfg(name)
+    source = "nowhere"
+    if file and (file.hf_hub_id or file.url):
+        source = f"huggingface.co/{file.hf_hub_id}" if file.hf_hub_id else str(file.url)
+    try:
+        module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the hub's client of the day raises
+        raise OSError(f"timm:{name}: {_absent('its file', source, error)}") from None
+    config: Any = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    normalise = Normalise(config["mean"], config["std"])
+    return _published(f"timm-{name.replace('/', '-')}", module, config["input_size"][-1], normalise, source)
+
+
+def _absent(file: str, source: str, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    return (
+        f"{file} is not there and cannot be had from {source} ({reason}); a copy of it can be given as checkpoint:FILE"
+    )
+
+
+def _of_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
+    tensors, found = convert(_opened(file), file, layout)
+    module, size, resnet = _built(arch)
+    cifar = resnet and "conv1.weight" in tensors and tensors["conv1.weight"].shape[2:] == (3, 3)
+    if cifar:
+        _give_cifar_stem(module, found)
+    try:
+        _fill(module, tensors)
+    except ValueError as error:
+        raise ValueError(f"{file} is not of {arch}: {error}") from None
+    normalise = None if cifar else Normalise(*IMAGENET)
+    return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalise, str(file))
+
+
+def _opened(file: Path) -> Any:
+    """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged."""
+    if not file.is_file():
+        raise FileNotFoundError(f"no checkpoint at {file}")
+    try:
+        if file.suffix == ".safetensors":
+            import safetensors.torch
+
+            return safetensors.torch.load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
+            raise ValueError(f"{file} cannot be read as a checkpoint: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(
+            f"{file} holds more than tensors and plain values, and to read that is to run its code: save what it has "
+            "under state_dict, or the like, alone"
+        ) from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, OSError) as error:
+        raise ValueError(f"{file} cannot be read as a checkpoint: {str(error).partition(chr(10))[0]}") from None
+    except Exception as error:  # safetensors has an error of its own
+        raise ValueError(f"{file} cannot be read as a checkpoint: {error}") from None
+
+
+def _built(arch: str) -> tuple[nn.Module, int, bool]:
+    """Of torchvision:NAME or timm:NAME, with fresh weights and no head: the module, its images' side, if a ResNet."""
+    kind, _, name = arch.partition(":")
+    if kind == "timm":
+        import timm
+
+        _known_to_timm(name)
+        module: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        return module, module.default_cfg["input_size"][-1], isinstance(module, timm.models.ResNet)
+    if kind == "torchvision":
+        from torchvision import models
+
+        look_up("model of torchvision", name, {one: one for one in models.list_models(module=models)})
+        module = models.get_model(name, weights=None)
+        head = next((word for word in ("fc", "classifier", "heads", "head") if hasattr(module, word)), None)
+        if head is None:
+            raise ValueError(f"torchvision:{name} has no head that could be taken off")
+        setattr(module, head, nn.Identity())
+        return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
+    raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, not {arch}")
+
+
+def _known_to_timm(name: str) -> None:
+    import timm
+
+    if "/" not in name:
+        look_up("model of timm", name.partition(".")[0], {one: one for one in timm.list_models()})
+
+
+def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:
+    """3x3 and no pooling, as everyone has it for CIFAR, but for the padding."""
+    out: int = module.conv1.out_channels  # type: ignore[union-attr, assignment]
+    module.conv1 = nn.Conv2d(3, out, 3, padding=layout.cifar_padding, bias=False)
+    module.maxpool = nn.Identity()
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Loads all of the tensors into all of the module. ValueError, naming the first key that is not as it should be.
+
+    A batch norm's count of batches may be missing: no encoder in eval mode reads it.
+    """
+    own = module.state_dict()
+    for key, tensor in own.items():
+        if key not in tensors and not key.endswith("num_batches_tracked"):
+            raise ValueError(f"{key} is missing")
+        if key in tensors and tensors[key].shape != tensor.shape:
+            raise ValueError(f"{key} is {tuple(tensors[key].shape)}, not {tuple(tensor.shape)}")
+    for key in tensors:
+        if key not in own:
+            raise ValueError(f"{key} is left over")
+    module.load_state_dict(own | tensors)
+
+
+@torch.no_grad()
+def _published(name: str, module: nn.Module, size: int, normalise: Normalise | None, source: str) -> Published:
+    module.eval()
+    dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    content = fingerprint(module, normalise) if normalise else fingerprint(module)
+    return Published(name, module, dim, size, normalise, content, source)

@@ -1,0 +1,294 @@
+"""Strangers' checkpoints: each layout in miniature, and the converted encoder gives the source module's features."""
+
+import copy
+import socket
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from bench import encoders
+from bench.layouts import LAYOUTS, convert
+
+
+def resnet(cifar_padding=None):
+    """torchvision's ResNet-18 without its head, its statistics not the initial ones."""
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18()
+    module.fc = nn.Identity()
+    if cifar_padding is not None:
+        module.conv1, module.maxpool = nn.Conv2d(3, 64, 3, padding=cifar_padding, bias=False), nn.Identity()
+    for norm in (one for one in module.modules() if isinstance(one, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    return module.eval()
+
+
+def vit():
+    torch.manual_seed(0)
+    module = timm.create_model("test_vit", num_classes=0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return module.eval()
+
+
+def named(prefix, module):
+    """Not the module's own tensors, which a state dict hands out."""
+    return {prefix + key: value.clone() for key, value in module.state_dict().items()}
+
+
+def noise(*keys):
+    return {key: torch.randn(3) for key in keys}
+
+
+def head(prefix, *keys):
+    return noise(*(f"{prefix}{key}.{kind}" for key in keys for kind in ("weight", "bias")))
+
+
+def sequential(module):
+    """As lightly's examples wrap a ResNet."""
+    return nn.Sequential(*list(module.children())[:-1], nn.Flatten())
+
+
+# layout -> content of the file from (ResNet, ViT), which of the two it holds, and the file's other things
+RESNET, VIT = "torchvision:resnet18", "timm:test_vit"
+CASES = {
+    "solo-learn": lambda r, v: (
+        RESNET,
+        {
+            "state_dict": named("backbone.", r)
+            | head("", "classifier", "projector.0", "momentum_projector.0")
+            | head("momentum_backbone.", "conv1")
+            | noise("queue", "queue_ptr"),
+            "epoch": 3,
+        },
+    ),
+    "solo-learn, old": lambda r, v: (
+        RESNET,
+        {"state_dict": named("encoder.", r) | head("", "classifier") | head("momentum_encoder.", "conv1")},
+    ),
+    "lightly": lambda r, v: (
+        RESNET,
+        {
+            "state_dict": named("backbone.", r)
+            | head("", "projection_head.layers.0", "online_classifier.linear")
+            | head("teacher_backbone.", "conv1")
+        },
+    ),
+    "lightly, indexed": lambda r, v: (RESNET, named("backbone.", sequential(r)) | head("", "projection_head.layers.0")),
+    "vissl": lambda r, v: (
+        RESNET,
+        {
+            "classy_state_dict": {
+                "base_model": {"model": {"trunk": named("_feature_blocks.", r), "heads": head("", "0.clf.0")}}
+            },
+            "iteration": 7,
+        },
+    ),
+    "msn": lambda r, v: (
+        VIT,
+        {
+            "target_encoder": named("module.", v) | head("module.fc.", "fc1", "bn1", "fc2", "fc3"),
+            "encoder": noise("module.cls_token"),
+            "prototypes": torch.randn(4, 2),
+            "epoch": 1,
+        },
+    ),
+    "mae": lambda r, v: (
+        VIT,
+        {
+            "model": named("", v)
+            | head("", "decoder_embed", "decoder_blocks.0.norm1", "decoder_pred")
+            | noise("mask_token")
+        },
+    ),
+    "moco": lambda r, v: (
+        RESNET,
+        {
+            "arch": "resnet18",
+            "state_dict": named("module.encoder_q.", r)
+            | head("module.encoder_q.", "fc.0", "fc.2")
+            | head("module.encoder_k.", "conv1")
+            | noise("module.queue", "module.queue_ptr"),
+        },
+    ),
+    "moco-v3": lambda r, v: (
+        VIT,
+        {
+            "state_dict": named("module.base_encoder.", v)
+            | head("module.base_encoder.", "head.0", "head.3")
+            | named("module.momentum_encoder.", v)
+            | head("module.", "predictor.0")
+        },
+    ),
+    "plain": lambda r, v: (RESNET, named("", r) | head("", "fc")),
+    "plain, of timm": lambda r, v: (VIT, {"state_dict": named("", v) | head("", "head")}),
+}
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return {RESNET: resnet(), VIT: vit()}
+
+
+def same_features(found, source, size):
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, given = source(x).flatten(1), found.module(x)
+    assert given.shape == (2, found.dim) and expected.std() > 0
+    torch.testing.assert_close(given, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_converted_encoder_is_the_source(case, sources, tmp_path):
+    layout = case.partition(",")[0]
+    arch, content = CASES[case](sources[RESNET], sources[VIT])
+    torch.save(content, tmp_path / "them.pth")
+    # Without heads a file may be of two layouts; where it is not, nobody has to say which.
+    found = encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", arch, layout if case == "lightly, indexed" else None)
+    same_features(found, sources[arch], 160 if arch == VIT else 64)
+    assert (found.name, found.size) == ("checkpoint-them", 160 if arch == VIT else 224)
+    assert torch.allclose(found.normalise.shift.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
+    assert convert(content, tmp_path, None)[1] is LAYOUTS[layout]
+
+
+def test_every_layout_is_tested():
+    assert {case.partition(",")[0] for case in CASES} == set(LAYOUTS)
+
+
+def test_lightlys_own_modules(tmp_path):
+    modules = pytest.importorskip("lightly.models.modules")
+    source = vit()
+    masked = modules.MaskedVisionTransformerTIMM(vit=copy.deepcopy(source), weight_initialization="skip")
+    model = nn.ModuleDict({"backbone": masked, "projection_head": modules.heads.MSNProjectionHead(64, 32, 16)})
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "msn.ckpt")
+    found = encoders.load(f"checkpoint:{tmp_path / 'msn.ckpt'}", VIT)
+    masked.eval()
+    same_features(found, masked, 160)
+    small = resnet()
+    model = nn.ModuleDict({"backbone": sequential(small), "projection_head": modules.heads.SimCLRProjectionHead(512)})
+    torch.save(model.state_dict(), tmp_path / "simclr.pt")
+    same_features(encoders.load(f"checkpoint:{tmp_path / 'simclr.pt'}", RESNET), small, 64)
+
+
+@pytest.mark.parametrize(("layout", "padding"), [("solo-learn", 2), ("lightly", 1)])
+def test_a_stem_for_cifar_is_known_by_its_weights(layout, padding, tmp_path):
+    source = resnet(cifar_padding=padding)
+    torch.save({"state_dict": named("backbone.", source)}, tmp_path / "cifar.ckpt")
+    with pytest.raises(ValueError, match="its keys are those of solo-learn and of lightly: say which by --layout"):
+        encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET)
+    found = encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET, layout)
+    same_features(found, source, 32)
+    assert found.size == 32 and found.normalise is None
+
+
+def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):
+    file = tmp_path / "them.pth"
+
+    def complaint(content, arch=RESNET, layout=None):
+        torch.save(content, file)
+        with pytest.raises(ValueError) as error:
+            encoders.load(f"checkpoint:{file}", arch, layout)
+        return str(error.value)
+
+    whole = named("", sources[VIT])
+    lacking = {key: value for key, value in whole.items() if key != "blocks.2.attn.qkv.bias"}
+    assert complaint(lacking, VIT) == f"{file} is not of {VIT}: blocks.2.attn.qkv.bias is missing"
+    assert complaint(whole | noise("layer9.weight"), VIT) == f"{file} is not of {VIT}: layer9.weight is left over"
+    wrong = complaint(whole | noise("cls_token"), VIT)
+    assert wrong == f"{file} is not of {VIT}: cls_token is (3,), not (1, 1, 64)"
+    assert complaint(whole, "timm:test_vit2").startswith(f"{file} is not of timm:test_vit2: ")
+    moco = CASES["moco"](sources[RESNET], sources[VIT])[1]
+    moco["state_dict"] |= noise("module.mystery")
+    assert "module.mystery is left over: it is neither of the encoder nor of a head of layout moco" in complaint(moco)
+    assert "holds no encoder by the key names of mae" in complaint(whole, layout="mae")
+    assert "unknown layout 'msm': did you mean msn?" in complaint(whole, layout="msm")
+    assert "holds no encoder by the key names of" in complaint([1, 2])
+    uncounted = {
+        key: value for key, value in named("", sources[RESNET]).items() if not key.endswith("num_batches_tracked")
+    }
+    torch.save(uncounted, file)
+    same_features(encoders.load(f"checkpoint:{file}", RESNET), sources[RESNET], 64)
+
+
+class Config:
+    """What a trainer might have pickled into its checkpoint."""
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, sources):
+    file = tmp_path / "them.pth"
+    torch.save({"state_dict": {}, "config": Config()}, file)
+    with pytest.raises(
+        ValueError, match="holds more than tensors and plain values, and to read that is to run its code"
+    ):
+        encoders.load(f"checkpoint:{file}", RESNET)
+    for damaged, name in (
+        (b"\x80\x02garbage", "a.pth"),
+        (b"PK\x03\x04", "b.pth"),
+        (b"", "c.pth"),
+        (b"{}", "d.safetensors"),
+    ):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a checkpoint"):
+            encoders.load(f"checkpoint:{tmp_path / name}", RESNET)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        encoders.load("checkpoint:none.pth", RESNET)
+
+
+def test_safetensors(tmp_path, sources):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(named("", sources[VIT]), tmp_path / "them.safetensors")
+    same_features(encoders.load(f"checkpoint:{tmp_path / 'them.safetensors'}", VIT), sources[VIT], 160)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "complaint"),
+    [
+        ("resnet18", {}, "takes torchvision:NAME, timm:NAME or checkpoint:FILE, not resnet18"),
+        ("checkpoint:x.pth", {}, "needs --arch: torchvision:NAME or timm:NAME"),
+        ("timm:test_vit", {"arch": RESNET}, "--arch and --layout go with --encoder checkpoint:FILE"),
+        ("torchvision:resnet19", {}, "unknown model of torchvision 'resnet19': did you mean resnet1"),
+        ("torchvision:resnet18.V9", {}, "unknown weights of resnet18 'V9'"),
+        ("timm:vit_smal_patch16_224.dino", {}, "did you mean vit_small_patch16_224"),
+    ],
+)
+def test_bad_words_are_named(spec, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        encoders.load(spec, **options)
+
+
+def test_the_arch_is_named_too(tmp_path, sources):
+    torch.save(named("", sources[RESNET]), tmp_path / "them.pth")
+    with pytest.raises(ValueError, match="--arch takes torchvision:NAME or timm:NAME, not resnet18"):
+        encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", "resnet18")
+
+
+def test_published_weights_come_from_torchs_folder(tmp_path, monkeypatch):
+    """The file that a download would have left, but for its checksum, which is torch.hub's to check."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    source = torchvision.models.resnet18()
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(source.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
+    found = encoders.load("torchvision:resnet18.IMAGENET1K_V1")
+    source.fc = nn.Identity()
+    same_features(found, source.eval(), 64)
+    assert (found.name, found.size, found.dim) == ("torchvision-resnet18.IMAGENET1K_V1", 224, 512)
+
+
+def test_without_a_network_the_file_is_named(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(
+        OSError, match=r"resnet18-f37072fd.pth is not there and cannot be had from https://.*name resolution"
+    ):
+        encoders.load("torchvision:resnet18")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it tries for a minute
+    with pytest.raises(
+        OSError, match=r"timm:test_vit: its file is not there and cannot be had from huggingface.co/timm/test"
+    ):
+        encoders.load("timm:test_vit")
