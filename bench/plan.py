@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from bench import experiment
@@ -35,8 +36,8 @@ from methods.method import Method
 from methods.trainer import Trainer
 from methods.transfer import on_device
 
-TRIAL_PIXELS = 32 * 32 * 32  # of one view of the trial's batch: seconds on a CPU
-TRIAL_STEPS = 4
+TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
+TRIAL_FLOPS = 4e11  # of all steps of a trial: ten seconds on two cores
 SMALLEST = 4  # images: a batch that takes hardly any memory
 STEP = 8  # batches that are proposed are multiples of it
 MMAP_THRESHOLD = 32 * MIB  # glibc gives larger blocks back at once; smaller ones share a heap, which gets holes
@@ -51,10 +52,14 @@ class Overhead:
 
 
 class Traced(NamedTuple):
-    """holdings: at the peak of all living storages, in bytes. heap: the peak of those that are small enough for it."""
+    """holdings: at the peak of all living storages, in bytes. heap: the peak of those that are small enough for it.
+
+    flops: of a step.
+    """
 
     holdings: Holdings
     heap: int
+    flops: int
 
     def peak(self, overhead: Overhead) -> float:
         return sum(self.holdings) + overhead.fixed + overhead.share * self.heap
@@ -104,16 +109,31 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
         raise ValueError(f"--memory must be above 0 GiB, not {memory_gib}")
     device = experiment.best_device()
     kind = experiment.precision_for(recipe, device)
+    overhead = _overhead(recipe, device, kind)
+    whole = _plan(recipe, device, kind, overhead)
+    if memory_gib is None:
+        return whole
+    memory = round(memory_gib * GIB)
+    fits = largest(lambda batch: _traced(recipe, batch, device, kind).peak(overhead) <= memory, recipe.batch)
+    return replace(whole, memory=memory, fits=fits)
 
-    def traced(batch: int) -> Traced:
-        return trace(recipe.model_copy(update={"batch": batch}), device, kind)
 
-    small = min(recipe.batch, max(SMALLEST, TRIAL_PIXELS // recipe.size**2))
-    overhead = _overhead(recipe, device, kind, small, traced)
-    whole = traced(recipe.batch)
-    fits = None
-    if memory_gib is not None:
-        fits = largest(lambda batch: traced(batch).peak(overhead) <= memory_gib * GIB, recipe.batch)
+def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, memory: int) -> Plan:
+    """The plan without a trial: what tensors hold, and the largest batch, up to the recipe's, of which they would fit
+    into `memory` bytes.
+    """
+    nothing = Overhead(0.0, 0.0)
+    whole = _plan(recipe, device, kind, nothing)
+    fits = recipe.batch
+    if whole.peak > memory:
+        fits = largest(
+            lambda batch: batch < fits and _traced(recipe, batch, device, kind).peak(nothing) <= memory, fits
+        )
+    return replace(whole, memory=memory, fits=fits)
+
+
+def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, overhead: Overhead) -> Plan:
+    whole = _traced(recipe, recipe.batch, device, kind)
     peak = round(whole.peak(overhead))
     return Plan(
         name=recipe.name,
@@ -125,8 +145,6 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
         holdings=whole.holdings,
         overhead=peak - sum(whole.holdings),
         peak=peak,
-        memory=None if memory_gib is None else round(memory_gib * GIB),
-        fits=fits,
     )
 
 
@@ -138,6 +156,10 @@ def largest(fits: Callable[[int], bool], near: int) -> int:
     return STEP * (bisect_right(range(STEP, high, STEP), False, key=lambda batch: not fits(batch)))
 
 
+def _traced(recipe: Recipe[Any], batch: int, device: torch.device, kind: precision.Precision) -> Traced:
+    return trace(recipe.model_copy(update={"batch": batch}), device, kind)
+
+
 def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Traced:
     """The memory of two steps at the recipe's batch, without running them."""
     trainer = _trainer(recipe, device, kind)
@@ -147,7 +169,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
             tensors[name] = None if tensor is None else fake.from_tensor(tensor)
     trainer.scaler = torch.amp.GradScaler(device.type, enabled=False)  # it would look at values
     living = _Living(trainer.method)
-    with fake, living:
+    with FlopCounterMode(display=False) as counter, fake, living:
         trainer.optimiser = optim.build(recipe.optim, trainer.method)
         for tensor in [*trainer.objective.parameters(), *trainer.objective.buffers()]:
             living.see(tensor)
@@ -160,7 +182,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         if device.type == "cpu":  # the loader's batches are in the same memory: those ahead, and the next
             more = (BATCHES_AHEAD + 1) * bytes_of([*views, label])
             holdings = holdings._replace(batch=holdings.batch + more)
-    return Traced(holdings, living.heap_peak if device.type == "cpu" else 0)
+    return Traced(holdings, living.heap_peak if device.type == "cpu" else 0, counter.get_total_flops() // 2)
 
 
 def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
@@ -240,22 +262,23 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.heap_peak = max(self.heap_peak, self._heap)
 
 
-def _overhead(
-    recipe: Recipe[Any],
-    device: torch.device,
-    kind: precision.Precision,
-    small: int,
-    traced: Callable[[int], Traced],
-) -> Overhead:
-    """Trials at the smallest batch, for what is fixed, and at a small one, for what grows with the heap."""
+def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Overhead:
+    """Trials at the smallest batch, for what is fixed, and at the largest of few seconds, for what grows with the
+    heap: its holes grow faster than it does, so a small batch says little of a large one.
+    """
+    smallest = min(SMALLEST, recipe.batch)
+    flops = _traced(recipe, smallest, device, kind).flops
+    affordable = int(TRIAL_FLOPS * smallest / (TRIAL_STEPS * flops))
+    small = min(recipe.batch, max(smallest, affordable))
 
     def beyond(batch: int) -> float:
-        return trial_apart(recipe.model_copy(update={"batch": batch}), device, kind) - sum(traced(batch).holdings)
+        peak = trial_apart(recipe.model_copy(update={"batch": batch}), device, kind)
+        return peak - sum(_traced(recipe, batch, device, kind).holdings)
 
-    if device.type == "cuda" or small <= SMALLEST:
+    if device.type == "cuda" or small == smallest:
         return Overhead(beyond(small), 0.0)
-    fixed = beyond(SMALLEST)
-    return Overhead(fixed, max(0.0, (beyond(small) - fixed) / traced(small).heap))
+    fixed = beyond(smallest)
+    return Overhead(fixed, max(0.0, (beyond(small) - fixed) / _traced(recipe, small, device, kind).heap))
 
 
 def trial_apart(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:

@@ -83,6 +83,25 @@ class SumOverRanks(torch.autograd.Function):
         return total
 
 
+class OfAllRanks(torch.autograd.Function):
+    """(B, ...) of each rank, of equal shapes -> (W * B, ...), rank after rank; backwards each rank's rows get the sum
+    of the gradients that all ranks have for them.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        gathered = x.new_empty(world() * len(x), *x.shape[1:])
+        dist.all_gather_into_tensor(gathered, x.contiguous())
+        return gathered
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        joined = gradients[0].contiguous()
+        mine = joined.new_empty(len(joined) // world(), *joined.shape[1:])
+        dist.reduce_scatter_tensor(mine, joined)
+        return mine
+
+
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """Runs the block on rank 0, then on the others: for files that one process makes and all read."""

@@ -5,19 +5,15 @@ one process on the joined batch. `gather` sums the gradients that all ranks have
 DistributedDataParallel averages those of the weights; together that is exactly the gradient of the one process.
 """
 
-import torch
 from torch import Tensor
 
-from methods.ranks import rank, world
+from methods.ranks import OfAllRanks, rank, world
 
 
 def gather(z: Tensor) -> Tensor:
     """(B, ...) of every rank -> (W * B, ...), rank after rank, differentiable. Every rank must hold the same B."""
-    if world() == 1:
-        return z
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(z))
+    gathered: Tensor = z if world() == 1 else OfAllRanks.apply(z)
+    return gathered
 
 
 def rank_offset(batch: int) -> int:

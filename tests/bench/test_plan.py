@@ -1,5 +1,7 @@
 """The plan counts what can be counted exactly, and its prediction holds for a training on this processor."""
 
+import statistics
+
 import pytest
 import torch
 from hypothesis import given
@@ -54,11 +56,26 @@ def test_memory_must_be_above_nothing():
         plan.plan(tiny(), 0.0)
 
 
-def test_the_prediction_is_within_a_tenth_of_the_peak():
-    asked = recipe.parse(
-        recipe.load("cifar10-simclr").model_dump(mode="json") | {"batch": 128, "precision": "fp32"}, ""
-    )
+def asked_of(name, **changes):
+    return recipe.parse(recipe.load(name).model_dump(mode="json") | {"precision": "fp32"} | changes, "")
+
+
+def test_the_prediction_is_near_the_peak(monkeypatch):
+    """A heap's holes differ from process to process by some percent: the tenth that is promised is the long trial's."""
+    monkeypatch.setattr(plan, "TRIAL_FLOPS", 5e10)  # a part of the batch
+    asked = asked_of("cifar10-simclr", batch=64)
     predicted = plan.plan(asked)
     assert predicted.peak == sum(predicted.holdings) + predicted.overhead
-    assert predicted.peak == pytest.approx(plan.trial_apart(asked, CPU, "fp32"), rel=0.1)
+    assert predicted.peak == pytest.approx(plan.trial_apart(asked, CPU, "fp32"), rel=0.25)
     assert "activations" in predicted.text and predicted.as_result()["holdings"]["weights"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("cifar10-simclr", 128), ("cifar10-simclr", 512), ("cifar10-moco", 256), ("lee2025-cifar10-simclr", 64)],
+)
+def test_the_prediction_is_within_a_tenth_of_the_peak(name, batch):
+    asked = asked_of(name, batch=batch)
+    peak = statistics.median(plan.trial_apart(asked, CPU, "fp32") for _ in range(3))
+    assert plan.plan(asked).peak == pytest.approx(peak, rel=0.1)

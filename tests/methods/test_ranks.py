@@ -40,7 +40,8 @@ class Noise:
             pixels = torch.Generator().manual_seed(10 * epoch + number)
             rows = share(32, 32 // ranks.world(), ranks.rank(), ranks.world(), True)[0]
             views = tuple(torch.randint(0, 256, (32, 3, 16, 16), generator=pixels).to(torch.uint8)[rows] for _ in "ab")
-            yield type("Batch", (), {"views": views, "label": torch.zeros(32, dtype=torch.int64)[rows]})()
+            label = torch.zeros(32, dtype=torch.int64)[rows]
+            yield type("Batch", (), {"views": views, "masks": (), "label": label})()
 
 with ranks.process_group(CPU):
     torch.manual_seed(0)

@@ -1,0 +1,36 @@
+"""Memory that runs out is one sentence: who holds how much, and which batch would fit."""
+
+import pytest
+import torch
+
+from bench import out_of_memory, recipe
+
+CPU = torch.device("cpu")
+ASKED = recipe.load("cifar10-simclr").model_copy(update={"batch": 64})
+
+
+def test_what_torch_cannot_allocate_is_explained():
+    needs = r"batch 64, 2 views at 32 px in fp32 on cpu need 0\.\d\d GiB"
+    with pytest.raises(ValueError, match=needs) as raised, out_of_memory.explained(ASKED, CPU, "fp32"):
+        torch.empty(1 << 50)
+    sentence = str(raised.value)
+    assert "activations 0." in sentence and "a batch of 64 would fit into" in sentence and "\n" not in sentence
+
+
+def test_what_fits_needs_no_more_than_there_is(monkeypatch):
+    monkeypatch.setattr(out_of_memory.psutil, "virtual_memory", lambda: type("", (), {"total": 30 << 20}))
+    with (
+        pytest.raises(ValueError, match=r"a batch of \d+ would") as raised,
+        out_of_memory.explained(ASKED, CPU, "fp32"),
+    ):
+        raise torch.OutOfMemoryError
+    fits = int(str(raised.value).split("a batch of ")[1].split()[0])
+    needs = [
+        out_of_memory.plan.counted(ASKED.model_copy(update={"batch": n}), CPU, "fp32", 1).peak for n in (fits, fits + 8)
+    ]
+    assert needs[0] <= 30 << 20 < needs[1]
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="shapes"), out_of_memory.explained(ASKED, CPU, "fp32"):
+        raise RuntimeError("shapes differ")
