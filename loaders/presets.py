@@ -103,6 +103,11 @@ def _mae(size: int) -> tuple[View, ...]:
     return (View(size, scale=(0.2, 1.0), interpolation="bicubic"),)
 
 
+def _data2vec(size: int) -> tuple[View, ...]:
+    """Baevski et al. 2022, official code, as BEiT's: jitter without hue, always; a bicubic crop, a flip."""
+    return (View(size, jitter=Jitter(0.4, 0.4, 0.4, 0.0, p=1.0), interpolation="bicubic"),)
+
+
 def _solo_simclr_cifar(size: int) -> tuple[View, ...]:
     """solo-learn's CIFAR recipe for SimCLR: strength 1 with blur, bicubic."""
     jitter = Jitter(0.8, 0.8, 0.8, 0.2, p=0.8)
@@ -158,6 +163,7 @@ PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "msn-cifar": _msn_cifar,
     "lightly-msn": _lightly_msn,
     "mae": _mae,
+    "data2vec": _data2vec,
     "solo-simclr-cifar": _solo_simclr_cifar,
     "solo-vicreg-cifar": _solo_vicreg_cifar,
     "solo-byol-cifar": _solo_byol_cifar,
