@@ -51,7 +51,8 @@ class MSN(Method):
     The target network, a moving average, sees the whole target view. The encoder sees the others: the random view's
     kept patches in one forward, all focal views in another, so that BatchNorm in the projector mixes no sizes; so it is
     in the official code, which drops patches of the random view alone. There, all images of a batch lose the same
-    patches; here each loses its own. Probes see the target's encoder, as in the official evaluation and lightly's.
+    patches; here each loses its own. Probes see the encoder, as every method's; the official evaluation and lightly's
+    benchmarks see the target's, its moving average.
 
     Logs the loss's terms and the entropy of the mean assignment: log K while all prototypes are used, 0 once all images
     have collapsed onto one.
@@ -116,7 +117,3 @@ class MSN(Method):
         o = self.options
         momentum = o.momentum + (o.final_momentum - o.momentum) * progress / o.momentum_stretch
         ema.follow(self.target, nn.Sequential(self.encoder, self.projector), momentum)
-
-    def encode(self, x: Tensor) -> Tensor:
-        out: Tensor = self.target[0](x)
-        return out

@@ -128,7 +128,7 @@ def test_the_priors_of_pmsn():
     assert torch.equal(make("pmsn", marginal="uniform").marginal(power_law(12)), uniform(12))
 
 
-def test_the_target_follows_and_is_what_probes_see():
+def test_the_target_follows_along_the_official_line():
     method = make(momentum=0.9, final_momentum=1.0, momentum_stretch=1.25)
     before = [p.clone() for p in method.target.parameters()]
     with torch.no_grad():
@@ -139,8 +139,6 @@ def test_the_target_follows_and_is_what_probes_see():
     assert all(
         torch.allclose(p, old + 0.06, atol=1e-6) for p, old in zip(method.target.parameters(), before, strict=True)
     )
-    x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(method.encode(x), method.target[0](x)) and not torch.equal(method.encode(x), method.encoder(x))
 
 
 def test_prototypes_train_unless_frozen_and_never_decay():
