@@ -72,7 +72,7 @@ def difference_plots(imbalance: pd.DataFrame) -> list[Plot]:
 
 def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Plot]:
     """For the latest record of each workload: a bar for the median, a dot for every round."""
-    rounds = {record.name: record.images_per_s for record in records}
+    rounds = {record.name: record.images_per_s for record in sorted(records, key=lambda record: record.created)}
     return [
         _rates(
             rows[rows["images_per_s"].notna()],

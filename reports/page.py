@@ -9,6 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run
+from reports.budget import text as budget_text
 from reports.cells import COLUMNS, Column, bounded, spread
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
 from reports.imbalance import DIFFERENCES, too_small
@@ -105,6 +106,32 @@ IMBALANCE_COLUMNS = [
     "epochs",
     "images_seen",
 ]
+BUDGET_COLUMNS = [
+    "source",
+    "row",
+    "hardware",
+    "published_hours",
+    "published_gpu_hours",
+    "published_memory_gb",
+    "provenance",
+    "device",
+    "measured",
+    "measured_steps",
+    "step_ms",
+    "seconds_per_epoch",
+    "projected_hours",
+    "gpu_hours",
+    "gpu_hours_ratio",
+    "views_per_s_gpu",
+    "tflops",
+    "mfu",
+    "kwh",
+    "memory_gib",
+    "precision",
+    "machine",
+    "note",
+    "name",
+]
 GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 
@@ -134,6 +161,7 @@ def render(
     required: pd.DataFrame,
     gpu: pd.DataFrame,
     imbalance: pd.DataFrame,
+    budget: pd.DataFrame,
     complaints: Sequence[str],
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
@@ -155,6 +183,13 @@ def render(
         run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
+        budget_tables=[
+            _table(caption, rows, BUDGET_COLUMNS, _budget_cell)
+            for caption, rows in (
+                ("Done by a recipe of twoview", budget[budget.recipe.notna()]),
+                ("By no recipe yet", budget[budget.recipe.isna()]),
+            )
+        ],
         loader_tables=[_table(machine, rows, LOADER_COLUMNS) for machine, rows in by_machine(loader)],
         accuracy_plots=accuracy_plots(summary),
         difference_plots=difference_plots(imbalance),
@@ -180,6 +215,10 @@ def _imbalance_cell(row: pd.Series, name: str) -> Cell:
     if name in DIFFERENCES:
         return Cell(bounded(row, name), COLUMNS[name].csv(row[name]))
     return _cell(row, name)
+
+
+def _budget_cell(row: pd.Series, name: str) -> Cell:
+    return Cell(budget_text(row, name), COLUMNS[name].csv(row[name]))
 
 
 def _table(

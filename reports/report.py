@@ -8,7 +8,8 @@ import pandas as pd
 
 from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run, read_folder
 from loaders.files import whole_file
-from reports import page
+from reports import page, papers
+from reports.budget import budget_table
 from reports.cells import csv_text
 from reports.gpu_table import gpu_table
 from reports.imbalance import imbalance_table
@@ -30,10 +31,12 @@ class Report:
     required: pd.DataFrame
     gpu: pd.DataFrame
     imbalance: pd.DataFrame
+    budget: pd.DataFrame
     leaderboard_csv: Path
     loader_csv: Path | None
     gpu_csv: Path | None
     imbalance_csv: Path | None
+    budget_csv: Path
     page: Path
     complaints: tuple[str, ...]
 
@@ -55,8 +58,10 @@ def write_report(evidence: Path, out: Path) -> Report:
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
+    budget, of_no_budget = budget_table(papers.budgets(papers.load()), records)
+    complaints += of_no_budget
     html = page.render(
-        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, complaints
+        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, budget, complaints
     )
 
     return Report(
@@ -66,10 +71,12 @@ def write_report(evidence: Path, out: Path) -> Report:
         required=required,
         gpu=gpu,
         imbalance=imbalance,
+        budget=budget,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
+        budget_csv=_write(out / "budget.csv", csv_text(budget)),
         page=_write(out / "index.html", html),
         complaints=tuple(complaints),
     )

@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from reports.budget import text as budget_text
 from reports.cells import COLUMNS, bounded, spread
 from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine
@@ -77,6 +78,31 @@ IMBALANCE_COLUMNS = [
     "images_seen",
 ]
 GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
+BUDGET_COLUMNS = [
+    "source",
+    "row",
+    "hardware",
+    "published_hours",
+    "projected_hours",
+    "measured_steps",
+    "gpu_hours_ratio",
+    "device",
+    "measured",
+    "gpu_hours",
+    "published_gpu_hours",
+    "published_memory_gb",
+    "memory_gib",
+    "provenance",
+    "step_ms",
+    "seconds_per_epoch",
+    "views_per_s_gpu",
+    "tflops",
+    "mfu",
+    "kwh",
+    "cost",
+    "note",
+    "machine",
+]
 
 
 def show(report: Report, console: Console) -> None:
@@ -140,6 +166,11 @@ def required_tables(required: pd.DataFrame, console: Console) -> list[Table]:
 def gpu_tables(gpu: pd.DataFrame, console: Console) -> list[Table]:
     """What the GPU suite measured, the target beside it, a table a machine."""
     return [_table(f"GPU suite on {machine}", rows, GPU_COLUMNS, _text, console) for machine, rows in by_machine(gpu)]
+
+
+def budget_tables(budget: pd.DataFrame, console: Console) -> list[Table]:
+    """The budgets that were published, and what was measured beside them."""
+    return [_table("Budgets", budget, BUDGET_COLUMNS, budget_text, console)] if len(budget) else []
 
 
 def _table(

@@ -1,6 +1,7 @@
 """Rates of training on JPEGs beside their two ceilings, in turn: the loader alone, and the model alone."""
 
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,20 +76,21 @@ def measure(context: Context, batch: int) -> DeviceFigures:
             Figure(work=work, figure="step, model alone", unit="ms", samples=[1000 * s for s in step_seconds]),
             Figure(work=work, figure=f"first {scale.warmup} steps, compiling", unit="s", samples=[warmup]),
             *peaks(memory, work),
-            _utilisation(scale, trainer, first, work, statistics.median(step_seconds)),
+            *utilisation(scale, trainer, first, work, statistics.median(step_seconds)),
         ]
         if joules:
             figures.append(Figure(work=work, figure="energy", unit="J/view", samples=joules))
     return DeviceFigures(name=name_of(batch), device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
 
 
-def _utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Figure:
-    """The model's FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer."""
+def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:
+    """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer."""
     plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)  # counting sees no compiled
     flops = counted(lambda: plain(*batch)["loss"])
     trainer.optimiser.zero_grad(set_to_none=True)
+    yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=[flops])
     shares = [100 * mfu(flops, seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])]
-    return Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares, note=f"{flops:.4g} a step")
+    yield Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares)
 
 
 def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]:

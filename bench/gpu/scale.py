@@ -42,7 +42,7 @@ class Scale:
     batches: tuple[int, ...] = (256, 512)
     rounds: int = 3
     warmup: int = 5
-    steps: int = 20
+    steps: int = 40  # a projection needs 30 steady ones
     step_batch: int = 256
     clocked_epochs: int = 4
     judged_every: int = 10
@@ -74,6 +74,7 @@ class Scale:
             device=self.where,
             precision=experiment.precision_for(one, self.where),
             compile=one.compile,
+            cuda_graph=one.cuda_graph,
         )
 
 

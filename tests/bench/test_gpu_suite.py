@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cli, evidence, recipe
+from bench import budget, cli, evidence, recipe
 from bench.evidence import DeviceFigures, Figure
 from bench.experiment import Place, build_method
 from bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
@@ -200,23 +200,39 @@ def test_every_stated_budget_is_projected_from_a_measured_step():
             assert (other.method, other.backbone, other.batch) == (ours.method, ours.backbone, ours.batch)
 
 
-def test_a_projection_names_its_step_and_the_source_s_budget(context):
-    """By hand: 1,281,167 images in batches of 512 are 2,502 whole steps an epoch, 250,200 in 100 epochs."""
+def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
     record = steps.of_budget(context, (HEADLINE,))
     found = by_figure(record)
+    assert len(found["step"].samples) == 2 and found["FLOPs of a step"].median > 0
+    assert found["model FLOPs utilisation"].median > 0
     projected = found[steps.PROJECTED]
-    seconds = found["step"].median / 1000
-    assert projected.samples[0] == pytest.approx(250_200 * seconds / 3600)
-    assert "250,200 steps; the model alone" in projected.note and f"in gpu-budget-{HEADLINE}" in projected.note
+    assert projected.samples == [] and projected.note.startswith(
+        "no projection: 0 of 2 measured steps are steady, 30"
+    )
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in projected.note
 
 
+def test_a_projection_names_its_steps_and_the_source_s_budget():
+    """By hand: 1,281,167 images in batches of 512 are 2,502 whole steps an epoch, 250,200 in 100 epochs."""
+    one = recipe.load(HEADLINE)
+    figures = [Figure(work="w", figure="step", unit="ms", samples=[400.0, 500.0, 600.0] * 20)]
+    record = DeviceFigures(name="r", device="cpu", figures=figures, recipe=one.model_dump(mode="json"))
+    alone = steps._projected(one, budget.measured(record))
+    assert alone.samples == [pytest.approx(250_200 * 0.5 / 3600)]
+    assert "250,200 steps; the model alone, 0.5 s a step" in alone.note and "in r; 95 % interval" in alone.note
+    assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in alone.note
+
+
 def test_a_projection_takes_real_training_where_that_was_measured(context):
-    figures = [Figure(work="w", figure="real", unit="views/s", samples=[2048.0])]
-    evidence.write(DeviceFigures(name="gpu-rates-512", device="cpu", figures=figures, recipe={}), context.folder)
+    """1,024 views in 0.4 s alone; training does four fifths of that rate."""
+    samples = {"step, model alone": [400.0] * 30, "model alone": [2560.0], "real": [2048.0]}
+    figures = [Figure(work="w", figure=name, unit="u", samples=values) for name, values in samples.items()]
+    values = recipe.load(HEADLINE).model_dump(mode="json") | {"dataset": "photographs"}
+    record = DeviceFigures(name="gpu-rates-512", device="cpu", figures=figures, recipe=values)
+    evidence.write(record, context.folder)
     projected = by_figure(steps.of_budget(context, (HEADLINE,)))[steps.PROJECTED]
-    assert projected.samples == [pytest.approx(250_200 * 0.5 / 3600)], "1,024 views a step"
-    assert "training on JPEGs, 0.5 s a step in gpu-rates-512" in projected.note
+    assert projected.samples == [pytest.approx(250_200 * 0.5 / 3600)]
+    assert "training on JPEGs, 0.5 s a step, 30 steady ones in gpu-rates-512" in projected.note
 
 
 def test_a_budget_that_states_no_hours_says_so():

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from bench import recipe as recipes
+from loaders.datasets import DATASETS
 from reports import papers
 from reports.papers import Claim, Paper, Verdict, check
 
@@ -28,6 +29,7 @@ def test_every_file_is_read():
     said = [(row.paper, row.table, row.row, row.backbone, row.metric) for row in ROWS]
     assert len(said) == len(set(said)), "each cell once"
     assert all(row.note for row in ROWS if row.provenance == "inferred")
+    assert {one.dataset for one in (*ROWS, *CLAIMS)} <= {None, *DATASETS}, "as twoview calls them"
 
 
 def test_costs_as_the_papers_state_them():
@@ -57,9 +59,9 @@ def test_accuracies_as_the_papers_state_them():
     assert cell("tan2024", row="SimCLR", dataset="cifar10", epochs=400) == "90.6"
     assert cell("tan2024", row="Simple Sum", dataset="cifar100", epochs=400) == "68.62"
     assert cell("solo-learn", row="VICReg", dataset="cifar100", metric="top1") == "68.54"
-    assert cell("solo-learn", row="W-MSE", dataset="imagenet100", metric="linear_top5") == "91.22"
-    assert cell("solo-learn", row="SimCLR", dataset="imagenet100", metric="linear_top1") == "not published here"
-    assert cell("lightly", row="PMSN", dataset="imagenette") == "82.2"
+    assert cell("solo-learn", row="W-MSE", dataset="imagenet-100", metric="linear_top5") == "91.22"
+    assert cell("solo-learn", row="SimCLR", dataset="imagenet-100", metric="linear_top1") == "not published here"
+    assert cell("lightly", row="PMSN", dataset="imagenette-160") == "82.2"
     assert cell("lightly", row="SimCLR + DCLW", metric="knn_top1", dataset="imagenet") == "48.5"
     assert cell("simclr-cifar10", backbone="ResNet-50", epochs=1000, metric="linear_top1") == "93.4 ± 0"
     assert cell("haochen2021", row="spectral contrastive loss", dataset="tiny-imagenet", epochs=800) == "49.86"

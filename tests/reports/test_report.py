@@ -95,7 +95,7 @@ def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
     assert len(ids) == len(set(ids))
     assert {value for value in references} <= {f"#{value}" for value in ids}
     assert page.seen.count("script") == 1
-    assert page.seen.count("table") == 3
+    assert page.seen.count("table") == 5  # seeds, runs, loader, and the budgets with and without a recipe
     assert page.seen.count("svg") == 4  # kNN, linear probe, loss, loader
 
 
@@ -113,9 +113,10 @@ def test_the_page_says_what_the_tables_hold(evidence, tmp_path):
 
 def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
     first, second = (write_report(evidence, tmp_path / name) for name in ("one", "two"))
-    for path in (first.page, first.leaderboard_csv, first.loader_csv):
+    for path in (first.page, first.leaderboard_csv, first.loader_csv, first.budget_csv):
         assert path.read_bytes() == (second.page.parent / path.name).read_bytes(), path.name
-    assert sorted(path.name for path in first.page.parent.iterdir()) == ["index.html", "leaderboard.csv", "loader.csv"]
+    written = sorted(path.name for path in first.page.parent.iterdir())
+    assert written == ["budget.csv", "index.html", "leaderboard.csv", "loader.csv"]
 
 
 def test_hostile_names_are_text(make, tmp_path):
