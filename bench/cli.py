@@ -569,7 +569,7 @@ def losses(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds:
 def suite(
     name: Positional[str],
     out: Path | None = None,
-    seeds: int = 1,
+    seeds: int | None = None,
     minutes: float = 60,
     data_root: Path | None = None,
     json: bool = False,
@@ -579,18 +579,22 @@ def suite(
     Args:
         name: a name from `twoview list suites`.
         out: folder of everything the suite makes; out/NAME by default.
-        seeds: how many times to train each recipe, with seeds 0, 1, ...
+        seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance several times.
         minutes: of the suite gpu, after which it ends; what does not fit is skipped by name.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard, or what the suite gpu measured, as JSON.
+        json: print the leaderboard, or what the suites gpu measured or imbalance compared, as JSON.
     """
     if name == "gpu":
         return _gpu_suite(out or Path("out/gpu"), minutes, data_root, json)
     work = suites.suite(name)
-    if seeds < 1:
+    if seeds is not None and seeds < 1:
         raise ValueError(f"--seeds must be at least 1, not {seeds}")
     folder = out or Path("out") / name
-    suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds)
+    suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds or work.seeds)
+    if json and name.startswith("imbalance"):
+        from reports.report import write_report
+
+        return print(write_report(folder / "evidence", folder).imbalance.to_json(orient="records", indent=1))
     report(folder / "evidence", folder, json)
 
 

@@ -24,10 +24,11 @@ from loaders.names import look_up
 
 @dataclass(frozen=True)
 class Suite:
-    """loaders: what to measure of the loader. recipes: what to train and judge, for each seed."""
+    """loaders: what to measure of the loader. recipes: what to train and judge, for each of so many seeds."""
 
     loaders: tuple[LoaderWork | ConvertWork, ...]
     recipes: tuple[str, ...]
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ METHODS = (
     "supcon",
     "supervised",
 )
+# Of Assran et al. 2023: few classes a batch beside all of them, and the prior of PMSN on a long tail and without.
+IMBALANCED = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")
+TAILS = ("msn-lt", "pmsn-lt")
+PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
 SUITES = {
     "loader": Suite(loader_works.TABLE, ()),
     "quick": Suite(
@@ -61,6 +66,22 @@ SUITES = {
         ("quick-cifar10", "quick-cifar10-supervised"),
     ),
     "methods": Suite((), tuple(f"cifar10-{method}" for method in METHODS)),
+    "imbalance": Suite(
+        (),
+        (
+            *(f"assran2023-cifar100-{method}-k{k}" for method in IMBALANCED for k in (2, 5, 10, 100)),
+            *(f"assran2023-cifar100-{name}" for name in (*TAILS, *PRIORS)),
+        ),
+        seeds=3,
+    ),
+    "imbalance-tiny": Suite(
+        (),
+        (
+            *(f"imbalance-{method}-k{k}" for method in IMBALANCED for k in (2, 10)),
+            *(f"imbalance-{name}" for name in TAILS),
+        ),
+        seeds=2,
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from reports.leaderboard import Shown
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
+UNIFORM = ("MSN", "PMSN of uniform prior")
 LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
 PROBES = ("knn", "linear")
 DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
@@ -52,8 +53,8 @@ class Compared(Shown):
     @property
     def data(self) -> str:
         """What was trained on, in words."""
-        tail = f", long tail {self.long_tail.ratio:g}" if self.long_tail.ratio > 1 else ""
-        return self.dataset + tail + (f", {self.train_images:,} images" if self.train_images else "")
+        images = f", {self.train_images:,} images" if self.train_images else ""
+        return self.dataset + images + (f", long tail {self.long_tail.ratio:g}" if self.long_tail.ratio > 1 else "")
 
     @property
     def long_tailed(self) -> bool:
@@ -61,9 +62,13 @@ class Compared(Shown):
 
 
 class Setting(NamedTuple):
-    """What two runs share that differ in nothing but the seed and the classes a batch: tables of the recipe as JSON."""
+    """What two runs share that differ in nothing but the seed and the classes a batch.
+
+    prior: of MSN and PMSN, in words. options, others: the method's table and the rest of the recipe, as JSON.
+    """
 
     method: str
+    prior: str
     options: str
     others: str
 
@@ -76,7 +81,8 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a comparison; of runs that were not made, a row without numbers.
 
     Where encoders were trained with several K classes a batch: each method's accuracy with the most of them less that
-    with fewer. Where encoders were trained by PMSN: their accuracy less MSN's. `difference` is the mean over seeds,
+    with fewer. Where encoders were trained by PMSN: their accuracy less that with the uniform prior, by MSN or by PMSN,
+    which then is MSN without Sinkhorn. `difference` is the mean over seeds,
     each seed's runs paired, in points of top-1; `low` and `high` bound Student's 95 % interval of that mean and are NaN
     for one seed. `verdict`: the paper's sign is the interval's ("agrees"), the opposite is ("disagrees"), or the
     interval holds 0 ("not resolved"); empty where there is nothing to hold against each other. That the masked-image
@@ -131,7 +137,9 @@ def _setting(run: Run) -> Setting:
     changing = ("name", "source", "inferred", "expected", "budget", "search", "seed", "classes_per_batch", "method")
     others = {key: value for key, value in run.recipe.items() if key not in changing}
     method = Compared.model_validate(run.recipe).method
-    return Setting(method.name, method.model_dump_json(), json.dumps(others, sort_keys=True))
+    options = method.model_dump()
+    prior = {"msn": "MSN", "pmsn": f"PMSN of {options.get('prior', 'power-law')} prior"}.get(method.name, "")
+    return Setting(method.name, prior, *(json.dumps(table, sort_keys=True) for table in (options, others)))
 
 
 def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
@@ -159,23 +167,26 @@ def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: dict[int, float], pr
 
 
 def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
-    """PMSN beside MSN, where their batches hold whatever comes, or all classes."""
+    """Every other prior beside the uniform one, where batches hold whatever comes, or all classes."""
     every_k = sorted({k for by_k in family.values() for k in by_k if k})[1:][-1:]
-    groups: dict[tuple[str, int], dict[str, list[Seeds]]] = {}
-    for setting, by_k in family.items():
+    groups: dict[tuple[str, int], dict[str, Seeds]] = {}
+    for setting, by_k in sorted(family.items()):
         for k, seeds in by_k.items():
-            if setting.method in ("msn", "pmsn") and k in (0, *every_k):
-                groups.setdefault((setting.others, k), {}).setdefault(setting.method, []).append(seeds)
-    for (_, k), group in sorted(groups.items()):
-        if "pmsn" not in group and not (k or long_tailed):
+            if setting.prior and k in (0, *every_k):
+                groups.setdefault((setting.others, k), {})[setting.prior] = seeds
+    for (_, k), by_prior in sorted(groups.items()):
+        uniform = [prior for prior in by_prior if prior in UNIFORM]
+        others = [prior for prior in by_prior if prior not in UNIFORM]
+        if not others and not (k or long_tailed):
             continue  # MSN trained for itself
-        for ours, theirs in product(group.get("pmsn", [{}]), group.get("msn", [{}])):
-            compared = "PMSN less MSN" + (f", K = {k}" if k else "")
+        for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
+            compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
             row = {"method": "pmsn", "comparison": compared, "paper": "better" if long_tailed else "worse"}
+            pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
             for probe in PROBES:
-                gains = _differences(ours, theirs, probe)
+                gains = _differences(*pair, probe)
                 row |= _numbers(probe, gains, {s: gain if long_tailed else -gain for s, gain in gains.items()})
-            yield row | _trained(ours, theirs)
+            yield row | _trained(*pair)
 
 
 def _differences(first: Seeds, second: Seeds, probe: str) -> dict[int, float]:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from bench import evidence, suite
+from bench import evidence, experiment, recipe, suite
 from bench.experiment import Place
 from bench.suite import LoaderWork, Suite, run
 
@@ -86,6 +87,34 @@ def test_another_recipe_in_the_same_folder_is_an_error(tiny, tmp_path):
 def test_an_unknown_suite_is_an_error_with_the_nearest():
     with pytest.raises(ValueError, match=r"'quik': did you mean quick\?"):
         suite.suite("quik")
+
+
+@pytest.mark.parametrize(("name", "classes"), [("imbalance", (2, 5, 10, 100)), ("imbalance-tiny", (2, 10))])
+def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classes):
+    ones = {one: recipe.load(one) for one in suite.suite(name).recipes}
+    swept = [one for one in ones.values() if one.classes_per_batch and getattr(one.method, "prior", "") != "uniform"]
+    settings = {}
+    for one in swept:
+        assert one.name.endswith(f"-k{one.classes_per_batch}")
+        rest = one.model_dump(mode="json", exclude={"name", "source", "inferred", "expected", "classes_per_batch"})
+        settings.setdefault(one.method.name, []).append((one.classes_per_batch, rest))
+    assert tuple(settings) == suite.IMBALANCED
+    for runs in settings.values():
+        assert tuple(k for k, _ in runs) == classes and all(rest == runs[0][1] for _, rest in runs)
+    assert len({(one.epochs, one.train_images, one.batch) for one in swept}) == 1, "as many images in as many steps"
+
+
+def test_the_tiny_imbalance_suite_is_fair_and_says_what_it_is():
+    ones = [recipe.load(name) for name in suite.suite("imbalance-tiny").recipes]
+    assert len({(one.dataset, one.backbone, one.optim, one.probe, one.batch) for one in ones}) == 1
+    assert all("too small to conclude from" in one.source for one in ones)
+    tail = next(one for one in ones if one.name == "imbalance-msn-lt")
+    swept = recipe.load("imbalance-msn-k10")
+    kept = experiment.train_images(tail, np.arange(50_000) % 10)
+    assert len(kept) // tail.batch == swept.train_images // swept.batch, "as many steps an epoch"
+    msn, pmsn = (recipe.load(f"imbalance-{name}-lt") for name in ("msn", "pmsn"))
+    prior = {"name", "prior", "exponent", "marginal"}
+    assert msn.method.model_dump(exclude=prior) == pmsn.method.model_dump(exclude=prior)
 
 
 PROGRAM = """

@@ -98,13 +98,27 @@ def test_pmsn_is_to_be_better_on_a_long_tail_and_worse_on_balanced_data(make):
     runs = beside(make, [2.0, 2.2], long_tail=tail) + beside(make, [1.0, 1.1])
     (on_tail,) = rows(runs, dataset="fashion-mnist, long tail 100")
     (balanced,) = rows(runs, dataset="fashion-mnist")
-    assert (on_tail["comparison"], on_tail["knn_difference"]) == ("PMSN less MSN", pytest.approx(2.1))
+    assert on_tail["comparison"] == "PMSN of power-law prior less MSN"
+    assert on_tail["knn_difference"] == pytest.approx(2.1)
     assert (on_tail["paper"], on_tail["knn_verdict"]) == ("better", "agrees")
     assert (balanced["paper"], balanced["knn_verdict"]) == ("worse", "disagrees")
     (natural,) = rows(beside(make, [2.0, 2.2], dataset="inat18"))
     assert natural["paper"] == "better"
     (other_msn,) = rows(beside(make, [2.0], batch=64)[1:] + beside(make, [2.0], batch=128)[:1])
     assert math.isnan(other_msn["knn_difference"]), "an MSN of other settings is not what PMSN is held against"
+
+
+def test_every_prior_is_held_against_each_uniform_one(make):
+    runs = [
+        make.run(knn=knn, method={"name": "pmsn", "prior": prior}, long_tail={"ratio": 10.0})
+        for prior, knn in (("uniform", 50.0), ("power-law", 51.0), ("classes", 53.0))
+    ]
+    assert {row["comparison"]: row["knn_difference"] for row in rows(runs)} == {
+        "PMSN of classes prior less PMSN of uniform prior": 3.0,
+        "PMSN of power-law prior less PMSN of uniform prior": 1.0,
+    }
+    (missing,) = rows(runs[:1])
+    assert missing["comparison"] == "PMSN less PMSN of uniform prior" and math.isnan(missing["knn_difference"])
 
 
 def test_what_has_no_sweep_and_no_prior_has_no_row(make):
