@@ -1,8 +1,9 @@
 """The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Five kinds: `run` (an encoder or a baseline and its
+One JSON file a run, written whole or not at all, never rewritten. Six kinds: `run` (an encoder or a baseline and its
 accuracies), `probe` (one probe of any encoder on any dataset), `loader` (the rates of a loader and of its peers on the
-same work), `convert` (the same of writing beton files) and `device` (what a step of `twoview suite gpu` measured).
+same work), `convert` (the same of writing beton files), `probe-cost` (a probe and its peer on the same features) and
+`device` (what a step of `twoview suite gpu` measured).
 `evidence.schema.json` is the schema that others may check them by (`twoview evidence --schema`). Version 2 adds what
 `write` seals: the checksum, the machine's calibration and clocks; version 1 is read as ever.
 """
@@ -60,6 +61,7 @@ class Training(Part):
     step_seconds: of every step, without the wait for its batch; the first ones compile and warm up.
     step_flops: of a step's forward and backward pass, counted. matrix_flops_per_s: what the device reaches in a large
     matrix product of the precision, one number a round. joules: of device or processors, where they count them.
+    online_seconds: of a step of the linear head that learns beside the training, measured by itself, a number a repeat.
     """
 
     epoch_seconds: Samples
@@ -81,6 +83,7 @@ class Training(Part):
     matrix_flops_per_s: list[float] = []
     peak_device_reserved_mib: float | None = None
     joules: float | None = None
+    online_seconds: list[float] = []
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -105,6 +108,15 @@ class Training(Part):
     def loss_hash(self) -> str:
         """Sixteen hex digits of the losses, to the bit: what a change that must not change a thing leaves alone."""
         return hashlib.sha256(struct.pack(f"<{len(self.losses)}d", *self.losses)).hexdigest()[:16]
+
+    @property
+    def online_share(self) -> float | None:
+        """Of the training's time, what the probes beside it took: the head in every step, kNN after some epochs."""
+        knn = self.logged.get("online_knn_seconds", [])
+        if not (self.online_seconds or knn):
+            return None
+        head = len(self.losses) * statistics.median(self.online_seconds) if self.online_seconds else 0.0
+        return (head + sum(knn)) / sum(self.epoch_seconds)
 
     @property
     def data_wait_share(self) -> float:
@@ -263,6 +275,28 @@ class ConvertRates(Record):
     notes: dict[str, str] = {}
 
 
+class ProbeCost(Record):
+    """A probe and its peer on the same features, made from a seed, in turn: what it took, and what they found.
+
+    train, test, dim, classes: of the features. settings: the probe's.
+    seconds: by contestant, a number a round, from the features to the accuracy. added_mib: by contestant, the peak
+    resident memory beyond the features. top1: by contestant, in percent. notes: by contestant, why it is absent.
+    """
+
+    kind: Literal["probe-cost"] = "probe-cost"
+    probe: Literal["knn", "linear"]
+    train: PositiveInt
+    test: PositiveInt
+    dim: PositiveInt
+    classes: PositiveInt
+    threads: PositiveInt
+    settings: dict[str, float]
+    seconds: dict[str, Samples]
+    added_mib: dict[str, float]
+    top1: dict[str, float]
+    notes: dict[str, str] = {}
+
+
 class Figure(Part):
     """One figure of a device: its samples in `unit`; none where it was not reached, and `note` says why.
 
@@ -298,7 +332,7 @@ class DeviceFigures(Record):
     recipe: dict[str, Any] | None = None
 
 
-AnyRecord = Run | Probing | LoaderRates | ConvertRates | DeviceFigures
+AnyRecord = Run | Probing | LoaderRates | ConvertRates | ProbeCost | DeviceFigures
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
@@ -377,8 +411,8 @@ def load(folder: Path | str) -> pd.DataFrame:
     name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
     backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
     metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure; of, whose, as a
-    contestant, a probe, what a method logs, or the work of a figure; unit, of a figure, the others have it in their name;
-    sample, its number; value, as float.
+    contestant, a probe, what a method logs, or the work of a figure; unit, of a figure: the others have it in their
+    name; sample, its number; value, as float.
     Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
     folder.
     """

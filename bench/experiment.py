@@ -21,6 +21,7 @@ from loaders.views import View
 from methods import backbones, precision, ranks, registry
 from methods.method import Method
 from methods.normalise import Normalise
+from methods.probes.online import Online
 
 HELD_OUT_SEED = 42
 SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
@@ -48,7 +49,8 @@ def build_method(recipe: Recipe[Any]) -> Method:
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
     classes = len(datasets.dataset(recipe.dataset).classes)
-    return registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
+    method = registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
+    return Online(method, classes) if recipe.probe.online else method
 
 
 def normalise_for(recipe: Recipe[Any]) -> Normalise:

@@ -10,7 +10,7 @@ from bench import probing
 from bench.encoders import Published
 from bench.evidence import Accuracy, Run
 from bench.experiment import Place, build_method, normalise_for, run_name
-from bench.recipe import Recipe, parse
+from bench.recipe import Recipe, overrides, parse
 from bench.training import measured
 from loaders import datasets
 from methods import checkpoint
@@ -32,6 +32,7 @@ def judge(path: Path, place: Place) -> Run:
         subject="trained",
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
+        overrides=overrides(recipe),
         **_probe(encoder, recipe, place),
         training=training,
         ceilings=ceilings,
@@ -88,6 +89,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
         subject=subject,
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
+        overrides=overrides(recipe),
         **_probe(encoder, recipe, place),
     )
 

@@ -5,6 +5,7 @@ A file with `base = "NAME"` takes each key and table that it does not have from 
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -63,6 +64,9 @@ class Probe(Settings):
     k: PositiveInt = 200  # neighbours of the weighted kNN
     temperature: PositiveFloat = 0.1  # of the kNN's votes
     weight_decay: PositiveFloat = 1e-3  # of the linear probe
+    online: bool = False  # a linear head learns beside the training, which it does not change
+    online_knn_epochs: NonNegativeInt = 0  # kNN of training images after every so many epochs; 0: never
+    online_knn_images: PositiveInt = 1000  # of that kNN's bank, and a quarter as many queries
 
 
 class LongTail(Settings):
@@ -155,6 +159,22 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
+
+
+def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
+    """The settings of a recipe that are not as in the file of its name, by dotted key; None without such a file."""
+    try:
+        plain = _flat(load(one.name).settings())
+    except (ValueError, OSError):
+        return None
+    return {key: value for key, value in _flat(one.settings()).items() if key not in plain or plain[key] != value}
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
 
 
 def parse(values: dict[str, Any], where: str) -> Recipe[Any]:

@@ -1,0 +1,80 @@
+"""A linear probe during pretraining, on what the encoder computes anyway; the training does not notice it."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods import ranks
+from methods.method import Method
+from methods.probes.end_to_end import vit_of
+
+RATE = 0.1  # solo-learn's classifier_lr, and lightly's
+MOMENTUM = 0.9
+
+
+class Online(Method):
+    """Another method with a linear head beside it, on the detached features of each image's first view.
+
+    `loss` returns the method's own losses, to the bit, and `online_loss` and `online_top1`, a share, of the head before
+    its step. The head steps by the gradient of cross entropy written down, so that it is in no graph and in no
+    optimiser: a handful of small kernels, no look at the device. Features are standardised by their batch, so that one
+    rate fits every encoder. Where the method hides patches from its encoder, they are hidden from the head too.
+    """
+
+    def __init__(self, method: Method, classes: int) -> None:
+        nn.Module.__init__(self)
+        self.method = method
+        self.views, self.masks = method.views, method.masks
+        self.apart = tuple(f"method.{name}" for name in method.apart)
+        vit = vit_of(method.encoder)
+        self._watched: list[Any] = [vit.norm if vit else method.encoder]  # in a list, so that it is no module of this one too
+        self._watched[0].register_forward_hook(_remember)
+        width = getattr(method.encoder, "dim")  # noqa: B009
+        for name, shape in (("weight", (width, classes)), ("bias", (classes,))):
+            self.register_buffer(name, torch.zeros(shape))
+            self.register_buffer(f"{name}_speed", torch.zeros(shape))
+        self.weight: Tensor
+        self.weight_speed: Tensor
+        self.bias: Tensor
+        self.bias_speed: Tensor
+
+    @property
+    def encoder(self) -> nn.Module:  # type: ignore[override]
+        return self.method.encoder
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.method.encode(x)
+
+    def after_step(self, progress: float) -> None:
+        self.method.after_step(progress)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+        watched = self._watched[0]
+        watched.seen = None
+        out = self.method.loss(views, label)
+        seen, watched.seen = watched.seen, None
+        return {**out, **self.learn(seen[: len(label)], label)}
+
+    @torch.no_grad()
+    def learn(self, features: Any, label: Tensor) -> dict[str, Tensor]:
+        """One step of the head, and what it scored before. features: float (B, D); label: int64 (B,)."""
+        with torch.autocast(features.device.type, enabled=False):
+            x = F.batch_norm(features.float(), None, None, training=True)
+            logits = x @ self.weight + self.bias
+            slope = (logits.softmax(1) - F.one_hot(label, logits.shape[1])) / len(label)
+            for parameter, speed, gradient in (
+                (self.weight, self.weight_speed, x.T @ slope),
+                (self.bias, self.bias_speed, slope.sum(0)),
+            ):
+                speed.mul_(MOMENTUM).add_(ranks.mean_over_ranks(gradient))
+                parameter.sub_(speed, alpha=RATE)
+            right = (logits.argmax(1) == label).float().mean()
+            return {"online_loss": F.cross_entropy(logits, label), "online_top1": right}
+
+
+def _remember(module: Any, inputs: Any, out: Tensor) -> None:
+    """Keeps the first features of a step: of the first view, and of whole images where a method crops further ones."""
+    if getattr(module, "seen", None) is None:
+        module.seen = (out[:, 0] if out.ndim == 3 else out.flatten(1)).detach()
