@@ -32,6 +32,7 @@ SAME_WORK = {
     ConvertRates: ("dataset", "images", "threads"),
     DeviceFigures: ("device", "recipe"),
 }
+MEMORY = ("MiB", "GiB")  # a busy machine takes no more of it
 COLUMNS = ("work", "metric", "old", "new", "new / old", "95 % interval", "verdict")
 VERDICTS: dict[Verdict, str] = {"worse": "REGRESSION", "better": "better", "same": "same", "unclear": "unclear"}
 
@@ -262,6 +263,8 @@ def _rows(
             cost, allowed = _accuracy_cost(before, after, paired=seeds[0] == seeds[1]), accuracy_threshold
         else:
             cost, allowed = bootstrap.of_runs(_costs(before), _costs(after)), threshold
+            equal = bootstrap.of_runs(*([record.calibration_seconds for record in side] for side in (old, new)))
+            cost = cost.widened(equal) if cost and equal and first.unit not in MEMORY else cost
         pooled = [[sample for metric in side for sample in metric.samples] for side in (before, after)]
         yield Row(
             work=work,

@@ -181,7 +181,7 @@ def _loading(work: LoaderWork, place: Place) -> Job:
 
 
 def stepping(one: recipe.Recipe[Any]) -> StepJob:
-    """A recipe's step, one a pass. Only what the recipe gives is handed on: old code need not know every key that new code has."""
+    """A recipe's step, one a pass. Only what it gives is handed on: old code need not know every key that new has."""
     device = experiment.best_device()
     given = one.model_dump(mode="json", exclude_unset=True, exclude={"expected", "budget", "search"})
     given |= {"compile": one.compile, "precision": experiment.precision_for(one, device)}

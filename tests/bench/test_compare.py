@@ -1,0 +1,290 @@
+"""Old evidence beside new: what is found, what is not called, and what is never compared."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap as scipys
+
+from bench import bootstrap, evidence
+from bench.bootstrap import Cost, of_pairs, of_runs, of_shares
+from bench.cli import run
+from bench.compare import compare
+from bench.environment import environment
+from bench.evidence import Accuracy, Ceilings, ConvertRates, DeviceFigures, Figure, LoaderRates, Run, Training
+from bench.recipe import load
+
+RESULTS = Path(__file__).parents[2] / "reports" / "results"
+LOW = {"cpu_count": 1, "memory_gib": 1.0, "gpu": None}
+
+
+def noise(rng, count, correlation=0.8, size=0.06):
+    """Factors on a time as a shared machine makes them: slow in stretches, with a few far outliers.
+
+    The defaults are no better than most of the runs in reports/results, whose steps have correlations of 0.1 to 0.8 and
+    deviations of 0.04 to 0.17.
+    """
+    state, values = 0.0, []
+    for shock in rng.normal(size=count):
+        state = correlation * state + np.sqrt(1 - correlation**2) * shock
+        values.append(state)
+    bursts = np.where(rng.random(count) < 0.03, rng.exponential(1.0, count), 0)
+    return np.exp(size * np.array(values)) + bursts
+
+
+def loader_record(name="loader-x", rates=(1000.0, 1010.0, 990.0, 1005.0, 995.0), machine=None, **changes):
+    fields = {"beton": "x.beton", "views": "crops", "size": 32, "views_per_image": 2, "images": 64, "threads": 2}
+    return LoaderRates(
+        name=name,
+        environment=environment().model_copy(update=machine or {}),
+        images_per_s={"twoview": list(rates)},
+        first_batch_s={"twoview": 0.5},
+        **fields | changes,
+    )
+
+
+def run_record(seed, slower=1.0, knn=80.0, mib=900.0, **recipe):
+    rng = np.random.default_rng(seed + int(1e6 * slower))
+    one = load("cifar10-simclr").model_copy(update={"seed": seed, **recipe})
+    training = Training(
+        epoch_seconds=list(9 * slower * noise(rng, 6, 0.2, 0.01)),
+        wait_seconds=[0.1] * 6,
+        views_per_epoch=10_000,
+        losses=[1.0],
+        precision="fp32",
+        device="cpu",
+        loader_threads=1,
+        model_threads=2,
+        peak_host_mib=mib,
+        step_seconds=list(0.1 * slower * noise(rng, 480)),
+    )
+    return Run(
+        name=f"cifar10-simclr-seed{seed}",
+        subject="trained",
+        recipe=one.model_dump(mode="json"),
+        seed=seed,
+        accuracy=Accuracy(knn_top1=knn + seed, linear_top1=knn + 2 + seed, train_images=10_000, test_images=5_000),
+        training=training,
+        ceilings=Ceilings(loader_views_per_s=[5000.0, 5100.0, 4900.0], model_views_per_s=[900.0, 910.0, 890.0]),
+    )
+
+
+@pytest.fixture
+def sides(tmp_path, monkeypatch):
+    """A function: records of old and of new -> the two folders."""
+    monkeypatch.setattr(evidence, "CALIBRATION_ROUNDS", 0)  # of this machine at this moment
+
+    def write(*two):
+        for name, records in zip(("old", "new"), two, strict=True):
+            for record in records:
+                evidence.write(record, tmp_path / name)
+        return str(tmp_path / "old"), str(tmp_path / "new"), tmp_path
+
+    return write
+
+
+def verdicts(found):
+    return {row.metric: row.verdict for row in found.rows}
+
+
+def test_the_interval_is_scipys(monkeypatch):
+    """Of independent samples, and without the correction for few of them."""
+    old, new = (np.random.default_rng(seed).lognormal(0, 0.1, 20) for seed in (1, 2))
+    ours = np.log(of_runs([old], [new]))
+    theirs = scipys(
+        (np.log(old), np.log(new)),
+        lambda a, b, axis=-1: bootstrap.middle(b) - bootstrap.middle(a),
+        n_resamples=5000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    for our, their in zip(ours[1:] - ours[0], np.array(theirs) - ours[0], strict=True):
+        assert our / np.sqrt(20 / 19) == pytest.approx(their, rel=0.1)
+
+
+def test_a_verdict_needs_the_whole_interval():
+    assert Cost(1.2, 1.06, 1.3).verdict(0.05) == "worse"
+    assert Cost(1.2, 1.04, 1.3).verdict(0.05) == "unclear"
+    assert Cost(1.0, 0.96, 1.04).verdict(0.05) == "same"
+    assert Cost(0.8, 0.7, 0.9).verdict(0.05) == "better"
+    assert Cost(1.2, 1.06, 1.3).widened(Cost(1.04, 1.02, 1.06)).verdict(0.05) == "unclear", (
+        "the machine was slower, too"
+    )
+    assert Cost(1.2, 1.06, 1.3).widened(Cost(1.04, 0.99, 1.09)) == Cost(1.2, 1.06, 1.3)
+
+
+def test_one_sample_has_no_interval():
+    assert of_runs([[1.0]], [[2.0, 2.1]]) is None
+    assert of_runs([[1.0], [1.1]], [[2.0], [2.1]]).ratio == pytest.approx(np.sqrt(2.0 * 2.1 / 1.1))
+
+
+def test_an_accuracys_interval_is_that_of_its_images():
+    low, high = np.log(of_shares(0.8, 5000, 0.78, 5000)[1:])
+    wanted = 1.96 * np.sqrt(0.2 / 0.8 / 5000 + 0.22 / 0.78 / 5000)  # the delta method
+    assert (high - low) / 2 == pytest.approx(wanted, rel=0.06)
+    assert of_shares(0.8, 5000, 0.5, 5000).verdict(0.02) == "worse"
+
+
+def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
+    """40 and 100 sessions of a noisy machine: in stretches that both sides share, in bursts that they do not."""
+
+    def session(seed, slower):
+        rng = np.random.default_rng(seed)
+        shared = noise(rng, 120, 0.95, 0.3)
+        old, new = (shared * noise(rng, 120, 0.1, 0.05) for _ in range(2))
+        return of_pairs(old, slower * new).verdict(0.05)
+
+    found = [session(seed, 1.10) for seed in range(40)]
+    alarms = [session(1000 + seed, 1.0) for seed in range(100)]
+    assert found.count("worse") >= 38, found
+    assert alarms.count("worse") <= 5 and alarms.count("better") <= 5
+
+
+def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_recorded_noise():
+    """The noise of real runs: their steps dealt out to old and new, two by two and in random order."""
+    records = [record for record in evidence.read_folder(RESULTS)[0] if isinstance(record, Run) and record.training]
+    runs = [run for run in (record.training.step_seconds for record in records) if len(run) >= 300]
+    rng = np.random.default_rng(0)
+
+    def session(slower):
+        run = runs[rng.integers(len(runs))]
+        start = rng.integers(100, len(run) - 160)  # the first steps warm up
+        pairs = rng.permuted(np.reshape(run[start : start + 160], (80, 2)), axis=1)
+        return of_pairs(pairs[:, 0], slower * pairs[:, 1]).verdict(0.05)
+
+    assert len(runs) > 20
+    assert [session(1.10) for _ in range(40)].count("worse") >= 38
+    assert [session(1.0) for _ in range(100)].count("worse") <= 5
+
+
+def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_records():
+    """Steps of one run a side whose noise hangs together over tens of steps; samples taken for independent fail."""
+
+    def two(seed, slower):
+        rng = np.random.default_rng(seed)
+        return 0.1 * noise(rng, 1000), 0.1 * slower * noise(rng, 1000)
+
+    found = [of_runs([old], [new]).verdict(0.05) for old, new in (two(seed, 1.10) for seed in range(40))]
+    assert found.count("worse") >= 38, found
+    equal = [two(1000 + seed, 1.0) for seed in range(100)]
+    assert [of_runs([old], [new]).verdict(0.05) for old, new in equal].count("worse") <= 5
+    # Without an allowance the share of alarms is the interval's own, one end of 95 %.
+    naive = [np.log(new / old).mean() > 1.96 * np.log(new / old).std() / np.sqrt(1000) for old, new in equal]
+    assert sum(of_runs([old], [new]).low > 1 for old, new in equal) <= 8 < sum(naive)
+
+
+def test_regressions_of_runs_over_seeds(sides):
+    old, new, folder = sides(
+        [run_record(seed) for seed in range(3)],
+        [run_record(seed, slower=1.15, knn=75.0) for seed in range(3)],
+    )
+    found = compare(old, new, folder)
+    assert verdicts(found) == {
+        "epoch": "worse",
+        "step": "worse",
+        "peak host memory": "same",
+        "loader alone": "same",
+        "model alone": "same",
+        "kNN top-1": "worse",
+        "linear top-1": "worse",
+    }
+    step = next(row for row in found.rows if row.metric == "step")
+    assert step.samples == (1200, 1200), "the first epoch's steps warm up"
+    assert step.ratio == pytest.approx(1.15, rel=0.05) and step.interval[0] < step.ratio < step.interval[1]
+    knn = next(row for row in found.rows if row.metric == "kNN top-1")
+    assert knn.interval[1] < 1 / 1.02 and (knn.old, knn.new) == (81, 76)
+
+
+def test_a_rate_that_fell_is_a_regression_and_one_sample_is_none(sides):
+    slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
+    found = compare(*sides([loader_record()], [slow]))
+    assert verdicts(found) == {"rate": "worse", "first batch": "unclear"}
+    rate, first = found.rows
+    assert rate.ratio == pytest.approx(0.8, rel=0.02) and rate.interval[1] < 0.85 and first.interval is None
+
+
+def test_other_machines_and_other_settings_are_named_and_left_out(sides):
+    convert = ConvertRates(name="convert-x", dataset="x", images=8, threads=2, images_per_s={"twoview": [5.0, 6.0]})
+    old = [loader_record("same"), loader_record("far"), loader_record("wide"), loader_record("gone"), convert]
+    new = [
+        loader_record("same"),
+        loader_record("far", machine=LOW),
+        loader_record("wide", threads=4),
+        convert.model_copy(update={"images": 16}),
+    ]
+    found = compare(*sides(old, new))
+    assert {row.work for row in found.rows} == {"same"}
+    text = "\n".join(found.left_out)
+    assert "wide was measured with another threads on either side, which is not compared" in text
+    assert "convert-x was measured with another images" in text
+    assert "far was measured on CPU" in text and "which are not compared" in text
+    assert "gone on " in text and "is on the old side alone" in text
+
+
+def test_seeds_of_another_recipe_are_not_compared(sides):
+    with pytest.raises(ValueError, match="cifar10-simclr was measured with another batch on either side"):
+        compare(*sides([run_record(0)], [run_record(0, batch=32)]))
+
+
+def test_figures_of_a_device_go_the_way_of_their_unit(sides):
+    def record(factor):
+        figures = [
+            Figure(work="w", figure="rate", unit="views/s", samples=[factor * s for s in (100.0, 101.0, 99.0)]),
+            Figure(work="w", figure="step", unit="ms", samples=[factor * s for s in (10.0, 10.1, 9.9)]),
+            Figure(work="w", figure="course", unit="s", samples=[1.0, 2.0], course=True),
+        ]
+        return DeviceFigures(name="gpu-x", device="cuda", figures=figures)
+
+    assert verdicts(compare(*sides([record(1.0)], [record(1.2)]))) == {"w: rate": "better", "w: step": "worse"}
+
+
+def test_a_busier_machine_makes_the_interval_longer(sides, monkeypatch):
+    """By its calibration, which is in the records: half as fast a machine is not half as fast code."""
+    slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
+    old, new, folder = sides([loader_record()], [slow])
+    for side, seconds in ((old, [0.010, 0.0101, 0.0099]), (new, [0.013, 0.0131, 0.0129])):
+        path = evidence.path_of(folder / side, "loader-x")
+        content = json.loads(path.read_text()) | {"calibration_seconds": seconds}
+        path.write_text(json.dumps(content | {"sha256": evidence.checksum(content)}))
+    assert verdicts(compare(old, new, folder))["rate"] == "unclear"
+
+
+def test_the_command(sides, capsys, monkeypatch):
+    old, new, folder = sides([loader_record()], [loader_record(rates=(800.0, 810.0, 805.0, 795.0))])
+    page = folder / "comparison.md"
+    assert run(["compare", old, new, "--json", "--markdown", str(page)]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["regressed"] and result["rows"][0]["verdict"] == "worse" and result["rows"][0]["interval"][1] < 0.9
+    lines = page.read_text().splitlines()
+    assert lines[0] == "**2 metrics: 1 regressed, 0 better, 1 unclear**" and lines[4].startswith("| loader-x | rate |")
+    assert run(["compare", old, old]) == 0
+    assert "0 regressed" in capsys.readouterr().out
+    one = f"{old}/loader-x.json"
+    assert run(["compare", one, f"{new}/loader-x.json", "--threshold", "0.5"]) == 0
+    capsys.readouterr()
+    for words, sentence in {
+        (old, "no-such-thing"): "no-such-thing is neither a file, nor a folder, nor a commit",
+        (old, new, "--threshold", "0"): "a threshold is a share above 0",
+        (old, "HEAD", "--evidence-dir", new): f"there is no record of HEAD in {new}",
+    }.items():
+        assert run(["compare", *words]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_evidence_of_commits(sides, capsys):
+    head, before = (
+        subprocess.run(["git", "rev-parse", name], capture_output=True, text=True).stdout.strip()
+        for name in ("HEAD", "HEAD~1")
+    )
+    clean = {"dirty": False}
+    records = [loader_record(machine={"commit": before} | clean)]
+    newer = [
+        loader_record(machine={"commit": head} | clean, rates=(1300.0, 1310.0, 1290.0)),
+        loader_record("changed", machine={"commit": head, "dirty": True}),
+    ]
+    _, _, folder = sides(records, newer)
+    assert run(["compare", "HEAD~1", "HEAD", "--evidence-dir", str(folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 better" in said and "changed was measured at HEAD with changes that are in no commit" in said
