@@ -20,7 +20,18 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from bench import betons, encoders, evidence, judging, loader_profile, loader_rates, loss_cost, probing, training
+from bench import (
+    betons,
+    encoders,
+    evidence,
+    judging,
+    loader_profile,
+    loader_rates,
+    loss_cost,
+    probing,
+    reconstructions,
+    training,
+)
 from bench import compare as comparing
 from bench import data as inventory
 from bench import recipe as recipes
@@ -102,6 +113,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
         "probe": probe,
         "loader": loader,
         "losses": losses,
+        "probes": probes,
         "suite": suite,
         "report": report,
         "budget": budget,
@@ -471,6 +483,8 @@ def probe(
         return _judge(checkpoint, place, evidence_dir, baselines, json)
     if baselines:
         raise ValueError("--baselines goes with a checkpoint's own kNN and linear probe, on its own dataset")
+    if encoder and not (dataset or transfer):
+        raise ValueError("--encoder needs a --dataset, or --transfer")
     recipe = None
     if checkpoint:
         subject, recipe = judging.trained_encoder(checkpoint)
@@ -478,8 +492,6 @@ def probe(
         subject = encoders.load(str(encoder), arch, layout)
     subject = replace(subject, size=size or subject.size)
     names = (*(transferring.SEVEN if transfer else ()), *dataset) or ((recipe.dataset,) if recipe else ())
-    if not names:
-        raise ValueError("--encoder needs a --dataset, or --transfer")
     own = recipe is not None and set(names) == {recipe.dataset}
     table = recipe.probe if recipe and own else recipes.Probe()
     rows = transferring.transfer(
@@ -501,6 +513,7 @@ def _judge(checkpoint: Path, place: Place, evidence_dir: Path | None, baselines:
         recipe = recipes.parse(records[0].recipe, str(checkpoint))
         records += [judging.judge_untrained(recipe, place), judging.judge_pixels(recipe, place)]
     if evidence_dir:
+        reconstructions.write(checkpoint, place, evidence_dir)
         for record in records:
             evidence.write(record, evidence_dir)
     result: dict[str, Any] = {
@@ -564,6 +577,40 @@ def losses(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds:
     """
     result = loss_cost.measure(batches, dim, rounds)
     _show(result, json, loss_cost.table(result))
+
+
+def probes(
+    train: int = 50_000,
+    test: int = 10_000,
+    dim: int = 512,
+    classes: int = 100,
+    k: tuple[int, ...] = (20, 200),
+    threads: tuple[int, ...] = (),
+    rounds: int = 5,
+    evidence_dir: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure kNN beside faiss's exact index and the linear probe beside scikit-learn's, on the same features in turn.
+
+    Args:
+        train: features that the probe learns from, made from a seed.
+        test: features that it is judged on.
+        dim: width of a feature.
+        classes: of the features.
+        k: neighbours of kNN, each measured.
+        threads: of each contestant, each number measured; one and every core by default.
+        rounds: measurements of each contestant, in turn, each in a process of its own.
+        evidence_dir: write a record of evidence of each measurement into this folder, too.
+        json: print the result as JSON.
+    """
+    from bench import probe_cost
+
+    works = probe_cost.works(train, test, dim, classes, k, threads or tuple({1, cpu_count()}))
+    records = [probe_cost.measure(work, rounds) for work in works]
+    if evidence_dir:
+        for record in records:
+            evidence.write(record, evidence_dir)
+    _show([probe_cost.as_result(record) for record in records], json, probe_cost.table(records))
 
 
 def suite(

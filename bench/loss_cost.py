@@ -5,17 +5,16 @@ peak belongs to one loss at one batch. Sides and losses take turns; medians over
 """
 
 import importlib
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bench.memory import PeakMemory
+from bench.own_process import apart
 from bench.progress import progress
 from methods.losses.balanced import balanced
 from methods.losses.barlow import barlow
@@ -164,28 +163,7 @@ def _held(memory: PeakMemory) -> float:
 
 def _in_its_own_process(job: Job) -> dict[str, Any]:
     """`cost` of the job, or `absent` and why."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "bench.loss_cost", "lightly.loss"])
-    ours, its = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(job, its))
-    process.start()
-    its.close()
-    try:
-        answer: dict[str, Any] = ours.recv()
-    except EOFError:
-        process.join()
-        return {"absent": f"its process ended with {process.exitcode}"}
-    finally:
-        ours.close()
-        process.join()
-    return answer
-
-
-def _answer(job: Job, connection: Connection) -> None:
-    try:
-        connection.send(cost(job))
-    except (ImportError, RuntimeError) as error:  # lightly is not there; torch cannot have the memory
-        connection.send({"absent": " ".join(str(error).split())})
+    return apart(cost, job, ["bench.loss_cost", "lightly.loss"])
 
 
 def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
