@@ -61,7 +61,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """The comparison is part of the test, so that the test fails and not its teardown."""
     result = yield
     if "twoview" in pyfuncitem.fixturenames and pyfuncitem.get_closest_marker("twoview"):
-        pyfuncitem.funcargs["twoview"].compare()
+        gate: Any = pyfuncitem.funcargs["twoview"]
+        gate.compare()
     return result
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench import bootstrap, evidence, recipe
 from bench.bootstrap import Cost, Verdict
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run
 from bench.loader_rates import OURS
 
 # Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.
@@ -29,6 +29,7 @@ ACCURACY_THRESHOLD = 0.02
 SAME_WORK = {
     Probing: ("encoder", "dataset", "size", "probe"),
     LoaderRates: ("beton", "views", "size", "images", "batch", "threads"),
+    ProbeCost: ("probe", "train", "test", "dim", "classes", "threads", "settings"),
     ConvertRates: ("dataset", "images", "threads"),
     DeviceFigures: ("device", "recipe"),
 }
@@ -85,9 +86,10 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """By COLUMNS."""
-        between = f"{self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else "of one sample: none"
-        old, new = (f"{value:.4g} {self.unit}" for value in (self.old, self.new))
-        return self.work, self.metric, old, new, f"{self.ratio:.3f}", between, VERDICTS[self.verdict]
+        between = f"{self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else ""
+        verdict = VERDICTS[self.verdict] if self.interval else "one sample"
+        old, new = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (self.old, self.new))
+        return self.work, f"{self.metric}, {self.unit}", old, new, f"{self.ratio:.3f}", between, verdict
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,12 @@ class Comparison:
         return {"regressed": bool(self.regressions), "rows": rows, "left_out": self.left_out, "notes": self.notes}
 
     def table(self) -> Table:
-        """For a terminal."""
+        """For a terminal; where it is narrow, the words are folded and not the numbers."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for number, column in enumerate(COLUMNS):
-            table.add_column(column, justify="right" if 2 <= number <= 5 else "left")
+            table.add_column(
+                column, justify="right" if 2 <= number <= 5 else "left", no_wrap=number > 1, overflow="fold"
+            )
         colours: dict[Verdict, str] = {"worse": "bold red", "better": "green", "same": "", "unclear": "dim"}
         for row in self.rows:
             table.add_row(*map(escape, row.cells()), style=colours[row.verdict])
@@ -316,6 +320,9 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
         yield Metric("top-1", "%", "more", [record.probed.top1], record.probed.test_images)
         yield Metric("seconds", "s", "less", [record.probed.seconds])
         yield Metric("peak host memory", "MiB", "less", [record.probed.peak_host_mib])
+    elif isinstance(record, ProbeCost):
+        yield Metric("seconds", "s", "less", record.seconds[OURS])
+        yield Metric("added memory", "MiB", "less", [record.added_mib[OURS]])
     else:
         yield Metric("rate", "images/s", "more", record.images_per_s[OURS])
         if isinstance(record, LoaderRates):

@@ -172,8 +172,10 @@ class Gate:
 
     def _lost_accuracy(self, before: dict[str, Any]) -> list[str]:
         allowed = self.allowed.accuracy
+        if allowed is None:
+            return []
         lost = []
-        for name, (new, images) in self.measured["accuracy"].items() if allowed is not None else ():
+        for name, (new, images) in self.measured["accuracy"].items():
             if name in before["accuracy"]:
                 old, old_images = before["accuracy"][name]
                 cost = bootstrap.of_shares(old / 100, old_images, new / 100, images)
