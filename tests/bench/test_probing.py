@@ -166,7 +166,7 @@ def test_bad_words_are_named(encoder):
     for words, complaint in (
         ((), "a checkpoint or --encoder, one of them"),
         ((encoder, "--probes", "knm"), "unknown probe 'knm': did you mean knn"),
-        (("--encoder", "timm:resnet18"), "--encoder"),
+        (("--encoder", "timm:resnet18"), "--encoder needs a --dataset, or --transfer"),
         ((encoder, "--baselines", "--probes", "knn"), "--baselines goes with"),
         ((encoder, "--dataset", "cifar1"), "cifar"),
     ):

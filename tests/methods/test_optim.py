@@ -45,6 +45,26 @@ def test_lars_follows_its_definition(trust, clip, everything):
         assert torch.allclose(parameter, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("decay", "parallel"), [(1e-12, False), (0.1, True), (0.0, False)])
+def test_lars_is_lightlys_where_the_conventions_agree(decay, parallel):
+    """lightly divides by |g| + decay * |w|: the same without decay, and where gradient and weight are parallel. What
+    does not decay it does not adapt either.
+    """
+    from lightly.utils.lars import LARS as Theirs
+
+    torch.manual_seed(0)
+    one = nn.Parameter(torch.randn(6, 5, dtype=torch.float64))
+    other = nn.Parameter(one.detach().clone())
+    ours = LARS([{"params": [one], "weight_decay": decay, "adapt": decay > 0}], lr=0.3, momentum=0.9, trust=0.02)
+    theirs = Theirs([other], lr=0.3, momentum=0.9, weight_decay=decay, trust_coefficient=0.02, eps=0.0)
+    for _ in range(5):
+        one.grad = 0.7 * one.detach() if parallel else torch.randn_like(one)
+        other.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+        assert torch.allclose(one, other, rtol=1e-9)
+
+
 def test_lars_with_a_zero_weight_or_gradient_steps_plainly():
     zero, still = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.ones(2, 2))
     zero.grad, still.grad = torch.ones(2, 2), torch.zeros(2, 2)
