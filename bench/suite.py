@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import betons, evidence, experiment, judging, loader_rates, loader_works, recipe
+from bench import betons, evidence, experiment, judging, loader_rates, loader_works, recipe, reconstructions
 from bench.environment import cpu_count
 from bench.experiment import Place
 from bench.loader_works import ConvertWork, LoaderWork
@@ -33,11 +33,15 @@ class Suite:
 
 @dataclass(frozen=True)
 class Step:
-    """run() gives the record called `name`. recipe: settings a record that is there must have; None: any."""
+    """run() gives the record called `name`. recipe: settings a record that is there must have; None: any.
+
+    checkpoint: that run() leaves, if it does.
+    """
 
     name: str
     run: Callable[[], evidence.AnyRecord]
     recipe: dict[str, Any] | None = None
+    checkpoint: Path | None = None
 
 
 METHODS = (
@@ -103,7 +107,10 @@ def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
             console.print(f"[{number}/{len(todo)}] {step.name}: finished before, kept", markup=False)
             continue
         console.print(f"[{number}/{len(todo)}] {step.name}", markup=False)
-        evidence.write(step.run(), folder)
+        record = step.run()
+        if step.checkpoint:
+            reconstructions.write(step.checkpoint, place, folder)
+        evidence.write(record, folder)
 
 
 def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
@@ -125,7 +132,7 @@ def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
         _train_apart(name, one.seed, place)
         return judging.judge(place.checkpoint(one), place)
 
-    return Step(experiment.run_name(one), run, one.settings())
+    return Step(experiment.run_name(one), run, one.settings(), place.checkpoint(one))
 
 
 def _train_apart(name: str, seed: int, place: Place) -> None:

@@ -14,6 +14,7 @@ from reports.cells import COLUMNS, Column, bounded, spread
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
 from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
+from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
 
 # What is compared stands first, in the width of a phone. The machine is the table's caption, and the commit,
@@ -162,6 +163,7 @@ def render(
     gpu: pd.DataFrame,
     imbalance: pd.DataFrame,
     budget: pd.DataFrame,
+    pictures: Sequence[Picture],
     complaints: Sequence[str],
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
@@ -195,6 +197,7 @@ def render(
         difference_plots=difference_plots(imbalance),
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
+        pictures=pictures,
         environments=_environments([*runs, *rates, *conversions, *devices]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,

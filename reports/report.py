@@ -15,6 +15,7 @@ from reports.gpu_table import gpu_table
 from reports.imbalance import imbalance_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
+from reports.reconstructions import pictures
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def write_report(evidence: Path, out: Path) -> Report:
     budget, of_no_budget = budget_table(papers.budgets(papers.load()), records)
     complaints += of_no_budget
     html = page.render(
-        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, budget, complaints
-    )
+        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, budget,
+        pictures(runs, evidence), complaints,
+    )  # fmt: skip
 
     return Report(
         leaderboard=table,

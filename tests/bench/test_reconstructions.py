@@ -1,0 +1,80 @@
+"""Pictures of what MAE makes of hidden patches: what is shown where, and how they reach the page."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench import evidence, reconstructions
+from bench.experiment import Place, build_method, normalise_for
+from bench.recipe import load, parse
+from loaders import masks
+from methods import checkpoint
+from reports.report import write_report
+
+SMALL = {
+    "name": "small", "dataset": "fashion-mnist", "size": 28, "train_images": 64,
+    "method": {"name": "mae", "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
+}  # fmt: skip
+
+
+def small(**changes):
+    return parse(load("cifar10-mae").model_dump(mode="json") | SMALL | changes, "small")
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalise, monkeypatch):
+    """The decoder is made to give the truth back, and then nothing."""
+    recipe = small(method={**SMALL["method"], "normalise": normalise})
+    method, to_pixels = build_method(recipe).eval(), normalise_for(recipe)
+    view = torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8)
+    kept = torch.from_numpy(masks.draw(method.masks[0], np.arange(3), 0, 0))
+    hidden = reconstructions.MAE.predicted(method, to_pixels(view), kept)[0]
+    truth = reconstructions.taken(reconstructions.pixels(to_pixels(view), 4), hidden)
+    mean, std = reconstructions.moments(truth)
+    right = (truth - mean) / std if normalise else truth
+    monkeypatch.setattr(method, "predicted", lambda image, kept: (hidden, right))
+    original, seen, made = reconstructions.rows(method, to_pixels, view, kept)
+    assert np.array_equal(original, view.permute(0, 2, 3, 1).numpy()) and np.array_equal(made, original)
+    monkeypatch.setattr(method, "predicted", lambda image, kept: (hidden, torch.zeros_like(right)))
+    *_, made = reconstructions.rows(method, to_pixels, view, kept)
+    grey = to_pixels.shift.flatten().round().byte().numpy()
+    for b in range(3):
+        for patch in range(49):
+            y, x = (slice(4 * at, 4 * at + 4) for at in divmod(patch, 7))
+            whole = patch in kept[b].tolist()
+            assert np.array_equal(seen[b, y, x], original[b, y, x]) if whole else (seen[b, y, x] == grey).all()
+            if whole:
+                assert np.array_equal(made[b, y, x], original[b, y, x])
+            elif normalise:  # the patch's own mean
+                assert abs(made[b, y, x].mean((0, 1)).mean() - original[b, y, x].mean()) < 1
+
+
+def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(betons, tmp_path):
+    recipe = small()
+    state = {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": build_method(recipe).state_dict()}
+    checkpoint.save(tmp_path / "small.pt", state)
+    folder = tmp_path / "evidence"
+    picture = reconstructions.write(tmp_path / "small.pt", Place(betons, tmp_path, None), folder)
+    assert picture == folder / "small-seed0.png"
+    assert Image.open(picture).size == (98 * 8 - 2, 98 * 3 - 2) and picture.stat().st_size < 300_000
+    accuracy = evidence.Accuracy(knn_top1=1.0, linear_top1=1.0, train_images=1, test_images=1)
+    training = {"epoch_seconds": [1.0], "wait_seconds": [0.0], "views_per_epoch": 1, "losses": [1.0]}
+    training |= {"precision": "fp32", "device": "cpu", "loader_threads": 1, "model_threads": 1, "peak_host_mib": 1.0}
+    run = evidence.Run(
+        name="small-seed0", subject="trained", recipe=state["recipe"], seed=0, accuracy=accuracy, training=training
+    )
+    evidence.write(run, folder)
+    html = write_report(folder, tmp_path / "report").page.read_text()
+    (address,) = re.findall(r'<img src="([^"]+)"', html)
+    assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == picture.read_bytes()
+
+
+def test_other_methods_have_no_picture(tmp_path):
+    recipe = load("cifar10-simclr")
+    checkpoint.save(tmp_path / "a.pt", {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": {}})
+    assert reconstructions.write(tmp_path / "a.pt", Place(tmp_path, tmp_path, None), tmp_path) is None
+    assert not list(tmp_path.glob("*.png"))
