@@ -23,7 +23,7 @@ JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
 UNIFORM = ("MSN", "PMSN of uniform prior")
 LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
-PROBES = ("knn", "linear")
+PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
 DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
 LEVEL = 0.95  # of the intervals
 PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
@@ -35,7 +35,7 @@ COLUMNS = [
     "dataset",
     "seeds",
     "paper",
-    *(f"{probe}_{part}" for probe in PROBES for part in ("difference", "low", "high", "verdict")),
+    *(f"{probe}_{part}" for probe in PROBES for part in PARTS),
     "backbone",
     "epochs",
     "images_seen",
@@ -74,6 +74,7 @@ class Setting(NamedTuple):
 
 
 Seeds = dict[int, Run]  # by seed, the latest run of each
+Differences = dict[int, float]  # by seed
 Family = dict[Setting, dict[int, Seeds]]  # by setting and classes a batch: all that was trained on the same data
 
 
@@ -81,22 +82,22 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a comparison; of runs that were not made, a row without numbers.
 
     Where encoders were trained with several K classes a batch: each method's accuracy with the most of them less that
-    with fewer. Where encoders were trained by PMSN: their accuracy less that with the uniform prior, by MSN or by PMSN,
-    which then is MSN without Sinkhorn. `difference` is the mean over seeds,
-    each seed's runs paired, in points of top-1; `low` and `high` bound Student's 95 % interval of that mean and are NaN
-    for one seed. `verdict`: the paper's sign is the interval's ("agrees"), the opposite is ("disagrees"), or the
-    interval holds 0 ("not resolved"); empty where there is nothing to hold against each other. That the masked-image
-    methods drop less is judged by the interval of the joint-embedding methods' mean drop less theirs.
+    with fewer, and for a masked-image method the mean of the joint-embedding methods' such drops less its own. Where
+    encoders were trained by PMSN: their accuracy less that with the uniform prior, by MSN or by PMSN, which then is MSN
+    without Sinkhorn. `difference` is the mean over seeds, each seed's runs paired, in points of top-1; `low` and `high`
+    bound Student's 95 % interval of that mean and are NaN for one seed. `verdict`: the interval has the sign that the
+    paper found ("agrees"), the opposite ("disagrees"), or holds 0 ("not resolved"); empty where there is nothing to
+    hold against each other, or no sign to expect.
     """
-    families: dict[tuple[str, str, bool], Family] = {}
+    families: dict[tuple[bool, str, str], Family] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
         if run.subject == "trained":
             shown = Compared.model_validate(run.recipe)
-            family = families.setdefault((shown.data, run.environment.machine, shown.long_tailed), {})
+            family = families.setdefault((shown.long_tailed, shown.data, run.environment.machine), {})
             family.setdefault(_setting(run), {}).setdefault(shown.classes_per_batch, {})[run.seed] = run
     rows = [
         {"dataset": data, "machine": machine} | row
-        for (data, machine, long_tailed), family in sorted(families.items())
+        for (long_tailed, data, machine), family in sorted(families.items())
         for row in (*_few_classes(family), *_priors(family, long_tailed))
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -143,24 +144,23 @@ def _setting(run: Run) -> Setting:
 
 
 def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
-    """Each method with the most classes a batch beside itself with fewer."""
+    """Each method with the most classes a batch beside itself with fewer; the masked ones beside the others too."""
     *fewer, most = sorted({k for by_k in family.values() for k in by_k if k}) or [0]
     for few in fewer:
-        pairs = [(setting.method, by_k.get(most, {}), by_k.get(few, {})) for setting, by_k in family.items()]
-        joint = [(every, some) for method, every, some in pairs if method in JOINT_EMBEDDING]
+        pairs = [(setting.method, (by_k.get(most, {}), by_k.get(few, {}))) for setting, by_k in family.items()]
+        joint = [pair for method, pair in pairs if method in JOINT_EMBEDDING]
         for method in METHODS:
-            paper = "drops" if method in JOINT_EMBEDDING else "drops less" if method in MASKED else ""
-            for _, every, some in [pair for pair in pairs if pair[0] == method] or [(method, {}, {})]:
-                row = {"method": method, "comparison": f"K = {most} less K = {few}", "paper": paper}
-                for probe in PROBES:
-                    drops = _differences(every, some, probe)
-                    claimed = _less_than(joint, drops, probe) if method in MASKED else drops
-                    row |= _numbers(probe, drops, claimed if paper else {})
-                yield row | _trained(every, some)
+            for pair in [pair for name, pair in pairs if name == method] or [({}, {})]:
+                drops = {probe: _differences(*pair, probe) for probe in PROBES}
+                paper = "drops" if method in JOINT_EMBEDDING else ""
+                yield _row(method, f"K = {most} less K = {few}", paper, drops, pair[0])
+                if method in MASKED:
+                    less = {probe: _less_than(joint, drops[probe], probe) for probe in PROBES}
+                    yield _row(method, f"others' drop less its own, K = {few}", "drops less", less, pair[0])
 
 
-def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: dict[int, float], probe: str) -> dict[int, float]:
-    """By seed, the mean drop of the joint-embedding methods less the one given."""
+def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: Differences, probe: str) -> Differences:
+    """The mean drop of the joint-embedding methods less the one given."""
     beside = [_differences(every, some, probe) for every, some in joint]
     means = {seed: [others[seed] for others in beside if seed in others] for seed in drops}
     return {seed: fmean(means[seed]) - drops[seed] for seed in drops if means[seed]}
@@ -180,34 +180,38 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
         if not others and not (k or long_tailed):
             continue  # MSN trained for itself
         for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
-            compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
-            row = {"method": "pmsn", "comparison": compared, "paper": "better" if long_tailed else "worse"}
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
-            for probe in PROBES:
-                gains = _differences(*pair, probe)
-                row |= _numbers(probe, gains, {s: gain if long_tailed else -gain for s, gain in gains.items()})
-            yield row | _trained(*pair)
+            gains = {probe: _differences(*pair, probe) for probe in PROBES}
+            compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
+            yield _row("pmsn", compared, "better" if long_tailed else "worse", gains, pair[0])
 
 
-def _differences(first: Seeds, second: Seeds, probe: str) -> dict[int, float]:
-    """By seed, in points of top-1."""
+def _row(method: str, comparison: str, paper: str, differences: dict[str, Differences], runs: Seeds) -> dict[str, Any]:
+    """differences: by probe. runs: those of one side, of which the first tells what all of them are."""
+    row: dict[str, Any] = {"method": method, "comparison": comparison, "paper": paper}
+    for probe, by_seed in differences.items():
+        values = list(by_seed.values())
+        claimed = [-value for value in values] if paper == "worse" else values
+        numbers = (*interval(values), verdict(claimed) if paper else "")
+        row |= {f"{probe}_{part}": number for part, number in zip(PARTS, numbers, strict=True)}
+    seeds = sorted(differences[PROBES[0]])
+    if not seeds:
+        return row | {"seeds": math.nan, "backbone": "", "epochs": math.nan, "images_seen": math.nan}
+    run = runs[seeds[0]]
+    shown = Compared.model_validate(run.recipe)
+    seen = len(run.training.losses) * shown.batch if run.training else math.nan
+    return row | {
+        "seeds": len(seeds),
+        "backbone": shown.backbone.name,
+        "epochs": shown.epochs,
+        "images_seen": seen,
+    }
+
+
+def _differences(first: Seeds, second: Seeds, probe: str) -> Differences:
+    """In points of top-1."""
     key = f"{probe}_top1"
     return {
         seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
         for seed in sorted(first.keys() & second.keys())
     }
-
-
-def _numbers(probe: str, differences: dict[int, float], claimed: dict[int, float]) -> dict[str, Any]:
-    values = (*interval(list(differences.values())), verdict(list(claimed.values())))
-    return dict(zip((f"{probe}_{part}" for part in ("difference", "low", "high", "verdict")), values, strict=True))
-
-
-def _trained(first: Seeds, second: Seeds) -> dict[str, Any]:
-    """How many seeds are compared, and what both runs of each are."""
-    if not (paired := first.keys() & second.keys()):
-        return {"seeds": math.nan, "backbone": "", "epochs": math.nan, "images_seen": math.nan}
-    run = first[min(paired)]
-    shown = Compared.model_validate(run.recipe)
-    seen = len(run.training.losses) * shown.batch if run.training else math.nan
-    return {"seeds": len(paired), "backbone": shown.backbone.name, "epochs": shown.epochs, "images_seen": seen}
