@@ -133,6 +133,17 @@ COLUMNS = {
     "memory_gib": Column("GiB each", 2),
     "rounds": Column("rounds", 0),
     "images": Column("images", 0),
+    "probe": Column("probe"),
+    "features": Column("features"),
+    "queries": Column("queries", 0),
+    "setting": Column("setting"),
+    "seconds": Column("s", 2),
+    "added": Column("MiB", 0),
+    "peer": Column("peer"),
+    "peer_seconds": Column("its s", 2),
+    "peer_added": Column("its MiB", 0),
+    "peer_over_ours": Column("it / twoview"),
+    "top1_difference": Column("top-1 above it", 2),
     "note": Column("note"),
 }
 

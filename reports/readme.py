@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import ConvertRates, LoaderRates, Run, read_folder
+from bench.evidence import ConvertRates, LoaderRates, ProbeCost, Run, read_folder
 from loaders.files import whole_file
 from reports.cells import COLUMNS, Column, spread
 from reports.leaderboard import by_machine, leaderboard, summary
 from reports.loader_table import latest, loader_table, required_table
+from reports.probe_table import probe_table
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -26,17 +27,20 @@ RUNS = [
 ]
 SPEEDS = ["recipe", "views_per_s", "seconds_per_epoch", "efficiency", "data_wait_share", "peak_memory_mib"]
 LOADER = ["beton", "size", "views", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "peak_mib", "note"]
+PROBES = ["probe", "features", "queries", "setting", "threads", "seconds", "added", "peer"]
+PROBES += ["peer_seconds", "peer_added", "peer_over_ours", "top1_difference"]
 REQUIRED = ["work", "figure", "measured", "required", "met"]
 
 
 def measured(results: Path) -> str:
-    """The Markdown between the marks: for each machine accuracies, speeds, and the loader beside its peers."""
+    """The Markdown between the marks: for each machine accuracies, speeds, loader and probes beside their peers."""
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
     table = leaderboard([record for record in records if isinstance(record, Run)])
     loader = latest(loader_table([record for record in records if isinstance(record, LoaderRates)]))
     required = required_table([record for record in records if isinstance(record, LoaderRates | ConvertRates)])
+    probes = probe_table([record for record in records if isinstance(record, ProbeCost)])
     parts = []
     for machine, rows in by_machine(summary(table)):
         parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
@@ -44,6 +48,8 @@ def measured(results: Path) -> str:
         parts.append(_markdown(rows, SPEEDS))
         parts.append(_markdown(loader[loader["machine"] == machine], LOADER))
         parts.append(_markdown(required[required["machine"] == machine], REQUIRED))
+        if (mine := probes[probes["machine"] == machine]).size:
+            parts.append(_markdown(mine, PROBES))
     return "\n\n".join(parts)
 
 
