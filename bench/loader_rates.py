@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench import betons
 from bench.evidence import ConvertRates, LoaderRates
 from bench.peers.job import ConvertJob, Job, StepJob
 from bench.peers.worker import CONTESTANTS
 from bench.progress import progress
+from loaders.beton import open_beton
 from loaders.datasets import Samples
 from loaders.decode import output_layout
 
@@ -174,6 +176,7 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str, empty_cache:
         raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(
         name=name,
+        data=betons.identity(open_beton(job.beton)),
         beton=job.beton.name,
         views=job.views,
         size=job.size,

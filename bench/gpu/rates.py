@@ -80,7 +80,13 @@ def measure(context: Context, batch: int) -> DeviceFigures:
         ]
         if joules:
             figures.append(Figure(work=work, figure="energy", unit="J/view", samples=joules))
-    return DeviceFigures(name=name_of(batch), device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+    return DeviceFigures(
+        name=name_of(batch),
+        data=betons.identity(file),
+        device=scale.device,
+        figures=figures,
+        recipe=one.model_dump(mode="json"),
+    )
 
 
 def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.betons import identity
 from bench.cli import run
+from loaders import beton
 from loaders.beton import open_beton
 
 
@@ -38,6 +40,7 @@ def test_inspect_counts_what_is_there(folder, tmp_path, capsys):
     assert about["height"] == {"least": 50, "median": np.median(file.heights), "most": file.heights.max()}
     assert sum(about["longer_side"].values()) == 5
     assert about["bytes"] == path.stat().st_size
+    assert identity(file) == {"a": about["index_xxh64"]} and len(about["index_xxh64"]) == 16
     assert run(["inspect", str(path)]) == 0
     assert "0: 2, 1: 3" in capsys.readouterr().out
 
@@ -77,3 +80,13 @@ def test_damaged_sources_are_named_or_left_out(folder, tmp_path, capsys):
     about = result(capsys, "convert", folder, path, "--skip-damaged")
     assert about["samples"] == 4 and len(about["skipped"]) == 1 and str(cut) in about["skipped"][0]
     assert open_beton(path).labels.tolist() == [0, 1, 1, 1]
+
+
+def test_files_of_the_same_samples_and_no_others_have_the_same_identity(tmp_path):
+    def index(name, pixel=0, label=0):
+        sample = beton.Stored(beton.RAW, 1, 1, bytes([pixel, 0, 0]), label)
+        list(beton.write(tmp_path / name, 1, lambda _: sample))
+        return identity(open_beton(tmp_path / name)).popitem()[1]
+
+    assert index("a.beton") == index("b.beton")
+    assert len({index("a.beton"), index("c.beton", pixel=1), index("d.beton", label=1)}) == 3

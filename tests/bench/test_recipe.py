@@ -184,3 +184,12 @@ def test_a_long_tail_of_a_recipe_s_images(written):
     assert set(used) <= set(experiment.chosen(labels, 100, 2000))
     plain = recipe.load(written(GOOD))
     assert experiment.train_images(plain, labels).tolist() == list(range(6000))
+
+
+def test_what_of_a_recipe_is_not_its_file_s():
+    one = recipe.load("lee2025-imagenet-simclr")
+    assert recipe.overrides(one) == {}
+    values = one.model_dump(mode="json")
+    changed = values | {"seed": 3, "method": values["method"] | {"temperature": 0.2}, "source": "elsewhere"}
+    assert recipe.overrides(recipe.parse(changed, "r")) == {"seed": 3, "method.temperature": 0.2}
+    assert recipe.overrides(recipe.parse(values | {"name": "mine"}, "r")) is None
