@@ -305,6 +305,8 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             "bottleneck": ceilings.bottleneck,
             **torchtitan(measured.data_wait_share, measured.mfu, measured.peak_device_reserved_mib),
         }
+        if measured.online_share is not None:
+            result["online_share"] = measured.online_share
         if loss_hash:
             result["loss_hash"] = measured.loss_hash
         text = _lines(result)

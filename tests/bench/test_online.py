@@ -1,0 +1,85 @@
+"""What probes beside a training cost, as its record says it, and that the training is the same with them."""
+
+import io
+import json
+from contextlib import redirect_stdout
+
+import pytest
+import torch
+
+from bench import judging, training
+from bench.cli import run
+from bench.evidence import Training
+from bench.online import SHARE
+from methods import checkpoint
+
+RECIPE = """
+source = "a test"
+dataset = "fashion-mnist"
+views = "simclr-gray"
+size = 16
+epochs = 2
+batch = 32
+train_images = 256
+precision = "fp32"
+deterministic = true
+[method]
+name = "simclr"
+hidden = 32
+projection = 16
+[backbone]
+width = 8
+[probe]
+online_knn_images = 100
+"""
+
+
+def record(**changes):
+    measured = {
+        "epoch_seconds": [10.0, 10.0],
+        "wait_seconds": [0.0, 0.0],
+        "views_per_epoch": 64,
+        "losses": [1.0] * 40,
+        "precision": "fp32",
+        "device": "cpu",
+        "loader_threads": 1,
+        "model_threads": 1,
+        "peak_host_mib": 1.0,
+    }
+    return Training(**measured | changes)
+
+
+def test_the_share_is_the_head_in_every_step_and_knn_where_it_ran():
+    assert record().online_share is None
+    assert record(online_seconds=[0.001, 0.004, 0.005]).online_share == pytest.approx(40 * 0.004 / 20)
+    assert record(logged={"online_knn_seconds": [0.1, 0.2]}).online_share == pytest.approx(0.3 / 20)
+    both = record(online_seconds=[0.004], logged={"online_knn_seconds": [0.3]})
+    assert both.online_share == pytest.approx((0.16 + 0.3) / 20)
+
+
+def test_a_training_is_the_same_with_probes_beside_it(tmp_path, betons):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(RECIPE)
+    hashes, threads = [], torch.get_num_threads()
+    for words in ((), ("--probe.online", "--probe.online-knn-epochs", "2")):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            names = (str(recipe), "--out", str(tmp_path / f"out{len(words)}"), "--betons", str(betons))
+            assert run(["train", *names, "--loss-hash", "--json", *words]) == 0
+        result = json.loads(out.getvalue())
+        hashes.append(result["loss_hash"])
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    assert hashes[0] == hashes[1]
+    path = tmp_path / "out3" / "checkpoints" / "r-seed0.pt"
+    measured, _ = training.measured(path)
+    assert len(measured.logged["online_top1"]) == 2 and 0 < measured.logged["online_top1"][1] <= 1
+    assert len(measured.logged["online_knn_top1"]) == 1 and 10 < measured.logged["online_knn_top1"][0] <= 100
+    assert len(measured.online_seconds) == 20 and measured.online_share > 0
+    head = sorted(measured.online_seconds)[10] / sorted(measured.step_seconds)[8]
+    assert head < SHARE, "the smallest of networks, on which the head weighs the most"
+    assert result["online_share"] == pytest.approx(measured.online_share)
+    encoder, _ = judging.trained_encoder(path)
+    weights = checkpoint.load(path)["method"]
+    for name, value in encoder.module.state_dict().items():
+        assert torch.equal(value, weights[f"method.encoder.{name}"])
