@@ -23,7 +23,7 @@ import torch
 from bench import evidence
 from bench.evidence import DeviceFigures
 from bench.experiment import Place
-from bench.gpu import beside_lightly, cifar, correctness, rates, steps
+from bench.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
 from bench.gpu.scale import Context, Scale, Skipped
 from bench.progress import console
 from methods.registry import METHODS
@@ -48,6 +48,7 @@ def all_steps(scale: Scale) -> Iterator[Step]:
     yield Step(cifar.TIME, 3, cifar.train)  # a quarter of an hour and its judging, in one run or several
     for method in METHODS:
         yield Step(steps.method_name(method), 0.7, partial(steps.of_method, method=method))
+    yield Step(graphs.NAME, 3, graphs.measure)
     for name, alike in steps.budgets().items():
         yield Step(steps.budget_name(name), 0.7, partial(steps.of_budget, names=alike))
     yield Step(beside_lightly.NAME, 3, beside_lightly.measure)
