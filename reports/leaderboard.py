@@ -34,6 +34,12 @@ COLUMNS = [
     "pixels_knn_top1",
     "pixels_linear_top1",
     "knn_gain",
+    "knn_top5",
+    "knn_top1_low",
+    "knn_top1_high",
+    "linear_top5",
+    "linear_top1_low",
+    "linear_top1_high",
     "views_per_s",
     "seconds_per_epoch",
     "data_wait_share",
@@ -207,7 +213,18 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
         "date": run.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": run.name,
     }
-    return row | _speed(run)
+    return row | _beyond_top1(run) | _speed(run)
+
+
+def _beyond_top1(run: Run) -> dict[str, float]:
+    """Top-5 and the ends of top-1's interval of both probes; NaN in records older than they are."""
+    row: dict[str, float] = {}
+    for probe in ("knn", "linear"):
+        found = run.accuracy.probes.get(probe)
+        low, high = found.interval if found else (math.nan, math.nan)
+        top5 = math.nan if found is None or found.top5 is None else found.top5
+        row |= {f"{probe}_top5": top5, f"{probe}_top1_low": low, f"{probe}_top1_high": high}
+    return row
 
 
 def _speed(run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from bench.evidence import Probed
 from reports.leaderboard import COLUMNS, SUMMARY_COLUMNS, leaderboard, summary
 
 
@@ -36,6 +37,26 @@ def test_a_row_holds_what_the_record_says(make):
     assert (row["train_images"], row["test_images"]) == (10_000, 5_000)
     assert row["commit"] == "0123456789abcdef0123456789abcdef01234567-dirty"
     assert (row["date"], row["name"]) == ("2026-03-01T13:00:00Z", "simclr-0")
+
+
+def test_top5_and_interval_stand_beside_top1(make):
+    run = make.run(knn=79.0)
+    knn = Probed(
+        top1=79.0,
+        top5=97.5,
+        per_class=[79.0],
+        interval=(77.8, 80.1),
+        train_images=10,
+        test_images=10,
+        seconds=1,
+        peak_host_mib=1,
+    )
+    probes = {"knn": knn, "linear": knn.model_copy(update={"top5": None})}
+    with_probes = run.model_copy(update={"accuracy": run.accuracy.model_copy(update={"probes": probes})})
+    row = leaderboard([with_probes]).iloc[0]
+    assert (row["knn_top5"], row["knn_top1_low"], row["knn_top1_high"]) == (97.5, 77.8, 80.1)
+    assert math.isnan(row["linear_top5"]) and row["linear_top1_high"] == 80.1
+    assert math.isnan(leaderboard([run]).iloc[0]["knn_top5"]), "older records have none"
 
 
 def test_what_was_not_measured_is_empty(make):
