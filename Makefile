@@ -1,5 +1,5 @@
 # `make bench` and `make test` set up everything by themselves; `make help` lists the rest.
-.PHONY: help setup bench test test-long benchmark report check
+.PHONY: help setup bench test test-long benchmark bench-peers report check
 .DEFAULT_GOAL := help
 TWOVIEW := .venv/bin/twoview
 PYTEST := .venv/bin/python -m pytest
@@ -27,6 +27,10 @@ test-long: setup ## the trials that take longer
 benchmark: setup ## loader and train step timed by pytest-benchmark, compared with the last time
 	$(PYTEST) tests/benchmarks --benchmark-enable --benchmark-autosave \
 		$(if $(wildcard .benchmarks/*/*.json),--benchmark-compare)
+
+bench-peers: setup ## the same work in what a user would pick instead, in turn with ours; records in out/peers
+	.venv/bin/pip install --quiet -e '.[peers]'
+	$(TWOVIEW) peers --out out/peers
 
 report: setup ## the pages of the committed evidence, and README's tables
 	$(TWOVIEW) report reports/results --out out/report

@@ -119,6 +119,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
         "budget": budget,
         "evidence": records,
         "compare": compare,
+        "peers": peers,
         "conformance": conformance,
     }
 
@@ -677,6 +678,26 @@ def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json:
         print(written.leaderboard.to_json(orient="records", indent=1))
     else:
         show(written, Console())
+
+
+def peers(out: Path = Path("out/peers"), rounds: int = 5, data_root: Path | None = None, json: bool = False) -> None:
+    """Do the same work in torchvision, lightly and stock FFCV, in turn with ours: loaders, and SimCLR's step.
+
+    Each is a process of its own, on the same file and cores. One that is not installed, or cannot do the work, is
+    named as absent. `make bench-peers` installs them.
+
+    Args:
+        out: folder of records and betons.
+        rounds: of each contestant, in turn.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the records as JSON.
+    """
+    from bench import beside_peers
+
+    records = list(beside_peers.measure(_place(out, None, data_root), rounds))
+    for record in records:
+        evidence.write(record, out / "evidence")
+    _show([record.model_dump(mode="json") for record in records], json, beside_peers.text(records))
 
 
 def compare(

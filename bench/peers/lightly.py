@@ -1,4 +1,6 @@
-"""lightly: SimCLR put together from its projection head and loss, as its ImageNet benchmark does."""
+"""lightly: its SimCLR transform in a torch DataLoader; SimCLR put together from its projection head and loss, as its
+ImageNet benchmark does.
+"""
 
 from collections.abc import Iterator
 
@@ -6,10 +8,62 @@ import torch
 import torchvision.models
 from lightly.loss import NTXentLoss  # type: ignore[import-untyped]
 from lightly.models.modules import SimCLRProjectionHead  # type: ignore[import-untyped]
+from lightly.transforms.simclr_transform import SimCLRViewTransform  # type: ignore[import-untyped]
 from torch import nn
+from torch.utils.data import DataLoader
 
-from bench.peers.job import StepJob
+from bench.peers.job import Job, StepJob
+from bench.peers.torchvision import Views, one_thread
+from loaders.beton import open_beton
+from loaders.views import Jitter, View
 from methods.precision import autocast
+
+
+class Lightly:
+    """The bytes are the beton file's own, as torchvision's are. Its views are normalised floats, ours bytes."""
+
+    note = "hands over normalised floats"
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def make(self) -> None:
+        job = self.job
+        data = Views(open_beton(job.beton), job.indices(), [transform(view) for view in job.view_tuple()])
+        self.loader = DataLoader(
+            data,
+            job.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=job.threads,
+            persistent_workers=True,
+            worker_init_fn=one_thread,
+        )
+
+    def one_pass(self) -> Iterator[object]:
+        yield from self.loader
+
+
+def transform(view: View) -> SimCLRViewTransform:
+    """lightly's pipeline for a view: PIL image -> float (3, size, size). ValueError if it is none of SimCLR's."""
+    if view.scale is None or view.scale[1] != 1 or view.ratio != View.ratio or view.solarize:
+        raise ValueError(
+            "the lightly peer makes SimCLR's views only: random crops up to the whole image, no solarising"
+        )
+    jitter = view.jitter or Jitter(0, 0, 0, 0, 0)
+    return SimCLRViewTransform(
+        input_size=view.size,
+        cj_prob=jitter.p,
+        cj_bright=jitter.brightness,
+        cj_contrast=jitter.contrast,
+        cj_sat=jitter.saturation,
+        cj_hue=jitter.hue,
+        min_scale=view.scale[0],
+        random_gray_scale=view.gray,
+        gaussian_blur=view.blur.p if view.blur else 0.0,
+        sigmas=(view.blur.sigma_min, view.blur.sigma_max) if view.blur else (0.1, 2.0),
+        hf_prob=view.flip,
+    )
 
 
 class Step:

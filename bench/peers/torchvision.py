@@ -4,7 +4,7 @@ The bytes are the beton file's own, so that both sides read the same memory.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Torchvision:
             drop_last=True,
             num_workers=job.threads,
             persistent_workers=True,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
 
     def one_pass(self) -> Iterator[object]:
@@ -43,9 +43,9 @@ class Torchvision:
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
-    """uint8 (3, H, W) tensors, one a view, and the label."""
+    """What each view's pipeline makes of an image, and its label."""
 
-    def __init__(self, beton: Beton, indices: np.ndarray, views: list[transforms.Compose]) -> None:
+    def __init__(self, beton: Beton, indices: np.ndarray, views: Sequence[Callable[[Image.Image], Tensor]]) -> None:
         self.beton, self.indices, self.views = beton, indices, views
 
     def __len__(self) -> int:
@@ -82,5 +82,5 @@ def transform(view: View) -> transforms.Compose:
     return transforms.Compose([*steps, transforms.PILToTensor()])
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
     torch.set_num_threads(1)

@@ -16,7 +16,13 @@ from bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
 
 # kind of job -> contestant -> class, in the module of the contestant's name
 CONTESTANTS = {
-    "load": {"twoview": "Twoview", "torchvision": "Torchvision", "ffcv": "FFCV", "decode": "Decode"},
+    "load": {
+        "twoview": "Twoview",
+        "torchvision": "Torchvision",
+        "lightly": "Lightly",
+        "ffcv": "FFCV",
+        "decode": "Decode",
+    },
     "convert": {"twoview": "Writer", "ffcv": "Writer"},
     "step": {"twoview": "Step", "lightly": "Step"},
 }
