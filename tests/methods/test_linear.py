@@ -1,4 +1,4 @@
-"""Linear probes on features, by L-BFGS, by SGD and on few labels, against scikit-learn and plain SGD, on real digits."""
+"""Linear probes on features, by L-BFGS, by SGD and on few labels, against scikit-learn and plain SGD, on digits."""
 
 import numpy as np
 import pytest
