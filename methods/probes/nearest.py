@@ -1,7 +1,7 @@
 """The k nearest by cosine, exact: every similarity is computed, in float32, and only the best are kept.
 
-A bank goes by in chunks, which are normalised once for a whole group of queries. On a CPU a block of queries times a
-chunk is a tile that stays in the cache, where a kernel compares it with each query's worst of the best so far; threads
+A bank goes by in chunks, which are normalised once for a whole group of queries. On a CPU a kernel goes over each
+tile, a block of queries times a chunk, and compares it with every query's worst of the best so far; threads
 share the blocks. On a GPU the tiles are larger and `torch.topk` merges them.
 """
 
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 MIB = 2**20
-CHUNK, BLOCK = 4096, 512  # rows of bank and queries of a tile on a CPU: 8 MiB, long enough for a fast product
+CHUNK, BLOCK = 4096, 2048  # rows of bank and queries of a tile on a CPU: 32 MiB, long enough for a fast product
 STRIP = 16  # similarities whose largest is compared before each of them is
 LOW = np.uint64(0xFFFFFFFF)
 
@@ -53,11 +53,12 @@ def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.d
     tiles = torch.get_num_threads() if cpu else 2  # topk's answer has a row as long at most
     chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # as it is stored, and normalised
     block = min(queries, share // max(tiles * 4 * chunk, 1), BLOCK if cpu else queries)
-    each = 2 * 4 * dim + 8 * _room(k) + 24 * k  # a query, normalised from its copy; its best; the answer
+    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # a query, normalised from its copy; its best; the answer
     group = min(queries, 6 * share // each)
     if not (chunk and block and group):
         raise ValueError(f"kNN: the memory is too little for features of {dim} numbers and k = {k}")
-    return Plan(group, block, chunk)
+    turns = -(-group // (block * tiles))  # of every thread, whose blocks are of one size, so that all end together
+    return Plan(group, -(-group // (turns * tiles)) if cpu else block, chunk)
 
 
 def _normalised(features: Tensor, name: str, device: torch.device) -> Tensor:
@@ -95,7 +96,7 @@ def _no_tf32() -> Iterator[None]:
 
 
 def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor, Tensor]:
-    """numpy's matrix product, one thread each, and `_keep` on each tile while the cache has it."""
+    """numpy's matrix product, in one thread each, and `_keep` on each tile."""
     threads = torch.get_num_threads()
     rows = query.numpy()
     keys = np.zeros((len(rows), _room(k)), np.uint64)
