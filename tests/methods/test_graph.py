@@ -15,7 +15,7 @@ from methods.normalise import Normalise
 from methods.optim import Optim
 from methods.trainer import Trainer
 
-STEPS = WARMUP + 4
+STEPS = WARMUP + 2
 
 
 class Recorder(TorchDispatchMode):
