@@ -112,7 +112,7 @@ def test_every_record_of_version_1_is_read():
 
 def write_from_a_process(folder, start, number):
     start.wait()
-    for name in ("shared", *(f"{number}-{i}" for i in range(5))):
+    for name in ("shared", *(f"{number}-{i}" for i in range(2))):
         try:
             evidence.write(run(name, data={"writer": str(number)}), folder)
         except FileExistsError as error:
