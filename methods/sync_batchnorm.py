@@ -16,6 +16,7 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(child, _BatchNorm):
             joined = JoinedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             joined.load_state_dict(child.state_dict())
+            joined.weight, joined.bias = child.weight, child.bias  # themselves: a target network's are frozen
             setattr(module, name, joined)
         else:
             synchronised(child, device)
