@@ -8,7 +8,7 @@ import torch
 import torchvision.models
 from lightly.loss import NTXentLoss  # type: ignore[import-untyped]
 from lightly.models.modules import SimCLRProjectionHead  # type: ignore[import-untyped]
-from lightly.transforms.simclr_transform import SimCLRViewTransform  # type: ignore[import-untyped]
+from lightly.transforms.simclr_transform import SimCLRViewTransform
 from torch import nn
 from torch.utils.data import DataLoader
 

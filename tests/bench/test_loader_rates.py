@@ -126,7 +126,7 @@ def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
 
 
 def test_an_unknown_peer_is_an_error(fashion):
-    with pytest.raises(ValueError, match="unknown peer 'dali': known are torchvision, ffcv"):
+    with pytest.raises(ValueError, match="unknown peer 'dali': known are torchvision, lightly, ffcv"):
         measure(job(fashion, "eval", 28, 1, 64), ("dali",), 1, "x")
 
 
