@@ -5,6 +5,7 @@ own, in turn, so that a peak of memory belongs to one probe. A side's time is fr
 normalises or standardises them, the index and the vote are counted in.
 """
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -130,6 +131,7 @@ def cost(job: tuple[Work, str]) -> dict[str, float]:
     run = SIDES[work.probe, side]
     run(features(work._replace(train=200, test=20)), work)  # imports, kernels and threads are ready after it
     data = features(work)
+    ctypes.CDLL(None).malloc_trim(0)  # what making them freed would hide what the probe takes
     memory, before = PeakMemory(), host_mib("VmRSS")
     start = time.perf_counter()
     guess = run(data, work)
