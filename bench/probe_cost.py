@@ -183,7 +183,7 @@ def _sklearn(data: Data, work: Work) -> Tensor:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (len(data.train) * WEIGHT_DECAY), max_iter=1000))
     with threadpool_limits(work.threads):
