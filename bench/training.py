@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import betons, flops, online
+from bench import betons, flops, online, out_of_memory
 from bench.energy import Energy
 from bench.environment import cpu_count
 from bench.evidence import Ceilings, Training
@@ -74,7 +74,7 @@ def train(
         if state:
             trainer.resume(state)
             console.print(f"{path} goes on after step {len(trainer.history.losses)}")
-        with _loader(recipe, train_file, trainer) as loader:
+        with out_of_memory.explained(recipe, where, kind), _loader(recipe, train_file, trainer) as loader:
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
             peak, energy = PeakMemory(), Energy(where)
             with (
@@ -82,7 +82,6 @@ def train(
                 progress(f"train {run_name(recipe)} in {kind}", steps) as advance,
                 _watched(profiler, trainer, steps) as watch,
             ):
-
                 knn = online.knn_watch(recipe, trainer, train_file, len(loader))
 
                 def on_step() -> None:

@@ -69,7 +69,7 @@ def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim
 
 
 def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """The group in parts, each of parameters with the same `lr_scale`: the share of the learning rate that is theirs."""
+    """The group in parts, each of parameters with the same `lr_scale`, their share of the learning rate."""
     parts: dict[float, list[Any]] = {}
     for parameter in group["params"]:
         parts.setdefault(getattr(parameter, "lr_scale", 1.0), []).append(parameter)

@@ -29,7 +29,8 @@ class Online(Method):
         self.views, self.masks = method.views, method.masks
         self.apart = tuple(f"method.{name}" for name in method.apart)
         vit = vit_of(method.encoder)
-        self._watched: list[Any] = [vit.norm if vit else method.encoder]  # in a list, so that it is no module of this one too
+        # In a list, so that it is no module of this one too.
+        self._watched: list[Any] = [vit.norm if vit else method.encoder]
         self._watched[0].register_forward_hook(_remember)
         width = getattr(method.encoder, "dim")  # noqa: B009
         for name, shape in (("weight", (width, classes)), ("bias", (classes,))):

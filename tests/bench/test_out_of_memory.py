@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench import out_of_memory, recipe
+from bench import cli, out_of_memory, recipe, training
 
 CPU = torch.device("cpu")
 ASKED = recipe.load("cifar10-simclr").model_copy(update={"batch": 64})
@@ -34,3 +34,13 @@ def test_what_fits_needs_no_more_than_there_is(monkeypatch):
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shapes"), out_of_memory.explained(ASKED, CPU, "fp32"):
         raise RuntimeError("shapes differ")
+
+
+def test_a_training_ends_in_that_sentence(monkeypatch, tmp_path, capsys):
+    def no_room(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(training.betons, "of_dataset", lambda *_: None)
+    monkeypatch.setattr(training, "_loader", no_room)
+    assert cli.run(["train", "cifar10-simclr", "--batch", "64", "--precision", "fp32", "--out", str(tmp_path)]) == 2
+    assert "twoview: cifar10-simclr ran out of memory: batch 64" in capsys.readouterr().err
