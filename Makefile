@@ -19,7 +19,7 @@ check: setup ## ruff and mypy
 	.venv/bin/mypy
 
 test: setup ## the tests, under 15 minutes on 2 cores
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) -n logical --maxprocesses 4 --dist worksteal
 
 test-long: setup ## the trials that take longer
 	$(PYTEST) -m long --timeout 3600

@@ -206,9 +206,7 @@ def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
     assert len(found["step"].samples) == 2 and found["FLOPs of a step"].median > 0
     assert found["model FLOPs utilisation"].median > 0
     projected = found[steps.PROJECTED]
-    assert projected.samples == [] and projected.note.startswith(
-        "no projection: 0 of 2 measured steps are steady, 30"
-    )
+    assert projected.samples == [] and projected.note.startswith("no projection: 0 of 2 measured steps are steady, 30")
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in projected.note
 
 
