@@ -3,7 +3,14 @@
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from methods.settings import Settings
@@ -23,32 +30,56 @@ VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
     "vit-small": Shape(384, 12, 6),
     "vit-base": Shape(768, 12, 12),
 }
-OF_VITS = ("patch", "positions", "drop_path")
+WIDE = "wide-resnet"
+ONLY = {  # keys that are some backbones' alone: theirs in words, and by name
+    **dict.fromkeys(("patch", "positions", "drop_path"), ("ViTs", tuple(VITS))),
+    **dict.fromkeys(("depth", "widen"), (WIDE, (WIDE,))),
+}
 
 
 class Backbone(Settings):
     """The `[backbone]` table of a recipe."""
 
     name: Literal[
-        "resnet-small", "resnet18", "resnet34", "resnet50", "vit-mini", "vit-tiny", "vit-small", "vit-base"
-    ] = "resnet-small"  # ours for a CPU, torchvision's, or a ViT of timm's blocks
+        "resnet-small",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "wide-resnet",
+        "alexnet",
+        "vit-mini",
+        "vit-tiny",
+        "vit-small",
+        "vit-base",
+    ] = "resnet-small"  # ours for a CPU, torchvision's, two for 32 pixels, or a ViT of timm's blocks
     stem: Literal["cifar", "imagenet"] = "cifar"  # of torchvision's: 3x3 and no pooling, or 7x7, stride 2 and pooling
-    width: PositiveInt = 32  # channels of resnet-small's first block
+    width: PositiveInt = 32  # channels of resnet-small's first block, of alexnet's first layer (published: 96)
+    depth: Annotated[int, Field(ge=10)] = 34  # of wide-resnet: its layers, 6 n + 4 for n blocks a stage
+    widen: PositiveInt = 5  # of wide-resnet: how many times as wide as the first ResNets for CIFAR
     patch: PositiveInt = 16  # of a ViT: side of a patch in pixels
     positions: Literal["learned", "sincos"] = "learned"  # of a ViT: of its patches; sincos are fixed
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a ViT: chance that the last block is skipped
 
+    @field_validator("depth")
+    @classmethod
+    def _of_whole_blocks(cls, depth: int) -> int:
+        if (depth - 4) % 6:
+            raise ValueError("must be 6 n + 4")
+        return depth
+
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Self:
-        for key in OF_VITS:
-            if self.name not in VITS and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is for ViTs alone, not for {self.name}")
+        for key, (whose, names) in ONLY.items():
+            if self.name not in names and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for {whose} alone, not for {self.name}")
         return self
 
     @model_serializer(mode="wrap")
     def _told(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A ViT's keys are told of ViTs only, so that records of other backbones stay comparable with older ones."""
-        return {key: value for key, value in values(self).items() if self.name in VITS or key not in OF_VITS}
+        """Keys of some alone are told of these only, so that records of other backbones stay comparable with older
+        ones.
+        """
+        return {key: value for key, value in values(self).items() if key not in ONLY or self.name in ONLY[key][1]}
 
 
 class Encoder(nn.Module):
@@ -72,6 +103,10 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-small":
         return _small(backbone.width)
+    if backbone.name == WIDE:
+        return _wide(backbone.depth, backbone.widen)
+    if backbone.name == "alexnet":
+        return _alexnet(backbone.width)
     return _torchvision(backbone.name, backbone.stem)
 
 
@@ -86,10 +121,50 @@ def _small(width: int) -> Encoder:
         _Block(2 * width, 4 * width, stride=2),
         Average(),
     )
+    _draw(body)
+    return Encoder(body, 4 * width)
+
+
+def _wide(depth: int, widen: int) -> Encoder:
+    """WRN-depth-widen of Zagoruyko and Komodakis 2016 for about 32 pixels, as in their code, without dropout: blocks
+    that begin with norm and ReLU, in three stages of 16, 32 and 64 channels times `widen`.
+    """
+    blocks: list[nn.Module] = []
+    width = 16
+    for stage in range(3):
+        out = 16 * 2**stage * widen
+        for number in range((depth - 4) // 6):
+            blocks.append(_WideBlock(width, out, stride=2 if stage and not number else 1))
+            width = out
+    stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    body = nn.Sequential(stem, *blocks, nn.BatchNorm2d(width), nn.ReLU(inplace=True), Average())
+    _draw(body)
+    return Encoder(body, width)
+
+
+def _alexnet(width: int) -> Encoder:
+    """conv 1 to 5 of an AlexNet for small images, in the layout of Wang and Isola 2020's code for STL-10 (recalled, and
+    read in codes that took it over): 3 x 3 everywhere, BatchNorm, pooling behind 1, 2 and 5; 96 channels in the first
+    layer. There is no one AlexNet for 32 pixels. Their fully connected layers are left out: the mean over the image is
+    the representation.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for number, times in enumerate((1, 2, 4, 4, 2), 1):
+        conv = nn.Conv2d(channels, channels := times * width, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        if number in (1, 2, 5):
+            layers.append(nn.MaxPool2d(3, 2))
+    body = nn.Sequential(*layers, Average())
+    _draw(body)
+    return Encoder(body, channels)
+
+
+def _draw(body: nn.Module) -> None:
+    """Draws the weights of all convolutions as He et al. 2015 do."""
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return Encoder(body, 4 * width)
 
 
 class Average(nn.Module):
@@ -117,6 +192,24 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(h)) + self.skip(x), inplace=True)
+
+
+class _WideBlock(nn.Module):
+    """The residual block with norm and ReLU first; where the width changes, the skip begins behind them too."""
+
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(width, out, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.skip = nn.Conv2d(width, out, 1, stride, bias=False) if width != out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(x), inplace=True)
+        skipped = x if self.skip is None else self.skip(h)
+        out: Tensor = skipped + self.conv2(F.relu(self.norm2(self.conv1(h)), inplace=True))
+        return out
 
 
 def _torchvision(name: str, stem: str) -> Encoder:

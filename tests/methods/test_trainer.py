@@ -198,11 +198,21 @@ class Layouts(TorchDispatchMode):
         return "neither"  # no image, or one value expanded to an image's shape
 
 
-@pytest.mark.parametrize("name", ["resnet-small", "resnet18", "vit-mini"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        Backbone(name="resnet-small", width=8),
+        Backbone(name="resnet18"),
+        Backbone(name="wide-resnet", depth=10, widen=1),
+        Backbone(name="alexnet", width=8),
+        Backbone(name="vit-mini"),
+    ],
+    ids=lambda one: one.name,
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_no_step_copies_an_image_from_one_memory_layout_into_another(name, precision):
+def test_no_step_copies_an_image_from_one_memory_layout_into_another(backbone, precision):
     torch.manual_seed(0)
-    encoder = backbones.build(Backbone(name=name, width=8), 32)
+    encoder = backbones.build(backbone, 32)
     method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(32), View(32)), 2)
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision=precision)
