@@ -1,6 +1,7 @@
 """Old evidence beside new: what is found, what is not called, and what is never compared."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,18 @@ from bench.bootstrap import Cost, of_pairs, of_runs, of_shares
 from bench.cli import run
 from bench.compare import compare
 from bench.environment import environment
-from bench.evidence import Accuracy, Ceilings, ConvertRates, DeviceFigures, Figure, LoaderRates, Run, Training
+from bench.evidence import (
+    Accuracy,
+    Ceilings,
+    ConvertRates,
+    DeviceFigures,
+    Figure,
+    LoaderRates,
+    Probed,
+    Probing,
+    Run,
+    Training,
+)
 from bench.recipe import load
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
@@ -228,6 +240,22 @@ def test_seeds_of_another_recipe_are_not_compared(sides):
         compare(*sides([run_record(0)], [run_record(0, batch=32)]))
 
 
+def test_a_probe_of_other_settings_is_not_compared_and_one_of_another_encoder_is(sides):
+    def record(name, top1, **asked):
+        found = Probed(
+            top1=top1, top5=None, per_class=[], interval=(top1, top1), train_images=9, test_images=5000, seconds=1.0,
+            peak_host_mib=900.0,
+        )  # fmt: skip
+        asked = {"encoder": "of old", "k": 20} | asked
+        about = {"encoder": "e", "encoder_hash": asked["encoder"], "dataset": "d", "size": 32, "probe": "knn"}
+        return Probing(name=name, probed=found, asked=asked, **about)
+
+    old = [record("same", 80.0), record("other", 80.0)]
+    found = compare(*sides(old, [record("same", 60.0, encoder="of new"), record("other", 60.0, k=200)]))
+    assert [(row.work, row.metric) for row in found.regressions] == [("same", "top-1")]
+    assert found.left_out == ["other was measured with another k on either side, which is not compared"]
+
+
 def test_figures_of_a_device_go_the_way_of_their_unit(sides):
     def record(factor):
         figures = [
@@ -252,7 +280,9 @@ def test_a_busier_machine_makes_the_interval_longer(sides, monkeypatch):
 
 
 def test_the_command(sides, capsys, monkeypatch):
-    old, new, folder = sides([loader_record()], [loader_record(rates=(800.0, 810.0, 805.0, 795.0))])
+    elsewhere = {"commit": 40 * "0", "dirty": False}
+    slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0), machine=elsewhere)
+    old, new, folder = sides([loader_record()], [slow])
     page = folder / "comparison.md"
     assert run(["compare", old, new, "--json", "--markdown", str(page)]) == 1
     result = json.loads(capsys.readouterr().out)
@@ -279,6 +309,8 @@ def test_evidence_of_commits(sides, capsys):
         subprocess.run(["git", "rev-parse", name], capture_output=True, text=True).stdout.strip()
         for name in ("HEAD", "HEAD~1")
     )
+    if not re.fullmatch("[0-9a-f]{40}", before):
+        pytest.skip("this checkout has no commit before its last")
     clean = {"dirty": False}
     records = [loader_record(machine={"commit": before} | clean)]
     newer = [

@@ -206,6 +206,8 @@ def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):
     assert "holds no encoder by the key names of mae" in complaint(whole, layout="mae")
     assert "unknown layout 'msm': did you mean msn?" in complaint(whole, layout="msm")
     assert "holds no encoder by the key names of" in complaint([1, 2])
+    own = {"recipe": {}, "epoch": 1, "method": named("method.encoder.", sources[RESNET])}
+    assert complaint(own) == f"{file} is a checkpoint of `twoview train`: probe it without --encoder"
     uncounted = {
         key: value for key, value in named("", sources[RESNET]).items() if not key.endswith("num_batches_tracked")
     }
@@ -275,6 +277,16 @@ def test_published_weights_come_from_torchs_folder(tmp_path, monkeypatch):
     source.fc = nn.Identity()
     same_features(found, source.eval(), 64)
     assert (found.name, found.size, found.dim) == ("torchvision-resnet18.IMAGENET1K_V1", 224, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "dim"), [("swin_t.IMAGENET1K_V1", 224, 768), ("efficientnet_b1.IMAGENET1K_V2", 240, 1280)]
+)
+def test_a_head_of_any_name_and_the_size_of_the_weights(name, size, dim, monkeypatch):
+    source = torchvision.models.get_model(name.partition(".")[0], weights=None)
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *_, **__: source.state_dict())
+    found = encoders.load(f"torchvision:{name}")
+    assert (found.size, found.dim) == (size, dim)
 
 
 def test_without_a_network_the_file_is_named(tmp_path, monkeypatch):

@@ -29,6 +29,12 @@ def module(kib=100, mib=1, accuracy=80.0):
     return TEST.format(kib=kib, mib=mib, accuracy=accuracy)
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """pytest-benchmark measures nothing in a process of pytest-xdist, and takes one inside it for such a one."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 @pytest.fixture
 def project(pytester):
     """A project of a user's with a baseline `main`."""

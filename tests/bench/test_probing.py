@@ -3,6 +3,8 @@
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +95,11 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     assert before == {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
     code, _, err = probe(*words, "--seed", "1")
     assert code == 2 and "was probed with another seed: name another --evidence-dir" in err
+    knn = [{",".join(ALL): "knn", "tan2024": "lee2025"}.get(word, word) for word in words]
+    assert probe(*knn)[0] == 0, "kNN has no protocol"
+    few.write_text("\n".join(map(str, used[:50].tolist())))
+    code, _, err = probe(*words)
+    assert code == 2 and "low-shot-few.json was probed with another list" in err
 
 
 def evidence_labels(folder):
@@ -131,6 +138,11 @@ def test_a_head_trained_end_to_end_goes_on_where_it_stopped(encoder, betons, tmp
     options = probing.Options(protocol="tan2024", epochs=4, batch=50)
     with pytest.raises(ValueError, match="is of a probe with another epochs"):
         found(stopped)
+    options = probing.Options(protocol="tan2024", epochs=3, batch=50)
+    recipe = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"train_images": 200})})
+    subject = replace(subject, size=8)
+    with pytest.raises(ValueError, match="is of a probe with another train_images and size"):
+        found(stopped)
 
 
 def test_transfer_names_what_is_absent_and_goes_on_when_it_is_there(encoder, tmp_path, monkeypatch):
@@ -160,6 +172,12 @@ def test_transfer_names_what_is_absent_and_goes_on_when_it_is_there(encoder, tmp
     lines = text.getvalue().splitlines()
     assert any(line.strip() == "places205" for line in lines), "its cells are empty"
     assert any(line.startswith("places205 is absent: ") and "curl" in line for line in lines)
+
+
+def test_two_results_of_one_name_are_refused():
+    options = probing.Options(shots=("1%", "5"), lists=(Path("a/few.txt"), Path("b/few.txt")))
+    with pytest.raises(ValueError, match="two results called few"):
+        probing.labels("low-shot", options)
 
 
 def test_bad_words_are_named(encoder):

@@ -53,8 +53,9 @@ def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalise, mo
                 assert abs(made[b, y, x].mean((0, 1)).mean() - original[b, y, x].mean()) < 1
 
 
-def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(betons, tmp_path):
-    recipe = small()
+@pytest.mark.parametrize("online", [False, True])
+def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(online, betons, tmp_path):
+    recipe = small(probe={"online": online})
     state = {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": build_method(recipe).state_dict()}
     checkpoint.save(tmp_path / "small.pt", state)
     folder = tmp_path / "evidence"
