@@ -16,7 +16,6 @@ from loaders import datasets
 from methods import checkpoint
 from methods.probes.features import fingerprint
 
-PROBE_BATCH = probing.BATCH
 PROBES = ("knn", "linear")
 # What of the `[probe]` table decides a baseline's accuracies, and so its name.
 JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "weight_decay"}
@@ -53,7 +52,7 @@ def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
 
 
 def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
-    """The encoder in a checkpoint that `twoview train` wrote, finished or not, and its recipe."""
+    """What the probes see of a checkpoint that `twoview train` wrote, finished or not, and its recipe."""
     return _trained(path, checkpoint.load(path))
 
 
@@ -74,7 +73,7 @@ def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]
     recipe = parse(state["recipe"], str(path))
     method = build_method(recipe)
     method.load_state_dict(state["method"])
-    return _as_published(run_name(recipe), method.encoder, recipe, str(path)), recipe
+    return _as_published(run_name(recipe), method.probed, recipe, str(path)), recipe
 
 
 def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:

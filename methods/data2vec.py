@@ -35,7 +35,8 @@ class Data2Vec(Method):
     """The student sees all places, with a mask token for hidden patches (BEiT); the teacher sees the whole image.
 
     The target is the mean of the teacher's top blocks, normalised. The teacher skips no block by chance, as in the
-    official code. Not in ours: BEiT's relative positions and layer scale; positions are the encoder's own.
+    official code. Not in ours: BEiT's relative positions and layer scale; positions are the encoder's own. Which of the
+    two the official evaluation sees could not be read; here the probes see the student.
     """
 
     encoder: ViT

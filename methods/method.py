@@ -18,7 +18,7 @@ class Method(nn.Module):
 
     views: what the loader makes of each image, in the order in which `loss` takes them.
     masks: which patches of which views it draws; `loss` takes them behind the views.
-    encoder: (B, 3, H, W) -> (B, D), what stays when training is over.
+    encoder: (B, 3, H, W) -> (B, D), what trains. probed: what stays when training is over, of the same shapes.
     apart: names of parameters that train beside the network, neither decayed nor clipped: prototypes.
     """
 
@@ -39,7 +39,12 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of training done, for moving averages and schedules."""
 
+    @property
+    def probed(self) -> nn.Module:
+        """What the probes see: the encoder itself, or in its place what the method's source judges."""
+        return self.encoder
+
     def encode(self, x: Tensor) -> Tensor:
         """x: normalised float (B, 3, H, W). Returns (B, D), what the probes see."""
-        out: Tensor = self.encoder(x)
+        out: Tensor = self.probed(x)
         return out

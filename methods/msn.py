@@ -51,8 +51,8 @@ class MSN(Method):
     The target network, a moving average, sees the whole target view. The encoder sees the others: the random view's
     kept patches in one forward, all focal views in another, so that BatchNorm in the projector mixes no sizes; so it is
     in the official code, which drops patches of the random view alone. There, all images of a batch lose the same
-    patches; here each loses its own. Probes see the encoder, as every method's; the official evaluation and lightly's
-    benchmarks see the target's, its moving average.
+    patches; here each loses its own. Probes see the target's encoder, as in the official evaluation and in lightly's
+    benchmarks.
 
     Logs the loss's terms and the entropy of the mean assignment: log K while all prototypes are used, 0 once all images
     have collapsed onto one.
@@ -104,6 +104,10 @@ class MSN(Method):
         kept = (torch.cat(masks),) if masks else ()
         out: Tensor = self.projector(self.encoder(torch.cat(views), *kept))
         return out
+
+    @property
+    def probed(self) -> nn.Module:
+        return self.target[0]
 
     def prior(self, label: Tensor) -> Tensor:
         """(K,): what share of the images each prototype is to have."""

@@ -14,6 +14,7 @@ from methods import backbones, optim, registry
 from methods.backbones import Backbone
 from methods.losses.priors import histogram, power_law, uniform
 from methods.optim import Optim
+from methods.probes.online import Online
 from methods.vit import ViT
 
 VIEWS = (View(16), View(16), View(8))
@@ -139,6 +140,18 @@ def test_the_target_follows_along_the_official_line():
     assert all(
         torch.allclose(p, old + 0.06, atol=1e-6) for p, old in zip(method.target.parameters(), before, strict=True)
     )
+
+
+def test_the_probes_see_the_targets_encoder():
+    method = make().eval()
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter.add_(0.1)
+    (image, *_), _ = batch(method)
+    for one in (method, Online(method, 4)):
+        assert one.probed is method.target[0] and one.encoder is method.encoder
+        assert torch.equal(one.encode(image), method.target[0](image))
+        assert not torch.allclose(one.encode(image), method.encoder(image))
 
 
 def test_prototypes_train_unless_frozen_and_never_decay():
