@@ -1,0 +1,22 @@
+"""Which of a checkpoint's networks is judged."""
+
+import pytest
+import torch
+
+from bench import judging, recipe
+from bench.experiment import build_method
+from methods import checkpoint
+
+
+@pytest.mark.parametrize(("name", "judged"), [("cifar10-msn", "target.0"), ("cifar10-simclr", "encoder")])
+def test_a_checkpoint_is_judged_as_its_source_judges(name, judged, tmp_path):
+    asked = recipe.load(name)
+    weights = build_method(asked).state_dict()
+    own = {key.removeprefix(f"{judged}."): torch.rand_like(value) for key, value in weights.items()
+           if key.startswith(f"{judged}.") and value.is_floating_point()}  # fmt: skip
+    path = tmp_path / "one.pt"
+    weights |= {f"{judged}.{key}": value for key, value in own.items()}
+    checkpoint.save(path, {"recipe": asked.model_dump(mode="json"), "method": weights, "epoch": 1})
+    encoder, _ = judging.trained_encoder(path)
+    loaded = encoder.module.state_dict()
+    assert own and all(torch.equal(loaded[key], value) for key, value in own.items())
