@@ -35,7 +35,8 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
 def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str:
     memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
     mine = recipe.model_copy(update={"batch": recipe.batch // ranks.world()})
-    counted = plan.counted(mine, device, kind, memory)
+    with ranks.alone():  # memory may have run out here and nowhere else
+        counted = plan.counted(mine, device, kind, memory)
     held = sorted(counted.holdings._asdict().items(), key=lambda item: -item[1])
     holds = ", ".join(f"{name} {size / GIB:.2f}" for name, size in held if size)
     fits = f"a batch of {counted.fits}" if counted.fits else f"not even a batch of {plan.STEP}"

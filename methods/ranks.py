@@ -13,6 +13,7 @@ from torch import Tensor
 TIMEOUT = timedelta(minutes=10)  # for the slowest thing that ranks wait for: the first one converting a dataset
 
 _on_host: Any = None  # a gloo group for what all ranks agree on, so that no GPU is waited for
+_alone = False
 
 
 @contextmanager
@@ -33,12 +34,27 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _grouped() else 0
 
 
 def world() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _grouped() else 1
+
+
+def _grouped() -> bool:
+    return not _alone and dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In the block this process counts as the only one and waits for no other: they may be gone, or busy elsewhere."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def any_rank(flag: bool) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench import cli, out_of_memory, recipe, training
+from methods import ranks
 
 CPU = torch.device("cpu")
 ASKED = recipe.load("cifar10-simclr").model_copy(update={"batch": 64})
@@ -29,6 +30,16 @@ def test_what_fits_needs_no_more_than_there_is(monkeypatch):
         out_of_memory.plan.counted(ASKED.model_copy(update={"batch": n}), CPU, "fp32", 1).peak for n in (fits, fits + 8)
     ]
     assert needs[0] <= 30 << 20 < needs[1]
+
+
+def test_one_rank_explains_without_the_others(monkeypatch):
+    """They may have memory left, and be waiting in the middle of a step; to ask them would be to hang."""
+    for name, value in (("is_initialized", True), ("get_world_size", 2), ("get_rank", 1)):
+        monkeypatch.setattr(ranks.dist, name, lambda *_, value=value: value)
+    half = r"batch 32 on each of 2 ranks, 2 views at 32 px in fp32 on cpu need 0\.\d\d GiB"
+    with pytest.raises(ValueError, match=half), out_of_memory.explained(ASKED, CPU, "fp32"):
+        raise torch.OutOfMemoryError
+    assert ranks.world() == 2
 
 
 def test_other_errors_pass():
