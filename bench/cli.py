@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
@@ -27,9 +28,11 @@ from bench import (
     judging,
     loader_profile,
     loader_rates,
+    loggers,
     loss_cost,
     probing,
     reconstructions,
+    representations,
     training,
 )
 from bench import compare as comparing
@@ -111,6 +114,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
         "submit": submit,
         "search": search,
         "probe": probe,
+        "features": features,
         "loader": loader,
         "losses": losses,
         "probes": probes,
@@ -138,7 +142,10 @@ def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "s
         "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
         "suites": lambda: {
             "gpu": "what one GPU does in so many --minutes, beside its targets",
-            **{name: ", ".join([*(w.name for w in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()},
+            **{
+                name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory])
+                for name, one in suites.SUITES.items()
+            },
         },
     }
     rows = lists[what]()
@@ -261,6 +268,7 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
         loss_hash: bool = False,
         mllog: bool = False,
         profile: bool = False,
+        log: loggers.Name | None = None,
         json: bool = False,
         *,
         settings: Annotated[Any, arg(name="")] = start,
@@ -279,12 +287,13 @@ def _train_command(words: Sequence[str]) -> Callable[..., None]:
             loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
             mllog: print MLPerf's `:::MLLOG` lines instead of the result.
             profile: trace ten steps and show where their time goes; both stay in OUT/profile. It slows the epoch.
+            log: send losses, epoch seconds and waits there too, behind each checkpoint; `probe --log` adds accuracies.
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
         started = time.time()
         profiler = StepProfiler(out / "profile" / run_name(checked)) if profile else None
-        path = training.train(checked, _place(out, betons, data_root), resume, device, profiler)
+        path = training.train(checked, _place(out, betons, data_root), resume, device, profiler, log)
         if os.environ.get("RANK", "0") != "0":
             return  # the first rank speaks for all
         measured, ceilings = training.measured(path)
@@ -447,6 +456,7 @@ def probe(
     data_root: Path | None = None,
     evidence_dir: Path | None = None,
     baselines: bool = False,
+    log: loggers.Name | None = None,
     json: bool = False,
     *,
     options: Annotated[probing.Options, arg(name="")] = probing.Options(),  # noqa: B008  # frozen
@@ -472,6 +482,7 @@ def probe(
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         evidence_dir: folder of the records; for a checkpoint's own kNN and linear none by default, else OUT/evidence.
         baselines: judge the same encoder untrained, and the raw pixels, too.
+        log: add the accuracies to what `train --log` has sent there.
         json: print the result as JSON.
     """
     if (checkpoint is None) == (encoder is None):
@@ -483,9 +494,10 @@ def probe(
     changed = {key: value for key, value in asked.items() if value is not None}
     plain = probes == judging.PROBES and options == probing.Options()
     if checkpoint and plain and not (dataset or transfer or size or changed):
-        return _judge(checkpoint, place, evidence_dir, baselines, json)
-    if baselines:
-        raise ValueError("--baselines goes with a checkpoint's own kNN and linear probe, on its own dataset")
+        return _judge(checkpoint, place, evidence_dir, baselines, log, json)
+    if baselines or log:
+        word = "--baselines" if baselines else "--log"
+        raise ValueError(f"{word} goes with a checkpoint's own kNN and linear probe, on its own dataset")
     if encoder and not (dataset or transfer):
         raise ValueError("--encoder needs a --dataset, or --transfer")
     recipe = None
@@ -510,10 +522,15 @@ def probe(
     _show(transferring.as_result(subject, rows), json, transferring.text(subject, rows))
 
 
-def _judge(checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, json: bool) -> None:
+def _judge(
+    checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, log: loggers.Name | None, json: bool
+) -> None:
     records = [judging.judge(checkpoint, place)]
+    recipe = recipes.parse(records[0].recipe, str(checkpoint))
+    if log:
+        with closing(loggers.open_logger(log, recipe, checkpoint.parent.parent, go_on=True)) as logger:
+            logger.write(loggers.judged(records[0]))
     if baselines:
-        recipe = recipes.parse(records[0].recipe, str(checkpoint))
         records += [judging.judge_untrained(recipe, place), judging.judge_pixels(recipe, place)]
     if evidence_dir:
         reconstructions.write(checkpoint, place, evidence_dir)
@@ -527,6 +544,38 @@ def _judge(checkpoint: Path, place: Place, evidence_dir: Path | None, baselines:
         f"{r.subject:10} kNN {r.accuracy.knn_top1:6.2f} %   linear {r.accuracy.linear_top1:6.2f} %" for r in records
     ]
     _show(result, json, "\n".join(lines))
+
+
+def features(
+    checkpoints: Positional[tuple[Path, ...]],
+    out: Path = Path("out/features"),
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    json: bool = False,
+    *,
+    options: Annotated[representations.Options, arg(name="")] = representations.Options(),  # noqa: B008  # frozen
+) -> None:
+    """Show what encoders have learned, side by side, on their test images: t-SNE, firing, filters, strongest images.
+
+    Each picture is a number, too: how far classes lie apart, by silhouette and kNN; how often and how sparsely each
+    layer fires.
+
+    Args:
+        checkpoints: files that `twoview train` wrote.
+        out: folder of the pictures, and of a JSON file an encoder.
+        betons: folder of the beton files; by default that of the first checkpoint's training.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the results as JSON.
+    """
+    from reports.representations import plot
+
+    if not checkpoints:
+        raise ValueError("features needs a checkpoint")
+    place = _place(checkpoints[0].parent.parent, betons, data_root)
+    measured = [representations.measure(path, place, options) for path in checkpoints]
+    written = [*representations.write(measured, options, out), *plot(measured, options, out)]
+    results = [representations.as_result(one, options) for one in measured]
+    _show(results, json, "\n".join([representations.text(measured), *map(str, written)]))
 
 
 def loader(
@@ -632,7 +681,7 @@ def suite(
         seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance several times.
         minutes: of the suite gpu, after which it ends; what does not fit is skipped by name.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard, or what the suites gpu measured or imbalance compared, as JSON.
+        json: print the leaderboard, or what the suites gpu measured, imbalance compared or theory found, as JSON.
     """
     if name == "gpu":
         return _gpu_suite(out or Path("out/gpu"), minutes, data_root, json)
@@ -641,10 +690,12 @@ def suite(
         raise ValueError(f"--seeds must be at least 1, not {seeds}")
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds or work.seeds)
-    if json and name.startswith("imbalance"):
+    if json and name.startswith(("imbalance", "theory")):
         from reports.report import write_report
 
-        return print(write_report(folder / "evidence", folder).imbalance.to_json(orient="records", indent=1))
+        written = write_report(folder / "evidence", folder)
+        table = written.theory if name == "theory" else written.imbalance
+        return print(table.to_json(orient="records", indent=1))
     report(folder / "evidence", folder, json)
 
 

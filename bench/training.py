@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import betons, flops, online, out_of_memory
+from bench import betons, flops, loggers, online, out_of_memory
 from bench.energy import Energy
 from bench.environment import cpu_count
 from bench.evidence import Ceilings, Training
@@ -34,13 +34,19 @@ CEILING_STEPS = 5
 
 
 def train(
-    recipe: Recipe[Any], place: Place, resume: bool, device: str = "auto", profiler: StepProfiler | None = None
+    recipe: Recipe[Any],
+    place: Place,
+    resume: bool,
+    device: str = "auto",
+    profiler: StepProfiler | None = None,
+    log: loggers.Name | None = None,
 ) -> Path:
     """Trains the recipe's method; returns its checkpoint, which holds recipe, weights and all that was measured.
 
     Under torchrun all ranks train together, `recipe.batch` being the batch of all of them.
     resume: take up the checkpoint that is there. Without it an existing checkpoint is an error, never overwritten.
     profiler: watches some steps of the first rank. device: cpu, cuda, or auto for the best there is.
+    log: gets behind each checkpoint what the history has gained.
     SIGTERM and SIGINT let the step end and leave a checkpoint.
     ValueError if the checkpoint there is of another recipe.
     """
@@ -74,7 +80,11 @@ def train(
         if state:
             trainer.resume(state)
             console.print(f"{path} goes on after step {len(trainer.history.losses)}")
-        with out_of_memory.explained(recipe, where, kind), _loader(recipe, train_file, trainer) as loader:
+        with (
+            _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,
+            out_of_memory.explained(recipe, where, kind),
+            _loader(recipe, train_file, trainer) as loader,
+        ):
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
             peak, energy = PeakMemory(), Energy(where)
             with (
@@ -89,7 +99,7 @@ def train(
                     knn()
                     advance()
 
-                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), on_step, asked):
+                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), on_step, asked, on_checkpoint):
                     console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
             left = _measure(recipe, trainer, loader, peak, energy.joules)
         if ranks.rank() == 0:
@@ -104,6 +114,18 @@ def _watched(profiler: StepProfiler | None, trainer: Trainer, steps: int) -> Ite
     else:
         with profiler.watching(trainer, steps) as watch:
             yield watch
+
+
+@contextmanager
+def _logged(
+    log: loggers.Name | None, recipe: Recipe[Any], trainer: Trainer, place: Place, go_on: bool
+) -> Iterator[Callable[[], None]]:
+    """To be called behind a checkpoint, on the first rank."""
+    if log is None or ranks.rank() > 0:
+        yield lambda: None
+        return
+    with closing(loggers.open_logger(log, recipe, place.checkpoints.parent, go_on)) as logger:
+        yield loggers.Gains(logger, trainer.history)
 
 
 def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Growing:

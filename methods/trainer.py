@@ -167,7 +167,8 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
         with part("after step"):
             self.method.after_step(self._progress)
-        return {name: value.detach().float() for name, value in out.items()}
+        # Copies: the graphs of compile's max-autotune write the next step's results where this one's are.
+        return {name: value.detach().to(torch.float32, copy=True) for name, value in out.items()}
 
     def fit(
         self,
@@ -176,11 +177,13 @@ class Trainer:
         recipe: dict[str, Any],
         on_step: Callable[[], None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
+        on_checkpoint: Callable[[], None] = lambda: None,
     ) -> bool:
         """Trains to the end, with a checkpoint at `path` after each epoch. False if it was stopped before.
 
         recipe: kept in the checkpoint, so that a probe needs nothing else. on_step: called after each step.
         stop: asked after each step; once it says so on any rank, all of them write a checkpoint and return.
+        on_checkpoint: called on the first rank behind each checkpoint, when the history is on the host.
         FloatingPointError, naming method, step and checkpoint, if the loss is not finite; the last good checkpoint is
         kept.
         """
@@ -195,6 +198,7 @@ class Trainer:
                         self._record(loader, done, path)
                         if ranks.rank() == 0:
                             checkpoint.save(path, self._state(recipe))
+                            on_checkpoint()
                     self._begin_span()  # writing the checkpoint is no part of it
                 if stopped:
                     return self.finished_epochs == self.epochs
