@@ -115,6 +115,15 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
         assert torch.equal(a, b)
 
 
+def test_the_next_step_does_not_write_over_what_was_logged():
+    """Where a method's result lies at one place in every step, as results of CUDA graphs do."""
+    trainer, place = make(), torch.zeros(())
+    loss = trainer.method.loss
+    trainer.method.loss = lambda views, label: {**loss(views, label), "place": place.add_(1)}
+    logged = [trainer.step(batch.views, batch.label, 0.0)["place"] for batch in Stripes().epoch(0)]
+    assert [value.item() for value in logged] == [1, 2, 3, 4]
+
+
 def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
     seen = []
     trainer = make()
