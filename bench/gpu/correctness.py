@@ -16,8 +16,12 @@ from loaders.datasets import bundled_photographs
 from loaders.datasets.samples import of_arrays
 from loaders.loader import Loader
 from loaders.resident import Resident
+from methods.losses import data2vec
 from methods.losses.balanced import balanced, class_means, prototypes
+from methods.losses.mae import mae
 from methods.losses.moco import moco, moco_sum
+from methods.losses.msn import Divergence, msn, targets
+from methods.losses.priors import histogram, uniform
 
 VALUE, GRADIENT = 1e-5, 1e-4  # relative: of the loss, and of the norm of the gradients' difference; all in float32
 LEVELS = 1.0  # of 255
@@ -34,7 +38,23 @@ OTHERS: dict[str, Loss] = {
     "balanced, prior": lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())),
     "balanced, prototypes": lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2),
     "balanced, oracle": lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2),
+    "msn": lambda z1, z2, label: _msn(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
+    "pmsn": lambda z1, z2, label: _msn(z1, z2, histogram(label.bincount(minlength=10), len(z1)), "from-prior"),
+    "mae": lambda z1, z2, label: mae(*_of_patches(z1, z2), patch=2),
+    "data2vec": lambda z1, z2, label: data2vec.data2vec(z1[None], data2vec.targets([z2[None], z2.flip(1)[None]])),
 }
+
+
+def _msn(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
+    """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
+    to = -z1.detach()
+    return msn(z1[None], targets(z2, to, prior, iterations=3), to, prior, divergence=divergence)["loss"]
+
+
+def _of_patches(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What MAE compares, of the first numbers of each view: 4 patches of 2 x 2 pixels, an image of 3 x 2 patches."""
+    hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
+    return z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden
 
 
 def losses(context: Context) -> DeviceFigures:

@@ -1,6 +1,9 @@
 """The whole step as one CUDA graph: whether every method loses what its plain step loses, and what a graph saves."""
 
+import math
 import statistics
+
+import numpy as np
 
 from bench.evidence import DeviceFigures, Figure
 from bench.gpu.scale import CIFAR, HEADLINE, Context, Skipped
@@ -41,21 +44,29 @@ def measure(context: Context) -> DeviceFigures:
 
 
 def _losses(context: Context, method: str) -> list[Figure]:
-    """How far the recorded step's losses are from the plain one's, at most, of two batches in turn."""
+    """How far the recorded step's losses are from the plain one's, at most, of two batches in turn; not a number, which
+    is off, where the step cannot be recorded.
+    """
     scale = context.scale
     one = recipe_of(scale, method, max(2, scale.step_batch // 8)).model_copy(update={"precision": "fp32"})
-    losses = []
+    losses, note = [], ""
     for recorded in (False, True):
         trainer = _trainer(context, one.model_copy(update={"cuda_graph": recorded}))
         views, label = resident_batch(one, trainer)
         turned = tuple(view.flip(0) for view in views), label.flip(0)
         batches = [(views, label), turned] * (WARMUP + REPLAYS)
-        losses.append([
-            trainer.step(*batch, number / 20)["loss"].item() for number, batch in enumerate(batches[: WARMUP + REPLAYS])
-        ])  # fmt: skip
-    off = max(abs(one - other) / max(abs(one), 1e-12) for one, other in zip(*losses, strict=True))
+        try:
+            losses.append([
+                trainer.step(*batch, number / 20)["loss"].item()
+                for number, batch in enumerate(batches[: WARMUP + REPLAYS])
+            ])  # fmt: skip
+        except ValueError as reason:  # of the recording; the other methods can still be recorded
+            losses.append([math.nan] * (WARMUP + REPLAYS))
+            note = str(reason)
+    plain, replayed = np.array(losses)
+    off = float(np.max(abs(plain - replayed) / np.maximum(abs(plain), 1e-12)))  # NaN if one of them is
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
-    return [Figure(work=work, figure="recorded loss off", unit="x", samples=[off], tolerance=OFF)]
+    return [Figure(work=work, figure="recorded loss off", unit="x", samples=[off], note=note, tolerance=OFF)]
 
 
 def _trainer(context: Context, one: Recipe) -> Trainer:

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 from test_gpu_suite import TINY
 
 from bench.experiment import Place
@@ -49,6 +50,42 @@ def test_every_method_is_held_against_its_plain_step_and_both_are_timed(context,
 def test_a_replay_that_does_nothing_is_seen(context, monkeypatch):
     stand_in(monkeypatch, stale=True)
     assert all(graphs._losses(context, method)[0].off for method in ("simclr", "byol"))
+
+
+def test_a_replay_that_loses_nan_is_seen(context, monkeypatch):
+    stand_in(monkeypatch)
+    whole, recordings = graph.recorded, []
+
+    def poisoned(work):
+        replay, out = whole(work)
+        recordings.append(replay)
+
+        def last():
+            replay()
+            if len(replays) == graphs.REPLAYS - 1:
+                out["loss"] = out["loss"] * torch.nan
+            replays.append(1)
+
+        replays = []
+        return last, out
+
+    monkeypatch.setattr(graph, "recorded", poisoned)
+    assert graphs._losses(context, "simclr")[0].off and recordings
+
+
+def test_a_method_that_cannot_be_recorded_is_off_and_the_others_are_held_on(context, monkeypatch):
+    stand_in(monkeypatch)
+    whole, refusals = graph.recorded, iter([True])
+
+    def refused(work):
+        if next(refusals, False):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return whole(work)
+
+    monkeypatch.setattr(graph, "recorded", refused)
+    simclr, byol = [graphs._losses(context, method)[0] for method in ("simclr", "byol")]
+    assert simclr.off and "a step of SimCLR cannot be recorded: operation not permitted" in simclr.note
+    assert not byol.off and not byol.note
 
 
 def test_without_a_gpu_it_is_skipped_by_name(context):
