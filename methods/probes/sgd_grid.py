@@ -98,7 +98,7 @@ def _train(
             x = standard(train[rows])
             # The gradient of cross entropy in the logits: what is said of each class less what is so.
             off = _logits(x, weight, bias).softmax(2)
-            off[torch.arange(len(rows)), :, label[rows]] -= 1
+            off[torch.arange(len(rows), device=rows.device), :, label[rows]] -= 1
             off /= len(rows)
             speed.mul_(MOMENTUM).addcmul_(decay, weight).flatten(1).addmm_(x.T, off.flatten(1))
             bias_speed.mul_(MOMENTUM).add_(off.sum(0))
