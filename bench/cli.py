@@ -32,7 +32,6 @@ from bench import (
     loss_cost,
     probing,
     reconstructions,
-    representations,
     training,
 )
 from bench import compare as comparing
@@ -114,7 +113,6 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
         "submit": submit,
         "search": search,
         "probe": probe,
-        "features": features,
         "loader": loader,
         "losses": losses,
         "probes": probes,
@@ -142,10 +140,7 @@ def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "s
         "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
         "suites": lambda: {
             "gpu": "what one GPU does in so many --minutes, beside its targets",
-            **{
-                name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory])
-                for name, one in suites.SUITES.items()
-            },
+            **{name: ", ".join([*(w.name for w in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()},
         },
     }
     rows = lists[what]()
@@ -546,38 +541,6 @@ def _judge(
     _show(result, json, "\n".join(lines))
 
 
-def features(
-    checkpoints: Positional[tuple[Path, ...]],
-    out: Path = Path("out/features"),
-    betons: Path | None = None,
-    data_root: Path | None = None,
-    json: bool = False,
-    *,
-    options: Annotated[representations.Options, arg(name="")] = representations.Options(),  # noqa: B008  # frozen
-) -> None:
-    """Show what encoders have learned, side by side, on their test images: t-SNE, firing, filters, strongest images.
-
-    Each picture is a number, too: how far classes lie apart, by silhouette and kNN; how often and how sparsely each
-    layer fires.
-
-    Args:
-        checkpoints: files that `twoview train` wrote.
-        out: folder of the pictures, and of a JSON file an encoder.
-        betons: folder of the beton files; by default that of the first checkpoint's training.
-        data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the results as JSON.
-    """
-    from reports.representations import plot
-
-    if not checkpoints:
-        raise ValueError("features needs a checkpoint")
-    place = _place(checkpoints[0].parent.parent, betons, data_root)
-    measured = [representations.measure(path, place, options) for path in checkpoints]
-    written = [*representations.write(measured, options, out), *plot(measured, options, out)]
-    results = [representations.as_result(one, options) for one in measured]
-    _show(results, json, "\n".join([representations.text(measured), *map(str, written)]))
-
-
 def loader(
     file: Positional[Path],
     views: str = "simclr-imagenet",
@@ -681,7 +644,7 @@ def suite(
         seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance several times.
         minutes: of the suite gpu, after which it ends; what does not fit is skipped by name.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard, or what the suites gpu measured, imbalance compared or theory found, as JSON.
+        json: print the leaderboard, or what the suites gpu measured or imbalance compared, as JSON.
     """
     if name == "gpu":
         return _gpu_suite(out or Path("out/gpu"), minutes, data_root, json)
@@ -690,12 +653,10 @@ def suite(
         raise ValueError(f"--seeds must be at least 1, not {seeds}")
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds or work.seeds)
-    if json and name.startswith(("imbalance", "theory")):
+    if json and name.startswith("imbalance"):
         from reports.report import write_report
 
-        written = write_report(folder / "evidence", folder)
-        table = written.theory if name == "theory" else written.imbalance
-        return print(table.to_json(orient="records", indent=1))
+        return print(write_report(folder / "evidence", folder).imbalance.to_json(orient="records", indent=1))
     report(folder / "evidence", folder, json)
 
 
