@@ -32,6 +32,7 @@ from bench import (
     loss_cost,
     probing,
     reconstructions,
+    representations,
     training,
 )
 from bench import compare as comparing
@@ -113,6 +114,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
         "submit": submit,
         "search": search,
         "probe": probe,
+        "features": features,
         "loader": loader,
         "losses": losses,
         "probes": probes,
@@ -539,6 +541,38 @@ def _judge(
         f"{r.subject:10} kNN {r.accuracy.knn_top1:6.2f} %   linear {r.accuracy.linear_top1:6.2f} %" for r in records
     ]
     _show(result, json, "\n".join(lines))
+
+
+def features(
+    checkpoints: Positional[tuple[Path, ...]],
+    out: Path = Path("out/features"),
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    json: bool = False,
+    *,
+    options: Annotated[representations.Options, arg(name="")] = representations.Options(),  # noqa: B008  # frozen
+) -> None:
+    """Show what encoders have learned, side by side, on their test images: t-SNE, firing, filters, strongest images.
+
+    Each picture is a number, too: how far classes lie apart, by silhouette and kNN; how often and how sparsely each
+    layer fires.
+
+    Args:
+        checkpoints: files that `twoview train` wrote.
+        out: folder of the pictures, and of a JSON file an encoder.
+        betons: folder of the beton files; by default that of the first checkpoint's training.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the results as JSON.
+    """
+    from reports.representations import plot
+
+    if not checkpoints:
+        raise ValueError("features needs a checkpoint")
+    place = _place(checkpoints[0].parent.parent, betons, data_root)
+    measured = [representations.measure(path, place, options) for path in checkpoints]
+    written = [*representations.write(measured, options, out), *plot(measured, options, out)]
+    results = [representations.as_result(one, options) for one in measured]
+    _show(results, json, "\n".join([representations.text(measured), *map(str, written)]))
 
 
 def loader(

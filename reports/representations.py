@@ -1,0 +1,67 @@
+"""Representations side by side: t-SNE's pictures, and how sparsely each layer fires."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from bench.representations import Options, Representation, as_result
+from loaders.files import whole_file
+
+SIDE = 3.4  # inches, of one panel
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}
+NAMED = 20  # classes that a legend can name
+LAYERS = {
+    "firing_rate": "firing rate: share of images with a mean above 0",
+    "positive": "share of values above 0",
+    "sparseness": "population sparseness (Treves and Rolls)",
+}
+
+
+def plot(ones: Sequence[Representation], options: Options, folder: Path) -> list[Path]:
+    """FOLDER/tsne.svg, a panel an encoder, and FOLDER/firing.svg, a line an encoder over its layers."""
+    with matplotlib.rc_context(STYLE):
+        return [_save(_tsne(ones), folder / "tsne.svg"), _save(_firing(ones, options), folder / "firing.svg")]
+
+
+def _tsne(ones: Sequence[Representation]) -> Figure:
+    figure = Figure((SIDE * len(ones), SIDE + 0.8), layout="constrained")
+    for number, one in enumerate(ones, 1):
+        axes = figure.add_subplot(1, len(ones), number)
+        colours = matplotlib.colormaps["tab10" if len(one.classes) <= 10 else "hsv"]
+        for c, name in enumerate(one.classes):
+            x, y = one.points[one.label == c].T
+            axes.scatter(
+                x, y, s=4, lw=0, color=colours(c if len(one.classes) <= 10 else c / len(one.classes)), label=name
+            )
+        numbers = one.of_representation
+        axes.set_title(f"{one.encoder.name}\nsilhouette {numbers.silhouette:.3f}, kNN {numbers.knn:.1f} %", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if len({one.classes for one in ones}) == 1 and len(ones[0].classes) <= NAMED:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, markerscale=3)
+    return figure
+
+
+def _firing(ones: Sequence[Representation], options: Options) -> Figure:
+    figure = Figure((SIDE * len(LAYERS), SIDE + 0.4), layout="constrained")
+    for number, (key, words) in enumerate(LAYERS.items(), 1):
+        axes = figure.add_subplot(1, len(LAYERS), number)
+        for one in ones:
+            values = [layer[key] for layer in as_result(one, options)["layers"]]
+            axes.plot(range(1, len(values) + 1), values, marker="o", ms=4, label=one.encoder.name)
+        axes.set_title(words, fontsize=9)
+        axes.set_xlabel("ReLU, in the order of computation")
+        axes.set_ylim(0, 1.02)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    return path
