@@ -252,7 +252,10 @@ def _settings(record: AnyRecord) -> dict[str, Any]:
         settings = recipe.parse(record.recipe, record.name).settings()
         trained = {"precision": record.training.precision, "device": record.training.device} if record.training else {}
         return {key: settings[key] for key in settings.keys() - {"seed", "name"}} | trained
-    return {key: getattr(record, key) for key in ("kind", *SAME_WORK[type(record)])}
+    settings = {key: getattr(record, key) for key in ("kind", *SAME_WORK[type(record)])}
+    if isinstance(record, Probing):  # of an encoder that may have been trained anew
+        settings |= {key: value for key, value in record.asked.items() if key != "encoder"}
+    return settings
 
 
 def _rows(

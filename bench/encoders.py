@@ -14,6 +14,7 @@ from loaders.names import look_up
 from methods.normalise import Normalise
 from methods.probes.features import fingerprint
 
+HEADS = ("fc.", "classifier.", "heads.", "head.")  # of torchvision's models
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -64,7 +65,7 @@ def _of_torchvision(name: str) -> Published:
     from torchvision import models
 
     arch, _, wanted = name.partition(".")
-    module, size, _ = _built(f"torchvision:{arch}")
+    module, _, _ = _built(f"torchvision:{arch}")
     known = models.get_model_weights(arch)
     weights: Any = look_up(f"weights of {arch}", wanted, known.__members__) if wanted else known.DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
@@ -72,10 +73,14 @@ def _of_torchvision(name: str) -> Published:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise OSError(f"torchvision:{name}: {_absent(str(file), weights.url, error)}") from None
-    _fill(module, {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier.", "heads."))})
+    _fill(module, {key: value for key, value in state.items() if not key.startswith(HEADS)})
     ready = weights.transforms()
     return _published(
-        f"torchvision-{arch}.{weights.name}", module, size, Normalise(tuple(ready.mean), tuple(ready.std)), weights.url
+        f"torchvision-{arch}.{weights.name}",
+        module,
+        ready.crop_size[0],
+        Normalise(tuple(ready.mean), tuple(ready.std)),
+        weights.url,
     )
 
 
@@ -105,7 +110,10 @@ def _absent(file: str, source: str, error: Exception) -> str:
 
 
 def _of_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
-    tensors, found = convert(_opened(file), file, layout)
+    content = _opened(file)
+    if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
+        raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
+    tensors, found = convert(content, file, layout)
     module, size, resnet = _built(arch)
     cifar = resnet and "conv1.weight" in tensors and tensors["conv1.weight"].shape[2:] == (3, 3)
     if cifar:
@@ -155,7 +163,7 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
 
         look_up("model of torchvision", name, {one: one for one in models.list_models(module=models)})
         module = models.get_model(name, weights=None)
-        head = next((word for word in ("fc", "classifier", "heads", "head") if hasattr(module, word)), None)
+        head = next((word[:-1] for word in HEADS if hasattr(module, word[:-1])), None)
         if head is None:
             raise ValueError(f"torchvision:{name} has no head that could be taken off")
         setattr(module, head, nn.Identity())

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import torch
 
+from bench.evidence import Training
 from bench.experiment import SUBSET_SEED, train_images
 from bench.probing import in_turn
+from bench.progress import console
 from bench.recipe import Recipe
 from loaders import presets
 from loaders.beton import Beton
@@ -68,3 +70,12 @@ def head_seconds(trainer: Trainer, batch: int) -> list[float]:
         method.learn(features, label)["online_loss"].item()  # waits for the device
         seconds.append(time.perf_counter() - started)
     return seconds
+
+
+def warn(training: Training) -> None:
+    """Says on the console where the probes took more of the training's time than they may."""
+    if (share := training.online_share or 0.0) > SHARE:
+        console.print(
+            f"[yellow]the probes beside the training took {share:.1%} of its time, more than {SHARE:.0%}: "
+            "probe kNN after more epochs, or fewer images"
+        )

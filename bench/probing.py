@@ -136,9 +136,12 @@ class Found(NamedTuple):
 
 
 def labels(name: str, options: Options) -> list[str]:
-    """What the results of the probe of that name are called."""
+    """What the results of the probe of that name are called. ValueError if two are called the same."""
     if name == "low-shot":
-        return [f"low-shot-{shot}" for shot in (*options.shots, *(path.stem for path in options.lists))]
+        few = [*options.shots, *(path.stem for path in options.lists)]
+        if twice := next((one for one in few if few.count(one) > 1), None):
+            raise ValueError(f"low-shot would have two results called {twice}: name the list or the share otherwise")
+        return [f"low-shot-{one}" for one in few]
     return [f"end-to-end-{options.protocol}" if name == "end-to-end" else name]
 
 
@@ -205,13 +208,15 @@ def _on(device: torch.device, features: Features) -> tuple[Tensor, Tensor]:
 
 
 def _low_shot(bench: Bench) -> Iterator[Found]:
-    train, test = bench.features()
-    label, options = train.label.numpy(), bench.options
+    (x, label), test = _on(best_device(), bench.features()[0]), bench.features()[1]
+    classes_of, options = label.cpu().numpy(), bench.options
     decay = bench.settings.weight_decay
+    if options.splits < 1:
+        raise ValueError(f"--splits must be at least 1, not {options.splits}")
     draws: dict[str, list[np.ndarray]] = {}
     for shot in options.shots:
         draw, amount = _shot(shot)
-        draws[shot] = [draw(label, amount, options.seed + number) for number in range(options.splits)]
+        draws[shot] = [draw(classes_of, amount, options.seed + number) for number in range(options.splits)]
     for path in options.lists:
         file, indices = bench.used("train")
         rows = np.searchsorted(indices, listed := low_shot.read_list(path, len(file)))
@@ -219,7 +224,7 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
             raise ValueError(f"{path} names samples that are not among those to train on")
         draws[path.stem] = [rows]
     for shot, splits in draws.items():
-        found = low_shot.low_shot(*train, *test, splits, bench.classes, weight_decay=decay)
+        found = low_shot.low_shot(x, label, *test, splits, bench.classes, weight_decay=decay)
         settings = {"weight_decay": decay, "top1": [one.top1 for one in found]}
         spread = low_shot.spread(found) if len(found) > 1 else None
         yield Found(f"low-shot-{shot}", low_shot.mean(found), settings, len(splits[0]), spread)
@@ -269,7 +274,9 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
         "seed": options.seed,
         "precision": options.precision,
         "dataset": bench.dataset.name,
+        **bench.settings.model_dump(include={"train_images", "held_out"}),
         "encoder": bench.encoder.hash,
+        "size": bench.encoder.size,
     }
     path = bench.place.checkpoints / f"{bench.encoder.name}-{bench.dataset.name}-{name}.pt"
     state, complaints = checkpoint.load_newest(path)

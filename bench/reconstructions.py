@@ -18,6 +18,7 @@ from methods import checkpoint
 from methods.losses.mae import image_of, moments, pixels
 from methods.mae import MAE
 from methods.normalise import Normalise
+from methods.probes.online import Online
 from methods.vit import taken
 
 SHOWN = 8  # images, side by side
@@ -35,6 +36,8 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
         return None
     method: Any = build_method(recipe).eval()
     method.load_state_dict(state["method"])
+    if isinstance(method, Online):
+        method = method.method
     file = betons.of_dataset(recipe.dataset, "test", place.betons, place.root)
     indices, views = chosen(file.labels, 0, SHOWN), presets.preset("eval", recipe.size)
     with Loader(file, views, SHOWN, masks=method.masks, indices=indices, seed=recipe.seed, shuffle=False) as loader:

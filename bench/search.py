@@ -18,14 +18,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
-from bench import betons, experiment, judging
-from bench.environment import cpu_count
+from bench import betons, experiment
 from bench.experiment import Place
+from bench.probing import in_turn
 from bench.progress import console, progress
 from bench.ranges import Search, scale
 from bench.recipe import Recipe, parse
 from loaders import presets
-from loaders.loader import Loader
 from loaders.samplers import subset
 from methods.probes.features import extract
 from methods.probes.knn import knn_top1
@@ -158,18 +157,13 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     rest = np.setdiff1d(np.arange(len(file)), experiment.chosen(file.labels, recipe.held_out, 0))
     if 0 < recipe.probe.test_images < len(rest):
         rest = rest[subset(file.labels[rest], recipe.probe.test_images, experiment.SUBSET_SEED)]
-    views = presets.preset("eval", recipe.size)
+    (view,) = presets.preset("eval", recipe.size)
     steps, history = 0, [0.0]
-
-    def loader_of(indices: np.ndarray) -> Loader:
-        return Loader(
-            file, views, judging.PROBE_BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count()
-        )
 
     with (
         experiment.train_loader(recipe, file, method, device) as loader,
-        loader_of(kept) as bank,
-        loader_of(rest) as queries,
+        in_turn(file, kept, view) as bank,
+        in_turn(file, rest, view) as queries,
         progress(what, recipe.epochs * len(loader)) as advance,
         TemporaryDirectory(prefix="twoview-search-") as scratch,
     ):

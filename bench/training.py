@@ -199,6 +199,7 @@ def _measure(
         joules=joules,
         online_seconds=online.head_seconds(trainer, loader.batch),
     )
+    online.warn(training)
     return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
 
 

@@ -1,5 +1,6 @@
 """One encoder on several datasets, probed in several ways: a record each. Run again, it goes on where it stopped."""
 
+import hashlib
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,9 @@ from loaders.names import look_up
 
 # The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
 SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")
+
+# Of the options, those that a probe's outcome depends on beside the seed and the precision.
+OPTIONS = {"end-to-end": {"protocol", "epochs", "batch"}, "fine-tune": {"epochs", "batch"}, "low-shot": {"splits"}}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def transfer(
                 for label, found in probing.probe(bench, name):
                     _keep(bench, label, found, folder, recipe)
             for label, path in zip(probing.labels(name, options), paths, strict=True):
-                row.probed[label] = _kept(bench, path).probed
+                row.probed[label] = _kept(bench, label, path).probed
         rows.append(row)
     return rows
 
@@ -93,7 +97,7 @@ def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[st
         size=bench.encoder.size,
         probe=label,
         probed=found,
-        asked=_asked(bench),
+        asked=_asked(bench, label),
         recipe=recipe,
         data=bench.data,
     )
@@ -102,21 +106,25 @@ def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[st
     console.print(f"{bench.dataset.name}, {label}: {found.top1:.2f} %", markup=False)
 
 
-def _kept(bench: Bench, path: Path) -> Probing:
+def _kept(bench: Bench, label: str, path: Path) -> Probing:
     record = evidence.read(path)
     if not isinstance(record, Probing):
         raise ValueError(f"{path} is no record of a probe: name another --evidence-dir")
-    mine, theirs = _asked(bench), record.asked
+    mine, theirs = _asked(bench, label), record.asked
     if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
         raise ValueError(f"{path} was probed with another {' and '.join(changed)}: name another --evidence-dir")
     return record
 
 
-def _asked(bench: Bench) -> dict[str, Any]:
-    """All that a probe's outcome depends on, but for the data."""
-    options = {key: value for key, value in asdict(bench.options).items() if key not in ("features", "lists", "shots")}
+def _asked(bench: Bench, label: str) -> dict[str, Any]:
+    """All that the outcome of that name depends on, but for the data."""
+    used = {"seed", "precision"}.union(*(more for name, more in OPTIONS.items() if label.startswith(name)))
+    asked = {key: value for key, value in asdict(bench.options).items() if key in used}
+    for path in bench.options.lists:
+        if label == f"low-shot-{path.stem}":
+            asked["list"] = hashlib.sha256(path.read_bytes()).hexdigest()
     probe = bench.settings.model_dump(mode="json", include=JUDGED_BY)
-    return {"encoder": bench.encoder.hash, "size": bench.encoder.size, **probe, **options}
+    return {"encoder": bench.encoder.hash, "size": bench.encoder.size, **probe, **asked}
 
 
 def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
