@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, Column, bounded, spread
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
@@ -133,6 +133,29 @@ BUDGET_COLUMNS = [
     "note",
     "name",
 ]
+PROBED_COLUMNS = [
+    "encoder",
+    "dataset",
+    "probe",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "spread",
+    "top5",
+    "mean_class",
+    "worst_class",
+    "train_images",
+    "test_images",
+    "seconds",
+    "peak_memory_mib",
+    "peak_device_mib",
+    "published_hours",
+    "published_memory_gb",
+    "provenance",
+    "resolution",
+    "date",
+    "name",
+]
 GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 
@@ -156,6 +179,7 @@ def render(
     rates: Sequence[LoaderRates],
     conversions: Sequence[ConvertRates],
     devices: Sequence[DeviceFigures],
+    probings: Sequence[Probing],
     leaderboard: pd.DataFrame,
     summary: pd.DataFrame,
     loader: pd.DataFrame,
@@ -163,6 +187,7 @@ def render(
     gpu: pd.DataFrame,
     imbalance: pd.DataFrame,
     budget: pd.DataFrame,
+    probed: pd.DataFrame,
     pictures: Sequence[Picture],
     complaints: Sequence[str],
 ) -> str:
@@ -183,6 +208,7 @@ def render(
         ],
         too_small=too_small(imbalance),
         run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
+        probed_tables=[_table(machine, rows, PROBED_COLUMNS) for machine, rows in by_machine(probed)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
         budget_tables=[
@@ -198,7 +224,7 @@ def render(
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
         pictures=pictures,
-        environments=_environments([*runs, *rates, *conversions, *devices]),
+        environments=_environments([*runs, *rates, *conversions, *devices, *probings]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )

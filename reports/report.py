@@ -1,4 +1,4 @@
-"""A folder of evidence -> leaderboard.csv, loader.csv and index.html."""
+"""A folder of evidence -> leaderboard.csv, a CSV of each other table, and index.html."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Run, read_folder
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, read_folder
 from loaders.files import whole_file
 from reports import page, papers
 from reports.budget import budget_table
@@ -15,13 +15,15 @@ from reports.gpu_table import gpu_table
 from reports.imbalance import imbalance_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
+from reports.probed_table import probed_table
 from reports.reconstructions import pictures
 
 
 @dataclass(frozen=True)
 class Report:
     """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
-    without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN.
+    without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN, `probed_csv`
+    without records of probes.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -33,11 +35,13 @@ class Report:
     gpu: pd.DataFrame
     imbalance: pd.DataFrame
     budget: pd.DataFrame
+    probed: pd.DataFrame
     leaderboard_csv: Path
     loader_csv: Path | None
     gpu_csv: Path | None
     imbalance_csv: Path | None
     budget_csv: Path
+    probed_csv: Path | None
     page: Path
     complaints: tuple[str, ...]
 
@@ -48,9 +52,9 @@ def write_report(evidence: Path, out: Path) -> Report:
     FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
     """
     records, complaints = read_folder(evidence)
-    runs, rates, conversions, devices, more_complaints = _presentable(records)
+    runs, rates, conversions, devices, probings, more_complaints = _presentable(records)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
-    if not runs and not rates and not conversions and not devices:
+    if not (runs or rates or conversions or devices or probings):
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
     table = leaderboard(runs)
@@ -59,11 +63,12 @@ def write_report(evidence: Path, out: Path) -> Report:
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
+    probed = probed_table(probings)
     budget, of_no_budget = budget_table(papers.budgets(papers.load()), records)
     complaints += of_no_budget
     html = page.render(
-        runs, rates, conversions, devices, table, over_seeds, loader, required, gpu, imbalance, budget,
-        pictures(runs, evidence), complaints,
+        runs, rates, conversions, devices, probings, table, over_seeds, loader, required, gpu, imbalance, budget,
+        probed, pictures(runs, evidence), complaints,
     )  # fmt: skip
 
     return Report(
@@ -74,11 +79,13 @@ def write_report(evidence: Path, out: Path) -> Report:
         gpu=gpu,
         imbalance=imbalance,
         budget=budget,
+        probed=probed,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
         budget_csv=_write(out / "budget.csv", csv_text(budget)),
+        probed_csv=_write(out / "probes.csv", csv_text(probed)) if probings else None,
         page=_write(out / "index.html", html),
         complaints=tuple(complaints),
     )
@@ -86,12 +93,13 @@ def write_report(evidence: Path, out: Path) -> Report:
 
 def _presentable(
     records: Sequence[AnyRecord],
-) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[DeviceFigures], list[str]]:
+) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[DeviceFigures], list[Probing], list[str]]:
     """Splits the records by kind. A valid record can still lack epochs or half its recipe: left out."""
     runs: list[Run] = []
     rates: list[LoaderRates] = []
     conversions: list[ConvertRates] = []
     devices: list[DeviceFigures] = []
+    probings: list[Probing] = []
     complaints = []
     for record in records:
         try:
@@ -107,9 +115,11 @@ def _presentable(
             elif isinstance(record, DeviceFigures):
                 gpu_table([record])
                 devices.append(record)
+            elif isinstance(record, Probing):
+                probings.append(record)
         except (ValueError, ArithmeticError) as error:
             complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
-    return runs, rates, conversions, devices, complaints
+    return runs, rates, conversions, devices, probings, complaints
 
 
 def _write(path: Path, text: str) -> Path:

@@ -77,6 +77,23 @@ IMBALANCE_COLUMNS = [
     "dataset",
     "images_seen",
 ]
+PROBED_COLUMNS = [
+    "encoder",
+    "dataset",
+    "probe",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "seconds",
+    "published_hours",
+    "spread",
+    "top5",
+    "mean_class",
+    "worst_class",
+    "peak_memory_mib",
+    "published_memory_gb",
+    "peak_device_mib",
+]
 GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
 BUDGET_COLUMNS = [
     "source",
@@ -113,6 +130,7 @@ def show(report: Report, console: Console) -> None:
         *summary_tables(report.summary, console),
         *imbalance_tables(report.imbalance, console),
         *leaderboard_tables(report.leaderboard, console),
+        *probed_tables(report.probed, console),
         *loader_tables(report.loader, console),
         *required_tables(report.required, console),
         *gpu_tables(report.gpu, console),
@@ -145,6 +163,13 @@ def imbalance_tables(imbalance: pd.DataFrame, console: Console) -> list[Table]:
     return [
         _table(f"Few classes a batch on {machine}", rows, IMBALANCE_COLUMNS, _imbalance_text, console)
         for machine, rows in by_machine(imbalance)
+    ]
+
+
+def probed_tables(probed: pd.DataFrame, console: Console) -> list[Table]:
+    """What single probes of any encoder found, and the paper's cost of the same, a table a machine."""
+    return [
+        _table(f"Probes on {machine}", rows, PROBED_COLUMNS, _text, console) for machine, rows in by_machine(probed)
     ]
 
 
