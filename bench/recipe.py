@@ -17,7 +17,7 @@ from bench.ranges import Search
 from loaders import datasets, presets
 from loaders.names import look_up
 from methods import registry
-from methods.backbones import Backbone
+from methods.backbones import VITS, Backbone
 from methods.method import Options
 from methods.optim import Optim
 from methods.precision import Precision
@@ -186,6 +186,7 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         count = datasets.dataset(recipe.dataset).count
         presets.preset(recipe.views, recipe.size)
         recipe.progressive.check(recipe.size, recipe.epochs)
+        _check_patches(recipe)
         if count is not None and recipe.classes_per_batch > count:
             raise ValueError(f"classes_per_batch is {recipe.classes_per_batch}: {recipe.dataset} has {count} classes")
     except ValidationError as error:
@@ -195,6 +196,13 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return recipe
+
+
+def _check_patches(recipe: Recipe[Any]) -> None:
+    """ValueError where views that grow would not always divide into a ViT's patches."""
+    multiple, patch = recipe.progressive.multiple, recipe.backbone.patch
+    if recipe.progressive.start and recipe.backbone.name in VITS and multiple % patch:
+        raise ValueError(f"progressive.multiple must be a multiple of backbone.patch, {patch}, not {multiple}")
 
 
 def _sentence(error: Any) -> str:

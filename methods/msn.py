@@ -15,7 +15,7 @@ from methods.heads import ProjectorOptions
 from methods.losses.msn import Divergence, msn, targets
 from methods.losses.priors import uniform
 from methods.method import Method
-from methods.vit import vit
+from methods.vit import ViT, vit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Drop = Annotated[float, Field(ge=0, lt=1)]
@@ -67,6 +67,10 @@ class MSN(Method):
             )
         super().__init__(encoder, (*views[:FOCAL], *[views[FOCAL]] * options.focal_views))
         self.options = options
+        if isinstance(encoder, ViT) and (odd := [view.size for view in self.views if view.size % encoder.patch]):
+            raise ValueError(
+                f"{options.name}: a view of {odd[0]} pixels is not divisible into patches of {encoder.patch}"
+            )
         if options.patch_drop:
             patch = vit(encoder, f"{options.name} with patch_drop").patch
             dropped = range(RANDOM, len(self.views) if options.drop_focal else FOCAL)

@@ -59,6 +59,7 @@ def test_ffcv_s_resnet_50_of_88_epochs():
         ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, not 4"),
         ("last_epoch = 3", "", "progressive.last_epoch .* not 0"),
         ("start = 12", "begin = 12", "progressive.begin: unknown key"),
+        ("width = 8", 'name = "vit-mini"\npatch = 8', "progressive.multiple .* of backbone.patch, 8, not 4"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, complaint):

@@ -173,6 +173,7 @@ def test_prototypes_train_unless_frozen_and_never_decay():
         ({"views": VIEWS[:2]}, "msn takes a target, a random and a focal view, and the recipe's views are 2"),
         ({"patch_drop": 0.99}, "leaves none of 16 patches"),
         ({"views": (View(16), View(18), View(8)), "patch_drop": 0.5}, "18 pixels is not divisible into patches of 4"),
+        ({"views": (View(16), View(16), View(10))}, "msn: a view of 10 pixels is not divisible into patches of 4"),
         ({"patch_drop": 1.0}, "patch_drop"),
         ({"sharpening": 0.0}, "sharpening"),
         ({"divergence": "both"}, "divergence"),
