@@ -14,7 +14,7 @@ SIDE = 3.4  # inches, of one panel
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}
 NAMED = 20  # classes that a legend can name
 LAYERS = {
-    "firing_rate": "firing rate: share of images with a mean above 0",
+    "firing_rate": "firing rate: images with a mean above 0",
     "positive": "share of values above 0",
     "sparseness": "population sparseness (Treves and Rolls)",
 }
