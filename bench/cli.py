@@ -502,7 +502,7 @@ def probe(
         subject, recipe = judging.trained_encoder(checkpoint)
     else:
         subject = encoders.load(str(encoder), arch, layout)
-    subject = replace(subject, size=size or subject.size)
+    subject = encoders.sized(subject, size) if size else subject
     names = (*(transferring.SEVEN if transfer else ()), *dataset) or ((recipe.dataset,) if recipe else ())
     own = recipe is not None and set(names) == {recipe.dataset}
     table = recipe.probe if recipe and own else recipes.Probe()

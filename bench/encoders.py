@@ -2,7 +2,7 @@
 
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     if kind == "timm" and rest:
         return _of_timm(rest)
     raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, not {spec}")
+
+
+@torch.no_grad()
+def sized(encoder: Published, size: int) -> Published:
+    """The encoder for images of another side. ValueError if it takes none of that size."""
+    try:
+        dim = encoder.module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{encoder.name} takes no images of {size} pixels: {error}") from None
+    return replace(encoder, size=size, dim=dim)
 
 
 def _of_torchvision(name: str) -> Published:

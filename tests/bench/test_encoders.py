@@ -289,6 +289,16 @@ def test_a_head_of_any_name_and_the_size_of_the_weights(name, size, dim, monkeyp
     assert (found.size, found.dim) == (size, dim)
 
 
+def test_images_of_another_size_are_taken_or_refused_in_a_sentence():
+    vit = encoders._built("timm:vit_tiny_patch16_224")[0].eval()
+    published = encoders.Published("vit", vit, 192, 224, None, "0", "here")
+    with pytest.raises(ValueError, match="vit takes no images of 32 pixels: Input height"):
+        encoders.sized(published, 32)
+    pixels = encoders.Published("pixels", nn.Identity(), 3 * 32**2, 32, None, "0", "here")
+    found = encoders.sized(pixels, 16)
+    assert (found.size, found.dim) == (16, 3 * 16**2)
+
+
 def test_without_a_network_the_file_is_named(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
