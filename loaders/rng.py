@@ -5,6 +5,8 @@ The key is the 64-bit seed and the counter is (sample, epoch, view << 16 | op, d
 to advance or to restore: threads, batches, ranks and restarts cannot change a number.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -18,6 +20,9 @@ SOLARIZE = 5
 ORDER = 6
 INIT = 7
 MASK = 8
+LATENT = 9
+NOISE = 10
+DICTIONARY = 11
 
 _WORD = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -54,4 +59,32 @@ def uniforms(seed, epoch, samples, view, op, draw):
     out = np.empty(samples.size, np.float64)
     for i in range(samples.size):
         out[i] = uniform(seed, epoch, samples[i], view, op, draw)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def words(seed, epoch, samples, view, op, count):
+    """uint32 (n, count): `count` random words for each of the sample numbers in `samples`, an integer array (n,)."""
+    out = np.empty((samples.size, count), np.uint32)
+    for i in range(samples.size):
+        for start in range(0, count, 4):
+            four = philox(seed, samples[i], epoch, (view << 16) | op, start >> 2)
+            for j in range(min(4, count - start)):
+                out[i, start + j] = four[j]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def normals(seed, epoch, samples, view, op, count):
+    """float32 (n, count): standard normal numbers made of `words` by Box and Muller's transform, none beyond 6.8."""
+    out = np.empty((samples.size, count), np.float32)
+    for i in range(samples.size):
+        for start in range(0, count, 4):
+            four = philox(seed, samples[i], epoch, (view << 16) | op, start >> 2)
+            for j in range(0, min(4, count - start), 2):
+                radius = math.sqrt(-2 * math.log((four[j] + 0.5) / 4294967296.0))
+                angle = 2 * math.pi * four[j + 1] / 4294967296.0
+                out[i, start + j] = radius * math.cos(angle)
+                if start + j + 1 < count:
+                    out[i, start + j + 1] = radius * math.sin(angle)
     return out

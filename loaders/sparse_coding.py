@@ -1,0 +1,98 @@
+"""Wen and Li's data: sparse features under dense noise, x = M z + xi, every number a function of (seed, sample).
+
+M is d1 x d with orthonormal columns, z sparse with symmetric signs, xi dense and Gaussian. The model and its rates are
+those of "Toward Understanding the Feature Learning Process of Self-supervised Contrastive Learning" (ICML 2021), as
+far as we recall them; the code of Pokle et al. ("Contrasting the landscape of contrastive and non-contrastive
+learning", AISTATS 2022, `data_model/gen_sparse_coding_data.py`) has the same model and takes the same noise level for
+the standard deviation where Wen and Li take it for the variance.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from loaders import rng
+from loaders.arrays import write_arrays
+
+
+@dataclass(frozen=True)
+class SparseCoding:
+    """The distribution of x.
+
+    d: features. d1: dimensions of x, at least d. sparsity: P(z_j != 0), in (0, 1]; None is log(log(d)) / d.
+    noise: the level of xi, not negative; None is sqrt(log(d)) / d. noise_is: whether that level is each coordinate's
+    variance (Wen and Li) or its standard deviation (Pokle et al.). seed: 64 bits.
+    ValueError naming the argument and its value.
+    """
+
+    d: int = 64
+    d1: int = 1024
+    sparsity: float | None = None
+    noise: float | None = None
+    noise_is: Literal["variance", "deviation"] = "variance"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.d < 1:
+            raise ValueError(f"d must be at least 1, not {self.d}")
+        if self.d1 < self.d:
+            raise ValueError(f"d1 must be at least d, which is {self.d}, not {self.d1}")
+        if self.sparsity is None and self.d < 3:
+            raise ValueError(f"d is {self.d}, for which log(log(d)) / d is no probability: sparsity must be given")
+        if self.sparsity is not None and not 0 < self.sparsity <= 1:
+            raise ValueError(f"sparsity must be above 0 and at most 1, not {self.sparsity}")
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be finite and not negative, not {self.noise}")
+        if self.noise_is not in ("variance", "deviation"):
+            raise ValueError(f"noise_is must be variance or deviation, not {self.noise_is!r}")
+
+    @property
+    def active(self) -> float:
+        """P(z_j != 0)."""
+        return math.log(math.log(self.d)) / self.d if self.sparsity is None else self.sparsity
+
+    @property
+    def variance(self) -> float:
+        """The variance of each coordinate of xi."""
+        level = math.sqrt(math.log(self.d)) / self.d if self.noise is None else self.noise
+        return level if self.noise_is == "variance" else level**2
+
+    @cached_property
+    def dictionary(self) -> np.ndarray:
+        """M, float32 (d1, d): the Q of a Gaussian matrix's QR decomposition."""
+        gaussian = rng.normals(np.uint64(self.seed), 0, np.arange(self.d1), 0, rng.DICTIONARY, self.d)
+        return np.linalg.qr(gaussian.astype(np.float64))[0].astype(np.float32)
+
+    @property
+    def second_moment(self) -> np.ndarray:
+        """E[x x'], float64 (d1, d1): P(z_j != 0) M M' + variance I."""
+        dictionary = self.dictionary.astype(np.float64)
+        return self.active * dictionary @ dictionary.T + self.variance * np.eye(self.d1)
+
+    def latents(self, samples: np.ndarray) -> np.ndarray:
+        """z of these sample numbers, int64 (n,): float32 (n, d) of -1, 0 and 1."""
+        key = np.uint64(self.seed)
+        below = rng.words(key, 0, samples, 0, rng.LATENT, self.d) / 2.0**32
+        return np.where(below < self.active / 2, 1, np.where(below < self.active, -1, 0)).astype(np.float32)
+
+    def noises(self, samples: np.ndarray) -> np.ndarray:
+        """xi of these sample numbers, int64 (n,): float32 (n, d1)."""
+        gaussian = rng.normals(np.uint64(self.seed), 0, samples, 0, rng.NOISE, self.d1)
+        gaussian *= np.float32(math.sqrt(self.variance))
+        return gaussian
+
+    def x(self, samples: np.ndarray) -> np.ndarray:
+        """x of these sample numbers, int64 (n,): float32 (n, d1)."""
+        return self.latents(samples) @ self.dictionary.T + self.noises(samples)
+
+
+def write(path: Path, model: SparseCoding, count: int) -> None:
+    """Writes samples 0 .. count - 1 as a beton of two of FFCV's NDArray fields: x, float32 (d1,), and z, int8 (d,)."""
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    samples = np.arange(count)
+    write_arrays(path, {"x": model.x(samples), "z": model.latents(samples).astype(np.int8)})
