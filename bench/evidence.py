@@ -1,9 +1,9 @@
 """The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Six kinds: `run` (an encoder or a baseline and its
+One JSON file a run, written whole or not at all, never rewritten. Seven kinds: `run` (an encoder or a baseline and its
 accuracies), `probe` (one probe of any encoder on any dataset), `loader` (the rates of a loader and of its peers on the
-same work), `convert` (the same of writing beton files), `probe-cost` (a probe and its peer on the same features) and
-`device` (what a step of `twoview suite gpu` measured).
+same work), `convert` (the same of writing beton files), `probe-cost` (a probe and its peer on the same features),
+`device` (what a step of `twoview suite gpu` measured) and `theory` (claims of the papers beside measurements).
 `evidence.schema.json` is the schema that others may check them by (`twoview evidence --schema`). Version 2 adds what
 `write` seals: the checksum, the machine's calibration and clocks; version 1 is read as ever.
 """
@@ -34,6 +34,7 @@ from pydantic import (
 
 from bench.calibration import Calibration
 from bench.environment import Environment, environment, frequencies
+from bench.theory.claims import Claim, Verdict
 from loaders.files import whole_file
 
 CALIBRATION_ROUNDS = 5
@@ -332,7 +333,30 @@ class DeviceFigures(Record):
     recipe: dict[str, Any] | None = None
 
 
-AnyRecord = Run | Probing | LoaderRates | ConvertRates | ProbeCost | DeviceFigures
+class Claimed(Part):
+    """A claim and what was measured of it, as in `bench.theory.claims.Claim`. figure: series of one length, by name."""
+
+    name: str
+    source: str
+    measured: str
+    expected: str
+    verdict: Verdict
+    figure: dict[str, list[float]] = {}
+
+    @classmethod
+    def of(cls, claim: Claim) -> "Claimed":
+        return cls(**vars(claim) | {"figure": {name: values.tolist() for name, values in claim.figure.items()}})
+
+
+class Theory(Record):
+    """The claims that one experiment of `twoview suite theory` measured, and in how many seconds."""
+
+    kind: Literal["theory"] = "theory"
+    claims: list[Claimed] = Field(min_length=1)
+    seconds: PositiveFloat
+
+
+AnyRecord = Run | Probing | LoaderRates | ConvertRates | ProbeCost | DeviceFigures | Theory
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
@@ -410,9 +434,9 @@ def load(folder: Path | str) -> pd.DataFrame:
 
     name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
     backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
-    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure; of, whose, as a
-    contestant, a probe, what a method logs, or the work of a figure; unit, of a figure: the others have it in their
-    name; sample, its number; value, as float.
+    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure, or a series of a
+    claim's; of, whose, as a contestant, a probe, what a method logs, the work of a figure, or a claim; unit, of a
+    figure: the others have it in their name; sample, its number; value, as float.
     Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
     folder.
     """
@@ -465,6 +489,12 @@ def _samples_of(record: AnyRecord) -> Iterator[Sample]:
     if isinstance(record, DeviceFigures):
         for figure in record.figures:
             yield from ((figure.figure, figure.work, figure.unit, *sample) for sample in enumerate(figure.samples))
+        return
+    if isinstance(record, Theory):
+        yield "seconds", "", "", 0, record.seconds
+        for claim in record.claims:
+            for series, values in claim.figure.items():
+                yield from ((series, claim.name, "", *sample) for sample in enumerate(values))
         return
     for name, value in record:
         if name not in about:

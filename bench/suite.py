@@ -5,11 +5,14 @@ killed, and run again with the same words, loses no finished record and at most 
 """
 
 import ctypes
+import importlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,22 @@ from bench.environment import cpu_count
 from bench.experiment import Place
 from bench.loader_works import ConvertWork, LoaderWork
 from bench.progress import console
+from bench.theory.claims import Claim
 from loaders import datasets
 from loaders.names import look_up
 
 
 @dataclass(frozen=True)
 class Suite:
-    """loaders: what to measure of the loader. recipes: what to train and judge, for each of so many seeds."""
+    """loaders: what to measure of the loader. recipes: what to train and judge, for each of so many seeds.
 
-    loaders: tuple[LoaderWork | ConvertWork, ...]
-    recipes: tuple[str, ...]
+    theory: experiments, which are files of `bench/theory` with a function run() -> list[Claim].
+    """
+
+    loaders: tuple[LoaderWork | ConvertWork, ...] = ()
+    recipes: tuple[str, ...] = ()
     seeds: int = 1
+    theory: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ SUITES = {
         ),
         seeds=2,
     ),
+    "theory": Suite(theory=("spectral", "clusters", "uniform_prior")),
 }
 
 
@@ -114,9 +123,11 @@ def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
 
 
 def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
-    """Loaders first; then for each seed the trained encoders and, once each, what they are held against."""
+    """Loaders and theory first; then for each seed the trained encoders and, once each, what they are held against."""
     for loader in work.loaders:
         yield Step(loader.name, lambda loader=loader: _measure_loader(loader, place))  # type: ignore[misc]
+    for experiment_name in work.theory:
+        yield Step(f"theory-{experiment_name}", partial(_measure_claims, experiment_name))
     planned: set[str] = set()
     for seed in range(seeds):
         for name in work.recipes:
@@ -170,6 +181,13 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
     file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
     job = loader_rates.job_for(file.path, work.views, work.size, threads, len(file), work.images, work.batch)
     return loader_rates.measure(job, peers, rounds, name, work.empty_cache)
+
+
+def _measure_claims(name: str) -> evidence.Theory:
+    begun = time.perf_counter()
+    claims: list[Claim] = importlib.import_module(f"bench.theory.{name}").run()
+    seconds = time.perf_counter() - begun
+    return evidence.Theory(name=f"theory-{name}", claims=[*map(evidence.Claimed.of, claims)], seconds=seconds)
 
 
 def _same_recipe(path: Path, step: Step) -> None:

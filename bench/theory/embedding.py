@@ -1,0 +1,64 @@
+"""Free embeddings: a vector a node of a graph, and a loss of the suite's own on pairs drawn from it. No encoder."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.theory.graph import Graph
+from methods.losses.msn import msn, targets
+
+LEARNING_RATE = 0.05
+
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def embed(graph: Graph, loss: PairLoss, dim: int, steps: int, batch: int, seed: int) -> np.ndarray:
+    """float64 (n, dim), which minimises a loss of two views of a batch: by Adam with a cosine schedule.
+
+    batch: pairs a step, so that an embedding has 2 batch - 2 negatives.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    z = _parameter(rng, len(graph), dim)
+    _descend([z], lambda i, k: loss(z[i], z[k]), graph, rng, steps, batch)
+    return _array(z)
+
+
+def embed_to_prototypes(
+    graph: Graph, prior: Tensor, weight: float, dim: int, steps: int, batch: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (n, dim) and K prototypes (K, dim), by MSN's loss with one anchor a pair and without an EMA.
+
+    prior: (K,). weight: of the divergence of the mean assignment to it.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    z, prototypes = _parameter(rng, len(graph), dim), _parameter(rng, len(prior), dim)
+
+    def loss(i: Tensor, k: Tensor) -> Tensor:
+        return msn(z[i][None], targets(z[k], prototypes, prior), prototypes, prior, weight=weight)["loss"]
+
+    _descend([z, prototypes], loss, graph, rng, steps, batch)
+    return _array(z), _array(prototypes)
+
+
+def _array(z: Tensor) -> np.ndarray:
+    array: np.ndarray = z.detach().double().numpy()
+    return array
+
+
+def _parameter(rng: np.random.Generator, rows: int, dim: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal((rows, dim), dtype=np.float32)).requires_grad_()
+
+
+def _descend(
+    parameters: list[Tensor], loss: PairLoss, graph: Graph, rng: np.random.Generator, steps: int, batch: int
+) -> None:
+    optimiser = torch.optim.Adam(parameters, LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        i, k = map(torch.from_numpy, graph.draw(rng, batch))
+        optimiser.zero_grad()
+        loss(i, k).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()

@@ -1,0 +1,82 @@
+"""A finite graph of who is whose other view: its Laplacian, and positive pairs drawn from it."""
+
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse.csgraph import laplacian
+from sklearn.neighbors import kneighbors_graph
+
+
+class Graph:
+    """weights: float64 (n, n), symmetric, in proportion to the probability that two nodes are a positive pair.
+
+    ValueError naming the first entry that is negative, not finite or not symmetric, or the first isolated node: one
+    that is in no pair with another node.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or len(weights) < 2:
+            raise ValueError(f"weights must be (n, n) with n >= 2, not {weights.shape}")
+        for wrong, words in (
+            (~(np.isfinite(weights) & (weights >= 0)), "finite and 0 or above"),
+            (~np.isclose(weights, weights.T, rtol=1e-12, atol=0), "symmetric"),
+        ):
+            if wrong.any():
+                i, k = np.argwhere(wrong)[0]
+                there = f"weights[{i}, {k}] is {weights[i, k]:g} and weights[{k}, {i}] is {weights[k, i]:g}"
+                raise ValueError(f"weights must be {words}, and {there}")
+        if not (alone := weights.sum(1) - weights.diagonal() > 0).all():
+            raise ValueError(f"weights must leave no node isolated, and node {np.argmin(alone)} is")
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def pi(self) -> np.ndarray:
+        """float64 (n, n): the joint probability of a positive pair, of sum 1."""
+        return np.asarray(self.weights / self.weights.sum())
+
+    def bottom(self, count: int, normalised: bool = False) -> np.ndarray:
+        """float64 (n, count): the eigenvectors of the smallest eigenvalues behind the constant vector's.
+
+        Of the Laplacian D - pi; normalised: of the random walk's, I - D^-1 pi, whose constant vector is the same.
+        """
+        vectors = eigh(laplacian(self.pi), np.diag(self.pi.sum(1)) if normalised else None)[1]
+        return np.asarray(vectors[:, 1 : count + 1])
+
+    def draw(self, rng: np.random.Generator, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+        """int64 (pairs,) twice: the nodes of so many positive pairs, independently of each other."""
+        drawn = np.searchsorted(self._cumulative, rng.random(pairs) * self._cumulative[-1], side="right")
+        return self._edges[0][drawn], self._edges[1][drawn]
+
+    @cached_property
+    def _edges(self) -> tuple[np.ndarray, ...]:
+        return np.nonzero(self.weights)
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        return np.asarray(self.weights[self._edges].cumsum())
+
+
+def of_augmentations(probabilities: np.ndarray) -> Graph:
+    """probabilities: float64 (N, n): how probably each of N equally probable images is turned into each of n nodes.
+
+    A positive pair is two views of one image, drawn independently: pi = A^T A / N.
+    """
+    return Graph(probabilities.T @ probabilities)
+
+
+def of_pairs(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
+    """float64 (nodes, nodes), symmetric, of sum 2B: how often two nodes were a positive pair in a batch of B."""
+    counts = np.zeros((nodes, nodes))
+    np.add.at(counts, (i, k), 1)
+    return counts + counts.T
+
+
+def of_neighbours(points: np.ndarray, neighbours: int = 10) -> Graph:
+    """An edge between two points where one is among the other's nearest; points: (n, d)."""
+    nearest = kneighbors_graph(points, neighbours).toarray()
+    return Graph(np.maximum(nearest, nearest.T))

@@ -1,0 +1,192 @@
+"""Contrastive learning is spectral clustering (Tan et al. 2024), on graphs small enough to know everything.
+
+With the Gaussian kernel of variance tau, InfoNCE of a batch of pairs is tr(Z^T L Z) / tau + log R(Z), L the Laplacian
+of the pairs' graph and log R the mean log of the kernel's sums. log R is what keeps unit vectors from one point, where
+spectral clustering has Z^T Z = I; how far the two constraints lead to the same subspace is measured.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from scipy.linalg import subspace_angles
+from scipy.optimize import minimize
+from scipy.sparse.csgraph import laplacian
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from bench.theory.claims import Claim, verdict
+from bench.theory.embedding import embed
+from bench.theory.graph import Graph, of_augmentations, of_pairs
+from methods.losses.infonce import nt_xent
+from methods.losses.kernel import exponential, kernel_infonce
+from methods.losses.pairs import unit
+
+TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
+TEMPERATURE = 0.5  # SimCLR's
+BATCHES = (2, 8, 32, 128)
+STEPS = 500
+STARTS = 3  # of each minimisation, of which the lowest counts
+PRECISE = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-8}
+USED = 0.01  # of the longest direction of an embedding: a shorter one is none
+SAME = 1e-6  # two objectives are one
+NEAR = 10.0  # degrees between two subspaces that are called one
+PAPER = "Tan et al. 2024, main theorem, as reviews of the paper state it (found, secondary)"
+READING = f"{PAPER}; that the two span one subspace is our reading of it (inferred)"
+
+
+def run() -> list[Claim]:
+    return [*identity(), *(subspace(name, graph, dim) for name, (graph, dim) in graphs().items()), negatives()]
+
+
+def graphs() -> dict[str, tuple[Graph, int]]:
+    """Of known augmentation probabilities: name -> graph, and how many of its eigenvectors tell its parts apart.
+
+    48 nodes, and as many images. On the ring an image becomes itself or a neighbour; in a community any of its nodes
+    (half of the time) or any node at all, and in the drawn communities only eight nodes of those, drawn once.
+    """
+    ring = np.mean([np.roll(np.eye(48), shift, 1) for shift in (-1, 0, 0, 1)], axis=0)
+    equal, unequal = (_communities(np.repeat(np.arange(4), sizes)) for sizes in ([12] * 4, [24, 12, 8, 4]))
+    rng = np.random.Generator(np.random.Philox(0))
+    drawn = np.stack([rng.multinomial(8, row) for row in equal]) / 8
+    return {
+        "a ring": (of_augmentations(ring), 2),
+        "four equal communities": (of_augmentations(equal), 3),
+        "four unequal communities": (of_augmentations(unequal), 3),
+        "four drawn communities": (of_augmentations(drawn), 3),
+    }
+
+
+def _communities(community: np.ndarray) -> np.ndarray:
+    own = (community[:, None] == community).astype(float)
+    return np.asarray((own / own.sum(1) + 1 / len(community)) / 2)
+
+
+def identity() -> list[Claim]:
+    """Our losses in float64 on batches of 256 drawn pairs beside numpy's and scipy's Laplacian objective of them."""
+    rng = np.random.Generator(np.random.Philox(1))
+    gaussian, laplace = np.empty((2, len(graphs()), len(TEMPERATURES)))
+    for row, (graph, dim) in enumerate(graphs().values()):
+        for column, tau in enumerate(TEMPERATURES):
+            i, k = graph.draw(rng, 256)
+            z = rng.standard_normal((len(graph), dim))
+            z /= np.linalg.norm(z, axis=1, keepdims=True)
+            z1, z2 = torch.from_numpy(z[i]), torch.from_numpy(z[k])
+            ours = laplacian_objective(z, of_pairs(i, k, len(graph)), tau)
+            same = (nt_xent(z1, z2, tau).item(), kernel_infonce(z1, z2, 2, 2 * tau).item())
+            gaussian[row, column] = max(abs(loss - ours) for loss in same)
+            laplace[row, column] = abs(kernel_infonce(z1, z2, 1, 2 * tau).item() - ours)
+    of = f"{gaussian.size} batches of 256 pairs, four graphs, tau {TEMPERATURES[0]:g} to {TEMPERATURES[-1]:g}, float64"
+    return [
+        Claim(
+            "InfoNCE with the Gaussian kernel is the Laplacian's objective plus log R",
+            PAPER,
+            f"largest difference {gaussian.max():.1e}; {of}",
+            f"at most {SAME:g}",
+            verdict(bool(gaussian.max() <= SAME)),
+            {"x": np.array(TEMPERATURES), "largest difference": gaussian.max(0)},
+        ),
+        Claim(
+            "With the Laplacian kernel it is not",
+            f"{PAPER}: exact for the Gaussian kernel",
+            f"least difference {laplace.min():.2g}; {of}",
+            f"above {SAME:g}",
+            verdict(bool(laplace.min() > SAME)),
+            {"x": np.array(TEMPERATURES), "least difference": laplace.min(0)},
+        ),
+    ]
+
+
+def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
+    """[tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c.
+
+    K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), of
+    `of_pairs`; c its sums.
+    """
+    c = counts.sum(1)
+    attraction = np.trace(z.T @ laplacian(counts) @ z) / tau
+    sums = (np.exp(-cdist(z, z, "sqeuclidean") / (2 * tau)) * (c - np.eye(len(z)))).sum(1)
+    used = c > 0
+    return float((attraction + c[used] @ np.log(sums[used])) / c.sum())
+
+
+def population(z: Tensor, pi: Tensor, tau: float) -> Tensor:
+    """InfoNCE of unit(z) with all of the graph as negatives: the limit of large batches, less the log of their size."""
+    z = unit(z)
+    log_kernel = exponential(z @ z.T, 2, 2 * tau)
+    marginal = pi.sum(1)
+    return marginal @ (log_kernel + marginal.log()).logsumexp(1) - (pi * log_kernel).sum()
+
+
+def minimiser(graph: Graph, dim: int, tau: float) -> np.ndarray:
+    """float64 (n, dim) of unit rows: the lowest of STARTS minima of `population`, by L-BFGS."""
+    pi = torch.from_numpy(graph.pi)
+
+    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        z = torch.from_numpy(flat.reshape(-1, dim)).requires_grad_()
+        loss = population(z, pi, tau)
+        (slope,) = torch.autograd.grad(loss, z)
+        return loss.item(), slope.numpy().ravel()
+
+    starts = np.random.Generator(np.random.Philox(2)).standard_normal((STARTS, len(graph) * dim))
+    found = [minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options=PRECISE) for start in starts]
+    z = min(found, key=lambda one: one.fun).x.reshape(-1, dim)
+    return np.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
+
+
+def span(z: np.ndarray) -> np.ndarray:
+    """float64 (n, r): an orthonormal basis of the centred unit embeddings' columns, (n, d), as far as they are used."""
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    directions, lengths, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
+    return np.asarray(directions[:, lengths > USED * lengths[0]])
+
+
+def angle(one: np.ndarray, other: np.ndarray) -> float:
+    """Degrees: the largest principal angle between two bases' spans; 0 also where one lies within the other."""
+    return float(np.degrees(subspace_angles(one, other).max()))
+
+
+def subspace(name: str, graph: Graph, dim: int) -> Claim:
+    spans = [span(minimiser(graph, dim, tau)) for tau in TEMPERATURES]
+    used = np.array([basis.shape[1] for basis in spans])
+    plain, normalised = (np.array([angle(basis, graph.bottom(dim, walk)) for basis in spans]) for walk in (False, True))
+    return Claim(
+        f"On {name} the embedding spans the Laplacian's bottom eigenvectors, at every temperature",
+        READING,
+        f"at tau {_listed(TEMPERATURES)}: largest principal angle {_listed(plain)} degrees, and {_listed(normalised)} "
+        f"to the normalised Laplacian's; dimensions in use {_listed(used)} of {dim}; {len(graph)} nodes, all negatives",
+        f"at most {NEAR:g} degrees and {dim} dimensions in use, at every temperature (the thresholds are ours)",
+        verdict(bool((plain <= NEAR).all() and (used == dim).all())),
+        {"x": np.array(TEMPERATURES), "degrees": plain, "degrees, normalised Laplacian": normalised},
+    )
+
+
+def negatives() -> Claim:
+    """At SimCLR's temperature, by our loss on drawn batches; more pairs a batch are more negatives."""
+    degrees = {
+        name: np.array([angle(span(_drawn(graph, dim, batch)), graph.bottom(dim)) for batch in BATCHES])
+        for name, (graph, dim) in graphs().items()
+    }
+    counts = np.array([2 * batch - 2 for batch in BATCHES])
+    each = "; ".join(f"{name} {_listed(line)}" for name, line in degrees.items())
+    return Claim(
+        "More negatives bring the embedding nearer to the bottom eigenvectors",
+        "this project's question; that the theorem is of all negatives follows from its log R (inferred)",
+        f"degrees with {_listed(counts)} negatives: {each}; tau {TEMPERATURE:g}, {STEPS} steps of Adam",
+        f"on every graph a smaller angle with {counts[-1]} than with {counts[0]}",
+        verdict(all(line[-1] < line[0] for line in degrees.values())),
+        {"x": counts.astype(float), **degrees},
+    )
+
+
+def _drawn(graph: Graph, dim: int, batch: int) -> np.ndarray:
+    """Of STARTS embeddings the one whose loss with all negatives is lowest."""
+    pi = torch.from_numpy(graph.pi)
+    starts = (
+        embed(graph, lambda z1, z2: nt_xent(z1, z2, TEMPERATURE), dim, STEPS, batch, seed) for seed in range(STARTS)
+    )
+    return min(starts, key=lambda z: population(torch.from_numpy(z), pi, TEMPERATURE).item())
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{round(number, 2):.3g}" for number in numbers)
