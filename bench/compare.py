@@ -78,10 +78,10 @@ class Row:
         return (self.cost.low, self.cost.high) if self.better == "less" else (1 / self.cost.high, 1 / self.cost.low)
 
     @property
-    def ratio(self) -> float:
-        """New / old: the middle of the interval's draws where there is one, else of the medians."""
+    def ratio(self) -> float | None:
+        """New / old: the middle of the interval's draws where there is one, else of the medians; None of an old 0."""
         if self.cost is None:
-            return self.new / self.old
+            return self.new / self.old if self.old else None
         return self.cost.ratio if self.better == "less" else 1 / self.cost.ratio
 
     def cells(self) -> tuple[str, ...]:
@@ -89,7 +89,8 @@ class Row:
         between = f"{self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else ""
         verdict = VERDICTS[self.verdict] if self.interval else "one sample"
         old, new = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (self.old, self.new))
-        return self.work, f"{self.metric}, {self.unit}", old, new, f"{self.ratio:.3f}", between, verdict
+        ratio = "" if self.ratio is None else f"{self.ratio:.3f}"
+        return self.work, f"{self.metric}, {self.unit}", old, new, ratio, between, verdict
 
 
 @dataclass(frozen=True)

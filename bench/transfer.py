@@ -79,7 +79,7 @@ def transfer(
 def _missing(bench: Bench) -> str | None:
     try:
         bench.used("train"), bench.used("test")
-    except OSError as error:
+    except FileNotFoundError as error:
         return " ".join(str(error).split())
     return None
 

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap as scipys
 from bench import bootstrap, evidence
 from bench.bootstrap import Cost, of_pairs, of_runs, of_shares
 from bench.cli import run
-from bench.compare import compare
+from bench.compare import Row, compare
 from bench.environment import environment
 from bench.evidence import (
     Accuracy,
@@ -321,3 +321,8 @@ def test_evidence_of_commits(sides, capsys):
     assert run(["compare", "HEAD~1", "HEAD", "--evidence-dir", str(folder)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "1 better" in said and "changed was measured at HEAD with changes that are in no commit" in said
+
+
+def test_an_old_zero_has_no_ratio():
+    row = Row("x", "memory added", "MiB", "less", 0.0, 3.0, None, 0.05)
+    assert row.ratio is None and row.cells()[4] == "" and row.verdict == "unclear"
