@@ -58,16 +58,18 @@ def _apart(strong: dict[str, Any], weak: dict[str, Any]) -> Claim:
 
 
 def _sparse(strong: dict[str, Any], weak: dict[str, Any]) -> Claim:
-    positive, rate = (
-        np.array([[layer[key] for layer in one["layers"]] for one in (strong, weak)])
-        for key in ("positive", "firing_rate")
+    positive, rate, sparseness = (
+        np.array([[layer[key] for layer in one["layers"]] for one in (strong, weak)], float)
+        for key in ("positive", "firing_rate", "sparseness")
     )
     words = ", ".join(f"conv {n} {a:.3f} beside {b:.3f}" for n, (a, b) in enumerate(positive.T[LAYERS], 2))
+    a, b = sparseness[:, LAYERS].mean(1)
     return Claim(
         "With colour distortion neurons fire more sparsely",
         PAPER.format(4),
-        f"share of values above 0, with it beside without: {words}; {_settings(strong)}",
-        "less with it in each of conv 2 to 5",
+        f"share of values above 0, with it beside without: {words}; Treves and Rolls' sparseness of channels' means, 1 where all "
+        f"fire alike, which decides nothing here: {a:.3f} beside {b:.3f}; {_settings(strong)}",
+        "a smaller share with it in each of conv 2 to 5",
         verdict(bool((positive[0] < positive[1])[LAYERS].all())),
         {
             "x": np.arange(1.0, positive.shape[1] + 1),
@@ -75,6 +77,8 @@ def _sparse(strong: dict[str, Any], weak: dict[str, Any]) -> Claim:
             "above 0, without": positive[1],
             "fires for an image, with": rate[0],
             "fires for an image, without": rate[1],
+            "sparseness, with": sparseness[0],
+            "sparseness, without": sparseness[1],
         },
     )
 

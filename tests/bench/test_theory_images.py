@@ -11,7 +11,7 @@ RESULT = {
     "images": 60,
     "representation": {"silhouette": 0.1, "knn": 50.0},
     "tsne": {"silhouette": 0.2, "knn": 51.0},
-    "layers": [{"positive": 0.5, "firing_rate": 1.0}] * 5,
+    "layers": [{"positive": 0.5, "firing_rate": 1.0, "sparseness": 0.7}] * 5,
 }
 
 
@@ -19,7 +19,7 @@ def changed(step):
     other = copy.deepcopy(RESULT)
     for where in ("representation", "tsne"):
         other[where] = {name: value + step for name, value in RESULT[where].items()}
-    other["layers"] = [{"positive": 0.5 - step, "firing_rate": 1.0}] * 5
+    other["layers"] = [{"positive": 0.5 - step, "firing_rate": 1.0, "sparseness": 0.7}] * 5
     return other
 
 
@@ -32,11 +32,11 @@ def test_both_hold_only_where_all_numbers_say_so(step, expected):
 
 def test_one_layer_or_score_that_does_not_is_enough_to_fail():
     strong = changed(0.01)
-    strong["layers"] = [*strong["layers"][:4], {"positive": 0.6, "firing_rate": 1.0}]
+    strong["layers"] = [*strong["layers"][:4], {"positive": 0.6, "firing_rate": 1.0, "sparseness": 0.7}]
     strong["tsne"]["knn"] = 40.0
     assert [claim.verdict for claim in claims(strong, RESULT)] == ["fails"] * 2
     strong = changed(0.01)
-    strong["layers"] = [{"positive": 0.6, "firing_rate": 1.0}, *strong["layers"][1:]]
+    strong["layers"] = [{"positive": 0.6, "firing_rate": 1.0, "sparseness": 0.7}, *strong["layers"][1:]]
     assert claims(strong, RESULT)[1].verdict == "holds", "nothing is claimed of conv 1"
 
 
