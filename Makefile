@@ -1,5 +1,5 @@
 # `make bench` and `make test` set up everything by themselves; `make help` lists the rest.
-.PHONY: help setup bench test test-long benchmark bench-peers report check
+.PHONY: help setup bench test test-long test-page benchmark bench-peers report check
 .DEFAULT_GOAL := help
 TWOVIEW := .venv/bin/twoview
 PYTEST := .venv/bin/python -m pytest
@@ -23,6 +23,10 @@ test: setup ## the tests, under 15 minutes on 2 cores
 
 test-long: setup ## the trials that take longer
 	$(PYTEST) -m long --timeout 3600
+
+test-page: setup ## the page in headless Chromium, which `make test` does too where one is; pictures in out/page
+	command -v chromium >/dev/null || sudo apt-get install -y chromium
+	OMP_NUM_THREADS=1 $(PYTEST) tests/reports/test_browser.py
 
 benchmark: setup ## loader and train step timed by pytest-benchmark, compared with the last time
 	$(PYTEST) tests/benchmarks --benchmark-enable --benchmark-autosave \

@@ -1,5 +1,6 @@
 """How a value is written: its heading and digits, the same on the terminal, on the page and in CSV."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,15 @@ ABSENT = "\u2013"  # a dash
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and the decimals of a number (None: a word). A share is a fraction of 1, shown as a percentage."""
+    """A heading, and the decimals of a number (None: a word). A share is a fraction of 1, shown as a percentage.
+
+    small: of that many digits instead, wherever they begin, since a p of 0.000 says less than one of 3e-05.
+    """
 
     heading: str
     decimals: int | None = None
     share: bool = False
+    small: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -26,6 +31,10 @@ class Column:
             return ABSENT
         if self.decimals is None:
             return str(value)
+        if value == math.inf:
+            return "not reached"
+        if self.small:
+            return f"{value:.{self.decimals}g}"
         if self.share:
             return f"{100 * value:.{self.decimals}f} %"
         return f"{value:,.{self.decimals}f}"
@@ -36,6 +45,10 @@ class Column:
             return ""
         if self.decimals is None:
             return str(value)
+        if value == math.inf:
+            return "Infinity"  # as pandas and a browser read it
+        if self.small:
+            return f"{value:.{self.decimals}g}"
         return f"{value:.{self.decimals + 2 if self.share else self.decimals}f}"
 
 
@@ -48,6 +61,7 @@ COLUMNS = {
     "epochs": Column("epochs", 0),
     "batch": Column("batch", 0),
     "precision": Column("precision"),
+    "loader": Column("loader"),
     "device": Column("device"),
     "machine": Column("machine"),
     "knn_top1": Column("kNN %", 2),
@@ -65,7 +79,11 @@ COLUMNS = {
     "linear_top1_low": Column("linear from %", 2),
     "linear_top1_high": Column("to %", 2),
     "views_per_s": Column("views/s", 1),
+    "views_per_s_iqr": Column("views/s IQR", 1),
     "seconds_per_epoch": Column("s/epoch", 2),
+    "seconds_to_target": Column("s to target", 1),
+    "time_p": Column("p, time", 2, small=True),
+    "knn_p": Column("p, kNN", 2, small=True),
     "data_wait_share": Column("data wait", 2, share=True),
     "loader_views_per_s": Column("loader alone, views/s", 1),
     "model_views_per_s": Column("model alone, views/s", 1),
@@ -79,6 +97,8 @@ COLUMNS = {
     "seeds": Column("seeds", 0),
     "recipe": Column("recipe"),
     "recipe_hash": Column("recipe hash"),
+    "overridden": Column("overridden"),
+    "within_spread": Column("within its spread"),
     "commit": Column("commit"),
     "environment": Column("environment"),
     "date": Column("date"),

@@ -96,7 +96,7 @@ def loss_plots(runs: Sequence[Run]) -> list[Plot]:
 
 def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(len(rows) + 0.6)
+        figure, axes = canvas(len(rows) + 0.6)
         heights = np.arange(len(rows))[::-1]
         mean = rows[f"{probe}_top1_mean"]
         reach = [mean - rows[f"{probe}_top1_min"], rows[f"{probe}_top1_max"] - mean]
@@ -111,12 +111,12 @@ def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
         axes.margins(x=0.12)
         axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
         figure.legend(loc="outside upper right", ncols=3, handletextpad=0.2, columnspacing=1.0)
-        return Plot(caption, _svg(figure, caption))
+        return Plot(caption, svg(figure, caption))
 
 
 def _differences(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(0.8 * len(rows))
+        figure, axes = canvas(0.8 * len(rows))
         axes.axvline(0, color=QUIET, lw=0.8)
         for height, (_, row) in zip(np.arange(len(rows))[::-1], rows.iterrows(), strict=True):
             mean, low, high = (row[f"{probe}_{part}"] for part in ("difference", "low", "high"))
@@ -128,12 +128,12 @@ def _differences(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
         )
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
-        return Plot(caption, _svg(figure, caption))
+        return Plot(caption, svg(figure, caption))
 
 
 def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> Plot:
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(0.7 * len(rows))
+        figure, axes = canvas(0.7 * len(rows))
         heights = np.arange(len(rows))[::-1]
         colours = [ACCENT if contestant == OURS else QUIET for contestant in rows["contestant"]]
         axes.barh(heights, rows["images_per_s"], height=0.55, color=colours, alpha=0.75)
@@ -141,12 +141,12 @@ def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> 
             axes.scatter(rounds[contestant], [height] * len(rounds[contestant]), s=9, color=INK, zorder=3)
         axes.set_yticks(heights, rows["contestant"])
         axes.set_xlabel("images/s")
-        return Plot(caption, _svg(figure, caption))
+        return Plot(caption, svg(figure, caption))
 
 
 def _losses(runs: Sequence[Run], caption: str) -> Plot:
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(2.6)
+        figure, axes = canvas(2.6)
         for run in runs:
             assert run.training
             steps, losses = _block_means(run.training.losses)
@@ -155,7 +155,7 @@ def _losses(runs: Sequence[Run], caption: str) -> Plot:
         axes.set_ylabel("loss")
         axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
         words = f"{caption.removesuffix('.')}, a line a run: {', '.join(run.name for run in runs)}."
-        return Plot(words, _svg(figure, words))
+        return Plot(words, svg(figure, words))
 
 
 def _block_means(losses: list[float]) -> tuple[list[float], list[float]]:
@@ -165,12 +165,12 @@ def _block_means(losses: list[float]) -> tuple[list[float], list[float]]:
     return [float(block.mean()) + 1 for block in blocks], [float(values[block].mean()) for block in blocks]
 
 
-def _canvas(rows: float) -> tuple[Figure, Axes]:
+def canvas(rows: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, 0.8 + 0.55 * rows), layout="constrained")
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, title: str) -> Markup:
+def svg(figure: Figure, title: str) -> Markup:
     """The figure as an SVG element that scales with its column. `title` salts the ids, which a page must not repeat."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title}):

@@ -1,20 +1,23 @@
 """Runs -> rows: one row a trained encoder with its baselines beside it, and the same rows summed up over seeds.
 
 Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without evidence is NaN or empty.
+`seconds_to_target`: of a dataset in `significance.TARGETS`; of a run infinite where it never got there.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bench.environment import Environment
-from bench.evidence import Run
+from bench.evidence import Run, Training
+from reports.significance import TARGETS, course, mlperf_time, seconds_to, welch
 
 COLUMNS = [
     "rank",
@@ -22,9 +25,11 @@ COLUMNS = [
     "dataset",
     "backbone",
     "resolution",
+    "views",
     "epochs",
     "batch",
     "precision",
+    "loader",
     "device",
     "machine",
     "knn_top1",
@@ -41,7 +46,9 @@ COLUMNS = [
     "linear_top1_low",
     "linear_top1_high",
     "views_per_s",
+    "views_per_s_iqr",
     "seconds_per_epoch",
+    "seconds_to_target",
     "data_wait_share",
     "loader_views_per_s",
     "model_views_per_s",
@@ -54,6 +61,7 @@ COLUMNS = [
     "seed",
     "recipe",
     "recipe_hash",
+    "overridden",
     "commit",
     "environment",
     "date",
@@ -85,6 +93,7 @@ ACCURACIES = [
 ]
 SPEEDS = [
     "views_per_s",
+    "views_per_s_iqr",
     "seconds_per_epoch",
     "data_wait_share",
     "loader_views_per_s",
@@ -98,9 +107,16 @@ SUMMARY_COLUMNS = [
     "seeds",
     "gain_seeds",
     *(f"{accuracy}_{statistic}" for accuracy in ACCURACIES for statistic in ("mean", "sd", "min", "max")),
+    "knn_p",
+    "seconds_to_target",
+    "time_p",
     *SPEEDS,
     "bottleneck",
+    "overridden",
 ]
+# Settings of a recipe that change how fast it trains or how it is watched, not what is trained.
+HARMLESS = ["seed", "precision", "compile", "cuda_graph", "deterministic", "loader_threads", "resident"]
+HARMLESS += ["checkpoint_steps", "damaged", "probe.online", "probe.online_knn_epochs", "probe.online_knn_images"]
 
 
 class Named(BaseModel):
@@ -117,6 +133,7 @@ class Shown(BaseModel):
     name: str
     dataset: str
     size: int = Field(gt=0)
+    views: str = ""
     method: Named
     backbone: Named
     epochs: int
@@ -153,16 +170,19 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max.
     Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
     A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
+    seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
+    one on the dataset and machine, by kNN top-1 and by the time to target; NaN for the best itself.
     """
     once = table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
-    rows = [
-        dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs)
-        for experiment, runs in once.groupby(EXPERIMENT)
-    ]
+    seeds = dict(list(once.groupby(EXPERIMENT)))
+    rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
     order = ["dataset", "machine", "knn_top1_mean", "method", "recipe_hash"]
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS).sort_values(
+    over_seeds = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).sort_values(
         order, ascending=[True, True, False, True, True], ignore_index=True
     )
+    over_seeds["knn_p"] = _against_the_best(over_seeds, seeds, "knn_top1", -over_seeds["knn_top1_mean"])
+    over_seeds["time_p"] = _against_the_best(over_seeds, seeds, "seconds_to_target", over_seeds["seconds_to_target"])
+    return over_seeds
 
 
 def by_machine(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -173,6 +193,20 @@ def by_machine(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def commit_of(environment: Environment) -> str:
     """The commit, marked as git describe marks it where files had been changed since; empty without a checkout."""
     return environment.commit + ("-dirty" if environment.commit and environment.dirty else "")
+
+
+def _against_the_best(
+    over_seeds: pd.DataFrame, seeds: Mapping[Any, pd.DataFrame], column: str, order: pd.Series
+) -> pd.Series:
+    """Of each row, Welch's p against the one of its dataset and machine that is least by `order`; NaN for that one."""
+    p = pd.Series(math.nan, index=over_seeds.index)
+    for _, rows in over_seeds.groupby(["dataset", "machine"]):
+        if order[rows.index].notna().any():
+            best = order[rows.index].idxmin()
+            samples = {i: seeds[tuple(rows.loc[i, EXPERIMENT])][column].tolist() for i in rows.index}
+            for i in samples:
+                p[i] = welch(samples[i], samples[best]) if i != best else math.nan
+    return p
 
 
 def _by_date(runs: Iterable[Run]) -> list[Run]:
@@ -193,6 +227,7 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
         "dataset": shown.dataset,
         "backbone": shown.backbone.name,
         "resolution": shown.size,
+        "views": shown.views,
         "epochs": shown.epochs,
         "batch": shown.batch,
         "machine": run.environment.machine,
@@ -207,12 +242,14 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
         "test_images": run.accuracy.test_images,
         "seed": run.seed,
         "recipe": shown.name,
-        "recipe_hash": _recipe_hash(run.recipe),
+        "recipe_hash": recipe_hash(run.recipe),
+        "overridden": _overridden(run),
         "commit": commit_of(run.environment),
         "environment": run.environment.hash,
         "date": run.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": run.name,
     }
+    row["seconds_to_target"] = seconds_to(TARGETS.get(shown.dataset), course(run))
     return row | _beyond_top1(run) | _speed(run)
 
 
@@ -229,12 +266,15 @@ def _beyond_top1(run: Run) -> dict[str, float]:
 
 def _speed(run: Run) -> dict[str, Any]:
     training, ceilings = run.training, run.ceilings
-    speed: dict[str, Any] = dict.fromkeys(SPEEDS, math.nan) | {"precision": "", "device": "", "bottleneck": ""}
+    words = ("precision", "loader", "device", "bottleneck")
+    speed: dict[str, Any] = dict.fromkeys(SPEEDS, math.nan) | dict.fromkeys(words, "")
     if training:
         speed |= {
             "precision": training.precision,
+            "loader": _loader(run.recipe.get("resident", "off"), training),
             "device": training.device,
             "views_per_s": training.views_per_s,
+            "views_per_s_iqr": _rates_iqr(training),
             "seconds_per_epoch": training.seconds_per_epoch,
             "data_wait_share": training.data_wait_share,
             "peak_memory_mib": training.peak_host_mib,
@@ -251,7 +291,29 @@ def _speed(run: Run) -> dict[str, Any]:
     return speed
 
 
-def _recipe_hash(recipe: dict[str, Any]) -> str:
+def _loader(resident: str, training: Training) -> str:
+    threads = f"{training.loader_threads} thread" + ("" if training.loader_threads == 1 else "s")
+    if resident == "on":
+        return "resident"
+    return threads if resident == "off" or training.device == "cpu" else f"resident if it fits, else {threads}"
+
+
+def _rates_iqr(training: Training) -> float:
+    """Interquartile range of the epochs' rates; NaN for one epoch, and where the views grow from epoch to epoch."""
+    if len(training.epoch_seconds) < 2 or training.sizes:
+        return math.nan
+    rates = training.views_per_epoch / np.asarray(training.epoch_seconds)
+    return float(np.subtract(*np.quantile(rates, [0.75, 0.25])))
+
+
+def _overridden(run: Run) -> str:
+    """Which settings are not as in the recipe file of the run's recipe."""
+    if run.overrides is None:
+        return "not recorded"
+    return ", ".join(sorted(key for key in run.overrides if key not in HARMLESS))
+
+
+def recipe_hash(recipe: dict[str, Any]) -> str:
     """Eight hex digits of everything but the seed: equal experiments, equal hash."""
     content = {key: value for key, value in recipe.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -267,6 +329,8 @@ def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
             f"{accuracy}_min": values.min(),
             f"{accuracy}_max": values.max(),
         }
+    row["seconds_to_target"] = mlperf_time(runs["seconds_to_target"].tolist())
+    row["overridden"] = ", ".join(sorted(set(runs["overridden"]) - {""}))
     row |= {speed: runs[speed].median() for speed in SPEEDS}
     row["bottleneck"] = " or ".join(sorted(set(runs["bottleneck"]) - {""}))
     return row

@@ -16,9 +16,10 @@ from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
 from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
+from reports.significance import TARGETS
+from reports.training_figures import training_plots
 
-# What is compared stands first, in the width of a phone. The machine is the table's caption, and the commit,
-# the environment and the recipe stand with the run's details.
+# What is compared stands first, in the width of a phone. The machine is the table's caption.
 RUN_COLUMNS = [
     "method",
     "dataset",
@@ -31,7 +32,9 @@ RUN_COLUMNS = [
     "pixels_knn_top1",
     "pixels_linear_top1",
     "views_per_s",
+    "views_per_s_iqr",
     "seconds_per_epoch",
+    "seconds_to_target",
     "data_wait_share",
     "loader_views_per_s",
     "model_views_per_s",
@@ -39,13 +42,19 @@ RUN_COLUMNS = [
     "bottleneck",
     "peak_memory_mib",
     "peak_device_mib",
+    "published",
+    "within_spread",
     "backbone",
     "resolution",
+    "views",
     "epochs",
     "batch",
     "precision",
+    "loader",
     "device",
     "seed",
+    "commit",
+    "environment",
     "date",
     "name",
 ]
@@ -54,6 +63,7 @@ SUMMARY_COLUMNS = [
     "dataset",
     "seeds",
     "knn_top1",
+    "knn_p",
     "untrained_knn_top1",
     "pixels_knn_top1",
     "knn_gain",
@@ -61,12 +71,17 @@ SUMMARY_COLUMNS = [
     "linear_top1",
     "untrained_linear_top1",
     "pixels_linear_top1",
+    "published",
+    "within_spread",
+    "seconds_to_target",
+    "time_p",
     "views_per_s",
     "seconds_per_epoch",
     "data_wait_share",
     "efficiency",
     "bottleneck",
     "peak_memory_mib",
+    "peak_device_mib",
     "backbone",
     "resolution",
     "epochs",
@@ -207,7 +222,7 @@ def render(
             _table(machine, rows, IMBALANCE_COLUMNS, _imbalance_cell) for machine, rows in by_machine(imbalance)
         ],
         too_small=too_small(imbalance),
-        run_tables=[_table(machine, rows, RUN_COLUMNS) for machine, rows in by_machine(leaderboard)],
+        run_tables=[_table(machine, rows, RUN_COLUMNS, _run_cell) for machine, rows in by_machine(leaderboard)],
         probed_tables=[_table(machine, rows, PROBED_COLUMNS) for machine, rows in by_machine(probed)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
@@ -223,6 +238,8 @@ def render(
         difference_plots=difference_plots(imbalance),
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
+        training_plots=training_plots(runs, summary, devices),
+        targets=TARGETS,
         pictures=pictures,
         environments=_environments([*runs, *rates, *conversions, *devices, *probings]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
@@ -232,6 +249,13 @@ def render(
 
 def _cell(row: pd.Series, name: str) -> Cell:
     return Cell(COLUMNS[name].text(row[name]), COLUMNS[name].csv(row[name]))
+
+
+def _run_cell(row: pd.Series, name: str) -> Cell:
+    """An accuracy with the interval of its probe, where the record has it."""
+    plain = _cell(row, name)
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return plain if low is None or pd.isna(low) else Cell(f"{plain.text} ({low:.2f} to {high:.2f})", plain.sort)
 
 
 def _summary_cell(row: pd.Series, name: str) -> Cell:

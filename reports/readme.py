@@ -6,9 +6,9 @@ import pandas as pd
 
 from bench.evidence import ConvertRates, LoaderRates, ProbeCost, Run, read_folder
 from loaders.files import whole_file
-from reports.cells import COLUMNS, Column, spread
 from reports.leaderboard import by_machine, leaderboard, summary
 from reports.loader_table import latest, loader_table, required_table
+from reports.markdown import table_text
 from reports.probe_table import probe_table
 
 README = Path(__file__).parent.parent / "README.md"
@@ -44,12 +44,12 @@ def measured(results: Path) -> str:
     parts = []
     for machine, rows in by_machine(summary(table)):
         parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
-        parts.append(_markdown(rows, RUNS))
-        parts.append(_markdown(rows, SPEEDS))
-        parts.append(_markdown(loader[loader["machine"] == machine], LOADER))
-        parts.append(_markdown(required[required["machine"] == machine], REQUIRED))
+        parts.append(table_text(rows, RUNS))
+        parts.append(table_text(rows, SPEEDS))
+        parts.append(table_text(loader[loader["machine"] == machine], LOADER))
+        parts.append(table_text(required[required["machine"] == machine], REQUIRED))
         if (mine := probes[probes["machine"] == machine]).size:
-            parts.append(_markdown(mine, PROBES))
+            parts.append(table_text(mine, PROBES))
     return "\n\n".join(parts)
 
 
@@ -69,21 +69,6 @@ def write(readme: Path = README, results: Path = RESULTS) -> None:
         raise ValueError(f"{readme} lacks the marks {BEGIN} and {END}")
     with whole_file(readme) as part:
         part.write_text(f"{before}{BEGIN}\n{measured(results)}\n{END}{after}")
-
-
-def _markdown(rows: pd.DataFrame, names: list[str]) -> str:
-    columns = [COLUMNS[name] for name in names]
-    lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
-    lines.append("|" + "|".join("--:" if column.numeric else "---" for column in columns) + "|")
-    for _, row in rows.iterrows():
-        lines.append("| " + " | ".join(_cell(row, name, COLUMNS[name]) for name in names) + " |")
-    return "\n".join(lines)
-
-
-def _cell(row: pd.Series, name: str, column: Column) -> str:
-    if f"{name}_mean" in row:
-        return spread(row, name)
-    return column.text(row[name])
 
 
 if __name__ == "__main__":

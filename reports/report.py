@@ -15,7 +15,9 @@ from reports.gpu_table import gpu_table
 from reports.imbalance import imbalance_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
+from reports.markdown import leaderboard_text
 from reports.probed_table import probed_table
+from reports.published import beside_papers
 from reports.reconstructions import pictures
 
 
@@ -37,6 +39,8 @@ class Report:
     budget: pd.DataFrame
     probed: pd.DataFrame
     leaderboard_csv: Path
+    leaderboard_parquet: Path
+    leaderboard_md: Path
     loader_csv: Path | None
     gpu_csv: Path | None
     imbalance_csv: Path | None
@@ -57,14 +61,15 @@ def write_report(evidence: Path, out: Path) -> Report:
     if not (runs or rates or conversions or devices or probings):
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
-    table = leaderboard(runs)
-    over_seeds = summary(table)
+    published = papers.load()
+    table = beside_papers(leaderboard(runs), published)
+    over_seeds = beside_papers(summary(table), published, "_mean")
     loader = loader_table(rates)
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
     probed = probed_table(probings)
-    budget, of_no_budget = budget_table(papers.budgets(papers.load()), records)
+    budget, of_no_budget = budget_table(papers.budgets(published), records)
     complaints += of_no_budget
     html = page.render(
         runs, rates, conversions, devices, probings, table, over_seeds, loader, required, gpu, imbalance, budget,
@@ -81,6 +86,8 @@ def write_report(evidence: Path, out: Path) -> Report:
         budget=budget,
         probed=probed,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
+        leaderboard_parquet=_write_parquet(out / "leaderboard.parquet", table),
+        leaderboard_md=_write(out / "leaderboard.md", leaderboard_text(over_seeds)),
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
@@ -120,6 +127,13 @@ def _presentable(
         except (ValueError, ArithmeticError) as error:
             complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
     return runs, rates, conversions, devices, probings, complaints
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> Path:
+    """Every number as it was computed, not rounded as in the CSV."""
+    with whole_file(path) as part:
+        table.to_parquet(part, index=False)
+    return path
 
 
 def _write(path: Path, text: str) -> Path:

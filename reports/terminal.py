@@ -49,6 +49,10 @@ SUMMARY_COLUMNS = [
     "bottleneck",
     "pixels_linear_top1",
     "untrained_linear_top1",
+    "knn_p",
+    "seconds_to_target",
+    "published",
+    "within_spread",
 ]
 LOADER_COLUMNS = [
     "contestant",

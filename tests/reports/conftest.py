@@ -118,3 +118,9 @@ def machine(cpu: str) -> Environment:
 @pytest.fixture
 def make() -> Factory:
     return Factory()
+
+
+@pytest.fixture(scope="session")
+def factory() -> type[Factory]:
+    """For fixtures that outlive a test."""
+    return Factory

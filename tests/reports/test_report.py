@@ -75,6 +75,9 @@ def test_csv_read_back_by_pandas(evidence, tmp_path):
     assert board["efficiency"].tolist() == [0.8889, 0.8889]
     assert board["peak_device_mib"].isna().all()
     assert ",80.00,81.00," in report.leaderboard_csv.read_text()
+    exact = pd.read_parquet(report.leaderboard_parquet)
+    assert exact.columns.tolist() == board.columns.tolist()
+    assert exact["views_per_s"].tolist() == report.leaderboard["views_per_s"].tolist() == [20_000 / 9] * 2
 
     loader = pd.read_csv(report.loader_csv)
     assert loader["contestant"].tolist() == ["twoview", "ffcv", "dali"]
@@ -96,7 +99,7 @@ def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
     assert {value for value in references} <= {f"#{value}" for value in ids}
     assert page.seen.count("script") == 1
     assert page.seen.count("table") == 5  # seeds, runs, loader, and the budgets with and without a recipe
-    assert page.seen.count("svg") == 4  # kNN, linear probe, loss, loader
+    assert page.seen.count("svg") == 6  # kNN, linear probe, rates beside ceilings, memory, loss, loader
 
 
 def test_the_page_says_what_the_tables_hold(evidence, tmp_path):
@@ -113,10 +116,12 @@ def test_the_page_says_what_the_tables_hold(evidence, tmp_path):
 
 def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
     first, second = (write_report(evidence, tmp_path / name) for name in ("one", "two"))
-    for path in (first.page, first.leaderboard_csv, first.loader_csv, first.budget_csv):
+    written = sorted(first.page.parent.iterdir())
+    boards = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "parquet")]
+    assert [path.name for path in written] == ["budget.csv", "index.html", *boards, "loader.csv"]
+    for path in written:
         assert path.read_bytes() == (second.page.parent / path.name).read_bytes(), path.name
-    written = sorted(path.name for path in first.page.parent.iterdir())
-    assert written == ["budget.csv", "index.html", "leaderboard.csv", "loader.csv"]
+    assert first.page.stat().st_size < 2_000_000
 
 
 def test_hostile_names_are_text(make, tmp_path):
@@ -144,6 +149,14 @@ def test_hostile_names_are_text(make, tmp_path):
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert HOSTILE in "".join(page.text)
     assert pd.read_csv(report.leaderboard_csv)["method"].tolist() == [HOSTILE]
+    assert "<script>" not in report.leaderboard_md.read_text()
+
+
+def test_markdown_keeps_hostile_words_in_their_cell(make, evidence, tmp_path):
+    write(make.run(name="piped", method={"name": "a|b\n<b>"}), evidence)
+    lines = write_report(evidence, tmp_path / "out").leaderboard_md.read_text().splitlines()
+    assert "| 79.50 ± 0.71 |" in next(line for line in lines if "| simclr |" in line)
+    assert any("| a\\|b &lt;b&gt; |" in line for line in lines)
 
 
 def test_a_damaged_file_is_named_and_the_rest_is_shown(evidence, tmp_path):

@@ -1,0 +1,54 @@
+"""Tables as Markdown: README's, and the leaderboard for a pull request or an issue."""
+
+import html
+
+import pandas as pd
+
+from reports.cells import COLUMNS, Column, spread
+from reports.leaderboard import by_machine
+
+LEADERBOARD = [
+    "dataset",
+    "method",
+    "backbone",
+    "epochs",
+    "batch",
+    "seeds",
+    "knn_top1",
+    "knn_p",
+    "linear_top1",
+    "published",
+    "within_spread",
+    "views_per_s",
+    "seconds_per_epoch",
+    "seconds_to_target",
+    "peak_memory_mib",
+    "peak_device_mib",
+    "recipe",
+]
+
+
+def leaderboard_text(summary: pd.DataFrame) -> str:
+    """The leaderboard over seeds, a table a machine, whose rows are never ranked with another's."""
+    parts = [f"On {_plain(machine)}:\n\n{table_text(rows, LEADERBOARD)}\n" for machine, rows in by_machine(summary)]
+    return "\n".join(parts) or "No encoder has been trained yet.\n"
+
+
+def table_text(rows: pd.DataFrame, names: list[str]) -> str:
+    columns = [COLUMNS[name] for name in names]
+    lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
+    lines.append("|" + "|".join("--:" if column.numeric else "---" for column in columns) + "|")
+    for _, row in rows.iterrows():
+        lines.append("| " + " | ".join(_plain(_cell(row, name, COLUMNS[name])) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series, name: str, column: Column) -> str:
+    if f"{name}_mean" in row:
+        return spread(row, name)
+    return column.text(row[name])
+
+
+def _plain(text: str) -> str:
+    """What Markdown takes for HTML or for a cell's end is a character like any other."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

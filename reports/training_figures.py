@@ -1,0 +1,235 @@
+"""Plots of trainings: accuracy over time, rates, where the time goes, memory, kernels beside each other.
+
+Every one is of one dataset and machine, and left out where the records do not hold what it shows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle, product
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.stats import t as student
+
+from bench.evidence import DeviceFigures, Run
+from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
+from reports.leaderboard import Shown, recipe_hash
+from reports.significance import TARGETS, course
+
+LEVEL = 0.95  # of the band around an accuracy
+LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
+KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
+MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
+
+
+def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence[DeviceFigures]) -> list[Plot]:
+    trained = [run for run in runs if run.subject == "trained" and run.training]
+    groups = [(f"{dataset}. {machine}.", rows) for (dataset, machine), rows in summary.groupby(["dataset", "machine"])]
+    return [
+        *_courses(trained),
+        *(plot for where, rows in groups for plot in _of_rows(where, rows)),
+        *_shares(trained),
+        *_kernels(trained),
+        *_batches(trained, devices),
+    ]
+
+
+def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
+    """Accuracy over time: a line a recipe, the mean over seeds, with Student's interval from two seeds on."""
+    for (dataset, machine), group in _grouped(runs, lambda run: (run.recipe["dataset"], run.environment.machine)):
+        recipes = [
+            (f"{method}: {name}", curves)
+            for (method, name, _), same in _grouped(group, _experiment)
+            if (curves := [curve for run in same if (curve := course(run))])
+        ]
+        if not recipes:
+            continue
+        caption = f"kNN top-1 among training images of {dataset}, percent, over minutes of training: the mean over"
+        caption += f" seeds and its 95 % interval; dotted across: the target. {machine}."
+        with matplotlib.rc_context(STYLE):
+            figure, axes = canvas(3 + 0.4 * len(recipes))
+            for (name, curves), (colour, style) in zip(recipes, cycle(LINES), strict=False):
+                length = min(map(len, curves))
+                points = np.array([curve[:length] for curve in curves])
+                minutes, accuracy = points.mean(0).T / [[60], [1]]
+                axes.plot(minutes, accuracy, color=colour, ls=style, lw=1.4, marker="o", ms=3, label=name)
+                if len(curves) > 1:
+                    error = points[:, :, 1].std(0, ddof=1) / np.sqrt(len(curves))
+                    reach = student.ppf((1 + LEVEL) / 2, len(curves) - 1) * error
+                    axes.fill_between(minutes, accuracy - reach, accuracy + reach, color=colour, alpha=0.18, lw=0)
+            if dataset in TARGETS:
+                axes.axhline(TARGETS[dataset], color=QUIET, ls=":", lw=0.8)
+            axes.set_xlabel("minutes")
+            axes.set_ylabel("kNN %")
+            figure.legend(loc="outside upper right", ncols=1)
+            yield Plot(caption, svg(figure, caption))
+
+
+def _of_rows(where: str, rows: pd.DataFrame) -> Iterator[Plot]:
+    """Rates beside their ceilings, and memory, of the rows of a summary."""
+    held = rows[rows["loader_views_per_s"].notna() & rows["views_per_s"].notna()]
+    if len(held):
+        caption = f"Views/s: training, the loader alone and the model alone, on {where}"
+        yield _by_row(held, caption, "views/s", _ceilings)
+    weighed = rows[rows["peak_memory_mib"].notna()]
+    if len(weighed):
+        yield _by_row(weighed, f"Peak memory on {where}", "MiB", _memory)
+
+
+def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    axes.scatter(rows["loader_views_per_s"], heights, marker="|", s=260, color=SECOND, label="loader alone")
+    axes.scatter(rows["model_views_per_s"], heights, s=60, facecolor="none", edgecolor=INK, label="model alone")
+    axes.scatter(rows["views_per_s"], heights, s=30, color=ACCENT, label="training")
+    axes.set_xlim(left=0)
+
+
+def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    axes.barh(heights + 0.15, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
+    if rows["peak_device_mib"].notna().any():
+        axes.barh(heights - 0.15, rows["peak_device_mib"], height=0.3, color=SECOND, label="device")
+
+
+def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
+    """Where the time goes: waiting for a batch, in a step, and what is left, the mean over seeds."""
+    clocked = [run for run in runs if run.training and run.training.step_seconds]
+    for (dataset, machine), group in _grouped(clocked, lambda run: (run.recipe["dataset"], run.environment.machine)):
+        rows = []
+        for _, same in _grouped(group, _experiment):
+            shown = Shown.model_validate(same[0].recipe)
+            parts = np.mean([_parts(run) for run in same], axis=0)
+            row = {"method": shown.method.name, "backbone": shown.backbone.name, "epochs": shown.epochs}
+            rows.append(row | dict(zip(("steps", "waiting", "else"), parts, strict=True)))
+        caption = f"Where a training's time goes on {dataset}, percent of it. {machine}."
+        yield _by_row(pd.DataFrame(rows), caption, "percent", _stacked)
+
+
+def _parts(run: Run) -> tuple[float, float, float]:
+    training: Any = run.training
+    whole = sum(training.epoch_seconds)
+    steps, waiting = 100 * sum(training.step_seconds) / whole, 100 * sum(training.wait_seconds) / whole
+    return steps, waiting, max(0.0, 100 - steps - waiting)
+
+
+def _stacked(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    left = np.zeros(len(rows))
+    for part, colour, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "else")):
+        axes.barh(heights, rows[part], left=left, height=0.5, color=colour, label=label)
+        left += rows[part].to_numpy()
+
+
+def _kernels(runs: Iterable[Run]) -> Iterator[Plot]:
+    """Tan et al.'s kernels on the same work, SimCLR's among them as what it is: the Gaussian one."""
+    kernels = [run for run in runs if _method(run)["name"] in ("kernel-infonce", "simclr")]
+    for (dataset, machine, _), group in _grouped(kernels, _all_but_method):
+        rows = [
+            {"kernel": kernel, "seeds": len(same)}
+            | {probe: [getattr(run.accuracy, f"{probe}_top1") for run in same] for probe in ("knn", "linear")}
+            for (kernel,), same in _grouped(group, lambda run: (_kernel(_method(run)),))
+        ]
+        if len(rows) < 2 or not any(_method(run)["name"] == "kernel-infonce" for run in group):
+            continue
+        caption = f"Kernels on {dataset}, {_words(group[0])}: top-1 in percent, mean and range over seeds. {machine}."
+        with matplotlib.rc_context(STYLE):
+            figure, axes = canvas(0.8 * len(rows) + 0.6)
+            for shift, probe, colour, label in ((0.12, "knn", ACCENT, "kNN"), (-0.12, "linear", SECOND, "linear")):
+                mean = np.array([np.mean(row[probe]) for row in rows])
+                reach = [mean - [min(row[probe]) for row in rows], [max(row[probe]) for row in rows] - mean]
+                heights = np.arange(len(rows))[::-1] + shift
+                axes.errorbar(mean, heights, xerr=reach, fmt="o", ms=6, color=colour, capsize=3, label=label)
+            axes.set_yticks(np.arange(len(rows))[::-1], [row["kernel"] for row in rows])
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
+            figure.legend(loc="outside upper right", ncols=2)
+            yield Plot(caption, svg(figure, caption))
+
+
+def _kernel(method: dict[str, Any]) -> str:
+    """exp(-d^gamma / T) in words; SimCLR at temperature t is gamma 2 at T = 2 t."""
+    temperature, gamma = method.get("temperature", 0.5), method.get("gamma", 2.0)
+    if method["name"] == "simclr":
+        return f"Gaussian (SimCLR)\nT = {2 * temperature:g}"
+    words = MIXTURES.get(method.get("loss", "kernel")) or KERNELS.get(gamma, f"exponential, gamma = {gamma:g}")
+    return f"{words}\nT = {temperature:g}"
+
+
+def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[Plot]:
+    """Training's rate by batch size, of everything that was measured at more than one."""
+    rates: dict[tuple[Any, ...], dict[int, list[float]]] = {}
+    for run in runs:
+        if run.training:
+            key = _key(run.recipe, run.training.precision, run.training.device, run.environment.machine)
+            rates.setdefault(key, {}).setdefault(run.recipe["batch"], []).append(run.training.views_per_s)
+    for record in devices:
+        real = [sample for figure in record.figures if figure.figure == "real" for sample in figure.samples]
+        if real and record.recipe:
+            precision = record.recipe.get("precision", "auto")
+            key = _key(record.recipe, precision, record.device, record.environment.machine)
+            rates.setdefault(key, {}).setdefault(record.recipe["batch"], []).extend(real)
+    for (*work, machine), by_batch in sorted(rates.items()):
+        if len(by_batch) < 2:
+            continue
+        caption = f"Training's rate by batch size, median and range: {', '.join(map(str, work))}. {machine}."
+        batches = sorted(by_batch)
+        median = np.array([np.median(by_batch[batch]) for batch in batches])
+        reach = [median - [min(by_batch[b]) for b in batches], [max(by_batch[b]) for b in batches] - median]
+        with matplotlib.rc_context(STYLE):
+            figure, axes = canvas(3)
+            axes.errorbar(batches, median, yerr=reach, fmt="o-", ms=5, color=ACCENT, capsize=3)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(batches, [str(batch) for batch in batches])
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel("batch")
+            axes.set_ylabel("views/s")
+            yield Plot(caption, svg(figure, caption))
+
+
+def _key(recipe: dict[str, Any], precision: str, device: str, machine: str) -> tuple[Any, ...]:
+    shown = Shown.model_validate(recipe)
+    return shown.method.name, shown.dataset, shown.backbone.name, f"{shown.size} px", precision, device, machine
+
+
+def _method(run: Run) -> dict[str, Any]:
+    return Shown.model_validate(run.recipe).method.model_dump()
+
+
+def _experiment(run: Run) -> tuple[Any, ...]:
+    """What seeds share, the words of it first."""
+    return _method(run)["name"], run.recipe["name"], recipe_hash(run.recipe)
+
+
+def _all_but_method(run: Run) -> tuple[Any, ...]:
+    """Equal where nothing that is trained differs but the method."""
+    about = {"name", "method", "source", "inferred", "expected", "budget", "search"}
+    rest = {key: value for key, value in run.recipe.items() if key not in about}
+    return run.recipe["dataset"], run.environment.machine, recipe_hash(rest)
+
+
+def _words(run: Run) -> str:
+    shown = Shown.model_validate(run.recipe)
+    return f"{shown.backbone.name} at {shown.size} px, {shown.epochs} epochs, batch {shown.batch}"
+
+
+def _grouped(runs: Iterable[Run], key: Callable[[Run], tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], list[Run]]]:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.name):
+        groups.setdefault(key(run), []).append(run)
+    return sorted(groups.items(), key=lambda group: group[0])
+
+
+def _by_row(
+    rows: pd.DataFrame, caption: str, unit: str, draw: Callable[[Axes, pd.DataFrame, np.ndarray], None]
+) -> Plot:
+    """A plot with a line for every row, drawn at the heights that `draw` is given."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(len(rows) + 0.6)
+        heights = np.arange(len(rows))[::-1]
+        draw(axes, rows, heights)
+        labels = [f"{row['method']}\n{row['backbone']}, {row['epochs']} ep." for _, row in rows.iterrows()]
+        axes.set_yticks(heights, labels)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(unit)
+        axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)
+        figure.legend(loc="outside upper right", ncols=3, handletextpad=0.4, columnspacing=1.0)
+        return Plot(caption, svg(figure, caption))

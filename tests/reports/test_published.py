@@ -1,0 +1,55 @@
+"""What a paper reports stands beside the runs of its recipe, and of no other."""
+
+import pytest
+
+from reports.leaderboard import leaderboard, summary
+from reports.papers import ABSENT, Paper, Row, load
+from reports.published import beside_papers
+
+ROW = Row(
+    paper="p", table="t", row="r", metric="linear_top1", value=80.0, spread=1.5, provenance="paper", recipe="quick"
+)
+
+
+def beside(run, **changes):
+    paper = Paper(key="p", title="P", address="a", rows=[ROW.model_copy(update=changes)], claims=[])
+    row = beside_papers(leaderboard([run]), [paper]).iloc[0]
+    return row["published"], row["within_spread"]
+
+
+def as_in_the_file(run, **overrides):
+    return run.model_copy(update={"overrides": overrides})
+
+
+def test_within_its_spread_or_not(make):
+    assert beside(as_in_the_file(make.run(linear=81.5))) == ("linear 80 ± 1.5", "linear yes")
+    assert beside(as_in_the_file(make.run(linear=81.6), seed=3, precision="fp32")) == ("linear 80 ± 1.5", "linear no")
+    assert beside(as_in_the_file(make.run(linear=81.25)), spread=None) == (
+        "linear 80",
+        "linear +1.25, no spread published",
+    )
+
+
+def test_nothing_is_said_of_another_recipe_or_metric(make):
+    assert beside(make.run()) == ("linear 80 ± 1.5", "not the paper's recipe: not recorded")
+    assert beside(as_in_the_file(make.run(), epochs=3))[1] == "not the paper's recipe: epochs"
+    assert beside(as_in_the_file(make.run()), metric="online_top1") == ("online top-1 80 ± 1.5", "")
+    assert beside(as_in_the_file(make.run()), recipe="another") == (ABSENT, "")
+    assert beside(as_in_the_file(make.run()), value=None, spread=None) == (ABSENT, "")
+
+
+def test_the_summary_compares_the_mean(make):
+    runs = [as_in_the_file(make.run(linear=80.0 + 2 * seed, seed=seed), seed=seed) for seed in range(2)]
+    paper = Paper(key="p", title="P", address="a", rows=[ROW], claims=[])
+    row = beside_papers(summary(leaderboard(runs)), [paper], "_mean").iloc[0]
+    assert (row["seeds"], row["within_spread"]) == (2, "linear yes")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cell"), [("tan2024-cifar10-sum-400", "linear 91.72"), ("tan2024-cifar10-concat-400", ABSENT)]
+)
+def test_the_papers_own_cells(make, recipe, cell):
+    assert beside_papers(leaderboard([make.run(name="run")]), load())["published"].tolist() == [ABSENT]
+    run = make.run()
+    run = run.model_copy(update={"recipe": run.recipe | {"name": recipe}})
+    assert beside_papers(leaderboard([run]), load())["published"].tolist() == [cell]
