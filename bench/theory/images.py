@@ -67,8 +67,8 @@ def _sparse(strong: dict[str, Any], weak: dict[str, Any]) -> Claim:
     return Claim(
         "With colour distortion neurons fire more sparsely",
         PAPER.format(4),
-        f"share of values above 0, with it beside without: {words}; Treves and Rolls' sparseness of channels' means, 1 where all "
-        f"fire alike, which decides nothing here: {a:.3f} beside {b:.3f}; {_settings(strong)}",
+        f"share of values above 0, with it beside without: {words}; Treves and Rolls' sparseness of channels' means, "
+        f"1 where all fire alike, which decides nothing here: {a:.3f} beside {b:.3f}; {_settings(strong)}",
         "a smaller share with it in each of conv 2 to 5",
         verdict(bool((positive[0] < positive[1])[LAYERS].all())),
         {
