@@ -151,23 +151,30 @@ def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
 
 def text(encoder: Published, rows: Sequence[Row]) -> str:
     """One table for people; a dataset that is absent has an empty row and, below, the command that gets it."""
-    head: tuple[str, ...] = ("dataset", "probe", "top-1 %", "95 %", "top-5 %", "classes %", "spread", "seconds", "MiB")
-    table = [head]
+    cells: list[tuple[str, str, Probed | None]] = []
     notes = []
     for row in rows:
-        table += [(row.dataset, label, *_cells(found)) for label, found in row.probed.items()]
+        cells += [(row.dataset, label, found) for label, found in row.probed.items()]
         if row.missing:
-            table.append((row.dataset, *[""] * (len(head) - 1)))
+            cells.append((row.dataset, "", None))
             notes.append(f"{row.dataset} is absent: {row.missing}" + (f"; get it: {row.get}" if row.get else ""))
         for label, gap in row.gaps.items():
             notes.append(f"{row.dataset}: end to end is {gap:+.2f} points from {label} on features")
-    spent = {label for row in rows for label in row.probed} & BUDGETS.keys()
-    for label in sorted(spent):
-        budget = BUDGETS[label]
-        notes.append(f"{label}: {budget.hours:.3g} h and {budget.memory_gib:g} GB ({budget.provenance})")
-    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    return "\n".join([f"{encoder.name}, {encoder.size} px", *lines, *notes])
+    return "\n".join([f"{encoder.name}, {encoder.size} px", *table("dataset", cells), *notes])
+
+
+def table(first: str, cells: Sequence[tuple[str, str, Probed | None]]) -> list[str]:
+    """A line for each (what is in the first column, the probe's name, what it found), and what papers spent on such."""
+    lines: list[tuple[str, ...]] = [
+        (first, "probe", "top-1 %", "95 %", "top-5 %", "classes %", "spread", "seconds", "MiB"),
+        *((what, label, *(_cells(found) if found else ())) for what, label, found in cells),
+    ]
+    width = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
+    spent = [(label, BUDGETS[label]) for label in sorted({label for _, label, _ in cells} & BUDGETS.keys())]
+    return [
+        *("  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=False)).rstrip() for line in lines),
+        *(f"{label}: {one.hours:.3g} h and {one.memory_gib:g} GB ({one.provenance})" for label, one in spent),
+    ]
 
 
 def _cells(found: Probed) -> tuple[str, ...]:
