@@ -124,6 +124,9 @@ COLUMNS = {
     "quartiles": Column("quartiles"),
     "target": Column("target"),
     "published": Column("published"),
+    "claim": Column("claim"),
+    "expected": Column("expected"),
+    "verdict": Column("verdict"),
     "comparison": Column("comparison"),
     "paper": Column("the paper's"),
     **{

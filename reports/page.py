@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, Theory
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, Column, bounded, spread
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
@@ -17,6 +17,7 @@ from reports.leaderboard import ACCURACIES, by_machine, commit_of
 from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
 from reports.significance import TARGETS
+from reports.theory import claim_rows
 from reports.training_figures import training_plots
 
 # What is compared stands first, in the width of a phone. The machine is the table's caption.
@@ -203,6 +204,7 @@ def render(
     imbalance: pd.DataFrame,
     budget: pd.DataFrame,
     probed: pd.DataFrame,
+    theories: Sequence[Theory],
     pictures: Sequence[Picture],
     complaints: Sequence[str],
 ) -> str:
@@ -240,8 +242,9 @@ def render(
         loss_plots=loss_plots(runs),
         training_plots=training_plots(runs, summary, devices),
         targets=TARGETS,
+        claims=claim_rows(theories),
         pictures=pictures,
-        environments=_environments([*runs, *rates, *conversions, *devices, *probings]),
+        environments=_environments([*runs, *rates, *conversions, *devices, *probings, *theories]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, read_folder
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, Theory, read_folder
 from loaders.files import whole_file
 from reports import page, papers
 from reports.budget import budget_table
@@ -19,13 +19,14 @@ from reports.markdown import leaderboard_text
 from reports.probed_table import probed_table
 from reports.published import beside_papers
 from reports.reconstructions import pictures
+from reports.theory import theory_table
 
 
 @dataclass(frozen=True)
 class Report:
     """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
     without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN, `probed_csv`
-    without records of probes.
+    without records of probes, `theory_csv` without those of the suite theory.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -38,6 +39,7 @@ class Report:
     imbalance: pd.DataFrame
     budget: pd.DataFrame
     probed: pd.DataFrame
+    theory: pd.DataFrame
     leaderboard_csv: Path
     leaderboard_parquet: Path
     leaderboard_md: Path
@@ -46,6 +48,7 @@ class Report:
     imbalance_csv: Path | None
     budget_csv: Path
     probed_csv: Path | None
+    theory_csv: Path | None
     page: Path
     complaints: tuple[str, ...]
 
@@ -56,9 +59,10 @@ def write_report(evidence: Path, out: Path) -> Report:
     FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
     """
     records, complaints = read_folder(evidence)
+    theories = [record for record in records if isinstance(record, Theory)]
     runs, rates, conversions, devices, probings, more_complaints = _presentable(records)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
-    if not (runs or rates or conversions or devices or probings):
+    if not (runs or rates or conversions or devices or probings or theories):
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
     published = papers.load()
@@ -69,11 +73,12 @@ def write_report(evidence: Path, out: Path) -> Report:
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
     probed = probed_table(probings)
+    theory = theory_table(theories)
     budget, of_no_budget = budget_table(papers.budgets(published), records)
     complaints += of_no_budget
     html = page.render(
         runs, rates, conversions, devices, probings, table, over_seeds, loader, required, gpu, imbalance, budget,
-        probed, pictures(runs, evidence), complaints,
+        probed, theories, pictures(runs, evidence), complaints,
     )  # fmt: skip
 
     return Report(
@@ -85,6 +90,7 @@ def write_report(evidence: Path, out: Path) -> Report:
         imbalance=imbalance,
         budget=budget,
         probed=probed,
+        theory=theory,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         leaderboard_parquet=_write_parquet(out / "leaderboard.parquet", table),
         leaderboard_md=_write(out / "leaderboard.md", leaderboard_text(over_seeds)),
@@ -93,6 +99,7 @@ def write_report(evidence: Path, out: Path) -> Report:
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
         budget_csv=_write(out / "budget.csv", csv_text(budget)),
         probed_csv=_write(out / "probes.csv", csv_text(probed)) if probings else None,
+        theory_csv=_write(out / "theory.csv", csv_text(theory)) if theories else None,
         page=_write(out / "index.html", html),
         complaints=tuple(complaints),
     )

@@ -98,6 +98,7 @@ PROBED_COLUMNS = [
     "published_memory_gb",
     "peak_device_mib",
 ]
+THEORY_COLUMNS = ["claim", "verdict", "measured", "expected", "source"]
 GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
 BUDGET_COLUMNS = [
     "source",
@@ -138,6 +139,7 @@ def show(report: Report, console: Console) -> None:
         *loader_tables(report.loader, console),
         *required_tables(report.required, console),
         *gpu_tables(report.gpu, console),
+        *theory_tables(report.theory, console),
     ]:
         console.print()
         console.print(table)
@@ -195,6 +197,13 @@ def required_tables(required: pd.DataFrame, console: Console) -> list[Table]:
 def gpu_tables(gpu: pd.DataFrame, console: Console) -> list[Table]:
     """What the GPU suite measured, the target beside it, a table a machine."""
     return [_table(f"GPU suite on {machine}", rows, GPU_COLUMNS, _text, console) for machine, rows in by_machine(gpu)]
+
+
+def theory_tables(theory: pd.DataFrame, console: Console) -> list[Table]:
+    """The theory papers' claims, their verdicts and what was measured, a table a machine."""
+    return [
+        _table(f"Theory on {machine}", rows, THEORY_COLUMNS, _text, console) for machine, rows in by_machine(theory)
+    ]
 
 
 def budget_tables(budget: pd.DataFrame, console: Console) -> list[Table]:
