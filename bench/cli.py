@@ -142,7 +142,10 @@ def list_(what: Positional[Literal["recipes", "methods", "datasets", "views", "s
         "views": lambda: {name: _first_line(views) for name, views in presets.PRESETS.items()},
         "suites": lambda: {
             "gpu": "what one GPU does in so many --minutes, beside its targets",
-            **{name: ", ".join([*(w.name for w in one.loaders), *one.recipes]) for name, one in suites.SUITES.items()},
+            **{
+                name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory])
+                for name, one in suites.SUITES.items()
+            },
         },
     }
     rows = lists[what]()
@@ -678,7 +681,7 @@ def suite(
         seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance several times.
         minutes: of the suite gpu, after which it ends; what does not fit is skipped by name.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard, or what the suites gpu measured or imbalance compared, as JSON.
+        json: print the leaderboard, or what the suites gpu measured, imbalance compared or theory found, as JSON.
     """
     if name == "gpu":
         return _gpu_suite(out or Path("out/gpu"), minutes, data_root, json)
@@ -687,10 +690,12 @@ def suite(
         raise ValueError(f"--seeds must be at least 1, not {seeds}")
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", _place(folder, None, data_root), seeds or work.seeds)
-    if json and name.startswith("imbalance"):
+    if json and name.startswith(("imbalance", "theory")):
         from reports.report import write_report
 
-        return print(write_report(folder / "evidence", folder).imbalance.to_json(orient="records", indent=1))
+        written = write_report(folder / "evidence", folder)
+        table = written.theory if name == "theory" else written.imbalance
+        return print(table.to_json(orient="records", indent=1))
     report(folder / "evidence", folder, json)
 
 
