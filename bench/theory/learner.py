@@ -1,0 +1,141 @@
+"""Wen and Li's learner: one layer of soft-threshold neurons, a contrastive loss without normalisation, plain SGD."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.theory.augmentation import Augmentation
+from loaders import rng
+from loaders.sparse_coding import SparseCoding
+
+FIRST_TRAINING_SAMPLE = 1 << 20  # the sample numbers below it are for measuring
+
+
+@dataclass(frozen=True)
+class Learner:
+    """m neurons and how they are trained. ValueError naming the argument and its value.
+
+    unit: symmetric, h = ReLU(<w, x> - b) - ReLU(-<w, x> - b) (the theorem's); plain, h = ReLU(<w, x> - b).
+    init: standard deviation of the entries of w at the start, where b is 0. tau: temperature. decay: lambda of
+    (lambda / 2) sum |w_i|^2. batch: pairs a step, whose second views are each other's negatives.
+    bias: none, b = 0 (a linear network, if symmetric). staged: 0 until the weights' mean norm is `grown` times the
+    first one, then threshold * sqrt(2 log(d) / d) |w_i|, and from there b (1 + rate / d) a step, as we recall the
+    paper's schedule; but never below that multiple of |w_i|, nor above `highest` sqrt(2 log(d) / d) |w_i|: bounds of
+    ours, because the weights' growth and b's differ in rate. fixed: after the same start, at every step
+    threshold * sqrt(2 log(d) / d) |w_i|. learned: by its gradient from that start on.
+    """
+
+    m: int = 256
+    unit: Literal["symmetric", "plain"] = "symmetric"
+    bias: Literal["none", "staged", "fixed", "learned"] = "staged"
+    threshold: float = 1.0
+    highest: float = 1.5
+    grown: float = 4.0
+    init: float = 1e-3
+    tau: float = 17.0
+    rate: float = 0.1
+    decay: float = 0.01
+    batch: int = 512
+    steps: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.m < 1:
+            raise ValueError(f"m must be at least 1, not {self.m}")
+        if self.unit not in ("symmetric", "plain"):
+            raise ValueError(f"unit must be symmetric or plain, not {self.unit!r}")
+        if self.bias not in ("none", "staged", "fixed", "learned"):
+            raise ValueError(f"bias must be none, staged, fixed or learned, not {self.bias!r}")
+        for name in ("threshold", "highest", "grown", "init", "tau", "rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.decay < math.inf:
+            raise ValueError(f"decay must not be negative, not {self.decay}")
+        if self.highest < self.threshold:
+            raise ValueError(f"highest must be at least threshold, which is {self.threshold}, not {self.highest}")
+        if self.batch < 2:
+            raise ValueError(f"batch must be at least 2, one pair and one negative, not {self.batch}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+
+
+@dataclass
+class Layer:
+    """weights: (m, d1). biases: (m,), not negative. Both of one dtype, that of everything computed with them."""
+
+    weights: np.ndarray
+    biases: np.ndarray
+    unit: str = "symmetric"
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """f(x), (n, m), of x (n, d1)."""
+        inner = x @ self.weights.T
+        lowest = -self.biases if self.unit == "symmetric" else -np.inf
+        outputs: np.ndarray = inner - np.clip(inner, lowest, self.biases)
+        return outputs
+
+    @property
+    def norms(self) -> np.ndarray:
+        """|w_i|, (m,)."""
+        norms: np.ndarray = np.linalg.norm(self.weights, axis=1)
+        return norms
+
+
+def gradients(layer: Layer, first: np.ndarray, second: np.ndarray, tau: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """The loss of a batch of pairs, and its gradients by weights (m, d1) and biases (m,), without the decay.
+
+    first, second: x+ and x++, (n, d1). L = -tau mean_i log(e^{S_ii / tau} / sum_k e^{S_ik / tau}) with S_ik =
+    <f(x+_i), StopGrad f(x++_k)>.
+    """
+    anchors, others = layer.features(first), layer.features(second)
+    logits = anchors @ others.T / tau
+    logits -= logits.max(axis=1, keepdims=True)
+    likelihood = np.exp(logits)
+    total = likelihood.sum(axis=1, keepdims=True)
+    loss = -tau * float(np.mean(np.diag(logits) - np.log(total[:, 0])))
+    of_features = ((likelihood / total) @ others - others) / len(first)
+    of_inner = of_features * (anchors != 0)
+    return loss, of_inner.T @ first, -(of_inner * np.sign(anchors)).sum(axis=0)
+
+
+def population_gradient(weights: np.ndarray, cross_moment: np.ndarray, batch: int) -> np.ndarray:
+    """The expected weight gradient of a linear layer (b = 0) as its weights go to 0, (m, d1): -(1 - 1/n) W E[x++ x+'].
+
+    All similarities are 0 then, so every second view of the batch, one positive and n - 1 negatives of mean 0, has
+    weight 1 / n; the next term is of third order in W.
+    """
+    gradient: np.ndarray = -(1 - 1 / batch) * weights @ cross_moment
+    return gradient
+
+
+def train(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> Iterator[tuple[int, float, Layer]]:
+    """Yields (steps done, loss of the step, nan before the first, the layer), 1 + steps times; the layer is changed
+    in place. Every step sees samples that were never seen before.
+    """
+    key = np.uint64(learner.seed)
+    weights = rng.normals(key, 0, np.arange(learner.m), 0, rng.INIT, data.d1)
+    weights *= np.float32(learner.init)
+    layer = Layer(weights, np.zeros(learner.m, np.float32), learner.unit)
+    start = float(layer.norms.mean())
+    unit_threshold = math.sqrt(2 * math.log(data.d) / data.d)
+    thresholded = False
+    yield 0, math.nan, layer
+    for step in range(learner.steps):
+        samples = FIRST_TRAINING_SAMPLE + step * learner.batch + np.arange(learner.batch)
+        first, second = augmentation.views(data.x(samples), samples, data.seed)
+        loss, of_weights, of_biases = gradients(layer, first, second, learner.tau)
+        layer.weights -= np.float32(learner.rate) * (of_weights + np.float32(learner.decay) * layer.weights)
+        if learner.bias != "none" and not thresholded and layer.norms.mean() >= learner.grown * start:
+            thresholded = True
+            layer.biases[:] = learner.threshold * unit_threshold * layer.norms
+        elif thresholded and learner.bias == "fixed":
+            layer.biases[:] = learner.threshold * unit_threshold * layer.norms
+        elif thresholded and learner.bias == "staged":
+            lowest, highest = (bound * unit_threshold * layer.norms for bound in (learner.threshold, learner.highest))
+            layer.biases[:] = np.clip(layer.biases * (1 + learner.rate / data.d), lowest, highest)
+        elif thresholded and learner.bias == "learned":
+            layer.biases[:] = np.maximum(layer.biases - np.float32(learner.rate) * of_biases, 0)
+        yield step + 1, loss, layer
