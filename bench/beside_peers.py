@@ -13,7 +13,14 @@ from bench.gpu import beside_lightly
 from bench.gpu.scale import Context, Scale
 from bench.loader_works import CROPS, FASHION, SIMCLR, LoaderWork
 
-WORKS = (SIMCLR, CROPS, FASHION)
+PATIENCE = 120.0  # seconds that a peer may take for its start, and for a round; the record names who took more
+ALL = ("torchvision", "lightly", "kornia", "spdl", "ffcv")
+WORKS = (
+    replace(SIMCLR, images=256, batch=64, peers=(*ALL, "decode")),
+    replace(CROPS, images=256, batch=64, peers=(*ALL, "decode")),
+    replace(FASHION, images=2048, peers=ALL),
+)
+NOT_RUN = {"dali": "absent: twoview has no contestant for it, since none could be tried"}
 # The step of a card, made small enough for a processor: of ResNet-18 at 64 pixels.
 ON_CPU = Scale("cpu", "off", step_batch=16, steps=1, settings={"size": 64, "backbone": {"name": "resnet18"}})
 
@@ -25,9 +32,10 @@ def measure(
     for work in works:
         file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
         job = loader_rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
-        yield loader_rates.measure(job, work.peers, rounds, f"peers-{work.name}")
+        record = loader_rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
+        yield record.model_copy(update={"notes": record.notes | NOT_RUN})
     scale = Scale() if best_device().type == "cuda" else on_cpu
-    step = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf))
+    step = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
     yield step.model_copy(update={"name": "peers-step"})
 
 

@@ -603,7 +603,7 @@ def loader(
         images: of one pass; a smaller file is gone through several times.
         batch: images a batch, or all of a pass if it has fewer.
         rounds: of each contestant, in turn; a round repeats passes until a second is over.
-        peers: what to run beside ours: torchvision, lightly, ffcv, decode (libjpeg-turbo alone).
+        peers: what to run beside ours: torchvision, lightly, kornia, spdl, ffcv, decode (libjpeg-turbo alone).
         empty_cache: measure a first batch that has to compile every kernel, too.
         profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
         json: print the result as JSON.
@@ -731,11 +731,11 @@ def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json:
         show(written, Console())
 
 
-def peers(out: Path = Path("out/peers"), rounds: int = 5, data_root: Path | None = None, json: bool = False) -> None:
-    """Do the same work in torchvision, lightly and stock FFCV, in turn with ours: loaders, and SimCLR's step.
+def peers(out: Path = Path("out/peers"), rounds: int = 3, data_root: Path | None = None, json: bool = False) -> None:
+    """Do the same work in torchvision, lightly, kornia, SPDL and stock FFCV, in turn with ours: loaders, SimCLR's step.
 
-    Each is a process of its own, on the same file and cores. One that is not installed, or cannot do the work, is
-    named as absent. `make bench-peers` installs them.
+    Each is a process of its own, on the same file and cores. One that is not installed, cannot do the work, or takes
+    minutes is named as absent. `make bench-peers` installs them.
 
     Args:
         out: folder of records and betons.

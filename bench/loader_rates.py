@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from select import select
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,9 +25,10 @@ from loaders.datasets import Samples
 from loaders.decode import output_layout
 
 OURS = "twoview"
-PEERS = tuple(name for name in CONTESTANTS["load"] if name != OURS)
+PEERS = ("torchvision", "lightly", "ffcv", "decode")  # of the suites; `twoview peers` takes more
 WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != OURS)
 IMAGES, BATCH = 1024, 256  # of a pass and of a batch, unless asked otherwise
+PATIENCE = 600.0  # seconds that a contestant may take for its start, and for a round
 
 
 class Absent(Exception):
@@ -38,10 +40,16 @@ class Process:
 
     kernels: where Numba keeps its compiled kernels; beside their sources by default. tree: the checkout whose code it
     runs, on the interpreter of that one's own .venv where it has one; by default what is installed here.
+    patience: seconds after which it is Absent for want of an answer.
     """
 
     def __init__(
-        self, name: str, job: Job | ConvertJob | StepJob, kernels: str | None = None, tree: Path | None = None
+        self,
+        name: str,
+        job: Job | ConvertJob | StepJob,
+        kernels: str | None = None,
+        tree: Path | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         python, env = Path(sys.executable), dict(os.environ)
         if kernels:
@@ -51,7 +59,7 @@ class Process:
             own = tree / ".venv" / "bin" / "python"
             python = own if own.exists() else python
         command = [str(python), "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
-        self.name = name
+        self.name, self.patience = name, patience
         # Not a pipe: one that nobody reads fills up and blocks its writer.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(
@@ -75,6 +83,8 @@ class Process:
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
+        if not select([self.process.stdout], [], [], self.patience)[0]:
+            raise Absent(f"it gave no answer in {self.patience:g} s, the most it may take")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -111,11 +121,13 @@ class Race:
         self.notes[contestant] = f"absent: {reason}"
 
 
-def race(job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, what: str) -> Race:
+def race(
+    job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, what: str, patience: float = PATIENCE
+) -> Race:
     """Runs ours and the peers in turn, in a new order each round.
 
-    A peer that cannot take part, or dies, is left out of the rates, its reason in the notes. Absent if ours is;
-    ValueError for a peer that there is no code for.
+    A peer that cannot take part, dies, or takes more than `patience` seconds for its start or a round, is left out of
+    the rates, its reason in the notes. Absent if ours is; ValueError for a peer that there is no code for.
     """
     known = [name for name in CONTESTANTS[job.kind] if name != OURS]
     for peer in peers:
@@ -131,7 +143,7 @@ def race(job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, wha
     with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
         ready = []
         for contestant in (OURS, *peers):
-            process = stack.enter_context(Process(contestant, job))
+            process = stack.enter_context(Process(contestant, job, patience=patience))
             try:
                 answer = process.answer()
             except Absent as absent:
@@ -162,7 +174,14 @@ def race(job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, wha
     return result
 
 
-def measure(job: Job, peers: Sequence[str], rounds: int, name: str, empty_cache: bool = False) -> LoaderRates:
+def measure(
+    job: Job,
+    peers: Sequence[str],
+    rounds: int,
+    name: str,
+    empty_cache: bool = False,
+    patience: float = PATIENCE,
+) -> LoaderRates:
     """Loads in turn with the peers, whole batches only; with empty_cache also a first batch that compiles all kernels.
 
     ValueError if ours fails.
@@ -171,7 +190,7 @@ def measure(job: Job, peers: Sequence[str], rounds: int, name: str, empty_cache:
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
     try:
         compiled = _first_batch_with_empty_cache(job) if empty_cache else None
-        result = race(job, peers, rounds, f"loader {job.beton.stem}, {job.views} at {job.size}")
+        result = race(job, peers, rounds, f"loader {job.beton.stem}, {job.views} at {job.size}", patience)
     except Absent as reason:
         raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(

@@ -9,10 +9,11 @@ from bench.peers.job import StepJob
 NAME = "gpu-lightly"
 
 
-def measure(context: Context) -> DeviceFigures:
+def measure(context: Context, patience: float = loader_rates.PATIENCE) -> DeviceFigures:
     """Views a second of both sides a round, and ours over lightly's, our step compiled as training compiles it.
 
-    ValueError if ours fails; a lightly that is not there, or cannot run, has no rates and the reason in its note.
+    ValueError if ours fails; a lightly that is not there, cannot run, or takes more than `patience` seconds for its
+    start or a round, has no rates and the reason in its note.
     """
     scale = context.scale
     # lightly's head has a BatchNorm behind its last layer, too.
@@ -25,7 +26,7 @@ def measure(context: Context) -> DeviceFigures:
         device=scale.device,
     )
     try:
-        race = loader_rates.race(job, ("lightly",), scale.rounds, "step beside lightly")
+        race = loader_rates.race(job, ("lightly",), scale.rounds, "step beside lightly", patience)
     except loader_rates.Absent as reason:
         raise ValueError(f"our side of the step failed: {reason}") from None
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"

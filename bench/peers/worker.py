@@ -21,6 +21,8 @@ CONTESTANTS = {
         "torchvision": "Torchvision",
         "lightly": "Lightly",
         "ffcv": "FFCV",
+        "kornia": "Kornia",
+        "spdl": "SPDL",
         "decode": "Decode",
     },
     "convert": {"twoview": "Writer", "ffcv": "Writer"},
@@ -45,7 +47,10 @@ def main(name: str, text: str) -> None:
 
 
 def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
-    module = importlib.import_module(f"bench.peers.{name}")
+    try:
+        module = importlib.import_module(f"bench.peers.{name}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"the package {error.name} is not installed")
     contestant: Contestant = getattr(module, CONTESTANTS[job.kind][name])(job)
     return contestant
 

@@ -1,14 +1,19 @@
 """The peers beside ours: the same ops, and who is absent is named."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from lightly.transforms.gaussian_blur import GaussianBlur
 from PIL import Image
 
-from bench import beside_peers, loader_works
+from bench import beside_peers, loader_rates, loader_works
 from bench.experiment import Place
+from bench.peers import worker
+from bench.peers.job import Job
 from bench.peers.lightly import transform
 from loaders import presets
 
@@ -31,6 +36,40 @@ def test_what_lightlys_views_have_not_is_said():
         transform(presets.preset("eval", 32)[0])
 
 
+@pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
+def test_the_kornia_peer_does_the_same_ops(name):
+    kornia = pytest.importorskip("bench.peers.kornia", exc_type=ImportError)
+    for view in presets.preset(name, 32):
+        steps = {type(step).__name__: step for step in kornia.batch_ops(view)}
+        wanted = {"RandomHorizontalFlip": view.flip, "RandomGrayscale": view.gray}
+        wanted |= {"ColorJitter": view.jitter.p if view.jitter else 0}
+        wanted |= {"RandomGaussianBlur": view.blur.p if view.blur else 0}
+        assert {name: step.p for name, step in steps.items()} == {name: p for name, p in wanted.items() if p}
+        assert kornia.batch_ops(view)(torch.rand(2, 3, 32, 32)).shape == (2, 3, 32, 32)
+
+
+def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
+    """Where its import fails, its process says so; the race makes a note of that and no rate."""
+    monkeypatch.setitem(sys.modules, "lightly.loss", None)
+    monkeypatch.delitem(sys.modules, "bench.peers.lightly", raising=False)
+    job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
+    with pytest.raises(SystemExit, match=r"the package lightly.loss is not installed"):
+        worker.make("lightly", job)
+    race = loader_rates.Race(images_per_s={"twoview": [1.0], "lightly": []})
+    race.leave_out("lightly", loader_rates.Absent("the package lightly is not installed"))
+    assert race.images_per_s == {"twoview": [1.0]}
+    assert race.notes == {"lightly": "absent: the package lightly is not installed"}
+
+
+def test_a_peer_that_takes_too_long_is_left_out():
+    job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
+    with (
+        loader_rates.Process("torchvision", job, patience=0.01) as process,
+        pytest.raises(loader_rates.Absent, match=r"no answer in 0\.01 s, the most it may take"),
+    ):
+        process.answer()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_all_beside_ours(betons, tmp_path):
@@ -40,6 +79,7 @@ def test_all_beside_ours(betons, tmp_path):
     loading, step = beside_peers.measure(Place(betons, tmp_path, None), 2, (work,), scale)
     assert loading.name == f"peers-{work.name}" and set(loading.images_per_s) == {"twoview", "torchvision"}
     assert loading.notes["lightly"].startswith("absent: ValueError: the lightly peer makes SimCLR's views only")
+    assert loading.notes["dali"].startswith("absent: ") and "dali" not in loading.images_per_s
     rates = {figure.figure: figure.samples for figure in step.figures}
     assert len(rates["step in twoview"]) == len(rates["step in lightly"]) == 2
     said = beside_peers.text([loading, step])
