@@ -94,7 +94,8 @@ SUITES = {
         ),
         seeds=2,
     ),
-    "theory": Suite(theory=("spectral", "clusters", "uniform_prior")),
+    # The last one needs CIFAR-10.
+    "theory": Suite(theory=("sparse_coding", "spectral", "clusters", "uniform_prior", "images")),
 }
 
 
