@@ -713,7 +713,7 @@ def _gpu_suite(folder: Path, minutes: float, data_root: Path | None, json: bool)
 
 
 def report(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bool = False) -> None:
-    """Make leaderboard.csv and index.html of a folder of evidence records.
+    """Make the leaderboard, as CSV, Parquet, Markdown and index.html, of a folder of evidence records.
 
     Args:
         evidence_dir: folder of the records, one JSON file each.

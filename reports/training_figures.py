@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from scipy.stats import t as student
 
 from bench.evidence import DeviceFigures, Run
@@ -82,7 +83,10 @@ def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
     axes.scatter(rows["loader_views_per_s"], heights, marker="|", s=260, color=SECOND, label="loader alone")
     axes.scatter(rows["model_views_per_s"], heights, s=60, facecolor="none", edgecolor=INK, label="model alone")
     axes.scatter(rows["views_per_s"], heights, s=30, color=ACCENT, label="training")
-    axes.set_xlim(left=0)
+    axes.set_xscale("log")  # a loader may be a hundred times as fast as its model
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
