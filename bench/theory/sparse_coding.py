@@ -29,6 +29,8 @@ KINDS: tuple[Kind, ...] = ("complementary", "none", "independent")
 
 DATA = SparseCoding(d=64, d1=1024, sparsity=4 / 64)
 LEARNER = Learner(m=256, batch=256, steps=1400, rate=0.5, decay=0.005)
+SWEPT_DATA = SparseCoding(d=32, d1=512, sparsity=4 / 32)  # a few seconds a training
+SWEPT_LEARNER = Learner(m=96, batch=256, steps=500, rate=0.5, decay=0.01, tau=12.0, bias="fixed")
 
 
 class Moments(NamedTuple):
@@ -268,8 +270,8 @@ Parameter = Literal["d", "sparsity", "noise", "keep"]
 def sweep(
     grid: Mapping[Parameter, Sequence[float]],
     kinds: Sequence[Kind] = ("complementary",),
-    data: SparseCoding = DATA,
-    learner: Learner = LEARNER,
+    data: SparseCoding = SWEPT_DATA,
+    learner: Learner = SWEPT_LEARNER,
 ) -> pd.DataFrame:
     """A training at every point of a grid: a row each, with the point, the measures at its end, and its probe.
 
