@@ -24,7 +24,8 @@ test: setup ## the tests, under 15 minutes on 2 cores
 test-long: setup ## the trials that take longer
 	$(PYTEST) -m long --timeout 3600
 
-test-page: setup ## the page in headless Chromium, which `make test` does too where one is; pictures in out/page
+test-page: setup ## the page in headless Chromium; pictures in out/page
+	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[page]'
 	command -v chromium >/dev/null || sudo apt-get install -y chromium
 	OMP_NUM_THREADS=1 $(PYTEST) tests/reports/test_browser.py
 
