@@ -114,8 +114,8 @@ class Dying:
 def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
     start = loader_rates.Process.__init__
 
-    def dying(process, name, job):
-        start(process, name, job)
+    def dying(process, name, job, **rest):
+        start(process, name, job, **rest)
         if name == "torchvision":
             process.work_a_round = Dying(process)
 
