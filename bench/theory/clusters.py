@@ -7,7 +7,6 @@ nodes learned from positive pairs, the edges.
 
 import warnings
 from functools import partial
-from statistics import fmean
 
 import numpy as np
 from sklearn.cluster import KMeans, SpectralClustering
@@ -32,7 +31,7 @@ KERNELS: dict[str, PairLoss] = {
     "concatenation": partial(concat, **MIXED, joint=True),  # type: ignore[arg-type]
     "spectral contrastive loss": spectral,
 }
-STEPS, BATCH, SEEDS = 500, 128, 3
+STEPS, BATCH, SEED = 500, 128, 0  # one seed: all of this takes a minute of one core
 NEAR = 0.05  # of the adjusted Rand index that may be lost
 PAPER = "Tan et al. 2024: contrastive learning is spectral clustering (found, secondary); k-means beside it is ours"
 
@@ -55,24 +54,23 @@ def run() -> list[Claim]:
 
 
 def _claim(kernel: str, tasks: dict[str, tuple[Graph, np.ndarray]], theirs: dict[str, float]) -> Claim:
-    means = {name: _mean_index(graph, truth, KERNELS[kernel]) for name, (graph, truth) in tasks.items()}
-    each = ", ".join(f"{name} {means[name]:.2f} beside {theirs[name]:.2f}" for name in tasks)
+    ours = {
+        name: _index(truth, contrastive_clusters(graph, KERNELS[kernel], truth.max() + 1, SEED))
+        for name, (graph, truth) in tasks.items()
+    }
+    each = ", ".join(f"{name} {ours[name]:.2f} beside {theirs[name]:.2f}" for name in tasks)
     names = ", ".join(tasks)
     return Claim(
         f"Kernel-InfoNCE, {kernel}: k-means on the embedding finds the clusters that spectral clustering finds",
         PAPER,
-        f"adjusted Rand index, ours beside scikit-learn's: {each}; means of {SEEDS} seeds",
+        f"adjusted Rand index, ours beside scikit-learn's: {each}; {STEPS} steps of Adam, seed {SEED}",
         f"on each at least scikit-learn's less {NEAR:g} (the threshold is ours)",
-        verdict(all(means[name] >= theirs[name] - NEAR for name in tasks)),
+        verdict(all(ours[name] >= theirs[name] - NEAR for name in tasks)),
         {
-            f"contrastive ({names})": np.array(list(means.values())),
+            f"contrastive ({names})": np.array(list(ours.values())),
             f"spectral clustering ({names})": np.array(list(theirs.values())),
         },
     )
-
-
-def _mean_index(graph: Graph, truth: np.ndarray, loss: PairLoss) -> float:
-    return fmean(_index(truth, contrastive_clusters(graph, loss, truth.max() + 1, seed)) for seed in range(SEEDS))
 
 
 def _index(truth: np.ndarray, found: np.ndarray) -> float:
