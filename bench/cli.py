@@ -540,10 +540,8 @@ def _judge(
         "name": records[0].name,
         **{record.subject: record.accuracy.model_dump() for record in records},
     }
-    lines = [
-        f"{r.subject:10} kNN {r.accuracy.knn_top1:6.2f} %   linear {r.accuracy.linear_top1:6.2f} %" for r in records
-    ]
-    _show(result, json, "\n".join(lines))
+    found = [(record.subject, label, one) for record in records for label, one in record.accuracy.probes.items()]
+    _show(result, json, "\n".join(transferring.table("encoder", found)))
 
 
 def features(

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench import bootstrap, evidence, recipe
 from bench.bootstrap import Cost, Verdict
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from bench.loader_rates import OURS
 
 # Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.
@@ -32,6 +32,7 @@ SAME_WORK = {
     ProbeCost: ("probe", "train", "test", "dim", "classes", "threads", "settings"),
     ConvertRates: ("dataset", "images", "threads"),
     DeviceFigures: ("device", "recipe"),
+    Theory: ("name",),
 }
 MEMORY = ("MiB", "GiB")  # a busy machine takes no more of it
 COLUMNS = ("work", "metric", "old", "new", "new / old", "95 % interval", "verdict")
@@ -327,7 +328,7 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
     elif isinstance(record, ProbeCost):
         yield Metric("seconds", "s", "less", record.seconds[OURS])
         yield Metric("added memory", "MiB", "less", [record.added_mib[OURS]])
-    else:
+    elif not isinstance(record, Theory):  # whose claims hold or fail
         yield Metric("rate", "images/s", "more", record.images_per_s[OURS])
         if isinstance(record, LoaderRates):
             yield Metric("first batch", "s", "less", [record.first_batch_s[OURS]])
