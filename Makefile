@@ -19,7 +19,8 @@ check: setup ## ruff and mypy
 	.venv/bin/mypy
 
 test: setup ## the tests, under 15 minutes on 2 cores
-	OMP_NUM_THREADS=1 $(PYTEST) -n logical --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTEST) -n logical --maxprocesses 4 --dist worksteal -m 'not long and not alone'
+	$(PYTEST) -m 'alone and not long'
 
 test-long: setup ## the trials that take longer
 	$(PYTEST) -m long --timeout 3600

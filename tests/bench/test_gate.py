@@ -58,7 +58,7 @@ def test_what_is_as_good_passes_and_what_is_worse_fails_in_one_sentence(project)
     slow.stdout.fnmatch_lines(["worse than the baseline main: it takes * times as long (* to *), and 1.5 is allowed"])
     assert slow.ret == 1 and "Traceback" not in slow.stdout.str()
 
-    project.makepyfile(test_it=module(mib=64))
+    project.makepyfile(test_it=module(mib=400))
     against_main(project).stdout.fnmatch_lines(["*it grows by * MiB, * before, and 20% more is allowed"])
 
     project.makepyfile(test_it=module(accuracy=70.0))

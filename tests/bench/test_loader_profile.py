@@ -39,9 +39,8 @@ def test_shares_sum_to_one_and_the_decode_is_most_of_a_small_view(photographs):
 
 
 def test_more_blur_costs_more(photographs):
-    def cost(p, kernel):
-        views = (View(160, blur=Blur(1.0, 2.0, kernel, p)),) * 2
+    def cost(p):
+        views = (View(160, blur=Blur(1.0, 2.0, 9, p)),) * 2
         return {step.name: step.us_per_view for step in profile(photographs, views, images=24, batch=24, rounds=5)}
 
-    seldom, always, wide = cost(0.1, 9)["blur"], cost(1.0, 9)["blur"], cost(1.0, 33)["blur"]
-    assert seldom < always < wide
+    assert cost(0.1)["blur"] < cost(1.0)["blur"]

@@ -21,6 +21,7 @@ def job(beton, views, size, threads, images, batch=32):
     return job_for(beton.path, views, size, threads, len(beton), images, batch).model_copy(update={"seconds": 0})
 
 
+@pytest.mark.alone
 def test_ours_beside_its_peers_one_of_them_absent(photographs):
     """Stock FFCV is absent here because it makes random crops only; that is said, and no rate is invented.
 
@@ -141,8 +142,8 @@ def test_no_peers_unless_asked_and_the_processes_end_with_the_measurement(fashio
     started = []
     start = loader_rates.Process
 
-    def remembering(*args):
-        started.append(start(*args))
+    def remembering(*args, **more):
+        started.append(start(*args, **more))
         return started[-1]
 
     monkeypatch.setattr(loader_rates, "Process", remembering)
