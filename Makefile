@@ -27,7 +27,7 @@ test-long: setup ## the trials that take longer
 
 test-page: setup ## the page in headless Chromium; pictures in out/page
 	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[page]'
-	command -v chromium >/dev/null || sudo apt-get install -y chromium
+	command -v chromium >/dev/null || $$([ "$$(id -u)" -eq 0 ] || echo sudo) apt-get install -y chromium
 	OMP_NUM_THREADS=1 $(PYTEST) tests/reports/test_browser.py
 
 benchmark: setup ## loader and train step timed by pytest-benchmark, compared with the last time
@@ -35,7 +35,7 @@ benchmark: setup ## loader and train step timed by pytest-benchmark, compared wi
 		$(if $(wildcard .benchmarks/*/*.json),--benchmark-compare)
 
 bench-peers: setup ## the same work in what a user would pick instead, in turn with ours; records in out/peers
-	.venv/bin/pip install --quiet -e '.[peers]'
+	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[peers]'
 	$(TWOVIEW) peers --out out/peers
 
 report: setup ## the pages of the committed evidence, and README's tables
