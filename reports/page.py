@@ -14,6 +14,7 @@ from reports.cells import COLUMNS, Column, bounded, spread
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
 from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
+from reports.probed_table import COLUMNS as ALL_PROBED
 from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
 from reports.significance import TARGETS
@@ -149,29 +150,7 @@ BUDGET_COLUMNS = [
     "note",
     "name",
 ]
-PROBED_COLUMNS = [
-    "encoder",
-    "dataset",
-    "probe",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "spread",
-    "top5",
-    "mean_class",
-    "worst_class",
-    "train_images",
-    "test_images",
-    "seconds",
-    "peak_memory_mib",
-    "peak_device_mib",
-    "published_hours",
-    "published_memory_gb",
-    "provenance",
-    "resolution",
-    "date",
-    "name",
-]
+PROBED_COLUMNS = [name for name in ALL_PROBED if name not in ("machine", "commit")]
 GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 

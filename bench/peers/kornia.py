@@ -13,12 +13,9 @@ from kornia.augmentation import (
     RandomHorizontalFlip,
 )
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from bench.peers.job import Job
-from bench.peers.torchvision import Views, one_thread
-from bench.peers.torchvision import transform as in_workers
-from loaders.beton import open_beton
+from bench.peers.torchvision import in_workers, transform
 from loaders.views import View
 
 
@@ -33,16 +30,8 @@ class Kornia:
         torch.set_num_threads(job.threads)
         views = job.view_tuple()
         self.ops = [batch_ops(view) for view in views]
-        crops = [in_workers(View(view.size, view.scale, view.ratio, view.resize, flip=0.0)) for view in views]
-        self.loader = DataLoader(
-            Views(open_beton(job.beton), job.indices(), crops),
-            job.batch,
-            shuffle=True,
-            drop_last=True,
-            num_workers=job.threads,
-            persistent_workers=True,
-            worker_init_fn=one_thread,
-        )
+        crops = [transform(View(view.size, view.scale, view.ratio, view.resize, flip=0.0)) for view in views]
+        self.loader = in_workers(job, crops)
 
     @torch.inference_mode()
     def one_pass(self) -> Iterator[object]:

@@ -10,11 +10,9 @@ from lightly.loss import NTXentLoss  # type: ignore[import-untyped]
 from lightly.models.modules import SimCLRProjectionHead  # type: ignore[import-untyped]
 from lightly.transforms.simclr_transform import SimCLRViewTransform
 from torch import nn
-from torch.utils.data import DataLoader
 
 from bench.peers.job import Job, StepJob
-from bench.peers.torchvision import Views, one_thread
-from loaders.beton import open_beton
+from bench.peers.torchvision import in_workers
 from loaders.views import Jitter, View
 from methods.precision import autocast
 
@@ -29,16 +27,7 @@ class Lightly:
 
     def make(self) -> None:
         job = self.job
-        data = Views(open_beton(job.beton), job.indices(), [transform(view) for view in job.view_tuple()])
-        self.loader = DataLoader(
-            data,
-            job.batch,
-            shuffle=True,
-            drop_last=True,
-            num_workers=job.threads,
-            persistent_workers=True,
-            worker_init_fn=one_thread,
-        )
+        self.loader = in_workers(job, [transform(view) for view in job.view_tuple()])
 
     def one_pass(self) -> Iterator[object]:
         yield from self.loader

@@ -26,20 +26,23 @@ class Torchvision:
 
     def make(self) -> None:
         job = self.job
-        views = [transform(view) for view in job.view_tuple()]
-        data = Views(open_beton(job.beton), job.indices(), views)
-        self.loader = DataLoader(
-            data,
-            job.batch,
-            shuffle=True,
-            drop_last=True,
-            num_workers=job.threads,
-            persistent_workers=True,
-            worker_init_fn=one_thread,
-        )
+        self.loader = in_workers(job, [transform(view) for view in job.view_tuple()])
 
     def one_pass(self) -> Iterator[object]:
         yield from self.loader
+
+
+def in_workers(job: Job, views: Sequence[Callable[[Image.Image], Tensor]]) -> DataLoader[tuple[Tensor, ...]]:
+    """Every peer's way to pipelines of torchvision's kind: worker processes that stay, a thread each."""
+    return DataLoader(
+        Views(open_beton(job.beton), job.indices(), views),
+        job.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=job.threads,
+        persistent_workers=True,
+        worker_init_fn=one_thread,
+    )
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
