@@ -15,8 +15,9 @@ import math
 import statistics
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from pydantic import (
 
 from bench.calibration import Calibration
 from bench.environment import Environment, environment, frequencies
+from bench.theory import claims
 from bench.theory.claims import Claim, Verdict
 from loaders.files import whole_file
 
@@ -333,8 +335,43 @@ class DeviceFigures(Record):
     recipe: dict[str, Any] | None = None
 
 
+class Scatter(Part):
+    """Points of a plane, rounded to be drawn. label: each point's class or cluster."""
+
+    x: list[float]
+    y: list[float]
+    label: list[int]
+
+    @classmethod
+    def of(cls, points: claims.Scatter) -> "Scatter":
+        return cls(x=_rounded(points.x), y=_rounded(points.y), label=points.label.tolist())
+
+
+class Phase(Part):
+    """A measure over a grid of two parameters, rounded to be drawn. value: a row for each y, a column for each x."""
+
+    x_name: str
+    x: list[float]
+    y_name: str
+    y: list[float]
+    value: list[list[float]]
+
+    @classmethod
+    def of(cls, phase: claims.Phase) -> "Phase":
+        x, y, value = phase.x.tolist(), phase.y.tolist(), [_rounded(row) for row in phase.value]
+        return cls(x_name=phase.x_name, x=x, y_name=phase.y_name, y=y, value=value)
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    """To four digits: a record of many points stays small."""
+    return [float(f"{value:.4g}") for value in values]
+
+
 class Claimed(Part):
-    """A claim and what was measured of it, as in `bench.theory.claims.Claim`. figure: series of one length, by name."""
+    """A claim and what was measured of it, as in `bench.theory.claims.Claim`.
+
+    figure: series of one length, by name. scatter, phase: panels, by title.
+    """
 
     name: str
     source: str
@@ -342,10 +379,17 @@ class Claimed(Part):
     expected: str
     verdict: Verdict
     figure: dict[str, list[float]] = {}
+    scatter: dict[str, Scatter] = {}
+    phase: dict[str, Phase] = {}
 
     @classmethod
     def of(cls, claim: Claim) -> "Claimed":
-        return cls(**vars(claim) | {"figure": {name: values.tolist() for name, values in claim.figure.items()}})
+        drawn = {
+            "figure": {name: values.tolist() for name, values in claim.figure.items()},
+            "scatter": {title: Scatter.of(points) for title, points in claim.scatter.items()},
+            "phase": {title: Phase.of(phase) for title, phase in claim.phase.items()},
+        }
+        return cls(**vars(claim) | drawn)
 
 
 class Theory(Record):
@@ -493,12 +537,21 @@ def _samples_of(record: AnyRecord) -> Iterator[Sample]:
     if isinstance(record, Theory):
         yield "seconds", "", "", 0, record.seconds
         for claim in record.claims:
-            for series, values in claim.figure.items():
-                yield from ((series, claim.name, "", *sample) for sample in enumerate(values))
+            for title, values in _drawn(claim):
+                yield from ((title, claim.name, "", *sample) for sample in enumerate(values))
         return
     for name, value in record:
         if name not in about:
             yield from _samples_in(value, name, record.probe if isinstance(record, Probing) else "")
+
+
+def _drawn(claim: Claimed) -> Iterator[tuple[str, Iterable[float]]]:
+    """The numbers of a claim's figures: lines, points an axis at a time, grids row by row."""
+    yield from claim.figure.items()
+    for title, points in claim.scatter.items():
+        yield from ((f"{title}, {axis}", values) for axis, values in points)
+    for title, phase in claim.phase.items():
+        yield title, chain(*phase.value)
 
 
 def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:

@@ -10,12 +10,33 @@ Verdict = Literal["holds", "fails", "not testable at this size"]
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """Points of a plane. x, y: float (n,), a few hundred at most. label: int (n,), each point's class or cluster."""
+
+    x: np.ndarray
+    y: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A measure over a grid of two parameters. x: float (k,), y: float (l,). value: float (l, k), a row for each y."""
+
+    x_name: str
+    x: np.ndarray
+    y_name: str
+    y: np.ndarray
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
 class Claim:
     """name: the claim in a few words. source: paper and theorem, figure or section, and how sure we are of it.
 
     measured: what was measured, with its settings, and expected: what the claim asks for, each a sentence or a number.
     verdict: by a rule that was fixed before the measurement. figure: the curves behind it, a name each, 1-D arrays of
     one length; the series named `x` is the others' abscissa, and where there is none they are drawn over their index.
+    scatter, phase: panels by their title, drawn side by side.
     """
 
     name: str
@@ -24,6 +45,8 @@ class Claim:
     expected: str
     verdict: Verdict
     figure: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scatter: Mapping[str, Scatter] = field(default_factory=dict)
+    phase: Mapping[str, Phase] = field(default_factory=dict)
 
 
 def verdict(holds: bool) -> Verdict:
