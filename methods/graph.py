@@ -2,7 +2,7 @@
 
 A step of many small kernels waits for the host, which launches them one by one; a graph is recorded once and replayed
 by one launch. A replay reads what lies where it lay when the step was recorded. Batches are therefore copied into
-inputs that stay, the numbers that change from step to step are scalars on the device, and buffers are put back.
+inputs that stay, the numbers that change from step to step are scalars on the device, and buffers change in place.
 
 Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
 It has not been run on a GPU yet.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods import ranks
 from methods.optim import Optim
@@ -44,12 +44,12 @@ class Graph:
     """A step that is recorded after WARMUP batches of one shape; a batch of another shape is recorded anew.
 
     step: uint8 views, masks and labels on the device -> scalars; it may read nothing else that changes but what
-    `number` gives, and look at no value on the host. module: whose buffers the step may replace.
+    `number` gives and tensors that change in place, and look at no value on the host. name: of the method.
     ValueError, naming the method, if the step cannot be recorded.
     """
 
-    def __init__(self, step: Step, module: nn.Module, device: torch.device) -> None:
-        self._step, self._module, self._device = step, module, device
+    def __init__(self, step: Step, name: str, device: torch.device) -> None:
+        self._step, self._name, self._device = step, name, device
         self._numbers: dict[str, Tensor] = {}
         self.forget()
 
@@ -84,25 +84,13 @@ class Graph:
                 raise
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
-                name = type(self._module).__name__
-                raise ValueError(f"cuda_graph: a step of {name} cannot be recorded: {reason}") from error
+                raise ValueError(f"cuda_graph: a step of {self._name} cannot be recorded: {reason}") from error
         with part("graph"):
             self._replay()
         return {name: value.clone() for name, value in self._out.items()}  # the next replay writes over them
 
     def _whole(self) -> Out:
-        """The step on the inputs. A buffer in whose place it puts a new tensor, as MoCo's queue, gets the values back
-        into the old one, which the next replay reads.
-        """
-        tables = [module._buffers for module in self._module.modules()]
-        before = [dict(table) for table in tables]
-        out = self._step(self._inputs[:-1], self._inputs[-1])
-        for table, old in zip(tables, before, strict=True):
-            for name, tensor in old.items():
-                new = table[name]
-                if tensor is not None and new is not None and new is not tensor:
-                    table[name] = tensor.copy_(new)
-        return out
+        return self._step(self._inputs[:-1], self._inputs[-1])
 
 
 def aside(work: Callable[[], Out]) -> Out:

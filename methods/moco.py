@@ -51,15 +51,14 @@ class MoCo(Method):
         self.key_network = ema.frozen_copy(nn.Sequential(encoder, self.projector))
         self.register_buffer("queue", unit(torch.randn(options.queue, options.projection)))
         self.queue: Tensor
+        self.keys: Tensor | None = None  # of the step under way, of all ranks
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
         query = self.projector(self.encode(views[0]))
         with torch.no_grad():
             key = unit(self.key_network(views[1]).float())
-        loss = self._loss(query, key)
-        # The newest keys first, of all ranks. A new tensor, because the backward pass still needs the old one.
-        self.queue = torch.cat([gather(key), self.queue])[: len(self.queue)]
-        return {"loss": loss}
+        self.keys = gather(key)
+        return {"loss": self._loss(query, key)}
 
     def _loss(self, query: Tensor, key: Tensor) -> Tensor:
         o = self.options
@@ -69,4 +68,9 @@ class MoCo(Method):
         return moco_sum(query, key, self.queue, gammas, temperatures, o.weight, o.include_positive)
 
     def after_step(self, progress: float) -> None:
+        # Behind the backward pass, which needs the old keys. In place, for CUDA graphs read the queue where it lies, and
+        # write the next step's keys where this one's are.
+        if self.keys is not None:
+            self.queue.copy_(torch.cat([self.keys, self.queue])[: len(self.queue)])
+            self.keys = None
         ema.follow(self.key_network, nn.Sequential(self.encoder, self.projector), self.options.momentum)

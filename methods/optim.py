@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import torch
@@ -136,6 +137,7 @@ class LARS(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "trust": trust, "clip": clip, "weight_decay": 0.0, "adapt": True}
         super().__init__(params, defaults)
+        self._rooms: dict[tuple[int, ...], _Room] = {}  # by the weights' ids
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -143,9 +145,14 @@ class LARS(torch.optim.Optimizer):
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
                 continue
-            update = torch._foreach_add([p.grad for p in weights], weights, alpha=group["weight_decay"])
+            if (known := tuple(map(id, weights))) not in self._rooms:
+                self._rooms[known] = _Room(weights)
+            room = self._rooms[known]
+            update = room.updates
+            torch._foreach_copy_(update, [p.grad for p in weights])
+            torch._foreach_add_(update, weights, alpha=group["weight_decay"])
             if group["adapt"]:
-                torch._foreach_mul_(update, _trust(weights, update, group))
+                room.scale(_trust(weights, update, group))
             for p in weights:
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
@@ -156,11 +163,34 @@ class LARS(torch.optim.Optimizer):
             torch._foreach_sub_(weights, torch._foreach_mul(buffers, group["lr"]))
 
 
-def _trust(weights: list[Tensor], update: tuple[Tensor, ...], group: dict[str, Any]) -> list[Tensor]:
-    """trust * |w| / |update| a tensor, clipped or not, and 1 where either norm is 0."""
+class _Room:
+    """The updates of a group, one tensor each, in rows of one block of memory, so that one kernel multiplies each of
+    them by its own factor, which lies on the device: torch's foreach would take a kernel a tensor for that.
+    """
+
+    ROW = 1024  # numbers; a tensor begins with a row of its own, and what it leaves of its last one stays 0
+
+    def __init__(self, weights: list[Tensor]) -> None:
+        rows = [-(-w.numel() // self.ROW) for w in weights]
+        starts = accumulate(rows, initial=0)
+        whose = [number for number, count in enumerate(rows) for _ in range(count)]
+        self._block = weights[0].new_zeros(len(whose), self.ROW)
+        self._whose = torch.tensor(whose, device=weights[0].device)
+        self.updates = [
+            self._block.as_strided(w.shape, w.stride(), self.ROW * start)
+            for w, start in zip(weights, starts, strict=False)
+        ]
+
+    def scale(self, factors: Tensor) -> None:
+        """factors: one an update, (N,)."""
+        self._block.mul_(factors[self._whose, None])
+
+
+def _trust(weights: list[Tensor], update: list[Tensor], group: dict[str, Any]) -> Tensor:
+    """(N,): trust * |w| / |update| a tensor, clipped or not, and 1 where either norm is 0."""
     w = torch.stack(torch._foreach_norm(weights))
     u = torch.stack(torch._foreach_norm(update))
     ratio = group["trust"] * w / u
     if group["clip"]:
         ratio = torch.clamp(ratio / group["lr"], max=1)
-    return list(torch.where((w > 0) & (u > 0), ratio, torch.ones_like(w)).unbind())
+    return torch.where((w > 0) & (u > 0), ratio, torch.ones_like(w))

@@ -126,7 +126,7 @@ class Trainer:
             # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
         self.optimiser = optim.build(settings, self.method, recorded=cuda_graph)
-        self.graph = graph.Graph(self._work, self.method, device) if cuda_graph else None
+        self.graph = graph.Graph(self._work, type(method).__name__, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.history = History()
         self._loader_state: dict[str, Any] | None = None

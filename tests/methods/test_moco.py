@@ -22,12 +22,16 @@ def two_views(seed):
 
 def test_the_queue_holds_the_newest_keys_first_and_drops_the_oldest():
     method = make().eval()
-    start = method.queue.clone()
+    start, place = method.queue.clone(), method.queue.data_ptr()
     keys = []
     for seed in range(3):
         views = two_views(seed)
+        queue = method.queue.clone()
         method.loss(views, torch.zeros(5))
+        assert torch.equal(method.queue, queue), "the backward pass needs the old keys"
         keys.insert(0, F.normalize(method.key_network(views[1]), dim=1))
+        method.after_step(0.3)
+        assert method.queue.data_ptr() == place
     expected = torch.cat([*keys, start])[:12]
     assert torch.allclose(method.queue, expected, atol=1e-6) and not method.queue.requires_grad
 
@@ -35,6 +39,7 @@ def test_the_queue_holds_the_newest_keys_first_and_drops_the_oldest():
 def test_a_queue_shorter_than_the_batch_keeps_its_length():
     method = make(queue=3)
     method.loss(two_views(0), torch.zeros(5))
+    method.after_step(0.3)
     assert method.queue.shape == (3, 6)
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods import optim
 from methods.method import Method
@@ -70,6 +71,30 @@ def test_lars_with_a_zero_weight_or_gradient_steps_plainly():
     zero.grad, still.grad = torch.ones(2, 2), torch.zeros(2, 2)
     LARS([zero, still], lr=0.5).step()
     assert torch.equal(zero, torch.full((2, 2), -0.5)) and torch.equal(still, torch.ones(2, 2))
+
+
+def test_lars_scales_all_updates_of_a_group_by_one_product():
+    """Weights in any memory layout, longer and shorter than a row; torch's foreach would make a product of each."""
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    weights = [torch.randn(40, 30), torch.randn(8, 3, 3, 3).to(memory_format=torch.channels_last), torch.randn(2, 5).T]
+    ours = [nn.Parameter(w.clone()) for w in weights]
+    optimiser, names = LARS([{"params": ours, "weight_decay": 0.1}], lr=0.5, momentum=0.0, trust=0.02), []
+    for parameter in ours:
+        parameter.grad = torch.randn_like(parameter)
+    optimiser.step()
+    for parameter, w in zip(ours, weights, strict=True):
+        update = parameter.grad + 0.1 * w
+        assert torch.allclose(parameter, w - 0.5 * 0.02 * w.norm() / update.norm() * update, rtol=1e-5, atol=1e-7)
+        assert parameter.stride() == w.stride()
+    with Products():
+        optimiser.step()
+    assert names.count("aten.mul_.Tensor") == 1 and not [name for name in names if name.startswith("aten._foreach_mul_.L")]
 
 
 def test_lars_state_survives_saving():
