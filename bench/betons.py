@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.environment import cpu_count
+from bench.cores import cpu_count
 from bench.progress import progress
 from loaders import beton, datasets, decode
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from bench import energy
+from bench.cores import cpu_count
 
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 
@@ -65,11 +66,6 @@ def environment() -> Environment:
         commit=_git("rev-parse", "HEAD"),
         dirty=bool(_git("status", "--porcelain")),
     )
-
-
-def cpu_count() -> int:
-    """Cores this process may run on, which in a container is fewer than the machine has."""
-    return len(psutil.Process().cpu_affinity())
 
 
 def frequencies() -> dict[str, float]:

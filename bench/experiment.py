@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.environment import cpu_count
+from bench.cores import cpu_count
 from bench.progressive import Growing
 from bench.recipe import Recipe
 from loaders import datasets, presets

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bench import betons
+from bench.cores import cpu_count
 from bench.encoders import Published
-from bench.environment import cpu_count
 from bench.evidence import Probed
 from bench.experiment import Place, best_device, chosen
 from bench.memory import PeakMemory

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import betons, evidence, experiment, judging, loader_rates, loader_works, recipe, reconstructions
-from bench.environment import cpu_count
+from bench.cores import cpu_count
 from bench.experiment import Place
 from bench.loader_works import ConvertWork, LoaderWork
 from bench.progress import console

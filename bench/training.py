@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from bench import betons, flops, loggers, online, out_of_memory
+from bench.cores import cpu_count
 from bench.energy import Energy
-from bench.environment import cpu_count
 from bench.evidence import Ceilings, Training
 from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
 from bench.memory import PeakMemory

@@ -1,7 +1,7 @@
 """The same SimCLR step in lightly and here, in turn, on one device, each side in a process of its own."""
 
 from bench import loader_rates, recipe
-from bench.environment import cpu_count
+from bench.cores import cpu_count
 from bench.evidence import DeviceFigures, Figure
 from bench.gpu.scale import HEADLINE, Context
 from bench.peers.job import StepJob

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bench import betons
-from bench.environment import cpu_count
+from bench.cores import cpu_count
 from bench.evidence import DeviceFigures, Figure
 from bench.experiment import chosen
 from bench.gpu.scale import CIFAR, Context, Skipped

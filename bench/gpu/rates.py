@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bench import betons
+from bench.cores import cpu_count
 from bench.energy import Energy
-from bench.environment import cpu_count
 from bench.evidence import DeviceFigures, Figure
 from bench.flops import counted, matrix_ceiling, mfu
 from bench.gpu.scale import HEADLINE, Context, Scale

@@ -1,0 +1,41 @@
+"""What the papers spent, beside what was measured."""
+
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from bench import evidence
+from bench.progress import console
+from reports import papers
+from reports.budget import budget_table
+from reports.terminal import budget_tables
+
+
+def run(
+    evidence_dir: Positional[Path] = Path("out"),
+    price: float | None = None,
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what the papers' budgets are, beside what was measured: the whole projected from measured steps.
+
+    A projection says from how many steady steps it comes; from fewer than 30 there is none.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each; without it nothing has been measured.
+        price: of a GPU-hour, in your currency: adds the cost.
+        all: show the budgets too that no recipe of ours repeats.
+        json: print all of them as JSON.
+    """
+    if price is not None and not price > 0:
+        raise ValueError(f"--price must be above 0, not {price:g}")
+    found, complaints = evidence.read_folder(evidence_dir) if evidence_dir.is_dir() else ([], [])
+    table, more = budget_table(papers.budgets(papers.load()), found, price)
+    for complaint in [*complaints, *more]:
+        console.print(complaint, markup=False)
+    if json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    for shown in budget_tables(table if all else table[table.recipe.notna()], Console()):
+        Console().print(shown)

@@ -1,0 +1,54 @@
+"""Images into a beton file."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from bench import betons
+from bench.commands.output import show
+from bench.cores import cpu_count
+from loaders import datasets
+from loaders.shrink import shrunk
+
+
+def run(
+    source: Positional[str],
+    dest: Positional[Path],
+    split: Literal["train", "test", "unlabeled"] = "train",
+    data_root: Path | None = None,
+    max_resolution: int | None = None,
+    quality: int = 90,
+    skip_damaged: bool = False,
+    threads: int = 0,
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Write a dataset, or a folder of class folders of images, to a .beton file. JPEG files keep their bytes.
+
+    Args:
+        source: a name from `twoview list datasets`, or a folder.
+        dest: the file to write; it appears whole or not at all.
+        split: of a named dataset.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        max_resolution: longest side to store, in pixels; larger images are resized.
+        quality: of the JPEGs that are resized, 1 to 95.
+        skip_damaged: leave out images that cannot be read, and say which, instead of ending there.
+        threads: that read and encode; 0 means every core.
+        force: overwrite dest.
+        json: print the result as JSON.
+    """
+    if dest.exists() and not force:
+        raise FileExistsError(f"{dest} exists: overwrite it with --force")
+    if Path(source).is_dir():
+        samples = datasets.image_folder(Path(source))
+    else:
+        samples = datasets.dataset(source).find(datasets.data_root(data_root), split)
+    if max_resolution is not None:
+        samples = shrunk(samples, max_resolution, quality)
+    skipped: list[str] | None = [] if skip_damaged else None
+    betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped)
+    written, size = len(samples) - len(skipped or []), dest.stat().st_size
+    result = {"path": str(dest), "samples": written, "bytes": size, "source": samples.source, "skipped": skipped or []}
+    lines = [f"{dest}: {written:,} samples, {size:,} bytes, from {samples.source}"]
+    show(result, json, "\n".join(lines + [f"left out: {sentence}" for sentence in skipped or []]))

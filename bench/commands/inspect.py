@@ -1,0 +1,26 @@
+"""What a beton file holds."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from bench import betons
+from bench.commands.output import lines, show
+from loaders import beton
+
+
+def run(file: Positional[Path], json: bool = False) -> None:
+    """Show what is in a .beton file: fields, counts, sizes, histograms of resolutions and classes.
+
+    Args:
+        file: a .beton file, ours or FFCV's.
+        json: print it as JSON.
+    """
+    result = betons.describe(beton.open_beton(file))
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict)}
+    nested = [
+        f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items())
+        for key, value in result.items()
+        if isinstance(value, dict)
+    ]
+    show(result, json, "\n".join([lines(plain), *nested]))

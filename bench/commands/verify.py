@@ -1,0 +1,26 @@
+"""Whether a beton file is whole."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from bench import betons
+from bench.commands.output import lines, show
+from bench.cores import cpu_count
+from loaders import beton
+
+
+def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
+    """Check a .beton file: every sample decodes, every checksum holds. Exit code 2 if not.
+
+    Args:
+        file: a .beton file, ours or FFCV's (which has no checksums).
+        threads: that decode; 0 means every core.
+        json: print the result as JSON.
+    """
+    result = betons.verify(beton.open_beton(file), threads or cpu_count())
+    damaged = result["damaged"]
+    show(result, json, lines({**result, "damaged": len(damaged)}))
+    if damaged:
+        first, reason = next(iter(damaged.items()))
+        raise ValueError(f"{file}: {len(damaged)} of {result['samples']} samples are damaged; sample {first}: {reason}")
