@@ -128,6 +128,8 @@ class Trainer:
         self.optimiser = optim.build(settings, self.method, recorded=cuda_graph)
         self.graph = graph.Graph(self._work, type(method).__name__, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        if ranks.rank() > 0:  # the first one draws as one process does, the others what no other draws
+            torch.manual_seed(torch.initial_seed() + ranks.rank())
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
         self._progress: float = 0.0  # of the training, at this step
@@ -196,8 +198,9 @@ class Trainer:
                 if stopped or done == len(loader) or (self.checkpoint_steps and done % self.checkpoint_steps == 0):
                     with part("checkpoint"):
                         self._record(loader, done, path)
+                        state = self._state(recipe)
                         if ranks.rank() == 0:
-                            checkpoint.save(path, self._state(recipe))
+                            checkpoint.save(path, state)
                             on_checkpoint()
                     self._begin_span()  # writing the checkpoint is no part of it
                 if stopped:
@@ -235,11 +238,13 @@ class Trainer:
         if self.graph:
             self.graph.forget()
         self._loader_state = state["loader"]
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        random = state["random"][ranks.rank()]
+        torch.set_rng_state(random["cpu"])
+        if self.device.type == "cuda" and "cuda" in random:  # which a checkpoint of a CPU has not
+            torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _state(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Of all ranks: each must ask."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -252,7 +257,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loader": self._loader_state,
-            "random": random,
+            "random": ranks.of_all_ranks(random),
             "history": asdict(self.history),
         }
 

@@ -53,7 +53,7 @@ class ViT(Encoder):
             del body.pos_embed
             body.register_buffer("pos_embed", sincos(width, size // patch, size // patch)[None], persistent=False)
         super().__init__(body, width)
-        self.patch = patch
+        self.patch, self.side = patch, size // patch
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """kept: int64 (B, K), the patches that go through the encoder, or all."""
@@ -76,8 +76,12 @@ class ViT(Encoder):
 
     def placed(self, patches: Tensor) -> Tensor:
         """(B, rows, columns, dim) -> (B, 1 + rows * columns, dim): positions added, the class token in front."""
-        out: Tensor = self.body._pos_embed(patches)
-        return out
+        rows, columns = patches.shape[1:3]
+        first, positions = self.body.pos_embed.split([1, self.side**2], dim=1)
+        if (rows, columns) != (self.side, self.side):
+            positions = resized(positions.unflatten(1, (self.side, self.side))[0], rows, columns).flatten(0, 1)[None]
+        tokens = torch.cat([self.body.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
+        return tokens + torch.cat([first, positions], dim=1)
 
     def through(self, tokens: Tensor) -> Tensor:
         """(B, T, dim) -> the same: all blocks and the last norm."""
@@ -101,6 +105,23 @@ def left_out(kept: Tensor, patches: int) -> Tensor:
 def taken(tokens: Tensor, numbers: Tensor) -> Tensor:
     """(B, T, dim), int64 (B, K) -> (B, K, dim): row b's tokens of these numbers."""
     return tokens.gather(1, numbers[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
+    """(R, C, dim) -> (rows, columns, dim), bicubic and antialiased, as timm resizes positions.
+
+    By products with what `F.interpolate` makes of unit vectors: its own backward pass adds up in any order on a GPU, and
+    is refused where two runs are to be bit-equal.
+    """
+    with torch.autocast(positions.device.type, enabled=False):
+        down, along = (_taps(old, new, positions) for old, new in zip(positions.shape, (rows, columns), strict=False))
+        return along @ (down @ positions.flatten(1)).unflatten(1, positions.shape[1:])
+
+
+def _taps(old: int, new: int, like: Tensor) -> Tensor:
+    """(new, old): the shares that the places of a line of `old` have in those of a line of `new`."""
+    units = torch.eye(old, dtype=like.dtype, device=like.device)[None, None]
+    return F.interpolate(units, size=(new, old), mode="bicubic", antialias=True)[0, 0]
 
 
 def sincos(width: int, rows: int, columns: int) -> Tensor:

@@ -28,8 +28,9 @@ def histogram(counts: Tensor, prototypes: int) -> Tensor:
     counts: (C,), images of each class, any dtype. That classes are spread so is this project's choice: how Assran et
     al. 2023 did it could not be read.
     """
-    shares = (counts.double() + 1).sort(descending=True).values
-    below = torch.cat([shares.new_zeros(1), shares.cumsum(0)]) / shares.sum()  # at the classes' edges
+    images = (counts.long() + 1).sort(descending=True).values
+    # At the classes' edges. Of whole numbers, because a GPU may add up others in any order, and refuse to.
+    below = torch.cat([images.new_zeros(1), images.cumsum(0)]).double() / images.sum()
     edges = torch.arange(prototypes + 1, device=counts.device, dtype=torch.float64) * len(counts) / prototypes
     left = edges.long().clamp(max=len(counts) - 1)
     return torch.lerp(below[left], below[left + 1], edges - left).diff()

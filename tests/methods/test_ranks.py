@@ -15,7 +15,7 @@ from pathlib import Path
 from loaders import masks
 from loaders.samplers import share
 from loaders.views import View
-from methods import backbones, ranks
+from methods import backbones, checkpoint, ranks
 from methods.backbones import Backbone
 from methods.normalise import Normalise
 from methods.optim import Optim
@@ -72,6 +72,11 @@ with ranks.process_group(CPU):
         weights = torch.cat([p.detach().flatten() for p in method.state_dict().values()]).abs().sum().item()
         everyone = ranks.of_all_ranks(weights)
         found[build.__name__] = {"losses": trainer.history.losses, "weights": everyone}
+    here = torch.get_rng_state()
+    torch.manual_seed(99)
+    trainer.resume(checkpoint.load(Path(sys.argv[1])))
+    found["resumed"] = ranks.of_all_ranks(torch.equal(torch.get_rng_state(), here))
+    found["drawn"] = ranks.of_all_ranks(torch.rand(()).item())  # as drop path draws
     if ranks.rank() == 0:
         print(json.dumps(found))
 """
@@ -82,7 +87,7 @@ def train(path, ranks):
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     words = [*start, *([] if ranks == 1 else [f"--nproc-per-node={ranks}"]), str(path.with_suffix(".py")), str(path)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -96,3 +101,5 @@ def test_two_ranks_train_as_one_process_on_the_joined_batch(tmp_path):
         assert len(joined["losses"]) == 8
         assert joined["losses"] == pytest.approx(alone["losses"], rel=1e-5, abs=1e-5)
         assert joined["weights"][0] == joined["weights"][1] == pytest.approx(alone["weights"][0], rel=1e-4)
+    assert two["resumed"] == [True, True] and two["drawn"][0] != two["drawn"][1]
+    assert two["drawn"][0] == one["drawn"][0], "the first rank draws as one process does"

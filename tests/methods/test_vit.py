@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods import backbones
 from methods.backbones import Backbone
-from methods.vit import ViT, sincos, taken
+from methods.vit import ViT, resized, sincos, taken
 
 X = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -69,6 +69,32 @@ def test_other_sizes_interpolate_the_positions(positions):
     assert ("body.pos_embed" in learned) == (positions == "learned")
     encoder(X).sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 6), (20, 9), (14, 3), (1, 1)])
+def test_positions_are_resized_as_timm_resizes_them_and_so_is_their_gradient(rows, columns):
+    from timm.layers import resample_abs_pos_embed
+
+    torch.manual_seed(0)
+    ours = torch.randn(14, 14, 8, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    slope = torch.randn(rows * columns, 8)
+    resampled = resample_abs_pos_embed(theirs.flatten(0, 1)[None], [rows, columns], num_prefix_tokens=0)[0]
+    own = resized(ours, rows, columns).flatten(0, 1)
+    assert torch.allclose(own, resampled, atol=1e-6)
+    (own * slope).sum().backward()
+    (resampled * slope).sum().backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+
+def test_no_backward_pass_of_an_interpolation_is_left(vit):
+    """torch refuses it on a GPU where two runs are to be bit-equal."""
+    seen, todo = set(), [vit.tokens(X[..., :8]).sum().grad_fn]
+    while todo:
+        node = todo.pop()
+        seen.add(node.name())
+        todo += [parent for parent, _ in node.next_functions if parent is not None]
+    assert "MmBackward0" in seen and not [name for name in seen if "Upsample" in name]
 
 
 def test_sincos_positions_are_mae_s():
