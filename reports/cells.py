@@ -72,6 +72,8 @@ COLUMNS = {
     "pixels_linear_top1": Column("pixels linear %", 2),
     "knn_gain": Column("kNN gain", 2),
     "knn_gain_min": Column("least gain", 2),
+    "knn_interval": Column("kNN, 95 % of the mean", 2),
+    "linear_interval": Column("linear, 95 % of the mean", 2),
     "knn_top5": Column("kNN top-5 %", 2),
     "knn_top1_low": Column("kNN from %", 2),
     "knn_top1_high": Column("to %", 2),
@@ -181,6 +183,13 @@ COLUMNS = {
     "peer_added": Column("its MiB", 0),
     "peer_over_ours": Column("it / twoview"),
     "top1_difference": Column("top-1 above it", 2),
+    "effect": Column("measured", 2),
+    "effect_low": Column("measured, low", 2),
+    "effect_high": Column("measured, high", 2),
+    "published_effect": Column("published", 2),
+    "p": Column("p", 2, small=True),
+    "of": Column("of", 0),
+    "statistic": Column("test"),
     "note": Column("note"),
 }
 
@@ -193,13 +202,19 @@ def spread(row: pd.Series, accuracy: str) -> str:
     return f"{mean:.2f}" if pd.isna(deviation) else f"{mean:.2f} ± {deviation:.2f}"
 
 
-def bounded(row: pd.Series, difference: str) -> str:
-    """A mean difference with its interval where there is one: `+3.50 (-2.85 to +9.85)`."""
-    probe = difference.removesuffix("_difference")
-    mean, low, high = row[difference], row[f"{probe}_low"], row[f"{probe}_high"]
+def bounded(row: pd.Series, name: str) -> str:
+    """A difference, or what goes by another name, with its interval where there is one: `+3.50 (-2.85 to +9.85)`."""
+    stem = name.removesuffix("_difference")
+    mean, low, high = row[name], row[f"{stem}_low"], row[f"{stem}_high"]
     if pd.isna(mean):
         return ABSENT
     return f"{mean:+.2f}" if pd.isna(low) else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def between(row: pd.Series, name: str) -> str:
+    """An interval: `38.97 to 44.25`."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return ABSENT if pd.isna(low) else f"{low:.2f} to {high:.2f}"
 
 
 def csv_text(table: pd.DataFrame) -> str:

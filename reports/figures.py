@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from bench.evidence import LoaderRates, Run
 from reports.leaderboard import Shown
@@ -140,6 +141,8 @@ def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> 
         for height, contestant in zip(heights, rows["contestant"], strict=True):
             axes.scatter(rounds[contestant], [height] * len(rounds[contestant]), s=9, color=INK, zorder=3)
         axes.set_yticks(heights, rows["contestant"])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel("images/s")
         return Plot(caption, svg(figure, caption))
 

@@ -9,15 +9,16 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.stats import t as student
 
 from bench.evidence import Run
 from bench.recipe import LongTail
+from reports import significance
 from reports.leaderboard import Shown
+from reports.significance import interval
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
@@ -25,7 +26,6 @@ UNIFORM = ("MSN", "PMSN of uniform prior")
 LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
 PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
 DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
-LEVEL = 0.95  # of the intervals
 PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
 ENOUGH_IMAGES = 1_000_000  # ours: an encoder that saw fewer says nothing about its method
 
@@ -85,9 +85,10 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
     with fewer, and for a masked-image method the mean of the joint-embedding methods' such drops less its own. Where
     encoders were trained by PMSN: their accuracy less that with the uniform prior, by MSN or by PMSN, which then is MSN
     without Sinkhorn. `difference` is the mean over seeds, each seed's runs paired, in points of top-1; `low` and `high`
-    bound Student's 95 % interval of that mean and are NaN for one seed. `verdict`: the interval has the sign that the
-    paper found ("agrees"), the opposite ("disagrees"), or holds 0 ("not resolved"); empty where there is nothing to
-    hold against each other, or no sign to expect.
+    bound Student's 95 % interval of that mean and are NaN for one seed, or where all seeds differ by the same.
+    `verdict`: the interval has the sign that the paper found ("agrees"), the opposite ("contradicts"), or holds 0 or
+    comes of fewer than three seeds ("not resolved"); empty where there is nothing to hold against each other, or no
+    sign to expect.
     """
     families: dict[tuple[bool, str, str], Family] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
@@ -114,24 +115,12 @@ def too_small(table: pd.DataFrame) -> str:
     )
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and the bounds of Student's interval of it; NaN where there are too few for them."""
-    if not differences:
-        return math.nan, math.nan, math.nan
-    mean = fmean(differences)
-    if len(differences) == 1:
-        return mean, math.nan, math.nan
-    quantile = float(student.ppf((1 + LEVEL) / 2, len(differences) - 1))
-    reach = quantile * stdev(differences) / math.sqrt(len(differences))
-    return mean, mean - reach, mean + reach
-
-
 def verdict(claimed: Sequence[float]) -> str:
     """claimed: one difference a seed, positive where the paper is right."""
     if not claimed:
         return ""
     _, low, high = interval(claimed)
-    return "agrees" if low > 0 else "disagrees" if high < 0 else "not resolved"
+    return significance.verdict(low, high, len(claimed))
 
 
 def _setting(run: Run) -> Setting:

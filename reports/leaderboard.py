@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy import stats
 
 from bench.environment import Environment
 from bench.evidence import Run, Training
-from reports.significance import TARGETS, course, mlperf_time, seconds_to, welch
+from reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
 
 COLUMNS = [
     "rank",
@@ -107,6 +108,7 @@ SUMMARY_COLUMNS = [
     "seeds",
     "gain_seeds",
     *(f"{accuracy}_{statistic}" for accuracy in ACCURACIES for statistic in ("mean", "sd", "min", "max")),
+    *(f"{probe}_interval_{end}" for probe in ("knn", "linear") for end in ("low", "high")),
     "knn_p",
     "seconds_to_target",
     "time_p",
@@ -167,7 +169,8 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a leaderboard over seeds: one row an experiment and machine.
 
-    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max.
+    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
+    of trained kNN and linear top-1 also the ends of Student's 95 % interval of the mean, NaN for one seed.
     Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
     A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
     seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
@@ -243,7 +246,7 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
         "seed": run.seed,
         "recipe": shown.name,
         "recipe_hash": recipe_hash(run.recipe),
-        "overridden": _overridden(run),
+        "overridden": overridden(run),
         "commit": commit_of(run.environment),
         "environment": run.environment.hash,
         "date": run.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -254,14 +257,23 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
 
 
 def _beyond_top1(run: Run) -> dict[str, float]:
-    """Top-5 and the ends of top-1's interval of both probes; NaN in records older than they are."""
+    """Top-5, NaN in records older than it is, and the ends of top-1's interval over test images, of both probes.
+
+    A record without the interval has the number of test images: their bootstrap is binomial draws.
+    """
     row: dict[str, float] = {}
     for probe in ("knn", "linear"):
         found = run.accuracy.probes.get(probe)
-        low, high = found.interval if found else (math.nan, math.nan)
+        low, high = found.interval if found else _binomial(run, probe)
         top5 = math.nan if found is None or found.top5 is None else found.top5
         row |= {f"{probe}_top5": top5, f"{probe}_top1_low": low, f"{probe}_top1_high": high}
     return row
+
+
+def _binomial(run: Run, probe: str) -> tuple[float, float]:
+    images, share = run.accuracy.test_images, getattr(run.accuracy, f"{probe}_top1") / 100
+    low, high = stats.binom.interval(LEVEL, images, share)
+    return 100 * float(low) / images, 100 * float(high) / images
 
 
 def _speed(run: Run) -> dict[str, Any]:
@@ -306,7 +318,7 @@ def _rates_iqr(training: Training) -> float:
     return float(np.subtract(*np.quantile(rates, [0.75, 0.25])))
 
 
-def _overridden(run: Run) -> str:
+def overridden(run: Run) -> str:
     """Which settings are not as in the recipe file of the run's recipe."""
     if run.overrides is None:
         return "not recorded"
@@ -329,6 +341,9 @@ def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
             f"{accuracy}_min": values.min(),
             f"{accuracy}_max": values.max(),
         }
+    for probe in ("knn", "linear"):
+        _, low, high = interval(runs[f"{probe}_top1"].tolist())
+        row |= {f"{probe}_interval_low": low, f"{probe}_interval_high": high}
     row["seconds_to_target"] = mlperf_time(runs["seconds_to_target"].tolist())
     row["overridden"] = ", ".join(sorted(set(runs["overridden"]) - {""}))
     row |= {speed: runs[speed].median() for speed in SPEEDS}

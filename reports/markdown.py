@@ -4,8 +4,9 @@ import html
 
 import pandas as pd
 
-from reports.cells import COLUMNS, Column, spread
+from reports.cells import COLUMNS, Column, between, spread
 from reports.leaderboard import by_machine
+from reports.significance import TARGETS_IN_WORDS
 
 LEADERBOARD = [
     "dataset",
@@ -15,8 +16,10 @@ LEADERBOARD = [
     "batch",
     "seeds",
     "knn_top1",
+    "knn_interval",
     "knn_p",
     "linear_top1",
+    "linear_interval",
     "published",
     "within_spread",
     "views_per_s",
@@ -31,7 +34,9 @@ LEADERBOARD = [
 def leaderboard_text(summary: pd.DataFrame) -> str:
     """The leaderboard over seeds, a table a machine, whose rows are never ranked with another's."""
     parts = [f"On {_plain(machine)}:\n\n{table_text(rows, LEADERBOARD)}\n" for machine, rows in by_machine(summary)]
-    return "\n".join(parts) or "No encoder has been trained yet.\n"
+    if not parts:
+        return "No encoder has been trained yet.\n"
+    return "\n".join([*parts, f"{TARGETS_IN_WORDS}.\n"])
 
 
 def table_text(rows: pd.DataFrame, names: list[str]) -> str:
@@ -46,6 +51,8 @@ def table_text(rows: pd.DataFrame, names: list[str]) -> str:
 def _cell(row: pd.Series, name: str, column: Column) -> str:
     if f"{name}_mean" in row:
         return spread(row, name)
+    if f"{name}_low" in row:
+        return between(row, name)
     return column.text(row[name])
 
 

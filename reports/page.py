@@ -8,16 +8,18 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, Theory
+from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from reports.budget import text as budget_text
-from reports.cells import COLUMNS, Column, bounded, spread
+from reports.cells import COLUMNS, Column, between, bounded, spread
+from reports.claims_table import tally
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
 from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
+from reports.probe_table import COLUMNS as ALL_COSTS
 from reports.probed_table import COLUMNS as ALL_PROBED
 from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
-from reports.significance import TARGETS
+from reports.significance import TARGETS_IN_WORDS
 from reports.theory import claim_rows
 from reports.training_figures import training_plots
 
@@ -65,12 +67,14 @@ SUMMARY_COLUMNS = [
     "dataset",
     "seeds",
     "knn_top1",
+    "knn_interval",
     "knn_p",
-    "untrained_knn_top1",
-    "pixels_knn_top1",
     "knn_gain",
     "knn_gain_min",
+    "untrained_knn_top1",
+    "pixels_knn_top1",
     "linear_top1",
+    "linear_interval",
     "untrained_linear_top1",
     "pixels_linear_top1",
     "published",
@@ -150,7 +154,23 @@ BUDGET_COLUMNS = [
     "note",
     "name",
 ]
+CLAIM_COLUMNS = [
+    "source",
+    "verdict",
+    "claim",
+    "effect",
+    "p",
+    "of",
+    "published_effect",
+    "statistic",
+    "provenance",
+    "dataset",
+    "machine",
+    "note",
+]
+COST_COLUMNS = [name for name in ALL_COSTS if name not in ("machine", "commit")]
 PROBED_COLUMNS = [name for name in ALL_PROBED if name not in ("machine", "commit")]
+LONG = 44  # characters
 GPU_COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "date", "name"]
 
 
@@ -160,6 +180,11 @@ class Cell:
 
     text: str
     sort: str
+
+    @property
+    def long(self) -> bool:
+        """Whether it is folded rather than read at one go."""
+        return len(self.text) > LONG
 
 
 @dataclass(frozen=True)
@@ -175,6 +200,7 @@ def render(
     conversions: Sequence[ConvertRates],
     devices: Sequence[DeviceFigures],
     probings: Sequence[Probing],
+    costs: Sequence[ProbeCost],
     leaderboard: pd.DataFrame,
     summary: pd.DataFrame,
     loader: pd.DataFrame,
@@ -183,6 +209,8 @@ def render(
     imbalance: pd.DataFrame,
     budget: pd.DataFrame,
     probed: pd.DataFrame,
+    probe_costs: pd.DataFrame,
+    claims: pd.DataFrame,
     theories: Sequence[Theory],
     pictures: Sequence[Picture],
     complaints: Sequence[str],
@@ -204,6 +232,9 @@ def render(
         ],
         too_small=too_small(imbalance),
         run_tables=[_table(machine, rows, RUN_COLUMNS, _run_cell) for machine, rows in by_machine(leaderboard)],
+        tally=tally(claims),
+        paper_claims=_table("The four papers", claims, CLAIM_COLUMNS, _claim_cell),
+        probe_cost_tables=[_table(machine, rows, COST_COLUMNS) for machine, rows in by_machine(probe_costs)],
         probed_tables=[_table(machine, rows, PROBED_COLUMNS) for machine, rows in by_machine(probed)],
         required_tables=[_table(machine, rows, REQUIRED_COLUMNS) for machine, rows in by_machine(required)],
         gpu_tables=[_table(machine, rows, GPU_COLUMNS) for machine, rows in by_machine(gpu)],
@@ -220,10 +251,10 @@ def render(
         loader_plots=loader_plots(rates, loader),
         loss_plots=loss_plots(runs),
         training_plots=training_plots(runs, summary, devices),
-        targets=TARGETS,
+        targets=TARGETS_IN_WORDS,
         claims=claim_rows(theories),
         pictures=pictures,
-        environments=_environments([*runs, *rates, *conversions, *devices, *probings, *theories]),
+        environments=_environments([*runs, *rates, *conversions, *devices, *probings, *costs, *theories]),
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )
@@ -243,6 +274,8 @@ def _run_cell(row: pd.Series, name: str) -> Cell:
 def _summary_cell(row: pd.Series, name: str) -> Cell:
     if name in ACCURACIES:
         return Cell(spread(row, name), COLUMNS[name].csv(row[f"{name}_mean"]))
+    if f"{name}_low" in row:
+        return Cell(between(row, name), COLUMNS[name].csv(row[f"{name}_low"]))
     return _cell(row, name)
 
 
@@ -250,6 +283,10 @@ def _imbalance_cell(row: pd.Series, name: str) -> Cell:
     if name in DIFFERENCES:
         return Cell(bounded(row, name), COLUMNS[name].csv(row[name]))
     return _cell(row, name)
+
+
+def _claim_cell(row: pd.Series, name: str) -> Cell:
+    return Cell(bounded(row, name), COLUMNS[name].csv(row[name])) if name == "effect" else _cell(row, name)
 
 
 def _budget_cell(row: pd.Series, name: str) -> Cell:

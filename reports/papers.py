@@ -4,12 +4,12 @@ A table says what all its rows share, and a row what is its own. A number that c
 says so. A claim without a number, a sign or an ordering, is a row too, and carries the statistic that checks it.
 """
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,6 +22,8 @@ from pydantic import (
 from scipy import stats
 
 from bench.evidence import Run
+from reports import significance
+from reports.significance import LEVEL, interval
 
 FOLDER = Path(__file__).parent / "papers"
 ABSENT = "not published here"
@@ -147,10 +149,13 @@ class Paper(Part):
 class Verdict(NamedTuple):
     """A claim checked. size: of the contrast, in points over the sum of its positive weights, or the rank correlation.
 
-    of: how many seeds, or runs. p: of the test; None, as is `statistic`, where there are too few to tell.
+    low, high: its 95 % interval, NaN where there is none. of: how many seeds, or runs. p: of the test; None, as is
+    `statistic`, where there are too few to tell.
     """
 
     size: float
+    low: float
+    high: float
     statistic: float | None
     p: float | None
     of: int
@@ -222,11 +227,11 @@ def _contrast(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdi
         sum(weight * _accuracy(claim, by_recipe[name][seed]) for name, weight in claim.contrast.items()) / scale
         for seed in sorted(seeds)
     ]
-    size = float(np.mean(sizes))
-    if len(seeds) < 2 or np.ptp(sizes) == 0:
-        return Verdict(size, None, None, len(seeds))
+    bounds = interval(sizes)
+    if len(seeds) < significance.FEWEST or math.isnan(bounds[1]):
+        return Verdict(*bounds, None, None, len(seeds))
     test = stats.ttest_1samp(sizes, 0, alternative="two-sided" if claim.two_sided else "greater")
-    return Verdict(size, float(test.statistic), float(test.pvalue), len(seeds))
+    return Verdict(*bounds, float(test.statistic), float(test.pvalue), len(seeds))
 
 
 def _correlation(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
@@ -240,9 +245,19 @@ def _correlation(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Ve
     if any(len(set(values)) < 2 for values in zip(*pairs, strict=True)) or not pairs:
         return None
     test = stats.spearmanr(*zip(*pairs, strict=True), alternative="less")
+    size = float(test.statistic)
     if len(pairs) < FEWEST:
-        return Verdict(float(test.statistic), None, None, len(pairs))
-    return Verdict(float(test.statistic), float(test.statistic), float(test.pvalue), len(pairs))
+        return Verdict(size, math.nan, math.nan, None, None, len(pairs))
+    return Verdict(size, *_fisher(size, len(pairs)), size, float(test.pvalue), len(pairs))
+
+
+def _fisher(correlation: float, count: int) -> tuple[float, float]:
+    """A rank correlation's interval by Fisher's z, with Bonett and Wright's variance (2000); NaN where perfect."""
+    if abs(correlation) == 1:
+        return math.nan, math.nan
+    reach = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + correlation**2 / 2) / (count - 3))
+    middle = math.atanh(correlation)
+    return math.tanh(middle - reach), math.tanh(middle + reach)
 
 
 def _accuracy(claim: Claim, run: Run) -> float:

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pandas as pd
@@ -61,6 +62,6 @@ def _row(record: ProbeCost) -> dict[str, Any]:
         "top1_difference": record.top1[OURS] - record.top1[peer] if ratios else math.nan,
         "note": "; ".join(f"{side}: {reason}" for side, reason in record.notes.items()),
         "commit": commit_of(record.environment),
-        "date": record.created,
+        "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": record.name,
     }

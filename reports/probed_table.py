@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pandas as pd
@@ -74,7 +75,7 @@ def _row(record: Probing) -> dict[str, Any]:
         "resolution": record.size,
         "machine": record.environment.machine,
         "commit": commit_of(record.environment),
-        "date": record.created,
+        "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": record.name,
     }
 

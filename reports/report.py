@@ -3,30 +3,46 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, Probing, Run, Theory, read_folder
+from bench.evidence import (
+    AnyRecord,
+    ConvertRates,
+    DeviceFigures,
+    LoaderRates,
+    ProbeCost,
+    Probing,
+    Run,
+    Theory,
+    read_folder,
+)
 from loaders.files import whole_file
 from reports import page, papers
 from reports.budget import budget_table
 from reports.cells import csv_text
+from reports.claims_table import claims_table
 from reports.gpu_table import gpu_table
 from reports.imbalance import imbalance_table
 from reports.leaderboard import leaderboard, summary
 from reports.loader_table import loader_table, required_table
 from reports.markdown import leaderboard_text
+from reports.probe_table import probe_table
 from reports.probed_table import probed_table
 from reports.published import beside_papers
 from reports.reconstructions import pictures
 from reports.theory import theory_table
+
+Kind = TypeVar("Kind", bound=AnyRecord)
 
 
 @dataclass(frozen=True)
 class Report:
     """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
     without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN, `probed_csv`
-    without records of probes, `theory_csv` without those of the suite theory.
+    without records of probes, `probe_costs_csv` without those of what probes cost, `theory_csv` without those of the
+    suite theory.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -38,7 +54,9 @@ class Report:
     gpu: pd.DataFrame
     imbalance: pd.DataFrame
     budget: pd.DataFrame
+    claims: pd.DataFrame
     probed: pd.DataFrame
+    probe_costs: pd.DataFrame
     theory: pd.DataFrame
     leaderboard_csv: Path
     leaderboard_parquet: Path
@@ -47,7 +65,9 @@ class Report:
     gpu_csv: Path | None
     imbalance_csv: Path | None
     budget_csv: Path
+    claims_csv: Path
     probed_csv: Path | None
+    probe_costs_csv: Path | None
     theory_csv: Path | None
     page: Path
     complaints: tuple[str, ...]
@@ -59,12 +79,14 @@ def write_report(evidence: Path, out: Path) -> Report:
     FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
     """
     records, complaints = read_folder(evidence)
-    theories = [record for record in records if isinstance(record, Theory)]
-    runs, rates, conversions, devices, probings, more_complaints = _presentable(records)
+    shown, more_complaints = _presentable(records)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
-    if not (runs or rates or conversions or devices or probings or theories):
+    if not shown:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
 
+    runs, rates, conversions = _of(Run, shown), _of(LoaderRates, shown), _of(ConvertRates, shown)
+    devices, probings, costs = _of(DeviceFigures, shown), _of(Probing, shown), _of(ProbeCost, shown)
+    theories = _of(Theory, shown)
     published = papers.load()
     table = beside_papers(leaderboard(runs), published)
     over_seeds = beside_papers(summary(table), published, "_mean")
@@ -72,13 +94,15 @@ def write_report(evidence: Path, out: Path) -> Report:
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
+    claims = claims_table(published, runs)
     probed = probed_table(probings)
+    probe_costs = probe_table(costs)
     theory = theory_table(theories)
     budget, of_no_budget = budget_table(papers.budgets(published), records)
     complaints += of_no_budget
     html = page.render(
-        runs, rates, conversions, devices, probings, table, over_seeds, loader, required, gpu, imbalance, budget,
-        probed, theories, pictures(runs, evidence), complaints,
+        runs, rates, conversions, devices, probings, costs, table, over_seeds, loader, required, gpu, imbalance,
+        budget, probed, probe_costs, claims, theories, pictures(runs, evidence), complaints,
     )  # fmt: skip
 
     return Report(
@@ -89,7 +113,9 @@ def write_report(evidence: Path, out: Path) -> Report:
         gpu=gpu,
         imbalance=imbalance,
         budget=budget,
+        claims=claims,
         probed=probed,
+        probe_costs=probe_costs,
         theory=theory,
         leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
         leaderboard_parquet=_write_parquet(out / "leaderboard.parquet", table),
@@ -98,6 +124,8 @@ def write_report(evidence: Path, out: Path) -> Report:
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
         budget_csv=_write(out / "budget.csv", csv_text(budget)),
+        claims_csv=_write(out / "claims.csv", csv_text(claims)),
+        probe_costs_csv=_write(out / "probe-costs.csv", csv_text(probe_costs)) if costs else None,
         probed_csv=_write(out / "probes.csv", csv_text(probed)) if probings else None,
         theory_csv=_write(out / "theory.csv", csv_text(theory)) if theories else None,
         page=_write(out / "index.html", html),
@@ -105,35 +133,27 @@ def write_report(evidence: Path, out: Path) -> Report:
     )
 
 
-def _presentable(
-    records: Sequence[AnyRecord],
-) -> tuple[list[Run], list[LoaderRates], list[ConvertRates], list[DeviceFigures], list[Probing], list[str]]:
-    """Splits the records by kind. A valid record can still lack epochs or half its recipe: left out."""
-    runs: list[Run] = []
-    rates: list[LoaderRates] = []
-    conversions: list[ConvertRates] = []
-    devices: list[DeviceFigures] = []
-    probings: list[Probing] = []
+def _presentable(records: Sequence[AnyRecord]) -> tuple[list[AnyRecord], list[str]]:
+    """Those that a table can be made of, and a sentence on each other: a valid record may lack half its recipe."""
+    shown: list[AnyRecord] = []
     complaints = []
     for record in records:
         try:
             if isinstance(record, Run):
                 leaderboard([record])
                 imbalance_table([record])
-                runs.append(record)
             elif isinstance(record, LoaderRates):
                 loader_table([record])
-                rates.append(record)
-            elif isinstance(record, ConvertRates):
-                conversions.append(record)
             elif isinstance(record, DeviceFigures):
                 gpu_table([record])
-                devices.append(record)
-            elif isinstance(record, Probing):
-                probings.append(record)
+            shown.append(record)
         except (ValueError, ArithmeticError) as error:
             complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
-    return runs, rates, conversions, devices, probings, complaints
+    return shown, complaints
+
+
+def _of(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
+    return [record for record in records if isinstance(record, kind)]
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> Path:

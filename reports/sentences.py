@@ -7,7 +7,7 @@ import pandas as pd
 from reports.loader_table import OURS, WORKLOAD, latest
 
 # Methods that read the labels: a reference beside the self-supervised ones, never the headline while there is another.
-SUPERVISED = ["supervised"]
+SUPERVISED = ["supervised", "supcon"]
 
 
 def headline(summary: pd.DataFrame, loader: pd.DataFrame) -> list[str]:
@@ -58,23 +58,23 @@ def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
 
 
 def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
-    clauses = []
+    """Of the work that most peers did too, of several the largest images; how many other works there are."""
+    works: list[tuple[int, int, int, pd.Series, pd.DataFrame]] = []
     for _, rows in latest(loader).groupby(WORKLOAD):
         ours = rows[(rows["contestant"] == OURS) & rows["images_per_s"].notna()]
-        if ours.empty:
-            continue
-        us = ours.iloc[0]
-        clause = f"for {us['views']} at {us['size']} px {us['images_per_s']:,.0f} images/s"
-        clause += f" ({us['views_per_s']:,.0f} views/s)"
-        clause += f" of {us['beton']} on {_count(us['threads'], 'thread')}" + (
-            f" of {us['machine']}" if several_machines else ""
-        )
-        peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]
-        ratios = [f"{peer['ours_over_it']:.2f} times {_peer(peer)}" for _, peer in peers.iterrows()]
-        clauses.append(f"{clause}, {_and(ratios)}" if ratios else f"{clause}, with no peer beside it")
-    if not clauses:
+        if not ours.empty:
+            peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]
+            works.append((len(peers), ours.iloc[0]["size"], len(works), ours.iloc[0], peers))
+    if not works:
         return "The loader has not been measured."
-    return f"The loader delivers {'; '.join(clauses)}."
+    *_, us, peers = max(works, key=lambda work: work[:3])
+    sentence = f"The loader delivers {us['images_per_s']:,.0f} images/s ({us['views_per_s']:,.0f} views/s)"
+    sentence += f" for {us['views']} at {us['size']} px on {_count(us['threads'], 'thread')}"
+    sentence += f" of {us['machine']}" if several_machines else ""
+    ratios = [f"{peer['ours_over_it']:.2f} times {_peer(peer)}" for _, peer in peers.iterrows()]
+    sentence += f": {_and(ratios)}" if ratios else ", with no peer beside it"
+    others = len(works) - 1
+    return sentence + (f"; {_count(others, 'other work')} below." if others else ".")
 
 
 def _peer(row: pd.Series) -> str:

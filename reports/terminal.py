@@ -10,6 +10,7 @@ from rich.text import Text
 
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, bounded, spread
+from reports.claims_table import NOT_MEASURED
 from reports.imbalance import DIFFERENCES, too_small
 from reports.leaderboard import ACCURACIES, by_machine
 from reports.report import Report
@@ -98,23 +99,31 @@ PROBED_COLUMNS = [
     "published_memory_gb",
     "peak_device_mib",
 ]
+CLAIM_COLUMNS = ["source", "verdict", "claim", "effect", "of", "p", "published_effect", "dataset", "machine"]
+COST_COLUMNS = [
+    "probe",
+    "setting",
+    "threads",
+    "seconds",
+    "peer",
+    "peer_seconds",
+    "peer_over_ours",
+    "added",
+    "peer_added",
+    "features",
+    "queries",
+    "top1_difference",
+    "note",
+]
 THEORY_COLUMNS = ["claim", "verdict", "measured", "expected", "source"]
 GPU_COLUMNS = ["work", "figure", "measured", "target", "met", "quartiles", "published", "note"]
-BUDGET_COLUMNS = [
-    "source",
-    "row",
-    "hardware",
-    "published_hours",
+# Of a budget, one below the other in two cells, since no terminal is as wide as all of them side by side.
+SPENT = ["published_hours", "published_gpu_hours", "published_memory_gb"]
+MEASURED = [
     "projected_hours",
-    "measured_steps",
-    "gpu_hours_ratio",
-    "device",
-    "measured",
     "gpu_hours",
-    "published_gpu_hours",
-    "published_memory_gb",
-    "memory_gib",
-    "provenance",
+    "gpu_hours_ratio",
+    "measured_steps",
     "step_ms",
     "seconds_per_epoch",
     "views_per_s_gpu",
@@ -122,8 +131,8 @@ BUDGET_COLUMNS = [
     "mfu",
     "kwh",
     "cost",
-    "note",
-    "machine",
+    "memory_gib",
+    "precision",
 ]
 
 
@@ -136,6 +145,8 @@ def show(report: Report, console: Console) -> None:
         *imbalance_tables(report.imbalance, console),
         *leaderboard_tables(report.leaderboard, console),
         *probed_tables(report.probed, console),
+        *cost_tables(report.probe_costs, console),
+        *claim_tables(report.claims, console),
         *loader_tables(report.loader, console),
         *required_tables(report.required, console),
         *gpu_tables(report.gpu, console),
@@ -179,6 +190,19 @@ def probed_tables(probed: pd.DataFrame, console: Console) -> list[Table]:
     ]
 
 
+def cost_tables(costs: pd.DataFrame, console: Console) -> list[Table]:
+    """What the probes cost beside their peers, a table a machine."""
+    return [
+        _table(f"Probes' cost on {machine}", rows, COST_COLUMNS, _text, console) for machine, rows in by_machine(costs)
+    ]
+
+
+def claim_tables(claims: pd.DataFrame, console: Console) -> list[Table]:
+    """The papers' claims that were measured; the page has the others too."""
+    measured = claims[claims["verdict"] != NOT_MEASURED]
+    return [_table("What the papers claim", measured, CLAIM_COLUMNS, _claim_text, console)] if len(measured) else []
+
+
 def loader_tables(loader: pd.DataFrame, console: Console) -> list[Table]:
     """Loader rates beside the peers', a table a machine."""
     return [
@@ -207,8 +231,27 @@ def theory_tables(theory: pd.DataFrame, console: Console) -> list[Table]:
 
 
 def budget_tables(budget: pd.DataFrame, console: Console) -> list[Table]:
-    """The budgets that were published, and what was measured beside them."""
-    return [_table("Budgets", budget, BUDGET_COLUMNS, budget_text, console)] if len(budget) else []
+    """The budgets that were published, and what was measured beside them: every value, at any width."""
+    if budget.empty:
+        return []
+    table = Table(title="Budgets", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    for heading in ("budget", "published", "measured here"):
+        table.add_column(heading, overflow="fold", ratio=1 if heading == "measured here" else None)
+    for _, row in budget.iterrows():
+        title = f"{row['source']}, {row['row']}" + (f"\non {row['hardware']}" if row["hardware"] else "")
+        published, note = f"{_listed(row, SPENT)}\nby {row['provenance']}", f"\n{row['note']}" if row["note"] else ""
+        if pd.isna(row["name"]):
+            table.add_row(*map(Text, (title, published + note, "nothing")))
+        else:
+            measured = f"{row['measured']} on {row['machine']}\n{_listed(row, MEASURED)}"
+            table.add_row(*map(Text, (title, published, measured + note)))
+    return [table]
+
+
+def _listed(row: pd.Series, names: list[str]) -> str:
+    """A line a value with its heading in front, of those that there are; published ones always."""
+    shown = [name for name in names if pd.notna(row[name]) or name in SPENT]
+    return "\n".join(f"{COLUMNS[name].heading.removeprefix('published ')}: {budget_text(row, name)}" for name in shown)
 
 
 def _table(
@@ -233,6 +276,10 @@ def _text(row: pd.Series, name: str) -> str:
 
 def _summary_text(row: pd.Series, name: str) -> str:
     return spread(row, name) if name in ACCURACIES else _text(row, name)
+
+
+def _claim_text(row: pd.Series, name: str) -> str:
+    return bounded(row, name) if name == "effect" else _text(row, name)
 
 
 def _imbalance_text(row: pd.Series, name: str) -> str:

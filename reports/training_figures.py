@@ -3,6 +3,7 @@
 Every one is of one dataset and machine, and left out where the records do not hold what it shows.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, product
 from typing import Any
@@ -21,6 +22,7 @@ from reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
+KNN_COURSE, SECONDS_COURSE = "kNN as it goes", "training after each epoch"  # as `bench/gpu/cifar.py` calls them
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
@@ -30,6 +32,7 @@ def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence
     groups = [(f"{dataset}. {machine}.", rows) for (dataset, machine), rows in summary.groupby(["dataset", "machine"])]
     return [
         *_courses(trained),
+        *_device_courses(devices),
         *(plot for where, rows in groups for plot in _of_rows(where, rows)),
         *_shares(trained),
         *_kernels(trained),
@@ -48,7 +51,9 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
         if not recipes:
             continue
         caption = f"kNN top-1 among training images of {dataset}, percent, over minutes of training: the mean over"
-        caption += f" seeds and its 95 % interval; dotted across: the target. {machine}."
+        caption += " seeds and its 95 % interval"
+        caption += "; dotted across: the target, twoview's own choice" if dataset in TARGETS else ""
+        caption += f". {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(3 + 0.4 * len(recipes))
             for (name, curves), (colour, style) in zip(recipes, cycle(LINES), strict=False):
@@ -65,6 +70,26 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
             axes.set_xlabel("minutes")
             axes.set_ylabel("kNN %")
             figure.legend(loc="outside upper right", ncols=1)
+            yield Plot(caption, svg(figure, caption))
+
+
+def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
+    """Accuracy over time of the GPU suite's training: the latest of each machine, one run, so no interval."""
+    latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
+    for (machine, _), record in sorted(latest.items()):
+        found = {figure.figure: figure for figure in record.figures if figure.course}
+        if not {KNN_COURSE, SECONDS_COURSE} <= found.keys():
+            continue
+        knn, seconds = found[KNN_COURSE], found[SECONDS_COURSE].samples
+        epochs = [int(epoch) for epoch in re.findall(r"\d+", knn.note)]  # after which it was judged
+        minutes = [seconds[epoch - 1] / 60 for epoch in epochs]
+        caption = f"kNN top-1 of {knn.work}, percent, over minutes of training: one run. {machine}."
+        with matplotlib.rc_context(STYLE):
+            figure, axes = canvas(3)
+            axes.plot(minutes, knn.samples, color=ACCENT, lw=1.4, marker="o", ms=3)
+            axes.set_xlabel("minutes")
+            axes.set_ylabel("kNN %")
+            axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
             yield Plot(caption, svg(figure, caption))
 
 

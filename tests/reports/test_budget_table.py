@@ -1,9 +1,11 @@
 """Published budgets beside measured steps: numbers by hand, empty cells where nothing was measured, no other work."""
 
+import io
 import json
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from bench import evidence, recipe
 from bench.cli import run
@@ -11,6 +13,9 @@ from bench.evidence import DeviceFigures, Figure, Probed, Probing
 from reports import papers
 from reports.budget import COLUMNS, budget_table, text
 from reports.cells import ABSENT
+from reports.cells import COLUMNS as CELLS
+from reports.terminal import MEASURED as LISTED
+from reports.terminal import SPENT, budget_tables
 
 BUDGETS = papers.budgets(papers.load())
 LEE = recipe.load("lee2025-imagenet-simclr")
@@ -55,6 +60,22 @@ def test_without_records_the_measured_cells_are_empty():
         papers.ABSENT,
         ABSENT,
     )
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_terminal_of_any_width_loses_nothing(trained, width):
+    """Published and measured hours, GPU-hours, memory, the projection's interval and steps, rates, energy, cost."""
+    table, _ = budget_table(BUDGETS, [trained()], price=2.5)
+    console = Console(file=io.StringIO(), width=width)
+    for shown in budget_tables(table[table.source == "lee2025"], console):
+        console.print(shown)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    said = " ".join(console.file.getvalue().split())
+    row = table[table.name == "t"].iloc[0]
+    for name in [*SPENT, *LISTED]:
+        heading, value = CELLS[name].heading.removeprefix("published "), text(row, name)
+        assert value != ABSENT and all(word in said for word in f"{heading}: {value}".split()), name
 
 
 def test_a_training_s_steps_beside_lee_s_budget(trained):

@@ -9,7 +9,7 @@ from scipy import stats
 from bench import recipe as recipes
 from loaders.datasets import DATASETS
 from reports import papers
-from reports.papers import Claim, Paper, Verdict, check
+from reports.papers import Claim, Paper, check
 
 PAPERS = papers.load()
 ROWS = [row for paper in PAPERS for row in paper.rows]
@@ -161,7 +161,8 @@ def test_a_contrast_of_two_is_the_paired_t(make, two_sided):
     alone = alone.model_copy(update={"recipe": alone.recipe | {"name": "a"}})
     verdict = check(claimed(contrast={"a": 1, "b": -1}, two_sided=two_sided), [alone, *runs])
     truth = stats.ttest_rel(a, b, alternative="two-sided" if two_sided else "greater")
-    assert verdict == pytest.approx((np.mean(a - b), truth.statistic, truth.pvalue, 4))
+    low, high = stats.ttest_rel(a, b).confidence_interval()
+    assert verdict == pytest.approx((np.mean(a - b), low, high, truth.statistic, truth.pvalue, 4))
 
 
 def named(run, name):
@@ -174,7 +175,9 @@ def test_a_contrast_of_contrasts_and_too_few_seeds(make):
     weights = {"a": 1, "b": -1, "c": -1, "d": 1}
     verdict = check(claimed(contrast=weights), runs)
     assert verdict.size == pytest.approx((9 + 10 + 11) / 3 / 2) and verdict.of == 3 and verdict.p < 0.01
-    assert check(claimed(contrast=weights), [r for r in runs if r.seed == 0]) == Verdict(4.5, None, None, 1)
+    one, two = (check(claimed(contrast=weights), [r for r in runs if r.seed < count]) for count in (1, 2))
+    assert (one.size, one.p, one.of) == (4.5, None, 1) and math.isnan(one.low)
+    assert (two.size, two.p, two.of) == (4.75, None, 2), "two seeds are no test"
     assert check(claimed(contrast=weights), [r for r in runs if r.recipe["name"] != "d"]) is None
     assert check(claimed(), runs) is None
 
@@ -191,4 +194,8 @@ def test_a_rank_correlation_over_runs(make):
     verdict = check(claim, [*runs, named(make.run(seed=7), "a"), run("c", 0, 7.0, 99)])
     assert verdict.size == pytest.approx(stats.spearmanr([0.1, 0.2, 0.5, 0.6], [80, 81, 70, 69]).statistic)
     assert verdict.of == 4 and 0 < verdict.p < 0.5 and math.isclose(verdict.statistic, verdict.size)
+    reach = 1.959964 * math.sqrt(1 + verdict.size**2 / 2)  # of four runs; Bonett and Wright 2000
+    assert (math.atanh(verdict.low), math.atanh(verdict.high)) == pytest.approx(
+        (math.atanh(verdict.size) - reach, math.atanh(verdict.size) + reach)
+    )
     assert check(claim, runs[:3]).p is None and check(claim, runs[:1]) is None and check(claim, []) is None

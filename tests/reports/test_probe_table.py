@@ -6,6 +6,7 @@ from datetime import timedelta
 from bench.evidence import ProbeCost, write
 from reports.probe_table import probe_table
 from reports.readme import measured
+from reports.report import write_report
 
 
 def cost(created, name="cost-knn", **other):
@@ -33,9 +34,11 @@ def test_an_absent_peer_has_no_numbers_but_a_reason(make):
     assert row["note"] == "faiss: No module named 'faiss'"
 
 
-def test_readme_has_the_table_where_there_are_records(make, tmp_path):
+def test_readme_and_page_have_the_table_where_there_are_records(make, tmp_path):
     run = make.run()
     write(run, tmp_path)
     assert "faiss" not in measured(tmp_path)
     write(cost(run.created, environment=run.environment), tmp_path)
+    page = write_report(tmp_path, tmp_path / "out").page.read_text()
+    assert "What they cost, beside their peers" in page and "1.50 (1.00 to 2.00)" in page
     assert any("50,000 x 512" in line and "1.50 (1.00 to 2.00)" in line for line in measured(tmp_path).splitlines())

@@ -98,7 +98,7 @@ def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
     assert len(ids) == len(set(ids))
     assert {value for value in references} <= {f"#{value}" for value in ids}
     assert page.seen.count("script") == 1
-    assert page.seen.count("table") == 5  # seeds, runs, loader, and the budgets with and without a recipe
+    assert page.seen.count("table") == 6  # seeds, runs, claims, loader, and the budgets with and without a recipe
     assert page.seen.count("svg") == 6  # kNN, linear probe, rates beside ceilings, memory, loss, loader
 
 
@@ -118,7 +118,7 @@ def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
     first, second = (write_report(evidence, tmp_path / name) for name in ("one", "two"))
     written = sorted(first.page.parent.iterdir())
     boards = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "parquet")]
-    assert [path.name for path in written] == ["budget.csv", "index.html", *boards, "loader.csv"]
+    assert [path.name for path in written] == ["budget.csv", "claims.csv", "index.html", *boards, "loader.csv"]
     for path in written:
         assert path.read_bytes() == (second.page.parent / path.name).read_bytes(), path.name
     assert first.page.stat().st_size < 2_000_000

@@ -17,7 +17,8 @@ def seeds(make, method="simclr", knn=(78.0, 79.0, 81.0), untrained=75.0, **field
 
 
 def test_the_three_sentences(make):
-    table = summary(leaderboard([*seeds(make), *seeds(make, "supervised", knn=(90.0, 91.0, 92.0))]))
+    with_labels = [run for name in ("supervised", "supcon") for run in seeds(make, name, knn=(90.0, 91.0, 92.0))]
+    table = summary(leaderboard([*seeds(make), *with_labels]))
     loader = loader_table([make.loader({"twoview": [100.0, 200.0], "torchvision": [50.0, 400.0]})])
     gain, rates, efficiency = headline(table, loader)
     assert gain == (
@@ -25,8 +26,8 @@ def test_the_three_sentences(make):
         " (+3.00 to +6.00 over 3 seeds, standard deviation 1.53)."
     )
     assert rates == (
-        "The loader delivers for simclr-imagenet at 224 px 150 images/s (300 views/s) of photographs.beton on"
-        " 2 threads, 1.25 times torchvision."
+        "The loader delivers 150 images/s (300 views/s) for simclr-imagenet at 224 px on 2 threads:"
+        " 1.25 times torchvision."
     )
     assert efficiency == (
         "Training simclr on fashion-mnist handles 2,222 views/s, 88.9 % of the smaller of its two ceilings"
@@ -53,6 +54,17 @@ def test_nothing_is_claimed_without_evidence(make):
     gain, _, efficiency = headline(summary(leaderboard([make.run()])), loader_table([]))
     assert "no gain is claimed" in gain
     assert "no efficiency is claimed" in efficiency
+
+
+def test_of_several_works_of_the_loader_one_is_said_and_the_others_are_counted(make):
+    """The one with most peers, then the largest; a busy reader's sentence does not grow with the evidence."""
+    small = make.loader({"twoview": [900.0], "torchvision": [90.0]}, size=32)
+    large = make.loader({"twoview": [100.0], "torchvision": [50.0]}, size=224)
+    beside_two = make.loader({"twoview": [400.0], "torchvision": [40.0], "ffcv": [200.0]}, size=96)
+    nothing = summary(leaderboard([]))
+    assert headline(nothing, loader_table([small, large]))[1].endswith("2.00 times torchvision; 1 other work below.")
+    said = headline(nothing, loader_table([small, large, beside_two]))[1]
+    assert "at 96 px" in said and said.endswith("2.00 times ffcv and 10.00 times torchvision; 2 other works below.")
 
 
 def test_two_machines_are_named(make):

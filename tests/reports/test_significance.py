@@ -6,7 +6,7 @@ import pytest
 from scipy.special import stdtr
 
 from reports.leaderboard import leaderboard, summary
-from reports.significance import TARGETS, course, mlperf_time, seconds_to, welch
+from reports.significance import TARGETS, course, interval, mlperf_time, seconds_to, verdict, welch
 
 
 def judged(make, accuracies, **fields):
@@ -74,3 +74,26 @@ def test_the_summary_compares_with_the_best_of_its_own_machine(make):
     assert math.isnan(best["knn_p"]) and math.isnan(apart["knn_p"])
     assert second["knn_p"] == pytest.approx(welch([70.0, 71.0, 72.0], [80.0, 81.0, 82.0]))
     assert math.isnan(second["time_p"]), "one seed never got there, so its time has no mean"
+
+
+def test_the_interval_is_student_s():
+    """By hand: 1, 2, 3 have mean 2 and standard deviation 1; t of 2 degrees and 97.5 % is 4.302653."""
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    # t of one degree is the tangent of 0.475 pi.
+    assert interval([0.0, 2.0]) == pytest.approx((1, 1 - math.tan(0.475 * math.pi), 1 + math.tan(0.475 * math.pi)))
+    assert all(map(math.isnan, interval([])))
+
+
+@pytest.mark.parametrize("same", [[5.0], [5.0, 5.0], [41.62 - 37.42, 30.82 - 26.62, 4.2]])
+def test_equal_differences_have_no_interval(same):
+    """The last three differ by what subtraction leaves of a decimal."""
+    mean, low, high = interval(same)
+    assert mean == pytest.approx(same[0]) and math.isnan(low) and math.isnan(high)
+    assert verdict(low, high, 3) == "not resolved"
+
+
+def test_a_verdict_takes_three_differences_and_an_interval_on_one_side():
+    assert [verdict(*ends, 3) for ends in ((0.1, 2.0), (-2.0, -0.1), (-0.1, 2.0))] == [
+        "agrees", "contradicts", "not resolved",
+    ]  # fmt: skip
+    assert verdict(0.1, 2.0, 2) == "not resolved"

@@ -1,0 +1,87 @@
+"""What papers claim in words: a verdict only from an interval of the claim's own recipes, each machine by itself."""
+
+import math
+
+import pytest
+
+from reports import papers
+from reports.claims_table import COLUMNS, claims_table
+from reports.papers import Claim, Paper
+
+CLAIM = {"paper": "p", "claim": "c", "statistic": "s", "metric": "linear_top1", "provenance": "paper"}
+BEATS = Claim(**CLAIM, contrast={"a": 1.0, "b": -1.0}, value=1.5, note="n")
+
+
+def paper(*claims):
+    return Paper(key="p", title="t", address="https://a", rows=(), claims=claims)
+
+
+def runs(make, gains, overrides=(), **fields):
+    """Of b 50 %, of a so much more, a seed each."""
+    return [
+        run.model_copy(update={"recipe": run.recipe | {"name": name}, "overrides": dict(overrides)})
+        for seed, gain in enumerate(gains)
+        for name, more in (("a", gain), ("b", 0.0))
+        for run in [make.run(linear=50.0 + more, seed=seed, **fields)]
+    ]
+
+
+def only(claim, runs):
+    (row,) = claims_table([paper(claim)], runs).to_dict("records")
+    return row
+
+
+@pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ([1.0, 2.0, 3.0, 1.5], "agrees"),
+        ([-1.0, -2.0, -3.0, -1.5], "contradicts"),
+        ([1.0, -2.0, 3.0, -1.5], "not resolved"),
+        ([2.0, 2.1], "not resolved"),
+        ([2.0, 2.0, 2.0], "not resolved"),
+    ],
+)
+def test_a_verdict_is_the_interval_s(make, gains, word):
+    row = only(BEATS, runs(make, gains))
+    assert (row["verdict"], row["of"], row["published_effect"]) == (word, len(gains), 1.5)
+    assert row["effect"] == pytest.approx(sum(gains) / len(gains))
+    either = only(BEATS.model_copy(update={"two_sided": True}), runs(make, gains))["verdict"]
+    assert either == word.replace("contradicts", "agrees")
+
+
+def test_what_falls_where_the_other_rises(make):
+    claim = Claim(**CLAIM, correlation=("a",), against="bias")
+
+    def of(accuracies):
+        trained = [
+            make.training.model_copy(update={"logged": {"bias": [float(number)]}}) for number in range(len(accuracies))
+        ]
+        return [
+            run.model_copy(update={"recipe": run.recipe | {"name": "a"}, "overrides": {}})
+            for seed, linear in enumerate(accuracies)
+            for run in [make.run(linear=linear, seed=seed, training=trained[seed])]
+        ]
+
+    falling = [80.0, 81.0, 70.0, 60.0, 55.0, 54.0, 53.0, 40.0]
+    assert only(claim, of(falling))["verdict"] == "agrees"
+    assert only(claim, of(falling[::-1]))["verdict"] == "contradicts"
+    assert only(claim, of(falling[:4]))["verdict"] == only(claim, of([4.0, 3.0, 2.0, 1.0]))["verdict"] == "not resolved"
+
+
+def test_only_the_paper_s_own_recipe_counts(make):
+    for others in ([], runs(make, [1.0, 2.0, 3.0], overrides={"epochs": 1}), [make.run()]):
+        row = only(BEATS, others)
+        assert row["verdict"] == "not measured" and math.isnan(row["effect"]) and row["note"] == "n"
+
+
+def test_machines_are_apart(make):
+    both = [*runs(make, [2.0, 2.5, 3.0]), *runs(make, [-2.0, -2.5, -3.0], cpu="Zen 5")]
+    table = claims_table([paper(BEATS)], both)
+    assert table.columns.tolist() == COLUMNS and table["verdict"].tolist() == ["agrees", "contradicts"]
+    assert table["machine"].is_unique
+
+
+def test_every_claim_that_was_read_has_a_row():
+    table = claims_table(papers.load(), [])
+    assert (table["verdict"] == "not measured").all() and (table["statistic"] != "").all()
+    assert set(table["source"]) == {"lee2025", "tan2024", "assran2023", "wen2021"}
