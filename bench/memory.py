@@ -1,5 +1,7 @@
 """Peak memory of this process and of its GPU, and what of it is what."""
 
+import contextlib
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+PROC = Path("/proc/self")
 GIB = 2**30
 MIB = 2**20
 
@@ -14,13 +17,15 @@ MIB = 2**20
 class PeakMemory:
     """Peaks between construction and reading: `host_mib` resident, `device_mib` allocated by torch (None: no GPU).
 
-    The host peak is Linux's VmHWM, which writing 5 to clear_refs resets to what is resident now (proc(5)).
+    The host peak is Linux's VmHWM, which writing 5 to clear_refs resets to what is resident now (proc(5)). A kernel that
+    stands in for Linux's may have neither: it is then the peak since the process began.
     `device_reserved_mib` counts what torch's allocator took from the GPU, in use or not: what no one else can have.
     """
 
     def __init__(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")
-        if torch.cuda.is_available():
+        with contextlib.suppress(OSError):
+            (PROC / "clear_refs").write_text("5")
+        if torch.cuda.is_initialized():  # torch has no peak to reset before, and says so by an error
             torch.cuda.reset_peak_memory_stats()
 
     @property
@@ -38,10 +43,12 @@ class PeakMemory:
 
 def host_mib(line: str) -> float:
     """Of this process: VmRSS, resident now, or VmHWM, at its peak."""
-    for text in Path("/proc/self/status").read_text().splitlines():
+    for text in (PROC / "status").read_text().splitlines():
         if text.startswith(f"{line}:"):
             return int(text.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no line {line}")
+    if line == "VmHWM":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    raise OSError(f"{PROC / 'status'} has no line {line}")
 
 
 class Holdings(NamedTuple):

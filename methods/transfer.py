@@ -1,5 +1,6 @@
 """Batches on their way to the device that trains."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,12 +9,15 @@ from torch import Tensor
 
 from methods.parts import part
 
+AHEAD = 4
 Moved = tuple[tuple[Tensor, ...], Tensor]
 
 
 def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
     """(views and masks, label) of each batch on the device. On a GPU they are copied on a stream of their own while the
     batch before them trains, which needs page-locked memory; elsewhere they are handed on as they are.
+
+    A host that launches steps faster than the GPU takes them waits at AHEAD of them: each has a batch on the GPU.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -23,13 +27,18 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
         return
     stream = torch.cuda.Stream(device)
     ahead: tuple[Moved, torch.cuda.Event] | None = None
+    ends: deque[torch.cuda.Event] = deque()  # of the steps that may not be over
     for batch in batches:
+        if len(ends) == AHEAD:
+            ends.popleft().synchronize()
         with part("copy"), torch.cuda.stream(stream):
             views = tuple(tensor.to(device, non_blocking=True) for tensor in (*batch.views, *batch.masks))
             moved = views, batch.label.to(device, non_blocking=True)
             copied = stream.record_event()
         if ahead:
             yield _handed_over(*ahead)
+            ends.append(torch.cuda.Event(blocking=True))  # asleep, for the loader's threads need the processor
+            ends[-1].record()
         ahead = moved, copied
     if ahead:
         yield _handed_over(*ahead)

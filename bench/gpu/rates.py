@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bench import betons
 from bench.cores import cpu_count
@@ -90,12 +91,21 @@ def measure(context: Context, batch: int) -> DeviceFigures:
 
 
 def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:
-    """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer."""
-    plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)  # counting sees no compiled
-    flops = counted(lambda: plain(*batch)["loss"])
+    """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer.
+
+    What is counted is not compiled, and needs more memory: where that is too little, the rates stand without it.
+    """
+    plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)
+    flops, note = [], ""
+    try:
+        flops = [counted(lambda: plain(*batch)["loss"])]
+    except torch.OutOfMemoryError as error:
+        note = f"not counted: {' '.join(str(error).split())}"
     trainer.optimiser.zero_grad(set_to_none=True)
-    yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=[flops])
-    shares = [100 * mfu(flops, seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])]
+    yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=flops, note=note)
+    if note:
+        return
+    shares = [100 * mfu(flops[0], seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])]
     yield Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares)
 
 

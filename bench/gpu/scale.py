@@ -10,6 +10,7 @@ import torch
 from bench import experiment, recipe
 from bench.experiment import Place
 from bench.recipe import Recipe
+from methods import determinism
 from methods.trainer import Compile, Trainer
 
 HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224, two views: of rates, methods and lightly's step
@@ -65,7 +66,8 @@ class Scale:
         return one.model_copy(update={"precision": experiment.precision_for(one, self.where)})
 
     def trainer(self, one: Recipe[Any]) -> Trainer:
-        """The recipe's trainer with fresh weights, on the device."""
+        """The recipe's trainer with fresh weights, on the device, whose kernels are chosen as training chooses them."""
+        determinism.set_deterministic(one.deterministic)
         return Trainer(
             experiment.build_method(one),
             one.optim,

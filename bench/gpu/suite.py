@@ -29,6 +29,9 @@ from bench.progress import console
 from methods.registry import METHODS
 
 
+LETTING_GO = 30  # seconds that a process may take to end once its answer is there, or it was told to end
+
+
 @dataclass(frozen=True)
 class Step:
     """run gives the record called `name`. minutes: that it takes, supposed; with fewer left it is not begun."""
@@ -116,7 +119,10 @@ def _apart(step: Step, context: Context) -> Outcome:
         raise
     finally:
         ours.close()
-        process.join()
+        process.join(LETTING_GO)
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def _answer(step: Step, context: Context, connection: Connection) -> None:

@@ -50,9 +50,17 @@ def votes(
 
 
 def knn_top1(
-    bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor, *, k: int = 200, temperature: float = 0.1
+    bank: Tensor,
+    bank_label: Tensor,
+    query: Tensor,
+    query_label: Tensor,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    device: torch.device | None = None,
 ) -> float:
     """Top-1 in percent of the vote of `votes`."""
     classes = int(bank_label.max()) + 1
-    guess = [v.argmax(1) for v in votes(bank, bank_label, query, classes=classes, k=k, temperature=temperature)]
+    scores = votes(bank, bank_label, query, classes=classes, k=k, temperature=temperature, device=device)
+    guess = [v.argmax(1).cpu() for v in scores]
     return 100 * int((torch.cat(guess) == query_label).sum()) / len(query)

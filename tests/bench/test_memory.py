@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.memory import Holdings, PeakMemory, bytes_of, held_by, split
+from bench import memory
+from bench.memory import Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 
 
 def test_the_peak_rises_with_what_is_held_and_starts_anew():
@@ -15,6 +16,22 @@ def test_the_peak_rises_with_what_is_held_and_starts_anew():
     after = PeakMemory().host_mib
     assert peak > after + 150, "200 MiB were held, then freed"
     assert before.device_mib is None or before.device_reserved_mib >= before.device_mib >= 0
+
+
+def test_a_peak_is_asked_for_before_the_gpu_is_used(monkeypatch):
+    """Where there is a GPU that this process has not touched yet, torch refuses to reset its peaks."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    peak = PeakMemory()
+    assert peak.device_mib == peak.device_reserved_mib == 0
+
+
+def test_a_kernel_without_linux_s_peak_has_the_process_s(monkeypatch, tmp_path):
+    (tmp_path / "status").write_text("VmRSS:\t  2048 kB\n")
+    (tmp_path / "clear_refs").mkdir()  # which cannot be written
+    before = host_mib("VmHWM")
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    assert PeakMemory().host_mib >= before - 1 > 0 and host_mib("VmRSS") == 2
 
 
 def test_what_a_method_and_its_optimiser_hold():
