@@ -17,7 +17,7 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(graphs, "METHODS", ["simclr", "byol"])
     monkeypatch.setattr(graphs, "STEPS", [(HEADLINE, "off")])
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", None)
-    return Context(TINY, place, tmp_path / "evidence", time.monotonic() + 600)
+    return Context(TINY, place, tmp_path / "evidence", time.monotonic() + 3600)
 
 
 def stand_in(monkeypatch, stale=False):

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from bench.loader_profile import profile, text, variants
+from bench.loader_profile import _steps, profile, text, variants
 from loaders import presets
 from loaders.views import Blur, Jitter, Solarize, View
 
@@ -30,18 +31,33 @@ def test_an_op_that_is_not_in_the_preset_is_absent():
     assert names((View(32, blur=Blur(0.1, 2.0, 3, p=0.0)),)) == ["decode", "crop, resize, flip"]
 
 
-def test_shares_sum_to_one_and_the_decode_is_most_of_a_small_view(photographs):
-    steps = profile(photographs, (View(32, flip=0.0),), images=16, batch=16, rounds=3)
+def test_a_step_costs_what_it_adds_to_the_ones_before_it():
+    times = {"decode": np.array([5.0, 6.0, 9.0]), "grey": np.array([8.0, 8.0, 9.0]), "hand-over": np.array([10.0] * 3)}
+    decode, grey, last = _steps(times)
+    assert (decode.us_per_view, grey.us_per_view, last.us_per_view) == (6.0, 2.0, 2.0)
+    assert (decode.share, grey.share, last.share) == (0.6, 0.2, 0.2)
+    assert grey.spread == 1.25, "quartiles of 0, 2 and 3 are 1 and 2.5, less 0.25"
+
+
+def test_the_steps_come_in_turn_and_their_shares_sum_to_one(photographs):
+    steps = profile(photographs, (View(32, flip=0.0),), images=16, batch=16, rounds=1)
     assert [step.name for step in steps] == ["decode", "crop, resize, flip", "hand-over"]
     assert sum(step.share for step in steps) == pytest.approx(1)
-    assert steps[0].share > 0.3 and steps[1].us_per_view > 0
     assert text(steps).splitlines()[-1].startswith("all") and "100.0%" in text(steps)
 
 
+@pytest.mark.alone
+def test_the_decode_is_most_of_a_small_view(photographs):
+    """Ten times as much or more; a third of the whole is asked for."""
+    steps = profile(photographs, (View(32, flip=0.0),), images=48, batch=48, rounds=5)
+    assert steps[0].share > 0.33
+
+
+@pytest.mark.alone
 def test_more_blur_costs_more(photographs):
     def cost(p, sigma, kernel):
-        views = (View(160, blur=Blur(sigma, 2 * sigma, kernel, p)),) * 2
+        views = (View(320, blur=Blur(sigma, 2 * sigma, kernel, p)),) * 2
         return {step.name: step.us_per_view for step in profile(photographs, views, images=24, batch=24, rounds=5)}
 
-    seldom, always, wide = cost(0.1, 1.0, 9)["blur"], cost(1.0, 1.0, 9)["blur"], cost(1.0, 5.0, 33)["blur"]
-    assert seldom < always < wide
+    narrow, wide, seldom = cost(1.0, 1.0, 9)["blur"], cost(1.0, 5.0, 33)["blur"], cost(0.1, 5.0, 33)["blur"]
+    assert narrow < wide and seldom < wide

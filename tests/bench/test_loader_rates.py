@@ -66,6 +66,7 @@ def test_a_first_batch_with_no_compiled_kernels_takes_longer(photographs):
     assert record.first_batch_empty_cache_s > 5 * record.first_batch_s["twoview"]
 
 
+@pytest.mark.alone
 def test_conversion_beside_stock_ffcv():
     samples = datasets.dataset("photographs").find(None, "train")
     record = measure_conversion(samples, "photographs", 24, 2, ("ffcv",), 1, "x")

@@ -1,7 +1,6 @@
 """A suite survives being killed: no finished record is lost, no finished step repeated."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from bench import evidence, experiment, recipe, suite
+from bench import evidence, experiment, recipe, suite, training
 from bench.experiment import Place
 from bench.suite import LoaderWork, Suite, run
 
@@ -45,13 +44,16 @@ def tiny(tmp_path):
     return Suite((LoaderWork("fashion-mnist", "crops", 28, images=64, peers=(), rounds=2),), tuple(names))
 
 
-def place(tmp_path):
-    return Place(tmp_path / "out" / "betons", tmp_path / "out" / "checkpoints", None)
+@pytest.fixture
+def place(tmp_path, betons):
+    return Place(betons, tmp_path / "out" / "checkpoints", None)
 
 
-def test_every_step_leaves_a_record_once(tiny, tmp_path, monkeypatch):
+def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "evidence"
-    run(tiny, folder, place(tmp_path), seeds=2)
+    with monkeypatch.context() as here:  # a process of its own is what the trainings that are killed have
+        here.setattr(suite, "_train_apart", train_here)
+        run(tiny, folder, place, seeds=2)
     records, complaints = evidence.read_folder(folder)
     assert not complaints
     subjects = sorted((r.subject, r.seed) for r in records if isinstance(r, evidence.Run))
@@ -70,18 +72,17 @@ def test_every_step_leaves_a_record_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(suite, "_train_apart", None)
     monkeypatch.setattr(suite.judging, "_probe", None)
     monkeypatch.setattr(suite.loader_rates, "measure", None)
-    run(tiny, folder, place(tmp_path), seeds=2)
+    run(tiny, folder, place, seeds=2)
     assert before == {file: file.read_bytes() for file in folder.iterdir()}
 
-
-def test_another_recipe_in_the_same_folder_is_an_error(tiny, tmp_path):
-    folder = tmp_path / "out" / "evidence"
-    only = Suite((), tiny.recipes[:1])
-    run(only, folder, place(tmp_path), seeds=1)
     path = tmp_path / "tiny-simclr.toml"
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 4"))
     with pytest.raises(ValueError, match=r"tiny-simclr-seed0\.json was measured with another epochs"):
-        run(only, folder, place(tmp_path), seeds=1)
+        run(tiny, folder, place, seeds=2)
+
+
+def train_here(name, seed, place):
+    training.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
 
 
 def test_an_unknown_suite_is_an_error_with_the_nearest():
@@ -122,13 +123,13 @@ import sys
 from pathlib import Path
 from bench.experiment import Place
 from bench.suite import Suite, run
-out = Path(sys.argv[1])
-run(Suite((), tuple(sys.argv[2:])), out / "evidence", Place(out / "betons", out / "checkpoints", None), 1)
+betons, out = map(Path, sys.argv[1:3])
+run(Suite((), tuple(sys.argv[3:])), out / "evidence", Place(betons, out / "checkpoints", None), 1)
 """
 
 
-def start(tiny, out):
-    command = [sys.executable, "-c", PROGRAM, str(out), *tiny.recipes]
+def start(recipes, betons, out):
+    command = [sys.executable, "-c", PROGRAM, str(betons), str(out), *recipes]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
@@ -140,21 +141,20 @@ def finished(out):
     return contents
 
 
-def kill_and_run_again(tiny, out, kills, seed):
-    """SIGKILL at random moments, then to the end; every record once finished stays as it is."""
-    moments = random.Random(seed)
+def kill_and_run_again(recipes, betons, out, moments):
+    """SIGKILL when each of the moments has come, then to the end; every record once finished stays as it is."""
     kept = {}
-    for _ in range(kills):
-        process = start(tiny, out)
-        time.sleep(moments.uniform(3, 12))
+    for wait in moments:
+        process = start(recipes, betons, out)
+        wait(process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         now = finished(out)
         assert kept.items() <= now.items()
         kept = now
-    assert start(tiny, out).wait(timeout=200) == 0
+    assert start(recipes, betons, out).wait() == 0
     now = finished(out)
-    assert kept.items() <= now.items() and len(now) == 4
+    assert kept.items() <= now.items() and len(now) == 2 + len(recipes)
     assert list(out.rglob(".*")) == [], "what a killed process left half-written is gone"
     records, complaints = evidence.read_folder(out / "evidence")
     assert not complaints
@@ -163,16 +163,27 @@ def kill_and_run_again(tiny, out, kills, seed):
             assert len(record.training.epoch_seconds) == 3 and len(record.training.losses) == 12
 
 
-def test_killed_twice_and_run_again(tiny, tmp_path):
-    kill_and_run_again(tiny, tmp_path / "out", kills=2, seed=os.getpid())
+def test_killed_twice_and_run_again(tiny, betons, tmp_path):
+    """While it trains, and between two records."""
+    out = tmp_path / "out"
+
+    def until(pattern):
+        def wait(process):
+            while not list(out.glob(pattern)):
+                assert process.poll() is None
+                time.sleep(0.02)
+
+        return wait
+
+    kill_and_run_again(tiny.recipes[:1], betons, out, [until("checkpoints/*.pt"), until("evidence/*.json")])
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(tmp_path):
+def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(place, tmp_path):
     """The claim of the quick suite, on Fashion-MNIST itself."""
     folder = tmp_path / "out" / "evidence"
-    run(Suite((), ("quick-fashion-mnist",)), folder, place(tmp_path), seeds=3)
+    run(Suite((), ("quick-fashion-mnist",)), folder, place, seeds=3)
     records, _ = evidence.read_folder(folder)
     knn = {(record.subject, record.seed): record.accuracy.knn_top1 for record in records}
     gains = [knn["trained", seed] - knn["untrained", seed] for seed in range(3)]
@@ -181,5 +192,7 @@ def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_see
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
-def test_killed_five_times_and_run_again(tiny, tmp_path, seed):
-    kill_and_run_again(tiny, tmp_path / "out", kills=5, seed=seed)
+def test_killed_five_times_and_run_again(tiny, betons, tmp_path, seed):
+    random_moments = random.Random(seed)
+    moments = [lambda process: time.sleep(random_moments.uniform(3, 12)) for _ in range(5)]
+    kill_and_run_again(tiny.recipes, betons, tmp_path / "out", moments)

@@ -1,11 +1,13 @@
 """As many threads load as keep up with the model, and measuring it changes nothing."""
 
-import time
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from bench import threads as module
 from bench.threads import loading_threads
 from loaders.loader import Loader
 from loaders.views import View
@@ -16,32 +18,49 @@ from methods.supervised import Supervised, SupervisedOptions
 from methods.trainer import Trainer
 
 
+class Clock:
+    """Moves only where it is told to, so that the machine's other load does not matter."""
+
+    now = 0.0
+
+    def passes(self, seconds):
+        self.now += seconds
+
+    def __deepcopy__(self, memo):
+        return self
+
+
 class Slow(nn.Module):
     """Takes a given time, draws a random number and counts its calls."""
 
-    def __init__(self, seconds):
+    def __init__(self, clock, seconds):
         super().__init__()
-        self.seconds = seconds
+        self.clock, self.seconds = clock, seconds
         self.linear = nn.Linear(28 * 28 * 3, 4)
         self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x):
-        time.sleep(self.seconds)
+        self.clock.passes(self.seconds)
         self.calls += 1
         return self.linear(x.flatten(1) + torch.rand(1))
 
 
-@pytest.mark.parametrize(("model", "render", "threads"), [(0.2, 0.01, 1), (0.02, 0.06, 4), (0.02, 0.5, 8)])
+@pytest.mark.parametrize(("model", "render", "threads"), [(20, 1, 1), (2, 2, 1), (2, 7, 4), (2, 50, 8)])
 def test_as_many_as_keep_up(fashion, monkeypatch, model, render, threads):
-    """Sleeping stands for work, so that the machine's other load does not matter much."""
-    method = Supervised(SupervisedOptions(), Encoder(Slow(model), 4), (View(28),), 10)
+    clock = Clock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    method = Supervised(SupervisedOptions(), Encoder(Slow(clock, model), 4), (View(28),), 10)
     normalise, device = Normalise((0.5,) * 3, (0.25,) * 3), torch.device("cpu")
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=device, precision="fp32")
     with Loader(fashion, (View(28),), 64) as loader:
-        rendered = loader._render
-        monkeypatch.setattr(loader, "_render", lambda *work: (time.sleep(render), rendered(*work)))
+
+        def rendered(epoch):
+            for batch in loader.epoch(epoch):
+                clock.passes(render)
+                yield batch
+
         random = torch.get_rng_state()
-        found = loading_threads(trainer, loader, 8)
-    assert abs(found - threads) <= (threads == 4)
+        found = loading_threads(trainer, SimpleNamespace(epoch=lambda epoch: closing(rendered(epoch))), 8)
+    assert found == threads
     assert torch.equal(random, torch.get_rng_state())
     assert method.encoder.body.calls == 0 and all(p.grad is None for p in method.parameters())

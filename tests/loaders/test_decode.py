@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
@@ -143,7 +143,7 @@ def test_a_fault_leaves_its_neighbours_alone(mixed):
     assert (view[1] == 99).all()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.integers(0, 10**6))
 def test_damaged_bytes_never_crash(mixed, place, value, cut):
     damaged = Dataset([BLOB], [(64, 80)])
@@ -156,7 +156,7 @@ def test_damaged_bytes_never_crash(mixed, place, value, cut):
 VIEWS = [EVERY_OP, EVERY_OP, View(48, interpolation="bicubic"), View(24, scale=None, resize=32)]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(order=st.permutations(range(6)), cut=st.integers(0, 6))
 def test_pixels_depend_on_the_sample_and_not_on_its_place(mixed, order, cut):
     _, expected = mixed.render(VIEWS, range(6))

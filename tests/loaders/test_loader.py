@@ -116,12 +116,21 @@ def damaged_beton(photographs, path, damaged, count=24):
 
 def test_a_damaged_jpeg_reaches_the_caller_by_number_field_and_file(photographs, tmp_path):
     file = damaged_beton(photographs, tmp_path / "a.beton", {5})
-    start = time.perf_counter()
     with (
         Loader(file, SIMCLR, 8, threads=2, shuffle=False) as loader,
         pytest.raises(ValueError, match=rf"{file.path}: sample 5, field image: the JPEG cannot be decoded"),
     ):
         next(loader.epoch(0))
+
+
+@pytest.mark.alone
+def test_an_error_reaches_the_caller_within_a_second(photographs, tmp_path):
+    """And here in a few milliseconds. The first loader has compiled what there is to compile."""
+    file = damaged_beton(photographs, tmp_path / "a.beton", {5})
+    for _ in range(2):
+        start = time.perf_counter()
+        with Loader(file, SIMCLR, 8, threads=2, shuffle=False) as loader, pytest.raises(ValueError, match="sample 5"):
+            next(loader.epoch(0))
     assert time.perf_counter() - start < 1
 
 
@@ -253,7 +262,7 @@ def test_an_order_of_one_s_own(fashion):
 
 
 def test_early_breaks_leave_no_thread_no_decoder_and_no_memory(photographs):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     process = psutil.Process()
     resident = []
     with Loader(photographs, SIMCLR, 8, threads=2) as loader:
@@ -262,8 +271,8 @@ def test_early_breaks_leave_no_thread_no_decoder_and_no_memory(photographs):
                 for _ in batches:
                     break
             resident.append(process.memory_info().rss)
-        assert threading.active_count() <= before + 2
-    assert threading.active_count() == before
+        assert len(set(threading.enumerate()) - before) <= 2
+    assert not set(threading.enumerate()) - before
     assert loader._decoders == [] and not loader._memory
     assert resident[-1] < 1.01 * resident[99]
 

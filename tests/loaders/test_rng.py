@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -27,7 +27,6 @@ def test_known_answers(key, counter, result):
     assert rng.philox(np.uint64(key[0] | key[1] << 32), *counter) == result
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**63 - 1),
     epoch=st.integers(0, 2**32 - 1),

@@ -31,7 +31,7 @@ def test_normals_are_box_and_mullers_of_the_words():
     assert rng.normals(key, 2, samples, 1, rng.NOISE, 8) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(0, 20), st.floats(0.01, 1), st.floats(0, 2), st.integers(0, 2**64 - 1))
 def test_x_is_m_z_plus_xi(d, more, sparsity, noise, seed):
     data = SparseCoding(d, d + more, sparsity, noise, seed=seed)

@@ -1,31 +1,35 @@
 """Steps and waits are told apart."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.clocks import spread
+from methods import clock as module
 from methods.clock import StepClock
 
 CPU = torch.device("cpu")
 
 
-def slow_batches(count: int, seconds: float):
-    for number in range(count):
-        time.sleep(seconds)
-        yield number
+def test_a_wait_is_no_step_and_a_warm_up_is_neither(monkeypatch):
+    """On a clock that moves only where it is told to."""
+    now = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
+    def slow_batches():
+        for seconds in (5.0, 5.0, 3.0, 4.0, 3.0):
+            now[0] += seconds
+            yield seconds
 
-def test_a_wait_is_no_step_and_a_warm_up_is_neither():
     clock = StepClock(CPU, warmup=2)
-    for _ in clock.batches(slow_batches(5, 0.03)):
+    for _ in clock.batches(slow_batches()):
         with clock.step():
-            time.sleep(0.01)
+            now[0] += 1.0
     clock.read()
-    assert len(clock.warmup_seconds) == 2 and len(clock.step_seconds) == len(clock.wait_seconds) == 3
-    assert min(clock.step_seconds) >= 0.01 and min(clock.wait_seconds) >= 0.03
-    assert spread(clock.step_seconds).median < 0.03, "the wait is not in it"
+    assert clock.warmup_seconds == [1.0, 1.0]
+    assert clock.wait_seconds == [3.0, 4.0, 3.0] and clock.step_seconds == [1.0, 1.0, 1.0]
 
 
 def test_a_step_without_a_wait_waited_for_nothing():

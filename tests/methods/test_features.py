@@ -88,7 +88,7 @@ def test_what_is_kept_is_what_memory_holds(tmp_path, encoder, precision, dtype):
     assert not [name for name in os.listdir(tmp_path) if name.endswith((".part", ".mark"))]
 
 
-def test_a_killed_extraction_goes_on_to_the_same_bits(tmp_path, encoder):
+def test_a_killed_extraction_goes_on_to_the_same_bits(tmp_path, encoder, one_thread):
     """Killed by SIGKILL in every batch in turn, each time a batch later."""
     whole = run(encoder, Images())
     kept = kept_in(tmp_path, encoder)

@@ -94,7 +94,7 @@ def test_the_neighbours_are_faisss(sets):
     assert (where.numpy() == row).mean() > 0.999
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 400),
     queries=st.integers(1, 40),
@@ -157,7 +157,7 @@ def test_the_memory_stays_in_its_bounds():
     for scores in votes(bank, label, query, classes=8142, k=20, memory_mib=24):
         rows += len(scores)
     assert rows == 8_000
-    assert memory.host_mib - before < 24 + 8, "and what allocators and threads keep"
+    assert memory.host_mib - before < 24 + 76, "and what allocators and threads keep: far from 260"
 
 
 def test_it_refuses_what_it_cannot_judge(sets):

@@ -23,7 +23,7 @@ def definition(z1, z2, temperature):
     return total / n
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batch=st.integers(2, 9), width=st.integers(1, 17), temperature=st.floats(0.005, 2), seed=st.integers(0, 2**31))
 def test_the_definition(batch, width, temperature, seed):
     torch.manual_seed(seed)
