@@ -1,10 +1,12 @@
 """A claim a row, with its verdict and its figure."""
 
+import re
+
 import numpy as np
 import pytest
 
-from bench.evidence import Claimed, Theory, write
-from bench.theory.claims import Claim
+from bench.evidence import Claimed, Theory, load, write
+from bench.theory.claims import Claim, Phase, Scatter
 from reports.report import write_report
 from reports.theory import claim_rows, theory_table
 from tests.reports.conftest import NOON, machine
@@ -29,11 +31,50 @@ def test_a_row_a_claim_of_the_latest_record():
 @pytest.mark.parametrize("figure", [{"x": [0.1, 1.0, 10.0], "y": [1.0, 2.0, 3.0]}, {"y": [1.0, float("nan")]}])
 def test_a_figure_says_its_series_names(figure):
     (row,) = claim_rows([record(claim("a claim", **figure))])
-    assert row.plot and ">y<" in row.plot.svg and ">x<" not in row.plot.svg
+    (plot,) = row.plots
+    assert ">y<" in plot.svg and ">x<" not in plot.svg and plot.caption == "a claim: y."
 
 
 def test_a_claim_without_a_figure_has_none():
-    assert claim_rows([record(claim("a claim"))])[0].plot is None
+    assert claim_rows([record(claim("a claim"))])[0].plots == []
+
+
+def test_points_are_marked_by_their_class():
+    points = Scatter(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.25, 1 / 3]), np.array([0, 1, 0]))
+    panels = Claim("a claim", "s", "m", "e", "holds", scatter={"before": points, "after": points, "without": points})
+    (plot,) = claim_rows([record(Claimed.of(panels))])[0].plots
+    assert all(f">{title}<" in plot.svg for title in panels.scatter)
+    assert plot.caption == "a claim: points marked by their class; before; after; without."
+    assert plot.svg.count("<use") == 9 and plot.svg.count("var(--second)") >= 3
+    assert Claimed.of(panels).scatter["before"].y == [0.5, 0.25, 0.3333]
+
+
+def test_a_grid_has_its_values_its_axes_and_one_scale():
+    low, high = np.array([[0.1, 0.2], [0.3, float("nan")]]), np.array([[0.5, 0.6], [0.7, 0.94]])
+    keep, noise = np.array([0.25, 0.5]), np.array([0.01, 0.3])
+    panels = {title: Phase("keep", keep, "noise", noise, value) for title, value in (("one", low), ("two", high))}
+    one = Claimed.of(Claim("a claim", "s", "m", "e", "holds", phase=panels))
+    (plot,) = claim_rows([record(one)])[0].plots
+    assert plot.caption == "a claim: one; two; over keep and noise, from 0.1 to 0.94."
+    cells = [value for panel in (low, high) for value in panel.ravel() if not np.isnan(value)]
+    assert all(plot.svg.count(f">{value:.2g}<") >= 1 for value in cells) and "nan" not in plot.svg
+    assert plot.svg.count(">keep<") == plot.svg.count(">noise<") == 2
+    assert "var(--accent)" in plot.svg and "#" not in "".join(re.findall(r"fill: [^;\"]+", plot.svg))
+
+
+def test_the_table_of_samples_has_points_and_grids(tmp_path):
+    points = Scatter(np.array([0.0]), np.array([0.5]), np.array([7]))
+    grid = Phase("keep", np.array([0.25, 0.5]), "noise", np.array([0.01]), np.array([[0.1, 0.2]]))
+    one = Claimed.of(Claim("a claim", "s", "m", "e", "holds", scatter={"here": points}, phase={"there": grid}))
+    write(record(one), tmp_path)
+    values = {(row.metric, row.sample): row.value for row in load(tmp_path).itertuples() if row.of == "a claim"}
+    assert values == {
+        ("here, x", 0): 0,
+        ("here, y", 0): 0.5,
+        ("here, label", 0): 7,
+        ("there", 0): 0.1,
+        ("there", 1): 0.2,
+    }
 
 
 def test_the_page_shows_claim_measurement_and_verdict(tmp_path):

@@ -1,0 +1,100 @@
+"""What stands behind a claim of the theory papers, drawn: lines, points by class, and grids of two parameters."""
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import cycle, product
+from textwrap import fill
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+
+from bench.evidence import Claimed, Phase, Scatter
+from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
+
+COLOURS = (ACCENT, SECOND, INK, QUIET)
+LINES = [(colour, style) for style, colour in product(("-", "--", ":"), COLOURS)]
+MARKS = [(colour, mark) for mark, colour in product(("o", "^", "s"), COLOURS)]
+WIDE = 20.0  # an abscissa that grows by more than this factor is drawn on a logarithmic scale
+MARKED = 30  # points of a line, up to which each has a mark
+A_ROW = 2  # panels side by side
+TITLE = 30  # letters of a panel's title in a line
+SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.8, 24)])  # over light and dark paper
+
+
+def plots(claim: Claimed, salt: str) -> list[Plot]:
+    """Of one claim: its lines in one figure, its scatter panels in one, its phase panels in one. salt: as in `svg`."""
+    with matplotlib.rc_context(STYLE):
+        drawn = []
+        if set(claim.figure) - {"x"}:
+            drawn.append(_lines(claim.figure))
+        if claim.scatter:
+            drawn.append(_scatters(claim.scatter))
+        if claim.phase:
+            drawn.append(_phases(claim.phase))
+        return [
+            Plot(f"{claim.name}: {words}.", svg(figure, f"{salt} {claim.name} {number}"))
+            for number, (figure, words) in enumerate(drawn)
+        ]
+
+
+def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
+    """Every series over `x`, or over its index."""
+    series = {name: values for name, values in figures.items() if name != "x"}
+    figure, axes = canvas(2.6 + 0.4 * len(series))
+    for (name, values), (colour, style) in zip(series.items(), cycle(LINES), strict=False):
+        x = np.asarray(figures.get("x", range(len(values))))
+        mark = "o" if len(values) <= MARKED else None
+        axes.plot(x, values, color=colour, ls=style, lw=1.2, marker=mark, ms=4, label=name)
+    if "x" in figures and x.min() > 0 and x.max() > WIDE * x.min():
+        axes.set_xscale("log")
+    axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
+    figure.legend(loc="outside upper left", handlelength=2.5, fontsize=8)
+    return figure, ", ".join(series)
+
+
+def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
+    """Colour and mark are the point's label."""
+    figure, grid = _grid(panels)
+    for axes, points in zip(grid, panels.values(), strict=True):
+        label = np.asarray(points.label)
+        for one, (colour, mark) in zip(np.unique(label), cycle(MARKS), strict=False):
+            x, y = (np.asarray(values)[label == one] for values in (points.x, points.y))
+            axes.scatter(x, y, s=7, color=colour, marker=mark, linewidths=0, alpha=0.8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure, f"points marked by their class; {'; '.join(panels)}"
+
+
+def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
+    """All on one scale, that of their smallest and largest value; a missing value has no shade."""
+    figure, grid = _grid(panels)
+    values = np.concatenate([np.ravel(phase.value) for phase in panels.values()])
+    low, high = np.nanmin(values), np.nanmax(values)
+    for axes, phase in zip(grid, panels.values(), strict=True):
+        value = np.ma.masked_array(phase.value, np.isnan(phase.value))
+        shown = axes.pcolormesh(value, cmap=SHADES, norm=Normalize(low, high), edgecolors="none")
+        for row, column in np.argwhere(~value.mask):
+            axes.text(column + 0.5, row + 0.5, f"{value[row, column]:.2g}", ha="center", va="center", fontsize=6)
+        axes.set_xticks(np.arange(len(phase.x)) + 0.5, [f"{x:.3g}" for x in phase.x], fontsize=7)
+        axes.set_yticks(np.arange(len(phase.y)) + 0.5, [f"{y:.3g}" for y in phase.y], fontsize=7)
+        axes.set_xlabel(phase.x_name, fontsize=7)
+        axes.set_ylabel(phase.y_name, fontsize=7)
+    figure.colorbar(shown, ax=grid, location="bottom", aspect=40, shrink=0.6, ticks=[low, high], format="%.2g")
+    axis = next(iter(panels.values()))
+    return figure, f"{'; '.join(panels)}; over {axis.x_name} and {axis.y_name}, from {low:.2g} to {high:.2g}"
+
+
+def _grid(panels: Iterable[str]) -> tuple[Figure, list[Axes]]:
+    """Axes for panels of these titles, A_ROW side by side."""
+    titles = list(panels)
+    rows = math.ceil(len(titles) / A_ROW)
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.0 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, A_ROW, squeeze=False).flat)
+    for axes, title in zip(grid, titles, strict=False):
+        axes.set_title(fill(title, TITLE), fontsize=8)
+    for empty in grid[len(titles) :]:
+        empty.remove()
+    return figure, grid[: len(titles)]
