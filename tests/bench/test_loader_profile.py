@@ -36,7 +36,7 @@ def test_a_step_costs_what_it_adds_to_the_ones_before_it():
     decode, grey, last = _steps(times)
     assert (decode.us_per_view, grey.us_per_view, last.us_per_view) == (6.0, 2.0, 2.0)
     assert (decode.share, grey.share, last.share) == (0.6, 0.2, 0.2)
-    assert grey.spread == 1.25, "quartiles of 0, 2 and 3 are 1 and 2.5, less 0.25"
+    assert grey.spread == 1.5, "the quartiles of 0, 2 and 3 are 1 and 2.5"
 
 
 def test_the_steps_come_in_turn_and_their_shares_sum_to_one(photographs):
