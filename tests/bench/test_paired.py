@@ -104,21 +104,34 @@ def test_each_side_runs_the_code_of_its_own_folder(fashion, tmp_path):
         Pair(HERE, broken, loading(fashion)).__enter__()
 
 
+def compared(old, new, work, trials, report):
+    """Verdicts of so many comparisons as `twoview compare --paired` makes them, each ten by processes of their own."""
+    verdicts = []
+    for first in range(0, trials, 10):
+        with Pair(old, new, work) as pair:
+            for trial in range(first, first + 10):
+                rounds = measure(pair, THRESHOLD, 400, f"trial {trial}", seed=trial)
+                cost = rounds.cost
+                verdicts.append(cost.verdict(THRESHOLD))
+                said = f"{verdicts[-1]}: {cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f}), {len(rounds)} rounds"
+                report(f"{new.name} {trial + 1} of {trials}: {said}; worse so far: {verdicts.count('worse')}")
+    return verdicts
+
+
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.timeout(3600)
-def test_a_real_tenth_is_found_and_equal_code_raises_no_alarm(fashion, tmp_path):
+def test_a_real_tenth_is_found_and_equal_code_raises_no_alarm(fashion, tmp_path, capsys):
     """40 and 100 comparisons of a real loader, in turn with one that does a tenth more of the same work."""
     old, same = tree(tmp_path / "old"), tree(tmp_path / "same")
     slower = tree(tmp_path / "slower", {"loaders/loader.py": eleven_for_ten})
 
-    def verdicts(new, trials):
-        with Pair(old, new, loading(fashion)) as pair:
-            for trial in range(trials):
-                cost = (rounds := measure(pair, THRESHOLD, 400, f"trial {trial}", seed=trial)).cost
-                print(f"{cost.verdict(THRESHOLD)}: {cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f}), {rounds.note}")
-                yield cost.verdict(THRESHOLD)
+    def report(line):
+        with capsys.disabled():
+            print(line, flush=True)
 
-    found, equal = list(verdicts(slower, 40)), list(verdicts(same, 100))
-    print(f"found {found.count('worse')} of 40, {equal.count('worse')} alarms of 100")
+    found = compared(old, slower, loading(fashion), 40, report)
+    equal = compared(old, same, loading(fashion), 100, report)
+    report(f"found {found.count('worse')} of 40, {equal.count('worse')} alarms of 100")
     assert found.count("worse") >= 38
     assert equal.count("worse") <= 5
