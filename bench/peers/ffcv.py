@@ -1,5 +1,10 @@
-"""Stock FFCV. It has neither hue, grey nor blur, so it makes the crops and flips alone, one decode a view."""
+"""Stock FFCV. It has neither hue, grey nor blur, so it makes the crops and flips alone, one decode a view.
 
+An epoch begins with fresh buffers, whose memory is touched for the first time: in passes of four batches it takes two
+fifths more processor time an image than in passes of sixteen. A user's epochs are long, so its passes are too.
+"""
+
+import math
 from collections.abc import Iterator
 
 from ffcv.fields import IntField, RGBImageField
@@ -12,12 +17,15 @@ from torchvision.datasets import ImageFolder
 
 from bench.peers.job import ConvertJob, Job
 
+BATCHES = 16  # of an epoch, at least
+
 
 class FFCV:
     note = "crops and flips alone"
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        passes = math.ceil(BATCHES * job.batch / job.images)
+        self.job = job.model_copy(update={"images": passes * job.images})
 
     def make(self) -> None:
         job = self.job

@@ -63,9 +63,12 @@ AnyJob: TypeAdapter[Job | ConvertJob | StepJob] = TypeAdapter(
 
 
 class Contestant(Protocol):
-    """note: what it does otherwise than asked, empty if nothing."""
+    """note: what it does otherwise than asked, empty if nothing. job: as given, but a pass may be of more images."""
 
     note: str
+
+    @property
+    def job(self) -> Work: ...
 
     def make(self) -> None:
         """What has to be there before the first pass; called once. Its time is part of the first batch's."""

@@ -1,9 +1,12 @@
 """kornia: torchvision's crops in the workers of a torch DataLoader, all other ops by kornia, batch by batch.
 
-Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it.
+Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it. Where the
+processor is all there is, they are fastest in the workers, too: a batch a core, with no thread waiting for another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from kornia.augmentation import (
@@ -13,6 +16,7 @@ from kornia.augmentation import (
     RandomHorizontalFlip,
 )
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from bench.peers.job import Job
 from bench.peers.torchvision import in_workers, transform
@@ -20,23 +24,25 @@ from loaders.views import View
 
 
 class Kornia:
-    note = "crops in workers, the other ops in batches; hands over floats"
+    note = "torchvision's crops, then batches: one order of the jitter a batch; hands over floats"
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def make(self) -> None:
-        job = self.job
-        torch.set_num_threads(job.threads)
-        views = job.view_tuple()
-        self.ops = [batch_ops(view) for view in views]
-        crops = [transform(View(view.size, view.scale, view.ratio, view.resize, flip=0.0)) for view in views]
-        self.loader = in_workers(job, crops)
+        views = self.job.view_tuple()
+        crops = [transform(replace(view, flip=0.0, jitter=None, gray=0.0, blur=None, solarize=None)) for view in views]
+        self.loader = in_workers(self.job, crops, partial(collate, [batch_ops(view) for view in views]))
 
-    @torch.inference_mode()
     def one_pass(self) -> Iterator[object]:
-        for *views, label in self.loader:
-            yield *(ops(view.float() / 255) for ops, view in zip(self.ops, views, strict=True)), label
+        yield from self.loader
+
+
+@torch.no_grad()
+def collate(ops: Sequence[nn.Module], samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """A batch of the crops with all other ops done: float views (B, 3, size, size) in [0, 1], and labels."""
+    *views, label = default_collate(samples)
+    return *(op(view.float() / 255) for op, view in zip(ops, views, strict=True)), label
 
 
 def batch_ops(view: View) -> nn.Module:

@@ -18,9 +18,9 @@ from methods.precision import autocast
 
 
 class Lightly:
-    """The bytes are the beton file's own, as torchvision's are. Its views are normalised floats, ours bytes."""
+    """The bytes are the beton file's own, as torchvision's are. Its views are floats, ours bytes; none normalises."""
 
-    note = "hands over normalised floats"
+    note = "PIL's blur; hands over floats"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -52,6 +52,7 @@ def transform(view: View) -> SimCLRViewTransform:
         gaussian_blur=view.blur.p if view.blur else 0.0,
         sigmas=(view.blur.sigma_min, view.blur.sigma_max) if view.blur else (0.1, 2.0),
         hf_prob=view.flip,
+        normalize=None,
     )
 
 

@@ -1,6 +1,7 @@
 """SPDL: PIL decoding and torchvision's transforms, which it has none of, in the threads of its pipeline."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from loaders.beton import open_beton
 
 
 class SPDL:
-    note = "torchvision's ops in its threads"
+    note = "PIL's decoding and torchvision's ops in its threads"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -26,7 +27,8 @@ class SPDL:
 
     def one_pass(self) -> Iterator[object]:
         job = self.job
-        builder = PipelineBuilder().add_source(self.random.permutation(job.images).tolist())
+        builder: Any = PipelineBuilder()  # its types do not follow an operation
+        builder.add_source(self.random.permutation(job.images).tolist())
         builder.pipe(self.data.__getitem__, concurrency=job.threads)
         builder.aggregate(job.batch, drop_last=True).pipe(default_collate).add_sink()
         pipeline = builder.build(num_threads=job.threads + 1)  # one more for the collating

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms
 
 from bench.peers.job import Job
@@ -32,7 +32,9 @@ class Torchvision:
         yield from self.loader
 
 
-def in_workers(job: Job, views: Sequence[Callable[[Image.Image], Tensor]]) -> DataLoader[tuple[Tensor, ...]]:
+def in_workers(
+    job: Job, views: Sequence[Callable[[Image.Image], Tensor]], collate: Callable[..., object] = default_collate
+) -> DataLoader[tuple[Tensor, ...]]:
     """Every peer's way to pipelines of torchvision's kind: worker processes that stay, a thread each."""
     return DataLoader(
         Views(open_beton(job.beton), job.indices(), views),
@@ -40,6 +42,7 @@ def in_workers(job: Job, views: Sequence[Callable[[Image.Image], Tensor]]) -> Da
         shuffle=True,
         drop_last=True,
         num_workers=job.threads,
+        collate_fn=collate,
         persistent_workers=True,
         worker_init_fn=one_thread,
     )

@@ -23,6 +23,7 @@ CONTESTANTS = {
         "ffcv": "FFCV",
         "kornia": "Kornia",
         "spdl": "SPDL",
+        "dali": "DALI",
         "decode": "Decode",
     },
     "convert": {"twoview": "Writer", "ffcv": "Writer"},
@@ -40,7 +41,7 @@ def main(name: str, text: str) -> None:
         before = memory.host_mib
         print(json.dumps({"first_batch_s": first_batch(contestant), "note": contestant.note}), file=out)
         for _ in sys.stdin:
-            rate = images_per_s(contestant, job)
+            rate = images_per_s(contestant)
             peak = memory.host_mib
             figures = {"images_per_s": rate, "peak_mib": peak, "added_mib": peak - before}
             print(json.dumps(figures | {"device_mib": memory.device_mib}), file=out)
@@ -67,15 +68,15 @@ def first_batch(contestant: Contestant) -> float:
     return seconds
 
 
-def images_per_s(contestant: Contestant, job: Job | ConvertJob | StepJob) -> float:
+def images_per_s(contestant: Contestant) -> float:
     passes, start = 0, time.perf_counter()
     while True:
         for _ in contestant.one_pass():
             pass
         passes += 1
         seconds = time.perf_counter() - start
-        if seconds >= job.seconds:
-            return passes * job.images / seconds
+        if seconds >= contestant.job.seconds:
+            return passes * contestant.job.images / seconds
 
 
 if __name__ == "__main__":
