@@ -8,6 +8,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,12 +23,15 @@ from methods.losses.byol import byol
 from methods.losses.infonce import nt_xent
 from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
 from methods.losses.moco import moco
+from methods.losses.msn import msn, targets
+from methods.losses.priors import uniform
 from methods.losses.spectral import spectral
 from methods.losses.supcon import supcon
 from methods.losses.vicreg import vicreg
 
 BATCHES = (256, 1024, 8192)
 QUEUE = 4096  # keys of MoCo
+PROTOTYPES = 1024  # of MSN
 SECONDS = 0.2  # for which a step is repeated, and once at least
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -46,6 +50,7 @@ OURS: dict[str, Callable[[int, int], Loss]] = {
     "vicreg": lambda b, d: lambda z1, z2: vicreg(z1, z2)["loss"],
     "barlow": lambda b, d: lambda z1, z2: barlow(z1, z2, 5e-3),
     "byol": lambda b, d: byol,
+    "msn": lambda b, d: _msn(d),
 }
 # The class of lightly.loss and its arguments, from the width.
 LIGHTLY: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
@@ -55,7 +60,10 @@ LIGHTLY: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "vicreg": ("VICRegLoss", lambda d: {}),
     "barlow": ("BarlowTwinsLoss", lambda d: {}),
     "byol": ("NegativeCosineSimilarity", lambda d: {}),
+    "msn": ("MSNLoss", lambda d: {}),
 }
+# What its call takes besides the embeddings, from the width.
+WITH: dict[str, Callable[[int], dict[str, Any]]] = {"msn": lambda d: {"prototypes": _prototypes(d)}}
 
 
 class Job(NamedTuple):
@@ -129,12 +137,7 @@ def cost(job: Job) -> dict[str, float]:
 
 
 def _step(job: Job, device: torch.device) -> Callable[[], None]:
-    if job.side == "lightly":
-        kind, arguments = LIGHTLY[job.loss]
-        lightly = importlib.import_module("lightly.loss")
-        loss: Loss = getattr(lightly, kind)(**arguments(job.dim)).to(device)
-    else:
-        loss = OURS[job.loss](job.batch, job.dim)
+    loss = theirs(job.loss, job.dim, device) if job.side == "lightly" else OURS[job.loss](job.batch, job.dim)
     z1, z2 = (torch.randn(job.batch, job.dim, device=device, requires_grad=True) for _ in range(2))
 
     def step() -> None:
@@ -144,9 +147,33 @@ def _step(job: Job, device: torch.device) -> Callable[[], None]:
     return step
 
 
+def theirs(name: str, dim: int, device: torch.device) -> Loss:
+    """lightly's loss of that name."""
+    kind, arguments = LIGHTLY[name]
+    loss: Loss = getattr(importlib.import_module("lightly.loss"), kind)(**arguments(dim)).to(device)
+    return partial(loss, **WITH[name](dim)) if name in WITH else loss
+
+
 def _moco(dim: int) -> Loss:
-    queue = torch.randn(QUEUE, dim, device="cuda" if torch.cuda.is_available() else "cpu")
+    queue = _rows(QUEUE, dim)
     return lambda query, key: moco(query, key.detach(), queue, 0.4)
+
+
+def _msn(dim: int) -> Loss:
+    """One view as the anchors, the other as the target, which has no gradient."""
+    prototypes = _prototypes(dim)
+    prior = uniform(PROTOTYPES).to(prototypes.device)
+    return lambda z1, z2: msn(z1[None], targets(z2, prototypes, prior, iterations=3), prototypes, prior)["loss"]
+
+
+def _prototypes(dim: int) -> Tensor:
+    """The same on both sides."""
+    torch.manual_seed(0)
+    return _rows(PROTOTYPES, dim)
+
+
+def _rows(count: int, dim: int) -> Tensor:
+    return torch.randn(count, dim, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _seconds(step: Callable[[], None]) -> float:

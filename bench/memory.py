@@ -17,15 +17,15 @@ MIB = 2**20
 class PeakMemory:
     """Peaks between construction and reading: `host_mib` resident, `device_mib` allocated by torch (None: no GPU).
 
-    The host peak is Linux's VmHWM, which writing 5 to clear_refs resets to what is resident now (proc(5)). A kernel that
-    stands in for Linux's may have neither: it is then the peak since the process began.
+    The host peak is Linux's VmHWM, which writing 5 to clear_refs resets to what is resident now (proc(5)). A kernel
+    that stands in for Linux's may have neither: it is then the peak since the process began.
     `device_reserved_mib` counts what torch's allocator took from the GPU, in use or not: what no one else can have.
     """
 
     def __init__(self) -> None:
         with contextlib.suppress(OSError):
             (PROC / "clear_refs").write_text("5")
-        if torch.cuda.is_initialized():  # torch has no peak to reset before, and says so by an error
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # before, a reset is an error
             torch.cuda.reset_peak_memory_stats()
 
     @property

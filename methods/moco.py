@@ -68,8 +68,8 @@ class MoCo(Method):
         return moco_sum(query, key, self.queue, gammas, temperatures, o.weight, o.include_positive)
 
     def after_step(self, progress: float) -> None:
-        # Behind the backward pass, which needs the old keys. In place, for CUDA graphs read the queue where it lies, and
-        # write the next step's keys where this one's are.
+        # Behind the backward pass, which needs the old keys. In place, for CUDA graphs read the queue where it lies,
+        # and write the next step's keys where this one's are.
         if self.keys is not None:
             self.queue.copy_(torch.cat([self.keys, self.queue])[: len(self.queue)])
             self.keys = None

@@ -110,8 +110,8 @@ def taken(tokens: Tensor, numbers: Tensor) -> Tensor:
 def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
     """(R, C, dim) -> (rows, columns, dim), bicubic and antialiased, as timm resizes positions.
 
-    By products with what `F.interpolate` makes of unit vectors: its own backward pass adds up in any order on a GPU, and
-    is refused where two runs are to be bit-equal.
+    By products with what `F.interpolate` makes of unit vectors: its own backward pass adds up in any order on a GPU,
+    and is refused where two runs are to be bit-equal.
     """
     with torch.autocast(positions.device.type, enabled=False):
         down, along = (_taps(old, new, positions) for old, new in zip(positions.shape, (rows, columns), strict=False))

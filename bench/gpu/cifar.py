@@ -141,8 +141,8 @@ def _knn(context: Context, one: Recipe, trainer: Trainer) -> float:
 
     trainer.method.eval()
     bank, query = features("train", one.probe.train_images), features("test", one.probe.test_images)
-    settings = {"k": one.probe.k, "temperature": one.probe.temperature, "device": trainer.device}
-    return knn_top1(*bank, *query, **settings)
+    probe = one.probe
+    return knn_top1(*bank, *query, k=probe.k, temperature=probe.temperature, device=trainer.device)
 
 
 def _resident(context: Context, one: Recipe, trainer: Trainer) -> Resident:

@@ -16,11 +16,12 @@ from loaders.datasets import bundled_photographs
 from loaders.datasets.samples import of_arrays
 from loaders.loader import Loader
 from loaders.resident import Resident
-from methods.losses import data2vec
+from methods.losses import data2vec, log_sum
 from methods.losses.balanced import balanced, class_means, prototypes
 from methods.losses.mae import mae
 from methods.losses.moco import moco, moco_sum
 from methods.losses.msn import Divergence, msn, targets
+from methods.losses.pairs import unit
 from methods.losses.priors import histogram, uniform
 
 VALUE, GRADIENT = 1e-5, 1e-4  # relative: of the loss, and of the norm of the gradients' difference; all in float32
@@ -38,11 +39,19 @@ OTHERS: dict[str, Loss] = {
     "balanced, prior": lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())),
     "balanced, prototypes": lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2),
     "balanced, oracle": lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2),
+    "nt_xent, in tiles": lambda z1, z2, label: _in_tiles(unit(z1), unit(z2)),
     "msn": lambda z1, z2, label: _msn(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
     "pmsn": lambda z1, z2, label: _msn(z1, z2, histogram(label.bincount(minlength=10), len(z1)), "from-prior"),
     "mae": lambda z1, z2, label: mae(*_of_patches(z1, z2), patch=2),
     "data2vec": lambda z1, z2, label: data2vec.data2vec(z1[None], data2vec.targets([z2[None], z2.flip(1)[None]])),
 }
+
+
+def _in_tiles(rows: Tensor, columns: Tensor) -> Tensor:
+    """The sum that larger batches need, of one view against the other, without each row's own column."""
+    own = torch.arange(len(rows), device=rows.device)[:, None]
+    loss: Tensor = log_sum._Tiled.apply(rows, columns, lambda cosine: cosine / 0.2, own, None, None)
+    return loss
 
 
 def _msn(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:

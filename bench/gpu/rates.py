@@ -105,7 +105,9 @@ def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds
     yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=flops, note=note)
     if note:
         return
-    shares = [100 * mfu(flops[0], seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])]
+    shares = [
+        100 * mfu(flops[0], seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])
+    ]
     yield Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares)
 
 

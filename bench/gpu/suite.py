@@ -28,7 +28,6 @@ from bench.gpu.scale import Context, Scale, Skipped
 from bench.progress import console
 from methods.registry import METHODS
 
-
 LETTING_GO = 30  # seconds that a process may take to end once its answer is there, or it was told to end
 
 

@@ -13,8 +13,8 @@ class NotFinite(ValueError, FloatingPointError):
 def embeddings(**named: Tensor) -> None:
     """All (B, d), of one shape, finite, and at least two images over all ranks. ValueError naming what is not.
 
-    Values are looked at on a CPU only: on a GPU a look would wait for the device in every step, and the trainer stops
-    at a NaN loss anyway.
+    Values are looked at on a CPU only, and not in a compiled step: a look would wait for a GPU in every step, and cut a
+    compiled graph in two, and the trainer stops at a NaN loss anyway.
     """
     shapes = {name: tuple(z.shape) for name, z in named.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
@@ -26,8 +26,8 @@ def embeddings(**named: Tensor) -> None:
 
 
 def finite(name: str, z: Tensor) -> None:
-    """NotFinite naming the first NaN or infinite value of a tensor on a CPU; a GPU is not waited for."""
-    if z.device.type == "cpu" and not torch.isfinite(z).all():
+    """NotFinite naming the first NaN or infinite value of a tensor that is looked at."""
+    if _looked_at(z) and not torch.isfinite(z).all():
         at = tuple((~torch.isfinite(z)).nonzero()[0].tolist())
         raise NotFinite(f"{name} must be finite, and {name}{list(at)} is {z[at].item()}")
 
@@ -104,15 +104,19 @@ def prototypes(prototypes: Tensor, width: int) -> None:
 
 
 def distribution(name: str, p: Tensor, count: int) -> None:
-    """(K,), above 0, of sum 1. As above, the values are looked at on a CPU only."""
+    """(K,), above 0, of sum 1."""
     if tuple(p.shape) != (count,):
         raise ValueError(f"{name} must be ({count},), a share for each prototype, not {tuple(p.shape)}")
-    if p.device.type == "cpu":
+    if _looked_at(p):
         if not (p > 0).all():
             at = int((~(p > 0)).nonzero()[0])
             raise ValueError(f"{name} must be above 0, and {name}[{at}] is {p[at].item():g}")
         if abs(p.double().sum().item() - 1) > 1e-4:
             raise ValueError(f"{name} must sum to 1, not {p.double().sum().item():g}")
+
+
+def _looked_at(z: Tensor) -> bool:
+    return z.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _listed(shapes: dict[str, tuple[int, ...]]) -> str:

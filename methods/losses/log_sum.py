@@ -16,6 +16,9 @@ LogKernel = Callable[[Tensor], Tensor]
 DENSE_PAIRS = 2**18
 # Of one tile: from 2^19 to 2^21 they are equally fast (float32: 4 MiB each, some five at a time).
 TILE_PAIRS = 2**20
+# Both on a GPU, 64 MiB in float32; not measured yet. Smaller tiles would be launches more than work, and torch.compile
+# leaves its graph for tiles.
+GPU_PAIRS = 2**24
 
 
 def mean_log_sum(
@@ -30,9 +33,10 @@ def mean_log_sum(
 
     rows: (n, d). columns: (m, d). left_out: int64 (n, any number). log_weight: (m,), a constant. extra: (n,), the log
     of one more candidate of each row. Returns a scalar.
-    Above DENSE_PAIRS the matrix is made tile by tile, and memory is linear in n and m instead of quadratic.
+    Above DENSE_PAIRS (on a GPU above GPU_PAIRS) the matrix is made tile by tile, and memory is linear in n and m
+    instead of quadratic.
     """
-    if len(rows) * len(columns) > DENSE_PAIRS:
+    if len(rows) * len(columns) > (GPU_PAIRS if rows.is_cuda else DENSE_PAIRS):
         out: Tensor = _Tiled.apply(rows, columns, log_kernel, left_out, log_weight, extra)
         return out
     sums = _logits(rows @ columns.T, log_kernel, left_out, log_weight).logsumexp(1)
@@ -68,7 +72,7 @@ class _Tiled(torch.autograd.Function):
         grad_rows = torch.empty_like(rows)
         grad_columns = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
         grad_extra = None if extra is None else torch.empty_like(extra)
-        height = max(1, TILE_PAIRS // len(columns))
+        height = max(1, (GPU_PAIRS if rows.is_cuda else TILE_PAIRS) // len(columns))
         for start in range(0, len(rows), height):
             tile = slice(start, start + height)
             cosine = (rows[tile] @ columns.T).requires_grad_()
