@@ -47,40 +47,45 @@ def test_the_dtypes_are_ffcvs():
     assert types.TYPE_ID_HANDLER[beton.INT_FIELD] is IntField
 
 
-def test_stock_ffcv_reads_our_file(fashion, tmp_path):
-    """Through its whole Loader, in a process of its own: the pixels and labels are the ones that were written."""
-    program = """
+# Reads our file (1 to 2) through its whole Loader, and writes one by its own writer (3).
+FFCV = """
 import sys, numpy as np
 from ffcv.loader import Loader, OrderOption
-from ffcv.fields.decoders import SimpleRGBImageDecoder, IntDecoder
+from ffcv.fields import IntField, RGBImageField
+from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+from ffcv.writer import DatasetWriter
 loader = Loader(sys.argv[1], batch_size=50, num_workers=1, order=OrderOption.SEQUENTIAL,
                 pipelines={"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]})
 batches = [(images.copy(), labels.copy()) for images, labels in loader]
 np.savez(sys.argv[2], images=np.concatenate([b[0] for b in batches]), labels=np.concatenate([b[1] for b in batches]))
+class Data:
+    def __len__(self): return 30
+    def __getitem__(self, i):
+        return np.full((20 + i, 30, 3), i, np.uint8), 100 + i
+writer = DatasetWriter(sys.argv[3], {"image": RGBImageField(write_mode="raw"), "label": IntField()}, num_workers=2)
+writer.from_indexed_dataset(Data(), chunksize=4)
 """
-    out = tmp_path / "out.npz"
-    subprocess.run([sys.executable, "-c", program, str(fashion.path), str(out)], check=True)
-    theirs = np.load(out)
+
+
+@pytest.fixture(scope="module")
+def ffcvs(fashion, tmp_path_factory):
+    """A folder with what stock FFCV, in a process of its own, read from our file and what it wrote."""
+    folder = tmp_path_factory.mktemp("ffcv")
+    files = fashion.path, folder / "read.npz", folder / "theirs.beton"
+    subprocess.run([sys.executable, "-c", FFCV, *map(str, files)], check=True)
+    return folder
+
+
+def test_stock_ffcv_reads_our_file(ffcvs):
+    """The pixels and labels are the ones that were written."""
+    theirs = np.load(ffcvs / "read.npz")
     samples = datasets.dataset("fashion-mnist").find(None, "train")
     assert np.array_equal(theirs["labels"][:, 0], samples.labels[:2000])
     assert np.array_equal(theirs["images"], np.stack([samples.image(i) for i in range(2000)]))
 
 
-def test_we_read_stock_ffcvs_file(tmp_path, noise):
-    program = """
-import sys, numpy as np
-from ffcv.writer import DatasetWriter
-from ffcv.fields import RGBImageField, IntField
-class Data:
-    def __len__(self): return 30
-    def __getitem__(self, i):
-        return np.full((20 + i, 30, 3), i, np.uint8), 100 + i
-writer = DatasetWriter(sys.argv[1], {"image": RGBImageField(write_mode="raw"), "label": IntField()}, num_workers=2)
-writer.from_indexed_dataset(Data(), chunksize=4)
-"""
-    path = tmp_path / "theirs.beton"
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True)
-    file = open_beton(path)
+def test_we_read_stock_ffcvs_file(ffcvs):
+    file = open_beton(ffcvs / "theirs.beton")
     assert len(file) == 30
     assert file.labels.tolist() == [100 + i for i in range(30)]
     assert file.heights.tolist() == [20 + i for i in range(30)]
