@@ -20,8 +20,8 @@ MARKS = [(colour, mark) for mark, colour in product(("o", "^", "s"), COLOURS)]
 WIDE = 20.0  # an abscissa that grows by more than this factor is drawn on a logarithmic scale
 MARKED = 30  # points of a line, up to which each has a mark
 A_ROW = 2  # panels side by side
-TITLE = 30  # letters of a panel's title in a line
-SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.8, 24)])  # over light and dark paper
+TITLE = 24  # letters of a panel's title in a line
+SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # ink is read on all
 
 
 def plots(claim: Claimed, salt: str) -> list[Plot]:
@@ -63,6 +63,7 @@ def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
         for one, (colour, mark) in zip(np.unique(label), cycle(MARKS), strict=False):
             x, y = (np.asarray(values)[label == one] for values in (points.x, points.y))
             axes.scatter(x, y, s=7, color=colour, marker=mark, linewidths=0, alpha=0.8)
+        axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])
     return figure, f"points marked by their class; {'; '.join(panels)}"
@@ -77,12 +78,13 @@ def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
         value = np.ma.masked_array(phase.value, np.isnan(phase.value))
         shown = axes.pcolormesh(value, cmap=SHADES, norm=Normalize(low, high), edgecolors="none")
         for row, column in np.argwhere(~value.mask):
-            axes.text(column + 0.5, row + 0.5, f"{value[row, column]:.2g}", ha="center", va="center", fontsize=6)
-        axes.set_xticks(np.arange(len(phase.x)) + 0.5, [f"{x:.3g}" for x in phase.x], fontsize=7)
-        axes.set_yticks(np.arange(len(phase.y)) + 0.5, [f"{y:.3g}" for y in phase.y], fontsize=7)
-        axes.set_xlabel(phase.x_name, fontsize=7)
-        axes.set_ylabel(phase.y_name, fontsize=7)
-    figure.colorbar(shown, ax=grid, location="bottom", aspect=40, shrink=0.6, ticks=[low, high], format="%.2g")
+            axes.text(column + 0.5, row + 0.5, f"{value[row, column]:.2g}", ha="center", va="center", fontsize=7)
+        axes.set_xticks(np.arange(len(phase.x)) + 0.5, [f"{x:.3g}" for x in phase.x], fontsize=8)
+        axes.set_yticks(np.arange(len(phase.y)) + 0.5, [f"{y:.3g}" for y in phase.y], fontsize=8)
+        axes.set_xlabel(phase.x_name, fontsize=8)
+        axes.set_ylabel(phase.y_name, fontsize=8)
+    scale = figure.colorbar(shown, ax=grid, location="bottom", aspect=40, shrink=0.6, ticks=[low, high], format="%.2g")
+    scale.ax.tick_params(labelsize=8)
     axis = next(iter(panels.values()))
     return figure, f"{'; '.join(panels)}; over {axis.x_name} and {axis.y_name}, from {low:.2g} to {high:.2g}"
 
@@ -94,7 +96,7 @@ def _grid(panels: Iterable[str]) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, 0.6 + 2.0 * rows), layout="constrained")
     grid = list(figure.subplots(rows, A_ROW, squeeze=False).flat)
     for axes, title in zip(grid, titles, strict=False):
-        axes.set_title(fill(title, TITLE), fontsize=8)
+        axes.set_title(fill(title, TITLE), fontsize=9)
     for empty in grid[len(titles) :]:
         empty.remove()
     return figure, grid[: len(titles)]
