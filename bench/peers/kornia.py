@@ -1,7 +1,7 @@
 """kornia: torchvision's crops in the workers of a torch DataLoader, all other ops by kornia, batch by batch.
 
-Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it. Where the
-processor is all there is, they are fastest in the workers, too: a batch a core, with no thread waiting for another.
+Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it. They run
+in the workers, a batch a core, since there is no other device that the main process could give the batches to.
 """
 
 from collections.abc import Iterator, Sequence

@@ -53,7 +53,7 @@ class Step:
 
     def __init__(self, job: StepJob) -> None:
         self.job = job
-        self.note = f"torch.compile: {job.recipe['compile']}"
+        self.note = f"channels-last, views of bytes; torch.compile: {job.recipe['compile']}"
 
     def make(self) -> None:
         from bench.gpu.scale import Scale

@@ -35,6 +35,7 @@ def main(name: str, text: str) -> None:
     # What a library prints must not get between our lines.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
+        os.register_at_fork(after_in_child=out.close)  # else our reader has to wait for a loader's workers, too
         job = AnyJob.validate_json(text)
         contestant = make(name, job)
         memory = PeakMemory()
