@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
@@ -294,10 +294,10 @@ def _costs(metrics: list[Metric]) -> list[list[float]]:
 
 
 def _accuracy_cost(old: list[Metric], new: list[Metric], paired: bool) -> Cost | None:
-    """Over seeds, seed by seed where both sides have the same; a single seed's interval is that of its test images."""
-    if len(old) == len(new) == 1:
-        images = [metric.images or 0 for metric in (old[0], new[0])]
-        return bootstrap.of_shares(old[0].samples[0] / 100, images[0], new[0].samples[0] / 100, images[1])
+    """Over seeds, seed by seed where both sides have the same; beside a single seed it is that of the test images."""
+    if min(len(old), len(new)) == 1:
+        shares = [fmean(metric.samples[0] for metric in side) / 100 for side in (old, new)]
+        return bootstrap.of_shares(shares[0], old[0].images or 0, shares[1], new[0].images or 0)
     if paired:
         return bootstrap.of_pairs([1 / m.samples[0] for m in old], [1 / m.samples[0] for m in new])
     return bootstrap.of_runs(_costs(old), _costs(new))

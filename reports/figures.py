@@ -30,6 +30,7 @@ STYLE: Any = {
     "text.color": INK,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.color": QUIET,
@@ -106,7 +107,7 @@ def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
             rows[f"untrained_{probe}_top1_mean"], heights, s=44, facecolor="none", edgecolor=INK, label="untrained"
         )
         axes.errorbar(mean, heights, xerr=reach, fmt="o", ms=7, color=ACCENT, capsize=3, label="trained")
-        labels = [f"{row['method']}\n{row['backbone']}, {row['epochs']} ep." for _, row in rows.iterrows()]
+        labels = [f"{row['method']}\n{row['recipe']}" for _, row in rows.iterrows()]
         axes.set_yticks(heights, labels)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.margins(x=0.12)

@@ -115,9 +115,10 @@ def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
-    axes.barh(heights + 0.15, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
-    if rows["peak_device_mib"].notna().any():
-        axes.barh(heights - 0.15, rows["peak_device_mib"], height=0.3, color=SECOND, label="device")
+    apart = 0.15 if rows["peak_device_mib"].notna().any() else 0.0
+    axes.barh(heights + apart, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
+    if apart:
+        axes.barh(heights - apart, rows["peak_device_mib"], height=0.3, color=SECOND, label="device")
 
 
 def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
@@ -128,7 +129,7 @@ def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
         for _, same in _grouped(group, _experiment):
             shown = Shown.model_validate(same[0].recipe)
             parts = np.mean([_parts(run) for run in same], axis=0)
-            row = {"method": shown.method.name, "backbone": shown.backbone.name, "epochs": shown.epochs}
+            row = {"method": shown.method.name, "recipe": shown.name}
             rows.append(row | dict(zip(("steps", "waiting", "else"), parts, strict=True)))
         caption = f"Where a training's time goes on {dataset}, percent of it. {machine}."
         yield _by_row(pd.DataFrame(rows), caption, "percent", _stacked)
@@ -255,7 +256,7 @@ def _by_row(
         figure, axes = canvas(len(rows) + 0.6)
         heights = np.arange(len(rows))[::-1]
         draw(axes, rows, heights)
-        labels = [f"{row['method']}\n{row['backbone']}, {row['epochs']} ep." for _, row in rows.iterrows()]
+        labels = [f"{row['method']}\n{row['recipe']}" for _, row in rows.iterrows()]
         axes.set_yticks(heights, labels)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(unit)

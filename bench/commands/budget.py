@@ -39,3 +39,5 @@ def run(
         return
     for shown in budget_tables(table if all else table[table.recipe.notna()], Console()):
         Console().print(shown)
+    if not all:
+        console.print(f"{table.recipe.isna().sum()} more budgets, which no recipe of ours repeats, by --all")

@@ -209,6 +209,13 @@ def test_regressions_of_runs_over_seeds(sides):
     assert knn.interval[1] < 1 / 1.02 and (knn.old, knn.new) == (81, 76)
 
 
+@pytest.mark.parametrize(("knn", "verdict"), [(71.0, "worse"), (80.0, "unclear")])
+def test_an_accuracy_that_fell_is_found_beside_a_single_seed(sides, knn, verdict):
+    """Whose interval is that of the test images: 10 points of 5,000 images are no chance, one point may be."""
+    found = compare(*sides([run_record(seed) for seed in range(3)], [run_record(0, knn=knn)]))
+    assert verdicts(found)["kNN top-1"] == verdicts(found)["linear top-1"] == verdict
+
+
 def test_a_rate_that_fell_is_a_regression_and_one_sample_is_none(sides):
     slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
     found = compare(*sides([loader_record()], [slow]))
