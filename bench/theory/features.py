@@ -11,23 +11,27 @@ from loaders import rng
 from loaders.sparse_coding import SparseCoding
 
 LEARNED = 0.9  # a feature is learned by a neuron of at least this cosine with it, either sign
+NEAR_ONE = 0.9  # what is claimed to be near 1 is above it,
+FAR_FROM_ONE = 0.5  # and what is claimed not to be is below this
 SHIFT = 1 << 19  # between the sample numbers of two independent draws
 
 
 @dataclass(frozen=True)
 class Measures:
     """in_span: mean share of |w_i|^2 inside span(M). best_cosine: median over features of the best neuron's |cosine|.
-    coverage: share of features that a neuron has learned. neurons_a_feature: mean number of neurons that have learned
-    one. participation: median over neurons of (sum_j C_ij^2)^2 / sum_j C_ij^4, about how many features it mixes.
-    recall: share of active latents whose matched neuron fires. false_support: share of the matched neurons' firing
-    whose latent is 0. firing: share of all neurons that fire. shared_z, shared_noise: mean Sim_f of two x that share
-    z alone or xi alone, over that of x with itself; nan where nothing fires. norm: mean |w_i|. bias: mean b_i.
+    coverage: share of features that a neuron has learned. neurons_a_feature, most_neurons: mean and largest number of
+    neurons that have learned one. participation: median over neurons of (sum_j C_ij^2)^2 / sum_j C_ij^4, about how
+    many features it mixes. recall: share of active latents whose matched neuron fires. false_support: share of the
+    matched neurons' firing whose latent is 0. firing: share of all neurons that fire. shared_z, shared_noise: mean
+    Sim_f of two x that share z alone or xi alone, over that of x with itself, which is the share of f's variance that
+    z or xi alone explains, f being odd; nan where nothing fires. norm: mean |w_i|. bias: mean b_i.
     """
 
     in_span: float
     best_cosine: float
     coverage: float
     neurons_a_feature: float
+    most_neurons: float
     participation: float
     recall: float
     false_support: float
@@ -66,12 +70,13 @@ def measure(layer: Layer, data: SparseCoding, samples: int = 1024) -> Measures:
     of_z = layer.features(signal + data.noises(number + SHIFT))
     of_noise = layer.features(data.latents(number + SHIFT) @ data.dictionary.T + noise)
     similar = [float(np.mean(np.sum(f * g, axis=1, dtype=np.float64))) for g in (of_z, of_noise)]
-    squares = along**2
+    squares, learners = along**2, np.sum(along > LEARNED, axis=0)
     return Measures(
         in_span=float(squares.sum(axis=1).mean()),
         best_cosine=float(np.median(along.max(axis=0))),
         coverage=float(np.mean(along.max(axis=0) > LEARNED)),
-        neurons_a_feature=float(np.mean(np.sum(along > LEARNED, axis=0))),
+        neurons_a_feature=float(learners.mean()),
+        most_neurons=float(learners.max()),
         participation=float(np.median(squares.sum(axis=1) ** 2 / np.maximum((squares**2).sum(axis=1), 1e-30))),
         recall=float((active & matched).sum() / max((z != 0).sum(), 1)),
         false_support=float((~active & matched).sum() / max(matched.sum(), 1)),

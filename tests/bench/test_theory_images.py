@@ -1,53 +1,95 @@
-"""The verdicts of what colour distortion does follow the numbers."""
+"""The verdicts of what colour distortion and labels do follow the numbers."""
 
-import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from bench.recipe import load
-from bench.theory.images import STRONG, WEAK, claims, run
+from bench.representations import Representation
+from bench.theory.images import STRONG, SUPERVISED, WEAK, claims, linear_cka, run
+from methods.probes.firing import Layer
+from methods.probes.separation import Separation
 
-RESULT = {
-    "images": 60,
-    "representation": {"silhouette": 0.1, "knn": 50.0},
-    "tsne": {"silhouette": 0.2, "knn": 51.0},
-    "layers": [{"positive": 0.5, "firing_rate": 1.0, "sparseness": 0.7}] * 5,
-}
+COUNT = 40
 
 
-def changed(step):
-    other = copy.deepcopy(RESULT)
-    for where in ("representation", "tsne"):
-        other[where] = {name: value + step for name, value in RESULT[where].items()}
-    other["layers"] = [{"positive": 0.5 - step, "firing_rate": 1.0, "sparseness": 0.7}] * 5
-    return other
+def represented(step=0.0, layers=None):
+    """An encoder whose classes lie `step` further apart, and which fires as much less."""
+    if layers is None:
+        layers = [maps(number, 0.5 - step) for number in range(5)]
+    return Representation(
+        SimpleNamespace(name="encoder", hash="0"), "cifar10", {}, ("cat", "dog"),
+        Separation(0.1 + step, 50 + step), Separation(0.2 + step, 51 + step),
+        np.arange(2.0 * COUNT, dtype=np.float32).reshape(COUNT, 2), np.arange(COUNT) % 2, layers, [], [],
+    )  # fmt: skip
+
+
+def maps(seed, positive=0.5):
+    mean = torch.rand(COUNT, 6, generator=torch.Generator().manual_seed(seed))
+    return Layer(mean, torch.full_like(mean, positive))
+
+
+def verdicts(*representations):
+    return [claim.verdict for claim in claims(*representations)]
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.01, "holds"), (-0.01, "fails"), (0.0, "fails")])
 def test_both_hold_only_where_all_numbers_say_so(step, expected):
-    found = claims(changed(step), RESULT)
-    assert [claim.verdict for claim in found] == [expected] * 2
-    assert "conv 5 " in found[1].measured and len(found[1].figure["x"]) == 5
+    assert verdicts(represented(step), represented(), represented())[2:] == [expected] * 2
 
 
 def test_one_layer_or_score_that_does_not_is_enough_to_fail():
-    strong = changed(0.01)
-    strong["layers"] = [*strong["layers"][:4], {"positive": 0.6, "firing_rate": 1.0, "sparseness": 0.7}]
-    strong["tsne"]["knn"] = 40.0
-    assert [claim.verdict for claim in claims(strong, RESULT)] == ["fails"] * 2
-    strong = changed(0.01)
-    strong["layers"] = [{"positive": 0.6, "firing_rate": 1.0, "sparseness": 0.7}, *strong["layers"][1:]]
-    assert claims(strong, RESULT)[1].verdict == "holds", "nothing is claimed of conv 1"
+    strong = represented(0.01, [*represented(0.01).layers[:4], maps(4, 0.6)])
+    strong = replace(strong, of_picture=Separation(0.3, 40.0))
+    assert verdicts(strong, represented(), represented())[2:] == ["fails"] * 2
+    strong = represented(0.01, [maps(0, 0.6), *represented(0.01).layers[1:]])
+    assert verdicts(strong, represented(), represented())[3] == "holds", "nothing is claimed of conv 1"
 
 
-def test_the_two_recipes_differ_in_their_views_alone():
+def test_supervised_and_contrastive_differ_where_the_higher_layers_do():
+    same, last = represented(), maps(99)
+    supervised = represented(layers=[*same.layers[:4], last])
+    assert verdicts(same, same, supervised)[0] == "holds"
+    assert verdicts(same, same, same)[0] == "fails"
+    weak = represented(layers=[*same.layers[:4], Layer(0.9 * last.mean + 0.1 * maps(98).mean, last.positive)])
+    assert verdicts(same, weak, represented(layers=[maps(97), *same.layers[1:]]))[0] == "fails", "only the lowest does"
+    halfway = represented(layers=[*same.layers[:4], Layer(same.layers[4].mean + last.mean, last.positive)])
+    assert verdicts(same, weak, halfway)[0] == "fails", "two contrastive encoders differ more"
+
+
+def test_what_was_not_found_is_not_decided():
+    assert verdicts(represented(0.1), represented(), represented())[1] == "not testable at this size"
+
+
+def test_pictures_are_drawn_of_a_part_of_the_points():
+    apart = claims(represented(), represented(), represented())[2]
+    assert len(apart.scatter) == 3
+    for points in apart.scatter.values():
+        assert len(points.x) == len(points.y) == len(points.label) <= 300 and set(points.label) == {0, 1}
+
+
+def test_linear_cka_is_that_of_the_kernels():
+    """Beside its definition by centred Gram matrices; rotations and scales change nothing."""
+    x, y = np.random.default_rng(0).normal(size=(2, 30, 5))
+    centre = np.eye(30) - 1 / 30
+    k, n = (centre @ features @ features.T @ centre for features in (x, y))
+    assert linear_cka(x, y) == pytest.approx(np.trace(k @ n) / np.sqrt(np.trace(k @ k) * np.trace(n @ n)))
+    rotation = np.linalg.qr(y[:5])[0]
+    assert linear_cka(x, 3 * x @ rotation + 1) == pytest.approx(1)
+
+
+def test_the_contrastive_recipes_differ_in_their_views_alone():
     strong, weak = load(STRONG).settings(), load(WEAK).settings()
     assert {key for key in strong if strong[key] != weak[key]} == {"name", "views"}
+    assert load(SUPERVISED).settings()["backbone"] == strong["backbone"]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_experiment_runs(cifar_root):
-    apart, sparse = run()
-    assert "conv 2 " in sparse.measured and "silhouette of tsne" in apart.measured
-    assert {len(series) for series in apart.figure.values()} == {2}
+    differ, _, apart, sparse = run()
+    assert "conv 2 " in sparse.measured and "silhouette of its t-SNE" in apart.measured
+    assert len(differ.figure["x"]) == 5 and len(apart.scatter) == 3

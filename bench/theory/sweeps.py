@@ -1,0 +1,190 @@
+"""Wen and Li's learner over grids of its settings: where it learns the features, and what its first stage follows.
+
+Every point is a training of its own, a few seconds long; the sizes stand here, as do the grids.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from bench.theory.augmentation import Augmentation, Kind
+from bench.theory.claims import Claim, Phase, verdict
+from bench.theory.features import FAR_FROM_ONE, NEAR_ONE, cosines, measure
+from bench.theory.learner import PAPER, Learner, train
+from bench.theory.moments import expected_in_span
+from bench.theory.parallel import side_by_side
+from loaders.sparse_coding import SparseCoding
+
+DATA = SparseCoding(d=24, d1=192, sparsity=3 / 24)
+LEARNER = Learner(m=72, batch=256, steps=500, rate=0.5, decay=0.01, tau=10.0, bias="fixed")
+FIRST_STAGE = replace(LEARNER, batch=1024, bias="none")  # short, so that a batch nearer to the population is affordable
+
+SIZES = (12, 24, 48)
+SPARSITIES = (2 / 24, 3 / 24, 6 / 24)
+KEEPS = (0.1, 0.25, 0.5, 0.75, 0.9)
+CORRELATIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # complementary .. independent .. one mask for both views
+NOISES = tuple(DATA.variance * times for times in (0.25, 0.5, 1, 2, 4))
+SETTING = f"d = {DATA.d}, d1 = {DATA.d1}, {LEARNER.m} neurons, batches of {LEARNER.batch} pairs"
+QUESTION = "this project's question"
+
+Parameter = Literal["d", "sparsity", "noise", "keep", "correlation"]
+Trial = Callable[[SparseCoding, Augmentation, Learner], Mapping[str, float]]
+
+
+def to_the_end(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
+    """The measures at the end of a training, and its last loss."""
+    *_, (_, loss, layer) = train(data, augmentation, learner)
+    return asdict(measure(layer, data)) | {"loss": loss}
+
+
+def first_stage(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
+    """in_span: share of the weights' energy in span(M) when they have grown `learner.grown` times, or the steps are
+    over. population: the same of the population's gradient.
+    """
+    start = None
+    for _, _, layer in train(data, augmentation, learner):
+        norm = float(layer.norms.mean())
+        start = start or norm
+        if norm >= learner.grown * start:
+            break
+    in_span = float((cosines(layer, data) ** 2).sum(axis=1).mean())
+    return {"in_span": in_span, "population": expected_in_span(data, augmentation, learner)}
+
+
+def sweep(
+    grid: Mapping[Parameter, Sequence[float]],
+    trial: Trial = to_the_end,
+    kind: Kind = "complementary",
+    data: SparseCoding = DATA,
+    learner: Learner = LEARNER,
+) -> pd.DataFrame:
+    """A training at every point of a grid: a row each, with the point, what the trial found, and what else was set.
+
+    grid: values of d (d1 and m keep their ratio to it, tau its ratio to log(d)^2, and the number of active features
+    stays), of P(z_j != 0), of the noise's level, or of the masks' keep probability or correlation (for kind
+    correlated). Features that are active half as often get twice the steps. `phase` makes a plot of two.
+    """
+
+    def row(values: tuple[float, ...]) -> dict[str, Any]:
+        point = dict(zip(grid, values, strict=True))
+        d = int(point.get("d", data.d))
+        at = replace(
+            data,
+            d=d,
+            d1=data.d1 * d // data.d,
+            sparsity=point.get("sparsity", min(data.active * data.d / d, 1.0)),
+            noise=point.get("noise", data.noise),
+        )
+        augmentation = Augmentation(kind, point.get("keep", 0.5), point.get("correlation", 0.0))
+        sized = replace(
+            learner,
+            m=max(learner.m * d // data.d, 1),
+            tau=learner.tau * (math.log(d) / math.log(data.d)) ** 2,
+            steps=round(learner.steps * max(data.active / at.active, 1)),
+        )
+        found = trial(at, augmentation, sized)
+        return {"d": d, "sparsity": at.active, "noise": at.variance, **asdict(augmentation), **found}
+
+    return pd.DataFrame(side_by_side(row, list(itertools.product(*grid.values()))))
+
+
+def phase(rows: pd.DataFrame, x: str, y: str, value: str) -> Phase:
+    """Of a sweep over x and y, columns of it, as are values."""
+    words = {"noise": "noise variance", "sparsity": "P(z_j != 0)", "keep": "keep probability"}
+    words |= {"correlation": "correlation of the masks"}
+    table = rows.pivot(index=y, columns=x, values=value)
+    return Phase(words[x], table.columns.to_numpy(), words[y], table.index.to_numpy(), table.to_numpy())
+
+
+def run() -> list[Claim]:
+    """About fifty trainings at the sizes above."""
+    return [
+        learned_at(
+            "With complementary masks the features are learned at every keep probability and sparsity",
+            f"{QUESTION}; the paper keeps one half (recalled)",
+            sweep({"keep": KEEPS, "sparsity": SPARSITIES}),
+            "keep",
+        ),
+        learned_at(
+            "With complementary masks the features are learned under all noise up to the theorem's",
+            f"{PAPER}: its variance is sqrt(log d) / d",
+            sweep({"noise": NOISES, "sparsity": SPARSITIES}),
+            "noise",
+            DATA.variance,
+        ),
+        learned_in(sweep({"d": SIZES})),
+        decoupled(
+            sweep({"correlation": CORRELATIONS, "noise": NOISES}, first_stage, "correlated", learner=FIRST_STAGE),
+            sweep({"noise": NOISES}, first_stage, "none", learner=FIRST_STAGE),
+        ),
+    ]
+
+
+def learned_at(name: str, source: str, rows: pd.DataFrame, x: str, most: float = math.inf) -> Claim:
+    """Of trainings over x and the sparsity. most: up to which x it is claimed."""
+    claimed = rows[rows[x] <= most * (1 + 1e-9)]
+    both = claimed[["coverage", "in_span"]].min(axis=1)
+    learned, lowest = both > NEAR_ONE, claimed.iloc[int(both.argmin())]
+    panels = {"coverage": "coverage", "share of energy in span(M)": "in_span"}
+    return Claim(
+        name=name,
+        source=source,
+        measured=f"In {learned.sum()} of {len(claimed)} trainings both coverage and share of the energy in span(M) are "
+        f"above {NEAR_ONE}; at worst they are {lowest.coverage:.2f} and {lowest.in_span:.2f}, where "
+        f"{'the keep probability' if x == 'keep' else 'the noise variance'} is {lowest[x]:.3g} and P(z_j != 0) "
+        f"{lowest.sparsity:.3g} ({SETTING}).",
+        expected=f"Both above {NEAR_ONE} in every training"
+        + (f" of noise variance up to {most:.3g}." if math.isfinite(most) else "."),
+        verdict=verdict(bool(learned.all())),
+        phase={title: phase(rows, x, "sparsity", value) for title, value in panels.items()},
+    )
+
+
+def learned_in(rows: pd.DataFrame) -> Claim:
+    """Of trainings over d."""
+    listed = "; ".join(f"d = {row.d}: {row.coverage:.2f} and {row.in_span:.2f}" for row in rows.itertuples())
+    return Claim(
+        name="With complementary masks the features are learned in every dimension",
+        source=f"{PAPER}: asymptotic in d; that small d show it is inferred",
+        measured=f"Coverage and share of the energy in span(M): {listed} (d1 = {DATA.d1 // DATA.d} d, "
+        f"{LEARNER.m // DATA.d} d neurons, {DATA.active * DATA.d:g} features active, the theorem's noise variance).",
+        expected=f"Both above {NEAR_ONE} at every d.",
+        verdict=verdict(bool((rows[["coverage", "in_span"]] > NEAR_ONE).all(axis=None))),
+        figure={
+            "x": rows.d.to_numpy(float),
+            "coverage": rows.coverage.to_numpy(),
+            "share of energy in span(M)": rows.in_span.to_numpy(),
+        },
+    )
+
+
+def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
+    """Of first stages over the masks' correlation and the noise, and without augmentation over the noise."""
+    noisy = unmasked[unmasked.population < FAR_FROM_ONE].noise
+    told = {
+        "complementary masks": masked[masked.correlation == -1],
+        "independent masks": masked[masked.correlation == 0],
+        "no augmentation": unmasked,
+    }
+    shares = {name: rows[rows.noise.isin(noisy)].in_span.to_numpy() for name, rows in told.items()}
+    listed = "; ".join(f"{name} {', '.join(f'{share:.2f}' for share in found)}" for name, found in shares.items())
+    complementary, *others = shares.values()
+    apart = bool((complementary > FAR_FROM_ONE).all() and all((other < FAR_FROM_ONE).all() for other in others))
+    return Claim(
+        name="Where noise dominates, the first stage follows the features with complementary masks only",
+        source=f"{PAPER}; that the first stage shows it is inferred from its moments",
+        measured=f"Share of the energy in span(M) when the weights have grown {FIRST_STAGE.grown:g}-fold, at noise "
+        f"variance {', '.join(f'{one:.2g}' for one in noisy)}: {listed} (linear, batches of {FIRST_STAGE.batch:,}; d = "
+        f"{DATA.d}, d1 = {DATA.d1}, P(z_j != 0) {DATA.active:.3g}).",
+        expected=f"Above {FAR_FROM_ONE} with complementary masks and below it otherwise, at each noise variance at "
+        "which the population's gradient leaves less than that without augmentation.",
+        verdict=verdict(apart) if len(noisy) else "not testable at this size",
+        phase={
+            "share of energy in span(M)": phase(masked, "correlation", "noise", "in_span"),
+            "the same of the population": phase(masked, "correlation", "noise", "population"),
+        },
+    )
