@@ -15,7 +15,7 @@ from loaders.views import View
 
 
 class DALI:
-    note = "its own jitter: linear, in a fixed order"
+    note = "a linear jitter of its own"
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -1,7 +1,8 @@
 """kornia: torchvision's crops in the workers of a torch DataLoader, all other ops by kornia, batch by batch.
 
 Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it. They run
-in the workers, a batch a core, since there is no other device that the main process could give the batches to.
+in the workers, a batch a core, since there is no other device that the main process could give the batches to. Its
+jitter has torchvision's formulas and a factor of its own for each image, but one order of the four for a whole batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from loaders.views import View
 
 
 class Kornia:
-    note = "torchvision's crops, then batches: one order of the jitter a batch; hands over floats"
+    note = "torchvision's crops; hands over floats"
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -14,7 +14,7 @@ from loaders.beton import open_beton
 
 
 class SPDL:
-    note = "PIL's decoding and torchvision's ops in its threads"
+    note = "torchvision's ops in its threads"
 
     def __init__(self, job: Job) -> None:
         self.job = job

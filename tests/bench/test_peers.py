@@ -48,6 +48,19 @@ def test_the_kornia_peer_does_the_same_ops(name):
         assert kornia.batch_ops(view)(torch.rand(2, 3, 32, 32)).shape == (2, 3, 32, 32)
 
 
+@pytest.mark.parametrize("name", ["simclr-imagenet", "crops"])
+def test_the_dali_peer_makes_every_image_s_views_once_a_pass(name, photographs):
+    dali = pytest.importorskip("bench.peers.dali", exc_type=ImportError)
+    job = Job(beton=photographs.path, samples=24, views=name, size=32, images=24, batch=8, threads=1)
+    contestant = dali.DALI(job)
+    contestant.make()
+    for _ in range(2):
+        batches = [[np.array(output) for output in batch] for batch in contestant.one_pass()]
+        assert [[part.shape for part in batch] for batch in batches] == [[(8, 32, 32, 3), (8, 32, 32, 3), (8, 1)]] * 3
+        labels = np.concatenate([batch[2].ravel() for batch in batches])
+        assert sorted(labels) == sorted(photographs.labels[:24])
+
+
 def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
     """Where its import fails, its process says so; the race makes a note of that and no rate."""
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
@@ -56,7 +69,8 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"the package lightly.loss is not installed"):
         worker.make("lightly", job)
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    with pytest.raises(SystemExit, match=r"the package nvidia.dali is not installed"):
+    monkeypatch.delitem(sys.modules, "bench.peers.dali", raising=False)
+    with pytest.raises(SystemExit, match=r"the package nvidia(\.dali)? is not installed"):
         worker.make("dali", job)
     race = loader_rates.Race(images_per_s={"twoview": [1.0], "lightly": []})
     race.leave_out("lightly", loader_rates.Absent("the package lightly is not installed"))
