@@ -43,7 +43,10 @@ class Graph:
         """float64 (n, count): the eigenvectors of the smallest eigenvalues behind the constant vector's.
 
         Of the Laplacian D - pi; normalised: of the random walk's, I - D^-1 pi, whose constant vector is the same.
+        ValueError unless 1 <= count < n.
         """
+        if not 1 <= count < len(self):
+            raise ValueError(f"count must be at least 1 and below the {len(self)} nodes, not {count}")
         vectors = eigh(laplacian(self.pi), np.diag(self.pi.sum(1)) if normalised else None)[1]
         return np.asarray(vectors[:, 1 : count + 1])
 
@@ -65,7 +68,14 @@ def of_augmentations(probabilities: np.ndarray) -> Graph:
     """probabilities: float64 (N, n): how probably each of N equally probable images is turned into each of n nodes.
 
     A positive pair is two views of one image, drawn independently: pi = A^T A / N.
+    ValueError naming the first entry that is negative or not finite, or the first row that is not of sum 1.
     """
+    if (wrong := ~(np.isfinite(probabilities) & (probabilities >= 0))).any():
+        i, k = np.argwhere(wrong)[0]
+        raise ValueError(f"probabilities must be finite and 0 or above, and [{i}, {k}] is {probabilities[i, k]:g}")
+    if not (one := np.isclose(sums := probabilities.sum(1), 1)).all():
+        i = np.argmin(one)
+        raise ValueError(f"each row of probabilities must be of sum 1, and row {i} is of {sums[i]:g}")
     return Graph(probabilities.T @ probabilities)
 
 
@@ -77,6 +87,11 @@ def of_pairs(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
 
 
 def of_neighbours(points: np.ndarray, neighbours: int = 10) -> Graph:
-    """An edge between two points where one is among the other's nearest; points: (n, d)."""
+    """An edge between two points where one is among the other's nearest; points: (n, d).
+
+    ValueError unless 1 <= neighbours < n.
+    """
+    if not 1 <= neighbours < len(points):
+        raise ValueError(f"neighbours must be at least 1 and below the {len(points)} points, not {neighbours}")
     nearest = kneighbors_graph(points, neighbours).toarray()
     return Graph(np.maximum(nearest, nearest.T))

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from scipy.linalg import subspace_angles
-from scipy.optimize import minimize
+from scipy.linalg import eigvalsh, subspace_angles
 from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -18,16 +17,18 @@ from torch import Tensor
 from bench.theory.claims import Claim, verdict
 from bench.theory.embedding import embed
 from bench.theory.graph import Graph, of_augmentations, of_pairs
+from bench.theory.parallel import side_by_side
+from bench.theory.population import Objective, exponential, infonce, lowest, minimum, random_starts
 from methods.losses.infonce import nt_xent
-from methods.losses.kernel import exponential, kernel_infonce
+from methods.losses.kernel import kernel_infonce
 from methods.losses.pairs import unit
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.5  # SimCLR's
-BATCHES = (2, 8, 32, 128)
-STEPS = 500
+SIZES = (2, 8, 32, 64)  # pairs among which negatives are found
+STEPS, PAIRS = 500, 64
 STARTS = 3  # of each minimisation, of which the lowest counts
-PRECISE = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-8}
+BESIDE = 1e-3  # of a random start, that is added to eigenvectors of unit length
 USED = 0.01  # of the longest direction of an embedding: a shorter one is none
 SAME = 1e-6  # two objectives are one
 NEAR = 10.0  # degrees between two subspaces that are called one
@@ -36,7 +37,7 @@ READING = f"{PAPER}; that the two span one subspace is our reading of it (inferr
 
 
 def run() -> list[Claim]:
-    return [*identity(), *(subspace(name, graph, dim) for name, (graph, dim) in graphs().items()), negatives()]
+    return [*identity(), *side_by_side(subspace, graphs()), negatives()]
 
 
 def graphs() -> dict[str, tuple[Graph, int]]:
@@ -110,28 +111,19 @@ def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
     return float((attraction + c[used] @ np.log(sums[used])) / c.sum())
 
 
-def population(z: Tensor, pi: Tensor, tau: float) -> Tensor:
-    """InfoNCE of unit(z) with all of the graph as negatives: the limit of large batches, less the log of their size."""
-    z = unit(z)
-    log_kernel = exponential(z @ z.T, 2, 2 * tau)
-    marginal = pi.sum(1)
-    return marginal @ (log_kernel + marginal.log()).logsumexp(1) - (pi * log_kernel).sum()
-
-
 def minimiser(graph: Graph, dim: int, tau: float) -> np.ndarray:
-    """float64 (n, dim) of unit rows: the lowest of STARTS minima of `population`, by L-BFGS."""
-    pi = torch.from_numpy(graph.pi)
+    """float64 (n, dim) of unit rows: the lowest of STARTS minima with all of the graph as negatives.
 
-    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        z = torch.from_numpy(flat.reshape(-1, dim)).requires_grad_()
-        loss = population(z, pi, tau)
-        (slope,) = torch.autograd.grad(loss, z)
-        return loss.item(), slope.numpy().ravel()
+    One of them starts beside the bottom eigenvectors: where the angle is large, the loss is lower elsewhere. Not at
+    them, because they can be 0 at a node, and because a symmetric start has a slope of 0.
+    """
+    first, *others = random_starts(graph, dim, STARTS)
+    return minimum(graph, gaussian(tau), [graph.bottom(dim) + BESIDE * first, *others])
 
-    starts = np.random.Generator(np.random.Philox(2)).standard_normal((STARTS, len(graph) * dim))
-    found = [minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options=PRECISE) for start in starts]
-    z = min(found, key=lambda one: one.fun).x.reshape(-1, dim)
-    return np.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
+
+def gaussian(tau: float) -> Objective:
+    """InfoNCE with the kernel exp(-d^2 / (2 tau)), which is NT-Xent's, of a whole graph."""
+    return infonce(exponential(2, 2 * tau))
 
 
 def span(z: np.ndarray) -> np.ndarray:
@@ -146,7 +138,9 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.degrees(subspace_angles(one, other).max()))
 
 
-def subspace(name: str, graph: Graph, dim: int) -> Claim:
+def subspace(name: str) -> Claim:
+    graph, dim = graphs()[name]
+    gap = eigvalsh(laplacian(graph.pi))[dim : dim + 2]
     spans = [span(minimiser(graph, dim, tau)) for tau in TEMPERATURES]
     used = np.array([basis.shape[1] for basis in spans])
     plain, normalised = (np.array([angle(basis, graph.bottom(dim, walk)) for basis in spans]) for walk in (False, True))
@@ -154,7 +148,8 @@ def subspace(name: str, graph: Graph, dim: int) -> Claim:
         f"On {name} the embedding spans the Laplacian's bottom eigenvectors, at every temperature",
         READING,
         f"at tau {_listed(TEMPERATURES)}: largest principal angle {_listed(plain)} degrees, and {_listed(normalised)} "
-        f"to the normalised Laplacian's; dimensions in use {_listed(used)} of {dim}; {len(graph)} nodes, all negatives",
+        f"to the normalised Laplacian's; dimensions in use {_listed(used)} of {dim}; "
+        f"the eigenvalue behind them is {gap[1] / gap[0]:.2f} times theirs; {len(graph)} nodes, all negatives",
         f"at most {NEAR:g} degrees and {dim} dimensions in use, at every temperature (the thresholds are ours)",
         verdict(bool((plain <= NEAR).all() and (used == dim).all())),
         {"x": np.array(TEMPERATURES), "degrees": plain, "degrees, normalised Laplacian": normalised},
@@ -162,30 +157,44 @@ def subspace(name: str, graph: Graph, dim: int) -> Claim:
 
 
 def negatives() -> Claim:
-    """At SimCLR's temperature, by our loss on drawn batches; more pairs a batch are more negatives."""
+    """At SimCLR's temperature, on drawn pairs, as many a step whatever the negatives."""
     degrees = {
-        name: np.array([angle(span(_drawn(graph, dim, batch)), graph.bottom(dim)) for batch in BATCHES])
+        name: np.array([angle(span(_drawn(graph, dim, size)), graph.bottom(dim)) for size in SIZES])
         for name, (graph, dim) in graphs().items()
     }
-    counts = np.array([2 * batch - 2 for batch in BATCHES])
+    counts = np.array([2 * size - 2 for size in SIZES])
     each = "; ".join(f"{name} {_listed(line)}" for name, line in degrees.items())
     return Claim(
         "More negatives bring the embedding nearer to the bottom eigenvectors",
         "this project's question; that the theorem is of all negatives follows from its log R (inferred)",
-        f"degrees with {_listed(counts)} negatives: {each}; tau {TEMPERATURE:g}, {STEPS} steps of Adam",
+        f"degrees with {_listed(counts)} negatives: {each}; "
+        f"tau {TEMPERATURE:g}, {STEPS} steps of Adam, {PAIRS} pairs a step",
         f"on every graph a smaller angle with {counts[-1]} than with {counts[0]}",
         verdict(all(line[-1] < line[0] for line in degrees.values())),
         {"x": counts.astype(float), **degrees},
     )
 
 
-def _drawn(graph: Graph, dim: int, batch: int) -> np.ndarray:
+def _drawn(graph: Graph, dim: int, size: int) -> np.ndarray:
     """Of STARTS embeddings the one whose loss with all negatives is lowest."""
-    pi = torch.from_numpy(graph.pi)
-    starts = (
-        embed(graph, lambda z1, z2: nt_xent(z1, z2, TEMPERATURE), dim, STEPS, batch, seed) for seed in range(STARTS)
-    )
-    return min(starts, key=lambda z: population(torch.from_numpy(z), pi, TEMPERATURE).item())
+
+    def loss(z1: Tensor, z2: Tensor) -> Tensor:
+        return nt_xent_in_groups(z1, z2, size, TEMPERATURE)
+
+    found = [embed(graph, loss, dim, STEPS, PAIRS, seed) for seed in range(STARTS)]
+    return lowest(graph, gaussian(TEMPERATURE), [z / np.linalg.norm(z, axis=1, keepdims=True) for z in found])
+
+
+def nt_xent_in_groups(z1: Tensor, z2: Tensor, size: int, tau: float) -> Tensor:
+    """The mean of NT-Xent over groups of so many consecutive pairs, each with the negatives of its own group only.
+
+    z1, z2: (B, d), B a multiple of size.
+    """
+    rows = torch.cat([unit(z1), unit(z2)])
+    group = (torch.arange(len(z1)) // size).repeat(2)
+    apart = (group[:, None] != group).fill_diagonal_(True)
+    sums = (rows @ rows.T / tau).masked_fill(apart, -torch.inf).logsumexp(1)
+    return sums.mean() - (rows[: len(z1)] * rows[len(z1) :]).sum(1).mean() / tau
 
 
 def _listed(numbers: Iterable[float]) -> str:

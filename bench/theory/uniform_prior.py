@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.datasets import make_blobs
 
-from bench.theory.claims import Claim, verdict
+from bench.theory.claims import Claim, Scatter, verdict
 from bench.theory.clusters import k_means, spectral_clusters
 from bench.theory.embedding import PairLoss, embed, embed_to_prototypes
 from bench.theory.graph import Graph, of_neighbours
@@ -32,13 +32,13 @@ PRIOR = "Assran et al. 2023: another prior in the uniform one's place (found); t
 CONTROL = "this project's control"
 
 Learned = tuple[np.ndarray, np.ndarray]  # embeddings and prototypes
-Shares = Callable[[int], np.ndarray]  # of a seed: of each cluster, the largest first
+Clustering = Callable[[int], np.ndarray]  # of a seed: int (n,), below K
 
 
 def run() -> list[Claim]:
     points, _ = make_blobs(list(SIZES), centers=CENTRES, random_state=0)
     graph = of_neighbours(points)
-    methods: dict[str, Shares] = {
+    methods: dict[str, Clustering] = {
         "SimCLR": partial(_embedded, graph, partial(nt_xent, temperature=0.1)),
         "VICReg": partial(_embedded, graph, lambda z1, z2: vicreg(z1, z2)["loss"]),
     }
@@ -46,42 +46,46 @@ def run() -> list[Claim]:
         [embed_to_prototypes(graph, torch.from_numpy(prior), weight, DIM, STEPS, BATCH, seed) for seed in range(SEEDS)]
         for prior, weight in ((EQUAL, 1.0), (BLOBS, 1.0), (EQUAL, 0.0))
     )
-    controls: dict[str, Shares] = {
-        "k-means of the points": lambda seed: shares(k_means(points, K, seed)),
-        "spectral clustering of the graph": lambda seed: shares(spectral_clusters(graph, K)),
+    controls: dict[str, Clustering] = {
+        "k-means of the points": partial(k_means, points, K),
+        "spectral clustering of the graph": lambda seed: spectral_clusters(graph, K),
     }
     return [
-        *(even(name, _mean(found)) for name, found in methods.items()),
-        even("MSN", _assigned(msn)),
+        *(even(name, points, _of_all_seeds(clustering)) for name, clustering in methods.items()),
+        even("MSN", points, _nearest(msn)),
         met("MSN's mean assignment is uniform", _mean_assignment(msn), EQUAL),
         met("PMSN's mean assignment is its prior, the blobs' shares", _mean_assignment(pmsn), BLOBS),
-        as_blobs("PMSN, of that prior,", PRIOR, _assigned(pmsn)),
-        as_blobs("MSN without the prior's term", CONTROL, _assigned(without)),
-        *(as_blobs(name, CONTROL, _mean(found)) for name, found in controls.items()),
+        as_blobs("PMSN, of that prior,", PRIOR, points, _nearest(pmsn)),
+        as_blobs("MSN without the prior's term", CONTROL, points, _nearest(without)),
+        *(as_blobs(name, CONTROL, points, _of_all_seeds(clustering)) for name, clustering in controls.items()),
     ]
 
 
-def even(name: str, ours: np.ndarray) -> Claim:
-    """ours: (K,), the clusters' shares."""
+def even(name: str, points: np.ndarray, found: list[np.ndarray]) -> Claim:
+    """points: (n, 2). found: of each seed the clusters, int (n,), below K."""
+    ours = mean_shares(found)
     return Claim(
         f"{name}'s clusters are nearer to equal sizes than to the blobs' sizes",
         THESIS,
-        _measured(ours),
+        _measured(ours, found),
         "less from equal sizes than from the blobs'",
         verdict(variation(ours, EQUAL) < variation(ours, BLOBS)),
         {"clusters": ours, "blobs": BLOBS, "equal": EQUAL},
+        _panels(points, found),
     )
 
 
-def as_blobs(name: str, source: str, ours: np.ndarray) -> Claim:
-    """ours: (K,), the clusters' shares."""
+def as_blobs(name: str, source: str, points: np.ndarray, found: list[np.ndarray]) -> Claim:
+    """points: (n, 2). found: of each seed the clusters, int (n,), below K."""
+    ours = mean_shares(found)
     return Claim(
         f"{name} makes clusters of the blobs' sizes",
         source,
-        _measured(ours),
+        _measured(ours, found),
         f"at most {NEAR:g} from the blobs' (the threshold is ours)",
         verdict(variation(ours, BLOBS) <= NEAR),
         {"clusters": ours, "blobs": BLOBS, "equal": EQUAL},
+        _panels(points, found),
     )
 
 
@@ -97,10 +101,10 @@ def met(name: str, ours: np.ndarray, prior: np.ndarray) -> Claim:
     )
 
 
-def _measured(ours: np.ndarray) -> str:
+def _measured(ours: np.ndarray, found: list[np.ndarray]) -> str:
     return (
         f"shares {_written(ours)}: in total variation {variation(ours, EQUAL):.2f} from equal ones and "
-        f"{variation(ours, BLOBS):.2f} from the blobs' {_written(BLOBS)}; means of {SEEDS} seeds"
+        f"{variation(ours, BLOBS):.2f} from the blobs' {_written(BLOBS)}; means of {len(found)} seeds"
     )
 
 
@@ -108,17 +112,23 @@ def _written(ours: np.ndarray) -> str:
     return ", ".join(f"{share:.2f}" for share in ours)
 
 
-def _mean(found: Shares) -> np.ndarray:
-    return np.asarray(np.mean([found(seed) for seed in range(SEEDS)], axis=0))
+def _panels(points: np.ndarray, found: list[np.ndarray]) -> dict[str, Scatter]:
+    """Of each seed, every second point by its cluster."""
+    x, y = points[::2].round(3).T
+    return {f"seed {seed}": Scatter(x, y, clusters[::2]) for seed, clusters in enumerate(found)}
+
+
+def _of_all_seeds(clustering: Clustering) -> list[np.ndarray]:
+    return [clustering(seed) for seed in range(SEEDS)]
 
 
 def _embedded(graph: Graph, loss: PairLoss, seed: int) -> np.ndarray:
-    return shares(k_means(embed(graph, loss, DIM, STEPS, BATCH, seed), K, seed))
+    return k_means(embed(graph, loss, DIM, STEPS, BATCH, seed), K, seed)
 
 
-def _assigned(learned: list[Learned]) -> np.ndarray:
-    """Of each prototype, the nodes to which it is the nearest by cosine; the mean over seeds."""
-    return np.asarray(np.mean([shares(p.argmax(1)) for p in map(_assignments, learned)], axis=0))
+def _nearest(learned: list[Learned]) -> list[np.ndarray]:
+    """Of each seed, the prototype to which each node is the nearest by cosine."""
+    return [p.argmax(1) for p in map(_assignments, learned)]
 
 
 def _mean_assignment(learned: list[Learned]) -> np.ndarray:
@@ -132,10 +142,10 @@ def _assignments(learned: Learned) -> np.ndarray:
     return np.asarray(assign(z, prototypes, TEMPERATURE).exp())
 
 
-def shares(cluster: np.ndarray) -> np.ndarray:
-    """float64 (K,), the largest first. cluster: int (n,), below K."""
-    counts = np.bincount(cluster, minlength=K)
-    return np.sort(counts / counts.sum())[::-1]
+def mean_shares(found: list[np.ndarray]) -> np.ndarray:
+    """float64 (K,), the clusters' shares, the largest first, in the mean over seeds. found: int (n,) each, below K."""
+    counts = [np.sort(np.bincount(clusters, minlength=K))[::-1] / len(clusters) for clusters in found]
+    return np.asarray(np.mean(counts, axis=0))
 
 
 def variation(one: np.ndarray, other: np.ndarray) -> float:
