@@ -52,3 +52,8 @@ class Claim:
 def verdict(holds: bool) -> Verdict:
     """Of a claim that can be tested."""
     return "holds" if holds else "fails"
+
+
+def percent(share: float) -> str:
+    """Of a share from 0 to 1, as claims write it."""
+    return f"{100 * share:.1f} %"

@@ -11,7 +11,7 @@ import numpy as np
 from bench import recipe, representations, training
 from bench.experiment import Place
 from bench.representations import Representation
-from bench.theory.claims import Claim, Scatter, verdict
+from bench.theory.claims import Claim, Scatter, percent, verdict
 from loaders import datasets
 
 STRONG, WEAK, SUPERVISED = (f"features-alexnet-{kind}" for kind in ("strong", "weak", "supervised"))
@@ -79,8 +79,8 @@ def _dense(strong: Representation, weak: Representation, settings: str) -> Claim
     return Claim(
         "Without proper augmentation the features of images are dense",
         f"{PAPER.format(2)}, of which only the caption's reference was found",
-        f"In the last layer {above[0]:.1%} of the values are above 0 with colour distortion and {above[1]:.1%} without "
-        f"({settings}); what the figure shows, and so what would decide, was not found.",
+        f"In the last layer {percent(above[0])} of the values are above 0 with colour distortion and "
+        f"{percent(above[1])} without ({settings}); what the figure shows, and so what would decide, was not found.",
         "Unknown: the claim is tested on sparse coding, where features are known.",
         "not testable at this size",
         {"last layer above 0, with and without": np.array(above)},
@@ -125,7 +125,7 @@ def _sparse(strong: Representation, weak: Representation, settings: str) -> Clai
         np.array([[layer[key] for layer in layers] for layers in numbers], float)
         for key in ("positive", "firing_rate", "sparseness")
     )
-    words = ", ".join(f"conv {n} {a:.1%} beside {b:.1%}" for n, (a, b) in enumerate(positive.T[LAYERS], 2))
+    words = ", ".join(f"conv {n} {percent(a)} beside {percent(b)}" for n, (a, b) in enumerate(positive.T[LAYERS], 2))
     a, b = sparseness[:, LAYERS].mean(1)
     return Claim(
         "With colour distortion neurons fire more sparsely",

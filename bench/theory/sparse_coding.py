@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.theory import sweeps
 from bench.theory.augmentation import Augmentation, Kind
-from bench.theory.claims import Claim, verdict
+from bench.theory.claims import Claim, percent, verdict
 from bench.theory.features import FAR_FROM_ONE, LEARNED, NEAR_ONE, Measures, Probe, measure, probe, probe_latents
 from bench.theory.learner import PAPER, Learner, train
 from bench.theory.moments import expected_in_span, moments
@@ -119,8 +119,9 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
     set_in = next((at for at, one in enumerate(masked.measures) if one.bias), len(masked.measures) - 1)
     early = masked.measures[set_in]
     probed = (
-        f"R^2 {head.regression:.2f} and {head.sign:.1%} of the signs on f; the same head on x {raw.regression:.2f} and "
-        f"{raw.sign:.1%}, on M'x {latents.regression:.2f} and {latents.sign:.1%} ({setting})."
+        f"On f R^2 is {head.regression:.2f} and {percent(head.sign)} of the signs are right, on x "
+        f"{raw.regression:.2f} and {percent(raw.sign)}, on M'x {latents.regression:.2f} and "
+        f"{percent(latents.sign)} ({setting})."
     )
     probes = _probes({**{WORDS[kind]: run.probe for kind, run in runs.items()}, "x": raw, "M'x": latents})
 
@@ -161,9 +162,9 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
         ),
         claim(
             "neurons fire sparsely, and on their feature's support",
-            f"{end.firing:.1%} of the neurons fire for an x; {end.recall:.1%} of the active features fire their "
-            f"neuron, and {end.false_support:.1%} of that firing is false ({setting}).",
-            f"Recall above {NEAR_ONE:.0%} and false firing below {1 - NEAR_ONE:.0%}.",
+            f"{percent(end.firing)} of the neurons fire for an x; {percent(end.recall)} of the active features fire "
+            f"their neuron, and {percent(end.false_support)} of that firing is false ({setting}).",
+            f"Recall above {100 * NEAR_ONE:.0f} % and false firing below {100 * (1 - NEAR_ONE):.0f} %.",
             end.recall > NEAR_ONE and end.false_support < 1 - NEAR_ONE,
             _curves(runs, "firing"),
         ),
@@ -195,7 +196,7 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
         claim(
             "a linear probe recovers y = <w*, z> and its sign, with vanishing error",
             probed,
-            f"R^2 above {NEAR_ONE} and more than {NEAR_ONE:.0%} of the signs on f.",
+            f"R^2 above {NEAR_ONE} and more than {100 * NEAR_ONE:.0f} % of the signs on f.",
             min(head.regression, head.sign) > NEAR_ONE,
             probes,
         ),
@@ -238,8 +239,8 @@ def _without(
         ),
         claim(
             "a linear probe does no better than guessing the mean",
-            f"R^2 is {head.regression:.2f}, and {head.sign:.1%} of the signs are right; a linear map of x reaches R^2 "
-            f"{ceiling:.2f}",
+            f"R^2 is {head.regression:.2f}, and {percent(head.sign)} of the signs are right; a linear map of x reaches "
+            f"R^2 {ceiling:.2f}",
             f"R^2 below {1 - NEAR_ONE:.1f}; to be tested where a linear map of x cannot do better, either.",
             ceiling < 1 - NEAR_ONE,
             head.regression < 1 - NEAR_ONE,
