@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 RAPL = Path("/sys/class/powercap")
 
@@ -23,7 +24,7 @@ class Counter(Protocol):
 class Energy:
     """Joules since construction; None where the device has no counter that this process may read."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: "torch.device") -> None:
         self._counter = counter(device)
         self._start = self._counter.joules() if self._counter else 0.0
 
@@ -32,7 +33,7 @@ class Energy:
         return self._counter.joules() - self._start if self._counter else None
 
 
-def counter(device: torch.device) -> Counter | None:
+def counter(device: "torch.device") -> Counter | None:
     """The device's energy counter: of the whole card, or of all processors of the machine, whoever else uses them."""
     if device.type == "cuda":
         return NVML.open(_uuid(device))
@@ -41,6 +42,8 @@ def counter(device: torch.device) -> Counter | None:
 
 def gpu() -> tuple[ModuleType, object] | None:
     """NVML and its handle of torch's GPU; None without a GPU, nvidia-ml-py or a driver."""
+    import torch  # here, for whoever only reads records does without it
+
     if nvml is None or not torch.cuda.is_available():
         return None
     try:
@@ -50,7 +53,9 @@ def gpu() -> tuple[ModuleType, object] | None:
         return None
 
 
-def _uuid(device: torch.device) -> str:
+def _uuid(device: "torch.device") -> str:
+    import torch
+
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
 

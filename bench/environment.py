@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import psutil
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from bench import energy
@@ -54,6 +53,8 @@ class Environment(BaseModel):
 
 @functools.cache
 def environment() -> Environment:
+    import torch  # here, for whoever only reads records does without it
+
     return Environment(
         cpu=_cpu_name(),
         cpu_count=cpu_count(),

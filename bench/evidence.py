@@ -19,9 +19,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -38,6 +37,9 @@ from bench.environment import Environment, environment, frequencies
 from bench.theory import claims
 from bench.theory.claims import Claim, Verdict
 from loaders.files import whole_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CALIBRATION_ROUNDS = 5
 
@@ -473,7 +475,7 @@ def paths(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.json"))
 
 
-def load(folder: Path | str) -> pd.DataFrame:
+def load(folder: Path | str) -> "pd.DataFrame":
     """All records of a folder as a tidy table: a row a sample, and in every row whose it is.
 
     name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
@@ -484,6 +486,8 @@ def load(folder: Path | str) -> pd.DataFrame:
     Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
     folder.
     """
+    import pandas as pd
+
     records, complaints = read_folder(Path(folder))
     for complaint in complaints:
         warnings.warn(complaint, stacklevel=2)
@@ -576,12 +580,14 @@ INDEX = "index.csv"
 INDEXED = ["file", "bytes", "changed_ns", "name", "kind", "created", "machine", "recipe", "seed", "sha256", "complaint"]
 
 
-def index(folder: Path) -> pd.DataFrame:
+def index(folder: Path) -> "pd.DataFrame":
     """What a folder holds, a row a file: whose record, or `complaint`, why it is none. All columns are text.
 
     It is kept there as index.csv, which nothing depends on: a file that it lacks, or has with another size or time of
     change, is read, one that is gone is dropped. Where the folder cannot be written, it is not kept.
     """
+    import pandas as pd
+
     kept = folder / INDEX
     try:
         before = pd.read_csv(kept, dtype=str, keep_default_na=False)[INDEXED].set_index(INDEXED[:3], drop=False)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 CEILING_ROUNDS = 5
 CEILING_SECONDS = 0.1  # of each round
@@ -17,6 +16,8 @@ def counted(loss: Callable[[], Tensor]) -> int:
     Counted are matrix products, convolutions and attention, as torch executes them; a backward pass that computes
     something again counts it again. Elementwise work, norms and the optimiser are not counted, as is usual for MFU.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, for it imports triton
+
     with FlopCounterMode(display=False) as counter:
         loss().backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from bench import experiment
@@ -162,6 +161,8 @@ def _traced(recipe: Recipe[Any], batch: int, device: torch.device, kind: precisi
 
 def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Traced:
     """The memory of two steps at the recipe's batch, without running them."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, for it imports triton
+
     trainer = _trainer(recipe, device, kind)
     fake = FakeTensorMode()
     for tensors in _tables(trainer.objective):

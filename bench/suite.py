@@ -4,19 +4,29 @@ A step is finished when its record is there; training inside a step goes on from
 killed, and run again with the same words, loses no finished record and at most the epoch that was running.
 """
 
-import ctypes
 import importlib
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import betons, evidence, experiment, judging, loader_rates, loader_works, recipe, reconstructions
+import torch
+
+from bench import (
+    betons,
+    evidence,
+    experiment,
+    judging,
+    loader_rates,
+    loader_works,
+    own_process,
+    recipe,
+    reconstructions,
+)
 from bench.cores import cpu_count
 from bench.experiment import Place
 from bench.loader_works import ConvertWork, LoaderWork
@@ -152,18 +162,22 @@ def _train_apart(name: str, seed: int, place: Place) -> None:
 
     It says itself what went wrong; SystemExit with its code then.
     """
-    command = [sys.executable, "-P", "-m", "bench", "train", name, "--seed", str(seed), "--resume"]
-    command += ["--out", str(place.checkpoints.parent), "--betons", str(place.betons)]
+    words = ["train", name, "--seed", str(seed), "--resume"]
+    words += ["--out", str(place.checkpoints.parent.absolute()), "--betons", str(place.betons.absolute())]
     if place.root:
-        command += ["--data-root", str(place.root)]
-    code = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent).returncode
-    if code:
+        words += ["--data-root", str(place.root.absolute())]
+    # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
+    preload = () if torch.cuda.is_available() else ("bench.commands.train", "timm", "torch._dynamo")
+    if code := own_process.exit_code(_command, words, preload):
         sys.exit(code)
 
 
-def _die_with_parent() -> None:
-    """prctl(PR_SET_PDEATHSIG): a suite that is killed leaves no training behind that the next one would meet."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def _command(words: list[str]) -> None:
+    """A command of `twoview`, without what it prints."""
+    from bench.cli import run  # here, for it is the front door
+
+    with redirect_stdout(None):
+        sys.exit(run(words))
 
 
 def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:

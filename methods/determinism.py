@@ -9,7 +9,8 @@ def set_deterministic(wanted: bool) -> None:
     """Wanted: only torch's deterministic algorithms, and one thread on a CPU, where oneDNN's sums depend on which
     thread ends first. Not wanted: cuDNN may try out which of its kernels is the fastest.
     """
-    torch.use_deterministic_algorithms(wanted)
+    if wanted != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler, for seconds
+        torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

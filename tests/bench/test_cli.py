@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from bench.cli import run
+from bench.cli import COMMANDS, run
 from loaders import datasets
 
 TINY = """
@@ -54,6 +56,21 @@ def says(capsys):
 def test_help(says, command):
     code, out, _ = says(*([command] if command else []), "--help")
     assert code == 0 and "usage: twoview" in out
+
+
+def test_the_help_lists_every_command_with_its_first_line(says):
+    _, out, _ = says("--help")
+    assert all(f"• {name} " in out for name in COMMANDS)
+    assert "• inspect      Show what is in a .beton file" in out
+
+
+def test_what_needs_no_torch_does_not_import_it():
+    light = [f"bench.commands.{name}" for name in ("list", "data", "convert", "inspect", "verify", "evidence")]
+    program = (
+        f"import sys, bench.cli, {', '.join(light)}; print(*{{'torch', 'pandas', 'matplotlib'}} & {{*sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_help_of_a_recipe_shows_its_fields(says):
