@@ -51,18 +51,42 @@ def infonce(kernel: Kernel) -> Objective:
     """-sum_ik pi_ik log K_ik + sum_i p_i log sum_k p_k K_ik, p the sums of pi."""
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
-        lengths = np.square(z).sum(1)
-        squared = np.maximum(lengths[:, None] + lengths - 2 * z @ z.T, 0) + rounded**2
-        log, slope = kernel(squared)
+        log, slope = kernel(_squared(z, rounded))
         p = pi.sum(1)
         weighted = np.exp(log) * p  # a node is its own negative too, with K near 1: no sum is 0
         sums = weighted.sum(1)
         value = p @ np.log(sums) - (pi * log).sum()
-        pull = (weighted * (p / sums)[:, None] - pi) * slope
-        pull += pull.T
-        return float(value), 2 * (pull.sum(1)[:, None] * z - pull @ z)
+        return float(value), _pulled(z, (weighted * (p / sums)[:, None] - pi) * slope)
 
     return objective
+
+
+def infonce_among(kernel: Kernel, sets: np.ndarray) -> Objective:
+    """With few negatives: sum_ik pi_ik (-log K_ik + log(K_ik + sum_m K_im)), m a set of negatives, the mean over sets.
+
+    sets: float64 (sets, n), how often each node is in each.
+    """
+
+    def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
+        log, slope = kernel(_squared(z, rounded))
+        values = np.exp(log)
+        candidates = values[:, :, None] + (values @ sets.T)[:, None]  # (n, n, sets)
+        value = (pi * (np.log(candidates).mean(2) - log)).sum()
+        shares = pi[:, :, None] / candidates / len(sets)
+        return float(value), _pulled(z, ((shares.sum(2) + shares.sum(1) @ sets) * values - pi) * slope)
+
+    return objective
+
+
+def _squared(z: np.ndarray, rounded: float) -> np.ndarray:
+    lengths = np.square(z).sum(1)
+    return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * z @ z.T, 0) + rounded**2)
+
+
+def _pulled(z: np.ndarray, pull: np.ndarray) -> np.ndarray:
+    """The gradient over z of a loss whose slope over the squared distances, (n, n), is pull."""
+    both = pull + pull.T
+    return np.asarray(2 * (both.sum(1)[:, None] * z - both @ z))
 
 
 def mean(one: Objective, other: Objective) -> Objective:

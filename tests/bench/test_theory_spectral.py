@@ -140,12 +140,22 @@ def test_the_gradient_is_the_slope(kernel):
     np.testing.assert_allclose(objective(z, pi, 0.1)[1].ravel(), numeric, atol=1e-6)
 
 
-@given(groups=st.integers(1, 4), size=st.integers(2, 5), seed=st.integers(0, 2**32))
-@settings(max_examples=20)
-def test_groups_of_pairs_are_losses_of_their_own(groups, size, seed):
-    z1, z2 = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, groups * size, 3)))
-    each = [nt_xent(one, two, 0.3) for one, two in zip(z1.split(size), z2.split(size), strict=True)]
-    torch.testing.assert_close(spectral.nt_xent_in_groups(z1, z2, size, 0.3), torch.stack(each).mean())
+def test_the_gradient_with_few_negatives_is_the_slope():
+    pi, rng = of_neighbours(np.random.default_rng(0).random((8, 2)), 3).pi, np.random.default_rng(1)
+    objective = population.infonce_among(population.exponential(2, 1.0), rng.multinomial(3, pi.sum(1), 5).astype(float))
+    z = rng.standard_normal((8, 2))
+    numeric = approx_fprime(z.ravel(), lambda flat: objective(flat.reshape(z.shape), pi, 0.1)[0], 1e-7)
+    np.testing.assert_allclose(objective(z, pi, 0.1)[1].ravel(), numeric, atol=1e-6)
+
+
+def test_few_negatives_by_the_suite_s_loss():
+    """A pair and its negatives are embeddings of which the first is the only anchor: logits of one row."""
+    pi, z = Graph(np.ones((3, 3))).pi, torch.eye(3, dtype=torch.float64)
+    ours, _ = population.infonce_among(population.exponential(2, 1.0), np.array([[0.0, 1, 1]]))(z.numpy(), pi, 0.1)
+    logits = 2 * (z @ z.T)  # the cosine over tau = T / 2
+    rows = [torch.stack([logits[i, k], logits[i, 1], logits[i, 2]]) for i in range(3) for k in range(3)]
+    theirs = torch.nn.functional.cross_entropy(torch.stack(rows), torch.zeros(9, dtype=torch.long))
+    assert ours == pytest.approx(theirs.item(), abs=1e-12)
 
 
 def test_on_two_cliques_the_minimiser_is_two_opposite_points():
