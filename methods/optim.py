@@ -38,11 +38,11 @@ class Optim(Settings):
 
 
 def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim.Optimizer:
-    """The optimiser over the model's parameters, foreach (a few kernels a step, not one a parameter).
+    """The optimiser over the model's parameters, fused or foreach (a few kernels a step, not one a parameter).
 
     Its groups: weights, which decay; vectors (biases, norms) and tokens, which do not unless told to; and what a method
     trains apart, which never does, nor is clipped.
-    recorded: in a CUDA graph, where the learning rate is a tensor: of torch's kernels the fused ones read it there.
+    recorded: in a CUDA graph, where AdamW counts its steps on the device.
     """
     apart = {id(model.get_parameter(name)) for name in model.apart} if isinstance(model, Method) else set()
     plain = set() if optim.decay_tokens or optim.decay_all else _tokens(model)
@@ -62,11 +62,8 @@ def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim
     if optim.name == "lars":
         return LARS(groups, optim.lr, optim.momentum, optim.trust, optim.clip)
     if optim.name == "adamw":
-        kind = {"fused": True, "capturable": True} if recorded else {"foreach": True}
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, **kind)
-    return torch.optim.SGD(
-        groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, foreach=not recorded, fused=recorded
-    )
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True, capturable=recorded)
+    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True)
 
 
 def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:
