@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from bench import energy
 from bench.cores import cpu_count
 
-PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
+PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas", "lightly")
+PACKAGES += ("kornia", "spdl-core", "nvidia-dali-cuda130")
 
 
 class Environment(BaseModel):

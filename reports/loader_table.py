@@ -15,7 +15,7 @@ from reports.leaderboard import commit_of
 OURS = "twoview"
 
 # What has to be equal for two records to be measurements of the same work.
-WORKLOAD = ["beton", "views", "size", "threads", "machine"]
+WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 COLUMNS = [
     *WORKLOAD,
     "contestant",
@@ -30,7 +30,6 @@ COLUMNS = [
     "batch_mib",
     "rounds",
     "images",
-    "batch",
     "note",
     "commit",
     "environment",
@@ -51,7 +50,7 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["peer"] = table["contestant"] != OURS
     order = [*WORKLOAD, "date", "name", "peer", "images_per_s", "contestant"]
-    return table.sort_values(order, ascending=[True] * 8 + [False, True], ignore_index=True)[COLUMNS]
+    return table.sort_values(order, ascending=[True] * 9 + [False, True], ignore_index=True)[COLUMNS]
 
 
 def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFrame:
@@ -71,7 +70,7 @@ def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFram
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the latest record of each workload."""
-    newest = table.groupby(WORKLOAD)["date"].transform("max")
+    newest = table.groupby(WORKLOAD, dropna=False)["date"].transform("max")
     return table[table["date"] == newest]
 
 
@@ -86,6 +85,7 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
         "beton": record.beton,
         "views": record.views,
         "size": record.size,
+        "batch": _or_nan(record.batch),
         "threads": record.threads,
         "machine": record.environment.machine,
         "contestant": contestant,
@@ -100,7 +100,6 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
         "batch_mib": _or_nan(record.batch_mib),
         "rounds": len(rates),
         "images": record.images,
-        "batch": _or_nan(record.batch),
         "note": record.notes.get(contestant, ""),
         "commit": commit_of(record.environment),
         "environment": record.environment.hash,

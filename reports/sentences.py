@@ -60,7 +60,7 @@ def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
 def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
     """Of the work that most peers did too, of several the largest images; how many other works there are."""
     works: list[tuple[int, int, int, pd.Series, pd.DataFrame]] = []
-    for _, rows in latest(loader).groupby(WORKLOAD):
+    for _, rows in latest(loader).groupby(WORKLOAD, dropna=False):
         ours = rows[(rows["contestant"] == OURS) & rows["images_per_s"].notna()]
         if not ours.empty:
             peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]

@@ -36,7 +36,7 @@ def run(
         images: of one pass; a smaller file is gone through several times.
         batch: images a batch, or all of a pass if it has fewer.
         rounds: of each contestant, in turn; a round repeats passes until a second is over.
-        peers: what to run beside ours: torchvision, lightly, kornia, spdl, ffcv, decode (libjpeg-turbo alone).
+        peers: what to run beside ours: torchvision, lightly, kornia, spdl, dali, ffcv, decode (libjpeg-turbo alone).
         empty_cache: measure a first batch that has to compile every kernel, too.
         profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
         json: print the result as JSON.

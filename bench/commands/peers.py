@@ -8,10 +8,10 @@ from bench.commands.places import place_of
 
 
 def run(out: Path = Path("out/peers"), rounds: int = 3, data_root: Path | None = None, json: bool = False) -> None:
-    """Do the same work in torchvision, lightly, kornia, SPDL and stock FFCV, in turn with ours: loaders, SimCLR's step.
+    """Do the same work in torchvision, lightly, kornia, SPDL, DALI and stock FFCV, in turn with ours: loaders, a step.
 
     Each is a process of its own, on the same file and cores. One that is not installed, cannot do the work, or takes
-    minutes is named as absent. `make bench-peers` installs them.
+    minutes is named as absent. `make bench-peers` installs them, but for DALI.
 
     Args:
         out: folder of records and betons.
