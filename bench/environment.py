@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from bench import energy
 from bench.cores import cpu_count
 
-PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas", "lightly")
-PACKAGES += ("kornia", "spdl-core", "nvidia-dali-cuda130")
+PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
+PEERS = ("lightly", "kornia", "spdl-core", "nvidia-dali-cuda130")
 
 
 class Environment(BaseModel):
@@ -64,7 +64,7 @@ def environment() -> Environment:
         driver=_driver(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: _version(name) for name in (*PACKAGES, *PEERS)},
         commit=_git("rev-parse", "HEAD"),
         dirty=bool(_git("status", "--porcelain")),
     )

@@ -72,6 +72,8 @@ METHODS = (
     "vicreg",
     "supcon",
     "supervised",
+    "msn",
+    "pmsn",
 )
 # Of Assran et al. 2023: few classes a batch beside all of them, and the prior of PMSN on a long tail and without.
 IMBALANCED = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")

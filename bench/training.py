@@ -1,5 +1,6 @@
 """Training a recipe, and what is measured meanwhile."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -210,7 +211,7 @@ def _ceilings(
     process takes it. Spends the trainer.
 
     epochs: one of each size of the views -> how many have it. Of several sizes the rates are those of all the epochs
-    together, each at its own, and the FLOPs their mean.
+    together, each at its own, and the FLOPs their mean; None where there is too little memory to count them.
     """
     views = loader.batch * loader.world * len(loader.views)
     seconds = np.zeros((2, CEILING_ROUNDS))  # a view takes the loader, and the model
@@ -228,13 +229,19 @@ def _ceilings(
             if ranks.world() == 1:
                 step_flops += share * _step_flops(trainer, resident)
     rates = (1 / seconds).tolist()
-    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), round(step_flops) or None
+    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), None if math.isnan(step_flops) else round(
+        step_flops
+    ) or None
 
 
-def _step_flops(trainer: Trainer, batch: Moved) -> int:
+def _step_flops(trainer: Trainer, batch: Moved) -> float:
+    """NaN where the memory is too little: what is counted is not compiled, and needs more."""
     if trainer.graph:
         trainer.graph.forget()  # its memory is needed
-    return flops.counted(lambda: trainer.objective.forward(*batch)["loss"])
+    try:
+        return flops.counted(lambda: trainer.objective.forward(*batch)["loss"])
+    except torch.OutOfMemoryError:
+        return math.nan
 
 
 def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:

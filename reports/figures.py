@@ -79,7 +79,7 @@ def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Pl
         _rates(
             rows[rows["images_per_s"].notna()],
             rounds[rows["name"].iloc[0]],
-            f"{beton}, {views}, {size} px, batch {batch:g}, {threads} threads: images/s, a dot for every round. {machine}.",
+            f"{beton}, {views}, {size} px, batch {batch:g}, {threads} threads: images/s, a dot a round. {machine}.",
         )
         for (beton, views, size, batch, threads, machine), rows in latest(table).groupby(WORKLOAD, dropna=False)
         if rows["images_per_s"].notna().any()

@@ -26,7 +26,8 @@ RUNS = [
     "knn_gain_min",
 ]
 SPEEDS = ["recipe", "views_per_s", "seconds_per_epoch", "efficiency", "data_wait_share", "peak_memory_mib"]
-LOADER = ["beton", "size", "views", "batch", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "peak_mib", "note"]
+LOADER = ["beton", "size", "views", "batch", "contestant", "images_per_s", "ours_over_it", "first_batch_s", "peak_mib"]
+LOADER += ["note"]
 PROBES = ["probe", "features", "queries", "setting", "threads", "seconds", "added", "peer"]
 PROBES += ["peer_seconds", "peer_added", "peer_over_ours", "top1_difference"]
 REQUIRED = ["work", "figure", "measured", "required", "met"]
