@@ -1,5 +1,6 @@
 """Free embeddings: a vector a node of a graph, and a loss of the suite's own on pairs drawn from it. No encoder."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from bench.theory.graph import Graph
 from methods.losses.msn import msn, targets
 
 LEARNING_RATE = 0.05
+START_NOISE = 0.3  # of an embedding beside its prototype, in each dimension
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,20 +22,26 @@ def embed(graph: Graph, loss: PairLoss, dim: int, steps: int, batch: int, seed: 
     batch: pairs a step, so that an embedding has 2 batch - 2 negatives.
     """
     rng = np.random.Generator(np.random.Philox(seed))
-    z = _parameter(rng, len(graph), dim)
+    z = torch.from_numpy(rng.standard_normal((len(graph), dim), dtype=np.float32)).requires_grad_()
     _descend([z], lambda i, k: loss(z[i], z[k]), graph, rng, steps, batch)
     return _array(z)
 
 
 def embed_to_prototypes(
-    graph: Graph, prior: Tensor, weight: float, dim: int, steps: int, batch: int, seed: int
+    graph: Graph, start: np.ndarray, prior: Tensor, weight: float, dim: int, steps: int, batch: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """float64 (n, dim) and K prototypes (K, dim), by MSN's loss with one anchor a pair and without an EMA.
 
+    start: int (n,), the prototype near which each node begins, below K; prototypes begin as far apart as K can be.
+    From random starts the descent ends in minima of a higher loss, where two prototypes share nearly all nodes.
     prior: (K,). weight: of the divergence of the mean assignment to it.
     """
     rng = np.random.Generator(np.random.Philox(seed))
-    z, prototypes = _parameter(rng, len(graph), dim), _parameter(rng, len(prior), dim)
+    simplex = np.zeros((len(prior), dim), np.float32)
+    simplex[:, : len(prior)] = (np.eye(len(prior)) - 1 / len(prior)) / math.sqrt(1 - 1 / len(prior))  # unit vectors
+    noise = START_NOISE * rng.standard_normal((len(graph), dim), dtype=np.float32)
+    z = torch.from_numpy(simplex[start] + noise).requires_grad_()
+    prototypes = torch.from_numpy(simplex).requires_grad_()
 
     def loss(i: Tensor, k: Tensor) -> Tensor:
         return msn(z[i][None], targets(z[k], prototypes, prior), prototypes, prior, weight=weight)["loss"]
@@ -45,10 +53,6 @@ def embed_to_prototypes(
 def _array(z: Tensor) -> np.ndarray:
     array: np.ndarray = z.detach().double().numpy()
     return array
-
-
-def _parameter(rng: np.random.Generator, rows: int, dim: int) -> Tensor:
-    return torch.from_numpy(rng.standard_normal((rows, dim), dtype=np.float32)).requires_grad_()
 
 
 def _descend(

@@ -19,7 +19,6 @@ from bench.theory.embedding import PairLoss, embed, embed_to_prototypes
 from bench.theory.graph import Graph, of_augmentations, of_neighbours, of_pairs
 from methods.losses.infonce import nt_xent
 from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.priors import uniform
 
 
 def complete(nodes: int) -> Graph:
@@ -213,10 +212,16 @@ def test_the_same_seed_is_the_same_embedding():
     assert one.dtype == np.float64 and (one == same).all() and not (one == other).any()
 
 
-def test_msn_s_uniform_prior_is_met_by_two_cliques_of_one_size():
-    z, prototypes = embed_to_prototypes(two_cliques(8), uniform(2), 1.0, 4, 200, 64, seed=0)
-    nearest = (z @ (prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True)).T).argmax(1)
-    assert adjusted_rand_score(np.repeat([0, 1], 8), nearest) == 1
+def test_from_one_start_it_is_msn_s_prior_alone_that_makes_clusters_alike():
+    points = np.concatenate([np.arange(224.0), 1000 + np.arange(16.0)])[:, None]
+    graph, start = of_neighbours(points), np.repeat([0, 1], [224, 16])
+
+    def sizes(prior: list[float], weight: float) -> list[int]:
+        z, prototypes = embed_to_prototypes(graph, start, torch.tensor(prior).double(), weight, 4, 300, 64, seed=0)
+        return np.bincount((z @ prototypes.T).argmax(1)).tolist()
+
+    assert min(sizes([0.5, 0.5], 1.0)) > 80
+    assert sizes([0.5, 0.5], 0.0) == sizes([14 / 15, 1 / 15], 1.0) == [224, 16]
 
 
 def sized(*sizes: int) -> list[np.ndarray]:
