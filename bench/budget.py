@@ -15,9 +15,10 @@ import numpy as np
 from bench import clocks, recipe
 from bench.bootstrap import LEVEL, RESAMPLES, stretches
 from bench.evidence import AnyRecord, DeviceFigures, Figure, Run
+from bench.experiment import views_of
 from bench.memory import MIB
 from bench.recipe import Recipe
-from loaders import datasets, presets
+from loaders import datasets
 
 FEWEST = 30  # steady steps
 WINDOW, TOLERANCE = FEWEST // 2, 0.1  # a busy machine's single steps differ by more, and that widens the interval
@@ -146,7 +147,7 @@ def _of_device(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
     seconds = [sample / 1000 for sample in step.samples]
     alone, real = _median(by_name.get("model alone")), _median(by_name.get("real"))
     rate, joules_a_view = _median(by_name.get("rate")), _median(by_name.get("energy"))
-    per_image = len(presets.preset(one.views, one.size))
+    per_image = len(views_of(one))
     views = round(rate * statistics.median(seconds)) if rate else one.batch * per_image
     flops, share = _median(by_name.get("FLOPs of a step")), _median(by_name.get("model FLOPs utilisation"))
     on_gpu = record.device.startswith("cuda")

@@ -53,6 +53,12 @@ def build_method(recipe: Recipe[Any]) -> Method:
     return Online(method, classes) if recipe.probe.online else method
 
 
+def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
+    """What the loader makes of each image: the recipe's views, as often as its method takes them."""
+    with torch.device("meta"):  # no weights are made for the answer
+        return build_method(recipe).views
+
+
 def normalise_for(recipe: Recipe[Any]) -> Normalise:
     dataset = datasets.dataset(recipe.dataset)
     return Normalise(dataset.mean, dataset.std)

@@ -13,11 +13,10 @@ from bench import loggers, training
 from bench import recipe as recipes
 from bench.commands.output import lines, show
 from bench.commands.places import place_of
-from bench.experiment import run_name
+from bench.experiment import run_name, views_of
 from bench.mllog import mllog as mllog_lines
 from bench.mllog import torchtitan
 from bench.step_profile import StepProfiler
-from loaders import presets
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
@@ -65,7 +64,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
             return  # the first rank speaks for all
         measured, ceilings = training.measured(path)
         if mllog:
-            views = len(presets.preset(checked.views, checked.size))
+            views = len(views_of(checked))
             print(*mllog_lines(checked.model_dump(mode="json"), measured, views, started), sep="\n")
             return
         result = {

@@ -140,7 +140,7 @@ def test_the_command(rows, monkeypatch, capsys):
 def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypatch, capsys):
     monkeypatch.setattr(jitter, "hue", off_by(3, jitter.hue))
     monkeypatch.setattr(conformance, "SIZES", (32,))
-    monkeypatch.setattr(conformance, "card", conformance.pixels)
+    monkeypatch.setattr("bench.commands.conformance.card", conformance.pixels)
     assert cli.run(["conformance"]) == 2
     out, err = capsys.readouterr()
     assert "FAIL" in out and "20 of 22 rows pass" in out

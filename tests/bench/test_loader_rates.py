@@ -128,8 +128,8 @@ def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
 
 
 def test_an_unknown_peer_is_an_error(fashion):
-    with pytest.raises(ValueError, match="unknown peer 'dali': known are torchvision, lightly, ffcv"):
-        measure(job(fashion, "eval", 28, 1, 64), ("dali",), 1, "x")
+    with pytest.raises(ValueError, match="unknown peer 'webdataset': known are torchvision, lightly, ffcv"):
+        measure(job(fashion, "eval", 28, 1, 64), ("webdataset",), 1, "x")
 
 
 def test_a_file_that_ours_cannot_read_is_an_error(photographs, copy_of):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import evidence, recipe, suite
-from bench.experiment import Place, build_method
+from bench.experiment import Place, build_method, views_of
 from loaders import datasets, masks, presets
 from methods import optim
 from methods.backbones import VITS, Backbone
@@ -123,7 +123,7 @@ def test_the_suite_of_methods_holds_every_method_to_the_same_minute():
     ones = [RECIPES[name] for name in suite.SUITES["methods"].recipes]
     assert [one.method.name for one in ones] == list(suite.METHODS)
     same = {(one.dataset, one.train_images, one.backbone, one.probe, one.batch, one.size) for one in ones}
-    views = {one.epochs * len(presets.preset(one.views, one.size)) for one in ones}
+    views = {one.epochs * len(views_of(one)) for one in ones}
     assert len(same) == 1 and len(views) == 1, "the same images, encoder and probe, and as many views"
 
 
