@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evidence import ConvertRates, LoaderRates, ProbeCost, Run, read_folder
+from bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
 from loaders.files import whole_file
+from reports.gpu_table import gpu_table
 from reports.leaderboard import by_machine, leaderboard, summary
 from reports.loader_table import latest, loader_table, required_table
 from reports.markdown import table_text
 from reports.probe_table import probe_table
+from reports.theory import theory_table
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -30,11 +32,13 @@ LOADER = ["beton", "size", "views", "batch", "contestant", "images_per_s", "ours
 LOADER += ["note"]
 PROBES = ["probe", "features", "queries", "setting", "threads", "seconds", "added", "peer"]
 PROBES += ["peer_seconds", "peer_added", "peer_over_ours", "top1_difference"]
+STEPS = ["work", "figure", "measured", "quartiles", "note"]
+THEORY = ["claim", "verdict"]
 REQUIRED = ["work", "figure", "measured", "required", "met"]
 
 
 def measured(results: Path) -> str:
-    """The Markdown between the marks: for each machine accuracies, speeds, loader and probes beside their peers."""
+    """The Markdown between the marks, a machine after the other: accuracies, speeds, peers of every part, verdicts."""
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
@@ -42,6 +46,8 @@ def measured(results: Path) -> str:
     loader = latest(loader_table([record for record in records if isinstance(record, LoaderRates)]))
     required = required_table([record for record in records if isinstance(record, LoaderRates | ConvertRates)])
     probes = probe_table([record for record in records if isinstance(record, ProbeCost)])
+    steps = gpu_table([record for record in records if isinstance(record, DeviceFigures)])
+    theory = theory_table([record for record in records if isinstance(record, Theory)])
     parts = []
     for machine, rows in by_machine(summary(table)):
         parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
@@ -49,8 +55,9 @@ def measured(results: Path) -> str:
         parts.append(table_text(rows, SPEEDS))
         parts.append(table_text(loader[loader["machine"] == machine], LOADER))
         parts.append(table_text(required[required["machine"] == machine], REQUIRED))
-        if (mine := probes[probes["machine"] == machine]).size:
-            parts.append(table_text(mine, PROBES))
+        for more, columns in ((steps, STEPS), (probes, PROBES), (theory, THEORY)):
+            if (mine := more[more["machine"] == machine]).size:
+                parts.append(table_text(mine, columns))
     return "\n\n".join(parts)
 
 

@@ -219,8 +219,8 @@ def required_tables(required: pd.DataFrame, console: Console) -> list[Table]:
 
 
 def gpu_tables(gpu: pd.DataFrame, console: Console) -> list[Table]:
-    """What the GPU suite measured, the target beside it, a table a machine."""
-    return [_table(f"GPU suite on {machine}", rows, GPU_COLUMNS, _text, console) for machine, rows in by_machine(gpu)]
+    """What the GPU suite and the peers' step measured, the target beside it, a table a machine."""
+    return [_table(f"Steps on {machine}", rows, GPU_COLUMNS, _text, console) for machine, rows in by_machine(gpu)]
 
 
 def theory_tables(theory: pd.DataFrame, console: Console) -> list[Table]:

@@ -94,4 +94,4 @@ def test_terminal_page_and_csv_show_it(tmp_path):
     assert "≥ 3,000 views/s" in report.gpu_csv.read_text()
     console = Console(file=io.StringIO(), width=200)
     show(report, console)
-    assert "GPU suite on NVIDIA H100" in console.file.getvalue() and "1,234 views/s" in console.file.getvalue()
+    assert "Steps on NVIDIA H100" in console.file.getvalue() and "1,234 views/s" in console.file.getvalue()
