@@ -1,5 +1,6 @@
 """Floating-point operations of a training step, counted, and the share of the device's measured matrix ceiling."""
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -25,13 +26,19 @@ def counted(loss: Callable[[], Tensor]) -> int:
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:
     """FLOP/s of a square matrix product, one a round: what the best kernel gets out of this device in this dtype."""
-    from torch.utils.benchmark import Timer  # here, for it looks for a compiler
-
     side = side or CEILING_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
-    rounds = (timer.blocked_autorange(min_run_time=CEILING_SECONDS) for _ in range(CEILING_ROUNDS))
-    return [2 * side**3 / measured.median for measured in rounds]
+
+    def rate(products: int) -> float:
+        start = time.perf_counter()
+        for _ in range(products):
+            out = a @ b
+        out[0, 0].item()  # waits for the device
+        return 2 * side**3 * products / (time.perf_counter() - start)
+
+    rate(1)  # what the first product brings with it
+    products = max(1, round(CEILING_SECONDS * rate(1) / (2 * side**3)))
+    return [rate(products) for _ in range(CEILING_ROUNDS)]
 
 
 def mfu(step_flops: int, step_seconds: float, ceiling: float) -> float:

@@ -12,6 +12,7 @@ from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from bench.evidence import Claimed, Phase, Scatter
+from bench.theory.claims import OVER
 from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
 
 COLOURS = (ACCENT, SECOND, INK, QUIET)
@@ -20,6 +21,7 @@ MARKS = [(colour, mark) for mark, colour in product(("o", "^", "s"), COLOURS)]
 WIDE = 20.0  # an abscissa that grows by more than this factor is drawn on a logarithmic scale
 MARKED = 30  # points of a line, up to which each has a mark
 A_ROW = 2  # panels side by side
+POINTS = 100  # of a panel
 TITLE = 24  # letters of a panel's title in a line
 SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # ink is read on all
 
@@ -28,7 +30,7 @@ def plots(claim: Claimed, salt: str) -> list[Plot]:
     """Of one claim: its lines in one figure, its scatter panels in one, its phase panels in one. salt: as in `svg`."""
     with matplotlib.rc_context(STYLE):
         drawn = []
-        if set(claim.figure) - {"x"}:
+        if claim.figure:
             drawn.append(_lines(claim.figure))
         if claim.scatter:
             drawn.append(_scatters(claim.scatter))
@@ -41,27 +43,31 @@ def plots(claim: Claimed, salt: str) -> list[Plot]:
 
 
 def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
-    """Every series over `x`, or over its index."""
-    series = {name: values for name, values in figures.items() if name != "x"}
+    """Every series over the one that says so, or over its index."""
+    over = next((name for name in figures if name.startswith(OVER)), None)
+    series = {name: values for name, values in figures.items() if name != over}
     figure, axes = canvas(2.6 + 0.4 * len(series))
     for (name, values), (colour, style) in zip(series.items(), cycle(LINES), strict=False):
-        x = np.asarray(figures.get("x", range(len(values))))
+        x = np.asarray(figures[over] if over else range(len(values)))
         mark = "o" if len(values) <= MARKED else None
         axes.plot(x, values, color=colour, ls=style, lw=1.2, marker=mark, ms=4, label=name)
-    if "x" in figures and x.min() > 0 and x.max() > WIDE * x.min():
-        axes.set_xscale("log")
+    if over:
+        axes.set_xlabel(over.removeprefix(OVER), fontsize=8)
+        if x.min() > 0 and x.max() > WIDE * x.min():
+            axes.set_xscale("log")
     axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
     figure.legend(loc="outside upper left", handlelength=2.5, fontsize=8)
     return figure, ", ".join(series)
 
 
 def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
-    """Colour and mark are the point's label."""
+    """Colour and mark are the point's label. Of more than POINTS points every second is shown, or every third..."""
     figure, grid = _grid(panels)
     for axes, points in zip(grid, panels.values(), strict=True):
-        label = np.asarray(points.label)
+        every = math.ceil(len(points.x) / POINTS)
+        label = np.asarray(points.label)[::every]
         for one, (colour, mark) in zip(np.unique(label), cycle(MARKS), strict=False):
-            x, y = (np.asarray(values)[label == one] for values in (points.x, points.y))
+            x, y = (np.asarray(values)[::every][label == one] for values in (points.x, points.y))
             axes.scatter(x, y, s=7, color=colour, marker=mark, linewidths=0, alpha=0.8)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+OVER = "over "  # begins the name of the series that is the others' abscissa
+
 Verdict = Literal["holds", "fails", "not testable at this size"]
 
 
@@ -34,8 +36,8 @@ class Claim:
     """name: the claim in a few words. source: paper and theorem, figure or section, and how sure we are of it.
 
     measured: what was measured, with its settings, and expected: what the claim asks for, each a sentence or a number.
-    verdict: by a rule that was fixed before the measurement. figure: the curves behind it, a name each, 1-D arrays of
-    one length; the series named `x` is the others' abscissa, and where there is none they are drawn over their index.
+    verdict: by the rule that `expected` states. figure: the curves behind it, a name each, 1-D arrays of one length;
+    one named `over tau`, say, is the others' abscissa, and where there is none they are drawn over their index.
     scatter, phase: panels by their title, drawn side by side.
     """
 

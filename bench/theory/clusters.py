@@ -140,7 +140,7 @@ def temperature(tasks: dict[str, Task]) -> Claim:
         f"adjusted Rand index against spectral clustering's at T {listed}: {each}; SimCLR's temperature is T / 2",
         f"at least {ALIKE:g} at every temperature (the threshold is ours)",
         verdict(all((line >= ALIKE).all() for line in alike.values())),
-        {"x": np.array(TEMPERATURES), **alike},
+        {"over T": np.array(TEMPERATURES), **alike},
         {
             f"rings, T {t:g}": _panel(tasks["rings"].points, one.clusters)
             for t, one in zip(TEMPERATURES, found["rings"], strict=True)

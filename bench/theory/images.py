@@ -67,7 +67,7 @@ def _differ(strong: Representation, weak: Representation, supervised: Representa
         "contrastive encoders.",
         verdict(bool(labels[-1] < labels[0] and labels[-1] < colours[-1])),
         {
-            "x": np.arange(1.0, len(labels) + 1),
+            "over layers": np.arange(1.0, len(labels) + 1),
             "supervised and contrastive": labels,
             "with and without colour distortion": colours,
         },
@@ -135,7 +135,7 @@ def _sparse(strong: Representation, weak: Representation, settings: str) -> Clai
         "A smaller share with it in each of conv 2 to 5.",
         verdict(bool((positive[0] < positive[1])[LAYERS].all())),
         {
-            "x": np.arange(1.0, positive.shape[1] + 1),
+            "over layers": np.arange(1.0, positive.shape[1] + 1),
             "above 0, with": positive[0],
             "above 0, without": positive[1],
             "fires for an image, with": rate[0],

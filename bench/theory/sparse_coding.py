@@ -77,7 +77,7 @@ def decoupling() -> list[Claim]:
     masked = all(pair.sparse > 0 >= pair.dense for pair in found["complementary"])
     unmasked = all(pair.dense > 0 for kind in ("none", "independent") for pair in found[kind])
     listed = "; ".join(f"{WORDS[kind]} {pairs[2].sparse:.4f} and {pairs[2].dense:.4f}" for kind, pairs in found.items())
-    figure = {"x": np.array([data.d for data in sizes], float)}
+    figure = {"over d": np.array([data.d for data in sizes], float)}
     for kind, pairs in found.items():
         figure[f"{WORDS[kind]}, sparse"] = np.array([pair.sparse for pair in pairs])
         figure[f"{WORDS[kind]}, dense"] = np.array([pair.dense for pair in pairs])
@@ -176,7 +176,10 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
             f"In span(M) above {NEAR_ONE} and coverage below {FAR_FROM_ONE} at that step, coverage above {NEAR_ONE} in "
             "the end; the step itself is the bias schedule's.",
             early.in_span > NEAR_ONE and early.coverage < FAR_FROM_ONE and end.coverage > NEAR_ONE,
-            {"x": masked.steps.astype(float), **{name: masked.curve(name) for name in ("in_span", "coverage", "bias")}},
+            {
+                "over steps": masked.steps.astype(float),
+                **{name: masked.curve(name) for name in ("in_span", "coverage", "bias")},
+            },
         ),
         claim(
             "similarity follows the sparse features and not the noise",
@@ -252,13 +255,17 @@ def _without(
 def _curves(runs: Mapping[Kind, Run], name: str) -> dict[str, np.ndarray]:
     """One measure of every run, over the steps at which all were measured."""
     steps = reduce(np.intersect1d, [run.steps for run in runs.values()])
-    return {"x": steps.astype(float)} | {
+    return {"over steps": steps.astype(float)} | {
         WORDS[kind]: run.curve(name)[np.isin(run.steps, steps)] for kind, run in runs.items()
     }
 
 
 def _similar(run: Run) -> dict[str, np.ndarray]:
-    return {"x": run.steps.astype(float), "sharing z": run.curve("shared_z"), "sharing xi": run.curve("shared_noise")}
+    return {
+        "over steps": run.steps.astype(float),
+        "sharing z": run.curve("shared_z"),
+        "sharing xi": run.curve("shared_noise"),
+    }
 
 
 def _probes(probes: Mapping[str, Probe]) -> dict[str, np.ndarray]:

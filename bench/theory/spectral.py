@@ -81,7 +81,7 @@ def identity() -> list[Claim]:
             f"largest difference {gaussian.max():.1e}; {of}",
             f"at most {SAME:g}",
             verdict(bool(gaussian.max() <= SAME)),
-            {"x": np.array(TEMPERATURES), "largest difference": gaussian.max(0)},
+            {"over tau": np.array(TEMPERATURES), "largest difference": gaussian.max(0)},
         ),
         Claim(
             "With the Laplacian kernel it is not",
@@ -89,7 +89,7 @@ def identity() -> list[Claim]:
             f"least difference {laplace.min():.2g}; {of}",
             f"above {SAME:g}",
             verdict(bool(laplace.min() > SAME)),
-            {"x": np.array(TEMPERATURES), "least difference": laplace.min(0)},
+            {"over tau": np.array(TEMPERATURES), "least difference": laplace.min(0)},
         ),
     ]
 
@@ -147,7 +147,7 @@ def subspace(name: str) -> Claim:
         f"the eigenvalue behind them is {gap[1] / gap[0]:.2f} times theirs; {len(graph)} nodes, all negatives",
         f"at most {NEAR:g} degrees and {dim} dimensions in use, at every temperature (the thresholds are ours)",
         verdict(bool((plain <= NEAR).all() and (used == dim).all())),
-        {"x": np.array(TEMPERATURES), "degrees": plain, "degrees, normalised Laplacian": normalised},
+        {"over tau": np.array(TEMPERATURES), "degrees": plain, "degrees, normalised Laplacian": normalised},
     )
 
 
@@ -162,7 +162,7 @@ def negatives() -> Claim:
         f"on every graph, with {NEGATIVES[-1]} at most {NEAR:g} degrees or {NEAR:g} fewer than with {NEGATIVES[0]}: "
         "less is chance (the thresholds are ours)",
         verdict(all(line[-1] <= max(NEAR, line[0] - NEAR) for line in degrees.values())),
-        {"x": np.array(NEGATIVES, dtype=float), **degrees},
+        {"over negatives": np.array(NEGATIVES, dtype=float), **degrees},
     )
 
 

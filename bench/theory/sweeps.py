@@ -155,7 +155,7 @@ def learned_in(rows: pd.DataFrame) -> Claim:
         expected=f"Both above {NEAR_ONE} at every d.",
         verdict=verdict(bool((rows[["coverage", "in_span"]] > NEAR_ONE).all(axis=None))),
         figure={
-            "x": rows.d.to_numpy(float),
+            "over d": rows.d.to_numpy(float),
             "coverage": rows.coverage.to_numpy(),
             "share of energy in span(M)": rows.in_span.to_numpy(),
         },

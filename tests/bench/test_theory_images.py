@@ -92,4 +92,4 @@ def test_the_contrastive_recipes_differ_in_their_views_alone():
 def test_the_experiment_runs(cifar_root):
     differ, _, apart, sparse = run()
     assert "conv 2 " in sparse.measured and "silhouette of its t-SNE" in apart.measured
-    assert len(differ.figure["x"]) == 5 and len(apart.scatter) == 3
+    assert len(differ.figure["over layers"]) == 5 and len(apart.scatter) == 3

@@ -28,11 +28,11 @@ def test_a_row_a_claim_of_the_latest_record():
     assert theory_table([]).empty
 
 
-@pytest.mark.parametrize("figure", [{"x": [0.1, 1.0, 10.0], "y": [1.0, 2.0, 3.0]}, {"y": [1.0, float("nan")]}])
+@pytest.mark.parametrize("figure", [{"over tau": [0.1, 1.0, 10.0], "y": [1.0, 2.0, 3.0]}, {"y": [1.0, float("nan")]}])
 def test_a_figure_says_its_series_names(figure):
     (row,) = claim_rows([record(claim("a claim", **figure))])
     (plot,) = row.plots
-    assert ">y<" in plot.svg and ">x<" not in plot.svg and plot.caption == "a claim: y."
+    assert ">y<" in plot.svg and (">tau<" in plot.svg) == ("over tau" in figure) and plot.caption == "a claim: y."
 
 
 def test_a_claim_without_a_figure_has_none():
