@@ -25,7 +25,7 @@ from loaders.datasets import Samples
 from loaders.decode import output_layout
 
 OURS = "twoview"
-PEERS = ("torchvision", "lightly", "ffcv", "decode")  # of the suites; `twoview peers` takes more
+PEERS = ("torchvision", "ffcv", "decode")  # of the suites; `twoview peers` takes more
 WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != OURS)
 IMAGES, BATCH = 1024, 256  # of a pass and of a batch, unless asked otherwise
 PATIENCE = 600.0  # seconds that a contestant may take for its start, and for a round

@@ -63,8 +63,8 @@ CROPS = LoaderWork("photographs", "crops", 224, peers=("ffcv", "decode"))
 # FFCV keeps decoded images of a batch for every view and slot: twelve views of 256 images would take it 7 GiB.
 MSN_CROPS = LoaderWork("photographs", "crops-msn", 224, images=512, batch=64, peers=("ffcv",))
 MSN = LoaderWork("photographs", "msn", 224, images=512, batch=64, peers=("ffcv",))
-FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "lightly", "ffcv"))
-CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "lightly", "ffcv"))
+FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
+CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
 
