@@ -55,6 +55,7 @@ def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
         axes.set_xlabel(over.removeprefix(OVER), fontsize=8)
         if x.min() > 0 and x.max() > WIDE * x.min():
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # plain text, where the default is formulas
     axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
     figure.legend(loc="outside upper left", handlelength=2.5, fontsize=8)
     return figure, ", ".join(series)

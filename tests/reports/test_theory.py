@@ -32,6 +32,7 @@ def test_a_row_a_claim_of_the_latest_record():
 def test_a_figure_says_its_series_names(figure):
     (row,) = claim_rows([record(claim("a claim", **figure))])
     (plot,) = row.plots
+    assert "$" not in plot.svg, "formulas would be shown as they are written"
     assert ">y<" in plot.svg and (">tau<" in plot.svg) == ("over tau" in figure) and plot.caption == "a claim: y."
 
 
