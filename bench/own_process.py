@@ -9,13 +9,25 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
+
+
+def forks(preload: Sequence[str]) -> ForkServerContext:
+    """What forks processes from one that has imported these modules, and the caller's own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", *preload])
+    return context
+
+
+def end_with_parent() -> None:
+    """The process is killed when the one it was forked from ends, which does when the one that asked for it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def apart(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
     """measure(job), or `absent` and why: a package or the memory is not there, or the process died."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *preload])
+    context = forks(preload)
     ours, its = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(measure, job, its))
     process.start()
@@ -40,9 +52,7 @@ def _answer(measure: Callable[[Any], dict[str, Any]], job: Any, connection: Conn
 
 def exit_code(work: Callable[[Any], None], job: Any, preload: Sequence[str]) -> int:
     """Of a process that does work(job). It ends with this one, whatever ends this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *preload])
-    process = context.Process(target=_mortal, args=(work, job))
+    process = forks(preload).Process(target=_mortal, args=(work, job))
     process.start()
     try:
         process.join()
@@ -53,6 +63,5 @@ def exit_code(work: Callable[[Any], None], job: Any, preload: Sequence[str]) -> 
 
 
 def _mortal(work: Callable[[Any], None], job: Any) -> None:
-    # prctl(PR_SET_PDEATHSIG): the parent is the process it was forked from, which ends when the one that asked ends.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    end_with_parent()
     work(job)

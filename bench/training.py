@@ -229,9 +229,8 @@ def _ceilings(
             if ranks.world() == 1:
                 step_flops += share * _step_flops(trainer, resident)
     rates = (1 / seconds).tolist()
-    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), None if math.isnan(step_flops) else round(
-        step_flops
-    ) or None
+    counted = None if math.isnan(step_flops) else round(step_flops) or None
+    return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), counted
 
 
 def _step_flops(trainer: Trainer, batch: Moved) -> float:

@@ -7,9 +7,6 @@ not fit into the minutes left is skipped by name; one that overruns them is ende
 The steps have run on a CPU with tiny sizes, in the tests. How long they take on a card (`minutes`) is supposed.
 """
 
-import ctypes
-import multiprocessing
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from bench import evidence
+from bench import evidence, own_process
 from bench.evidence import DeviceFigures
 from bench.experiment import Place
 from bench.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
@@ -98,8 +95,7 @@ Outcome = DeviceFigures | Skipped | str  # what it measured, why it did not, or 
 
 def _apart(step: Step, context: Context) -> Outcome:
     """The step in a process forked from one that has imported everything and touched no device."""
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["__main__", "bench.gpu.suite"])
+    forks = own_process.forks(["bench.gpu.suite"])
     ours, its = forks.Pipe(duplex=False)
     process = forks.Process(target=_answer, args=(step, context, its))
     process.start()
@@ -125,8 +121,7 @@ def _apart(step: Step, context: Context) -> Outcome:
 
 
 def _answer(step: Step, context: Context, connection: Connection) -> None:
-    # prctl(PR_SET_PDEATHSIG): a suite that is killed leaves nothing behind on the device.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    own_process.end_with_parent()  # a suite that is killed leaves nothing behind on the device
     try:
         connection.send(step.run(context))
     except Skipped as reason:
