@@ -4,7 +4,8 @@ The samples of one run are not independent: a busy neighbour or a clock that dro
 interval that took them for independent would be far too narrow. So a run is cut into BLOCKS stretches, each stretch is
 its median, and those are drawn (the non-overlapping block bootstrap, Carlstein 1986); an epoch or a round is a stretch
 already. Of several runs a side, the runs are drawn first, because two runs differ by more than their steps say. Where
-old and new were measured in turn, the pairs are drawn: what was slow for both falls out of their ratio.
+old and new were measured in turn, the pairs are drawn: what was slow for both falls out of their ratio. Where that was
+done by several pairs of processes, those are drawn: a process may keep a difference for as long as it lives.
 
 The middle is the mean of the middle half (the interquartile mean), which neither a rare slow sample nor the lattice of
 few medians moves much. The draws are seeded: the same samples give the same interval.
@@ -70,9 +71,12 @@ def of_runs(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> C
 
 def of_pairs(old: Sequence[float], new: Sequence[float]) -> Cost:
     """The cost by samples taken in turn, at least two: the first of old beside the first of new, and so on."""
-    logs = np.log(new) - np.log(old)
-    rng = np.random.default_rng(0)
-    return _cost(float(middle(logs)), _draws(logs, rng))
+    return _of_logs(np.log(new) - np.log(old))
+
+
+def of_lives(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost:
+    """The cost by samples taken in turn by pairs of processes, at least two, each a sequence of the rounds it lived."""
+    return _of_logs(np.array([middle(np.log(after) - np.log(before)) for before, after in zip(old, new, strict=True)]))
 
 
 def of_shares(old: float, old_images: int, new: float, new_images: int) -> Cost:
@@ -81,6 +85,10 @@ def of_shares(old: float, old_images: int, new: float, new_images: int) -> Cost:
     old_draws = rng.binomial(old_images, old, RESAMPLES) / old_images
     new_draws = rng.binomial(new_images, new, RESAMPLES) / new_images
     return _cost(_log(old) - _log(new), _log(old_draws) - _log(new_draws))
+
+
+def _of_logs(logs: np.ndarray) -> Cost:
+    return _cost(float(middle(logs)), _draws(logs, np.random.default_rng(0)))
 
 
 def _log(share: Any) -> Any:

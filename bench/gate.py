@@ -103,7 +103,7 @@ class Gate:
             pytest.fail("twoview.run() needs a recipe in the marker: @pytest.mark.twoview(RECIPE, ...)", pytrace=False)
         one = recipe.load(self.allowed.recipe)
         self.measured["recipe"] = one.settings()
-        with Process(OURS, paired.stepping(one).model_copy(update={"seconds": 0.0})) as process:
+        with Process(OURS, paired.stepping(one)) as process:
             process.answer()
             self._calibrate()
             answer = self.benchmark.pedantic(process.work_a_round, rounds=ROUNDS, warmup_rounds=WARMUP)

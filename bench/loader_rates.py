@@ -40,6 +40,7 @@ class Process:
 
     kernels: where Numba keeps its compiled kernels; beside their sources by default. tree: the checkout whose code it
     runs, on the interpreter of that one's own .venv where it has one; by default what is installed here.
+    openmp: threads of torch and of other users of OpenMP, who choose their own number by default.
     patience: seconds after which it is Absent for want of an answer.
     """
 
@@ -49,9 +50,12 @@ class Process:
         job: Job | ConvertJob | StepJob,
         kernels: str | None = None,
         tree: Path | None = None,
+        openmp: int | None = None,
         patience: float = PATIENCE,
     ) -> None:
         python, env = Path(sys.executable), dict(os.environ)
+        if openmp:
+            env["OMP_NUM_THREADS"] = str(openmp)
         if kernels:
             env["NUMBA_CACHE_DIR"] = kernels
         if tree:

@@ -15,6 +15,7 @@ def run(
     paired: str | None = None,
     threshold: float = comparing.THRESHOLD,
     accuracy_threshold: float = comparing.ACCURACY_THRESHOLD,
+    threads: int = 1,
     rounds: int = 400,
     evidence_dir: Path = Path("out"),
     data_root: Path | None = None,
@@ -34,6 +35,8 @@ def run(
         threshold: share of speed or memory that may be lost. 0.05 lets a loss of a tenth be found and is above what
             two sessions on one machine differ by.
         accuracy_threshold: share of an accuracy that may be lost; 0.02 is about what seeds differ by.
+        threads: of either side of --paired, in each round on the same cores. One is disturbed the least, so that it
+            tells the smallest loss the soonest; more show what threads cost each other.
         rounds: of --paired at most; it ends as soon as the interval tells the threshold from twice that.
         evidence_dir: folder whose records are searched for those of a commit.
         data_root: folder of your datasets, for --paired; TWOVIEW_DATA by default.
@@ -46,7 +49,8 @@ def run(
         from bench.commands.places import place_of
         from bench.paired import compare_code
 
-        found = compare_code(old, new, paired, place_of(Path("out/compare"), None, data_root), threshold, rounds)
+        place = place_of(Path("out/compare"), None, data_root)
+        found = compare_code(old, new, paired, place, threshold, threads, rounds)
     else:
         found = comparing.compare(old, new, evidence_dir, threshold, accuracy_threshold)
     if markdown:
