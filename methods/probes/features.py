@@ -105,7 +105,7 @@ def extract(
         for batch in loader.epoch(0):
             with autocast(device, precision):
                 x = encode(normalise(batch.views[0].to(device)))
-            yield x.flatten(1).to("cpu", DTYPES[precision]), batch.label
+            yield x.flatten(1).to("cpu", DTYPES[precision]), batch.label.to("cpu")
             on_batch()
 
     if kept is None:

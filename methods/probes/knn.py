@@ -62,5 +62,5 @@ def knn_top1(
     """Top-1 in percent of the vote of `votes`."""
     classes = int(bank_label.max()) + 1
     scores = votes(bank, bank_label, query, classes=classes, k=k, temperature=temperature, device=device)
-    guess = [v.argmax(1).cpu() for v in scores]
-    return 100 * int((torch.cat(guess) == query_label).sum()) / len(query)
+    guess = torch.cat([v.argmax(1) for v in scores])
+    return 100 * int((guess.to(query_label.device) == query_label).sum()) / len(query)

@@ -2,7 +2,7 @@
 
 A bank goes by in chunks, which are normalised once for a whole group of queries. On a CPU a kernel goes over each
 tile, a block of queries times a chunk, and compares it with every query's worst of the best so far; threads
-share the blocks. On a GPU the tiles are larger and `torch.topk` merges them.
+share the blocks. On a GPU the tiles are larger, `torch.topk` merges them, and the host waits once a group.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def nearest(
     search = _search_cpu if device.type == "cpu" else _search_torch
     plan = _plan(bank, len(query), k, memory_mib, device)
     for rows in query.split(plan.group):
-        yield search(bank, _normalised(rows, "query", device), k, plan)
+        yield search(bank, rows, k, plan, device)
 
 
 def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.device) -> Plan:
@@ -61,27 +61,40 @@ def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.d
     return Plan(group, -(-group // (turns * tiles)) if cpu else block, chunk)
 
 
-def _normalised(features: Tensor, name: str, device: torch.device) -> Tensor:
-    """Rows of length 1, float32, on the device. A row of zeros stays so."""
+def _normalised(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of length 1, float32, on the device, and whether all of them are finite. A row of zeros stays so."""
     x = features.to(device).float()
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    if not length.isfinite().all():
-        raise ValueError(f"kNN: the {name} features are not finite")
-    return x / length.clamp_min(1e-12)
+    return x / length.clamp_min(1e-12), length.isfinite().all()
 
 
-def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor, Tensor]:
-    """By torch alone, on the queries' device. Products are in full float32, whatever the process allows elsewhere."""
+def _check(**finite: list[Tensor]) -> None:
+    """ValueError naming the features that are not finite, by one look at the device."""
+    looked = torch.stack([torch.stack(parts).all() for parts in finite.values()]).cpu().tolist()
+    for name, whole in zip(finite, looked, strict=True):
+        if not whole:
+            raise ValueError(f"kNN: the {name} features are not finite")
+
+
+def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """By torch alone, on any device. Products are in full float32, whatever the process allows elsewhere.
+
+    Whether all is finite is looked at when the search is over, for a look before would stop the device at every chunk.
+    """
+    query, whole = _normalised(query, device)
     best = query.new_full((len(query), k), -torch.inf)
-    where = torch.zeros(len(query), k, dtype=torch.int64, device=query.device)
+    where = torch.zeros(len(query), k, dtype=torch.int64, device=device)
+    chunks_whole = []
     with _no_tf32():
         for first in range(0, len(bank), plan.chunk):
-            chunk = _normalised(bank[first : first + plan.chunk], "bank", query.device)
+            chunk, chunk_whole = _normalised(bank[first : first + plan.chunk], device)
+            chunks_whole.append(chunk_whole)
             for at in range(0, len(query), plan.block):
                 rows = slice(at, at + plan.block)
                 tile, place = (query[rows] @ chunk.T).topk(min(k, len(chunk)), dim=1)
                 best[rows], order = torch.cat([best[rows], tile], 1).topk(k, dim=1)
                 where[rows] = torch.cat([where[rows], place + first], 1).gather(1, order)
+    _check(query=[whole], bank=chunks_whole)
     return best, where
 
 
@@ -95,9 +108,11 @@ def _no_tf32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor, Tensor]:
-    """numpy's matrix product, in one thread each, and `_keep` on each tile."""
+def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """numpy's matrix product, in one thread each, and `_keep` on each tile, which takes finite numbers only."""
     threads = torch.get_num_threads()
+    query, whole = _normalised(query, device)
+    _check(query=[whole])
     rows = query.numpy()
     keys = np.zeros((len(rows), _room(k)), np.uint64)
     held = np.zeros(len(rows), np.int64)
@@ -114,8 +129,9 @@ def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan) -> tuple[Tensor
 
     with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
         for first in range(0, len(bank), plan.chunk):
-            chunk = _normalised(bank[first : first + plan.chunk], "bank", torch.device("cpu")).numpy()
-            list(pool.map(share, range(threads), [chunk] * threads, [first] * threads))
+            chunk, whole = _normalised(bank[first : first + plan.chunk], device)
+            _check(bank=[whole])
+            list(pool.map(share, range(threads), [chunk.numpy()] * threads, [first] * threads))
         list(pool.map(lambda at: keys[at : at + plan.block].sort(axis=1), starts))
     best = keys[:, : -k - 1 : -1]
     bits = (best >> np.uint64(32)).astype(np.uint32)

@@ -5,13 +5,16 @@ import io
 import numpy as np
 import pytest
 import torch
+from absent_gpu import GPU, Watch, scalar_inductor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loaders import render, resident
 from loaders.beton import JPEG, RAW, Stored, open_beton, write
 from loaders.loader import Loader
+from loaders.masks import Mask
 from loaders.ops import blur, crop, flip, gray, jitter, solarize
 from loaders.presets import PRESETS, preset
 from loaders.reference import decode
@@ -244,16 +247,44 @@ def test_every_renderer_is_one_graph_however_many_there_are(colours):
             assert torch.equal(view, renderer.make(images, places, drawn)[0])
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["byol", "eval"])
+def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colours, monkeypatch):
+    """By tensors without values, so that a look at one is an error. What is drawn, which images, and the masks go
+    there from page-locked memory; nothing comes back. The compiler of the views is left out.
+    """
+    monkeypatch.setattr(resident, "free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(resident, "compiled", lambda renderer: renderer.make)
+    views, masks = (EVERYTHING, View(16)), (Mask(0, 4, 4, 6), Mask(1, 4, 4, 6, "block", smallest=2))
+    with FakeTensorMode():
+        loader = Resident(colours, views, 20, device=GPU, masks=masks, drop_last=False)
+        with Watch() as watch:
+            batches = list(loader.epoch(0))
+    assert [len(batch.label) for batch in batches] == [20, 20, 8]
+    for batch in batches:
+        assert {t.device.type for t in (*batch.views, *batch.masks, batch.label, batch.index)} == {"cuda"}
+        assert [view.shape[2] for view in batch.views] == [32, 16] and batch.masks[1].shape[1] == 6
+    assert watch.fetched == watch.waited == []
+    columns = render.TAPS + 1 + loader._renderer.radius
+    assert watch.sent == [(2, 20, columns), (20, 6), (20, 6), (20,)] * len(batches)
+
+
+@pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
 def test_compiled_for_the_processor(colours, name):
-    with Resident(colours, preset(name, 32), 24, device="cpu") as ours, Loader(colours, preset(name, 32), 24) as own:
+    """BYOL's views have every op, and made smaller, as here, their resizes go either way."""
+    views = preset(name, 24)
+    with Resident(colours, views, 24, device="cpu") as ours, Loader(colours, views, 24) as own, scalar_inductor():
         ours._views_of = resident.compiled(ours._renderer)
         same(ours.epoch(0), own.epoch(0))
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
 def test_every_preset_on_a_gpu(colours, name):
+    """Each is compiled, which takes half a minute. BYOL's views have every op."""
+    compare(colours, preset(name, 28), 20, (0, 1), device="cuda", drop_last=False)
+
+
+@needs_cuda
+@pytest.mark.long
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_on_a_gpu_at_the_size_of_the_images(colours, name):
     compare(colours, preset(name, 32), 24, (0, 1), device="cuda", drop_last=False)
-    compare(colours, preset(name, 28), 20, device="cuda", drop_last=False)

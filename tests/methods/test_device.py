@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from absent_gpu import GPU, Watch, moved
 from test_graph import batches
 from test_methods import METHODS, make
+from test_trainer import Batch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -12,10 +14,12 @@ from methods.losses import log_sum
 from methods.losses.infonce import nt_xent
 from methods.normalise import Normalise
 from methods.optim import Optim
-from methods.probes.online import Online
+from methods.probes import nearest
+from methods.probes.features import extract
+from methods.probes.knn import knn_top1, votes
 from methods.trainer import Trainer
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 def trainer(method):
@@ -23,11 +27,6 @@ def trainer(method):
     return Trainer(
         method, Optim(name="lars", clip_norm=1.0), epochs=2, normalise=normalise, device=CPU, precision="fp32"
     )
-
-
-@torch.no_grad()
-def moved(mode, tensor):
-    return mode.from_tensor(tensor).to(GPU)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -62,13 +61,57 @@ def test_a_look_at_a_value_would_be_seen():
         torch.ones((), device=GPU).item()
 
 
-@pytest.mark.parametrize("name", ["moco", "online", *(pytest.param(m, marks=pytest.mark.long) for m in METHODS)])
-def test_a_step_compiles_to_one_graph(name):
-    """MoCo's queue and the online head's weights change beside it."""
-    one = trainer((Online(make("simclr"), 10) if name == "online" else make(name)).train())
-    one.objective.compile(backend="eager", fullgraph=True, dynamic=False)
-    for batch in batches(one.method, 2):
-        one.step(*batch, 0.5)
+class Images:
+    """Three batches as a loader gives them on that device, the last one not full."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, epoch):
+        for images in (5, 5, 2):
+            view = torch.zeros(images, 3, 8, 8, dtype=torch.uint8, device=self.device)
+            yield Batch((view,), torch.zeros(images, dtype=torch.int64, device=self.device))
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("device", [CPU, GPU])
+def test_features_and_labels_are_fetched_once_a_batch_and_nothing_else_is(device):
+    """From a loader on the host too, whose labels are there already."""
+    with FakeTensorMode():
+        with GPU:
+            encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)).eval()
+            normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+        with Watch() as watch:
+            x, label = extract(encoder, Images(device), normalise, GPU, lambda: None, precision="bf16")
+    assert (x.shape, x.dtype, x.device) == ((12, 4), torch.bfloat16, CPU)
+    assert (label.shape, label.dtype, label.device) == ((12,), torch.int64, CPU)
+    sizes = (5, 5, 2)
+    if device == GPU:
+        assert watch.fetched == [shape for images in sizes for shape in ((images, 4), (images,))]
+        assert watch.waited == watch.sent == []
+    else:
+        assert watch.fetched == [(images, 4) for images in sizes]
+        assert watch.waited == [(images, 3, 8, 8) for images in sizes] and watch.sent == []
+
+
+@pytest.mark.parametrize("device", [CPU, GPU])
+def test_knn_looks_once_whether_a_group_of_queries_was_finite_and_fetches_the_guesses_once(device):
+    """Features that lie on the GPU already are not sent again; labels come from the host, as features' are."""
+    with FakeTensorMode():
+        bank, query = torch.ones(5000, 32, device=device), torch.ones(700, 32, device=device)
+        label, truth = torch.zeros(5000, dtype=torch.int64), torch.zeros(700, dtype=torch.int64)
+        with Watch() as watch:
+            knn_top1(bank, label, query, truth, k=10, device=GPU)
+            assert watch.fetched == [(2,), (700,)]
+            assert watch.waited == [(5000,), *([(700, 32), (5000, 32)] if device == CPU else [])]
+        with Watch() as watch:
+            groups = [len(scores) for scores in votes(bank, label, query, classes=2, k=10, memory_mib=1, device=GPU)]
+            plan = nearest._plan(bank, 700, 10, 0.75, GPU)
+            assert plan.chunk < 5000 and plan.group < 700, "several chunks of the bank, for several groups of queries"
+            assert watch.fetched == [(2,)] * len(query.split(plan.group)) and sum(groups) == 700
 
 
 def test_a_gpu_takes_larger_matrices_whole(monkeypatch):

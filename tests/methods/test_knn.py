@@ -120,7 +120,7 @@ def test_both_searches_find_the_best_however_they_are_cut(count, queries, dim, k
     exact = units.double() @ torch.nn.functional.normalize(bank, dim=1).double().T
     expected = exact.sort(1, descending=True).values[:, :k]
     for by in (search._search_cpu, search._search_torch):
-        cosine, row = by(bank, units, k, plan)
+        cosine, row = by(bank, query, k, plan, CPU)
         assert cosine.shape == row.shape == (queries, k)
         assert (cosine - expected).abs().max() < 1e-6
         assert (exact.gather(1, row) - cosine).abs().max() < 1e-6
@@ -177,10 +177,23 @@ def test_it_refuses_what_it_cannot_judge(sets):
         next(votes(bank, label, query, classes=5, memory_mib=0.01))
 
 
+@pytest.mark.parametrize("by", [search._search_cpu, search._search_torch])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_both_searches_name_what_is_not_finite_in_whichever_chunk(sets, by, broken):
+    bank, query = sets[0], sets[2]
+    for row in (0, 150, len(bank) - 1):
+        spoilt = bank.clone()
+        spoilt[row, 3] = broken
+        with pytest.raises(ValueError, match="the bank features are not finite"):
+            by(spoilt, query, 5, search.Plan(len(query), 40, 100), CPU)
+        with pytest.raises(ValueError, match="the query features are not finite"):
+            by(bank, spoilt, 5, search.Plan(len(spoilt), 40, 100), CPU)
+
+
 def test_tf32_is_off_only_while_it_searches(sets):
     torch.set_float32_matmul_precision("medium")
     try:
-        search._search_torch(sets[0], torch.nn.functional.normalize(sets[2]), 5, search.Plan(300, 100, 100))
+        search._search_torch(sets[0], sets[2], 5, search.Plan(300, 100, 100), CPU)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")

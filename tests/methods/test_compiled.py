@@ -1,0 +1,86 @@
+"""What torch's compilers make of a step, on a CPU: the graphs are those of a GPU, up to the last compiler's code."""
+
+import pytest
+import torch
+from absent_gpu import scalar_inductor
+from test_graph import batches
+from test_methods import METHODS, make
+from torch import nn
+
+from methods import backbones
+from methods.backbones import Average, Encoder
+from methods.normalise import Normalise
+from methods.optim import Optim
+from methods.probes.online import Online
+from methods.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """A single convolution, for what takes time is the compiler's work on every layer."""
+
+    def build(backbone):
+        layers = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+        return Encoder(nn.Sequential(*layers, Average()), 8)
+
+    monkeypatch.setattr(backbones, "build", build)
+
+
+def steps(method, backend=None, count=2, images=6):
+    """Losses and gradients of steps in bf16, so small that the weights hardly move."""
+    torch._dynamo.reset()  # a code object is compiled eight times at most
+    one = Trainer(
+        method.train(),
+        Optim(name="sgd", lr=1e-6),
+        epochs=2,
+        normalise=Normalise((0.5,) * 3, (0.25,) * 3),
+        device=torch.device("cpu"),
+        precision="bf16",
+    )
+    if backend:
+        one.objective.compile(backend=backend, fullgraph=True, dynamic=False)
+    gradients, losses = [], []
+
+    def keep(*_):
+        named = one.method.named_parameters()
+        gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+
+    one.optimiser.register_step_pre_hook(keep)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for number, batch in enumerate(batches(method, count, images)):
+            torch.manual_seed(number)
+            losses.append({name: value.item() for name, value in one.step(*batch, 0.5).items()})
+    return losses, gradients
+
+
+def off(gradient, other):
+    return ((gradient - other).norm() / other.norm()).item()
+
+
+@pytest.mark.parametrize("name", [*METHODS, "online"])
+def test_a_step_is_one_graph_forwards_and_backwards_for_batch_after_batch(name, one_thread):
+    """Losses to the bit but for what the second step has of the first. Where both views go through the same weights,
+    the graph adds up their gradients in float32 and autocast does in bf16. The batches after the first find MoCo's
+    queue, the moving averages and the online head's weights changed.
+    """
+
+    def method():
+        return Online(make("simclr"), 10) if name == "online" else make(name)
+
+    (plain, gradients), (traced, others) = steps(method()), steps(method(), "aot_eager")
+    assert traced[0] == plain[0] and traced[1] == pytest.approx(plain[1], rel=1e-4, abs=1e-6)
+    for ours, theirs in zip(others, gradients, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert all(off(ours[key], theirs[key]) < 0.01 for key in ours)
+
+
+def test_simclr_compiled_in_bf16_has_its_loss_and_its_gradients(one_thread):
+    """Normalisation, autocast, network, head and loss, forwards and backwards. Compiled, what is between two sums is
+    not rounded to bf16 each time, so the gradients differ, about as much as bf16 makes them differ from float32.
+    """
+    [plain], [gradients] = steps(make("simclr"), count=1, images=32)
+    with scalar_inductor():
+        [compiled], [others] = steps(make("simclr"), "inductor", count=1, images=32)
+    assert compiled["loss"] == pytest.approx(plain["loss"], rel=1e-3)
+    ours, theirs = (torch.cat([g.flatten() for g in found.values()]) for found in (others, gradients))
+    assert others.keys() == gradients.keys() and off(ours, theirs) < 0.05
