@@ -175,39 +175,41 @@ class Trainer:
     def fit(
         self,
         loader: LoaderLike,
-        path: Path,
+        path: Path | None,
         recipe: dict[str, Any],
         on_step: Callable[[], None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
         on_checkpoint: Callable[[], None] = lambda: None,
+        until: int | None = None,
     ) -> bool:
         """Trains to the end, with a checkpoint at `path` after each epoch. False if it was stopped before.
 
-        recipe: kept in the checkpoint, so that a probe needs nothing else. on_step: called after each step.
-        stop: asked after each step; once it says so on any rank, all of them write a checkpoint and return.
-        on_checkpoint: called on the first rank behind each checkpoint, when the history is on the host.
+        path: None where no checkpoint is wanted. recipe: kept in the checkpoint, so that a probe needs nothing else.
+        on_step: called after each step. stop: asked after each step; once it says so on any rank, all of them write a
+        checkpoint and return. on_checkpoint: called on the first rank behind each checkpoint, when the history is on
+        the host. until: finished epochs at which to return, before the end of the training.
         FloatingPointError, naming method, step and checkpoint, if the loss is not finite; the last good checkpoint is
         kept.
         """
         self.method.train()
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
-        while self.finished_epochs < self.epochs:
+        while self.finished_epochs < (self.epochs if until is None else until):
             for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())
                 if stopped or done == len(loader) or (self.checkpoint_steps and done % self.checkpoint_steps == 0):
                     with part("checkpoint"):
                         self._record(loader, done, path)
-                        state = self._state(recipe)
+                        if path is not None:
+                            self._save(path, recipe)
                         if ranks.rank() == 0:
-                            checkpoint.save(path, state)
                             on_checkpoint()
                     self._begin_span()  # writing the checkpoint is no part of it
                 if stopped:
                     return self.finished_epochs == self.epochs
         return True
 
-    def _steps(self, loader: LoaderLike, path: Path, on_step: Callable[[], None]) -> Iterator[int]:
+    def _steps(self, loader: LoaderLike, path: Path | None, on_step: Callable[[], None]) -> Iterator[int]:
         """Takes the steps of the epoch under way; yields how many of them are done."""
         epoch = self.finished_epochs
         batches = on_device(loader.epoch(epoch), self.device)
@@ -243,6 +245,12 @@ class Trainer:
         if self.device.type == "cuda" and "cuda" in random:  # which a checkpoint of a CPU has not
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
+    def _save(self, path: Path, recipe: dict[str, Any]) -> None:
+        """Of all ranks: each must ask."""
+        state = self._state(recipe)
+        if ranks.rank() == 0:
+            checkpoint.save(path, state)
+
     def _state(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """Of all ranks: each must ask."""
         random = {"cpu": torch.get_rng_state()}
@@ -261,7 +269,7 @@ class Trainer:
             "history": asdict(self.history),
         }
 
-    def _record(self, loader: LoaderLike, done: int, path: Path) -> None:
+    def _record(self, loader: LoaderLike, done: int, path: Path | None) -> None:
         """Fetches what the steps left on the device, the mean of all ranks: the only wait between two checkpoints."""
         history, steps = self.history, self._open
         values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
@@ -280,8 +288,8 @@ class Trainer:
             done = 0
         self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
 
-    def _diverged(self, what: str, number: int, path: Path) -> FloatingPointError:
+    def _diverged(self, what: str, number: int, path: Path | None) -> FloatingPointError:
         """number: of the step since the last checkpoint."""
         step = len(self.history.losses) + number
-        kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+        kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
         return FloatingPointError(f"{type(self.method).__name__} diverged at step {step}, {what}: {kept}")

@@ -15,7 +15,8 @@ Moved = tuple[tuple[Tensor, ...], Tensor]
 
 def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
     """(views and masks, label) of each batch on the device. On a GPU they are copied on a stream of their own while the
-    batch before them trains, which needs page-locked memory; elsewhere they are handed on as they are.
+    batch before them trains, which needs page-locked memory; elsewhere they are handed on as they are. A loader that
+    makes its batches on the GPU makes them on that stream, so the stream that trains stands only for what is late.
 
     A host that launches steps faster than the GPU takes them waits at AHEAD of them: each has a batch on the GPU.
     """
@@ -26,15 +27,19 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
             yield moved
         return
     stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream())  # for the images that a loader has put on the device
     ahead: tuple[Moved, torch.cuda.Event] | None = None
     ends: deque[torch.cuda.Event] = deque()  # of the steps that may not be over
-    for batch in batches:
+    while True:
         if len(ends) == AHEAD:
             ends.popleft().synchronize()
-        with part("copy"), torch.cuda.stream(stream):
-            views = tuple(tensor.to(device, non_blocking=True) for tensor in (*batch.views, *batch.masks))
-            moved = views, batch.label.to(device, non_blocking=True)
-            copied = stream.record_event()
+        with torch.cuda.stream(stream):
+            if (batch := next(batches, None)) is None:
+                break
+            with part("copy"):
+                views = tuple(tensor.to(device, non_blocking=True) for tensor in (*batch.views, *batch.masks))
+                moved = views, batch.label.to(device, non_blocking=True)
+                copied = stream.record_event()
         if ahead:
             yield _handed_over(*ahead)
             ends.append(torch.cuda.Event(blocking=True))  # asleep, for the loader's threads need the processor

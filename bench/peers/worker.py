@@ -12,6 +12,7 @@ import sys
 import time
 
 from bench.memory import PeakMemory
+from bench.own_process import end_with_parent
 from bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
 
 # kind of job -> contestant -> class, in the module of the contestant's name
@@ -32,6 +33,7 @@ CONTESTANTS = {
 
 
 def main(name: str, text: str) -> None:
+    end_with_parent()  # which may be killed in the middle of a round
     # What a library prints must not get between our lines.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)

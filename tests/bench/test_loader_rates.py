@@ -1,8 +1,11 @@
 """The loader's rate beside its peers', each in a process of its own."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from torchvision import transforms
@@ -43,6 +46,31 @@ def test_ours_beside_its_peers_one_of_them_absent(photographs):
     assert best["torchvision"] < best["twoview"] < best["decode"]
     assert record.peak_mib["twoview"] > record.added_mib["twoview"] > record.batch_mib == 32 * 96 * 96 * 3 / 2**20
     assert "ffcv         absent: ValueError" in text(result) and "views/s" in text(result)
+
+
+ENDLESS = """
+import sys, time
+from bench.loader_rates import Process
+from bench.peers.job import Job
+
+with Process("twoview", Job.model_validate_json(sys.argv[1])) as process:
+    process.answer()
+    process.process.stdin.write("\\n")
+    process.process.stdin.flush()
+    print(process.process.pid, flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_a_contestant_at_work_ends_with_the_process_that_started_it(fashion):
+    """A killed one, which can end nothing itself. The round is one of an hour."""
+    work = job(fashion, "crops", 28, 1, 64).model_copy(update={"seconds": 3600})
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, work.model_dump_json()], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        contestant = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    contestant.wait(60)
 
 
 def test_bare_decoding_of_raw_images_is_no_contest(fashion):

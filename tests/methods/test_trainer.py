@@ -115,6 +115,19 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
         assert torch.equal(a, b)
 
 
+def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thread):
+    """The number of epochs may be made smaller between the parts, within the warm-up: it decides only what follows."""
+    whole, parts, loader = make(epochs=4), make(epochs=9), Stripes(1)
+    whole.settings = parts.settings = whole.settings.model_copy(update={"warmup_epochs": 2.0})
+    fit(whole, tmp_path / "whole.pt")
+    files = sorted(tmp_path.iterdir())
+    assert parts.fit(loader, None, RECIPE, until=2) and parts.finished_epochs == 2
+    parts.epochs = 4
+    assert parts.fit(loader, None, RECIPE, until=3) and parts.fit(loader, None, RECIPE)
+    assert parts.history.losses == whole.history.losses and parts.finished_epochs == 4
+    assert sorted(tmp_path.iterdir()) == files
+
+
 def test_the_next_step_does_not_write_over_what_was_logged():
     """Where a method's result lies at one place in every step, as results of CUDA graphs do."""
     trainer, place = make(), torch.zeros(())

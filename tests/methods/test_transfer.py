@@ -1,6 +1,6 @@
 """Batches on their way to a GPU, by a stand-in for torch's streams and events that keeps count."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
@@ -22,9 +22,18 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
             over.append(self.step)
 
     training = SimpleNamespace(wait_event=lambda event: log.append(event))
+    waited, entered = [], []
+    side = SimpleNamespace(record_event=lambda: "copied", wait_stream=waited.append)
+
+    @contextmanager
+    def stream(one):
+        entered.append(one)
+        yield
+        entered.pop()
+
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(record_event=lambda: "copied"))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: training)
 
     class OfGPU(SimpleNamespace):
@@ -35,8 +44,14 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
         def record_stream(self, stream):
             assert stream is training
 
-    batches = [SimpleNamespace(views=(OfGPU(number=n),), masks=(), label=OfGPU()) for n in range(12)]
-    for step, (views, _) in enumerate(on_device(iter(batches), torch.device("cuda"))):
+    def batches():
+        for number in range(12):
+            assert waited == [training], "the images that lie on the GPU are there"
+            assert entered == [side], "a batch is made on the stream that it is copied on"
+            yield SimpleNamespace(views=(OfGPU(number=number),), masks=(), label=OfGPU())
+
+    for step, (views, _) in enumerate(on_device(batches(), torch.device("cuda"))):
+        assert not entered, "training is on its own stream"
         assert views[0].number == step and len(log) == step + 1, "training waits for the copy"
         assert step - len(over) <= AHEAD + 1, "steps that are not known to be over"
     assert step == 11 and over == sorted(over) and over[0] == 1
