@@ -1,11 +1,11 @@
 # `make bench` and `make test` set up everything by themselves; `make help` lists the rest.
-.PHONY: help setup bench test test-long test-page benchmark bench-peers report check
+.PHONY: help setup bench test test-long test-page benchmark bench-peers report check gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 TWOVIEW := .venv/bin/twoview
 PYTEST := .venv/bin/python -m pytest
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 setup: ## system packages, .venv, pinned Python packages
 	@./setup.sh
@@ -37,6 +37,12 @@ benchmark: setup ## loader and train step timed by pytest-benchmark, compared wi
 bench-peers: setup ## the same work in what a user would pick instead, in turn with ours; records in out/peers
 	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[peers]'
 	$(TWOVIEW) peers --out out/peers
+
+gpu-bundle: setup ## what `suite gpu` needs on a machine without a network: two folders and their scripts in out/gpu-bundle
+	$(TWOVIEW) suite gpu --bundle out/gpu-bundle
+
+gpu-rehearsal: setup ## that bundle run without a GPU and a network, where little is installed: 7 GB, a quarter of an hour
+	tests/gpu_rehearsal.sh
 
 report: setup ## the pages of the committed evidence, and README's tables
 	$(TWOVIEW) report reports/results --out out/report

@@ -22,7 +22,7 @@ WORKS = (
     replace(FASHION, images=4096, peers=ALL),
 )
 # The step of a card, made small enough for a processor: of ResNet-18 at 64 pixels.
-ON_CPU = Scale("cpu", "off", step_batch=64, steps=1, settings={"size": 64, "backbone": {"name": "resnet18"}})
+ON_CPU = Scale("cpu", "off", step_batch=64, steps=1, settings={"all": {"size": 64, "backbone": {"name": "resnet18"}}})
 
 
 def measure(
@@ -34,7 +34,7 @@ def measure(
         job = loader_rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
         yield loader_rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
     scale = Scale() if best_device().type == "cuda" else on_cpu
-    step = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
+    [step] = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
     yield step.model_copy(update={"name": "peers-step"})
 
 

@@ -23,11 +23,16 @@ def convert(samples: datasets.Samples, path: Path, what: str, threads: int, skip
             advance()
 
 
-def of_dataset(name: str, split: datasets.Split, folder: Path, root: Path | None) -> beton.Beton:
-    """The beton file of a dataset's split, converted first where it is not in the folder yet."""
+def of_dataset(name: str, split: datasets.Split, folder: Path, root: Path | None, download: bool = True) -> beton.Beton:
+    """The beton file of a dataset's split, converted first where it is not in the folder yet.
+
+    FileNotFoundError for a dataset that is nowhere and not to be downloaded.
+    """
     path = folder / f"{name}-{split}.beton"
     if not path.exists():
-        convert(datasets.dataset(name).find(root, split), path, f"{name} {split}", cpu_count())
+        dataset = datasets.dataset(name)
+        samples = dataset.find(root, split) if download else dataset.read(root, split)
+        convert(samples, path, f"{name} {split}", cpu_count())
     return beton.open_beton(path)
 
 

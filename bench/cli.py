@@ -53,7 +53,7 @@ def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.Stru
 
 
 def main() -> None:
-    """The console script."""
+    """Ends with the command line's exit code. The console script, `bench.__main__`, looks for tyro before."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -100,7 +100,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
 
 def _command(name: str, words: Sequence[str]) -> Callable[..., int | None]:
     module = import_module(f"bench.commands.{name}")
-    command: Callable[..., int | None] = module.command(words) if name == "train" else module.run
+    command: Callable[..., int | None] = module.command(words) if hasattr(module, "command") else module.run
     return command
 
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 from pathlib import Path
@@ -16,10 +17,12 @@ from bench.cores import cpu_count
 
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 PEERS = ("lightly", "kornia", "spdl-core", "nvidia-dali-cuda130")
+ROOT = Path(__file__).parents[1]
+COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a tree that travelled without its .git
 
 
 class Environment(BaseModel):
-    """cpu_count counts the cores this process may use. commit is empty where there is no git checkout.
+    """cpu_count counts the cores this process may use. commit is empty where none can be found.
 
     driver: of the GPU, where it can be read; records older than this field have none.
     """
@@ -56,6 +59,7 @@ class Environment(BaseModel):
 def environment() -> Environment:
     import torch  # here, for whoever only reads records does without it
 
+    commit, dirty = commit_of(ROOT)
     return Environment(
         cpu=_cpu_name(),
         cpu_count=cpu_count(),
@@ -65,9 +69,21 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: _version(name) for name in (*PACKAGES, *PEERS)},
-        commit=_git("rev-parse", "HEAD"),
-        dirty=bool(_git("status", "--porcelain")),
+        commit=commit,
+        dirty=dirty,
     )
+
+
+def commit_of(tree: Path) -> tuple[str, bool]:
+    """The commit of a tree, and whether anything in it differs from that. An empty commit where none can be found.
+
+    What travelled with the tree comes first: around an unpacked tree there may be some other repository's checkout.
+    """
+    try:
+        brought = json.loads((tree / COMMIT).read_text())
+    except FileNotFoundError:
+        return _git(tree, "rev-parse", "HEAD"), bool(_git(tree, "status", "--porcelain"))
+    return brought["commit"], brought["dirty"]
 
 
 def frequencies() -> dict[str, float]:
@@ -105,8 +121,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _git(*words: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *words]
+def _git(tree: Path, *words: str) -> str:
+    command = ["git", "-C", str(tree), *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

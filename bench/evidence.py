@@ -329,12 +329,20 @@ class Figure(Part):
 
 
 class DeviceFigures(Record):
-    """What one step of `twoview suite gpu` measured. recipe: what was trained, where the step trains one."""
+    """What one step of `twoview suite gpu` measured. recipe: what was trained, where the step trains one.
+
+    stopped: why the step did not come to its end; the figures are those that it had by then. Empty if it did.
+    """
 
     kind: Literal["device"] = "device"
     device: str
-    figures: list[Figure] = Field(min_length=1)
+    figures: list[Figure]
     recipe: dict[str, Any] | None = None
+    stopped: str = ""
+
+    def plus(self, *figures: Figure) -> "DeviceFigures":
+        """The record with more figures."""
+        return self.model_copy(update={"figures": [*self.figures, *figures]})
 
 
 class Scatter(Part):

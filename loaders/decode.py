@@ -8,7 +8,6 @@ All views of a batch live in one flat uint8 buffer, see `output_layout`.
 """
 
 import ctypes
-import ctypes.util
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -16,15 +15,12 @@ import numpy as np
 from llvmlite import binding
 from numba import njit, types
 
+from loaders import turbojpeg
 from loaders.checksum import xxh64
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.views import View
 
-_LIBRARY = ctypes.util.find_library("turbojpeg")
-if _LIBRARY is None:
-    raise ImportError(
-        "twoview decodes JPEG with libturbojpeg, which is not installed (Debian: apt install libturbojpeg0)"
-    )
+_LIBRARY = turbojpeg.library()
 binding.load_library_permanently(_LIBRARY)
 _turbojpeg = ctypes.CDLL(_LIBRARY)
 _turbojpeg.tjInitDecompress.restype = ctypes.c_void_p

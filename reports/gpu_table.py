@@ -17,16 +17,24 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
     """One row a figure, in the order of measurement; a step that was measured again shows its latest record.
 
     `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
-    where nothing was reached; of a course over time `measured` is the end. `target` is what one H100 is to reach, or
+    where nothing was reached; of a course over time `measured` is the end. A step that stopped before its end has a row
+    `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach, or
     the tolerance of a check; `met` says whether it does, but for targets only on such a card.
     """
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     rows = [
         _row(record, figure)
         for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
-        for figure in record.figures
+        for figure in (*record.figures, *_stopped(record))
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _stopped(record: DeviceFigures) -> list[Figure]:
+    """A row that says why the step did not come to its end."""
+    if not record.stopped:
+        return []
+    return [Figure(work=record.name, figure="stopped", unit="", samples=[], note=record.stopped)]
 
 
 def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
@@ -70,7 +78,9 @@ def _aimed(aim: Target | None, figure: Figure) -> str:
 
 
 def _met(aim: Target | None, figure: Figure, card: str) -> str:
-    """Empty where there is no target, or it is another card's."""
+    """Empty where there is no target, or it is another card's, and for a check that was not made."""
+    if figure.tolerance is not None and not figure.samples:
+        return ""
     if figure.tolerance is not None:
         return "no" if figure.off else "yes"
     if aim is None or CARD not in card:

@@ -3,7 +3,6 @@
 Every one is of one dataset and machine, and left out where the records do not hold what it shows.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, product
 from typing import Any
@@ -22,7 +21,8 @@ from reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
-KNN_COURSE, SECONDS_COURSE = "kNN as it goes", "training after each epoch"  # as `bench/gpu/cifar.py` calls them
+# As `bench/gpu/cifar.py` calls them.
+KNN_COURSE, EPOCHS_COURSE, SECONDS_COURSE = "kNN as it goes", "epochs at each kNN", "training after each epoch"
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
@@ -78,11 +78,10 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for (machine, _), record in sorted(latest.items()):
         found = {figure.figure: figure for figure in record.figures if figure.course}
-        if not {KNN_COURSE, SECONDS_COURSE} <= found.keys():
+        if not {KNN_COURSE, EPOCHS_COURSE, SECONDS_COURSE} <= found.keys():
             continue
-        knn, seconds = found[KNN_COURSE], found[SECONDS_COURSE].samples
-        epochs = [int(epoch) for epoch in re.findall(r"\d+", knn.note)]  # after which it was judged
-        minutes = [seconds[epoch - 1] / 60 for epoch in epochs]
+        knn, seconds = found[KNN_COURSE], (0.0, *found[SECONDS_COURSE].samples)
+        minutes = [seconds[int(epoch)] / 60 for epoch in found[EPOCHS_COURSE].samples]
         caption = f"kNN top-1 of {knn.work}, percent, over minutes of training: one run. {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(3)

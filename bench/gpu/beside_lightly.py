@@ -1,5 +1,7 @@
 """The same SimCLR step in lightly and here, in turn, on one device, each side in a process of its own."""
 
+from collections.abc import Iterator
+
 from bench import loader_rates, recipe
 from bench.cores import cpu_count
 from bench.evidence import DeviceFigures, Figure
@@ -9,7 +11,7 @@ from bench.peers.job import StepJob
 NAME = "gpu-lightly"
 
 
-def measure(context: Context, patience: float = loader_rates.PATIENCE) -> DeviceFigures:
+def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Iterator[DeviceFigures]:
     """Views a second of both sides a round, and ours over lightly's, our step compiled as training compiles it.
 
     ValueError if ours fails; a lightly that is not there, cannot run, or takes more than `patience` seconds for its
@@ -18,7 +20,7 @@ def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Device
     scale = context.scale
     # lightly's head has a BatchNorm behind its last layer, too.
     method = recipe.load(HEADLINE).method.model_dump() | {"norm": "all"}
-    one = scale.recipe(HEADLINE, {"batch": scale.step_batch, "compile": scale.compile, "method": method})
+    one = scale.recipe(HEADLINE, {"method": method}, batch=scale.step_batch, compile=scale.compile)
     job = StepJob(
         images=one.batch * scale.steps,
         threads=cpu_count(),
@@ -46,4 +48,4 @@ def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Device
         Figure(work=work, figure=f"peak memory of {side}, allocated", unit="GiB", samples=[mib / 1024])
         for side, mib in race.device_mib.items()
     ]
-    return DeviceFigures(name=NAME, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+    yield DeviceFigures(name=NAME, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))

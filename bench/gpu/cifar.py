@@ -1,165 +1,252 @@
 """CIFAR-10 on one card: seconds an epoch, and how long until kNN accuracies are reached. Images and views lie there."""
 
-import json
-import tempfile
+import math
 import time
-from itertools import accumulate, count
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from bench import betons
+from bench import betons, experiment
 from bench.cores import cpu_count
 from bench.evidence import DeviceFigures, Figure
-from bench.experiment import chosen
 from bench.gpu.scale import CIFAR, Context, Skipped
-from bench.gpu.stepping import peaks
+from bench.gpu.stepping import now, peaks
 from bench.memory import PeakMemory
 from bench.recipe import Recipe
 from loaders import beton, datasets, presets
-from loaders.files import whole_file
+from loaders.datasets.samples import of_arrays
 from loaders.loader import Loader
-from loaders.resident import Resident
-from methods import checkpoint
-from methods.probes.features import extract
+from methods.precision import autocast
 from methods.probes.knn import knn_top1
-from methods.trainer import Trainer
+from methods.trainer import LoaderLike, Trainer
 
 EPOCH, TIME = "gpu-cifar10-epoch", "gpu-cifar10-time"
-PROBE_BATCH = 500
-RESERVE = 15  # seconds before the suite's end, in which the step under way ends and its checkpoint is written
+SIDE = 32  # of CIFAR-10's images
+CHUNK = 2000  # images whose features are made at once
+BATCHES = 50  # of which the views are timed alone
+PUBLISHED_K = 10  # neighbors
+PILOT = 2  # epochs that are timed before the others are laid out: the first compiles
+RESERVE = 10  # seconds that are left for the last judgement and the record
+SLACK = 1.05  # what the other epochs may take, of what was timed
 
 
-def clock_epochs(context: Context) -> DeviceFigures:
-    """Seconds of whole epochs of the trainer's own loop; the first, which compiles, apart."""
-    scale = context.scale
-    one = scale.recipe(CIFAR, {"compile": scale.compile}).model_copy(update={"epochs": 1 + scale.clocked_epochs})
-    trainer = scale.trainer(one)
-    with _resident(context, one, trainer) as loader, tempfile.TemporaryDirectory() as temporary:
-        memory = PeakMemory()
-        trainer.fit(loader, Path(temporary, "epochs.pt"), {})
-    history, work = trainer.history, _work(one)
-    waits = [100 * wait / all_ for wait, all_ in zip(history.wait_seconds, history.epoch_seconds, strict=True)]
-    figures = [
-        Figure(work=work, figure="an epoch", unit="s", samples=history.epoch_seconds[1:]),
-        Figure(work=work, figure="the first epoch, compiling", unit="s", samples=history.epoch_seconds[:1]),
-        Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
-        *peaks(memory, work),
-    ]
-    return DeviceFigures(name=EPOCH, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
+    """Seconds of whole epochs of the trainer's own loop; the first, which compiles, apart.
 
-
-def train(context: Context) -> DeviceFigures:
-    """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
-
-    Where the suite's minutes do not reach, a checkpoint stays from which the next run goes on, and it is Skipped. A
-    restart compiles again, and that counts too.
+    The images are noise, as many as CIFAR-10 has: the time of an epoch does not depend on what they show.
     """
     scale = context.scale
-    one = scale.recipe(CIFAR, {"compile": scale.compile})
-    settings = one.model_dump(mode="json")
-    path = context.place.checkpoint(one)
+    one = scale.recipe(CIFAR, compile=scale.compile, epochs=1 + scale.clocked_epochs, resident="on")
+    file = noise(context.place.betons, one.train_images or datasets.dataset(one.dataset).sizes["train"] or 0)
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {len(file):,} noise images"
     trainer = scale.trainer(one)
-    state, _ = checkpoint.load_newest(path)
-    if state:
-        if state["recipe"] != settings:
-            raise ValueError(f"{path} is of another recipe: name another --out")
-        trainer.resume(state)
-    curve = _Curve(path.with_suffix(".knn.json"))
-    with _resident(context, one, trainer) as loader:
-        while True:
-            epochs = trainer.finished_epochs
-            if epochs and (epochs % scale.judged_every == 0 or epochs == one.epochs) and epochs not in curve.knn:
-                curve.add(epochs, _knn(context, one, trainer))
-            if epochs == one.epochs:
+    with experiment.train_loader(one, file, trainer.method, trainer.device) as loader:
+        memory = PeakMemory()
+        trainer.fit(loader, None, {})
+        history = trainer.history
+        waits = [100 * wait / whole for wait, whole in zip(history.wait_seconds, history.epoch_seconds, strict=True)]
+        figures = [
+            Figure(work=work, figure="an epoch", unit="s", samples=history.epoch_seconds[1:]),
+            Figure(work=work, figure="the first epoch, compiling", unit="s", samples=history.epoch_seconds[:1]),
+            Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
+            Figure(work=work, figure="views of a batch, made alone", unit="ms", samples=_view_ms(loader, trainer, 3)),
+            *peaks(memory, work),
+        ]
+    yield DeviceFigures(name=EPOCH, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+
+
+def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
+    """Milliseconds in which the device makes the views of a batch while nothing trains, a number a round."""
+    samples = []
+    for epoch in range(rounds):
+        start = now(trainer.device)
+        count = sum(1 for _ in islice(loader.epoch(epoch), BATCHES))
+        samples.append(1000 * (now(trainer.device) - start) / count)
+    return samples
+
+
+def noise(folder: Path, count: int) -> beton.Beton:
+    """A beton file of random images of CIFAR-10's size, made where it is not there yet."""
+    path = folder / f"noise-{count}.beton"
+    if not path.exists():
+        images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+        samples = of_arrays(images, np.arange(count) % 10, "noise")
+        for _ in beton.write(path, count, samples.stored):
+            pass
+    return beton.open_beton(path)
+
+
+def train(context: Context) -> Iterator[DeviceFigures]:
+    """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
+
+    The epochs are as many as the step's time holds, at most the recipe's: two are timed, then the schedule is laid out
+    for what fits. These two are of the warm-up, which is the same for any number of epochs. Should the time be over
+    before the last, the record is what was reached. Nothing is downloaded; Skipped where the data are not there.
+    """
+    scale = context.scale
+    one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
+    train_file, test_file = (_file(context, one, split) for split in ("train", "test"))
+    trainer, memory = scale.trainer(one), PeakMemory()
+    judge = Judge(one, train_file, test_file, trainer)
+
+    def over() -> bool:
+        return _left(context) <= 0
+
+    loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
+    try:
+        whole = trainer.fit(loader, None, {}, until=PILOT, stop=over)
+        judge()
+        if whole:
+            judge()  # once more, for the first time brings with it what the others are spared
+            left = _left(context) - judge.seconds * len(scale.judged_at)
+            one = fitted(one, trainer.history.epoch_seconds, left)
+            trainer.epochs = one.epochs
+            if one.progressive.start:  # the views grow by another plan now
+                loader.close()
+                loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
+        yield _record(context, one, trainer, judge, memory)
+        for epochs in judged_epochs(one.epochs, scale.judged_at):
+            if over():
                 break
-            if _over(context):
-                raise Skipped(f"{epochs} of {one.epochs} epochs are trained: run the suite again to go on")
-            _fit_to_next_judgement(context, trainer, loader, path, settings)
-    return _figures(context, one, list(accumulate(trainer.history.epoch_seconds)), curve.knn)
+            trainer.fit(loader, None, {}, until=epochs, stop=over)
+            judge()
+            yield _record(context, one, trainer, judge, memory)
+    finally:
+        loader.close()
 
 
-class _Curve:
-    """kNN accuracies by epoch, in a file beside the checkpoint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        known = json.loads(path.read_text()) if path.exists() else {}
-        self.knn = {int(epoch): float(accuracy) for epoch, accuracy in known.items()}
-
-    def add(self, epoch: int, accuracy: float) -> None:
-        self.knn[epoch] = accuracy
-        with whole_file(self.path) as part:
-            part.write_text(json.dumps(self.knn))
+def _left(context: Context) -> float:
+    """Seconds for training."""
+    return context.ends - RESERVE - time.monotonic()
 
 
-def _fit_to_next_judgement(
-    context: Context, trainer: Trainer, loader: Resident, path: Path, settings: dict[str, Any]
-) -> None:
-    """The trainer's own loop, stopped by a checkpoint after the next epoch that is judged, or when time is over."""
-    steps = count(1 + len(trainer.history.losses))
+def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]:
+    """The recipe with as many epochs as PILOT timed ones, in seconds, and those that the seconds left hold; at most its
+    own, and one more than were timed.
 
-    def stop() -> bool:
-        return next(steps) % (context.scale.judged_every * len(loader)) == 0 or _over(context)
+    Views that grow do so at the same shares of the training. An epoch of larger ones is supposed to take the timed
+    one's seconds times their pixels, and the first of each size to compile as long as the first of all did.
+    """
+    compiling, second = max(timed[0] - timed[-1], 0.0), timed[-1]
 
-    trainer.fit(loader, path, settings, stop=stop)
+    def seconds(epochs: int) -> float:
+        plan = _laid_out(one, epochs)
+        sides = [plan.progressive.side(plan.size, epoch) for epoch in range(epochs)]
+        pixels = sum((side / sides[0]) ** 2 for side in sides[PILOT:])
+        return SLACK * second * pixels + compiling * (len(set(sides)) - 1)
+
+    fitting = [epochs for epochs in range(PILOT + 1, one.epochs + 1) if seconds(epochs) <= left]
+    return _laid_out(one, max(fitting, default=PILOT + 1))
 
 
-def _over(context: Context) -> bool:
-    return time.monotonic() > context.ends - RESERVE
+def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
+    grow, share = one.progressive, epochs / one.epochs
+    if grow.start:
+        first = max(PILOT, round(grow.first_epoch * share))
+        last = max(first + 1, round(grow.last_epoch * share))
+        grow = grow.model_copy(update={"first_epoch": first, "last_epoch": last})
+    return one.model_copy(update={"epochs": epochs, "progressive": grow})
 
 
-def _figures(context: Context, one: Recipe, seconds: list[float], knn: dict[int, float]) -> DeviceFigures:
-    """seconds: of training, after each epoch."""
-    work = f"{_work(one)}, {one.epochs} epochs"
-    best = max(knn.values())
+def judged_epochs(epochs: int, shares: Sequence[float]) -> list[int]:
+    """After which epochs kNN is measured, behind the timed ones: late ones, since that is when accuracy rises."""
+    return sorted({max(PILOT + 1, math.ceil(share * epochs)) for share in shares})
+
+
+class Judgement(NamedTuple):
+    """kNN accuracies, in percent: `published` as github.com/dkobak/simclr-cifar10 has it, of 10 neighbors that count
+    the same; `weighted` by the recipe's probe."""
+
+    published: float
+    weighted: float
+
+
+class Judge:
+    """kNN accuracies of the encoder as it is, on images that lie on the device.
+
+    found: by the number of finished epochs. seconds: that the last one took.
+    """
+
+    def __init__(self, one: Recipe[Any], train: beton.Beton, test: beton.Beton, trainer: Trainer) -> None:
+        self.probe, self.trainer = one.probe, trainer
+        self.bank = _labelled(train, one, one.probe.train_images, trainer.device)
+        self.queries = _labelled(test, one, one.probe.test_images, trainer.device)
+        self.found: dict[int, Judgement] = {}
+        self.seconds = 0.0
+
+    def __call__(self) -> None:
+        start = time.perf_counter()
+        self.trainer.method.eval()
+        bank, query = self._features(self.bank.images), self._features(self.queries.images)
+
+        def top1(k: int, temperature: float) -> float:
+            labels = self.bank.labels, self.queries.labels
+            return knn_top1(bank, labels[0], query, labels[1], k=k, temperature=temperature, device=bank.device)
+
+        self.found[self.trainer.finished_epochs] = Judgement(
+            published=top1(PUBLISHED_K, math.inf),  # at an infinite temperature all count the same
+            weighted=top1(self.probe.k, self.probe.temperature),
+        )
+        self.seconds = time.perf_counter() - start
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Tensor:
+        """(N, D), in the precision that trains."""
+        trainer = self.trainer
+        with autocast(trainer.device, trainer.precision):
+            return torch.cat([trainer.method.encode(trainer.normalise(chunk)) for chunk in torch.split(images, CHUNK)])
+
+
+class Labelled(NamedTuple):
+    """images: uint8 (N, 3, size, size), as the probes see them. labels: int64 (N,). Both on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def _labelled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.device) -> Labelled:
+    used, views = experiment.chosen(file.labels, 0, count), presets.preset("eval", one.size)
+    options: dict[str, Any] = {"shuffle": False, "drop_last": False, "threads": cpu_count()}
+    with Loader(file, views, CHUNK, indices=used, **options) as loader:
+        batches = [(batch.views[0].to(device), batch.label.to(device)) for batch in loader.epoch(0)]
+    images, labels = zip(*batches, strict=True)
+    return Labelled(torch.cat(images), torch.cat(labels))
+
+
+def _record(context: Context, one: Recipe[Any], trainer: Trainer, judge: Judge, memory: PeakMemory) -> DeviceFigures:
+    found, done = judge.found, trainer.finished_epochs
+    seconds = list(accumulate(trainer.history.epoch_seconds))
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}, {one.epochs} epochs"
+    best = max(judged.published for judged in found.values())
+    cut = "" if done == one.epochs else f"; {done} of {one.epochs} epochs are trained"
     figures = []
     for goal in context.scale.goals:
-        reached = [seconds[epoch - 1] / 60 for epoch, accuracy in knn.items() if accuracy >= goal]
-        note = "" if reached else f"not reached: the best is {best:.2f} %"
+        reached = [(0.0, *seconds)[epoch] / 60 for epoch, judged in found.items() if judged.published >= goal]
+        note = "" if reached else f"not reached: the best is {best:.2f} %{cut}"
         figures.append(Figure(work=work, figure=f"time to {goal:g} % kNN", unit="min", samples=reached[:1], note=note))
-    after = f"after epochs {', '.join(map(str, knn))}"
+    published, weighted = ([getattr(judged, kind) for judged in found.values()] for kind in Judgement._fields)
+    kinds = f"k = {PUBLISHED_K}, unweighted", f"k = {one.probe.k}, weighted"
     figures += [
-        Figure(work=work, figure="kNN, the best", unit="%", samples=[best]),
-        Figure(work=work, figure="kNN as it goes", unit="%", samples=list(knn.values()), note=after, course=True),
+        Figure(work=work, figure="kNN, the best", unit="%", samples=[best], note=f"{kinds[0]}{cut}"),
+        Figure(work=work, figure="kNN, weighted, the best", unit="%", samples=[max(weighted)], note=f"{kinds[1]}{cut}"),
+        Figure(work=work, figure="kNN as it goes", unit="%", samples=published, note=kinds[0], course=True),
+        Figure(work=work, figure="kNN, weighted, as it goes", unit="%", samples=weighted, note=kinds[1], course=True),
+        Figure(work=work, figure="epochs at each kNN", unit="epochs", samples=[*map(float, found)], course=True),
         Figure(work=work, figure="training after each epoch", unit="s", samples=seconds, course=True),
+        Figure(work=work, figure="a kNN accuracy of both kinds", unit="s", samples=[judge.seconds]),
+        *peaks(memory, work),
     ]
     return DeviceFigures(name=TIME, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))
 
 
-def _knn(context: Context, one: Recipe, trainer: Trainer) -> float:
-    """Weighted kNN of the probe's k and temperature, the training images as its bank."""
-
-    def features(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        file = _file(context, one, split)
-        used, views = chosen(file.labels, 0, count), presets.preset("eval", one.size)
-        with Loader(
-            file, views, PROBE_BATCH, indices=used, shuffle=False, drop_last=False, threads=cpu_count()
-        ) as loader:
-            return extract(trainer.method.encode, loader, trainer.normalise, trainer.device, lambda: None)
-
-    trainer.method.eval()
-    bank, query = features("train", one.probe.train_images), features("test", one.probe.test_images)
-    probe = one.probe
-    return knn_top1(*bank, *query, k=probe.k, temperature=probe.temperature, device=trainer.device)
-
-
-def _resident(context: Context, one: Recipe, trainer: Trainer) -> Resident:
-    file = _file(context, one, "train")
-    used = chosen(file.labels, one.held_out, one.train_images)
-    method, device = trainer.method, trainer.device
-    return Resident(file, method.views, one.batch, masks=method.masks, device=device, indices=used, seed=one.seed)
-
-
-def _file(context: Context, one: Recipe, split: str) -> beton.Beton:
-    """Nothing is downloaded. Skipped where the data are not there."""
+def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Beton:
+    place = context.place
     try:
-        datasets.dataset(one.dataset).read(context.place.root, split)
+        return betons.of_dataset(one.dataset, split, place.betons, place.root, download=False)
     except FileNotFoundError as missing:
         raise Skipped(str(missing)) from None
-    return betons.of_dataset(one.dataset, split, context.place.betons, context.place.root)
-
-
-def _work(one: Recipe) -> str:
-    return f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}"

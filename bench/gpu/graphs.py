@@ -1,77 +1,100 @@
-"""The whole step as one CUDA graph: whether every method loses what its plain step loses, and what a graph saves."""
+"""The whole step as one CUDA graph: whether a method loses what its plain step loses, and what a graph saves."""
 
-import math
 import statistics
+from collections.abc import Iterator
 
-import numpy as np
+import torch
 
 from bench.evidence import DeviceFigures, Figure
-from bench.gpu.scale import CIFAR, HEADLINE, Context, Skipped
+from bench.gpu.scale import CIFAR, Context
 from bench.gpu.stepping import peaks, resident_batch, stepped
 from bench.gpu.steps import recipe_of
 from bench.memory import PeakMemory
 from bench.recipe import Recipe
 from methods.graph import WARMUP
-from methods.registry import METHODS
 from methods.trainer import Trainer
 
-NAME = "gpu-graph"
+NAME = "gpu-cifar10-step"
 REPLAYS = 5  # of each method
-OFF = 1e-3  # relative, in float32, after kernels that add up in any order
+OFF = 1e-3  # relative, in float32
+NOISE = 10  # times the difference of two plain steps, whose kernels add up in any order
 # What a graph should save is the host's time for a launch, most where kernels are short.
-STEPS = ((CIFAR, "off"), (CIFAR, "default"), (HEADLINE, "off"))
+KINDS = (("off", False), ("off", True), ("default", False), ("default", True))  # compile, recorded
 
 
-def measure(context: Context) -> DeviceFigures:
-    """Losses of the recorded step beside the plain one's, for every method; then step times, plain and recorded."""
+def name_of(method: str) -> str:
+    return f"gpu-graph-{method}"
+
+
+def of_cifar(context: Context) -> Iterator[DeviceFigures]:
+    """Milliseconds of the CIFAR-10 recipe's step, plain and recorded, eager and compiled, on a resident batch."""
     scale = context.scale
-    figures = [figure for method in METHODS for figure in _losses(context, method)]
-    for name, compile in STEPS:
-        for recorded in (False, True):
-            one = scale.recipe(name, {"compile": compile, "cuda_graph": recorded})
-            kind = "recorded" if recorded else "plain"
-            work = f"{one.method.name}, {one.backbone.name} at {one.size}, batch {one.batch}, compile {compile}, {kind}"
-            trainer = _trainer(context, one)
-            batch, memory = resident_batch(one, trainer), PeakMemory()
-            seconds = stepped(trainer, batch, scale.warmup + WARMUP, scale.steps).step_seconds
-            rate = one.batch * len(trainer.method.views) / statistics.median(seconds)
-            figures += [
-                Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
-                Figure(work=work, figure="rate", unit="views/s", samples=[rate]),
-                *peaks(memory, work),
-            ]
-    return DeviceFigures(name=NAME, device=scale.device, figures=figures)
+    record = DeviceFigures(name=NAME, device=scale.device, figures=[])
+    for compile, recorded in KINDS:
+        one = scale.recipe(CIFAR, compile=compile, cuda_graph=recorded)
+        kind = f"{'recorded' if recorded else 'plain'}, {'eager' if compile == 'off' else 'compiled'}"
+        work = f"{one.method.name}, {one.backbone.name} at {one.size}, batch {one.batch}, {kind}"
+        try:
+            trainer = scale.trainer(one)
+        except ValueError as reason:  # this device records no graphs
+            record = record.plus(Figure(work=work, figure="step", unit="ms", samples=[], note=str(reason)))
+            continue
+        batch, memory = resident_batch(one, trainer), PeakMemory()
+        seconds = stepped(trainer, batch, scale.warmup + WARMUP, scale.steps).step_seconds
+        rate = one.batch * len(trainer.method.views) / statistics.median(seconds)
+        record = record.plus(
+            Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
+            Figure(work=work, figure="rate", unit="views/s", samples=[rate]),
+            *peaks(memory, work),
+        )
+        yield record
+    yield record
 
 
-def _losses(context: Context, method: str) -> list[Figure]:
-    """How far the recorded step's losses are from the plain one's, at most, of two batches in turn; not a number, which
-    is off, where the step cannot be recorded.
+def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
+    """How far a method's recorded step is from its plain one, in the losses of two batches in turn.
+
+    Of float32 without TF32. Two plain trainings differ, too, where a device's kernels add up in any order: the
+    tolerance is NOISE times that, where it is above OFF. A step that cannot be recorded is not a number, which is off;
+    on a device that records none, there is no sample, and the note says why.
     """
     scale = context.scale
-    one = recipe_of(scale, method, max(2, scale.step_batch // 8)).model_copy(update={"precision": "fp32"})
-    losses, note = [], ""
-    for recorded in (False, True):
-        trainer = _trainer(context, one.model_copy(update={"cuda_graph": recorded}))
-        views, label = resident_batch(one, trainer)
-        turned = tuple(view.flip(0) for view in views), label.flip(0)
-        batches = [(views, label), turned] * (WARMUP + REPLAYS)
-        try:
-            losses.append([
-                trainer.step(*batch, number / 20)["loss"].item()
-                for number, batch in enumerate(batches[: WARMUP + REPLAYS])
-            ])  # fmt: skip
-        except ValueError as reason:  # of the recording; the other methods can still be recorded
-            losses.append([math.nan] * (WARMUP + REPLAYS))
-            note = str(reason)
-    plain, replayed = np.array(losses)
-    off = float(np.max(abs(plain - replayed) / np.maximum(abs(plain), 1e-12)))  # NaN if one of them is
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    one = recipe_of(scale, method, max(2, scale.step_batch // 8), precision="fp32")
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
-    return [Figure(work=work, figure="recorded loss off", unit="x", samples=[off], note=note, tolerance=OFF)]
-
-
-def _trainer(context: Context, one: Recipe) -> Trainer:
-    """Skipped where a step cannot be recorded."""
+    plain, again = (_losses(one, scale.trainer(one)) for _ in range(2))
+    noise = _apart(plain, again)
+    figure = Figure(work=work, figure="plain loss again off", unit="x", samples=[noise])
+    record = DeviceFigures(name=name_of(method), device=scale.device, figures=[figure])
+    yield record
+    samples, note = [], ""
     try:
-        return context.scale.trainer(one)
+        trainer = scale.trainer(one.model_copy(update={"cuda_graph": True}))
     except ValueError as reason:
-        raise Skipped(str(reason)) from None
+        note = str(reason)
+    else:
+        try:
+            samples = [_apart(plain, _losses(one, trainer))]
+        except ValueError as reason:
+            samples, note = [float("nan")], str(reason)
+    tolerance = max(OFF, NOISE * noise)
+    yield record.plus(
+        Figure(work=work, figure="recorded loss off", unit="x", samples=samples, note=note, tolerance=tolerance)
+    )
+
+
+def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
+    """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
+    views, label = resident_batch(one, trainer)
+    turned = tuple(view.flip(0) for view in views), label.flip(0)
+    losses = [
+        trainer.step(*(turned if number % 2 else (views, label)), number / 20)["loss"]
+        for number in range(WARMUP + REPLAYS)
+    ]
+    return torch.stack(losses).cpu().double()
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest relative difference; not a number if one of the losses is none."""
+    return float(((one - other).abs() / one.abs().clamp_min(1e-12)).max())

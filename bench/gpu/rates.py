@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,73 +22,91 @@ from methods.precision import DTYPES
 from methods.trainer import Objective, Trainer
 from methods.transfer import Moved, on_device
 
-
-def name_of(batch: int) -> str:
-    return f"gpu-rates-{batch}"
+NAME, HALF = "gpu-rates", "gpu-rates-half"
 
 
-def measure(context: Context, batch: int) -> DeviceFigures:
+def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
     """SimCLR's ResNet-50 at 224 in Lee 2025's setting: loader, model and both, `scale.rounds` times in turn.
+
+    NAME is of the recipe's batch, HALF of half of it.
 
     `real` is what training does: batches rendered from JPEGs, copied and trained on. Its efficiency is over the smaller
     ceiling of the same round; data wait is the share of its step times in which the device stood waiting for a batch.
     """
     scale, place = context.scale, context.place
     file, dataset = jpegs(place.betons, place.root, scale.jpegs)
-    one = scale.recipe(HEADLINE, {"dataset": dataset, "batch": batch, "compile": scale.compile})
-    batch = one.batch
+    one = scale.recipe(HEADLINE, dataset=dataset, compile=scale.compile)
+    batch = one.batch // 2 if name == HALF else one.batch
+    one = one.model_copy(update={"batch": batch})
     trainer = scale.trainer(one)
     views = batch * len(trainer.method.views)
     images = np.arange(batch * (LEAD + scale.steps + 1)) % len(file)
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {batch}, {dataset}"
-    rates: dict[str, list[float]] = {"loader alone": [], "model alone": [], "real": []}
-    waits, joules, step_seconds = [], [], []
-    pin = scale.where.type == "cuda"
-    with Loader(
+    empty = DeviceFigures(
+        name=name,
+        data=betons.identity(file),
+        device=scale.device,
+        figures=[],
+        recipe=one.model_dump(mode="json"),
+    )
+    loader = Loader(
         file,
         trainer.method.views,
         batch,
         masks=trainer.method.masks,
         indices=images,
         threads=cpu_count(),
-        pin=pin,
-    ) as loader:
+        pin=scale.where.type == "cuda",
+    )
+    with loader:
         first = next(on_device(loader.epoch(0), scale.where))
         memory = PeakMemory()
         start = now(scale.where)
         stepped(trainer, first, 0, scale.warmup)
-        warmup = now(scale.where) - start
+        warmup = Figure(
+            work=work, figure=f"first {scale.warmup} steps, compiling", unit="s", samples=[now(scale.where) - start]
+        )
+        yield empty.plus(warmup)
+        rounds = Rounds()
         for number in range(scale.rounds):
-            rates["loader alone"].append(views * scale.steps / arrivals(loader, number, scale.steps))
+            rounds.loader.append(views * scale.steps / arrivals(loader, number, scale.steps))
             clock = stepped(trainer, first, 1, scale.steps)
-            step_seconds += clock.step_seconds
-            rates["model alone"].append(views / statistics.mean(clock.step_seconds))
+            rounds.step_seconds.extend(clock.step_seconds)
+            rounds.model.append(views / statistics.mean(clock.step_seconds))
             energy = Energy(scale.where)
             seconds, clock = loaded(trainer, loader, number, scale.steps)
             if energy.joules is not None:
-                joules.append(energy.joules / (views * (LEAD + scale.steps)))
-            rates["real"].append(views * scale.steps / seconds)
-            waits.append(100 * sum(clock.wait_seconds) / (sum(clock.wait_seconds) + sum(clock.step_seconds)))
-        figures = [Figure(work=work, figure=name, unit="views/s", samples=samples) for name, samples in rates.items()]
-        ceilings = zip(rates["real"], rates["loader alone"], rates["model alone"], strict=True)
-        efficiency = [100 * real / min(alone) for real, *alone in ceilings]
-        figures += [
-            Figure(work=work, figure="efficiency", unit="%", samples=efficiency),
-            Figure(work=work, figure="data wait", unit="%", samples=waits),
-            Figure(work=work, figure="step, model alone", unit="ms", samples=[1000 * s for s in step_seconds]),
-            Figure(work=work, figure=f"first {scale.warmup} steps, compiling", unit="s", samples=[warmup]),
-            *peaks(memory, work),
-            *utilisation(scale, trainer, first, work, statistics.median(step_seconds)),
-        ]
-        if joules:
-            figures.append(Figure(work=work, figure="energy", unit="J/view", samples=joules))
-    return DeviceFigures(
-        name=name_of(batch),
-        data=betons.identity(file),
-        device=scale.device,
-        figures=figures,
-        recipe=one.model_dump(mode="json"),
-    )
+                rounds.joules.append(energy.joules / (views * (LEAD + scale.steps)))
+            rounds.real.append(views * scale.steps / seconds)
+            rounds.waits.append(sum(clock.wait_seconds) / (sum(clock.wait_seconds) + sum(clock.step_seconds)))
+            record = empty.plus(*rounds.figures(work), warmup, *peaks(memory, work))
+            yield record
+        yield record.plus(*utilisation(scale, trainer, first, work, statistics.median(rounds.step_seconds)))
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rates in views a second; step_seconds, of the model alone; waits, shares of real training; joules, a view."""
+
+    loader: list[float] = field(default_factory=list)
+    model: list[float] = field(default_factory=list)
+    real: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+
+    def figures(self, work: str) -> Iterator[Figure]:
+        ceilings = map(min, self.loader, self.model)
+        efficiency = [100 * real / ceiling for real, ceiling in zip(self.real, ceilings, strict=True)]
+        yield Figure(work=work, figure="loader alone", unit="views/s", samples=self.loader)
+        yield Figure(work=work, figure="model alone", unit="views/s", samples=self.model)
+        yield Figure(work=work, figure="real", unit="views/s", samples=self.real)
+        yield Figure(work=work, figure="efficiency", unit="%", samples=efficiency)
+        yield Figure(work=work, figure="data wait", unit="%", samples=[100 * wait for wait in self.waits])
+        milliseconds = [1000 * seconds for seconds in self.step_seconds]
+        yield Figure(work=work, figure="step, model alone", unit="ms", samples=milliseconds)
+        if self.joules:
+            yield Figure(work=work, figure="energy", unit="J/view", samples=self.joules)
 
 
 def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:

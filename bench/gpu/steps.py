@@ -1,6 +1,7 @@
 """One step of every method, and of every budget that a paper states: its time, its memory, and what it comes to."""
 
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 from bench import budget, evidence, recipe
@@ -25,24 +26,26 @@ def method_name(method: str) -> str:
     return f"gpu-method-{method}"
 
 
-def of_method(context: Context, method: str) -> DeviceFigures:
+def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     """A method of default options at 224, on ResNet-50 or ViT-B/16 as its source, a resident batch, not compiled:
     milliseconds and peak memory.
     """
     one = recipe_of(context.scale, method, context.scale.step_batch)
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
     figures, *_ = _step(context, one, work)
-    return DeviceFigures(
-        name=method_name(method), device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json")
-    )
+    yield _record(context, method_name(method), one, figures)
 
 
-def recipe_of(scale: Scale, method: str, batch: int) -> Recipe[Any]:
+def recipe_of(scale: Scale, method: str, batch: int, **changes: Any) -> Recipe[Any]:
     """The headline's recipe with a method of default options in the place of its own."""
-    changes = {"method": {"name": method}, "batch": batch, "views": VIEWS.get(method, SIMCLR)}
+    parts: dict[str, Any] = {"method": {"name": method}, "views": VIEWS.get(method, SIMCLR)}
     if method in OF_A_VIT:
-        changes["backbone"] = {"name": "vit-base", "patch": 16}
-    return scale.recipe(HEADLINE, changes)
+        parts["backbone"] = {"name": "vit-base", "patch": 16}
+    return scale.recipe(HEADLINE, parts, batch=batch, **changes)
+
+
+def _record(context: Context, name: str, one: Recipe[Any], figures: list[Figure]) -> DeviceFigures:
+    return DeviceFigures(name=name, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))
 
 
 def budgets() -> dict[str, tuple[str, ...]]:
@@ -62,23 +65,25 @@ def budget_name(name: str) -> str:
     return f"gpu-budget-{name}"
 
 
-def of_budget(context: Context, names: tuple[str, ...]) -> DeviceFigures:
+def of_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceFigures]:
     """The first recipe's step, measured, and from it the hours of each recipe's pretraining on this one card.
 
-    Where training itself was measured on the recipe, loader and all, the hours come from that. Each projection names
-    the measured steps it comes from, and beside it stands what the source spent, with its provenance.
+    Where training itself was measured on the recipe, loader and all, the hours come from that, and no step is taken.
+    Each projection names the measured steps it comes from, and beside it stands what the source spent, with its
+    provenance.
     """
     one = context.scale.recipe(names[0])
-    work = f"{names[0]}, a step of batch {one.batch}"
-    figures, trainer, batch = _step(context, one, work)
-    figures += rates.utilisation(context.scale, trainer, batch, work, figures[0].median / 1000)
-    record = DeviceFigures(
-        name=budget_name(names[0]), device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json")
-    )
-    measured = _trained(context, names[0], one.batch) or budget.measured(record)
-    assert measured is not None
-    figures += [_projected(recipe.load(name), measured) for name in names]
-    return record.model_copy(update={"figures": figures})
+    record = _record(context, budget_name(names[0]), one, [])
+    measured = _trained(context, names[0])
+    if measured is None:
+        work = f"{names[0]}, a step of batch {one.batch}"
+        figures, trainer, batch = _step(context, one, work)
+        seconds = figures[0].median / 1000
+        record = record.plus(*figures, *rates.utilisation(context.scale, trainer, batch, work, seconds))
+        yield record
+        measured = budget.measured(record)
+        assert measured is not None
+    yield record.plus(*(_projected(recipe.load(name), measured) for name in names))
 
 
 def _projected(one: Recipe[Any], measured: Steps) -> Figure:
@@ -104,9 +109,9 @@ def spent(budget: Budget) -> str:
     return f"{', '.join(words)} ({budget.provenance})"
 
 
-def _trained(context: Context, name: str, batch: int) -> Steps | None:
-    """The steps of training itself, where that was measured on this recipe and batch."""
-    path = evidence.path_of(context.folder, rates.name_of(batch))
+def _trained(context: Context, name: str) -> Steps | None:
+    """The steps of training itself, where that was measured on this recipe."""
+    path = evidence.path_of(context.folder, rates.NAME)
     return budget.measured(evidence.read(path)) if name == HEADLINE and path.exists() else None
 
 

@@ -1,7 +1,6 @@
 """libjpeg-turbo alone: decodes each JPEG once into a buffer of its thread and does nothing else, a ceiling for all."""
 
 import ctypes
-import ctypes.util
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from bench.peers.job import Job
+from loaders import turbojpeg
 from loaders.beton import JPEG, open_beton
 
 RGB, ACCURATE_DCT = 0, 4096  # turbojpeg.h; PIL, torchvision and ours use the accurate transform
@@ -19,7 +19,7 @@ class Decode:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.turbojpeg = ctypes.CDLL(ctypes.util.find_library("turbojpeg"))  # its calls release the interpreter lock
+        self.turbojpeg = ctypes.CDLL(turbojpeg.library())  # its calls release the interpreter lock
         self.turbojpeg.tjInitDecompress.restype = ctypes.c_void_p
         self.turbojpeg.tjDecompress2.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p]
         self.turbojpeg.tjDecompress2.argtypes += [ctypes.c_int] * 5

@@ -4,18 +4,16 @@ import time
 
 import pytest
 import torch
-from test_gpu_suite import TINY
+from test_gpu_suite import by_figure, last
 
 from bench.experiment import Place
 from bench.gpu import graphs
-from bench.gpu.scale import HEADLINE, Context, Skipped
+from bench.gpu.scale import TINY, Context
 from methods import graph
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "METHODS", ["simclr", "byol"])
-    monkeypatch.setattr(graphs, "STEPS", [(HEADLINE, "off")])
+def context(tmp_path):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", None)
     return Context(TINY, place, tmp_path / "evidence", time.monotonic() + 3600)
 
@@ -37,19 +35,47 @@ def stand_in(monkeypatch, stale=False):
     monkeypatch.setattr(graph, "recorded", recorded)
 
 
-def test_every_method_is_held_against_its_plain_step_and_both_are_timed(context, monkeypatch):
+def loss_off(context, method):
+    return by_figure(last(graphs.of_method(context, method)))["recorded loss off"]
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "mae"])
+def test_a_recorded_step_loses_what_the_plain_one_does(context, monkeypatch, method):
     stand_in(monkeypatch)
-    record = graphs.measure(context)
-    off = [figure for figure in record.figures if figure.tolerance]
-    assert [figure.work.split(",")[0] for figure in off] == ["simclr", "byol"]
-    assert not any(figure.off for figure in off)
-    steps = {figure.work.split(", ")[-1]: figure for figure in record.figures if figure.figure == "step"}
-    assert set(steps) == {"plain", "recorded"} and all(len(figure.samples) == TINY.steps for figure in steps.values())
+    record = last(graphs.of_method(context, method))
+    assert record.name == f"gpu-graph-{method}"
+    plain, recorded = record.figures
+    assert plain.figure == "plain loss again off" and plain.samples == [0.0]
+    assert recorded.samples == [0.0] and recorded.tolerance == graphs.OFF and not recorded.off
+
+
+def test_the_step_is_timed_plain_and_recorded_eager_and_compiled(context, monkeypatch):
+    stand_in(monkeypatch)
+    monkeypatch.setattr(graphs, "KINDS", (("off", False), ("off", True)))
+    *parts, record = graphs.of_cifar(context)
+    steps = {figure.work.rpartition("batch 16, ")[2]: figure for figure in record.figures if figure.figure == "step"}
+    assert set(steps) == {"plain, eager", "recorded, eager"}
+    assert all(len(figure.samples) == TINY.steps for figure in steps.values())
+    assert len(parts[0].figures) < len(record.figures)
+
+
+def test_a_device_whose_own_sums_differ_gets_a_wider_tolerance(context, monkeypatch):
+    stand_in(monkeypatch)
+    whole, trainings = graphs._losses, []
+
+    def off(one, trainer):
+        trainings.append(trainer)
+        return whole(one, trainer) * (1 + 0.002 * len(trainings))
+
+    monkeypatch.setattr(graphs, "_losses", off)
+    figure = loss_off(context, "simclr")
+    assert figure.tolerance == pytest.approx(10 * 0.002 / 1.002)
+    assert figure.samples == [pytest.approx(0.004 / 1.002)] and not figure.off
 
 
 def test_a_replay_that_does_nothing_is_seen(context, monkeypatch):
     stand_in(monkeypatch, stale=True)
-    assert all(graphs._losses(context, method)[0].off for method in ("simclr", "byol"))
+    assert all(loss_off(context, method).off for method in ("simclr", "byol"))
 
 
 def test_a_replay_that_loses_nan_is_seen(context, monkeypatch):
@@ -70,24 +96,21 @@ def test_a_replay_that_loses_nan_is_seen(context, monkeypatch):
         return last, out
 
     monkeypatch.setattr(graph, "recorded", poisoned)
-    assert graphs._losses(context, "simclr")[0].off and recordings
+    assert loss_off(context, "simclr").off and recordings
 
 
-def test_a_method_that_cannot_be_recorded_is_off_and_the_others_are_held_on(context, monkeypatch):
+def test_a_method_that_cannot_be_recorded_is_off_and_says_why(context, monkeypatch):
     stand_in(monkeypatch)
-    whole, refusals = graph.recorded, iter([True])
 
     def refused(work):
-        if next(refusals, False):
-            raise RuntimeError("operation not permitted when stream is capturing")
-        return whole(work)
+        raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(graph, "recorded", refused)
-    simclr, byol = [graphs._losses(context, method)[0] for method in ("simclr", "byol")]
-    assert simclr.off and "a step of SimCLR cannot be recorded: operation not permitted" in simclr.note
-    assert not byol.off and not byol.note
+    figure = loss_off(context, "simclr")
+    assert figure.off and "a step of SimCLR cannot be recorded: operation not permitted" in figure.note
 
 
-def test_without_a_gpu_it_is_skipped_by_name(context):
-    with pytest.raises(Skipped, match="cuda_graph needs a CUDA device, and this training is on cpu"):
-        graphs.measure(context)
+def test_a_device_that_records_no_graphs_says_so_and_fails_no_check(context):
+    figure = loss_off(context, "simclr")
+    assert figure.samples == [] and not figure.off
+    assert figure.note == "cuda_graph needs a CUDA device, and this training is on cpu"

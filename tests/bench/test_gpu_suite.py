@@ -4,6 +4,11 @@ What only a GPU has is not tried here: events, copies on a side stream, compiled
 """
 
 import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
 import threading
 import time
 from dataclasses import replace
@@ -12,43 +17,26 @@ from functools import partial
 import pytest
 import torch
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 
-from bench import budget, cli, evidence, recipe
+from bench import budget, cli, evidence, experiment, recipe
 from bench.evidence import DeviceFigures, Figure
 from bench.experiment import Place, build_method
 from bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
-from bench.gpu.scale import HEADLINE, Context, Scale, Skipped
+from bench.gpu.scale import CIFAR, HEADLINE, TINY, Context, Scale, Skipped
 from bench.gpu.stepping import resident_batch
 from bench.gpu.suite import Step
 from bench.gpu.targets import TARGETS, target
 from bench.peers.job import StepJob
+from bench.progressive import Progressive
 from loaders.resident import Resident
+from methods.probes.knn import knn_top1
 from methods.registry import METHODS
 
-TINY = Scale(
-    device="cpu",
-    compile="off",
-    loss_batch=16,
-    loss_dim=8,
-    pictures=8,
-    batches=(4,),
-    rounds=2,
-    warmup=1,
-    steps=2,
-    step_batch=4,
-    clocked_epochs=2,
-    judged_every=2,
-    goals=(5.0, 100.5),
-    jpegs=50,
-    settings={
-        "size": 16,
-        "precision": "fp32",
-        "backbone": {"name": "resnet-small", "width": 8},
-        "method": {"hidden": 16, "projection": 8, "queue": 16},
-    },
-)
-SMALL_DATA = {"dataset": "fashion-mnist", "train_images": 64, "batch": 16, "epochs": 5}
-CIFAR = replace(TINY, settings=TINY.settings | SMALL_DATA | {"probe": {"train_images": 100, "test_images": 50}})
+# Fashion-MNIST in CIFAR-10's place.
+SMALL_DATA = {"dataset": "fashion-mnist", "train_images": 64, "epochs": 5, "optim": {"warmup_epochs": 1}}
+SMALL_DATA |= {"probe": {"train_images": 100, "test_images": 50}, "backbone": {"name": "resnet-small", "width": 8}}
+SMALL = replace(TINY, settings=TINY.settings | {CIFAR: SMALL_DATA})
 
 
 @pytest.fixture
@@ -59,42 +47,48 @@ def context(tmp_path):
 
 @pytest.fixture
 def small_data(context, betons):
-    """The same, with Fashion-MNIST in CIFAR-10's place."""
-    return replace(context, scale=CIFAR, place=replace(context.place, betons=betons))
+    """The same, with images in CIFAR-10's place."""
+    return replace(context, scale=SMALL, place=replace(context.place, betons=betons))
+
+
+def last(records):
+    """The whole record of a step."""
+    *_, whole = records
+    return whole
 
 
 def by_figure(record):
     return {figure.figure: figure for figure in record.figures}
 
 
-def test_every_loss_is_checked_and_the_cpu_agrees_with_itself(context):
-    record = correctness.losses(context)
+def test_every_loss_is_checked_against_the_processor_s_float64(context):
+    record = last(correctness.losses(context))
     checked = {figure.work for figure in record.figures}
     assert checked >= {"nt_xent", "laplacian", "concat", "vicreg", "barlow", "byol", "supcon", "moco", "moco_sum"}
     assert checked >= {"msn", "pmsn", "mae", "data2vec", "nt_xent, in tiles"}
-    assert all(figure.samples == [0] and not figure.off for figure in record.figures)
+    assert not any(figure.off for figure in record.figures)
+    assert any(figure.samples[0] > 0 for figure in record.figures), "the device's float32 is not float64"
 
 
 @pytest.mark.parametrize("wrong", ["value", "gradient"])
 def test_a_device_that_computes_a_loss_wrongly_is_seen(context, monkeypatch, wrong):
     """One part in a thousand, in one of them."""
     right = correctness._value_and_gradient
-    calls = []
 
-    def off(loss, scale, device):
-        value, gradient = right(loss, scale, device)
-        calls.append(device)
-        factor = 1.001 if len(calls) % 2 else 1  # the device comes before the processor
+    def off(loss, scale, device, dtype):
+        value, gradient = right(loss, scale, device, dtype)
+        factor = 1.001 if dtype == torch.float32 else 1
         return (value * factor, gradient) if wrong == "value" else (value, gradient * factor)
 
     monkeypatch.setattr(correctness, "_value_and_gradient", off)
-    figures = correctness.losses(context).figures
+    figures = last(correctness.losses(context)).figures
     assert [figure.figure.startswith(wrong) for figure in figures] == [figure.off for figure in figures]
 
 
-def test_views_made_on_the_device_agree_and_a_wrong_one_is_seen(context, monkeypatch):
-    record = correctness.views(context)
-    assert {figure.work for figure in record.figures} == set(correctness.PRESETS)
+@pytest.mark.parametrize("preset", correctness.PRESETS)
+def test_views_made_on_the_device_agree_and_a_wrong_one_is_seen(context, monkeypatch, preset):
+    record = last(correctness.views(context, preset))
+    assert {figure.work for figure in record.figures} == {preset}
     assert all(figure.samples == [0] for figure in record.figures)
 
     batch_of = Resident._batch
@@ -104,8 +98,8 @@ def test_views_made_on_the_device_agree_and_a_wrong_one_is_seen(context, monkeyp
         return batch._replace(views=tuple(view ^ 2 for view in batch.views))
 
     monkeypatch.setattr(Resident, "_batch", two_levels_off)
-    levels = [figure for figure in correctness.views(context).figures if figure.tolerance is not None]
-    assert len(levels) == len(correctness.PRESETS) and all(figure.off and figure.samples == [2] for figure in levels)
+    [levels] = [figure for figure in last(correctness.views(context, preset)).figures if figure.tolerance is not None]
+    assert levels.off and levels.samples == [2]
 
 
 def test_a_check_that_gives_no_number_fails():
@@ -113,9 +107,10 @@ def test_a_check_that_gives_no_number_fails():
 
 
 def test_rates_of_loader_model_and_both(context):
-    record = rates.measure(context, 4)
+    *parts, record = rates.measure(context, rates.HALF)
     found = by_figure(record)
-    assert record.name == "gpu-rates-4" and record.recipe["batch"] == 4 and record.recipe["dataset"] == "photographs"
+    assert record.name == "gpu-rates-half" and record.recipe["batch"] == 8
+    assert record.recipe["dataset"] == "photographs"
     for name in ("loader alone", "model alone", "real", "efficiency", "data wait"):
         assert len(found[name].samples) == 2
     for real, loader, model, efficiency in zip(
@@ -124,6 +119,8 @@ def test_rates_of_loader_model_and_both(context):
         assert efficiency == pytest.approx(100 * real / min(loader, model))
     assert all(0 <= share < 100 for share in found["data wait"].samples)
     assert found["model FLOPs utilisation"].median > 0 and found["step, model alone"].median > 0
+    assert [len(by_figure(part)["real"].samples) for part in parts[1:]] == [1, 2], "what a cut would leave"
+    assert list(by_figure(parts[0])) == ["first 1 steps, compiling"]
 
 
 def test_rates_stand_where_the_memory_is_too_little_to_count_their_work(context, monkeypatch):
@@ -131,7 +128,7 @@ def test_rates_stand_where_the_memory_is_too_little_to_count_their_work(context,
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
 
     monkeypatch.setattr(rates, "counted", counted)
-    one = TINY.recipe(HEADLINE, {"batch": 4})
+    one = TINY.recipe(HEADLINE, batch=4)
     trainer = TINY.trainer(one)
     [figure] = rates.utilisation(TINY, trainer, resident_batch(one, trainer), "work", 1.0)
     assert not figure.samples and figure.note == "not counted: CUDA out of memory. Tried to allocate 80 GiB"
@@ -154,57 +151,127 @@ def test_jpegs_are_imagenet_s_where_it_is_there(tmp_path):
     assert rates.jpegs(tmp_path, None, 50)[1] == "photographs"
 
 
-def test_epochs_and_time_to_an_accuracy(small_data):
-    epochs = by_figure(cifar.clock_epochs(small_data))
-    assert len(epochs["an epoch"].samples) == 2 and len(epochs["the first epoch, compiling"].samples) == 1
-
-    record = cifar.train(small_data)
+def test_the_seconds_of_an_epoch_need_no_data(context):
+    record = last(cifar.clock_epochs(context))
     found = by_figure(record)
-    knn, seconds = found["kNN as it goes"], found["training after each epoch"].samples
-    assert knn.note == "after epochs 2, 4, 5" and len(knn.samples) == 3 and sorted(seconds) == seconds
+    assert len(found["an epoch"].samples) == 2 and len(found["the first epoch, compiling"].samples) == 1
+    assert all(ms > 0 for ms in found["views of a batch, made alone"].samples)
+    assert found["an epoch"].work.endswith("batch 16, 500 noise images")
+    assert not list(context.place.checkpoints.glob("*")), "a checkpoint would be part of the seconds"
+
+
+def test_time_to_an_accuracy(small_data):
+    *parts, record = cifar.train(small_data)
+    found = by_figure(record)
+    knn, seconds = found["kNN as it goes"].samples, found["training after each epoch"].samples
+    assert found["epochs at each kNN"].samples == [2, 3, 5] and len(knn) == 3
+    assert len(seconds) == 5 and sorted(seconds) == seconds
     assert found["time to 5 % kNN"].samples == [seconds[1] / 60]
-    assert found["time to 100.5 % kNN"].samples == [] and "not reached" in found["time to 100.5 % kNN"].note
-    assert found["kNN, the best"].samples == [max(knn.samples)]
+    assert found["time to 100 % kNN"].samples == [] and "not reached" in found["time to 100 % kNN"].note
+    assert found["kNN, the best"].samples == [max(knn)]
+    assert record.recipe["epochs"] == 5
+    assert [len(by_figure(part)["kNN as it goes"].samples) for part in parts] == [1, 2]
+    assert not list(small_data.place.checkpoints.glob("*"))
 
 
-def test_a_training_that_the_minutes_cut_goes_on_and_ends_as_one_that_was_not(small_data, tmp_path, monkeypatch):
+def test_a_training_laid_out_after_two_epochs_ends_as_the_recipe_of_so_many_epochs(small_data, monkeypatch):
+    """Six epochs would be the recipe's; three fit. By the trainer alone: three epochs of a recipe that says three."""
     torch.set_num_threads(1)
-    asked = []
+    settings = TINY.settings | {CIFAR: SMALL_DATA | {"epochs": 6, "optim": {"warmup_epochs": 2}}}
+    context = replace(small_data, scale=replace(TINY, settings=settings, judged_at=(1.0,)))
+    ends = []
+    monkeypatch.setattr(cifar, "fitted", lambda one, timed, left: cifar._laid_out(one, 3))
+    monkeypatch.setattr(cifar, "Judge", lambda one, train, test, trainer: ends.append(trainer) or Nothing())
+    monkeypatch.setattr(cifar, "_record", lambda *args: None)
+    for _ in cifar.train(context):
+        pass
 
-    def after_nine_steps(_):
-        asked.append(1)
-        return len(asked) > 9
+    one = context.scale.recipe(CIFAR, epochs=3, resident="on")
+    trainer = context.scale.trainer(one)
+    file = cifar._file(context, one, "train")
+    trainer.fit(experiment.train_loader(one, file, trainer.method, trainer.device), None, {})
+    assert ends[0].history.losses == trainer.history.losses and len(trainer.history.losses) == 12
 
-    monkeypatch.setattr(cifar, "_over", after_nine_steps)
-    with pytest.raises(Skipped, match=r"2 of 5 epochs are trained: run the suite again"):
-        cifar.train(small_data)
-    monkeypatch.undo()
-    cut = by_figure(cifar.train(small_data))
-    whole = by_figure(cifar.train(replace(small_data, place=replace(small_data.place, checkpoints=tmp_path / "whole"))))
-    assert cut["kNN as it goes"].samples == whole["kNN as it goes"].samples
-    assert len(cut["training after each epoch"].samples) == 5
 
-    other = replace(small_data, scale=replace(CIFAR, settings=CIFAR.settings | {"batch": 8}))
-    with pytest.raises(ValueError, match=r"simclr-seed0\.pt is of another recipe: name another --out"):
-        cifar.train(other)
+class Nothing:
+    seconds = 0.0
+
+    def __call__(self):
+        pass
+
+
+def test_a_training_whose_time_is_over_leaves_its_curve(small_data, monkeypatch):
+    left = iter([60.0] * 12)  # asked for after each step: four an epoch, and where epochs are laid out
+    monkeypatch.setattr(cifar, "_left", lambda context: next(left, 0.0))
+    found = by_figure(last(cifar.train(small_data)))
+    assert found["epochs at each kNN"].samples == [2]
+    assert found["kNN, the best"].note.endswith("; 2 of 5 epochs are trained")
+
+
+def test_knn_is_the_published_one_and_the_probe_s(small_data):
+    """scikit-learn's classifier as github.com/dkobak/simclr-cifar10 calls it, on the features of the processor."""
+    one = SMALL.recipe(CIFAR)
+    trainer = SMALL.trainer(one)
+    train, test = (cifar._file(small_data, one, split) for split in ("train", "test"))
+    judge = cifar.Judge(one, train, test, trainer)
+    judge()
+    trainer.method.eval()
+    (bank, label), (query, truth) = ((judge._features(of.images), of.labels) for of in (judge.bank, judge.queries))
+    assert (len(bank), len(query)) == (100, 50)
+    sklearn_s = KNeighborsClassifier(10, metric="cosine").fit(bank.numpy(), label.numpy())
+    assert judge.found[0].published == pytest.approx(100 * sklearn_s.score(query.numpy(), truth.numpy()))
+    assert judge.found[0].weighted == knn_top1(bank, label, query, truth, k=one.probe.k)
+
+
+def growing(**values):
+    """CIFAR-10's recipe, of 300 epochs; its views grow from 16 to 32 pixels by 8."""
+    grow = {"start": 16, "first_epoch": 100, "last_epoch": 200, "multiple": 8} | values
+    return TINY.recipe(CIFAR).model_copy(update={"size": 32, "epochs": 300, "progressive": Progressive(**grow)})
+
+
+def test_epochs_are_as_many_as_fit_into_the_seconds_left():
+    plain = growing(start=0)
+    assert cifar.fitted(plain, [40.0, 2.0], 210).epochs == 2 + 100, "each takes 2.1 s, with what is held back"
+    assert cifar.fitted(plain, [40.0, 2.0], 1e6).epochs == 300
+    assert cifar.fitted(plain, [40.0, 2.0], 1.0).epochs == 3
+
+
+def test_views_that_grow_do_so_at_the_same_shares_of_fewer_epochs():
+    """A third of the epochs at 16 pixels, one at 24 between, a third at 32: 1, 2.25 and 4 times the seconds."""
+    fit = cifar.fitted(growing(), [31.0, 1.0], 500)
+    grow = fit.progressive
+    assert grow.first_epoch == pytest.approx(fit.epochs / 3, abs=1)
+    assert grow.last_epoch == pytest.approx(2 * fit.epochs / 3, abs=1)
+    sides = [grow.side(32, epoch) for epoch in range(fit.epochs)]
+    assert set(sides) == {16, 24, 32}
+    # Two more sizes compile, for 30 s each.
+    assert 400 < 1.05 * sum((side / 16) ** 2 for side in sides[2:]) + 60 <= 500
+    Progressive.check(grow, 32, fit.epochs)
+
+
+def test_a_recipe_whose_views_grow_is_trained_by_the_epochs_that_fit(small_data):
+    data = SMALL_DATA | {"size": 32, "epochs": 8}
+    data["progressive"] = {"start": 16, "first_epoch": 3, "last_epoch": 6, "multiple": 8}
+    record = last(cifar.train(replace(small_data, scale=replace(TINY, settings=TINY.settings | {CIFAR: data}))))
+    assert len(by_figure(record)["training after each epoch"].samples) == 8
+
+
+def test_late_epochs_are_judged_and_the_last_one():
+    assert cifar.judged_epochs(100, (0.3, 0.5, 0.95, 1.0)) == [30, 50, 95, 100]
+    assert cifar.judged_epochs(3, (0.3, 0.5, 0.95, 1.0)) == [3]
 
 
 def test_cifar_10_that_is_not_there_is_skipped_by_name_and_not_downloaded(context):
-    for step in (cifar.clock_epochs, cifar.train):
-        with pytest.raises(Skipped, match="cifar10 needs a data root"):
-            step(context)
+    with pytest.raises(Skipped, match="cifar10 needs a data root"):
+        next(cifar.train(context))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_of_every_method(context, method):
-    if method in steps.OF_A_VIT:
-        vit = {"size": 28, "backbone": {"name": "vit-mini", "patch": 4}}
-        small = {"hidden": 16, "projection": 8, "layers": 2, "decoder_width": 16}
-        context = replace(context, scale=replace(TINY, settings=TINY.settings | vit | {"method": small}))
-    record = steps.of_method(context, method)
+    record = last(steps.of_method(context, method))
     found = by_figure(record)
     assert record.recipe["method"]["name"] == method and record.recipe["epochs"] == 100
-    assert len(found["step"].samples) == 2 and found["peak host memory"].median > 0
+    assert len(found["step"].samples) == 3 and found["peak host memory"].median > 0
     views = len(build_method(recipe.parse(record.recipe, method)).views)
     assert found["rate"].median == pytest.approx(1000 * 4 * views / found["step"].median)
 
@@ -221,12 +288,12 @@ def test_every_stated_budget_is_projected_from_a_measured_step():
 
 
 def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
-    record = steps.of_budget(context, (HEADLINE,))
+    record = last(steps.of_budget(context, (HEADLINE,)))
     found = by_figure(record)
-    assert len(found["step"].samples) == 2 and found["FLOPs of a step"].median > 0
+    assert len(found["step"].samples) == 3 and found["FLOPs of a step"].median > 0
     assert found["model FLOPs utilisation"].median > 0
     projected = found[steps.PROJECTED]
-    assert projected.samples == [] and projected.note.startswith("no projection: 0 of 2 measured steps are steady, 30")
+    assert projected.samples == [] and projected.note.startswith("no projection: 0 of 3 measured steps are steady, 30")
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in projected.note
 
 
@@ -241,16 +308,18 @@ def test_a_projection_names_its_steps_and_the_source_s_budget():
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in alone.note
 
 
-def test_a_projection_takes_real_training_where_that_was_measured(context):
+def test_a_projection_takes_real_training_where_that_was_measured_and_no_step(context, monkeypatch):
     """1,024 views in 0.4 s alone; training does four fifths of that rate."""
+    monkeypatch.delattr(steps, "_step")
+    context = replace(context, scale=Scale(device="cpu"))
     samples = {"step, model alone": [400.0] * 30, "model alone": [2560.0], "real": [2048.0]}
     figures = [Figure(work="w", figure=name, unit="u", samples=values) for name, values in samples.items()]
     values = recipe.load(HEADLINE).model_dump(mode="json") | {"dataset": "photographs"}
-    record = DeviceFigures(name="gpu-rates-512", device="cpu", figures=figures, recipe=values)
+    record = DeviceFigures(name="gpu-rates", device="cpu", figures=figures, recipe=values)
     evidence.write(record, context.folder)
-    projected = by_figure(steps.of_budget(context, (HEADLINE,)))[steps.PROJECTED]
+    projected = by_figure(last(steps.of_budget(context, (HEADLINE,))))[steps.PROJECTED]
     assert projected.samples == [pytest.approx(250_200 * 0.5 / 3600)]
-    assert "training on JPEGs, 0.5 s a step, 30 steady ones in gpu-rates-512" in projected.note
+    assert "training on JPEGs, 0.5 s a step, 30 steady ones in gpu-rates" in projected.note
 
 
 def test_a_budget_that_states_no_hours_says_so():
@@ -260,8 +329,7 @@ def test_a_budget_that_states_no_hours_says_so():
 
 
 def test_the_step_beside_lightly_s(context):
-    settings = {"size": 32, "precision": "fp32", "backbone": {"name": "resnet18"}}
-    record = beside_lightly.measure(replace(context, scale=replace(TINY, settings=settings)))
+    record = last(beside_lightly.measure(context))
     found = by_figure(record)
     ours, theirs, ratio = (found[name].samples for name in ("step in twoview", "step in lightly", "twoview / lightly"))
     assert len(ours) == len(theirs) == 2
@@ -287,23 +355,26 @@ def test_lightly_s_step_is_the_same_network_and_learns():
 
 # What the suite runs in a process of its own has to be found there by name.
 def fine(context):
-    return DeviceFigures(name="fine", device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
+    yield DeviceFigures(name="fine", device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
 
 
 def off(context):
     figure = Figure(work="nt_xent", figure="value off", unit="x", samples=[0.5], tolerance=0.1)
-    return DeviceFigures(name="off", device="cpu", figures=[figure])
+    yield DeviceFigures(name="off", device="cpu", figures=[figure])
 
 
 def lingers(context):
     threading.Thread(target=time.sleep, args=(3600,)).start()
-    return fine(context)
+    yield from fine(context)
 
 
 def fails(context, how):
     if how == "skips":
         raise Skipped("there is no data")
     if how == "memory":
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
+    yield DeviceFigures(name=how, device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
+    if how == "late-memory":
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
     if how == "dies":
         raise SystemExit(9)
@@ -312,82 +383,202 @@ def fails(context, how):
     raise RuntimeError("the device is lost")
 
 
-def run(context, monkeypatch, todo, minutes=60.0):
-    monkeypatch.setattr(suite, "all_steps", lambda scale: todo)
-    return suite.run(context.folder, context.place, minutes, TINY)
+def dies_at_once(context):
+    os._exit(3)
 
 
-def test_a_step_that_fails_or_cannot_be_done_ends_alone(context, monkeypatch, capsys):
+def run(context, monkeypatch, todo, minutes=60.0, **options):
+    monkeypatch.setattr(suite, "all_steps", lambda: todo)
+    return suite.run(context.folder, context.place, minutes, TINY, **options)
+
+
+def test_a_step_that_fails_or_cannot_be_done_ends_alone_and_leaves_what_it_had(context, monkeypatch, capsys):
     todo = [
-        *(Step(how, 0, partial(fails, how=how)) for how in ("skips", "memory", "dies", "lost")),
-        Step("off", 0, off),
+        *(Step(how, 0, partial(fails, how=how), share=1) for how in ("skips", "memory", "late-memory", "dies", "lost")),
+        Step("at-once", 0, dies_at_once, share=1),
+        Step("off", 0, off, share=1),
         Step("long", 120, fine),
-        Step("fine", 0, fine),
+        Step("fine", 0, fine, share=1),
     ]
-    assert run(context, monkeypatch, todo) == ["dies", "lost", "off"]
+    assert run(context, monkeypatch, todo) == ["late-memory", "dies", "lost", "at-once", "off"]
     said = " ".join(capsys.readouterr().err.split())
-    assert "[1/7] skips: skipped: there is no data" in said
-    assert "[2/7] memory: skipped: CUDA out of memory. Tried to allocate 80 GiB" in said
-    assert "dies: failed: its process ended with 9" in said and "the device is lost" in said
+    assert re.search(r"\[1/9\] skips: skipped after \d+ s: there is no data", said)
+    out_of_memory = "OutOfMemoryError: CUDA out of memory. Tried to allocate 80 GiB"
+    assert re.search(rf"memory: skipped after \d+ s: {out_of_memory}", said)
     assert "beyond tolerance: nt_xent: value off 0.5 x" in said
-    assert "[6/7] long: skipped, because it takes about 120 minutes and" in said
+    assert re.search(r"\[8/9\] long: skipped: it takes about 120 min, and \d+\.\d min are left", said)
     records, complaints = evidence.read_folder(context.folder)
-    assert sorted(record.name for record in records) == ["fine", "off"] and not complaints
+    assert not complaints
+    stopped = {record.name: (record.stopped, len(record.figures)) for record in records}
+    assert stopped == {
+        "late-memory": (out_of_memory, 1),
+        "at-once": ("its process ended with 3", 0),
+        "dies": ("its process ended with 9", 1),
+        "lost": ("RuntimeError: the device is lost", 1),
+        "off": ("", 1),
+        "fine": ("", 1),
+    }
 
     before = evidence.path_of(context.folder, "fine").read_bytes()
-    assert run(context, monkeypatch, todo[-1:]) == []
-    assert "fine: finished before, kept" in " ".join(capsys.readouterr().err.split())
+    assert run(context, monkeypatch, [todo[4], todo[-1]]) == []
+    said = " ".join(capsys.readouterr().err.split())
+    assert "lost: stopped before (RuntimeError: the device is lost), kept; remove" in said
+    assert "fine: finished before, kept" in said
     assert evidence.path_of(context.folder, "fine").read_bytes() == before
 
 
 def test_a_process_that_does_not_end_behind_its_answer_is_ended(context, monkeypatch):
     monkeypatch.setattr(suite, "LETTING_GO", 0.5)
-    assert run(context, monkeypatch, [Step("fine", 0, lingers)]) == []
+    assert run(context, monkeypatch, [Step("fine", 0, lingers, share=1)]) == []
+    assert not evidence.read(evidence.path_of(context.folder, "fine")).stopped
+
+
+def test_a_step_that_overruns_its_own_time_costs_the_others_nothing(context, monkeypatch, capsys):
+    """0.1 minutes are supposed, so it may take 12 seconds of the hour."""
+    start = time.monotonic()
+    todo = [Step("hangs", 0.1, partial(fails, how="hangs")), Step("fine", 0, fine, share=1)]
+    assert run(context, monkeypatch, todo) == ["hangs"]
+    assert 12 < time.monotonic() - start < 120
+    assert "hangs: stopped after" in " ".join(capsys.readouterr().err.split())
+    record = evidence.read(evidence.path_of(context.folder, "hangs"))
+    assert record.stopped == "its time was over" and [figure.samples for figure in record.figures] == [[1.0]]
     assert evidence.path_of(context.folder, "fine").exists()
 
 
-def test_a_step_that_overruns_the_minutes_is_ended(context, monkeypatch, capsys):
-    todo = [Step("hangs", 0, partial(fails, how="hangs")), Step("fine", 0.01, fine)]
-    assert run(context, monkeypatch, todo, minutes=0.05) == ["hangs"]
-    said = " ".join(capsys.readouterr().err.split())
-    assert "hangs: failed: the minutes were over" in said and "fine: skipped" in said
-    assert not context.folder.exists()
+def test_a_step_gets_no_more_than_what_is_left(context, monkeypatch):
+    start = time.monotonic()
+    assert run(context, monkeypatch, [Step("hangs", 0.04, partial(fails, how="hangs"))], minutes=0.05) == ["hangs"]
+    assert time.monotonic() - start < 30
 
 
-def test_the_steps_are_in_order_of_value_and_named_as_their_records():
-    names = [step.name for step in suite.all_steps(Scale())]
-    assert names[:6] == ["gpu-losses", "gpu-views", "gpu-rates-256", "gpu-rates-512", cifar.EPOCH, cifar.TIME]
-    assert names[6 : 6 + len(METHODS)] == [f"gpu-method-{method}" for method in METHODS]
-    assert names[-1] == beside_lightly.NAME and len(set(names)) == len(names)
+IMPORTS = """
+import importlib, sys, torch
+
+def asked(*_):
+    raise SystemExit("the driver was asked, and forks of this process cannot use the GPU")
+
+torch._C._cuda_getDeviceCount = torch._C._cuda_init = torch._C._cuda_getDriverVersion = asked
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+"""
+
+
+def test_the_process_that_is_forked_for_each_step_asks_no_driver():
+    subprocess.run([sys.executable, "-c", IMPORTS, *suite.PRELOAD], check=True)
+
+
+def test_records_are_packed_after_every_step_and_read_back(context, monkeypatch, tmp_path):
+    pack = tmp_path / "out" / "records.tar.gz"
+    sizes = []
+    write = suite.packed
+
+    def seen(folder, path):
+        write(folder, path)
+        with tarfile.open(path) as archive:
+            sizes.append(sorted(archive.getnames()))
+
+    monkeypatch.setattr(suite, "packed", seen)
+    todo = [Step("off", 0, off, share=1), Step("fine", 0, fine, share=1)]
+    run(context, monkeypatch, todo, pack=pack)
+    assert sizes == [["off.json"], ["fine.json", "off.json"]]
+    with tarfile.open(pack) as archive:
+        archive.extractall(tmp_path / "back", filter="data")
+    assert evidence.read(tmp_path / "back" / "fine.json") == evidence.read(evidence.path_of(context.folder, "fine"))
+
+
+def test_only_the_steps_that_are_named_run_in_the_order_of_the_names(context, monkeypatch, capsys):
+    todo = [Step("off", 0, off, share=1), Step("fine", 0, fine, share=1)]
+    assert run(context, monkeypatch, todo, only=["fine"]) == []
+    assert [path.stem for path in evidence.paths(context.folder)] == ["fine"]
+    with pytest.raises(ValueError, match=r"unknown step .fin.: .*fine"):
+        run(context, monkeypatch, todo, only=["fin"])
+
+
+def planned(minutes, only=(), done=()):
+    """The steps that begin, if each takes as long as supposed; the one with a share all of that."""
+    left, begun = minutes, []
+    for step in suite.all_steps():
+        if (not only or step.name in only) and step.name not in done and left >= step.minutes:
+            begun.append(step.name)
+            left -= max(step.minutes, step.share * left)
+    return begun
+
+
+def test_two_commands_of_five_minutes_bring_the_headline_figures():
+    first = planned(5, suite.FIRST)
+    assert first == list(suite.FIRST) == [step.name for step in suite.all_steps()][:5]
+    assert first == [
+        "gpu-losses", "gpu-views-simclr-cifar", "gpu-rates", "gpu-budget-lee2025-imagenet-simclr",
+        "gpu-cifar10-epoch",
+    ]  # fmt: skip
+    second = planned(5, done=first)
+    assert second[:4] == ["gpu-cifar10-time", "gpu-cifar10-step", "gpu-method-simclr", "gpu-method-byol"]
+
+
+def test_the_other_steps_come_by_value_and_none_twice():
+    names = [step.name for step in suite.all_steps()]
+    assert len(set(names)) == len(names)
+    at = [
+        names.index(name)
+        for name in ("gpu-method-mae", beside_lightly.NAME, "gpu-rates-half", "gpu-views-eval", "gpu-graph-simclr")
+    ]
+    assert at == sorted(at)
+    assert {f"gpu-{kind}-{method}" for method in METHODS for kind in ("method", "graph")} < set(names)
+    budgets = [name for name in names if name.startswith("gpu-budget-")]
+    assert names[-len(budgets) + 1 :] == budgets[1:]
 
 
 def test_every_target_is_of_a_record_that_the_suite_makes():
-    names = {step.name for step in suite.all_steps(Scale())}
+    names = {step.name for step in suite.all_steps()}
     assert {one.record for one in TARGETS} <= names
-    assert target("gpu-rates-256", "real", "anything").bound == 3000
+    assert target("gpu-rates-half", "real", "anything").bound == 3000
     assert target("gpu-budget-lee2025-imagenet-simclr", steps.PROJECTED, "another recipe") is None
-    assert target("gpu-rates-256", "loader alone", "") is None
+    assert target("gpu-rates-half", "loader alone", "") is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_cuda_it_ends_with_one_sentence_and_exit_code_2(capsys, tmp_path):
     assert cli.run(["suite", "gpu", "--minutes", "1", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.splitlines() == ["twoview: suite gpu needs a CUDA device, and torch sees none here"]
+    assert capsys.readouterr().err.splitlines() == [
+        "twoview: suite gpu needs a CUDA device, and torch sees none here; to try it: --device cpu --scale tiny"
+    ]
     assert not (tmp_path / "out").exists()
     assert cli.run(["suite", "gpu", "--minutes", "0"]) == 2
-    assert "--minutes must be above 0, not 0" in capsys.readouterr().err
+    assert "--minutes must be above 0, got 0" in capsys.readouterr().err
+    assert cli.run(["suite", "gpu", "--device", "cpu", "--only", "gpu-loss"]) == 2
+    assert "unknown step 'gpu-loss': did you mean gpu-losses" in capsys.readouterr().err
 
 
 def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path, monkeypatch):
-    def measured(folder, place, minutes):
+    def measured(folder, place, minutes, scale, only, pack):
         assert minutes == 7 and place.checkpoints == tmp_path / "checkpoints"
+        assert (scale, only, pack) == (Scale(), ["gpu-losses", "gpu-rates-half"], tmp_path / "records.tar.gz")
         figures = [Figure(work="SimCLR", figure="real", unit="views/s", samples=[1000.0, 1234.0, 2000.0])]
-        evidence.write(DeviceFigures(name="gpu-rates-256", device="cuda", figures=figures), folder)
+        record = DeviceFigures(name="gpu-rates-half", device="cuda", figures=figures, stopped="its time was over")
+        evidence.write(record, folder)
         return ["gpu-losses"]
 
     monkeypatch.setattr(suite, "run", measured)
-    assert cli.run(["suite", "gpu", "--minutes", "7", "--out", str(tmp_path), "--json"]) == 2
+    words = ["suite", "gpu", "--minutes", "7", "--out", str(tmp_path), "--only", "gpu-losses, gpu-rates-half"]
+    words += ["--pack", str(tmp_path / "records.tar.gz")]
+    assert cli.run([*words, "--json"]) == 2
     printed = capsys.readouterr()
-    assert "failed, or beyond their tolerance: gpu-losses" in printed.err
-    [row] = json.loads(printed.out)
+    assert "stopped, or beyond their tolerance: gpu-losses" in printed.err
+    row, stopped = json.loads(printed.out)
     assert (row["measured"], row["target"]) == ("1,234 views/s", "≥ 3,000 views/s")
+    assert (stopped["figure"], stopped["note"], stopped["met"]) == ("stopped", "its time was over", "")
+
+    for path in (evidence.path_of(tmp_path / "evidence", "gpu-rates-half"), tmp_path / "index.html"):
+        path.unlink()
+    assert cli.run([*words, "--no-report"]) == 2
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_the_whole_suite_in_tiny_sizes_leaves_its_records_one_by_one(capsys, tmp_path, betons):
+    """Three steps of it, through processes of their own; `make gpu-rehearsal` runs them all."""
+    words = ["suite", "gpu", "--device", "cpu", "--scale", "tiny", "--out", str(tmp_path)]
+    words += ["--only", "gpu-losses,gpu-budget-lee2025-imagenet-simclr,gpu-graph-simclr"]
+    assert cli.run([*words, "--pack", str(tmp_path / "records.tar.gz")]) == 0
+    records, complaints = evidence.read_folder(tmp_path / "evidence")
+    assert len(records) == 3 and not complaints and not any(record.stopped for record in records)
+    assert "nt_xent" in (tmp_path / "index.html").read_text()

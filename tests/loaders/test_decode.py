@@ -1,8 +1,13 @@
 """The decoder: pixels equal PIL's, faults are statuses, and pixels depend on (seed, epoch, sample, view) alone."""
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from loaders import decode
+from loaders import decode, turbojpeg
 from loaders.views import Blur, Jitter, Solarize, View
 
 EVERY_OP = View(
@@ -218,3 +223,33 @@ def test_closing_twice_is_harmless():
     decoder.close()
     with pytest.raises(ValueError, match="closed"):
         one(BLOB, 64, 80).render([View(16)], [0], decoder=decoder)
+
+
+MAPPED = """
+import ctypes.util
+ctypes.util.find_library = lambda name: None
+import loaders.decode
+print(*{line.split()[-1] for line in open("/proc/self/maps") if "turbojpeg" in line})
+"""
+
+
+def test_a_library_in_a_folder_of_ld_library_path_is_taken_where_the_system_names_none(tmp_path):
+    """As on a machine where nothing can be installed."""
+    [system] = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "turbojpeg.so" in line}
+    mine = tmp_path / turbojpeg.SONAME
+    shutil.copy(system, mine)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", MAPPED], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == [str(mine)]
+
+
+def test_a_system_s_library_that_cannot_be_loaded_is_passed_over(monkeypatch):
+    monkeypatch.setattr(turbojpeg.ctypes.util, "find_library", lambda name: "libturbojpeg-removed.so.0")
+    assert turbojpeg.library() == turbojpeg.SONAME
+
+
+def test_no_library_is_an_error_that_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(turbojpeg.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(turbojpeg, "SONAME", "libturbojpeg-of-nowhere.so.0")
+    with pytest.raises(ImportError, match=r"which is not installed \(Debian: apt install libturbojpeg0\)"):
+        turbojpeg.library()

@@ -46,10 +46,10 @@ def row(*figures, **fields):
 
 
 def test_median_quartiles_and_the_target_beside_them():
-    found = row("gpu-rates-256", rate(2000.0, 4000.0, 3000.0, 3500.0))
+    found = row("gpu-rates-half", rate(2000.0, 4000.0, 3000.0, 3500.0))
     assert (found["measured"], found["quartiles"]) == ("3,250 views/s", "2,750 to 3,625")
     assert (found["target"], found["met"]) == ("≥ 3,000 views/s", "yes")
-    assert row("gpu-rates-256", rate(2999.0))["met"] == "no"
+    assert row("gpu-rates-half", rate(2999.0))["met"] == "no"
     assert list(gpu_table([]).columns) == COLUMNS
 
 
@@ -59,7 +59,7 @@ def test_of_a_course_over_time_the_end_is_shown():
 
 
 def test_another_card_has_no_target_to_meet():
-    found = row("gpu-rates-256", rate(200.0), gpu="NVIDIA T4")
+    found = row("gpu-rates-half", rate(200.0), gpu="NVIDIA T4")
     assert (found["target"], found["met"]) == ("≥ 3,000 views/s", "")
 
 
@@ -80,14 +80,14 @@ def test_a_check_is_held_to_its_tolerance_on_any_card(off, met):
 
 
 def test_the_latest_record_of_each_machine_counts():
-    old, new = device("gpu-rates-256", rate(1.0)), device("gpu-rates-256", rate(2.0), hours=1)
-    other = device("gpu-rates-256", rate(3.0), gpu="NVIDIA H200", hours=2)
+    old, new = device("gpu-rates-half", rate(1.0)), device("gpu-rates-half", rate(2.0), hours=1)
+    other = device("gpu-rates-half", rate(3.0), gpu="NVIDIA H200", hours=2)
     assert gpu_table([new, old, other])["measured"].tolist() == ["2 views/s", "3 views/s"]
 
 
 def test_terminal_page_and_csv_show_it(tmp_path):
     write(
-        device("gpu-rates-256", rate(1234.0), Figure(work="<b>", figure="f", unit="s", samples=[1.0])), tmp_path / "e"
+        device("gpu-rates-half", rate(1234.0), Figure(work="<b>", figure="f", unit="s", samples=[1.0])), tmp_path / "e"
     )
     report = write_report(tmp_path / "e", tmp_path)
     assert "1,234 views/s" in report.page.read_text() and "&lt;b&gt;" in report.page.read_text()

@@ -1,0 +1,100 @@
+"""Which wheels a machine without a network lacks, and getting them here for its Python."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+import zipfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
+PYTHON = "3.12"  # where the list of packages has no line python==...
+
+
+@dataclass(frozen=True)
+class Node:
+    """packages: name -> version, which is None where it is not known."""
+
+    python: str
+    packages: dict[str, str | None]
+
+    def has(self, wanted: Requirement) -> bool:
+        """A package in a version that is not known is taken for good."""
+        name = canonicalize_name(wanted.name)
+        version = self.packages.get(name)
+        return name in self.packages and (version is None or wanted.specifier.contains(version, prereleases=True))
+
+    def needs(self, wheel: Path, extras: Collection[str]) -> Iterator[Requirement]:
+        """What the wheel requires there, with these extras of it."""
+        python = {"python_version": ".".join(self.python.split(".")[:2]), "python_full_version": self.python}
+        for one in map(Requirement, _metadata(wheel).requires or ()):
+            if one.marker is None or any(one.marker.evaluate({**python, "extra": extra}) for extra in ("", *extras)):
+                yield one
+
+
+def read_node(path: Path) -> Node:
+    """A list of packages as `pip freeze --all` prints it: NAME==VERSION, or a NAME alone, or NAME @ ADDRESS.
+
+    A line python==VERSION gives the version of Python. ValueError naming the line that is none of these.
+    """
+    packages: dict[str, str | None] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            one = Requirement(text)
+        except InvalidRequirement:
+            raise ValueError(f"{path}, line {number}, must be NAME==VERSION or NAME, not {line!r}") from None
+        pinned = [clause.version for clause in one.specifier if clause.operator == "=="]
+        packages[canonicalize_name(one.name)] = pinned[0] if pinned else None
+    return Node(packages.pop("python", None) or PYTHON, packages)
+
+
+def gather(wanted: Iterable[Requirement], node: Node, folder: Path, lock: Path) -> list[Path]:
+    """Downloads what the node lacks of these requirements, and of what they require in turn; returns the wheels.
+
+    lock: the versions to take. ValueError for a requirement that cannot be had, or that the wheel already taken for
+    another one does not meet.
+    """
+    wheels: dict[str, Path] = {}
+    todo, seen = list(wanted), set()
+    while todo:
+        one = todo.pop(0)
+        name = canonicalize_name(one.name)
+        if str(one) in seen or node.has(one):
+            continue
+        seen.add(str(one))
+        if name not in wheels:
+            wheels[name] = download(one, node, folder, lock)
+        elif not one.specifier.contains(version := _metadata(wheels[name]).version, prereleases=True):
+            raise ValueError(f"{name} {version} meets one requirement and not another, {one}")
+        todo += node.needs(wheels[name], one.extras)
+    return list(wheels.values())
+
+
+def download(one: Requirement, node: Node, folder: Path, lock: Path) -> Path:
+    """The wheel of one requirement, without what it requires, for the node's Python and this machine's architecture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as fresh:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={node.python}"]
+        command += [f"--platform={system}_{platform.machine()}" for system in PLATFORMS]
+        command += ["--constraint", str(lock), "--dest", fresh, f"{one.name}{one.specifier}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = done.stderr.strip().splitlines()[-1].removeprefix("ERROR: ")
+            raise ValueError(f"{one} cannot be had as a wheel for Python {node.python}: {reason}")
+        [wheel] = Path(fresh).iterdir()
+        return wheel.rename(folder / wheel.name)
+
+
+def _metadata(wheel: Path) -> importlib.metadata.Distribution:
+    [about] = (entry for entry in zipfile.Path(wheel).iterdir() if entry.name.endswith(".dist-info"))
+    return importlib.metadata.PathDistribution(about)
