@@ -40,7 +40,7 @@ class Part:
     cifar10: Sequence[str]
 
 
-PARTS = (Part("a", 5, FIRST, packed_cifar.FILES[:3]), Part("b", 7, (), packed_cifar.FILES[3:]))
+PARTS = (Part("a", 5, FIRST, packed_cifar.FILES[:3]), Part("b", 6, (), packed_cifar.FILES[3:]))
 
 
 def write(folder: Path, root: Path | None, node: Path | None = None) -> None:

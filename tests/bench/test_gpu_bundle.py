@@ -322,7 +322,7 @@ def test_both_parts_share_a_folder_and_have_minutes_of_their_own(start):
     _, first, work = start("a")
     _, second, same = start("b", "--scale", "tiny")
     assert work == same and "--minutes 5 --only" in first[-1]
-    assert second[-1].split("--minutes ")[1].startswith("7 --no-report --pack") and second[-1].endswith("--scale tiny")
+    assert second[-1].split("--minutes ")[1].startswith("6 --no-report --pack") and second[-1].endswith("--scale tiny")
 
 
 def test_a_check_that_fails_ends_it_and_the_suite_s_exit_code_is_its_own(start, tmp_path):
