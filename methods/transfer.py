@@ -1,5 +1,6 @@
 """Batches on their way to the device that trains."""
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
                 moved = tuple(tensor.to(device) for tensor in (*batch.views, *batch.masks)), batch.label.to(device)
             yield moved
         return
-    stream = torch.cuda.Stream(device)
+    stream = _stream(device)
     stream.wait_stream(torch.cuda.current_stream())  # for the images that a loader has put on the device
     ahead: tuple[Moved, torch.cuda.Event] | None = None
     ends: deque[torch.cuda.Event] = deque()  # of the steps that may not be over
@@ -47,6 +48,12 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
         ahead = moved, copied
     if ahead:
         yield _handed_over(*ahead)
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs: torch keeps the memory that was allocated on a stream for that stream."""
+    return torch.cuda.Stream(device)
 
 
 def _handed_over(moved: Moved, copied: torch.cuda.Event) -> Moved:

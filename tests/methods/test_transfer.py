@@ -1,10 +1,12 @@
 """Batches on their way to a GPU, by a stand-in for torch's streams and events that keeps count."""
 
+import functools
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
 
+from methods import transfer
 from methods.transfer import AHEAD, on_device
 
 
@@ -32,7 +34,9 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
         entered.pop()
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
+    streams = [side]
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: streams.pop())
+    monkeypatch.setattr(transfer, "_stream", functools.cache(transfer._stream.__wrapped__))
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: training)
 
@@ -50,6 +54,9 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
             assert entered == [side], "a batch is made on the stream that it is copied on"
             yield SimpleNamespace(views=(OfGPU(number=number),), masks=(), label=OfGPU())
 
+    for _ in on_device(iter(()), torch.device("cuda")):
+        pass
+    waited.clear()  # the stream of an epoch before is taken again
     for step, (views, _) in enumerate(on_device(batches(), torch.device("cuda"))):
         assert not entered, "training is on its own stream"
         assert views[0].number == step and len(log) == step + 1, "training waits for the copy"
