@@ -439,14 +439,29 @@ def write(record: AnyRecord, folder: Path) -> Path:
         raise FileExistsError(f"{path} exists; evidence is never rewritten")
     with Calibration() as work:
         seconds = [work.seconds() for _ in range(CALIBRATION_ROUNDS)]
-    sealed = record.model_copy(update={"calibration_seconds": seconds, "mhz": frequencies(), "sha256": None})
-    content = json.loads(sealed.model_dump_json())
     try:
         with whole_file(path, first=True) as part:
-            part.write_text(json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n")
+            part.write_text(_sealed(record.model_copy(update={"calibration_seconds": seconds, "mhz": frequencies()})))
     except FileExistsError:
         raise FileExistsError(f"{path} exists; evidence is never rewritten") from None
     return path
+
+
+def write_part(record: AnyRecord, folder: Path) -> Path:
+    """Writes what there is of a record whose measurement goes on, in the place of what there was of it before.
+
+    Nothing is calibrated, which would disturb the measurement.
+    """
+    path = path_of(folder, record.name)
+    with whole_file(path) as part:
+        part.write_text(_sealed(record))
+    return path
+
+
+def _sealed(record: AnyRecord) -> str:
+    """As JSON with its checksum."""
+    content = json.loads(record.model_copy(update={"sha256": None}).model_dump_json())
+    return json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n"
 
 
 def read(path: Path) -> AnyRecord:

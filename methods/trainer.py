@@ -212,9 +212,9 @@ class Trainer:
     def _steps(self, loader: LoaderLike, path: Path | None, on_step: Callable[[], None]) -> Iterator[int]:
         """Takes the steps of the epoch under way; yields how many of them are done."""
         epoch = self.finished_epochs
+        self._begin_span()
         batches = on_device(loader.epoch(epoch), self.device)
         done = int(loader.state_dict()["batches"])
-        self._begin_span()
         for views, label in self._clock.batches(batches):
             try:
                 with self._clock.step():

@@ -10,18 +10,20 @@ import pandas as pd
 from bench.evidence import DeviceFigures, Figure
 from bench.gpu.targets import CARD, Target, target
 
+TRAINED = "training after each epoch"  # seconds, as `bench/gpu/cifar.py` calls them
 COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "machine", "date", "name"]
 
 
 def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
-    """One row a figure, in the order of measurement; a step that was measured again shows its latest record.
+    """One row a figure, in the order of measurement; a step that was measured again shows its latest whole record.
 
     `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
     where nothing was reached; of a course over time `measured` is the end. A step that stopped before its end has a row
     `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach, or
     the tolerance of a check; `met` says whether it does, but for targets only on such a card.
     """
-    latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
+    by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
+    latest = {(record.environment.machine, record.name): record for record in by_worth}
     rows = [
         _row(record, figure)
         for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
@@ -45,7 +47,7 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
         "measured": _measured(figure),
         "quartiles": _quartiles(figure),
         "target": _aimed(aim, figure),
-        "met": _met(aim, figure, record.environment.gpu or ""),
+        "met": _met(aim, figure, record),
         "published": aim.published if aim else "",
         "note": figure.note,
         "machine": record.environment.machine,
@@ -77,12 +79,15 @@ def _aimed(aim: Target | None, figure: Figure) -> str:
     return f"≤ {_value(figure.tolerance, figure.unit)}" if figure.tolerance is not None else ""
 
 
-def _met(aim: Target | None, figure: Figure, card: str) -> str:
-    """Empty where there is no target, or it is another card's, and for a check that was not made."""
-    if figure.tolerance is not None and not figure.samples:
-        return ""
+def _met(aim: Target | None, figure: Figure, record: DeviceFigures) -> str:
+    """Empty where there is no target, or it is another card's, and where nothing was measured: a check that was not
+    made, or a training too short to miss its time.
+    """
     if figure.tolerance is not None:
-        return "no" if figure.off else "yes"
-    if aim is None or CARD not in card:
+        return ("no" if figure.off else "yes") if figure.samples else ""
+    if aim is None or CARD not in (record.environment.gpu or ""):
         return ""
+    if not figure.samples:
+        trained = [other.samples[-1] / 60 for other in record.figures if other.figure == TRAINED and other.samples]
+        return "no" if trained and trained[0] >= aim.bound else ""
     return "yes" if aim.met(figure.median) else "no"

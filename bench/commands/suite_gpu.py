@@ -49,18 +49,21 @@ def run(
 
         bundles.write(bundle, place.root, node)
         return
-    if check:
-        print(*requirements.lines(device, place.root, out), sep="\n")
-        return
     from bench.gpu import suite
     from bench.gpu.scale import SCALES
     from reports.report import write_report
 
     steps = [step.strip() for step in only.split(",") if step.strip()]
+    if only and not steps:
+        raise ValueError(f"--only must name steps, with commas between them, got {only!r}")
+    if check:
+        suite.plan(minutes, steps)
+        print(*requirements.lines(device, place.root, out), sep="\n")
+        return
     failed = suite.run(out / "evidence", place, minutes, replace(SCALES[scale], device=device), steps, pack)
     if json:
         print(write_report(out / "evidence", out).gpu.to_json(orient="records", indent=1))
-    elif not no_report and list((out / "evidence").glob("*.json")):
+    elif not no_report and list((out / "evidence").rglob("*.json")):
         report.run(out / "evidence", out)
     if failed:
         raise ValueError(f"stopped, or beyond their tolerance: {', '.join(failed)}; the other steps are finished")

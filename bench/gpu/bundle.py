@@ -40,7 +40,7 @@ class Part:
     cifar10: Sequence[str]
 
 
-PARTS = (Part("a", 5, FIRST, packed_cifar.FILES[:3]), Part("b", 6, (), packed_cifar.FILES[3:]))
+PARTS = (Part("a", 6, FIRST, packed_cifar.FILES[:3]), Part("b", 5, (), packed_cifar.FILES[3:]))
 
 
 def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
@@ -52,23 +52,25 @@ def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
     FileExistsError where `folder` has an a or b that is no bundle.
     """
     for part in PARTS:
-        if (folder / part.name).exists() and not (folder / part.name / "run.sh").exists():
+        if (folder / part.name).exists() and not _is_a_bundle(folder / part.name):
             raise FileExistsError(f"{folder / part.name} is there and is no earlier bundle: name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".") as scratch:
+    lacking = wheels.read_node(node or HERE / "node.txt")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         common = Path(scratch, "common")
         common.mkdir()
         _tree(ROOT, common / "twoview.tar.gz")
-        _wheels(wheels.read_node(node or HERE / "node.txt"), common / "wheels")
+        _wheels(lacking, common / "wheels")
         (common / "lib").mkdir()
         shutil.copyfile(_turbojpeg(), common / "lib" / "libturbojpeg.so.0")
         for part in PARTS:
             made = Path(scratch, part.name)
             shutil.copytree(common, made)
-            _script(part, made / "run.sh")
+            _script(part, lacking.python, made / "run.sh")
         brought = _cifar10(Path(scratch), root)
         for part in PARTS:
             _check_size(Path(scratch, part.name), folder / part.name)
+        folder.mkdir(exist_ok=True)
         for part in PARTS:
             if (folder / part.name).exists():
                 (folder / part.name).rename(Path(scratch, f"{part.name}-earlier"))
@@ -125,10 +127,21 @@ def _turbojpeg() -> Path:
     return next(Path(line.split(maxsplit=5)[5]) for line in maps if "/libturbojpeg.so" in line)
 
 
-def _script(part: Part, path: Path) -> None:
+def _is_a_bundle(folder: Path) -> bool:
+    """Whether all in it is what a bundle has, so that nothing of the user's is lost with it."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return names <= {"run.sh", "twoview.tar.gz", "wheels", "lib", "cifar10"}
+
+
+def _script(part: Part, python: str, path: Path) -> None:
     text = (HERE / "run.sh").read_text()
     only = f"--only {','.join(part.only)} " if part.only else ""
-    for word, value in (("@part@", part.name), ("@minutes@", str(part.minutes)), ("@only@", only)):
+    for word, value in (
+        ("@part@", part.name),
+        ("@minutes@", str(part.minutes)),
+        ("@only@", only),
+        ("@python@", ".".join(python.split(".")[:2])),
+    ):
         text = text.replace(word, value)
     path.write_text(text)
 

@@ -47,17 +47,20 @@ def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
     trainer = scale.trainer(one)
     with experiment.train_loader(one, file, trainer.method, trainer.device) as loader:
         memory = PeakMemory()
-        trainer.fit(loader, None, {})
-        history = trainer.history
-        waits = [100 * wait / whole for wait, whole in zip(history.wait_seconds, history.epoch_seconds, strict=True)]
-        figures = [
-            Figure(work=work, figure="an epoch", unit="s", samples=history.epoch_seconds[1:]),
-            Figure(work=work, figure="the first epoch, compiling", unit="s", samples=history.epoch_seconds[:1]),
-            Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
-            Figure(work=work, figure="views of a batch, made alone", unit="ms", samples=_view_ms(loader, trainer, 3)),
-            *peaks(memory, work),
-        ]
-    yield DeviceFigures(name=EPOCH, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+        empty = DeviceFigures(name=EPOCH, device=scale.device, figures=[], recipe=one.model_dump(mode="json"))
+        for epoch in range(one.epochs):
+            trainer.fit(loader, None, {}, until=epoch + 1)
+            seconds, waited = trainer.history.epoch_seconds, trainer.history.wait_seconds
+            waits = [100 * wait / whole for wait, whole in zip(waited, seconds, strict=True)]
+            record = empty.plus(
+                Figure(work=work, figure="an epoch", unit="s", samples=seconds[1:]),
+                Figure(work=work, figure="the first epoch, compiling", unit="s", samples=seconds[:1]),
+                Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
+                *peaks(memory, work),
+            )
+            yield record
+        views = _view_ms(loader, trainer, 3)
+        yield record.plus(Figure(work=work, figure="views of a batch, made alone", unit="ms", samples=views))
 
 
 def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
@@ -84,12 +87,13 @@ def noise(folder: Path, count: int) -> beton.Beton:
 def train(context: Context) -> Iterator[DeviceFigures]:
     """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
 
-    The epochs are as many as the step's time holds, at most the recipe's: two are timed, then the schedule is laid out
-    for what fits. These two are of the warm-up, which is the same for any number of epochs. Should the time be over
-    before the last, the record is what was reached. Nothing is downloaded; Skipped where the data are not there.
+    The epochs are as many as the step's time holds, at most the recipe's: two are timed, which are of the warm-up, then
+    the schedule is laid out for what fits. Should the time be over before the last, the record is what was judged until
+    then. Nothing is downloaded; Skipped where the data are not there.
     """
     scale = context.scale
     one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
+    wanted = one.epochs
     train_file, test_file = (_file(context, one, split) for split in ("train", "test"))
     trainer, memory = scale.trainer(one), PeakMemory()
     judge = Judge(one, train_file, test_file, trainer)
@@ -99,23 +103,22 @@ def train(context: Context) -> Iterator[DeviceFigures]:
 
     loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
     try:
-        whole = trainer.fit(loader, None, {}, until=PILOT, stop=over)
+        if not trainer.fit(loader, None, {}, until=PILOT, stop=over):
+            raise Skipped(f"its time holds no {PILOT} epochs, and more are needed")
         judge()
-        if whole:
-            judge()  # once more, for the first time brings with it what the others are spared
-            left = _left(context) - judge.seconds * len(scale.judged_at)
-            one = fitted(one, trainer.history.epoch_seconds, left)
-            trainer.epochs = one.epochs
-            if one.progressive.start:  # the views grow by another plan now
-                loader.close()
-                loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
-        yield _record(context, one, trainer, judge, memory)
+        judge()  # once more, for the first time brings with it what the others are spared
+        left = _left(context) - judge.seconds * len(scale.judged_at)
+        one = fitted(one, trainer.history.epoch_seconds, left)
+        trainer.epochs, trainer.settings = one.epochs, one.optim
+        if one.progressive.start:  # the views grow by another plan now
+            loader.close()
+            loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
+        yield _record(context, one, wanted, trainer, judge, memory)
         for epochs in judged_epochs(one.epochs, scale.judged_at):
-            if over():
-                break
-            trainer.fit(loader, None, {}, until=epochs, stop=over)
+            if not trainer.fit(loader, None, {}, until=epochs, stop=over):
+                break  # in the middle of an epoch, which has no time yet
             judge()
-            yield _record(context, one, trainer, judge, memory)
+            yield _record(context, one, wanted, trainer, judge, memory)
     finally:
         loader.close()
 
@@ -127,10 +130,11 @@ def _left(context: Context) -> float:
 
 def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]:
     """The recipe with as many epochs as PILOT timed ones, in seconds, and those that the seconds left hold; at most its
-    own, and one more than were timed.
+    own, and at least one more than were timed.
 
-    Views that grow do so at the same shares of the training. An epoch of larger ones is supposed to take the timed
-    one's seconds times their pixels, and the first of each size to compile as long as the first of all did.
+    The warm-up takes a fifth of them at most. Views that grow do so at the same shares of the training. An epoch of
+    larger ones is supposed to take the timed one's seconds times their pixels, and the first of each size to compile as
+    long as the first of all did.
     """
     compiling, second = max(timed[0] - timed[-1], 0.0), timed[-1]
 
@@ -150,7 +154,9 @@ def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
         first = max(PILOT, round(grow.first_epoch * share))
         last = max(first + 1, round(grow.last_epoch * share))
         grow = grow.model_copy(update={"first_epoch": first, "last_epoch": last})
-    return one.model_copy(update={"epochs": epochs, "progressive": grow})
+    warmup = min(one.optim.warmup_epochs, max(PILOT, epochs / 5))
+    optim = one.optim.model_copy(update={"warmup_epochs": warmup})
+    return one.model_copy(update={"epochs": epochs, "progressive": grow, "optim": optim})
 
 
 def judged_epochs(epochs: int, shares: Sequence[float]) -> list[int]:
@@ -218,12 +224,16 @@ def _labelled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.dev
     return Labelled(torch.cat(images), torch.cat(labels))
 
 
-def _record(context: Context, one: Recipe[Any], trainer: Trainer, judge: Judge, memory: PeakMemory) -> DeviceFigures:
+def _record(
+    context: Context, one: Recipe[Any], wanted: int, trainer: Trainer, judge: Judge, memory: PeakMemory
+) -> DeviceFigures:
+    """wanted: epochs of the recipe, of which `one` has those that fit."""
     found, done = judge.found, trainer.finished_epochs
     seconds = list(accumulate(trainer.history.epoch_seconds))
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}, {one.epochs} epochs"
     best = max(judged.published for judged in found.values())
-    cut = "" if done == one.epochs else f"; {done} of {one.epochs} epochs are trained"
+    cut = "" if one.epochs == wanted else f"; the step's time holds {one.epochs} of the recipe's {wanted} epochs"
+    cut += "" if done == one.epochs else f"; {done} of {one.epochs} epochs are trained"
     figures = []
     for goal in context.scale.goals:
         reached = [(0.0, *seconds)[epoch] / 60 for epoch, judged in found.items() if judged.published >= goal]

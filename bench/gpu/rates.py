@@ -74,11 +74,12 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
             rounds.step_seconds.extend(clock.step_seconds)
             rounds.model.append(views / statistics.mean(clock.step_seconds))
             energy = Energy(scale.where)
-            seconds, clock = loaded(trainer, loader, number, scale.steps)
+            clock = loaded(trainer, loader, number, scale.steps)
+            waits, seconds = sum(clock.wait_seconds), sum(clock.wait_seconds) + sum(clock.step_seconds)
             if energy.joules is not None:
                 rounds.joules.append(energy.joules / (views * (LEAD + scale.steps)))
             rounds.real.append(views * scale.steps / seconds)
-            rounds.waits.append(sum(clock.wait_seconds) / (sum(clock.wait_seconds) + sum(clock.step_seconds)))
+            rounds.waits.append(waits / seconds)
             record = empty.plus(*rounds.figures(work), warmup, *peaks(memory, work))
             yield record
         yield record.plus(*utilisation(scale, trainer, first, work, statistics.median(rounds.step_seconds)))

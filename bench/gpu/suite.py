@@ -2,14 +2,16 @@
 
 Each step runs in a process of its own, so that its peak of memory is its own and an error on the device ends it alone,
 and leaves its record as it ends. A record that is there is kept, so a suite that was cut off goes on. A step that does
-not fit into the minutes left is skipped by name. One that takes more than its own time is ended, and one that fails
-ends by itself: its record says why it stopped, and has what was measured by then.
+not fit into the minutes left is skipped by name. What a step has measured by now lies in the folder `stopped`, whatever
+ends it, and says why it stopped; the next run measures such a step again.
 
 The steps have run on a CPU with tiny sizes. How long they take on a GPU (`minutes`) is supposed.
 """
 
+import math
 import os
 import tarfile
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +34,9 @@ from methods.registry import METHODS
 
 # What steps import, besides this module: seconds that each of their processes is spared.
 PRELOAD = ("bench.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
-LETTING_GO = 10  # seconds that a process may take to end once its answer is there, or it was told to end
+LETTING_GO = 10  # seconds that a process may take to end once its answer is there, or it was killed
+STOPPED = "stopped"  # folder beside the records, of what stopped steps had measured
+UNDER_WAY = "the suite was ended"  # why a step stopped, as long as nothing better is known
 PATIENCE = 2  # times its supposed time, which a step may take
 # Most asked first; what is not named here comes behind, as it is registered.
 ASKED = ("simclr", "byol", "moco", "barlow", "vicreg", "mae", "msn", "supcon", "supervised")
@@ -53,14 +57,14 @@ class Step:
 
 
 def all_steps() -> list[Step]:
-    """Most valuable first: FIRST takes about five minutes, and so do the steps behind them up to some methods."""
-    whole_batch, half_batch = (Step(name, 2, partial(rates.measure, name=name)) for name in (rates.NAME, rates.HALF))
+    """Most valuable first: FIRST takes six minutes at most, and five bring what is behind it up to some methods."""
+    whole_batch, half_batch = (Step(name, 2.3, partial(rates.measure, name=name)) for name in (rates.NAME, rates.HALF))
     headline, *budgets = (
-        Step(steps.budget_name(name), 0.2 if name == HEADLINE else 0.4, partial(steps.of_budget, names=alike))
+        Step(steps.budget_name(name), 0.4, partial(steps.of_budget, names=alike))
         for name, alike in steps.budgets().items()
     )
     views, *other_views = (
-        Step(correctness.views_name(preset), 0.8, partial(correctness.views, preset=preset))
+        Step(correctness.views_name(preset), 1, partial(correctness.views, preset=preset))
         for preset in correctness.PRESETS
     )
     methods = sorted(METHODS, key=lambda name: ASKED.index(name) if name in ASKED else len(ASKED))
@@ -69,7 +73,7 @@ def all_steps() -> list[Step]:
         views,
         whole_batch,
         headline,
-        Step(cifar.EPOCH, 1.3, cifar.clock_epochs),
+        Step(cifar.EPOCH, 1.5, cifar.clock_epochs),
         # Its share leaves room for the steps behind it.
         Step(cifar.TIME, 1.5, cifar.train, share=0.6),
         Step(graphs.NAME, 0.8, graphs.of_cifar),
@@ -82,7 +86,7 @@ def all_steps() -> list[Step]:
     ]
 
 
-# What a first quarter of an hour must bring: `twoview suite gpu --only` of these takes about five minutes.
+# What a first quarter of an hour must bring: `twoview suite gpu --only` of these takes about six minutes.
 FIRST = (
     "gpu-losses",
     correctness.views_name(correctness.PRESETS[0]),
@@ -90,6 +94,14 @@ FIRST = (
     steps.budget_name(HEADLINE),
     cifar.EPOCH,
 )
+
+
+def plan(minutes: float, only: Sequence[str]) -> list[Step]:
+    """The steps of these names, by default all. ValueError for a name that no step has, and for no minutes."""
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"--minutes must be a number above 0, got {minutes:g}")
+    steps = {step.name: step for step in all_steps()}
+    return [look_up("step", name, steps) for name in dict.fromkeys(only)] or list(steps.values())
 
 
 def run(
@@ -100,25 +112,28 @@ def run(
     only: Sequence[str] = (),
     pack: Path | None = None,
 ) -> list[str]:
-    """Runs what has no record in `folder` yet; returns the steps that failed, a check that is off among them.
+    """Runs what has no record in `folder` yet; returns the steps that stopped, a check that is off among them.
 
-    only: the names of the steps to run; by default all. pack: a tar.gz of all records, written anew after every step.
-    ValueError for no minutes, a name that no step has, or where torch sees no device of the scale's kind.
+    only: the names of the steps to run; by default all. pack: a tar.gz of all records, written anew as they come.
+    ValueError for no minutes, a name that no step has, or where torch sees no device of the scale's kind; OSError
+    where nothing can be written.
     """
-    if minutes <= 0:
-        raise ValueError(f"--minutes must be above 0, got {minutes:g}")
+    todo = plan(minutes, only)
     if scale.where.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "suite gpu needs a CUDA device, and torch sees none here; to try it: --device cpu --scale tiny"
         )
-    steps = {step.name: step for step in all_steps()}
-    todo = [look_up("step", name, steps) for name in only] or list(steps.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass  # it can be written
+    if pack:
+        packed(folder, pack)
     ends, failed = time.monotonic() + 60 * minutes, []
     for number, step in enumerate(todo, 1):
-        heading, path = f"[{number}/{len(todo)}] {step.name}", evidence.path_of(folder, step.name)
+        heading = f"[{number}/{len(todo)}] {step.name}"
         left = ends - time.monotonic()
-        if path.exists():
-            _say(f"{heading}: {_kept(path)}")
+        if _finished(folder, step.name):
+            _say(f"{heading}: finished before, kept")
             continue
         if left < 60 * step.minutes:
             _say(f"{heading}: skipped: it takes about {step.minutes:g} min, and {max(left, 0) / 60:.1f} min are left")
@@ -126,25 +141,50 @@ def run(
         seconds = min(left, max(60 * PATIENCE * step.minutes, step.share * left))
         _say(f"{heading}: may take {seconds:.0f} s")
         begun = time.monotonic()
-        outcome = _apart(step, Context(scale, place, folder, begun + seconds))
+
+        def keep(record: DeviceFigures) -> None:
+            _keep(record, folder, pack)
+
+        outcome = _apart(step, Context(scale, place, folder, begun + seconds), keep)
         took = f"{time.monotonic() - begun:.0f} s"
         if isinstance(outcome, Skipped):
             _say(f"{heading}: skipped after {took}: {outcome}")
             continue
-        evidence.write(outcome, folder)
-        if pack:
-            packed(folder, pack)
-        _say(f"{heading}: {'stopped after' if outcome.stopped else 'finished in'} {took}{_off(outcome)}")
+        keep(outcome)
+        words = f"stopped after {took}: {outcome.stopped}" if outcome.stopped else f"finished in {took}"
+        _say(f"{heading}: {words}{_off(outcome)}")
         if outcome.stopped or _off(outcome):
             failed.append(step.name)
     return failed
 
 
-def _kept(path: Path) -> str:
-    record = evidence.read(path)
-    if isinstance(record, DeviceFigures) and record.stopped:
-        return f"stopped before ({record.stopped}), kept; remove {path} to measure it again"
-    return "finished before, kept"
+def _finished(folder: Path, name: str) -> bool:
+    """Whether the step's record is there. One that cannot be read is put aside."""
+    path = evidence.path_of(folder, name)
+    if not path.exists():
+        return False
+    try:
+        evidence.read(path)
+    except ValueError as damaged:
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        _say(f"{damaged}; it is {aside} now, and measured again")
+        return False
+    return True
+
+
+def _keep(record: DeviceFigures, folder: Path, pack: Path | None) -> None:
+    """Writes the record, whole or as far as it is, and packs all. That the pack cannot be written is said."""
+    if record.stopped:
+        evidence.write_part(record, folder / STOPPED)
+    else:
+        evidence.write(record, folder)
+        evidence.path_of(folder / STOPPED, record.name).unlink(missing_ok=True)
+    if pack:
+        try:
+            packed(folder, pack)
+        except OSError as error:
+            _say(f"{pack} could not be written: {error}; the records are in {folder}")
 
 
 def _off(record: DeviceFigures) -> str:
@@ -160,9 +200,9 @@ def packed(folder: Path, path: Path) -> None:
             archive.add(record, record.relative_to(folder))
 
 
-def _apart(step: Step, context: Context) -> DeviceFigures | Skipped:
+def _apart(step: Step, context: Context, keep: Callable[[DeviceFigures], None]) -> DeviceFigures | Skipped:
     """The step in a process forked from one that has imported everything and asked nothing of the GPU's driver, which
-    would be of no use to a fork of it.
+    would be of no use to a fork of it. keep: gets the record as it grows, as one that was stopped.
     """
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so that torch.cuda.is_available() does not ask it, either
     forks = own_process.forks(PRELOAD)
@@ -170,51 +210,44 @@ def _apart(step: Step, context: Context) -> DeviceFigures | Skipped:
     process = forks.Process(target=_answer, args=(step, context, its))
     process.start()
     its.close()
-    latest, stopped, ended = None, "", False
+    record = DeviceFigures(name=step.name, device=context.scale.device, figures=[])
+    whole = False
     try:
-        while not stopped:
+        while True:
             if not ours.poll(max(context.ends - time.monotonic(), 0)):
-                stopped = "its time was over"
-                break
+                return record.model_copy(update={"stopped": "its time was over"})
             answer = ours.recv()
             if isinstance(answer, DeviceFigures):
-                latest = answer
-            elif isinstance(answer, Skipped) and latest is None:
+                record = answer
+                keep(record.model_copy(update={"stopped": UNDER_WAY}))
+            elif isinstance(answer, Skipped):
                 return answer
             else:
-                stopped = str(answer)
-    except EOFError:  # it is done, or it died
+                whole = answer == ""
+                return record.model_copy(update={"stopped": answer})
+    except EOFError:
         process.join(LETTING_GO)
-        ended = process.exitcode is not None
-        if process.exitcode or latest is None:
-            stopped = f"its process ended with {process.exitcode}"
+        return record.model_copy(update={"stopped": f"its process ended with {process.exitcode}"})
     finally:
         ours.close()
-        if not ended:
-            process.terminate()
-        process.join(LETTING_GO)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    record = latest or DeviceFigures(name=step.name, device=context.scale.device, figures=[])
-    return record.model_copy(update={"stopped": stopped})
+        if whole:
+            process.join(LETTING_GO)
+        process.kill()
+        process.join(LETTING_GO)  # one that the driver holds is left behind
 
 
 def _answer(step: Step, context: Context, connection: Connection) -> None:
-    """Sends the record as it grows; or why there is none, or no more."""
+    """Sends the record as it grows, and in the end why it stopped: nothing, if it is whole."""
     own_process.end_with_parent()  # a suite that is killed leaves nothing behind on the device
     try:
         for record in step.run(context):
             connection.send(record)
+        connection.send("")
     except Skipped as reason:
         connection.send(reason)
-    except torch.OutOfMemoryError as error:
-        connection.send(Skipped(_one_line(error)))
     except Exception as error:  # whatever it is, the other steps can still be measured
         traceback.print_exc()
         connection.send(_one_line(error))
-    finally:
-        connection.close()  # so that a process that lingers is seen to be done
 
 
 def _one_line(error: Exception) -> str:
@@ -222,4 +255,4 @@ def _one_line(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)

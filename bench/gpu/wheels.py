@@ -89,7 +89,10 @@ def download(one: Requirement, node: Node, folder: Path, lock: Path) -> Path:
         command += ["--constraint", str(lock), "--dest", fresh, f"{one.name}{one.specifier}"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            reason = done.stderr.strip().splitlines()[-1].removeprefix("ERROR: ")
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            reason = (errors or [done.stderr.strip()])[0].removeprefix("ERROR: ")
+            if "connection" in done.stderr.lower():
+                reason = "the package index cannot be reached"
             raise ValueError(f"{one} cannot be had as a wheel for Python {node.python}: {reason}")
         [wheel] = Path(fresh).iterdir()
         return wheel.rename(folder / wheel.name)

@@ -6,6 +6,7 @@ import pickle
 import struct
 import subprocess
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -80,7 +81,9 @@ def test_what_cannot_be_had_or_agreed_upon_is_named(tmp_path, registry):
 def test_pip_s_reason_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     (tmp_path / "lock").touch()
-    with pytest.raises(ValueError, match=r"^nowhere>=7 cannot be had as a wheel for Python 3\.12\.3: No matching"):
+    with pytest.raises(
+        ValueError, match=r"^nowhere>=7 cannot be had as a wheel for Python 3\.12\.3: Could not find a version"
+    ):
         wheels.download(Requirement("nowhere>=7"), Node("3.12.3", {}), tmp_path / "wheels", tmp_path / "lock")
     assert not list((tmp_path / "wheels").iterdir())
 
@@ -167,12 +170,14 @@ def test_the_commit_that_travelled_comes_before_that_of_a_checkout_around_it(che
 
 def test_a_tree_without_git_and_an_unknown_folder_are_refused(checkout, tmp_path, monkeypatch):
     (tmp_path / "made" / "b").mkdir(parents=True)
+    for name in ("run.sh", "thesis.tex"):
+        (tmp_path / "made" / "b" / name).touch()
     with pytest.raises(FileExistsError, match="b is there and is no earlier bundle: name another folder"):
         bundle.write(tmp_path / "made", None)
     monkeypatch.setattr(bundle, "ROOT", checkout / "bench")
     with pytest.raises(ValueError, match=r"made from a git checkout of twoview, and .*/bench is none"):
         bundle.write(tmp_path / "other", None)
-    assert not list((tmp_path / "other").iterdir())
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_part_that_is_too_large_names_its_largest_files_and_an_earlier_bundle_stays(checkout, tmp_path, monkeypatch):
@@ -191,9 +196,9 @@ def test_a_part_that_is_too_large_names_its_largest_files_and_an_earlier_bundle_
 
 def test_a_bundle_takes_the_place_of_an_earlier_one(checkout, tmp_path):
     bundle.write(tmp_path / "made", None)
-    (tmp_path / "made" / "a" / "stale").touch()
+    (tmp_path / "made" / "a" / "wheels" / "stale").touch()
     bundle.write(tmp_path / "made", None)
-    assert not (tmp_path / "made" / "a" / "stale").exists()
+    assert not (tmp_path / "made" / "a" / "wheels" / "stale").exists()
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["a", "b"]
 
 
@@ -271,9 +276,14 @@ PYTHON = """#!/usr/bin/env bash
 # In python3's place: writes what it was called with, and ends as it is told.
 echo "$(basename "$PWD") $*" >>"$CALLS"
 case "$*" in
+    *version_info*) echo "${VERSION:-3.12}"; exit ;;
     *--check*) echo "checked"; exit "${CHECK:-0}" ;;
     *packed_cifar*) echo "data $TWOVIEW_DATA" >>"$CALLS" ;;
-    *--pack*) echo "measured $TORCHINDUCTOR_CACHE_DIR ${PYTHONPATH%%:*} ${LD_LIBRARY_PATH%%:*}"; exit "${SUITE:-0}" ;;
+    *--pack*) echo "measured $TORCHINDUCTOR_CACHE_DIR ${PYTHONPATH%%:*} ${LD_LIBRARY_PATH%%:*}"
+        [ "${SUITE:-}" = waits ] || exit "${SUITE:-0}"
+        trap 'echo "told to end"; exit 143' TERM
+        kill -TERM "$PPID"
+        for _ in {1..600}; do sleep 0.1; done ;;
 esac
 """
 
@@ -297,22 +307,20 @@ def start(checkout, tmp_path):
         path = {"PATH": f"{stub}:{os.environ['PATH']}"}
         command = ["bash", tmp_path / "made" / part / "run.sh", *words]
         done = subprocess.run(command, cwd=elsewhere, env={**inherited, **places, **path, **variables})
-        [work] = (tree.parent for tree in (tmp_path / "work").glob("*/twoview"))
-        return done.returncode, calls.read_text().splitlines(), work
+        work = next((tree.parent for tree in (tmp_path / "work").glob("*/twoview")), None)
+        return done.returncode, calls.read_text().splitlines() if calls.exists() else [], work
 
     return call
 
 
 def test_a_script_unpacks_checks_and_runs_with_its_options(start, tmp_path):
     code, calls, work = start("a", "3", "--device", "cpu")
-    wheel_calls, (check, run) = calls[:-2], calls[-2:]
+    wheel_calls, (check, run) = calls[1:-2], calls[-2:]
     assert code == 0 and len(wheel_calls) == 2
-    assert all(call.startswith("twoview -m zipfile -e ") and call.endswith(f" {work}/packages") for call in wheel_calls)
-    assert check == f"twoview -m bench suite gpu --out {work}/out --check --device cpu"
-    assert run == (
-        f"twoview -m bench suite gpu --out {work}/out --minutes 3 --only {','.join(suite.FIRST)} --no-report"
-        f" --pack {tmp_path}/kept/records-a.tar.gz --device cpu"
-    )
+    assert all(" -m zipfile -e " in call and call.endswith(f" {work}.part/packages") for call in wheel_calls)
+    options = f"--minutes 3 --only {','.join(suite.FIRST)} --out {work}/out --device cpu"
+    assert check == f"twoview -m bench suite gpu --check {options}"
+    assert run == f"twoview -m bench suite gpu --no-report --pack {tmp_path}/kept/records-a.tar.gz {options}"
     said = (tmp_path / "kept" / "log-a.txt").read_text().splitlines()
     assert said == ["checked", f"measured {work.parent}/inductor {work}/twoview {tmp_path}/made/a/lib"]
     assert (work / "twoview" / "commit.json").exists()
@@ -321,8 +329,9 @@ def test_a_script_unpacks_checks_and_runs_with_its_options(start, tmp_path):
 def test_both_parts_share_a_folder_and_have_minutes_of_their_own(start):
     _, first, work = start("a")
     _, second, same = start("b", "--scale", "tiny")
-    assert work == same and "--minutes 5 --only" in first[-1]
-    assert second[-1].split("--minutes ")[1].startswith("6 --no-report --pack") and second[-1].endswith("--scale tiny")
+    assert work == same and "--minutes 6 --only" in first[-1]
+    assert "--minutes 5 --out" in second[-1] and second[-1].endswith("--scale tiny")
+    assert not any("zipfile" in call for call in second), "a running suite may have what was unpacked in use"
 
 
 def test_a_check_that_fails_ends_it_and_the_suite_s_exit_code_is_its_own(start, tmp_path):
@@ -341,3 +350,25 @@ def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
     assert f"data {work.parent}/data" in calls
     (mine / packed_cifar.FOLDER).mkdir()
     assert not any("packed_cifar" in call for call in start("b", TWOVIEW_DATA=str(mine))[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "sentence"),
+    [
+        (("5abc",), {}, "MINUTES must be a number, got '5abc'"),
+        ((), {"OUT": "/etc/passwd"}, "/etc/passwd must be a folder that can be written"),
+        ((), {"VERSION": "3.10"}, "the bundle is for Python 3.12, and python3 is 3.10: make it with --node"),
+    ],
+)
+def test_what_a_script_cannot_do_is_one_sentence(start, tmp_path, capfd, words, variables, sentence):
+    assert start("a", *words, **variables)[0] == 2
+    assert capfd.readouterr().err == f"run.sh: {sentence}\n"
+    assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir())
+
+
+def test_a_script_that_is_ended_ends_the_suite(start, tmp_path):
+    """Which would share the GPU with the next one."""
+    begun = time.monotonic()
+    code, calls, _ = start("a", ".5", SUITE="waits")
+    assert code == 143 and "--minutes .5 " in calls[-1] and time.monotonic() - begun < 30
+    assert (tmp_path / "kept" / "log-a.txt").read_text().splitlines()[-1] == "told to end"

@@ -110,6 +110,18 @@ def test_a_method_that_cannot_be_recorded_is_off_and_says_why(context, monkeypat
     assert figure.off and "a step of SimCLR cannot be recorded: operation not permitted" in figure.note
 
 
+def test_a_step_that_cannot_be_recorded_costs_the_others_nothing(context, monkeypatch):
+    stand_in(monkeypatch)
+    monkeypatch.setattr(graphs, "KINDS", (("off", True), ("off", False)))
+
+    def refused(work):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graph, "recorded", refused)
+    recorded, plain = [one for one in last(graphs.of_cifar(context)).figures if one.figure == "step"]
+    assert recorded.samples == [] and "operation not permitted" in recorded.note and len(plain.samples) == TINY.steps
+
+
 def test_a_device_that_records_no_graphs_says_so_and_fails_no_check(context):
     figure = loss_off(context, "simclr")
     assert figure.samples == [] and not figure.off

@@ -3,9 +3,11 @@
 What only a GPU has is not tried here: events, copies on a side stream, compiled steps, its memory, energy and kernels.
 """
 
+import atexit
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,8 +155,9 @@ def test_jpegs_are_imagenet_s_where_it_is_there(tmp_path):
 
 
 def test_the_seconds_of_an_epoch_need_no_data(context):
-    record = last(cifar.clock_epochs(context))
+    *parts, record = cifar.clock_epochs(context)
     found = by_figure(record)
+    assert [len(by_figure(part)["an epoch"].samples) for part in parts] == [0, 1, 2], "what a cut would leave"
     assert len(found["an epoch"].samples) == 2 and len(found["the first epoch, compiling"].samples) == 1
     assert all(ms > 0 for ms in found["views of a batch, made alone"].samples)
     assert found["an epoch"].work.endswith("batch 16, 500 noise images")
@@ -201,11 +205,24 @@ class Nothing:
 
 
 def test_a_training_whose_time_is_over_leaves_its_curve(small_data, monkeypatch):
-    left = iter([60.0] * 12)  # asked for after each step: four an epoch, and where epochs are laid out
+    left = iter([60.0] * 15)  # asked for after each step, four an epoch, and where epochs are laid out
     monkeypatch.setattr(cifar, "_left", lambda context: next(left, 0.0))
     found = by_figure(last(cifar.train(small_data)))
-    assert found["epochs at each kNN"].samples == [2]
-    assert found["kNN, the best"].note.endswith("; 2 of 5 epochs are trained")
+    assert found["epochs at each kNN"].samples == [2, 3], "none in the middle of an epoch, which has no time"
+    assert found["kNN, the best"].note.endswith("; 3 of 5 epochs are trained")
+
+    monkeypatch.setattr(cifar, "_left", lambda context: 0.0)
+    with pytest.raises(Skipped, match="its time holds no 2 epochs"):
+        next(cifar.train(small_data))
+
+
+def test_a_record_says_how_many_of_the_recipe_s_epochs_its_time_held(small_data, monkeypatch):
+    monkeypatch.setattr(cifar, "fitted", lambda one, timed, left: cifar._laid_out(one, 3))
+    record = last(cifar.train(small_data))
+    found = by_figure(record)
+    assert found["kNN, the best"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
+    assert found["time to 100 % kNN"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
+    assert record.recipe["epochs"] == 3
 
 
 def test_knn_is_the_published_one_and_the_probe_s(small_data):
@@ -234,6 +251,10 @@ def test_epochs_are_as_many_as_fit_into_the_seconds_left():
     assert cifar.fitted(plain, [40.0, 2.0], 210).epochs == 2 + 100, "each takes 2.1 s, with what is held back"
     assert cifar.fitted(plain, [40.0, 2.0], 1e6).epochs == 300
     assert cifar.fitted(plain, [40.0, 2.0], 1.0).epochs == 3
+    slow = plain.model_copy(update={"optim": plain.optim.model_copy(update={"warmup_epochs": 10.0})})
+    warmups = [cifar.fitted(slow, [40.0, 2.0], left).optim.warmup_epochs for left in (1e6, 210, 48 * 2.1, 1)]
+    assert warmups == [10, 10, 10, 2], "a fifth of the epochs at most, and no fewer than were timed"
+    assert cifar.fitted(slow, [40.0, 2.0], 18 * 2.1 + 1).optim.warmup_epochs == 4
 
 
 def test_views_that_grow_do_so_at_the_same_shares_of_fewer_epochs():
@@ -271,7 +292,7 @@ def test_a_step_of_every_method(context, method):
     record = last(steps.of_method(context, method))
     found = by_figure(record)
     assert record.recipe["method"]["name"] == method and record.recipe["epochs"] == 100
-    assert len(found["step"].samples) == 3 and found["peak host memory"].median > 0
+    assert len(found["step"].samples) == 8 and found["peak host memory"].median > 0
     views = len(build_method(recipe.parse(record.recipe, method)).views)
     assert found["rate"].median == pytest.approx(1000 * 4 * views / found["step"].median)
 
@@ -290,10 +311,10 @@ def test_every_stated_budget_is_projected_from_a_measured_step():
 def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
     record = last(steps.of_budget(context, (HEADLINE,)))
     found = by_figure(record)
-    assert len(found["step"].samples) == 3 and found["FLOPs of a step"].median > 0
+    assert len(found["step"].samples) == 8 and found["FLOPs of a step"].median > 0
     assert found["model FLOPs utilisation"].median > 0
     projected = found[steps.PROJECTED]
-    assert projected.samples == [] and projected.note.startswith("no projection: 0 of 3 measured steps are steady, 30")
+    assert projected.samples == [] and projected.note.startswith("no projection: 0 of 8 measured steps are steady, 30")
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in projected.note
 
 
@@ -374,17 +395,17 @@ def fails(context, how):
     if how == "memory":
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
     yield DeviceFigures(name=how, device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
-    if how == "late-memory":
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
     if how == "dies":
-        raise SystemExit(9)
+        os._exit(9)
     if how == "hangs":
         time.sleep(3600)
     raise RuntimeError("the device is lost")
 
 
-def dies_at_once(context):
-    os._exit(3)
+def crashes_behind_its_answer(context):
+    """As a library may when its process ends."""
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    yield from fine(context)
 
 
 def run(context, monkeypatch, todo, minutes=60.0, **options):
@@ -392,63 +413,134 @@ def run(context, monkeypatch, todo, minutes=60.0, **options):
     return suite.run(context.folder, context.place, minutes, TINY, **options)
 
 
+def whole(context):
+    return sorted(path.stem for path in context.folder.glob("*.json"))
+
+
+def stopped(context):
+    """Steps that stopped -> why, and how many figures they had."""
+    records = map(evidence.read, (context.folder / "stopped").glob("*.json"))
+    return {record.name: (record.stopped, len(record.figures)) for record in records}
+
+
 def test_a_step_that_fails_or_cannot_be_done_ends_alone_and_leaves_what_it_had(context, monkeypatch, capsys):
     todo = [
-        *(Step(how, 0, partial(fails, how=how), share=1) for how in ("skips", "memory", "late-memory", "dies", "lost")),
-        Step("at-once", 0, dies_at_once, share=1),
+        *(Step(how, 0, partial(fails, how=how), share=1) for how in ("skips", "memory", "dies", "lost")),
         Step("off", 0, off, share=1),
         Step("long", 120, fine),
         Step("fine", 0, fine, share=1),
     ]
-    assert run(context, monkeypatch, todo) == ["late-memory", "dies", "lost", "at-once", "off"]
-    said = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"\[1/9\] skips: skipped after \d+ s: there is no data", said)
-    out_of_memory = "OutOfMemoryError: CUDA out of memory. Tried to allocate 80 GiB"
-    assert re.search(rf"memory: skipped after \d+ s: {out_of_memory}", said)
+    assert run(context, monkeypatch, todo) == ["memory", "dies", "lost", "off"]
+    said = capsys.readouterr().err
+    assert re.search(r"^\[1/7\] skips: skipped after \d+ s: there is no data$", said, re.M)
+    assert re.search(r"^\[4/7\] lost: stopped after \d+ s: RuntimeError: the device is lost$", said, re.M)
     assert "beyond tolerance: nt_xent: value off 0.5 x" in said
-    assert re.search(r"\[8/9\] long: skipped: it takes about 120 min, and \d+\.\d min are left", said)
-    records, complaints = evidence.read_folder(context.folder)
-    assert not complaints
-    stopped = {record.name: (record.stopped, len(record.figures)) for record in records}
-    assert stopped == {
-        "late-memory": (out_of_memory, 1),
-        "at-once": ("its process ended with 3", 0),
+    assert re.search(r"\[6/7\] long: skipped: it takes about 120 min, and \d+\.\d min are left", said)
+    assert whole(context) == ["fine", "off"]
+    assert stopped(context) == {
+        "memory": ("OutOfMemoryError: CUDA out of memory. Tried to allocate 80 GiB", 0),
         "dies": ("its process ended with 9", 1),
         "lost": ("RuntimeError: the device is lost", 1),
-        "off": ("", 1),
-        "fine": ("", 1),
     }
 
     before = evidence.path_of(context.folder, "fine").read_bytes()
-    assert run(context, monkeypatch, [todo[4], todo[-1]]) == []
-    said = " ".join(capsys.readouterr().err.split())
-    assert "lost: stopped before (RuntimeError: the device is lost), kept; remove" in said
-    assert "fine: finished before, kept" in said
+    mended = Step("lost", 0, partial(renamed, name="lost"), share=1)
+    assert run(context, monkeypatch, [mended, todo[-1]]) == []
+    assert "fine: finished before, kept" in capsys.readouterr().err
+    assert whole(context) == ["fine", "lost", "off"] and "lost" not in stopped(context), "it is measured again"
     assert evidence.path_of(context.folder, "fine").read_bytes() == before
 
 
-def test_a_process_that_does_not_end_behind_its_answer_is_ended(context, monkeypatch):
+def renamed(context, name):
+    for record in fine(context):
+        yield record.model_copy(update={"name": name})
+
+
+@pytest.mark.parametrize("end", [lingers, crashes_behind_its_answer])
+def test_a_record_is_whole_however_its_process_ends(context, monkeypatch, end):
     monkeypatch.setattr(suite, "LETTING_GO", 0.5)
-    assert run(context, monkeypatch, [Step("fine", 0, lingers, share=1)]) == []
-    assert not evidence.read(evidence.path_of(context.folder, "fine")).stopped
+    assert run(context, monkeypatch, [Step("fine", 0, end, share=1)]) == []
+    assert whole(context) == ["fine"] and not stopped(context)
 
 
-def test_a_step_that_overruns_its_own_time_costs_the_others_nothing(context, monkeypatch, capsys):
+def test_a_step_that_overruns_its_own_time_costs_the_others_nothing(context, monkeypatch):
     """0.1 minutes are supposed, so it may take 12 seconds of the hour."""
     start = time.monotonic()
     todo = [Step("hangs", 0.1, partial(fails, how="hangs")), Step("fine", 0, fine, share=1)]
     assert run(context, monkeypatch, todo) == ["hangs"]
     assert 12 < time.monotonic() - start < 120
-    assert "hangs: stopped after" in " ".join(capsys.readouterr().err.split())
-    record = evidence.read(evidence.path_of(context.folder, "hangs"))
-    assert record.stopped == "its time was over" and [figure.samples for figure in record.figures] == [[1.0]]
-    assert evidence.path_of(context.folder, "fine").exists()
+    assert stopped(context) == {"hangs": ("its time was over", 1)} and whole(context) == ["fine"]
 
 
 def test_a_step_gets_no_more_than_what_is_left(context, monkeypatch):
     start = time.monotonic()
     assert run(context, monkeypatch, [Step("hangs", 0.04, partial(fails, how="hangs"))], minutes=0.05) == ["hangs"]
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_a_step_has_measured_by_now_outlives_the_suite(context, tmp_path, end):
+    """On the disk and packed, while the step goes on: with the first figure there, the suite is ended."""
+    pack = tmp_path / "out" / "records.tar.gz"
+    words = [str(context.folder), str(tmp_path), str(pack)]
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    with subprocess.Popen([sys.executable, "-c", ENDED, *words], env=os.environ | {"PYTHONPATH": path}) as process:
+        while not stopped(context):
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(end)
+        assert process.wait(60)
+    assert stopped(context) == {"hangs": ("the suite was ended", 1)}
+    with tarfile.open(pack) as archive:
+        assert archive.getnames() == ["stopped/hangs.json"]
+
+
+ENDED = """
+import signal, sys
+from functools import partial
+from pathlib import Path
+from test_gpu_suite import TINY, Place, Step, fails, suite
+
+if __name__ == "__main__":
+    folder, place, pack = map(Path, sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    suite.all_steps = lambda: [Step("hangs", 0, partial(fails, how="hangs"), share=1)]
+    suite.run(folder, Place(place, place, None), 60, TINY, pack=pack)
+"""
+
+
+def test_a_damaged_record_is_put_aside_and_measured_again(context, monkeypatch, capsys):
+    context.folder.mkdir(parents=True)
+    evidence.path_of(context.folder, "fine").write_text('{"half')
+    assert run(context, monkeypatch, [Step("fine", 0, fine, share=1)]) == []
+    assert whole(context) == ["fine"] and (context.folder / "fine.damaged").read_text() == '{"half'
+    assert "fine.json is not an evidence record of twoview" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_no_step_begins(context, monkeypatch, tmp_path):
+    todo = [Step("fine", 0, fine, share=1)]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        run(context, monkeypatch, todo, pack=tmp_path / "file" / "records.tar.gz")
+    assert not whole(context)
+    with pytest.raises(OSError):
+        run(replace(context, folder=tmp_path / "file" / "evidence"), monkeypatch, todo)
+
+
+def test_a_pack_that_fails_later_costs_no_step(context, monkeypatch, tmp_path, capsys):
+    packed, calls = suite.packed, []
+
+    def full(folder, path):
+        calls.append(path)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device", str(path))
+        packed(folder, path)
+
+    monkeypatch.setattr(suite, "packed", full)
+    pack = tmp_path / "records.tar.gz"
+    assert run(context, monkeypatch, [Step("fine", 0, fine, share=1)], pack=pack) == []
+    assert whole(context) == ["fine"] and f"{pack} could not be written" in capsys.readouterr().err
 
 
 IMPORTS = """
@@ -467,29 +559,34 @@ def test_the_process_that_is_forked_for_each_step_asks_no_driver():
     subprocess.run([sys.executable, "-c", IMPORTS, *suite.PRELOAD], check=True)
 
 
-def test_records_are_packed_after_every_step_and_read_back(context, monkeypatch, tmp_path):
+def test_records_are_packed_as_they_come_and_read_back(context, monkeypatch, tmp_path):
     pack = tmp_path / "out" / "records.tar.gz"
-    sizes = []
+    contents = []
     write = suite.packed
 
     def seen(folder, path):
         write(folder, path)
         with tarfile.open(path) as archive:
-            sizes.append(sorted(archive.getnames()))
+            contents.append(sorted(archive.getnames()))
 
     monkeypatch.setattr(suite, "packed", seen)
     todo = [Step("off", 0, off, share=1), Step("fine", 0, fine, share=1)]
     run(context, monkeypatch, todo, pack=pack)
-    assert sizes == [["off.json"], ["fine.json", "off.json"]]
+    assert contents == [
+        [], ["stopped/off.json"], ["off.json"], ["off.json", "stopped/fine.json"], ["fine.json", "off.json"],
+    ]  # fmt: skip
     with tarfile.open(pack) as archive:
         archive.extractall(tmp_path / "back", filter="data")
     assert evidence.read(tmp_path / "back" / "fine.json") == evidence.read(evidence.path_of(context.folder, "fine"))
+    pack.unlink()
+    run(context, monkeypatch, todo, pack=pack)
+    assert pack.exists(), "of what was measured before, too"
 
 
 def test_only_the_steps_that_are_named_run_in_the_order_of_the_names(context, monkeypatch, capsys):
     todo = [Step("off", 0, off, share=1), Step("fine", 0, fine, share=1)]
     assert run(context, monkeypatch, todo, only=["fine"]) == []
-    assert [path.stem for path in evidence.paths(context.folder)] == ["fine"]
+    assert whole(context) == ["fine"]
     with pytest.raises(ValueError, match=r"unknown step .fin.: .*fine"):
         run(context, monkeypatch, todo, only=["fin"])
 
@@ -504,8 +601,8 @@ def planned(minutes, only=(), done=()):
     return begun
 
 
-def test_two_commands_of_five_minutes_bring_the_headline_figures():
-    first = planned(5, suite.FIRST)
+def test_two_commands_of_six_and_five_minutes_bring_the_headline_figures():
+    first = planned(6, suite.FIRST)
     assert first == list(suite.FIRST) == [step.name for step in suite.all_steps()][:5]
     assert first == [
         "gpu-losses", "gpu-views-simclr-cifar", "gpu-rates", "gpu-budget-lee2025-imagenet-simclr",
@@ -544,7 +641,12 @@ def test_without_cuda_it_ends_with_one_sentence_and_exit_code_2(capsys, tmp_path
     ]
     assert not (tmp_path / "out").exists()
     assert cli.run(["suite", "gpu", "--minutes", "0"]) == 2
-    assert "--minutes must be above 0, got 0" in capsys.readouterr().err
+    assert "--minutes must be a number above 0, got 0" in capsys.readouterr().err
+    for words in (["--minutes", "nan"], ["--minutes", "inf"], ["--only", ","], ["--only", "gpu-loss", "--check"]):
+        assert cli.run(["suite", "gpu", "--device", "cpu", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4 and said[0].endswith("--minutes must be a number above 0, got nan")
+    assert said[2] == "twoview: --only must name steps, with commas between them, got ','"
     assert cli.run(["suite", "gpu", "--device", "cpu", "--only", "gpu-loss"]) == 2
     assert "unknown step 'gpu-loss': did you mean gpu-losses" in capsys.readouterr().err
 

@@ -67,9 +67,29 @@ def test_what_was_not_reached_has_no_figure_and_meets_nothing():
     missed = Figure(
         work="w", figure="time to 90 % kNN", unit="min", samples=[], note="not reached: the best is 88.10 %"
     )
-    found = row("gpu-cifar10-time", missed)
+    trained = Figure(work="w", figure="training after each epoch", unit="s", samples=[500.0, 1000.0], course=True)
+    found = row("gpu-cifar10-time", missed, trained)
     assert (found["measured"], found["target"], found["met"]) == ("", "≤ 15 min", "no")
     assert "99 minutes on one A100" in found["published"] and "88.10 %" in found["note"]
+
+
+def test_a_training_shorter_than_the_target_neither_meets_nor_misses_it():
+    missed = Figure(work="w", figure="time to 90 % kNN", unit="min", samples=[])
+    trained = Figure(work="w", figure="training after each epoch", unit="s", samples=[100.0, 200.0], course=True)
+    assert row("gpu-cifar10-time", missed, trained)["met"] == row("gpu-cifar10-time", missed)["met"] == ""
+
+
+def test_a_step_that_stopped_says_why_and_gives_way_to_a_whole_record():
+    cut = device("gpu-rates", rate(1.0), hours=1).model_copy(update={"stopped": "its time was over"})
+    figure, reason = gpu_table([cut]).to_dict("records")
+    assert figure["measured"] == "1 views/s"
+    assert (reason["figure"], reason["note"], reason["met"]) == ("stopped", "its time was over", "")
+    assert list(gpu_table([device("gpu-rates", rate(2.0)), cut])["measured"]) == ["2 views/s"]
+
+
+def test_a_check_that_was_not_made_is_not_met():
+    check = Figure(work="moco", figure="recorded loss off", unit="x", samples=[], tolerance=1e-5)
+    assert row("gpu-graph-moco", check)["met"] == ""
 
 
 @pytest.mark.parametrize(("off", "met"), [(1e-6, "yes"), (1e-3, "no"), (math.nan, "no")])
