@@ -18,7 +18,7 @@ check: setup ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: setup ## the tests, under 15 minutes on 2 cores
+test: setup ## the tests, under 10 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(PYTEST) -n logical --maxprocesses 4 --dist worksteal -m 'not long and not alone'
 	$(PYTEST) -m 'alone and not long'
 
