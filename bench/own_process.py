@@ -6,7 +6,9 @@ imported once, however many processes there are.
 
 import ctypes
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -21,8 +23,20 @@ def forks(preload: Sequence[str]) -> ForkServerContext:
 
 
 def end_with_parent() -> None:
-    """The process is killed when the one it was forked from ends, which does when the one that asked for it ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """The process is killed when the one that asked for it ends, whatever ends that one.
+
+    One that is forked has another parent, which lives as long as any of its forks: it watches who asked for it.
+    """
+    asked = multiprocessing.parent_process()
+    if asked is None:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        return
+
+    def watch() -> None:
+        asked.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def apart(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:

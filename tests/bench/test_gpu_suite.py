@@ -4,6 +4,7 @@ What only a GPU has is not tried here: events, copies on a side stream, compiled
 """
 
 import atexit
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -394,7 +396,8 @@ def fails(context, how):
         raise Skipped("there is no data")
     if how == "memory":
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
-    yield DeviceFigures(name=how, device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
+    process = Figure(work="w", figure="process", unit="", samples=[os.getpid()])
+    yield DeviceFigures(name=how, device="cpu", figures=[process])
     if how == "dies":
         os._exit(9)
     if how == "hangs":
@@ -492,6 +495,9 @@ def test_what_a_step_has_measured_by_now_outlives_the_suite(context, tmp_path, e
         process.send_signal(end)
         assert process.wait(60)
     assert stopped(context) == {"hangs": ("the suite was ended", 1)}
+    [figure] = evidence.read(context.folder / "stopped" / "hangs.json").figures
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(figure.samples[0])).wait(30)  # it leaves nothing behind on the device
     with tarfile.open(pack) as archive:
         assert archive.getnames() == ["stopped/hangs.json"]
 
