@@ -16,13 +16,13 @@ from scipy.stats import t as student
 
 from bench.evidence import DeviceFigures, Run
 from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
+from reports.gpu_table import TRAINED
 from reports.leaderboard import Shown, recipe_hash
 from reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
-# As `bench/gpu/cifar.py` calls them.
-KNN_COURSE, EPOCHS_COURSE, SECONDS_COURSE = "kNN as it goes", "epochs at each kNN", "training after each epoch"
+KNN_COURSE, EPOCHS_COURSE = "kNN as it goes", "epochs at each kNN"  # as `bench/gpu/cifar.py` calls them
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
@@ -78,9 +78,9 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for (machine, _), record in sorted(latest.items()):
         found = {figure.figure: figure for figure in record.figures if figure.course}
-        if not {KNN_COURSE, EPOCHS_COURSE, SECONDS_COURSE} <= found.keys():
+        if not {KNN_COURSE, EPOCHS_COURSE, TRAINED} <= found.keys():
             continue
-        knn, seconds = found[KNN_COURSE], (0.0, *found[SECONDS_COURSE].samples)
+        knn, seconds = found[KNN_COURSE], (0.0, *found[TRAINED].samples)
         minutes = [seconds[int(epoch)] / 60 for epoch in found[EPOCHS_COURSE].samples]
         caption = f"kNN top-1 of {knn.work}, percent, over minutes of training: one run. {machine}."
         with matplotlib.rc_context(STYLE):

@@ -1,6 +1,7 @@
 """A list of measurements and trainings, run to its end."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -10,14 +11,18 @@ from bench.commands import report
 from bench.commands.places import place_of
 from reports.report import write_report
 
+FLAGS = ("--check", "--json", "--no-report")  # options of a suite that take no value
+
 
 def command(words: Sequence[str]) -> Callable[..., None]:
     """`run`; for the suite gpu, which has options of its own, that of `suite_gpu.py`."""
-    if "gpu" not in words[:1]:
-        return run
-    from bench.commands import suite_gpu
+    for before, word in pairwise(("", *words)):
+        # Behind an option that takes a value it is that value: `twoview suite quick --out gpu`.
+        if word == "gpu" and (before in FLAGS or not before.startswith("--")):
+            from bench.commands import suite_gpu
 
-    return suite_gpu.run
+            return suite_gpu.run
+    return run
 
 
 def run(

@@ -35,7 +35,7 @@ def run(
         only: names of the steps to run, with commas between them; by default all.
         device: what to measure. On a CPU take the scale tiny, which shows that every step works, and nothing else.
         scale: full, or tiny: small networks and few steps.
-        pack: file that gets all records so far after every step, as tar.gz.
+        pack: tar.gz file of all records so far, written anew with every new figure.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         no_report: write records alone, without the tables and the page.
         json: print what was measured as JSON.

@@ -79,8 +79,7 @@ def noise(folder: Path, count: int) -> beton.Beton:
     if not path.exists():
         images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
         samples = of_arrays(images, np.arange(count) % 10, "noise")
-        for _ in beton.write(path, count, samples.stored):
-            pass
+        betons.convert(samples, path, "noise images", cpu_count())
     return beton.open_beton(path)
 
 

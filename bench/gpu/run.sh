@@ -5,7 +5,7 @@
 #
 # Environment variables:
 # OUT            the folder for what is kept: log-@part@.txt, written as it goes, and records-@part@.tar.gz, written anew
-#                after every step; by default the current folder.
+#                with every new figure; by default the current folder.
 # TWOVIEW_WORK   the folder for all else: the tree, compiled kernels, records; by default /tmp/twoview-gpu. Part b goes
 #                on where part a ended if both have the same.
 # TWOVIEW_DATA   your data root. Where it has no CIFAR-10 and the bundle has, that becomes a data root in its place.

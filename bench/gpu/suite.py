@@ -128,6 +128,7 @@ def run(
         pass  # it can be written
     if pack:
         packed(folder, pack)
+    keep = partial(_keep, folder=folder, pack=pack)
     ends, failed = time.monotonic() + 60 * minutes, []
     for number, step in enumerate(todo, 1):
         heading = f"[{number}/{len(todo)}] {step.name}"
@@ -141,10 +142,6 @@ def run(
         seconds = min(left, max(60 * PATIENCE * step.minutes, step.share * left))
         _say(f"{heading}: may take {seconds:.0f} s")
         begun = time.monotonic()
-
-        def keep(record: DeviceFigures) -> None:
-            _keep(record, folder, pack)
-
         outcome = _apart(step, Context(scale, place, folder, begun + seconds), keep)
         took = f"{time.monotonic() - begun:.0f} s"
         if isinstance(outcome, Skipped):

@@ -25,6 +25,8 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from bench import budget, cli, evidence, experiment, recipe
+from bench.commands import suite as suite_command
+from bench.commands import suite_gpu
 from bench.evidence import DeviceFigures, Figure
 from bench.experiment import Place, build_method
 from bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
@@ -655,6 +657,22 @@ def test_without_cuda_it_ends_with_one_sentence_and_exit_code_2(capsys, tmp_path
     assert said[2] == "twoview: --only must name steps, with commas between them, got ','"
     assert cli.run(["suite", "gpu", "--device", "cpu", "--only", "gpu-loss"]) == 2
     assert "unknown step 'gpu-loss': did you mean gpu-losses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "of_gpu"),
+    [
+        ("gpu --out x", True),
+        ("--out x gpu", True),
+        ("--json gpu", True),
+        ("quick --out gpu", False),
+        ("--out gpu quick", False),
+        ("quick --json", False),
+        ("", False),
+    ],
+)
+def test_the_suite_gpu_is_named_before_or_behind_its_options(words, of_gpu):
+    assert (suite_command.command(words.split()) is suite_gpu.run) == of_gpu
 
 
 def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path, monkeypatch):
