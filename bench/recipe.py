@@ -26,6 +26,7 @@ from methods.trainer import Compile
 
 RECIPES = Path(__file__).parent / "recipes"
 OWN = ("source", "expected")  # what a recipe has not from its base
+ABOUT = {"source", "inferred", "base", "expected", "budget", "search"}  # keys that do not decide a run's outcome
 M = TypeVar("M", bound=Options)
 # Where a number comes from: read in a source, in someone's account of it, concluded, remembered, or nowhere to be read.
 Provenance = Annotated[str, Field(pattern=r"^(found|found secondary|inferred|recalled|not found): \S")]
@@ -82,6 +83,7 @@ class Recipe(Settings, Generic[M]):
     name: str  # of the experiment; by default the file's stem
     source: str  # paper, table and cell, or who chose the values
     inferred: Annotated[str, tyro.conf.Suppress] = ""  # which values are not the source's, and whose they are
+    base: Annotated[str, tyro.conf.Suppress] = ""  # the recipe that it has its other keys from
     dataset: str  # see `twoview list datasets`
     views: str  # a preset of loaders/presets.py
     size: PositiveInt  # side of a view, in pixels
@@ -114,7 +116,7 @@ class Recipe(Settings, Generic[M]):
 
     def settings(self) -> dict[str, Any]:
         """What decides a run's outcome: all but where its values come from, what to expect of it and how to search."""
-        return self.model_dump(mode="json", exclude={"source", "inferred", "expected", "budget", "search"})
+        return self.model_dump(mode="json", exclude=ABOUT)
 
 
 def all_files() -> list[Path]:
@@ -138,7 +140,7 @@ def load(name: str) -> Recipe[Any]:
     """Reads and checks a recipe. ValueError naming the file and the key at fault."""
     path = find(name)
     values = _read(path)
-    if base := values.pop("base", None):
+    if base := values.get("base"):
         values = _shared(str(base), path) | values
     return parse({"name": path.stem, **values}, str(path))
 

@@ -79,6 +79,22 @@ METHODS = (
 IMBALANCED = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")
 TAILS = ("msn-lt", "pmsn-lt")
 PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
+# What could be changed of gpu-cifar10-simclr, one thing at a time: rank-cifar10 is that recipe for two cores.
+CHANGES = (
+    "crops",
+    "progressive",
+    "local",
+    "temperature-0.2",
+    "temperature-0.1",
+    "spectral",
+    "norm-hidden",
+    "norm-all",
+    "nesterov",
+    "no-warmup",
+    "lr-0.06",
+    "lr-0.12",
+    "lr-0.48",
+)
 SUITES = {
     "loader": Suite(loader_works.TABLE, ()),
     "quick": Suite(
@@ -106,6 +122,7 @@ SUITES = {
         ),
         seeds=2,
     ),
+    "rank-cifar10": Suite((), ("rank-cifar10", *(f"rank-cifar10-{change}" for change in CHANGES)), seeds=3),
     # The last one needs CIFAR-10.
     "theory": Suite(theory=("sparse_coding", "spectral", "clusters", "uniform_prior", "images")),
 }

@@ -46,6 +46,17 @@ def _simclr_cifar(size: int) -> tuple[View, ...]:
     return view, view
 
 
+def _kobak_cifar(size: int) -> tuple[View, ...]:
+    """github.com/dkobak/simclr-cifar10: simclr-cifar with crops of at least a fifth, and a tenth of the views gray."""
+    return tuple(replace(view, scale=(0.2, 1.0), gray=0.1) for view in _simclr_cifar(size))
+
+
+def _kobak_cifar_local(size: int) -> tuple[View, ...]:
+    """Ours, after the multi-crop of Caron et al. 2020 (SwAV): kobak-cifar and two local crops of half the side."""
+    views = _kobak_cifar(size)
+    return views + tuple(replace(view, size=size // 2, scale=(0.05, 0.2)) for view in views)
+
+
 def _simclr_gray(size: int) -> tuple[View, ...]:
     """Ours, for grey images of one centred object: larger crops, brightness and contrast only."""
     view = View(size, scale=(0.2, 1.0), jitter=Jitter(0.4, 0.4, 0.0, 0.0, p=0.8))
@@ -154,6 +165,8 @@ def _eval(size: int) -> tuple[View, ...]:
 PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "simclr-imagenet": _simclr_imagenet,
     "simclr-cifar": _simclr_cifar,
+    "kobak-cifar": _kobak_cifar,
+    "kobak-cifar-local": _kobak_cifar_local,
     "simclr-gray": _simclr_gray,
     "kernel-infonce": _kernel_infonce,
     "simsiam": _simsiam,

@@ -12,6 +12,8 @@ from methods.heads import ProjectorOptions
 from methods.losses.infonce import nt_xent
 from methods.method import Method
 
+GLOBAL = 2  # views that show a large part of the image; the others are local crops
+
 
 class SimCLROptions(ProjectorOptions):
     """The `[method]` table of SimCLR."""
@@ -21,16 +23,33 @@ class SimCLROptions(ProjectorOptions):
 
 
 class SimCLR(Method):
-    """NT-Xent between the projections of two views of each image."""
+    """NT-Xent between the projections of two views of each image.
+
+    Further views are local crops, smaller than the first two, as in the multi-crop of Caron et al. 2020 (SwAV): the
+    loss is then the mean of NT-Xent over all pairs of views of which at least one is of the first two.
+    """
 
     def __init__(self, options: SimCLROptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"simclr takes two views, and the recipe's views are {len(views)}")
+        sizes = [view.size for view in views]
+        large, local = sizes[:GLOBAL], sizes[GLOBAL:]
+        if len(large) < GLOBAL or len({*large}) > 1 or len({*local}) > 1 or max(local, default=0) >= large[0]:
+            raise ValueError(
+                "simclr takes two views of one size, and local crops of one smaller size if any, "
+                f"and the recipe's views are of the sizes {', '.join(map(str, sizes))}"
+            )
         super().__init__(encoder, views)
         self.temperature = options.temperature
         self.projector = options.projector(encoder.dim)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        # One forward for both views keeps the hardware busier, and BatchNorm sees both, as in the paper.
-        z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
-        return {"loss": nt_xent(z1, z2, self.temperature)}
+        # One forward for all views of a size keeps the hardware busier, and BatchNorm sees them together, as in the
+        # paper.
+        z = [*self._project(views[:GLOBAL])]
+        if local := views[GLOBAL:]:
+            z += self._project(local)
+        losses = [nt_xent(z[one], other, self.temperature) for one in range(GLOBAL) for other in z[one + 1 :]]
+        return {"loss": torch.stack(losses).mean()}
+
+    def _project(self, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """(B, d) of each view. views: of one size."""
+        return self.projector(self.encode(torch.cat(views))).chunk(len(views))

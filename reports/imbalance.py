@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.evidence import Run
-from bench.recipe import LongTail
+from bench.recipe import ABOUT, LongTail
 from reports import significance
 from reports.leaderboard import Shown
 from reports.significance import interval
@@ -124,7 +124,7 @@ def verdict(claimed: Sequence[float]) -> str:
 
 
 def _setting(run: Run) -> Setting:
-    changing = ("name", "source", "inferred", "expected", "budget", "search", "seed", "classes_per_batch", "method")
+    changing = ABOUT | {"name", "seed", "classes_per_batch", "method"}
     others = {key: value for key, value in run.recipe.items() if key not in changing}
     method = Compared.model_validate(run.recipe).method
     options = method.model_dump()

@@ -15,6 +15,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from scipy.stats import t as student
 
 from bench.evidence import DeviceFigures, Run
+from bench.recipe import ABOUT
 from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
 from reports.gpu_table import TRAINED
 from reports.leaderboard import Shown, recipe_hash
@@ -230,8 +231,7 @@ def _experiment(run: Run) -> tuple[Any, ...]:
 
 def _all_but_method(run: Run) -> tuple[Any, ...]:
     """Equal where nothing that is trained differs but the method."""
-    about = {"name", "method", "source", "inferred", "expected", "budget", "search"}
-    rest = {key: value for key, value in run.recipe.items() if key not in about}
+    rest = {key: value for key, value in run.recipe.items() if key not in ABOUT | {"name", "method"}}
     return run.recipe["dataset"], run.environment.machine, recipe_hash(rest)
 
 

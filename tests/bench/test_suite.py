@@ -97,7 +97,7 @@ def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classe
     settings = {}
     for one in swept:
         assert one.name.endswith(f"-k{one.classes_per_batch}")
-        rest = one.model_dump(mode="json", exclude={"name", "source", "inferred", "expected", "classes_per_batch"})
+        rest = one.model_dump(mode="json", exclude=recipe.ABOUT | {"name", "classes_per_batch"})
         settings.setdefault(one.method.name, []).append((one.classes_per_batch, rest))
     assert tuple(settings) == suite.IMBALANCED
     for runs in settings.values():

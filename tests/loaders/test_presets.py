@@ -1,5 +1,7 @@
 """The presets: every one can be made, and each says what its source says."""
 
+from dataclasses import replace
+
 import pytest
 from torchvision import transforms
 
@@ -28,6 +30,14 @@ def test_kernel_infonce_at_the_sizes_of_its_datasets():
     assert cifar.blur is None and cifar.jitter == Jitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert tiny.blur == Blur(0.1, 2.0, 7, p=0.5) and tiny.jitter == Jitter(0.8, 0.8, 0.8, 0.2, p=0.8)
     assert cifar.scale == tiny.scale == (0.08, 1.0) and cifar.gray == tiny.gray == 0.2
+
+
+def test_kobak_cifar_and_its_local_crops():
+    """The transforms of github.com/dkobak/simclr-cifar10; ours are two further views: half the side, a small part."""
+    large = View(32, scale=(0.2, 1.0), jitter=Jitter(0.4, 0.4, 0.4, 0.1, p=0.8), gray=0.1)
+    assert preset("kobak-cifar", 32) == (large, large)
+    local = replace(large, size=16, scale=(0.05, 0.2))
+    assert preset("kobak-cifar-local", 32) == (large, large, local, local)
 
 
 @pytest.mark.parametrize("name", ["vicreg", "byol"])

@@ -142,6 +142,31 @@ def test_simclr_runs_one_forward_for_both_views():
     assert sizes == [12]
 
 
+def test_simclr_holds_local_crops_against_the_two_large_views():
+    """The mean over every pair but that of the two crops, each pair's loss by the definition, in float64."""
+    views = (View(16), View(16), View(8), View(8))
+    method = registry.entry("simclr").build(SimCLROptions(hidden=8), backbones.build(Backbone(width=8)), views, 10)
+    method.double().eval()  # BatchNorm then treats the views of a size alike, joined or apart
+    images = [torch.randn(5, 3, view.size, view.size, dtype=torch.float64) for view in views]
+    unit = [torch.nn.functional.normalize(method.projector(method.encode(x))) for x in images]
+
+    def definition(one, other):
+        z = torch.cat([one, other])
+        similar = (z @ z.T / 0.5).fill_diagonal_(-torch.inf)
+        partner = torch.arange(10).roll(5)
+        return (similar.logsumexp(1) - similar[torch.arange(10), partner]).mean()
+
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
+    expected = sum(definition(unit[one], unit[other]) for one, other in pairs) / len(pairs)
+    assert method.loss(tuple(images), torch.zeros(5))["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(16,), (16, 8), (16, 16, 16), (16, 16, 8, 4), (8, 8, 16)])
+def test_simclr_takes_two_views_of_a_size_and_smaller_crops_of_another(sizes):
+    with pytest.raises(ValueError, match=f"simclr takes two views .* sizes {', '.join(map(str, sizes))}$"):
+        registry.entry("simclr").build(SimCLROptions(), backbones.build(Backbone(width=8)), tuple(map(View, sizes)), 10)
+
+
 def test_supervised_reports_its_accuracy():
     torch.manual_seed(0)
     method = registry.entry("supervised").build(SupervisedOptions(), backbones.build(Backbone(width=8)), (View(8),), 3)
