@@ -166,17 +166,18 @@ def _read(path: Path) -> dict[str, Any]:
 def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
     """The settings of a recipe that are not as in the file of its name, by dotted key; None without such a file."""
     try:
-        plain = _flat(load(one.name).settings())
+        plain = flat(load(one.name).settings())
     except (ValueError, OSError):
         return None
-    return {key: value for key, value in _flat(one.settings()).items() if key not in plain or plain[key] != value}
+    return {key: value for key, value in flat(one.settings()).items() if key not in plain or plain[key] != value}
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Tables within tables as one, by dotted key."""
+    one: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
+        one |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return one
 
 
 def parse(values: dict[str, Any], where: str) -> Recipe[Any]:

@@ -142,6 +142,13 @@ COLUMNS = {
         )
     },
     "images_seen": Column("images seen", 0),
+    "changes": Column("changes"),
+    "training_s": Column("training s", 0),
+    **{
+        f"{probe}_top1_{statistic}": Column(f"{word} {heading}", 2)
+        for probe, word in (("knn", "kNN"), ("linear", "linear"))
+        for statistic, heading in (("mean", "% mean"), ("sd", "% sd"))
+    },
     "source": Column("source"),
     "row": Column("row"),
     "hardware": Column("on"),

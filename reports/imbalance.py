@@ -18,14 +18,12 @@ from bench.evidence import Run
 from bench.recipe import ABOUT, LongTail
 from reports import significance
 from reports.leaderboard import Shown
-from reports.significance import interval
+from reports.significance import PARTS, PROBES, interval
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
 UNIFORM = ("MSN", "PMSN of uniform prior")
 LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
-PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
-DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
 PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
 ENOUGH_IMAGES = 1_000_000  # ours: an encoder that saw fewer says nothing about its method
 

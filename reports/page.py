@@ -13,13 +13,13 @@ from reports.budget import text as budget_text
 from reports.cells import COLUMNS, Column, between, bounded, spread
 from reports.claims_table import tally
 from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
-from reports.imbalance import DIFFERENCES, too_small
+from reports.imbalance import too_small
 from reports.leaderboard import ACCURACIES, by_machine, commit_of
 from reports.probe_table import COLUMNS as ALL_COSTS
 from reports.probed_table import COLUMNS as ALL_PROBED
 from reports.reconstructions import Picture
 from reports.sentences import headline, stronger_pixels
-from reports.significance import TARGETS_IN_WORDS
+from reports.significance import DIFFERENCES, TARGETS_IN_WORDS
 from reports.theory import claim_rows
 from reports.training_figures import training_plots
 
@@ -128,6 +128,20 @@ IMBALANCE_COLUMNS = [
     "epochs",
     "images_seen",
 ]
+VARIANT_COLUMNS = [
+    "recipe",
+    "changes",
+    "dataset",
+    "knn_top1",
+    "knn_difference",
+    "knn_verdict",
+    "linear_top1",
+    "linear_difference",
+    "linear_verdict",
+    "seeds",
+    "epochs",
+    "training_s",
+]
 BUDGET_COLUMNS = [
     "source",
     "row",
@@ -207,6 +221,7 @@ def render(
     required: pd.DataFrame,
     gpu: pd.DataFrame,
     imbalance: pd.DataFrame,
+    variants: pd.DataFrame,
     budget: pd.DataFrame,
     probed: pd.DataFrame,
     probe_costs: pd.DataFrame,
@@ -228,9 +243,12 @@ def render(
         stronger_pixels=stronger_pixels(summary),
         summary_tables=[_table(machine, rows, SUMMARY_COLUMNS, _summary_cell) for machine, rows in by_machine(summary)],
         imbalance_tables=[
-            _table(machine, rows, IMBALANCE_COLUMNS, _imbalance_cell) for machine, rows in by_machine(imbalance)
+            _table(machine, rows, IMBALANCE_COLUMNS, _compared_cell) for machine, rows in by_machine(imbalance)
         ],
         too_small=too_small(imbalance),
+        variant_tables=[
+            _table(machine, rows, VARIANT_COLUMNS, _compared_cell) for machine, rows in by_machine(variants)
+        ],
         run_tables=[_table(machine, rows, RUN_COLUMNS, _run_cell) for machine, rows in by_machine(leaderboard)],
         tally=tally(claims),
         paper_claims=_table("The four papers", claims, CLAIM_COLUMNS, _claim_cell),
@@ -279,10 +297,10 @@ def _summary_cell(row: pd.Series, name: str) -> Cell:
     return _cell(row, name)
 
 
-def _imbalance_cell(row: pd.Series, name: str) -> Cell:
+def _compared_cell(row: pd.Series, name: str) -> Cell:
     if name in DIFFERENCES:
         return Cell(bounded(row, name), COLUMNS[name].csv(row[name]))
-    return _cell(row, name)
+    return _summary_cell(row, name)
 
 
 def _claim_cell(row: pd.Series, name: str) -> Cell:

@@ -33,6 +33,7 @@ from reports.probed_table import probed_table
 from reports.published import beside_papers
 from reports.reconstructions import pictures
 from reports.theory import theory_table
+from reports.variants import variants_table
 
 Kind = TypeVar("Kind", bound=AnyRecord)
 
@@ -40,9 +41,9 @@ Kind = TypeVar("Kind", bound=AnyRecord)
 @dataclass(frozen=True)
 class Report:
     """What was written, and the tables it was written from. `loader_csv` is None without loader records, `gpu_csv`
-    without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN, `probed_csv`
-    without records of probes, `probe_costs_csv` without those of what probes cost, `theory_csv` without those of the
-    suite theory.
+    without records of the GPU suite, `imbalance_csv` without runs with few classes a batch or of PMSN, `variants_csv`
+    without runs of a recipe and of its base, `probed_csv` without records of probes, `probe_costs_csv` without those of
+    what probes cost, `theory_csv` without those of the suite theory.
 
     complaints: one sentence for each file of the folder that was left out.
     """
@@ -53,6 +54,7 @@ class Report:
     required: pd.DataFrame
     gpu: pd.DataFrame
     imbalance: pd.DataFrame
+    variants: pd.DataFrame
     budget: pd.DataFrame
     claims: pd.DataFrame
     probed: pd.DataFrame
@@ -64,6 +66,7 @@ class Report:
     loader_csv: Path | None
     gpu_csv: Path | None
     imbalance_csv: Path | None
+    variants_csv: Path | None
     budget_csv: Path
     claims_csv: Path
     probed_csv: Path | None
@@ -94,6 +97,7 @@ def write_report(evidence: Path, out: Path) -> Report:
     required = required_table([*rates, *conversions])
     gpu = gpu_table(devices)
     imbalance = imbalance_table(runs)
+    variants = variants_table(runs)
     claims = claims_table(published, runs)
     probed = probed_table(probings)
     probe_costs = probe_table(costs)
@@ -102,7 +106,7 @@ def write_report(evidence: Path, out: Path) -> Report:
     complaints += of_no_budget
     html = page.render(
         runs, rates, conversions, devices, probings, costs, table, over_seeds, loader, required, gpu, imbalance,
-        budget, probed, probe_costs, claims, theories, pictures(runs, evidence), complaints,
+        variants, budget, probed, probe_costs, claims, theories, pictures(runs, evidence), complaints,
     )  # fmt: skip
 
     return Report(
@@ -112,6 +116,7 @@ def write_report(evidence: Path, out: Path) -> Report:
         required=required,
         gpu=gpu,
         imbalance=imbalance,
+        variants=variants,
         budget=budget,
         claims=claims,
         probed=probed,
@@ -123,6 +128,7 @@ def write_report(evidence: Path, out: Path) -> Report:
         loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
         gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
         imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
+        variants_csv=None if variants.empty else _write(out / "variants.csv", csv_text(variants)),
         budget_csv=_write(out / "budget.csv", csv_text(budget)),
         claims_csv=_write(out / "claims.csv", csv_text(claims)),
         probe_costs_csv=_write(out / "probe-costs.csv", csv_text(probe_costs)) if costs else None,
@@ -142,6 +148,7 @@ def _presentable(records: Sequence[AnyRecord]) -> tuple[list[AnyRecord], list[st
             if isinstance(record, Run):
                 leaderboard([record])
                 imbalance_table([record])
+                variants_table([record])
             elif isinstance(record, LoaderRates):
                 loader_table([record])
             elif isinstance(record, DeviceFigures):

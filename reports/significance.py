@@ -23,6 +23,9 @@ TARGETS_IN_WORDS = (
 FEWEST = 3  # seeds of a time, of which the fastest and the slowest are dropped, and of a verdict
 LEVEL = 0.95  # of the intervals
 SAME = 1e-9  # differences this near are equal: far below an image's share, far above what rounding leaves
+# What is compared of two encoders, and what a comparison of it consists of.
+PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
+DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
 AGREES, CONTRADICTS, NOT_RESOLVED = "agrees", "contradicts", "not resolved"
 
 

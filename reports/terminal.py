@@ -11,10 +11,11 @@ from rich.text import Text
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, bounded, spread
 from reports.claims_table import NOT_MEASURED
-from reports.imbalance import DIFFERENCES, too_small
+from reports.imbalance import too_small
 from reports.leaderboard import ACCURACIES, by_machine
 from reports.report import Report
 from reports.sentences import headline, stronger_pixels
+from reports.significance import DIFFERENCES
 
 # What a row cannot do without comes first, in the order of reading; the rest follows, the dearest first.
 RUN_COLUMNS = [
@@ -82,6 +83,20 @@ IMBALANCE_COLUMNS = [
     "dataset",
     "images_seen",
 ]
+VARIANT_COLUMNS = [
+    "recipe",
+    "knn_difference",
+    "knn_verdict",
+    "knn_top1",
+    "training_s",
+    "seeds",
+    "epochs",
+    "linear_top1",
+    "linear_difference",
+    "linear_verdict",
+    "dataset",
+    "changes",
+]
 PROBED_COLUMNS = [
     "encoder",
     "dataset",
@@ -143,6 +158,7 @@ def show(report: Report, console: Console) -> None:
     for table in [
         *summary_tables(report.summary, console),
         *imbalance_tables(report.imbalance, console),
+        *variant_tables(report.variants, console),
         *leaderboard_tables(report.leaderboard, console),
         *probed_tables(report.probed, console),
         *cost_tables(report.probe_costs, console),
@@ -178,8 +194,16 @@ def summary_tables(summary: pd.DataFrame, console: Console) -> list[Table]:
 def imbalance_tables(imbalance: pd.DataFrame, console: Console) -> list[Table]:
     """What few classes a batch cost each method, the paper's direction beside it, a table a machine."""
     return [
-        _table(f"Few classes a batch on {machine}", rows, IMBALANCE_COLUMNS, _imbalance_text, console)
+        _table(f"Few classes a batch on {machine}", rows, IMBALANCE_COLUMNS, _compared_text, console)
         for machine, rows in by_machine(imbalance)
+    ]
+
+
+def variant_tables(variants: pd.DataFrame, console: Console) -> list[Table]:
+    """Recipes beside the recipe that they are based on, a table a machine."""
+    return [
+        _table(f"Recipes beside their base on {machine}", rows, VARIANT_COLUMNS, _compared_text, console)
+        for machine, rows in by_machine(variants)
     ]
 
 
@@ -282,5 +306,5 @@ def _claim_text(row: pd.Series, name: str) -> str:
     return bounded(row, name) if name == "effect" else _text(row, name)
 
 
-def _imbalance_text(row: pd.Series, name: str) -> str:
-    return bounded(row, name) if name in DIFFERENCES else _text(row, name)
+def _compared_text(row: pd.Series, name: str) -> str:
+    return bounded(row, name) if name in DIFFERENCES else _summary_text(row, name)

@@ -1,0 +1,116 @@
+"""Recipes beside the recipe that they are based on -> rows: what each changes, and what that does to the accuracy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.evidence import Run
+from bench.recipe import Recipe, flat, parse
+from reports import significance
+from reports.leaderboard import Shown, overridden
+from reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, interval
+
+WORDS = {AGREES: "better", CONTRADICTS: "worse"}
+NOT_CHANGES = ("name", "epochs", "seed")  # of an experiment: the row has them anyway
+
+COLUMNS = [
+    "recipe",
+    "changes",
+    "dataset",
+    "seeds",
+    "epochs",
+    "training_s",
+    *(f"{probe}_top1_{statistic}" for probe in PROBES for statistic in ("mean", "sd")),
+    *(f"{probe}_{part}" for probe in PROBES for part in PARTS),
+    "machine",
+]
+
+Seeds = dict[int, Run]  # by seed, the latest run of each
+
+
+def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a recipe whose base was trained on the same dataset and machine too, behind a row of the base itself.
+
+    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, the
+    median over seeds. Accuracies: mean over seeds and sample standard deviation, in percent. `difference`: the mean
+    over seeds, each seed's two runs paired, of the accuracy less the base's, in points; `low` and `high` bound
+    Student's 95 % interval of that mean. `verdict`: the interval lies above 0 ("better"), below ("worse"), or holds it
+    or comes of fewer than three seeds ("not resolved"). Runs whose settings are not those of their recipe's file are
+    left out.
+    """
+    trained: dict[tuple[str, str], dict[str, Seeds]] = {}
+    for run in sorted(runs, key=lambda run: (run.created, run.name)):
+        if run.subject == "trained" and overridden(run) in ("", "not recorded"):
+            shown = Shown.model_validate(run.recipe)
+            place = trained.setdefault((shown.dataset, run.environment.machine), {})
+            place.setdefault(shown.name, {})[run.seed] = run
+    rows = [
+        {"dataset": dataset, "machine": machine} | row
+        for (dataset, machine), recipes in sorted(trained.items())
+        for base in sorted({_base(seeds) for seeds in recipes.values()} & recipes.keys())
+        for row in _family(recipes[base], [seeds for seeds in recipes.values() if _base(seeds) == base])
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _base(seeds: Seeds) -> str:
+    """The name of the base; empty where there is none."""
+    return str(_latest(seeds).recipe.get("base", ""))
+
+
+def _family(base: Seeds, variants: Iterable[Seeds]) -> list[dict[str, Any]]:
+    """The base's row, then those of its variants, the most accurate first."""
+    rows = [_row(variant, base) for variant in variants]
+    return [_row(base, {}), *sorted(rows, key=lambda row: (-row["knn_top1_mean"], row["recipe"]))]
+
+
+def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
+    """base: of which the differences are; empty: none are wanted."""
+    latest = _latest(seeds)
+    shown = Shown.model_validate(latest.recipe)
+    seconds = [sum(run.training.epoch_seconds) for run in seeds.values() if run.training]
+    row: dict[str, Any] = {
+        "recipe": shown.name,
+        "changes": _changes(latest, _latest(base)) if base else "",
+        "seeds": len(seeds),
+        "epochs": shown.epochs,
+        "training_s": median(seconds) if seconds else np.nan,
+    }
+    for probe in PROBES:
+        accuracies = [getattr(run.accuracy, f"{probe}_top1") for run in seeds.values()]
+        row[f"{probe}_top1_mean"] = fmean(accuracies)
+        row[f"{probe}_top1_sd"] = stdev(accuracies) if len(accuracies) > 1 else np.nan
+        differences = [
+            getattr(seeds[seed].accuracy, f"{probe}_top1") - getattr(base[seed].accuracy, f"{probe}_top1")
+            for seed in sorted(seeds.keys() & base.keys())
+        ]
+        mean, low, high = interval(differences)
+        verdict = significance.verdict(low, high, len(differences)) if differences else ""
+        row |= {
+            f"{probe}_{part}": value
+            for part, value in zip(PARTS, (mean, low, high, WORDS.get(verdict, verdict)), strict=True)
+        }
+    return row
+
+
+def _latest(seeds: Seeds) -> Run:
+    return max(seeds.values(), key=lambda run: run.created)
+
+
+def _changes(one: Run, base: Run) -> str:
+    """The settings that differ, as a recipe has them. A key that is not told has its default in both."""
+    try:
+        mine, theirs = (parse(run.recipe, run.name) for run in (one, base))
+    except ValueError:
+        return "a recipe that this version cannot read"
+    values, others = flat(mine.settings()), flat(theirs.settings())
+    told = flat(_told(mine)).keys() | flat(_told(theirs)).keys() | {"method.name", "backbone.name", "optim.name"}
+    changed = [key for key in values if key in told and key not in NOT_CHANGES and values[key] != others.get(key)]
+    return ", ".join(f"{key} = {values[key]}" for key in changed)
+
+
+def _told(recipe: Recipe[Any]) -> Mapping[str, Any]:
+    return recipe.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,91 @@
+"""Recipes beside the one they are based on: known differences, the closed form of their interval, the changes."""
+
+import math
+
+import pytest
+
+from bench import recipe
+from bench.evidence import write
+from reports.report import write_report
+from reports.variants import COLUMNS, variants_table
+
+BASE, WARMER, LOCAL, SPECTRAL = (
+    recipe.load(f"rank-cifar10{ending}").model_dump(mode="json")
+    for ending in ("", "-temperature-0.2", "-local", "-spectral")
+)
+
+
+def runs(make, values, accuracies, **fields):
+    """A run a seed, with these accuracies by kNN; the linear probe's are two points higher."""
+    made = [make.run(knn=knn, linear=knn + 2, seed=seed, **fields) for seed, knn in enumerate(accuracies)]
+    return [run.model_copy(update={"recipe": values | {"seed": run.seed}}) for run in made]
+
+
+def rows(records):
+    return {row["recipe"]: row for _, row in variants_table(records).iterrows()}
+
+
+def test_a_recipe_is_held_against_its_base_seed_by_seed(make):
+    found = rows([*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, WARMER, [42.0, 43.5, 43.5])])
+    assert list(found) == ["rank-cifar10", "rank-cifar10-temperature-0.2"], "the base comes first"
+    row = found["rank-cifar10-temperature-0.2"]
+    assert (row["seeds"], row["dataset"], row["changes"]) == (3, "cifar10", "method.temperature = 0.2")
+    assert row["knn_difference"] == pytest.approx(2)
+    reach = 4.302653 * 0.5 / math.sqrt(3)  # Student's quantile for two degrees of freedom; 2, 2.5 and 1.5 have sd 0.5
+    assert (row["knn_low"], row["knn_high"]) == (pytest.approx(2 - reach), pytest.approx(2 + reach))
+    assert (row["knn_verdict"], row["linear_verdict"]) == ("better", "better")
+    base = found["rank-cifar10"]
+    assert (base["knn_top1_mean"], base["knn_top1_sd"], base["linear_top1_mean"]) == (41, 1, 43)
+    assert math.isnan(base["knn_difference"]) and (base["changes"], base["knn_verdict"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [([38.0, 39.1, 40.0], "worse"), ([40.0, 39.0, 43.0], "not resolved"), ([50.0, 51.1], "not resolved")],
+)
+def test_a_verdict_is_the_interval_s_sign_of_three_seeds_at_least(make, accuracies, verdict):
+    records = [*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, LOCAL, accuracies)]
+    assert rows(records)["rank-cifar10-local"]["knn_verdict"] == verdict
+
+
+def test_changes_are_what_the_recipes_say_and_the_epochs_have_a_column(make):
+    records = [run for values in (BASE, LOCAL, SPECTRAL) for run in runs(make, values, [40.0])]
+    found = rows(records)
+    assert found["rank-cifar10-local"]["changes"] == "views = kobak-cifar-local"
+    assert found["rank-cifar10-local"]["epochs"] == 27 and found["rank-cifar10"]["epochs"] == 40
+    assert found["rank-cifar10-spectral"]["changes"] == "method.name = kernel-infonce, method.loss = spectral"
+
+
+def test_the_training_is_the_median_over_seeds_of_all_its_epochs(make):
+    found = rows([*runs(make, BASE, [40.0, 41.0], training=make.training), *runs(make, WARMER, [40.0])])
+    assert found["rank-cifar10"]["training_s"] == 27
+    assert math.isnan(found["rank-cifar10-temperature-0.2"]["training_s"])
+
+
+def test_another_machine_other_settings_and_a_base_that_was_not_run_are_no_comparison(make):
+    base = runs(make, BASE, [40.0])
+    assert variants_table(runs(make, WARMER, [40.0])).empty and variants_table(base).empty
+    assert variants_table([*base, *runs(make, WARMER, [40.0], cpu="Zen 5")]).empty
+    changed = [run.model_copy(update={"overrides": {"optim.lr": 3}}) for run in runs(make, WARMER, [40.0])]
+    assert variants_table([*base, *changed]).empty
+    assert list(variants_table([]).columns) == COLUMNS
+
+
+def test_a_recipe_that_cannot_be_read_any_more_is_shown_without_its_changes(make):
+    records = [*runs(make, BASE, [40.0]), *runs(make, WARMER | {"key-of-the-future": 1}, [41.0])]
+    assert rows(records)["rank-cifar10-temperature-0.2"]["changes"] == "a recipe that this version cannot read"
+
+
+def test_page_terminal_and_csv_show_it(make, tmp_path):
+    for run in [*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, WARMER, [42.0, 43.5, 43.5])]:
+        write(run, tmp_path / "e")
+    report = write_report(tmp_path / "e", tmp_path)
+    assert "method.temperature = 0.2,cifar10,3" in report.variants_csv.read_text()
+    page = report.page.read_text()
+    assert "Recipes beside their base" in page and "+2.00 (+0.76 to +3.24)" in page and "41.00 ± 1.00" in page
+    assert write_report_without_variants(make, tmp_path).variants_csv is None
+
+
+def write_report_without_variants(make, tmp_path):
+    write(make.run(), tmp_path / "other")
+    return write_report(tmp_path / "other", tmp_path / "out")
