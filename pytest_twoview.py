@@ -47,22 +47,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         session.config.stash[BASELINE] = baseline(session.config, name)
 
 
+GATE = pytest.StashKey["Gate"]()
+
+
 @pytest.fixture
-def twoview(request: pytest.FixtureRequest, benchmark: Any) -> "Iterator[Gate]":
+def twoview(request: pytest.FixtureRequest) -> "Iterator[Gate]":
     """`twoview.run()` for the marked recipe, `twoview(function, ...)` for a function, `twoview.accuracy(...)`."""
+    if not request.config.pluginmanager.hasplugin("benchmark"):
+        pytest.fail("the fixture twoview needs pytest-benchmark, which is not installed or is off", pytrace=False)
     from bench.gate import Gate
 
-    with Gate(request, benchmark) as gate:
+    with Gate(request, request.getfixturevalue("benchmark")) as gate:
+        request.node.stash[GATE] = gate
         yield gate
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """The comparison is part of the test, so that the test fails and not its teardown."""
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """The comparison is part of the test, so that the test fails and not its teardown; of unittest's classes, too."""
     result = yield
-    if "twoview" in pyfuncitem.fixturenames and pyfuncitem.get_closest_marker("twoview"):
-        gate: Any = pyfuncitem.funcargs["twoview"]
-        gate.compare()
+    if GATE in item.stash:
+        item.stash[GATE].compare()
     return result
 
 

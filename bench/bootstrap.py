@@ -12,7 +12,7 @@ few medians moves much. The draws are seeded: the same samples give the same int
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -80,19 +80,23 @@ def of_lives(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> 
 
 
 def of_shares(old: float, old_images: int, new: float, new_images: int) -> Cost:
-    """The cost of two accuracies, each a share of test images that might have been others: binomial draws."""
+    """The cost of two accuracies, each a share of test images that might have been others: binomial draws.
+
+    None of the images counts as half an image, since a ratio to 0 says nothing.
+    """
     rng = np.random.default_rng(0)
     old_draws = rng.binomial(old_images, old, RESAMPLES) / old_images
     new_draws = rng.binomial(new_images, new, RESAMPLES) / new_images
-    return _cost(_log(old) - _log(new), _log(old_draws) - _log(new_draws))
+    old_logs, new_logs = (
+        np.log(np.maximum([share, *draws], 0.5 / images))
+        for share, draws, images in ((old, old_draws, old_images), (new, new_draws, new_images))
+    )
+    cost = old_logs - new_logs
+    return _cost(float(cost[0]), cost[1:])
 
 
 def _of_logs(logs: np.ndarray) -> Cost:
     return _cost(float(middle(logs)), _draws(logs, np.random.default_rng(0)))
-
-
-def _log(share: Any) -> Any:
-    return np.log(np.maximum(share, np.finfo(float).tiny))
 
 
 def _drawn(runs: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, np.ndarray]:

@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import tyro
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
+
+from bench import pipes
 
 COMMANDS = (
     "list",
@@ -39,7 +41,10 @@ COMMANDS = (
     "conformance",
 )
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
-DESCRIPTION = "Benchmark contrastive and self-supervised learning, bound by hardware. Every command takes --debug."
+DESCRIPTION = (
+    "Benchmark contrastive and self-supervised learning, bound by hardware. Every command takes --debug; --version "
+    "prints the version."
+)
 
 
 UNCHECKED = tyro.constructors.ConstructorRegistry()
@@ -54,11 +59,15 @@ def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.Stru
 
 def main() -> None:
     """Ends with the command line's exit code. The console script, `bench.__main__`, looks for tyro before."""
+    pipes.outlive_readers()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(words: Sequence[str]) -> int:
     """Runs one command line; returns its exit code. With --debug an error keeps its traceback."""
+    if words and words[0] == "--version":
+        print(f"twoview {_version()}")
+        return 0
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end and nothing half-written stays
@@ -80,6 +89,13 @@ def run(words: Sequence[str]) -> int:
         print(f"twoview: {_sentence(error)}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _version() -> str:
+    try:
+        return metadata.version("twoview")
+    except metadata.PackageNotFoundError:
+        return "from a checkout that is not installed"
 
 
 def _sentence(error: Exception) -> str:

@@ -299,8 +299,13 @@ def _accuracy_cost(old: list[Metric], new: list[Metric], paired: bool) -> Cost |
         shares = [fmean(metric.samples[0] for metric in side) / 100 for side in (old, new)]
         return bootstrap.of_shares(shares[0], old[0].images or 0, shares[1], new[0].images or 0)
     if paired:
-        return bootstrap.of_pairs([1 / m.samples[0] for m in old], [1 / m.samples[0] for m in new])
-    return bootstrap.of_runs(_costs(old), _costs(new))
+        return bootstrap.of_pairs(*([1 / _above_0(metric) for metric in side] for side in (old, new)))
+    return bootstrap.of_runs(*([[1 / _above_0(metric)] for metric in side] for side in (old, new)))
+
+
+def _above_0(accuracy: Metric) -> float:
+    """In percent; an accuracy of 0 counts as half an image, since a ratio to 0 says nothing."""
+    return max(accuracy.samples[0], 50 / (accuracy.images or 1))
 
 
 def _by_name(side: list[AnyRecord]) -> dict[str, list[Metric]]:

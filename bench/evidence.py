@@ -51,7 +51,9 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-Samples = Annotated[list[PositiveFloat], Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Samples = Annotated[list[Positive], Field(min_length=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Training(Part):
@@ -77,13 +79,13 @@ class Training(Part):
     device: str
     loader_threads: int
     model_threads: int
-    peak_host_mib: float
+    peak_host_mib: Positive
     peak_device_mib: float | None = None
     logged: dict[str, list[float]] = {}
     sizes: list[PositiveInt] = []
     rank_wait_seconds: list[list[float]] = []
     damaged_images: int = 0
-    step_seconds: list[float] = []
+    step_seconds: list[Positive] = []
     step_flops: int | None = None
     matrix_flops_per_s: list[float] = []
     peak_device_reserved_mib: float | None = None
@@ -160,12 +162,12 @@ class Probed(Part):
     once for all probes on features and took features_seconds. settings: what was given and what the probe chose.
     """
 
-    top1: float
-    top5: float | None
+    top1: Percent
+    top5: Percent | None
     per_class: list[float | None]
     interval: tuple[float, float]
     train_images: int
-    test_images: int
+    test_images: PositiveInt
     seconds: float
     features_seconds: float | None = None
     peak_host_mib: float
@@ -180,10 +182,10 @@ class Accuracy(Part):
     probes: all that was found, by the probe's name; empty in records older than it.
     """
 
-    knn_top1: float
-    linear_top1: float
+    knn_top1: Percent
+    linear_top1: Percent
     train_images: int
-    test_images: int
+    test_images: PositiveInt
     probes: dict[str, Probed] = {}
 
 

@@ -8,9 +8,10 @@ measurement says so, and the interval is made longer by as much. `twoview compar
 import re
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import bootstrap
 from bench.calibration import Calibration
@@ -22,13 +23,18 @@ CALIBRATIONS = 10  # before the measurement, and after it
 SLACK_MIB = 8.0  # by which a process's memory grows for no reason of the function's
 
 
-class Allowed(NamedTuple):
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Allowed(BaseModel):
     """The marker: shares that may be lost, None for what is not looked at."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
     recipe: str | None = None
-    speed: float | None = None
-    memory: float | None = None
-    accuracy: float | None = None
+    speed: Share | None = None
+    memory: Share | None = None
+    accuracy: Share | None = None
 
 
 def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
@@ -65,7 +71,7 @@ class Gate:
         marker = request.node.get_closest_marker("twoview")
         if marker is None:
             pytest.fail("the fixture twoview needs the marker @pytest.mark.twoview(...)", pytrace=False)
-        self.allowed = Allowed(*marker.args, **marker.kwargs)
+        self.allowed = _allowed(marker)
         self.request, self.benchmark = request, benchmark
         self.baseline = request.config.stash.get(BASELINE, None)
         self.measured: dict[str, Any] = {"machine": environment().machine, "calibration_seconds": [], "accuracy": {}}
@@ -101,7 +107,10 @@ class Gate:
 
         if self.allowed.recipe is None:
             pytest.fail("twoview.run() needs a recipe in the marker: @pytest.mark.twoview(RECIPE, ...)", pytrace=False)
-        one = recipe.load(self.allowed.recipe)
+        try:
+            one = recipe.load(self.allowed.recipe)
+        except (ValueError, OSError) as error:
+            pytest.fail(f"@pytest.mark.twoview: {error}", pytrace=False)
         self.measured["recipe"] = one.settings()
         with Process(OURS, paired.stepping(one)) as process:
             process.answer()
@@ -125,7 +134,14 @@ class Gate:
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
 
     def accuracy(self, percent: float, images: int, name: str = "accuracy") -> None:
-        """An accuracy on so many test images, which is compared and saved like the other figures."""
+        """An accuracy on so many test images, which is compared and saved like the other figures.
+
+        percent: from 0 to 100. images: at least 1. What is not fails the test: a model that diverged is no better.
+        """
+        if not 0 <= percent <= 100:
+            pytest.fail(f"{name} must be a percentage from 0 to 100, got {percent}", pytrace=False)
+        if images < 1:
+            pytest.fail(f"{name} must be taken on at least 1 image, got {images}", pytrace=False)
         self.measured["accuracy"][name] = [percent, images]
 
     def _calibrate(self) -> None:
@@ -150,7 +166,10 @@ class Gate:
 
     def _lost_speed(self, test: dict[str, Any]) -> list[str]:
         allowed = self.allowed.speed
-        if allowed is None or self.benchmark.stats is None:
+        if allowed is None:
+            return []
+        if self.benchmark.stats is None:
+            self._warn("no time was measured in this test: its speed is not compared")
             return []
         old, new = test["stats"]["data"], self.benchmark.stats.stats.data
         cost = bootstrap.of_runs([old], [new])
@@ -175,6 +194,8 @@ class Gate:
         if allowed is None:
             return []
         lost = []
+        for name in before["accuracy"].keys() - self.measured["accuracy"].keys():
+            self._warn(f"the baseline has {name}, and this test did not measure it: not compared")
         for name, (new, images) in self.measured["accuracy"].items():
             if name in before["accuracy"]:
                 old, old_images = before["accuracy"][name]
@@ -182,6 +203,23 @@ class Gate:
                 if cost.verdict(allowed) == "worse":
                     lost.append(f"its {name} is {new:.2f} %, {old:.2f} % before, and {allowed:.0%} less is allowed")
         return lost
+
+
+def _allowed(marker: pytest.Mark) -> Allowed:
+    """Fails the test, in one sentence, where the marker has a key or a value that it cannot have."""
+    if len(marker.args) > 1:
+        pytest.fail("@pytest.mark.twoview takes one recipe, and the shares by name", pytrace=False)
+    values = dict(zip(("recipe",), marker.args, strict=False)) | marker.kwargs
+    try:
+        return Allowed.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = first["loc"][0]
+        must = f"has no {key}; it has {', '.join(Allowed.model_fields)}"
+        if first["type"] != "extra_forbidden":
+            what = "a recipe's name" if key == "recipe" else "a share of at least 0, as 0.1"
+            must = f"{key} must be {what}, got {first['input']!r}"
+        pytest.fail(f"@pytest.mark.twoview {must}", pytrace=False)
 
 
 def _times(cost: bootstrap.Cost, allowed: float) -> str:

@@ -7,6 +7,7 @@ batch. Not in it are the pages of the beton file, which the system keeps and giv
 """
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
 
     ValueError for memory that is not above 0.
     """
-    if memory_gib is not None and memory_gib <= 0:
+    if memory_gib is not None and not 0 < memory_gib < math.inf:
         raise ValueError(f"--memory must be above 0 GiB, not {memory_gib}")
     device = experiment.best_device()
     kind = experiment.precision_for(recipe, device)

@@ -1,6 +1,7 @@
 """A training as a Slurm job through submitit: one task a node, and in it torchrun, which starts a process a GPU."""
 
 import contextlib
+import math
 import os
 import shlex
 import signal
@@ -32,7 +33,7 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "hours"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"--{name} must be above 0, not {getattr(self, name)}")
         if self.gpus < 0:
             raise ValueError(f"--gpus must be 0 or above, not {self.gpus}")

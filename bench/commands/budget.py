@@ -6,6 +6,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from bench import evidence
+from bench.commands.numbers import above_0
 from bench.progress import console
 from reports import papers
 from reports.budget import budget_table
@@ -28,8 +29,7 @@ def run(
         all: show the budgets too that no recipe of ours repeats.
         json: print all of them as JSON.
     """
-    if price is not None and not price > 0:
-        raise ValueError(f"--price must be above 0, not {price:g}")
+    above_0(price=price)
     found, complaints = evidence.read_folder(evidence_dir) if evidence_dir.is_dir() else ([], [])
     table, more = budget_table(papers.budgets(papers.load()), found, price)
     for complaint in [*complaints, *more]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from bench import compare as comparing
+from bench.commands.numbers import above_0
 
 
 def run(
@@ -43,8 +44,7 @@ def run(
         markdown: write the comparison into this file, for a pull request.
         json: print the comparison as JSON.
     """
-    if not (threshold > 0 and accuracy_threshold > 0):
-        raise ValueError("a threshold is a share above 0, as 0.05")
+    above_0(threshold=threshold, accuracy_threshold=accuracy_threshold)
     if paired:
         from bench.commands.places import place_of
         from bench.paired import compare_code

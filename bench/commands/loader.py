@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench import loader_profile, loader_rates
+from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.cores import cpu_count
 from loaders import beton, presets
@@ -41,6 +42,9 @@ def run(
         profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
         json: print the result as JSON.
     """
+    at_least(0, threads=threads)
+    at_least(1, size=size, images=images, batch=batch, rounds=rounds)
+    presets.preset(views, 224)  # an unknown name is said before a file is opened and processes are started
     opened = beton.open_beton(file)
     side = size or (32 if opened.heights.max() <= 64 else 224)
     if profile:

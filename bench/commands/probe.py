@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from bench import encoders, evidence, judging, loggers, probing, reconstructions
+from bench import encoders, evidence, judging, loggers, probing, reconstructions, training
 from bench import recipe as recipes
 from bench import transfer as transferring
+from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.commands.places import place_of
 from bench.experiment import Place
@@ -61,6 +62,8 @@ def run(
     """
     if (checkpoint is None) == (encoder is None):
         raise ValueError("probe takes a checkpoint or --encoder, one of them")
+    at_least(1, size=size)
+    at_least(0, train_images=train_images, test_images=test_images)
     folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
     place = place_of(folder, betons, data_root)
     probes = tuple(name for words in probes for name in words.split(","))
@@ -99,6 +102,7 @@ def run(
 def _judge(
     checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, log: loggers.Name | None, json: bool
 ) -> None:
+    training.finish(checkpoint, place)
     records = [judging.judge(checkpoint, place)]
     recipe = recipes.parse(records[0].recipe, str(checkpoint))
     if log:

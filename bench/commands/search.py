@@ -6,6 +6,7 @@ from tyro.conf import Positional
 
 from bench import recipe as recipes
 from bench import search as searching
+from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.commands.places import place_of
 from reports.search import plot
@@ -31,6 +32,7 @@ def run(
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the result as JSON.
     """
+    at_least(1, trials=trials)
     start = recipes.load(recipe)
     folder = out or Path("out/search") / start.name
     study = searching.open_study(start, folder)

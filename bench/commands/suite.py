@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from bench import suite as suites
 from bench.commands import report
+from bench.commands.numbers import at_least
 from bench.commands.places import place_of
 from reports.report import write_report
 
@@ -42,8 +43,7 @@ def run(
         json: print the leaderboard, or what the suites imbalance compared or theory found, as JSON.
     """
     work = suites.suite(name)
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, not {seeds}")
+    at_least(1, seeds=seeds)
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", place_of(folder, None, data_root), seeds or work.seeds)
     if json and name.startswith(("imbalance", "theory")):

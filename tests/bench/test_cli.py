@@ -1,9 +1,11 @@
 """The command line as a user meets it: results, JSON, and one sentence with exit code 2 for whatever is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_train_probe_and_resume(says, tiny, betons, tmp_path):
     assert code == 2 and f"{result['checkpoint']} exists: go on with --resume" in err
     assert says(*words, "--resume", "--json")[:2] == (0, printed), "a finished run is not repeated"
     code, _, err = says(*words, "--resume", "--epochs", "3")
-    assert code == 2 and "is of another recipe: its epochs is 2, not 3" in err
+    assert code == 2 and "is of another recipe: epochs must be 2 as in the checkpoint, got 3" in err
 
     words = ("probe", result["checkpoint"], "--betons", betons)
     code, printed, _ = says(*words, "--baselines", "--evidence-dir", tmp_path / "evidence", "--json")
@@ -168,7 +170,18 @@ def test_convert_a_folder(says, tmp_path):
         (["probe", "OUT/none.pt"], "no checkpoint at"),
         (["loader", "OUT/none.beton"], "no beton file at"),
         (["suite", "nope"], "unknown suite 'nope'"),
-        (["suite", "quick", "--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["suite", "quick", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["loader", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
+        (["loader", "x.beton", "--images", "0"], "--images must be at least 1, got 0"),
+        (["loader", "x.beton", "--views", "crop"], "unknown views 'crop'"),
+        (["verify", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
+        (["convert", "digits", "OUT/x.beton", "--threads", "-2"], "--threads must be at least 0, got -2"),
+        (["convert", "digits", "OUT/x.beton", "--max-resolution", "0"], "--max-resolution must be at least 1, got 0"),
+        (["probe", "OUT/none.pt", "--size", "-3"], "--size must be at least 1, got -3"),
+        (["search", "quick-fashion-mnist", "--trials", "0"], "--trials must be at least 1, got 0"),
+        (["budget", "--price", "inf"], "--price must be above 0, got inf"),
+        (["plan", "quick-fashion-mnist", "--memory", "nan"], "--memory must be above 0 GiB, not nan"),
+        (["submit", "quick-fashion-mnist", "--hours", "nan"], "--hours must be above 0, not nan"),
         (["report", "OUT/none"], "no folder of evidence"),
         (["convert", "nope", "OUT/x.beton"], "unknown dataset 'nope'"),
     ],
@@ -179,6 +192,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
     assert code == 2
     assert re.search(f"^twoview: .*{complaint}.*$", err, re.M) and "Traceback" not in err, err
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_the_version_is_the_installed_one(says):
+    assert says("--version") == (0, f"twoview {metadata.version('twoview')}\n", "")
+
+
+@pytest.mark.parametrize("words", [["list", "recipes"], ["list", "recipes", "--json"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_error(words):
+    """As in `twoview list recipes | true`: nothing on standard error, the exit code that it would have been."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "bench", *words], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_debug_keeps_the_traceback(tmp_path):
@@ -206,4 +233,4 @@ def test_a_checkpoint_of_another_method_is_named(says, betons, tiny, tmp_path):
     other = tmp_path / "tiny2.toml"
     other.write_text(TINY.replace("simclr-gray", "supervised-small").replace('"simclr"', '"supervised"'))
     code, _, err = says("train", other, "--name", "tiny", "--resume", *words)
-    assert code == 2 and "tiny-seed0.pt is of another recipe: its method is 'simclr', not 'supervised'" in err
+    assert code == 2 and "tiny-seed0.pt is of another recipe: method.name must be 'simclr' as in the checkpoint, got 'supervised'" in err

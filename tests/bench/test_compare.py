@@ -216,6 +216,25 @@ def test_an_accuracy_that_fell_is_found_beside_a_single_seed(sides, knn, verdict
     assert verdicts(found)["kNN top-1"] == verdicts(found)["linear top-1"] == verdict
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize(("old", "new", "verdict"), [(80.0, 0.0, "worse"), (0.0, 80.0, "better"), (0.0, 0.0, "same")])
+def test_an_accuracy_of_0_is_the_least_there_is(sides, seeds, old, new, verdict):
+    def records(knn):
+        accuracy = {"knn_top1": knn, "linear_top1": 50.0, "train_images": 9, "test_images": 5000}
+        made = [run_record(seed) for seed in range(seeds)]
+        return [record.model_copy(update={"accuracy": Accuracy(**accuracy)}) for record in made]
+
+    assert verdicts(compare(*sides(records(old), records(new))))["kNN top-1"] == verdict
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -1.0, 100.1])
+def test_what_is_no_accuracy_is_no_record(strange):
+    with pytest.raises(ValueError, match="knn_top1"):
+        Accuracy(knn_top1=strange, linear_top1=50.0, train_images=9, test_images=5000)
+    with pytest.raises(ValueError, match="test_images"):
+        Accuracy(knn_top1=50.0, linear_top1=50.0, train_images=9, test_images=0)
+
+
 def test_a_rate_that_fell_is_a_regression_and_one_sample_is_none(sides):
     slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
     found = compare(*sides([loader_record()], [slow]))
@@ -304,7 +323,7 @@ def test_the_command(sides, capsys, monkeypatch):
     capsys.readouterr()
     for words, sentence in {
         (old, "no-such-thing"): "no-such-thing is neither a file, nor a folder, nor a commit",
-        (old, new, "--threshold", "0"): "a threshold is a share above 0",
+        (old, new, "--threshold", "0"): "--threshold must be above 0, got 0",
         (old, "HEAD", "--evidence-dir", new): f"there is no record of HEAD in {new}",
     }.items():
         assert run(["compare", *words]) == 2

@@ -123,6 +123,121 @@ def test_the_newest_of_a_name_counts(project):
     assert against_main(project).ret == 0
 
 
+@pytest.mark.parametrize(
+    ("marker", "complaint"),
+    [
+        ("sped=0.1", "has no sped; it has recipe, speed, memory, accuracy"),
+        ("speed=-1", "speed must be a share of at least 0, as 0.1, got -1"),
+        ("accuracy=float('nan')", "accuracy must be a share of at least 0, as 0.1, got nan"),
+        ("memory='ten percent'", "memory must be a share of at least 0, as 0.1, got 'ten percent'"),
+        ("3", "recipe must be a recipe's name, got 3"),
+        ("'quick-fashion-mnist', 0.1", "takes one recipe, and the shares by name"),
+    ],
+)
+def test_a_marker_that_cannot_be_is_one_sentence(pytester, marker, complaint):
+    pytester.makepyfile(f"""
+        import pytest
+
+        @pytest.mark.twoview({marker})
+        def test_it(twoview): twoview(sum, [1])
+    """)
+    done = pytester.runpytest(*FAST)
+    done.assert_outcomes(errors=1)
+    assert f"@pytest.mark.twoview {complaint}\n" in done.stdout.str() and "Traceback" not in done.stdout.str()
+
+
+def test_an_unknown_recipe_is_one_sentence(pytester):
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.mark.twoview("quick-fashion-mnst")
+        def test_it(twoview): twoview.run()
+    """)
+    said = pytester.runpytest(*FAST).stdout
+    said.fnmatch_lines(["@pytest.mark.twoview: unknown recipe 'quick-fashion-mnst': did you mean quick-fashion-mnist*"])
+    assert "Traceback" not in said.str()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "complaint"),
+    [
+        ("float('nan'), 100", "accuracy must be a percentage from 0 to 100, got nan"),
+        ("101, 100", "accuracy must be a percentage from 0 to 100, got 101"),
+        ("80, 0", "accuracy must be taken on at least 1 image, got 0"),
+    ],
+)
+def test_what_is_no_accuracy_fails_the_test(pytester, accuracy, complaint):
+    pytester.makepyfile(f"""
+        import pytest
+
+        @pytest.mark.twoview(accuracy=0.02)
+        def test_it(twoview): twoview.accuracy({accuracy})
+    """)
+    done = pytester.runpytest(*FAST)
+    done.stdout.fnmatch_lines([complaint])
+    done.assert_outcomes(failed=1)
+
+
+def test_an_accuracy_of_0_is_a_loss_and_one_that_is_missing_is_said(project):
+    project.makepyfile(test_it=module(accuracy=0))
+    against_main(project).stdout.fnmatch_lines(["*its accuracy is 0.00 %, 80.00 % before, and 2% less is allowed"])
+    project.makepyfile(test_it=module().replace("twoview.accuracy(80.0, images=5000)", ""))
+    against_main(project).stdout.fnmatch_lines(["*the baseline has accuracy, and this test did not measure it*"])
+
+
+CLASS = """
+import hashlib
+import unittest
+
+import pytest
+
+class Work(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def _measured(self, request):
+        self.gate = request.getfixturevalue("twoview")
+
+    @pytest.mark.twoview(memory=0.2)
+    def test_work(self):
+        self.gate(lambda: b"x" * ({mib} << 20))
+"""
+
+
+def test_a_test_of_unittests_and_a_fixture_asked_for_late_are_held_to_the_baseline(pytester):
+    pytester.makepyfile(test_it=CLASS.format(mib=1))
+    assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
+    assert against_main(pytester).ret == 0
+    pytester.makepyfile(test_it=CLASS.format(mib=100))
+    against_main(pytester).stdout.fnmatch_lines(["*it grows by * MiB, * before, and 20% more is allowed"])
+
+
+def test_each_parameter_of_a_fixture_has_a_baseline_of_its_own(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        @pytest.fixture(params=["small", "large"])
+        def accuracy(request): return {"small": 60, "large": 80}[request.param]
+
+        @pytest.mark.twoview(accuracy=0.02)
+        def test_it(twoview, accuracy):
+            twoview(sum, [1])
+            twoview.accuracy(accuracy, 5000)
+    """
+    )
+    assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
+    against_main(pytester).assert_outcomes(passed=2)
+
+
+def test_without_pytest_benchmark_and_beside_xdist_it_says_so(pytester):
+    pytester.makepyfile(test_it=module(), test_other="def test_other(): pass")
+    off = pytester.runpytest("-p", "no:benchmark")
+    off.stdout.fnmatch_lines(["*the fixture twoview needs pytest-benchmark, which is not installed or is off"])
+    off.assert_outcomes(passed=1, errors=1)
+    beside = pytester.runpytest_subprocess("-n", "1", "--twoview-baseline=main")
+    assert beside.ret == pytest.ExitCode.USAGE_ERROR
+    assert "pytest-benchmark is disabled" in beside.stderr.str() and "Traceback" not in beside.stderr.str()
+
+
 def test_a_marker_is_needed(pytester):
     pytester.makepyfile("def test_it(twoview): pass")
     pytester.runpytest().stdout.fnmatch_lines(["*the fixture twoview needs the marker @pytest.mark.twoview(...)"])
@@ -150,7 +265,7 @@ def test_a_recipes_steps_and_accuracy(twoview, betons, tmp_path, monkeypatch):
     """In this process: a pytest inside would import torch's compiler a second time, which it forbids."""
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE)
-    twoview.allowed = Allowed(str(path), accuracy=0.5)
+    twoview.allowed = Allowed(recipe=str(path), accuracy=0.5)
     twoview.benchmark.disabled = False
     monkeypatch.setattr(gate, "betons_folder", lambda config: betons)
     twoview.run()
