@@ -1,7 +1,7 @@
 """Recipes beside the recipe that they are based on -> rows: what each changes, and what that does to the accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,12 @@ Seeds = dict[int, Run]  # by seed, the latest run of each
 def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a recipe whose base was trained on the same dataset and machine too, behind a row of the base itself.
 
-    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, the
-    median over seeds. Accuracies: mean over seeds and sample standard deviation, in percent. `difference`: the mean
-    over seeds, each seed's two runs paired, of the accuracy less the base's, in points; `low` and `high` bound
-    Student's 95 % interval of that mean. `verdict`: the interval lies above 0 ("better"), below ("worse"), or holds it
-    or comes of fewer than three seeds ("not resolved"). Runs whose settings are not those of their recipe's file are
-    left out.
+    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, of
+    the fastest seed, since other work on the machine only adds to them. Accuracies: mean over seeds and sample standard
+    deviation, in percent. `difference`: the mean over seeds, each seed's two runs paired, of the accuracy less the
+    base's, in points; `low` and `high` bound Student's 95 % interval of that mean. `verdict`: the interval lies above 0
+    ("better"), below ("worse"), or holds it or comes of fewer than three seeds ("not resolved"). Runs whose settings
+    are not those of their recipe's file are left out.
     """
     trained: dict[tuple[str, str], dict[str, Seeds]] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
@@ -77,7 +77,7 @@ def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
         "changes": _changes(latest, _latest(base)) if base else "",
         "seeds": len(seeds),
         "epochs": shown.epochs,
-        "training_s": median(seconds) if seconds else np.nan,
+        "training_s": min(seconds, default=np.nan),
     }
     for probe in PROBES:
         accuracies = [getattr(run.accuracy, f"{probe}_top1") for run in seeds.values()]
