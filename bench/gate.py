@@ -209,7 +209,7 @@ def _allowed(marker: pytest.Mark) -> Allowed:
     """Fails the test, in one sentence, where the marker has a key or a value that it cannot have."""
     if len(marker.args) > 1:
         pytest.fail("@pytest.mark.twoview takes one recipe, and the shares by name", pytrace=False)
-    values = dict(zip(("recipe",), marker.args, strict=False)) | marker.kwargs
+    values = {**dict(zip(("recipe",), marker.args, strict=False)), **marker.kwargs}
     try:
         return Allowed.model_validate(values)
     except ValidationError as error:

@@ -6,11 +6,12 @@ caller with the next batch, naming sample, field and file. Pixels depend on (see
 threads, batch size, order or ranks.
 """
 
-import threading
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -18,15 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loaders import checks
 from loaders import masks as masking
 from loaders.beton import Beton
-from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
+from loaders.decode import STATUS_TEXT, output_layout, view_table
 from loaders.masks import Mask
+from loaders.rng import ORDER, uniform
 from loaders.samplers import sequential, share, shuffled
 from loaders.views import View
+from loaders.workers import Workers
 
 CHUNK_PIXELS = 1 << 18  # of views: a millisecond or two, against 30 us that a chunk costs; three images at 224 twice
 BATCHES_AHEAD = 2
+REPLACEMENTS = 32  # samples that are drawn in the place of a damaged one, before all others are tried in turn
+REPLACEMENT = 5  # of the generator's numbers for orders, those of these draws (samplers.py has 0 to 4)
 
 
 class Batch(NamedTuple):
@@ -46,15 +52,17 @@ class Loader:
 
     beton: the opened file. views: what to make of each image. batch: images a batch, on each rank.
     masks: which patches of which views to keep.
-    indices: int64, the sample numbers to use; all of them by default.
-    seed: of the order and of the augmentations. shuffle: a new order each epoch, else that of `indices`.
+    indices: the sample numbers to use, integers, one that stands twice comes twice; or booleans, one a sample, True for
+        those to use; all of them by default.
+    seed: of the order and of the augmentations, below 2 ** 64. shuffle: a new order each epoch, else that of `indices`.
     order: epoch -> int64 positions in `indices`, equally many every epoch; takes the place of `shuffle`.
     drop_last: leave out a last batch that is not full. threads: that decode and augment.
     pin: page-locked memory, for asynchronous copies to a GPU.
     rank, world: this process of how many; together they see the batches that one process with batch * world would.
-    on_error: "raise", or "skip" to put the next intact sample of `indices` in a damaged one's place; the numbers of the
-        damaged ones are collected in `skipped`.
-    Raises ValueError if there is no full batch to give, or a mask does not fit its view.
+    on_error: "raise", or "skip" to put another sample of `indices`, drawn by seed and epoch, in a damaged one's place;
+        the numbers of the damaged ones are collected in `skipped`.
+    A loader that was used before a fork works in the child, too, on threads of its own.
+    Raises ValueError if there is no full batch to give, a mask does not fit its view, or a number is not one it can be.
     """
 
     def __init__(
@@ -75,12 +83,16 @@ class Loader:
         world: int = 1,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
+        self.beton, self.views = beton, tuple(views)
         self.masks = masking.checked(masks, self.views)
-        self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
+        self.indices = sequential(len(beton)) if indices is None else checks.sample_numbers(indices, len(beton))
+        self.batch = checks.whole("batch", batch, 1)
+        self.seed = checks.whole("seed", seed, 0, 2**64)
         self.order = order or (self._shuffled if shuffle else self._in_turn)
-        self.drop_last, self.threads, self.pin = drop_last, threads, pin
-        self.rank, self.world, self.on_error = rank, world, on_error
+        self.drop_last, self.pin, self.on_error = drop_last, pin, on_error
+        self.threads = checks.whole("threads", threads, 1)
+        self.world = checks.whole("world", world, 1)
+        self.rank = checks.whole("rank", rank, 0, self.world)
         self.skipped: set[int] = set()
         self._images = len(self.order(0))
         self._batches = len(share(self._images, batch, rank, world, drop_last))
@@ -91,9 +103,7 @@ class Loader:
         self._reached = (0, 0)  # epoch, batches of it handed over
         self._resume_at: tuple[int, int] | None = None
         self._memory: deque[np.ndarray] = deque()  # of batches that nobody holds any more
-        self._decoders: list[Decoder] = []
-        self._thread = threading.local()
-        self._pool = ThreadPoolExecutor(threads, "loader", initializer=self._start_thread)
+        self._workers = self._hired()
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -107,13 +117,13 @@ class Loader:
 
     def close(self) -> None:
         """Ends the threads and frees their decoders. Waits for chunks under way."""
-        self._pool.shutdown(cancel_futures=True)
+        self._workers.end()
         self._memory.clear()
-        while self._decoders:
-            self._decoders.pop().close()
 
     def epoch(self, epoch: int) -> "Epoch":
         """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering."""
+        if not self._workers.here:  # a fork takes no thread along
+            self._workers = self._hired()
         resume_at, self._resume_at = self._resume_at, None
         self._reached = resume_at if resume_at and resume_at[0] == epoch else (epoch, 0)
         return Epoch(self._batches_from(*self._reached))
@@ -147,10 +157,13 @@ class Loader:
         samples = self.indices[self.order(epoch)]
         places = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
+        process = os.getpid()
         try:
             for number in range(first, len(self) + BATCHES_AHEAD):
                 if number < len(self):
                     started.append(self._start(samples[places[number]], epoch))
+                if os.getpid() != process:
+                    raise RuntimeError("an epoch must go on in the process that began it: begin another one here")
                 if number >= first + BATCHES_AHEAD:
                     batch, chunks = started[0]
                     for chunk in chunks:
@@ -159,8 +172,8 @@ class Loader:
                     self._reached = epoch, number - BATCHES_AHEAD + 1
                     yield batch
         finally:
-            for _, chunks in started:
-                for chunk in chunks:
+            if os.getpid() == process:
+                for chunk in chain.from_iterable(chunks for _, chunks in started):
                     chunk.cancel()
 
     def _start(self, samples: np.ndarray, epoch: int) -> tuple[Batch, list[Future[None]]]:
@@ -171,7 +184,7 @@ class Loader:
         masks = [torch.empty(len(samples), mask.kept, dtype=torch.int64, pin_memory=self.pin) for mask in self.masks]
         step = min(-(-CHUNK_PIXELS // self._pixels), -(-len(samples) // self.threads))
         chunks = [
-            self._pool.submit(
+            self._workers.submit(
                 self._render, slice(at, at + step), samples, labels, masks, epoch, memory.numpy(), offsets
             )
             for at in range(0, len(samples), step)
@@ -193,9 +206,12 @@ class Loader:
         weakref.finalize(lent, self._memory.append, memory).atexit = False
         return torch.from_numpy(lent)
 
-    def _start_thread(self) -> None:
-        self._thread.decoder = Decoder()
-        self._decoders.append(self._thread.decoder)
+    def _hired(self) -> Workers:
+        """Workers of this process, which end with the loader, also where nobody closes it."""
+        workers = Workers(self.threads)
+        # Whoever drops the loader last may be a worker, which cannot wait for itself; no work can be under way then.
+        weakref.finalize(self, workers.end, wait=False)
+        return workers
 
     def _render(
         self,
@@ -214,26 +230,34 @@ class Loader:
             if self.on_error == "raise":
                 raise self._error(damaged, STATUS_TEXT[int(statuses[row - rows.start])])
             self.skipped.add(damaged)
-            for other in self._after(damaged):
+            for other in self._others(damaged, epoch):
                 samples[row] = other
+                if other in self.skipped:
+                    continue
                 if not self._status(samples[row : row + 1], epoch, memory, offsets, row)[0]:
                     break
+                self.skipped.add(other)
             else:
                 raise ValueError(f"{self.beton.path}: none of {len(self.indices)} samples can be decoded")
             labels[row] = self.beton.labels[samples[row]]
         for mask, kept in zip(self.masks, masks, strict=True):
             kept.numpy()[rows] = masking.draw(mask, samples[rows], self.seed, epoch)
 
-    def _after(self, sample: int) -> np.ndarray:
-        """The other samples in use, the next one first."""
-        return np.roll(self.indices, -1 - int(np.flatnonzero(self.indices == sample)[0]))[:-1]
+    def _others(self, sample: int, epoch: int) -> Iterator[int]:
+        """Samples in use for the place of this one: drawn, so that none stands for many; then every one in turn."""
+        key = np.uint64(self.seed)
+        for draw in range(REPLACEMENTS):
+            place = uniform(key, epoch, sample, REPLACEMENT, ORDER, draw) * len(self.indices)
+            yield int(self.indices[int(place)])
+        yield from map(int, self.indices)
 
     def _status(
         self, samples: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray, position: int
     ) -> np.ndarray:
         """Renders samples to a place of the batch and returns their status, int32 (n,)."""
-        b, render = self.beton, self._thread.decoder.render
+        b = self.beton
         index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
+        render = self._workers.decoder.render
         status: np.ndarray
         try:
             status = render(b.file, *index, samples, self._table, self.seed, epoch, memory, offsets, position)

@@ -30,8 +30,7 @@ def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     order = shuffled(len(labels), seed, 0)
     # The r-th image of its class comes before every (r + 1)-th one, so a prefix is balanced.
     rank = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[order] == label)
+    for members in by_class(labels[order]):
         rank[members] = np.arange(len(members))
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])
 
@@ -131,6 +130,12 @@ def long_tail(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.ndar
     return np.sort(np.concatenate([order[places[:count]] for places, count in zip(members, counts, strict=True)]))
 
 
+def by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """The places of each label that there is, ascending, in the order of the labels. labels: any integers (N,)."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
 def _by_class(labels: np.ndarray, classes: int) -> list[np.ndarray]:
-    """The places of each class 0 .. classes - 1, ascending."""
+    """The places of each class 0 .. classes - 1, ascending, also of those that have none."""
     return np.split(np.argsort(labels, kind="stable"), np.searchsorted(np.sort(labels), np.arange(1, classes)))

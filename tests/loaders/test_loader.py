@@ -1,8 +1,12 @@
 """The loader's promises: the same pixels however it is run, errors that arrive, nothing left behind."""
 
+import gc
 import json
+import os
+import signal
 import threading
 import time
+import weakref
 
 import numpy as np
 import psutil
@@ -163,16 +167,21 @@ def test_an_exception_in_a_worker_reaches_the_caller_by_number_field_and_file(ph
         list(loader.epoch(0))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_skip_puts_the_next_intact_sample_in_a_damaged_one_s_place(photographs, tmp_path, threads):
-    file = damaged_beton(photographs, tmp_path / "a.beton", {5, 10, 11, 23})
+@pytest.mark.parametrize(("threads", "batch"), [(1, 12), (2, 12), (2, 8)])
+def test_skip_puts_an_intact_sample_in_a_damaged_one_s_place(photographs, tmp_path, threads, batch):
+    damaged = {5, 10, 11, 23}
+    file = damaged_beton(photographs, tmp_path / "a.beton", damaged)
     with Loader(photographs, SIMCLR, 24, indices=np.arange(24), shuffle=False) as loader:
         expected = by_sample(loader)
-    with Loader(file, SIMCLR, 12, threads=threads, shuffle=False, on_error="skip") as loader:
+    with Loader(file, SIMCLR, 24, shuffle=False, on_error="skip") as loader:
+        reference = next(loader.epoch(0)).index.tolist()
+    with Loader(file, SIMCLR, batch, threads=threads, shuffle=False, on_error="skip") as loader:
         batches = list(loader.epoch(0))
-        assert loader.skipped == {5, 10, 11, 23}
+        assert loader.skipped == damaged
     numbers = torch.cat([batch.index for batch in batches]).tolist()
-    assert numbers == [{5: 6, 10: 12, 11: 12, 23: 0}.get(i, i) for i in range(24)]
+    assert numbers == reference, "whatever the threads and the batch"
+    assert all(number == place or place in damaged for place, number in enumerate(numbers))
+    assert not damaged & set(numbers)
     assert torch.cat([batch.label for batch in batches]).tolist() == [100 + i for i in numbers]
     for view in range(2):
         pixels = torch.cat([batch.views[view] for batch in batches])
@@ -189,6 +198,19 @@ def test_skip_stays_within_the_indices_and_ends_where_nothing_is_intact(photogra
         pytest.raises(ValueError, match="none of 3 samples can be decoded"),
     ):
         next(loader.epoch(0))
+
+
+def test_no_sample_stands_for_all_of_a_damaged_half(fashion, copy_of):
+    """A range of a file that was lost: each damaged sample is tried once, and another intact one takes each place."""
+    path = copy_of(fashion)
+    content = np.memmap(path, np.uint8, "r+")
+    content[fashion.pointers[:1000]] ^= 1
+    content.flush()
+    file = open_beton(path)
+    with Loader(file, (View(8),), 100, indices=np.arange(2000), shuffle=False, on_error="skip", threads=2) as loader:
+        numbers = np.concatenate([batch.index.numpy() for batch in loader.epoch(0)])
+        assert loader.skipped == set(range(1000))
+    assert numbers.min() == 1000 and np.bincount(numbers).max() < 12, "2 in the mean"
 
 
 @settings(max_examples=30)
@@ -273,8 +295,95 @@ def test_early_breaks_leave_no_thread_no_decoder_and_no_memory(photographs):
             resident.append(process.memory_info().rss)
         assert len(set(threading.enumerate()) - before) <= 2
     assert not set(threading.enumerate()) - before
-    assert loader._decoders == [] and not loader._memory
+    assert loader._workers._decoders == [] and not loader._memory
     assert resident[-1] < 1.01 * resident[99]
+
+
+def test_a_loader_that_is_dropped_is_freed_and_its_threads_end(fashion):
+    before = set(threading.enumerate())
+    dropped = []
+    for _ in range(5):
+        loader = Loader(fashion, (View(8),), 50, threads=2)
+        next(loader.epoch(0))
+        dropped.append(weakref.ref(loader))
+        del loader
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert [reference() for reference in dropped] == [None] * 5 and not set(threading.enumerate()) - before
+
+
+def in_a_fork(work):
+    """The exit code of a child forked from this process that does the work; 9 if it hangs."""
+    if child := os.fork():
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return 9
+    try:
+        os._exit(work())
+    finally:
+        os._exit(8)
+
+
+def test_a_loader_that_was_used_works_in_a_forked_child_and_after_it(fashion):
+    with Loader(fashion, (View(8),), 100, indices=np.arange(400), threads=2) as loader:
+        begun = loader.epoch(0)
+        expected = [batch.views[0].sum().item() for batch in loader.epoch(1)]
+        next(begun)
+
+        def anew():
+            return 0 if [batch.views[0].sum().item() for batch in loader.epoch(1)] == expected else 1
+
+        def on():
+            with pytest.raises(RuntimeError, match="an epoch must go on in the process that began it"):
+                next(begun)
+            return 0
+
+        assert (in_a_fork(anew), in_a_fork(on)) == (0, 0)
+        assert [batch.views[0].sum().item() for batch in loader.epoch(1)] == expected and len(list(begun)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"batch": 2.0}, r"batch must be a whole number, got 2\.0"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"rank": 2, "world": 2}, "rank must be from 0 to 1, got 2"),
+        ({"rank": -1, "world": 2}, "rank must be from 0 to 1, got -1"),
+        ({"world": 0}, "world must be at least 1, got 0"),
+        ({"seed": 1.5}, r"seed must be a whole number, got 1\.5"),
+        ({"seed": -1}, "seed must be from 0 to 18446744073709551615, got -1"),
+        ({"seed": 2**64}, "seed must be from 0 to 18446744073709551615, got 18446744073709551616"),
+        ({"indices": [0.0, 1.0]}, "indices must be whole numbers or booleans, got float64"),
+        ({"indices": [[0, 1]]}, "indices must have one dimension, got 2"),
+        ({"indices": [0, 2000]}, "indices must be from 0 to 1999, got 2000"),
+        ({"indices": [0, -1]}, "indices must be from 0 to 1999, got -1"),
+        ({"indices": [True, False]}, "indices that are booleans must be one for each of 2000 samples, got 2"),
+    ],
+)
+def test_what_a_number_must_be_is_said(fashion, changes, complaint):
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
+        Loader(fashion, (View(8),), **{"batch": 2} | changes)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64, list, torch.tensor])
+def test_indices_of_any_whole_type(fashion, kind):
+    given = kind([3, 3, 9, 200]) if kind in (list, torch.tensor) else np.array([3, 3, 9, 200], kind)
+    with Loader(fashion, (View(8),), 4, indices=given, shuffle=False) as loader:
+        assert next(loader.epoch(0)).index.tolist() == [3, 3, 9, 200]
+
+
+def test_booleans_say_which_samples_to_use(fashion):
+    wanted = fashion.labels == 7
+    with Loader(fashion, (View(8),), 10, indices=wanted, shuffle=False) as loader:
+        assert next(loader.epoch(0)).index.tolist() == np.flatnonzero(wanted)[:10].tolist()
 
 
 def test_memory_of_batches_that_are_gone_is_used_again(fashion):

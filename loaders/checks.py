@@ -1,0 +1,35 @@
+"""What callers give, checked: one sentence says what must be true and what was found."""
+
+from typing import Any
+
+import numpy as np
+
+
+def whole(name: str, value: Any, least: int, below: int | None = None) -> int:
+    """The value as an int. ValueError, naming it, for no whole number, or one below `least` or from `below` on."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if value < least or (below is not None and value >= below):
+        bounds = f"at least {least}" if below is None else f"from {least} to {below - 1}"
+        raise ValueError(f"{name} must be {bounds}, got {value}")
+    return int(value)
+
+
+def sample_numbers(indices: Any, count: int) -> np.ndarray:
+    """int64 (M,): the samples to use of `count`, in their order; a number that stands twice comes twice.
+
+    indices: sample numbers of any integer type, or booleans (count,), True for those to use, as numpy indexes.
+    ValueError for anything else, and for a number below 0 or from `count` on.
+    """
+    given = np.asarray(indices)
+    if given.ndim != 1:
+        raise ValueError(f"indices must have one dimension, got {given.ndim}")
+    if given.dtype == bool:
+        if len(given) != count:
+            raise ValueError(f"indices that are booleans must be one for each of {count} samples, got {len(given)}")
+        return np.flatnonzero(given)
+    if given.size and not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"indices must be whole numbers or booleans, got {given.dtype}")
+    for wrong in given[(given < 0) | (given >= count)]:
+        raise ValueError(f"indices must be from 0 to {count - 1}, got {wrong}")
+    return given.astype(np.int64)
