@@ -48,13 +48,17 @@ MAGIC = b"twoview1"
 
 @dataclass(frozen=True)
 class Stored:
-    """One sample as it goes into the file. content: a JPEG file (mode JPEG) or height x width x 3 bytes (mode RAW)."""
+    """One sample as it goes into the file. content: a JPEG file (mode JPEG) or height x width x 3 bytes (mode RAW).
+
+    origin: what a sentence about the sample calls it; its number in the file that is written, where this is empty.
+    """
 
     mode: int
     height: int
     width: int
     content: bytes
     label: int
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ def write(
             end += size
             yield index + 1
         if kept == 0:
-            raise ValueError(f"{path}: no samples to write")
+            reason = f": each of {len(skipped):,} was left out; the first: {skipped[0]}" if skipped else ""
+            raise ValueError(f"{path}: no samples to write{reason}")
         end = -(-end // PAGE) * PAGE
         header = np.array((VERSION, len(descriptors), PAGE, kept, end + 8 * kept), HEADER)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(np.array((MAGIC, end, 0), SEAL))
@@ -222,15 +227,14 @@ def _descriptors() -> np.ndarray:
 
 
 def _check(path: Path, index: int, stored: Stored) -> None:
+    origin = stored.origin or f"{path}: sample {index}"
     if not (0 < stored.height < 1 << 16 and 0 < stored.width < 1 << 16):
         raise ValueError(
-            f"{path}: sample {index} is {stored.width} x {stored.height} pixels; the format ends at 65,535"
+            f"{origin} is {stored.width:,} x {stored.height:,} pixels; the format takes 1 to 65,535 a side"
         )
     if len(stored.content) > PAGE:
-        raise ValueError(
-            f"{path}: sample {index} has {len(stored.content):,} bytes; a page holds {PAGE:,}: "
-            "store it smaller with --max-resolution"
-        )
+        size = f"{len(stored.content):,} bytes" + (" as pixels" if stored.mode == RAW else "")
+        raise ValueError(f"{origin} has {size}; a page holds {PAGE:,}: store it smaller with --max-resolution")
 
 
 def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Callable[[], Stored]]:

@@ -25,6 +25,7 @@ binding.load_library_permanently(_LIBRARY)
 _turbojpeg = ctypes.CDLL(_LIBRARY)
 _turbojpeg.tjInitDecompress.restype = ctypes.c_void_p
 _turbojpeg.tjDestroy.argtypes = [ctypes.c_void_p]
+_turbojpeg.tjGetErrorStr2.restype = ctypes.c_char_p
 
 # From turbojpeg.h. Handles and buffers are passed as integers.
 _header = types.ExternalFunction(
@@ -51,6 +52,7 @@ EMPTY = 5
 CMYK = 6
 BAD_MODE = 7
 CHANGED = 8
+FOREIGN = 9
 
 STATUS_TEXT = {
     BAD_JPEG: "the JPEG cannot be decoded: it is damaged, cut short or not a JPEG",
@@ -61,6 +63,7 @@ STATUS_TEXT = {
     CMYK: "the JPEG is CMYK, which has no unique RGB colours",
     BAD_MODE: "the image is neither a JPEG nor raw",
     CHANGED: "the sample's bytes are not those that were written: their checksum differs",
+    FOREIGN: "the JPEG is not of a kind that libturbojpeg decodes",
 }
 
 # The columns of a view table.
@@ -73,23 +76,29 @@ STATUS_TEXT = {
 _LONGEST_SIDE = 1 << 20  # pixels; more than any JPEG has, and little enough for products to stay in 64 bits
 
 
-def jpeg_fault(content: bytes) -> int:
-    """OK, or why the decoder will not take these bytes: BAD_JPEG, also for a mere warning of the library's, or CMYK.
+def jpeg_fault(content: bytes) -> tuple[int, str]:
+    """(OK, ""), or why the decoder will not take these bytes, and the library's own words for it where it has some.
 
+    CMYK; BAD_JPEG where the coded data is damaged or cut short, which may be a mere warning of the library's; FOREIGN
+    where the picture may be whole all the same, and another decoder has to tell: the library refuses the header, for
+    its sampling factors, say, or finds bytes left over between the picture and the marker that ends it.
     All of the coded data is read, but only the luma is made of it, at an eighth of the size: half of a decode's time.
     """
     handle = ctypes.c_void_p(_turbojpeg.tjInitDecompress())
     try:
         header = _jpeg_header(handle, content)
         if header is None:
-            return BAD_JPEG
+            return FOREIGN, _words(handle)
         height, width, colours = header
         if colours in (_CMYK, _YCCK):
-            return CMYK
+            return CMYK, ""
         height, width = -(-height // 8), -(-width // 8)
         pixels, size = ctypes.create_string_buffer(height * width), ctypes.c_ulong(len(content))
-        failed = _turbojpeg.tjDecompress2(handle, content, size, pixels, width, 0, height, _GRAY, 0)
-        return BAD_JPEG if failed else OK
+        if not _turbojpeg.tjDecompress2(handle, content, size, pixels, width, 0, height, _GRAY, 0):
+            return OK, ""
+        # The words are those of the first warning: where it is about the end of the image, all before was in order.
+        words = _words(handle)
+        return FOREIGN if "extraneous bytes before marker 0xd9" in words else BAD_JPEG, words
     finally:
         _turbojpeg.tjDestroy(handle)
 
@@ -102,6 +111,12 @@ def jpeg_shape(content: bytes) -> tuple[int, int]:
     if header is None:
         raise ValueError(STATUS_TEXT[BAD_JPEG])
     return header[:2]
+
+
+def _words(handle: ctypes.c_void_p) -> str:
+    """What the library says of its last failure, without the name of its function."""
+    said: bytes = _turbojpeg.tjGetErrorStr2(handle)
+    return said.decode("ascii", "replace").rpartition("(): ")[2]
 
 
 def _jpeg_header(handle: ctypes.c_void_p, content: bytes) -> tuple[int, int, int] | None:

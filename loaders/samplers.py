@@ -30,7 +30,8 @@ def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     order = shuffled(len(labels), seed, 0)
     # The r-th image of its class comes before every (r + 1)-th one, so a prefix is balanced.
     rank = np.empty(len(labels), np.int64)
-    for members in by_class(labels[order]):
+    names, label_of = np.unique(labels, return_inverse=True)
+    for members in _by_class(label_of[order], len(names)):
         rank[members] = np.arange(len(members))
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])
 
@@ -128,12 +129,6 @@ def long_tail(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.ndar
     order = shuffled(len(labels), seed, 0)
     members = _by_class(label_of[order], len(names))
     return np.sort(np.concatenate([order[places[:count]] for places, count in zip(members, counts, strict=True)]))
-
-
-def by_class(labels: np.ndarray) -> list[np.ndarray]:
-    """The places of each label that there is, ascending, in the order of the labels. labels: any integers (N,)."""
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def _by_class(labels: np.ndarray, classes: int) -> list[np.ndarray]:

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from loaders.datasets import Samples
+from loaders.datasets import Samples, naming
 
 
 def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
     """The same samples with no side longer than `max_resolution` pixels; what is small enough keeps its bytes.
 
     Larger images are resized by PIL, antialiased bicubic, with the aspect ratio kept to the pixel. JPEGs become JPEGs
-    of `quality` (1 to 95, PIL's scale); pixels stay pixels. ValueError for a resolution or quality out of range.
+    of `quality` (1 to 95, PIL's scale); pixels stay pixels. ValueError for a resolution or quality out of range, and,
+    naming it, for an image that PIL cannot resize.
     """
     if not 1 <= max_resolution < 1 << 16:
         raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, not {max_resolution}")
@@ -22,16 +23,17 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
 
     def image(index: int) -> np.ndarray | bytes:
         content = samples.image(index)
-        with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content) as picture:
-            longest = max(picture.size)
-            if longest <= max_resolution:
-                return content
-            width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
-            small = picture.resize((width, height), Image.Resampling.BICUBIC)
-        if not isinstance(content, bytes):
-            return np.asarray(small)
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=quality)
-        return buffer.getvalue()
+        with naming(samples.name(index), content if isinstance(content, bytes) else None):
+            with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content) as picture:
+                longest = max(picture.size)
+                if longest <= max_resolution:
+                    return content
+                width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
+                small = picture.resize((width, height), Image.Resampling.BICUBIC)
+            if not isinstance(content, bytes):
+                return np.asarray(small)
+            buffer = io.BytesIO()
+            small.save(buffer, "JPEG", quality=quality)
+            return buffer.getvalue()
 
     return replace(samples, image=image)

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from tyro.conf import Positional
 
 from bench import betons
+from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.cores import cpu_count
 from loaders import datasets
@@ -38,6 +40,8 @@ def run(
         force: overwrite dest.
         json: print the result as JSON.
     """
+    at_least(0, threads=threads)
+    at_least(1, max_resolution=max_resolution)
     if dest.exists() and not force:
         raise FileExistsError(f"{dest} exists: overwrite it with --force")
     if Path(source).is_dir():
@@ -49,6 +53,18 @@ def run(
     skipped: list[str] | None = [] if skip_damaged else None
     betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped)
     written, size = len(samples) - len(skipped or []), dest.stat().st_size
-    result = {"path": str(dest), "samples": written, "bytes": size, "source": samples.source, "skipped": skipped or []}
-    lines = [f"{dest}: {written:,} samples, {size:,} bytes, from {samples.source}"]
-    show(result, json, "\n".join(lines + [f"left out: {sentence}" for sentence in skipped or []]))
+    classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # without a label is -1
+    found = {"images": len(samples), "classes": classes}
+    result = {"path": str(dest), "samples": written, "bytes": size, "source": samples.source, "found": found}
+    result["skipped"] = skipped or []
+    lines = [
+        f"{dest}: {written:,} samples, {size:,} bytes, from {samples.source}",
+        f"classes found: {classes:,}, images: {len(samples):,}",
+    ]
+    lines += [f"left out: {sentence}" for sentence in skipped or []]
+    show(result, json, "\n".join(map(_on_one_line, lines)))
+
+
+def _on_one_line(text: str) -> str:
+    """The text with escapes in the place of what a file's name may hold and no terminal shows, or no encoding has."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -1,7 +1,7 @@
 """Datasets by the name they have in another library: `torchvision:SVHN`, `hf:OWNER/NAME`."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
-from loaders.datasets.samples import Samples
+from loaders.datasets.samples import Samples, naming
 from loaders.names import look_up
 
 _TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
@@ -77,9 +77,8 @@ def of_hugging_face(name: str) -> Dataset:
     def read(root: Path | None, split: Split) -> Samples:
         rows = _open_hugging_face(full, name, split)
         image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
-        return Samples(
-            lambda index: _pixels(rows[index][image]), np.asarray(rows[label], np.int64), f"Hugging Face's {name}"
-        )
+        labels = np.asarray(rows[label], np.int64)
+        return Samples(_pixels(full, lambda index: rows[index][image]), labels, f"Hugging Face's {name}")
 
     def names() -> Sequence[str]:
         features = _open_hugging_face(full, name, "train").features
@@ -128,8 +127,14 @@ def _samples(opened: Any, full: str, source: str) -> Samples:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"the labels of {full} are not class numbers")
-    return Samples(lambda index: _pixels(opened[index][0]), labels.astype(np.int64), source)
+    return Samples(_pixels(full, lambda index: opened[index][0]), labels.astype(np.int64), source)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    return np.array(image.convert("RGB"))
+def _pixels(full: str, picture: Callable[[int], Image.Image]) -> Callable[[int], np.ndarray]:
+    """index -> uint8 (H, W, 3). ValueError, naming the dataset and the sample, for what PIL cannot read."""
+
+    def image(index: int) -> np.ndarray:
+        with naming(f"sample {index} of {full}"):
+            return np.array(picture(index).convert("RGB"))
+
+    return image

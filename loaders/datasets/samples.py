@@ -2,36 +2,65 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
-from loaders.decode import STATUS_TEXT, jpeg_fault, jpeg_shape
+from loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+# What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif"),
+    *(".heic", ".heif"),
+}
+# What PIL may find in them, whatever their names say. It knows more formats, and for one it runs Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # PIL's, of at most 8 bits a channel
+HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
+# Folders that systems leave beside or among the classes; those whose names begin with a dot are none either.
+NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+_ORIENTATION = 0x0112
+_TURNS = {  # the orientation by EXIF -> what makes the image upright, as in PIL's `exif_transpose`
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one split. image(i) gives uint8 (H, W, 3) pixels, or the bytes of a JPEG to be kept as they are."""
+    """Samples of one split. image(i) gives uint8 (H, W, 3) pixels, or the bytes of a JPEG to be kept as they are.
+
+    files: the file of each sample; empty where they are not in files of their own.
+    """
 
     image: Callable[[int], np.ndarray | bytes]
     labels: np.ndarray
     source: str
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def name(self, index: int) -> str:
+        """What a sentence calls sample `index`."""
+        return self.files[index] if self.files else f"sample {index} of {self.source}"
+
     def stored(self, index: int) -> Stored:
         """Sample `index` as it goes into a beton file."""
-        image, label = self.image(index), int(self.labels[index])
+        image, label, name = self.image(index), int(self.labels[index]), self.name(index)
         if isinstance(image, bytes):
-            return Stored(JPEG, *jpeg_shape(image), image, label)
-        return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label)
+            return Stored(JPEG, *jpeg_shape(image), image, label, name)
+        return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label, name)
 
 
 def of_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str) -> Samples:
@@ -41,13 +70,13 @@ def of_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: st
 
 def of_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
     """files: N image files. labels: (N,)."""
-    return Samples(lambda index: read_image(Path(files[index])), np.asarray(labels, np.int64), source)
+    return Samples(lambda index: read_image(Path(files[index])), np.asarray(labels, np.int64), source, files)
 
 
 def image_folder(folder: Path) -> Samples:
     """Any folder of class folders of images, classes in the order of their names, as torchvision's ImageFolder has it.
 
-    JPEG files in colour, upright, keep their bytes; every other image becomes RGB pixels.
+    JPEG files keep their bytes where the loader can take them; every other image becomes RGB pixels. See `read_image`.
     """
     names = folder_names(folder) if folder.is_dir() else []
     if not names:
@@ -74,20 +103,54 @@ def of_class_folders(folder: Path, names: Iterable[str]) -> Samples:
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, sorted."""
+    """The names of the folders in `folder`, sorted, without those that hold no data and links to itself or above."""
+    whole = folder.resolve()
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(
+            entry.name
+            for entry in entries
+            if _of_the_data(entry.name)
+            and entry.is_dir()
+            and not (entry.is_symlink() and whole.is_relative_to(os.path.realpath(entry.path)))
+        )
 
 
 def images_in(folder: Path) -> list[str]:
-    """The image files in `folder` and below, in torchvision's order."""
-    walked = sorted(os.walk(folder, followlinks=True))
+    """The image files in `folder` and below, in torchvision's order.
+
+    Links are followed, but no folder is entered twice, nor one that `folder` is in. OSError for one that cannot be
+    read.
+    """
+    entered = {_place(above) for above in folder.resolve().parents}
+    found: list[tuple[str, list[str]]] = []
+    for below, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        if _place(below) in entered:
+            folders.clear()
+            continue
+        entered.add(_place(below))
+        folders[:] = sorted(filter(_of_the_data, folders))
+        found.append((below, sorted(filter(_of_the_data, names))))
     return [
         os.path.join(below, name)
-        for below, _, names in walked
-        for name in sorted(names)
+        for below, names in sorted(found)
+        for name in names
         if os.path.splitext(name)[1].lower() in SUFFIXES
     ]
+
+
+def _of_the_data(name: str) -> bool:
+    """Whether a file or folder of that name may be a dataset's: not so `._cat.jpg` and `.ipynb_checkpoints`."""
+    return not name.startswith(".") and name not in NO_CLASSES
+
+
+def _place(folder: str | Path) -> tuple[int, int]:
+    """What tells a folder from every other, by whichever path it is reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def of_list(file: Path, folder: Path, classes: int, separator: str | None = None) -> Samples:
@@ -123,18 +186,67 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
 def read_image(file: Path) -> np.ndarray | bytes:
     """An image file as JPEG bytes where the loader can take them as they are, else as uint8 (H, W, 3) pixels.
 
-    Pixels are turned upright by their EXIF tag. ValueError, naming the file, for what cannot become 8-bit RGB.
+    Pixels are PIL's, turned upright by their EXIF tag. ValueError, naming the file, for what cannot be read or cannot
+    become 8-bit RGB. `loaders/IMAGES.md` says what becomes of which kind of file.
     """
-    content = file.read_bytes()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            upright = image.getexif().get(0x0112, 1) == 1
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright:
-                if fault := jpeg_fault(content):
-                    raise ValueError(f"{file}: {STATUS_TEXT[fault]}")
-                return content
-            if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "YCbCr"):
-                raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} cannot be read as an image: {error}") from None
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    with naming(str(file), content):
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.mode not in MODES:
+        raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _turn(image) is None:
+        fault, words = jpeg_fault(content)
+        if fault == OK:
+            return content
+        if fault == BAD_JPEG:
+            raise ValueError(f"{file}: {STATUS_TEXT[fault]} ({words})")
+    with naming(str(file)):
+        image.load()  # before its EXIF is asked for, which may stand behind the pixels
+        turn = _turn(image)
+        upright = image if turn is None else image.transpose(turn)
+        upright.info.pop("transparency", None)  # says nothing about RGB, and PIL warns of some kinds of it
+        return np.array(upright.convert("RGB"))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes the image upright, as its EXIF has it; None where that is damaged, as foreign EXIF may be."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        return None
+
+
+@contextmanager
+def naming(what: str, content: bytes | None = None) -> Iterator[None]:
+    """Whatever PIL raises in the block, MemoryError apart, is raised as a ValueError that names `what`.
+
+    PIL's plugins raise SyntaxError, RuntimeError, struct.error and more at a damaged file. content: the file's bytes,
+    where they are at hand, which tell why PIL found no image in them.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:  # its own words are about an address in memory
+        words = "Pillow finds none in it" if content is None else _not_an_image(content)
+        raise ValueError(f"{what} cannot be read as an image: {words}") from None
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{what} cannot be read as an image: {words}") from None
+
+
+def _not_an_image(content: bytes) -> str:
+    """Why PIL found no image in a file's bytes."""
+    if not content:
+        return "it is empty"
+    if content[4:12] in HEIC:
+        return "it is HEIC, which Pillow does not decode; make it JPEG or PNG first"
+    if content.startswith(b"\xff\xd8\xff"):
+        words = jpeg_fault(content)[1]
+        return "it is a damaged JPEG, or one of a kind that Pillow does not decode" + (f" ({words})" if words else "")
+    return f"it is damaged, or none of {', '.join(FORMATS)}"

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.samplers import by_class
 from methods.probes.linear import logistic
 from methods.probes.metrics import Metrics, metrics
 
@@ -32,7 +31,8 @@ def of_each(label: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def _drawn(label: np.ndarray, count_of: Callable[[int], int], seed: int) -> np.ndarray:
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(label))
-    members = [order[places] for places in by_class(label[order])]
+    order = order[np.argsort(label[order], kind="stable")]  # class after class, each in the order drawn
+    members = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     return np.sort(np.concatenate([rows[: count_of(len(rows))] for rows in members]))
 
 

@@ -86,6 +86,12 @@ def test_sources_of_every_kind_arrive_as_pil_reads_them(picture, tmp_path):
         assert len(list(loader.epoch(0))) == 1
 
 
+def test_what_pil_cannot_resize_is_named():
+    damaged = Samples(lambda index: b"\xff\xd8\xff\xe0 cut", np.zeros(1, np.int64), "a test")
+    with pytest.raises(ValueError, match="sample 0 of a test cannot be read as an image: Truncated File Read"):
+        shrunk(damaged, 64, 90).image(0)
+
+
 @pytest.mark.parametrize(("name", "content"), [("zero.jpg", b""), ("cut.jpg", None)])
 def test_what_cannot_be_decoded_is_refused_by_name_and_leaves_nothing(picture, tmp_path, name, content):
     folder = tmp_path / "images" / "only"

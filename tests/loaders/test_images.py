@@ -1,0 +1,228 @@
+"""Image files of every kind, and what folders hold besides: what `loaders/IMAGES.md` says of each is so."""
+
+import io
+import os
+import re
+import sys
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from bench.cli import run
+from loaders.beton import JPEG, RAW, Beton, open_beton, write
+from loaders.datasets import image_folder, naming, packages, read_image
+from loaders.loader import Loader
+from loaders.views import View
+
+DOCUMENT = Path(sys.modules["loaders"].__path__[0]) / "IMAGES.md"
+
+
+def table(first: str) -> dict[str, str]:
+    """The rows of the tables whose first column is called `first`: that column -> the other."""
+    rows: dict[str, str] = {}
+    header = ""
+    for line in DOCUMENT.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            header = ""
+        elif not header:
+            header = cells[0]
+        elif header == first and not cells[0].startswith("---"):
+            assert cells[0] not in rows, f"{cells[0]} stands twice"
+            rows[cells[0]] = cells[1]
+    return rows
+
+
+KINDS, PATHS = table("kind"), table("path in FOLDER")
+
+
+def upright(content: bytes) -> np.ndarray:
+    """uint8 (H, W, 3): the pixels as PIL has them. Raises what PIL raises."""
+    with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
+        warnings.simplefilter("ignore")  # of palettes with translucent colors
+        image.load()
+        with suppress(SyntaxError):  # damaged EXIF
+            image = ImageOps.exif_transpose(image)
+        return np.asarray(image.convert("RGB"))
+
+
+@dataclass
+class Converted:
+    files: dict[str, Path]  # by kind
+    beton: Beton
+    kept: list[Path]  # by sample
+    sentences: dict[Path, str]  # of those that were left out
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> Converted:
+    """A file of every kind in one folder, converted without those that are refused."""
+    from corpus import KINDS as made
+
+    folder = tmp_path_factory.mktemp("images") / "every" / "kind"
+    folder.mkdir(parents=True)
+    for name, content in made.values():
+        (folder / name).write_bytes(content)
+    samples, skipped = image_folder(folder.parent), []
+    path = folder.parent.with_suffix(".beton")
+    for _ in write(path, len(samples), samples.stored, 1, skipped):
+        pass
+    sentences = {}
+    for sentence in skipped:
+        (file,) = (file for file in samples.files if sentence.startswith(file))
+        sentences[Path(file)] = sentence
+    kept = [Path(file) for file in samples.files if Path(file) not in sentences]
+    return Converted({kind: folder / name for kind, (name, _) in made.items()}, open_beton(path), kept, sentences)
+
+
+def test_the_table_has_every_kind(converted):
+    assert list(KINDS) and set(KINDS) == set(converted.files)
+    assert len(converted.kept) + len(converted.sentences) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_becomes_what_the_table_says(kind, converted):
+    source, becomes, file = converted.files[kind], KINDS[kind], converted.beton
+    if becomes not in ("its bytes", "pixels"):
+        assert becomes == f"refused: `{converted.sentences[source].replace(str(source), 'FILE')}`"
+        return
+    assert source in converted.kept, converted.sentences.get(source)
+    number, expected = converted.kept.index(source), upright(source.read_bytes())
+    stored = file.file[file.pointers[number] : file.pointers[number] + file.sizes[number]]
+    assert (file.heights[number], file.widths[number]) == expected.shape[:2]
+    if becomes == "its bytes":
+        assert file.modes[number] == JPEG and stored.tobytes() == source.read_bytes()
+    else:
+        assert file.modes[number] == RAW and np.array_equal(stored.reshape(expected.shape), expected)
+    # The center of it at its own resolution, as the loader has it.
+    side = min(expected.shape[:2])
+    top, left = (round((length - side) / 2) for length in expected.shape[:2])
+    view = View(side, scale=None, resize=side, flip=0.0)
+    with Loader(file, (view,), 1, indices=np.array([number]), shuffle=False, threads=1) as loader:
+        (batch,) = loader.epoch(0)
+    assert np.array_equal(batch.views[0][0].permute(1, 2, 0).numpy(), expected[top : top + side, left : left + side])
+
+
+def is_right(file: Path, content: bytes) -> None:
+    """Whatever was done to the content: it is refused by a sentence that names the file, or all that PIL has of it."""
+    file.write_bytes(content)
+    try:
+        image = read_image(file)
+    except ValueError as error:
+        assert str(error).startswith(str(file)) and " at 0x" not in str(error)
+        return
+    assert image == content if isinstance(image, bytes) else np.array_equal(image, upright(content))
+
+
+@pytest.mark.filterwarnings("ignore")  # PIL's, of damaged files
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_and_cut_files_are_refused_by_name_or_read_as_pil_reads_them(kind, converted, tmp_path):
+    source = converted.files[kind]
+    content, file = source.read_bytes(), tmp_path / source.name
+    for tenth in range(10):
+        is_right(file, content[: len(content) * tenth // 10])
+    rng = np.random.default_rng(0)
+    for reach in (60, 300, len(content)) if content else ():
+        damaged = np.frombuffer(content, np.uint8).copy()
+        damaged[rng.integers(0, min(reach, len(content)), 3)] = rng.integers(0, 256, 3)
+        is_right(file, damaged.tobytes())
+
+
+def test_what_folders_hold(tmp_path, capsys):
+    """Classes and samples are those of the table, `convert` says how many, and the folder is only read."""
+    folder = tmp_path / "images"
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "JPEG")
+    paths = {cell.strip("`"): becomes for cell, becomes in PATHS.items()}
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(picture.getvalue())
+    samples = image_folder(folder)
+    wanted = sorted(path for path, becomes in paths.items() if becomes == "a sample")
+    assert sorted(samples.files) == [str(folder / path) for path in wanted]
+    classes = sorted({Path(path).parts[0] for path in wanted})
+    assert samples.labels.tolist() == [classes.index(Path(f).relative_to(folder).parts[0]) for f in samples.files]
+
+    def state() -> dict[Path, tuple[int, int]]:
+        return {each: (each.stat().st_size, each.stat().st_mtime_ns) for each in (folder, *folder.rglob("*"))}
+
+    for below in (folder, *folder.rglob("*")):
+        below.chmod(0o555 if below.is_dir() else 0o444)  # the superuser may write all the same: hence the times
+    before = state()
+    try:
+        assert run(["convert", str(folder), str(tmp_path / "x.beton")]) == 0
+    finally:
+        for below in before:
+            below.chmod(0o755)
+    assert f"classes found: {len(classes)}, images: {len(wanted)}" in capsys.readouterr().out
+    assert state() == before
+
+
+def test_links_lead_nowhere_twice(tmp_path):
+    folder = tmp_path / "images"
+    for name in ("a/1.png", "b/1.png", "b/below/2.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(folder / name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Image.new("RGB", (4, 4)).save(elsewhere / "3.png")
+    for link, target in (("a/again", "."), ("a/up", ".."), ("b/below/back", "../../b"), ("all", "."), ("root", "/")):
+        (folder / link).symlink_to(target)
+    for link in ("a/there", "a/there-too", "c"):
+        (folder / link).symlink_to(elsewhere)
+    found = [str(Path(file).relative_to(folder)) for file in image_folder(folder).files]
+    assert found == ["a/1.png", "a/there/3.png", "b/1.png", "b/below/2.png", "c/3.png"]
+
+
+def test_names_that_no_encoding_has(tmp_path, capsys):
+    """Names of Latin-1 bytes, with line breaks and escapes: each file is converted or listed on a line of its own."""
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    for name in map(os.fsdecode, (b"caf\xe9", b"line\nbreak", b"red \x1b[31m")):
+        Image.new("RGB", (4, 4)).save(folder / "a" / f"{name}.png")
+        (folder / "a" / f"{name}.jpg").touch()
+    assert run(["convert", str(folder), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
+    out = capsys.readouterr().out
+    assert {each for each in out if not each.isprintable()} == {"\n"}
+    assert len(re.findall(r"^left out: .*\.jpg cannot be read as an image: it is empty$", out, re.M)) == 3
+    assert len(open_beton(tmp_path / "x.beton")) == 3
+
+
+def test_where_all_is_left_out_one_of_them_says_why(tmp_path, capsys):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "x.jpg").symlink_to("/nowhere/x.jpg")
+    assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--skip-damaged"]) == 2
+    assert re.search(
+        r"no samples to write: each of 1 was left out; .*x\.jpg cannot be read: No such file", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_as_many_classes(count, tmp_path):
+    picture = tmp_path / "one.png"
+    Image.new("RGB", (1, 1)).save(picture)
+    for number in range(count):
+        (tmp_path / "images" / f"n{number:08d}").mkdir(parents=True)
+        (tmp_path / "images" / f"n{number:08d}" / "1.png").symlink_to(picture)
+    samples = image_folder(tmp_path / "images")
+    for _ in write(tmp_path / "a.beton", len(samples), samples.stored):
+        pass
+    assert np.array_equal(open_beton(tmp_path / "a.beton").labels, np.arange(count))
+
+
+def test_a_file_that_another_library_hands_over_damaged_is_named():
+    def picture(index):
+        raise SyntaxError("broken PNG file")
+
+    with pytest.raises(ValueError, match="sample 3 of hf:one/two cannot be read as an image: broken PNG file"):
+        packages._pixels("hf:one/two", picture)(3)
+
+
+def test_memory_that_runs_out_is_no_damage():
+    with pytest.raises(MemoryError), naming("a.png"):
+        raise MemoryError
