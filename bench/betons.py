@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,29 @@ def convert(samples: datasets.Samples, path: Path, what: str, threads: int, skip
 def of_dataset(name: str, split: datasets.Split, folder: Path, root: Path | None, download: bool = True) -> beton.Beton:
     """The beton file of a dataset's split, converted first where it is not in the folder yet.
 
-    FileNotFoundError for a dataset that is nowhere and not to be downloaded.
+    FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file whose labels are not
+    the dataset's.
     """
-    path = folder / f"{name}-{split}.beton"
+    path, dataset = folder / f"{name}-{split}.beton", datasets.dataset(name)
     if not path.exists():
-        dataset = datasets.dataset(name)
         samples = dataset.find(root, split) if download else dataset.read(root, split)
         convert(samples, path, f"{name} {split}", cpu_count())
-    return beton.open_beton(path)
+    file = beton.open_beton(path)
+    _check_labels(file, dataset, split)
+    return file
+
+
+def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split) -> None:
+    """ValueError where a label is no class of the dataset: a loss would fail at it, on a GPU without a word."""
+    least = -1 if split == "unlabeled" else 0
+    wrong = file.labels < least
+    if dataset.count is not None:
+        wrong |= file.labels >= dataset.count
+    for sample in np.flatnonzero(wrong):
+        bounds = f"{least} or more" if dataset.count is None else f"from {least} to {dataset.count - 1}"
+        raise ValueError(
+            f"{file.path}: labels of {dataset.name} must be {bounds}, got {file.labels[sample]} of sample {sample}"
+        )
 
 
 def identity(*files: beton.Beton) -> dict[str, str]:
@@ -70,7 +86,11 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
-    """Decodes every sample and compares its checksum. `damaged` is sample number -> what is wrong with it."""
+    """Decodes every sample and compares its checksum. `damaged` is sample number -> what is wrong with it.
+
+    The seconds are of decoding: the kernel is compiled, or loaded from its cache, before.
+    """
+    _status(file, np.arange(0))
     start = time.perf_counter()
     damaged: dict[int, str] = {}
     with progress(f"verify {file.path.name}", len(file)) as advance:
@@ -92,15 +112,17 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
 
 
 def _decoded(file: beton.Beton, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(sample numbers, their status) of every sample, chunk by chunk in order: a decode without a view."""
-    index = file.modes, file.heights, file.widths, file.pointers, file.sizes, file.checksums
-    table, nothing = decode.view_table(()), np.empty(0, np.uint8)
-    offsets, _ = decode.output_layout((), 0)
-
-    def status(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with decode.Decoder() as decoder:
-            return samples, decoder.render(file.file, *index, samples, table, 0, 0, nothing, offsets, 0)
-
+    """(sample numbers, their status) of every sample, chunk by chunk in order."""
     chunks = [np.arange(at, min(at + CHUNK, len(file))) for at in range(0, len(file), CHUNK)]
     with ThreadPoolExecutor(threads, "verify") as pool:
-        yield from pool.map(status, chunks)
+        yield from zip(chunks, pool.map(partial(_status, file), chunks), strict=True)
+
+
+def _status(file: beton.Beton, samples: np.ndarray) -> np.ndarray:
+    """Of each of the samples, int32, by a decode without a view."""
+    index = file.modes, file.heights, file.widths, file.pointers, file.sizes, file.checksums
+    offsets, _ = decode.output_layout((), 0)
+    with decode.Decoder() as decoder:
+        return decoder.render(
+            file.file, *index, samples, decode.view_table(()), 0, 0, np.empty(0, np.uint8), offsets, 0
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic import BaseModel
 from tyro.conf import Positional, arg
 
 from bench import loggers, training
@@ -17,11 +18,14 @@ from bench.experiment import run_name, views_of
 from bench.mllog import mllog as mllog_lines
 from bench.mllog import torchtitan
 from bench.step_profile import StepProfiler
+from methods import registry
+
+FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", "-h"}  # of `run`: they take no value
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
     """`run` with every field of the recipe that the words name as an option; without a name, only its own options."""
-    named = next((word for word in words if not word.startswith("-")), None)
+    named = _recipe_in(words)
     start = recipes.load(named) if named else None
 
     def run(
@@ -75,12 +79,15 @@ def command(words: Sequence[str]) -> Callable[..., None]:
             "data_wait_share": measured.data_wait_share,
             "peak_host_mib": measured.peak_host_mib,
             "precision": measured.precision,
-            "loader_views_per_s": ceilings.loader,
-            "model_views_per_s": ceilings.model,
-            "efficiency": ceilings.efficiency(measured.views_per_s),
-            "bottleneck": ceilings.bottleneck,
-            **torchtitan(measured.data_wait_share, measured.mfu, measured.peak_device_reserved_mib),
         }
+        if ceilings:
+            result |= {
+                "loader_views_per_s": ceilings.loader,
+                "model_views_per_s": ceilings.model,
+                "efficiency": ceilings.efficiency(measured.views_per_s),
+                "bottleneck": ceilings.bottleneck,
+            }
+        result |= torchtitan(measured.data_wait_share, measured.mfu, measured.peak_device_reserved_mib)
         if measured.online_share is not None:
             result["online_share"] = measured.online_share
         if loss_hash:
@@ -96,3 +103,29 @@ def command(words: Sequence[str]) -> Callable[..., None]:
     hidden: Any = tyro.conf.Suppress
     run.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
     return run
+
+
+def _recipe_in(words: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor the value of one; options may stand before the recipe."""
+    flags = FLAGS | _flags(recipes.Recipe)
+    for entry in registry.METHODS.values():
+        flags |= _flags(entry.options, "method.")
+    left = iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word.replace("_", "-") not in flags:
+            next(left, None)
+    return None
+
+
+def _flags(table: type[BaseModel], above: str = "") -> set[str]:
+    """The options of a table's fields that take no value: those that are true or false."""
+    found: set[str] = set()
+    for name, field in table.model_fields.items():
+        kind, dashed = field.annotation, name.replace("_", "-")
+        if kind is bool:
+            found |= {f"--{above}{dashed}", f"--{above}no-{dashed}"}
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= _flags(kind, f"{above}{dashed}.")
+    return found

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.betons import identity
+from bench.betons import identity, of_dataset
 from bench.cli import run
-from loaders import beton
+from loaders import beton, datasets
 from loaders.beton import open_beton
 
 
@@ -43,6 +43,16 @@ def test_inspect_counts_what_is_there(folder, tmp_path, capsys):
     assert identity(file) == {"a": about["index_xxh64"]} and len(about["index_xxh64"]) == 16
     assert run(["inspect", str(path)]) == 0
     assert "0: 2, 1: 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_that_are_no_classes_of_the_dataset_are_named(label, tmp_path):
+    samples = datasets.samples.of_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
+    for _ in beton.write(tmp_path / "imagenette-train.beton", 3, samples.stored):
+        pass
+    sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} of sample 1"
+    with pytest.raises(ValueError, match=sentence):
+        of_dataset("imagenette", "train", tmp_path, None)
 
 
 def test_convert_shrinks_and_overwrites_only_when_told(folder, tmp_path, capsys):

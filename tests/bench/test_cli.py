@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench.cli import COMMANDS, run
+from bench.commands import train
 from loaders import datasets
 
 TINY = """
@@ -175,8 +176,11 @@ def test_convert_a_folder(says, tmp_path):
         (["loader", "x.beton", "--images", "0"], "--images must be at least 1, got 0"),
         (["loader", "x.beton", "--views", "crop"], "unknown views 'crop'"),
         (["verify", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
-        (["convert", "digits", "OUT/x.beton", "--threads", "-2"], "--threads must be at least 0, got -2"),
-        (["convert", "digits", "OUT/x.beton", "--max-resolution", "0"], "--max-resolution must be at least 1, got 0"),
+        (["convert", "photographs", "OUT/x.beton", "--threads", "-2"], "--threads must be at least 0, got -2"),
+        (
+            ["convert", "photographs", "OUT/x.beton", "--max-resolution", "0"],
+            "--max-resolution must be at least 1, got 0",
+        ),
         (["probe", "OUT/none.pt", "--size", "-3"], "--size must be at least 1, got -3"),
         (["search", "quick-fashion-mnist", "--trials", "0"], "--trials must be at least 1, got 0"),
         (["budget", "--price", "inf"], "--price must be above 0, got inf"),
@@ -192,6 +196,26 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
     assert code == 2
     assert re.search(f"^twoview: .*{complaint}.*$", err, re.M) and "Traceback" not in err, err
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--epochs", "1", "RECIPE"],
+        ["--epochs=1", "RECIPE"],
+        ["--json", "--probe.online", "--optim.lr", "-1", "RECIPE", "--seed", "3"],
+        ["--method.drop-focal", "--method.drop_focal", "--out", "quick-fashion-mnist", "RECIPE"],
+        ["RECIPE", "--out", "quick-fashion-mnist"],
+    ],
+)
+def test_options_may_stand_before_the_recipe(words):
+    assert train._recipe_in(words) == "RECIPE"
+
+
+def test_a_recipe_behind_its_options_is_the_one_whose_fields_they_are(says, tiny):
+    code, out, _ = says("train", "--epochs", "1", "--optim.nesterov", tiny, "--help")
+    assert code == 0 and "--method.temperature" in out
+    assert train._recipe_in(["--json"]) is None
 
 
 def test_the_version_is_the_installed_one(says):
@@ -233,4 +257,8 @@ def test_a_checkpoint_of_another_method_is_named(says, betons, tiny, tmp_path):
     other = tmp_path / "tiny2.toml"
     other.write_text(TINY.replace("simclr-gray", "supervised-small").replace('"simclr"', '"supervised"'))
     code, _, err = says("train", other, "--name", "tiny", "--resume", *words)
-    assert code == 2 and "tiny-seed0.pt is of another recipe: method.name must be 'simclr' as in the checkpoint, got 'supervised'" in err
+    assert (
+        code == 2
+        and "tiny-seed0.pt is of another recipe: method.name must be 'simclr' as in the checkpoint, got 'supervised'"
+        in err
+    )
