@@ -79,7 +79,8 @@ METHODS = (
 IMBALANCED = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")
 TAILS = ("msn-lt", "pmsn-lt")
 PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
-# What could be changed of gpu-cifar10-simclr, one thing at a time: rank-cifar10 is that recipe for two cores.
+# What could be changed of gpu-cifar10-simclr, one thing at a time, then what gained, together: rank-cifar10 is that
+# recipe for two cores.
 CHANGES = (
     "crops",
     "progressive",
@@ -94,6 +95,11 @@ CHANGES = (
     "lr-0.06",
     "lr-0.12",
     "lr-0.48",
+    "kept",
+    "kept-crops",
+    "kept-progressive",
+    "long",
+    "long-kept",
 )
 SUITES = {
     "loader": Suite(loader_works.TABLE, ()),
