@@ -1,7 +1,6 @@
 """Encoders that others published, for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
 import pickle
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.layouts import Layout, convert
 from loaders.names import look_up
+from methods.checkpoint import looks_like
 from methods.normalise import Normalise
 from methods.probes.features import fingerprint
 
@@ -137,7 +137,9 @@ def _of_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
 
 
 def _opened(file: Path) -> Any:
-    """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged."""
+    """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged, or
+    is no checkpoint at all, which is then said to be what it is.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint at {file}")
     try:
@@ -147,16 +149,15 @@ def _opened(file: Path) -> Any:
             return safetensors.torch.load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
-            raise ValueError(f"{file} cannot be read as a checkpoint: {str(error).partition(chr(10))[0]}") from None
-        raise ValueError(
-            f"{file} holds more than tensors and plain values, and to read that is to run its code: save what it has "
-            "under state_dict, or the like, alone"
-        ) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as a checkpoint: {str(error).partition(chr(10))[0]}") from None
-    except Exception as error:  # safetensors has an error of its own
-        raise ValueError(f"{file} cannot be read as a checkpoint: {error}") from None
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            raise ValueError(
+                f"{file} holds more than tensors and plain values, and to read that is to run its code: save what it "
+                "has under state_dict, or the like, alone"
+            ) from None
+        reason = "it is damaged, or no file of torch.save"  # torch itself advises to run what it holds
+    except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or reason}")
 
 
 def _built(arch: str) -> tuple[nn.Module, int, bool]:

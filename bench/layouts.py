@@ -9,12 +9,16 @@ from torch import Tensor
 
 from loaders.names import look_up
 
+# Modules that torch puts around others, and so before their keys: DataParallel and DistributedDataParallel, a compiled
+# module, FSDP, and checkpointed activations.
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 INDEXED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """source: where the key names are from. at: words on the way to the tensors, one way or another.
+    """source: where the key names are from. at: words on the way to the tensors, one way or another. Keys are meant
+    without the names of WRAPPERS.
 
     prefixes: what stands before each key of the encoder, one or another. heads: beginnings, behind the prefix, of what
     is not of the encoder and may be there. others: the same of whole keys. inner: a module around the encoder.
@@ -73,7 +77,6 @@ LAYOUTS = {
     "msn": Layout(
         "src/deit.py, src/msn_train.py and linear_eval.py (which reads the target encoder) of facebookresearch/msn",
         at=(("target_encoder",),),
-        prefixes=("module.",),
         heads=("fc.", "pred."),
     ),
     "mae": Layout(
@@ -84,18 +87,23 @@ LAYOUTS = {
     "moco": Layout(
         "moco/builder.py and main_lincls.py of facebookresearch/moco",
         at=(("state_dict",),),
-        prefixes=("module.encoder_q.",),
+        prefixes=("encoder_q.",),
         heads=("fc.",),
-        others=("module.encoder_k.", "module.queue"),
+        others=("encoder_k.", "queue"),
     ),
     "moco-v3": Layout(
         "main_lincls.py and moco/builder.py of facebookresearch/moco-v3",
         at=(("state_dict",),),
-        prefixes=("module.base_encoder.",),
+        prefixes=("base_encoder.",),
         heads=("fc.", "head."),
-        others=("module.momentum_encoder.", "module.predictor."),
+        others=("momentum_encoder.", "predictor."),
     ),
-    "plain": Layout("torchvision.models and timm themselves", at=((), ("state_dict",)), heads=("fc.", "head.")),
+    "plain": Layout(
+        "torchvision.models and timm themselves, src/resnet50.py of facebookresearch/swav, torch's AveragedModel",
+        at=((), ("state_dict",)),
+        heads=("fc.", "head.", "projection_head.", "prototypes."),
+        others=("n_averaged",),
+    ),
 }
 
 
@@ -128,20 +136,33 @@ def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
         state = content
         for word in words:
             state = state.get(word) if isinstance(state, Mapping) else None
-        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        if not isinstance(state, Mapping):
             continue
+        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+            continue
+        bare = {key: _unwrapped(key) for key in state}
         for prefix in layout.prefixes:
-            tensors, left = {}, []
+            tensors: dict[str, Tensor] = {}
+            left = []
             for key, tensor in state.items():
-                if key.startswith(layout.others):
+                name = bare[key]
+                if name.startswith(layout.others):
                     continue
-                if not key.startswith(prefix):
+                if not name.startswith(prefix):
                     left.append(key)
-                elif not key.removeprefix(prefix).startswith(layout.heads):
-                    tensors[_renamed(key.removeprefix(prefix).removeprefix(layout.inner), layout)] = tensor
+                elif not name.removeprefix(prefix).startswith(layout.heads):
+                    name = _renamed(name.removeprefix(prefix).removeprefix(layout.inner), layout)
+                    if name in tensors:
+                        left.append(key)
+                    tensors[name] = tensor
             if tensors:
                 return tensors, left
     return {}, []
+
+
+def _unwrapped(key: str) -> str:
+    """Without the names of wrappers, wherever in the network they stand."""
+    return ".".join(word for word in key.split(".") if word not in WRAPPERS)
 
 
 def _renamed(key: str, layout: Layout) -> str:

@@ -1,15 +1,19 @@
 """Training a recipe, and what is measured meanwhile."""
 
 import math
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from rich.markup import escape
 
 from bench import betons, flops, loggers, online, out_of_memory
 from bench.cores import cpu_count
@@ -19,7 +23,7 @@ from bench.experiment import Place, build_method, chosen_device, normalise_for, 
 from bench.memory import PeakMemory
 from bench.progress import console, progress
 from bench.progressive import Growing, alike
-from bench.recipe import Recipe, parse
+from bench.recipe import Recipe, flat, parse
 from bench.signals import deferred
 from bench.step_profile import StepProfiler
 from bench.threads import loading_threads
@@ -32,6 +36,7 @@ from methods.transfer import Moved, on_device
 
 CEILING_ROUNDS = 3
 CEILING_STEPS = 5
+T = TypeVar("T")
 
 
 def train(
@@ -48,17 +53,43 @@ def train(
     resume: take up the checkpoint that is there. Without it an existing checkpoint is an error, never overwritten.
     profiler: watches some steps of the first rank. device: cpu, cuda, or auto for the best there is.
     log: gets behind each checkpoint what the history has gained.
-    SIGTERM and SIGINT let the step end and leave a checkpoint.
-    ValueError if the checkpoint there is of another recipe.
+    SIGTERM and SIGINT let the step end and leave a checkpoint. What is measured once the training is finished never
+    fails it: what cannot be measured is absent from the record, and a sentence says why.
+    ValueError if the checkpoint there is of another recipe; OSError if the folder of checkpoints cannot be written.
     """
     path = place.checkpoint(recipe)
     state = _checkpoint_to_resume(path, recipe) if resume else None
     if state is None and path.exists():
         raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
-    if state and "measured" in state:
-        if profiler:
-            raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
-        return path
+    if state and "measured" in state and profiler:
+        raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
+    if not (state and _measured_whole(state)):
+        _train(recipe, place, path, state, device, profiler, log)
+    return path
+
+
+def finish(path: Path, place: Place) -> None:
+    """Measures what a training that came to its end left unmeasured, because it was ended then or is of an older
+    version. Nothing is done to one that is measured, or not at its end.
+
+    ValueError if another number of ranks trained it.
+    """
+    state = checkpoint.load(path)
+    if "measured" not in state and state["epoch"] == state["recipe"]["epochs"]:
+        _train(parse(state["recipe"], str(path)), place, path, state)
+
+
+def _train(
+    recipe: Recipe[Any],
+    place: Place,
+    path: Path,
+    state: dict[str, Any] | None,
+    device: str = "auto",
+    profiler: StepProfiler | None = None,
+    log: loggers.Name | None = None,
+) -> None:
+    """Trains from the start, or from the state of a checkpoint, to the end, and measures."""
+    _check_writable(path.parent)
     where = chosen_device(device)
     with ranks.process_group(where):
         console.quiet = ranks.rank() > 0
@@ -80,10 +111,12 @@ def train(
         )
         if state:
             trainer.resume(state)
-            console.print(f"{path} goes on after step {len(trainer.history.losses)}")
+            console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
+        model = recipe.model_dump(mode="json")
         with (
             _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,
             out_of_memory.explained(recipe, where, kind),
+            _batchnorm_explained(recipe),
             _loader(recipe, train_file, trainer) as loader,
         ):
             steps = recipe.epochs * len(loader) - len(trainer.history.losses)
@@ -100,12 +133,40 @@ def train(
                     knn()
                     advance()
 
-                if not trainer.fit(loader, path, recipe.model_dump(mode="json"), on_step, asked, on_checkpoint):
-                    console.print(f"{path} holds step {len(trainer.history.losses)}: go on with --resume")
-            left = _measure(recipe, trainer, loader, peak, energy.joules)
+                if not trainer.fit(loader, path, model, on_step, asked, on_checkpoint):
+                    console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: go on with --resume")
+            if state and "measured" in state:
+                training = Training(**state["measured"]["training"])
+            else:
+                training = _recorded(recipe, trainer, loader, peak, energy)
+            # Kept before anything else is tried: what is measured from here on may end the process, on one rank or all.
+            whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
+            if ranks.rank() == 0:
+                checkpoint.save(path, whole)
+            del whole
+            measured = _measure(recipe, trainer, loader, training)
         if ranks.rank() == 0:
-            checkpoint.save(path, {**checkpoint.load(path), "measured": left})
-    return path
+            checkpoint.save(path, {**checkpoint.load(path), "measured": measured})
+
+
+def _check_writable(folder: Path) -> None:
+    """OSError, naming the folder, where no checkpoint could be written after the first epoch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def _batchnorm_explained(recipe: Recipe[Any]) -> Iterator[None]:
+    """Around a training: torch refuses BatchNorm over a single value in the first step, and does not say whose."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):
+            raise
+        batch = recipe.batch // ranks.world()
+        raise ValueError(
+            f"batch must be at least 2 on each rank, since BatchNorm averages over it, got {batch}"
+        ) from None
 
 
 @contextmanager
@@ -142,43 +203,47 @@ def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Grow
     return train_loader(recipe, file, trainer.method, trainer.device, threads)
 
 
-def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings]:
-    """What training left in its checkpoint besides the weights. ValueError if training is not finished.
+def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings | None]:
+    """What training left in its checkpoint besides the weights; no ceilings where they could not be measured.
 
-    state: of the checkpoint, where it was read already.
+    state: of the checkpoint, where it was read already. ValueError if training is not finished.
     """
     state = state or checkpoint.load(path)
     if "measured" not in state:
         epochs = state["recipe"]["epochs"]
         raise ValueError(f"{path} is at epoch {state['epoch']} of {epochs}: finish it with `twoview train --resume`")
-    return Training(**state["measured"]["training"]), Ceilings(**state["measured"]["ceilings"])
+    ceilings = state["measured"]["ceilings"]
+    return Training(**state["measured"]["training"]), Ceilings(**ceilings) if ceilings else None
+
+
+def _measured_whole(state: dict[str, Any]) -> bool:
+    """Whether nothing is left to do: what could not be measured at the end is tried again by `--resume`."""
+    return bool(state.get("measured", {}).get("ceilings"))
 
 
 def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | None:
     state, complaints = checkpoint.load_newest(path)
     for complaint in complaints:
-        console.print(f"[yellow]{complaint}; the checkpoint before it is taken")
+        console.print(f"[yellow]{escape(complaint)}; the checkpoint before it is taken")
     if state is None:
         return None
-    mine, theirs = recipe.settings(), parse(state["recipe"], str(path)).settings()
-    if theirs["method"]["name"] != mine["method"]["name"]:
-        one, other = theirs["method"]["name"], mine["method"]["name"]
-        raise ValueError(f"{path} is of another recipe: its method is {one!r}, not {other!r}")
-    for key in mine:
-        if theirs[key] != mine[key]:
-            raise ValueError(f"{path} is of another recipe: its {key} is {theirs[key]!r}, not {mine[key]!r}")
+    theirs, mine = (flat(one.settings()) for one in (parse(state["recipe"], str(path)), recipe))
+    for key in ("method.name", *mine):  # another method has other keys too
+        if theirs.get(key) != mine[key]:
+            as_it_was = f"{key} must be {theirs.get(key)!r} as in the checkpoint, got {mine[key]!r}"
+            raise ValueError(f"{path} is of another recipe: {as_it_was}")
+    if complaints and os.environ.get("RANK", "0") == "0":
+        checkpoint.save(path, state, kept=1)  # in the place of the damaged one, which is not kept as an older one
     return state
 
 
-def _measure(
-    recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, peak: PeakMemory, joules: float | None
-) -> dict[str, dict[str, Any]]:
-    """What `measured` reads again: the training's samples, and the ceilings, for which the trainer is spent."""
+def _recorded(
+    recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, peak: PeakMemory, energy: Energy
+) -> Training:
+    """What was watched while the trainer trained; of all ranks: each must ask."""
     history = trainer.history
-    host, device, reserved = peak.host_mib, peak.device_mib, peak.device_reserved_mib
-    sizes = [recipe.progressive.side(recipe.size, epoch) for epoch in range(recipe.epochs)]
-    ceilings, step_flops = _ceilings(trainer, loader, alike(sizes), run_name(recipe))
-    training = Training(
+    sizes = _sizes(recipe)
+    return Training(
         epoch_seconds=history.epoch_seconds,
         wait_seconds=history.wait_seconds,
         views_per_epoch=len(loader) * loader.batch * loader.world * len(loader.views),
@@ -188,20 +253,50 @@ def _measure(
         rank_wait_seconds=ranks.of_all_ranks(history.wait_seconds) if loader.world > 1 else [],
         damaged_images=sum(ranks.of_all_ranks(len(loader.skipped))),
         step_seconds=history.step_seconds,
-        step_flops=step_flops,
-        matrix_flops_per_s=flops.matrix_ceiling(trainer.device, DTYPES[trainer.precision]),
         precision=trainer.precision,
         device=str(trainer.device),
         loader_threads=loader.threads,
         model_threads=torch.get_num_threads(),
-        peak_host_mib=host,
-        peak_device_mib=device,
-        peak_device_reserved_mib=reserved,
-        joules=joules,
-        online_seconds=online.head_seconds(trainer, loader.batch),
+        peak_host_mib=peak.host_mib,
+        peak_device_mib=peak.device_mib,
+        peak_device_reserved_mib=peak.device_reserved_mib,
+        joules=_tried("the energy", lambda: energy.joules, None),
+    )
+
+
+def _measure(
+    recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, training: Training
+) -> dict[str, dict[str, Any] | None]:
+    """What `measured` reads again: what was watched, with what is measured now, and the ceilings; the trainer is spent.
+
+    What cannot be measured is absent.
+    """
+    epochs, dtype = alike(_sizes(recipe)), DTYPES[trainer.precision]
+    neither: tuple[Ceilings | None, int | None] = None, None
+    no_samples: list[float] = []
+    ceilings, step_flops = _tried("ceilings", lambda: _ceilings(trainer, loader, epochs, run_name(recipe)), neither)
+    products = _tried("matrix products", lambda: flops.matrix_ceiling(trainer.device, dtype), no_samples)
+    head = _tried("the online head", lambda: online.head_seconds(trainer, loader.batch), no_samples)
+    training = training.model_copy(
+        update={"step_flops": step_flops, "matrix_flops_per_s": products, "online_seconds": head}
     )
     online.warn(training)
-    return {"training": training.model_dump(), "ceilings": ceilings.model_dump()}
+    return {"training": training.model_dump(), "ceilings": ceilings.model_dump() if ceilings else None}
+
+
+def _tried(what: str, measure: Callable[[], T], otherwise: T) -> T:
+    """What is measured of a training that is finished, or `otherwise`, with a sentence that says why."""
+    try:
+        return measure()
+    except Exception as error:  # of any kind: whatever counters, losses, loaders and too little memory raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        console.print(f"[yellow]{escape(f'{what} could not be measured: {reason}')}")
+        return otherwise
+
+
+def _sizes(recipe: Recipe[Any]) -> list[int]:
+    """Side of the views in each epoch, in pixels."""
+    return [recipe.progressive.side(recipe.size, epoch) for epoch in range(recipe.epochs)]
 
 
 def _ceilings(
@@ -211,7 +306,7 @@ def _ceilings(
     process takes it. Spends the trainer.
 
     epochs: one of each size of the views -> how many have it. Of several sizes the rates are those of all the epochs
-    together, each at its own, and the FLOPs their mean; None where there is too little memory to count them.
+    together, each at its own, and the FLOPs their mean; None where they cannot be counted.
     """
     views = loader.batch * loader.world * len(loader.views)
     seconds = np.zeros((2, CEILING_ROUNDS))  # a view takes the loader, and the model
@@ -227,7 +322,7 @@ def _ceilings(
                 seconds[1, number] += share * _step_seconds(trainer, resident) / (views * CEILING_STEPS)
                 advance()
             if ranks.world() == 1:
-                step_flops += share * _step_flops(trainer, resident)
+                step_flops += share * _tried("a step's FLOPs", partial(_step_flops, trainer, resident), math.nan)
     rates = (1 / seconds).tolist()
     counted = None if math.isnan(step_flops) else round(step_flops) or None
     return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), counted
@@ -244,10 +339,10 @@ def _step_flops(trainer: Trainer, batch: Moved) -> float:
 
 
 def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
-    """Between the first batch and the last of at most fifty."""
-    arrivals = [time.perf_counter() for _ in islice(loader.epoch(epoch), 50)]
-    if len(arrivals) < 2:
-        raise ValueError("the loader's rate needs at least two batches an epoch: take a smaller batch or more images")
+    """Between the first batch and the last of at most fifty; where an epoch is one batch, those of several epochs."""
+    epochs = 1 if len(loader) > 1 else 1 + CEILING_STEPS
+    batches = chain.from_iterable(loader.epoch(epoch) for _ in range(epochs))
+    arrivals = [time.perf_counter() for _ in islice(batches, 50)]
     return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
 
 

@@ -6,7 +6,7 @@ compared before anything is used.
 
 import io
 import os
-import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,59 @@ def load(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as records:
             if damaged := records.testzip():
-                raise ValueError(f"{path} cannot be read as a checkpoint: the checksum of its {damaged} differs")
+                raise ValueError(f"the checksum of its {damaged} differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
+    except OSError as error:
+        if error.filename:  # it may not be read, or the disk fails
+            raise
+        raise ValueError(_unreadable(path, error)) from None
+    except Exception as error:  # zipfile, zlib, struct, pickle and torch have errors of their own for damaged files
+        raise ValueError(_unreadable(path, error)) from None
     if not isinstance(state, dict) or not {"recipe", "method", "epoch"} <= state.keys():
         raise ValueError(f"{path} is not a checkpoint of twoview")
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """In words, of a checkpoint of ours: what the file is instead, or what is wrong with it."""
+    reason = looks_like(path) or str(error).partition("\n")[0] or type(error).__name__
+    return f"{path} cannot be read as a checkpoint: {reason}"
+
+
+def looks_like(path: Path) -> str:
+    """What a file is instead of a checkpoint, in words; empty where that cannot be told."""
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    safetensors = path.suffix == ".safetensors"
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "it is a Git LFS pointer, and `git lfs pull` gets the file that it stands for"
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|!--|html|head)", start, re.IGNORECASE):
+        return "it is a web page, as a download leaves it that needs a login or a confirmation"
+    if start[8:9] == b"{" and not safetensors:
+        return "it is a safetensors file, whose name must end in .safetensors"
+    if start.startswith(b"\x1f\x8b"):
+        return "it is compressed by gzip, and must be unpacked first"
+    if start.startswith(b"PK\x03\x04"):
+        names = _names_in(path)
+        if not names:
+            return "it is cut off, or damaged"
+        if not any(name.endswith("data.pkl") for name in names):
+            return "it is a zip archive that holds no checkpoint"
+        return "it is a file of torch.save, whose name must not end in .safetensors" if safetensors else ""
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
+        return "it is a text"
+    return ""
+
+
+def _names_in(archive: Path) -> list[str]:
+    """Of a zip archive's records; none where it is damaged."""
+    try:
+        with zipfile.ZipFile(archive) as records:
+            return records.namelist()
+    except Exception:  # zipfile, struct and codecs have errors of their own for damaged files
+        return []
 
 
 def load_newest(path: Path) -> tuple[dict[str, Any] | None, list[str]]:

@@ -63,7 +63,13 @@ def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim
         return LARS(groups, optim.lr, optim.momentum, optim.trust, optim.clip)
     if optim.name == "adamw":
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True, capturable=recorded)
-    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True)
+    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True)
+    if optim.momentum:
+        # torch's fused SGD makes its momentum in the first step, out of memory as it was found there, and a loss scaler
+        # that skips that step leaves it so. From zeros the first step is the same: 0 * momentum + gradient.
+        for parameter in parameters:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:

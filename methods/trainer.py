@@ -26,6 +26,7 @@ from methods.sync_batchnorm import synchronised
 from methods.transfer import on_device
 
 Compile = Literal["off", "default", "max-autotune"]
+SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips
 
 
 class BatchLike(Protocol):
@@ -188,8 +189,8 @@ class Trainer:
         on_step: called after each step. stop: asked after each step; once it says so on any rank, all of them write a
         checkpoint and return. on_checkpoint: called on the first rank behind each checkpoint, when the history is on
         the host. until: finished epochs at which to return, before the end of the training.
-        FloatingPointError, naming method, step and checkpoint, if the loss is not finite; the last good checkpoint is
-        kept.
+        FloatingPointError, naming method, step and checkpoint, if the loss is not finite, or no gradient in fp16; the
+        last good checkpoint is kept.
         """
         self.method.train()
         if self._loader_state:
@@ -247,12 +248,12 @@ class Trainer:
 
     def _save(self, path: Path, recipe: dict[str, Any]) -> None:
         """Of all ranks: each must ask."""
-        state = self._state(recipe)
+        state = self.state(recipe)
         if ranks.rank() == 0:
             checkpoint.save(path, state)
 
-    def _state(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Of all ranks: each must ask."""
+    def state(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint holds: the weights as they are now, not copies. Of all ranks: each must ask."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -279,6 +280,9 @@ class Trainer:
         for number, loss in enumerate(losses := values.pop("loss")):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", number, path)
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            # Gradients that overflow at any scale are no numbers, and from here on every step would be skipped.
+            raise self._diverged("no scale of the loss gives finite gradients in fp16", len(losses) - 1, path)
         history.losses += losses
         history.step_seconds += self._clock.step_seconds
         for name, series in values.items():

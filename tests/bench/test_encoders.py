@@ -1,7 +1,11 @@
 """Strangers' checkpoints: each layout in miniature, and the converted encoder gives the source module's features."""
 
 import copy
+import gzip
+import io
+import re
 import socket
+import zipfile
 
 import pytest
 import timm
@@ -10,7 +14,9 @@ import torchvision
 from torch import nn
 
 from bench import encoders
+from bench.cli import run
 from bench.layouts import LAYOUTS, convert
+from methods import checkpoint
 
 
 def resnet(cifar_padding=None):
@@ -158,6 +164,45 @@ def test_every_layout_is_tested():
     assert {case.partition(",")[0] for case in CASES} == set(LAYOUTS)
 
 
+def wrapped(content, wrapper, inside):
+    """Its keys with torch's own prefix before all of each, or behind its first word."""
+    if not isinstance(content, dict):
+        return content
+    if not all(isinstance(value, torch.Tensor) for value in content.values()):
+        return {key: wrapped(value, wrapper, inside) for key, value in content.items()}
+    if not inside:
+        return {wrapper + key: value for key, value in content.items()}
+    return {key.replace(".", f".{wrapper}", 1): value for key, value in content.items()}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "wrapper",
+    ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "_fsdp_wrapped_module."],
+)
+def test_torchs_own_prefixes_are_taken_off(wrapper, inside, sources, tmp_path):
+    for case, make in CASES.items():
+        _, content = make(sources[RESNET], sources[VIT])
+        plain, layout = convert(content, tmp_path, None)
+        tensors, found = convert(wrapped(content, wrapper, inside), tmp_path, None)
+        assert found is layout and tensors.keys() == plain.keys(), case
+        assert all(torch.equal(tensors[key], plain[key]) for key in plain), case
+
+
+def test_what_torchs_wrappers_save_is_the_encoder(sources, tmp_path):
+    source = sources[RESNET]
+    averaged = torch.optim.swa_utils.AveragedModel(torch.compile(source, backend="eager"))
+    torch.save(averaged.state_dict(), tmp_path / "averaged.pth")
+    swav = named("module.", source) | head("module.projection_head.", "0", "3") | noise("module.prototypes.weight")
+    torch.save(swav, tmp_path / "swav.pth")
+    torch.save({"state_dict": named("module.", source) | head("module.", "fc")}, tmp_path / "examples.pth.tar")
+    for name in ("averaged.pth", "swav.pth", "examples.pth.tar"):
+        same_features(encoders.load(f"checkpoint:{tmp_path / name}", RESNET), source, 64)
+    torch.save(named("module.", source) | named("", source), tmp_path / "twice.pth")
+    with pytest.raises(ValueError, match=r"twice\.pth: conv1\.weight is left over"):
+        encoders.load(f"checkpoint:{tmp_path / 'twice.pth'}", RESNET)
+
+
 def test_lightlys_own_modules(tmp_path):
     modules = pytest.importorskip("lightly.models.modules")
     source = vit()
@@ -237,6 +282,45 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, sources):
             encoders.load(f"checkpoint:{tmp_path / name}", RESNET)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         encoders.load("checkpoint:none.pth", RESNET)
+
+
+def other_files():
+    """name -> content of a file that is no checkpoint, and what it is said to be."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    with zipfile.ZipFile(archive := io.BytesIO(), "w") as file:
+        file.writestr("readme.txt", "no checkpoint")
+    torch.save({"weight": torch.ones(3)}, saved := io.BytesIO())
+    page = b"<!DOCTYPE html><html>Google Drive - Virus scan warning</html>"
+    return {
+        "page.pth": (page, "it is a web page"),
+        "page2.pth": (b"\n<html lang='en'>Sign in</html>", "it is a web page"),
+        "page.safetensors": (page, "it is a web page"),
+        "lfs.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "it is a Git LFS pointer"),
+        "denied.pth": (b'{"error": "Access denied"}', "it is a text"),
+        "empty.pth": (b"", "it is empty"),
+        "archive.pth": (archive.getvalue(), "it is a zip archive that holds no checkpoint"),
+        "cut.pth": (saved.getvalue()[:-100], "it is cut off, or damaged"),
+        "tensors.pth": (safetensors.save({"weight": torch.ones(3)}), "name must end in .safetensors"),
+        "saved.safetensors": (saved.getvalue(), "it is a file of torch.save, whose name must not end in .safetensors"),
+        "packed.pth": (gzip.compress(saved.getvalue()), "it is compressed by gzip, and must be unpacked first"),
+        "noise.pth": (b"\x80\x02garbage", "it is damaged, or no file of torch.save"),
+    }
+
+
+def test_another_file_is_said_to_be_what_it_is(tmp_path, capsys):
+    """For `--encoder` and for a checkpoint of one's own alike, in one sentence that names the file."""
+    for name, (content, words) in other_files().items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError) as error:
+            encoders.load(f"checkpoint:{tmp_path / name}", RESNET)
+        said = str(error.value)
+        assert said.startswith(f"{tmp_path / name} cannot be read as a checkpoint: ") and words in said, said
+        assert "\n" not in said and "weights_only" not in said
+        if name != "noise.pth":
+            with pytest.raises(ValueError, match=re.escape(said)):
+                checkpoint.load(tmp_path / name)
+    assert run(["probe", str(tmp_path / "page.pth")]) == 2
+    assert "page.pth cannot be read as a checkpoint: it is a web page" in capsys.readouterr().err
 
 
 def test_safetensors(tmp_path, sources):

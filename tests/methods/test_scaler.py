@@ -1,0 +1,149 @@
+"""Training with a loss scaler: a step that it skips, for gradients that are too large, leaves nothing behind."""
+
+import io
+from copy import deepcopy
+
+import pytest
+import torch
+from test_methods import batch, make
+from test_trainer import CPU, RECIPE, Stripes
+from test_trainer import make as make_trainer
+
+from methods import checkpoint, optim
+from methods.normalise import Normalise
+from methods.optim import Optim
+from methods.trainer import Trainer
+
+STEPS = 7
+OPTIMISERS = {
+    "sgd": Optim(name="sgd", lr=0.05),
+    "nesterov": Optim(name="sgd", lr=0.05, nesterov=True),
+    "plain sgd": Optim(name="sgd", lr=0.05, momentum=0.0),
+    "lars": Optim(name="lars", lr=0.5),
+    "adamw": Optim(name="adamw", lr=0.01, final_weight_decay=0.1),
+}
+SKIPPED = [{0}, {3}, {0, 1, 2}, {0, 3, 4}]
+
+
+@pytest.fixture(autouse=True)
+def uninitialised_memory_is_nan(one_thread):
+    """As torch fills it when told to be deterministic: else it may be zeros by luck."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+class Overflowing(Trainer):
+    """A trainer in float32, whose gradients are infinite in the steps of `skipped`.
+
+    scaled: with a scaler, of powers of two, so that it rounds nothing; else these steps are left out by hand.
+    """
+
+    def __init__(self, method, settings, skipped, scaled):
+        normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+        super().__init__(method.train(), settings, epochs=2, normalise=normalise, device=CPU, precision="fp32")
+        self.number, self.skipped, self.scaled = 0, skipped, scaled
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
+        self.take = self.optimiser.step
+        if scaled:
+            last = [p for p in method.parameters() if p.requires_grad][-1]
+            last.register_hook(lambda gradient: gradient * float("inf") if self.number in skipped else gradient)
+
+    def train(self, first, last):
+        losses = []
+        for self.number in range(first, last):
+            if not self.scaled:
+                self.optimiser.step = (lambda: None) if self.number in self.skipped else self.take
+            views, label = batch(self.method, self.number)
+            losses.append(self.step(views, label, 2 * self.number / STEPS)["loss"].item())
+        return losses
+
+    def held(self):
+        """Everything that the steps change."""
+        of_optimiser = {
+            f"{number} {key}": value
+            for number, state in self.optimiser.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        return self.method.state_dict() | of_optimiser
+
+
+def assert_equal(one, other):
+    mine, theirs = one.held(), other.held()
+    for key in mine:
+        # A step that is left out by hand makes no state, and zeros are what there is before the first.
+        assert torch.equal(mine[key], theirs.get(key, torch.zeros(()).expand_as(mine[key]))), key
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("skipped", SKIPPED, ids=str)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_goes_on_as_if_a_skipped_step_had_not_been(name, skipped, clip_norm):
+    settings = OPTIMISERS[name].model_copy(update={"clip_norm": clip_norm})
+    method = make("simclr")
+    scaled, plain = (Overflowing(deepcopy(method), settings, skipped, scaled) for scaled in (True, False))
+    assert scaled.train(0, STEPS) == plain.train(0, STEPS)
+    assert_equal(scaled, plain)
+    assert scaled.scaler.get_scale() == 2.0 ** (10 - len(skipped)), "so many steps were skipped"
+
+
+@pytest.mark.parametrize("name", ["byol", "moco", "msn", "data2vec"])
+@pytest.mark.parametrize("skipped", [{0, 1}, {3}], ids=str)
+def test_moving_averages_follow_in_a_skipped_step_too(name, skipped):
+    """The weights that they follow stay, and progress, queue and statistics go on."""
+    method, settings = make(name), OPTIMISERS["sgd"]
+    scaled, plain = (Overflowing(deepcopy(method), settings, skipped, scaled) for scaled in (True, False))
+    torch.manual_seed(1)
+    ours = scaled.train(0, STEPS)
+    torch.manual_seed(1)
+    assert ours == plain.train(0, STEPS)
+    assert_equal(scaled, plain)
+    assert all(value.isfinite().all() for value in scaled.held().values())
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_run_that_goes_on_behind_a_skipped_first_step_is_the_whole_run(name):
+    whole, stopped, resumed = (Overflowing(make("simclr"), OPTIMISERS[name], {0}, True) for _ in range(3))
+    losses = whole.train(0, STEPS)
+    stopped.train(0, 1)
+    torch.save(stopped.state(RECIPE), kept := io.BytesIO())
+    resumed.resume(torch.load(io.BytesIO(kept.getvalue())))
+    assert resumed.train(1, STEPS) == losses[1:]
+    assert_equal(whole, resumed)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_fp16_learns_behind_a_scale_that_is_too_large(name):
+    """The scaler starts at 65,536 and halves that until a step's gradients are finite."""
+    method, (views, label) = make("supervised").train(), batch(make("supervised"))
+    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(method, OPTIMISERS[name], epochs=1, normalise=normalise, device=CPU, precision="fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    losses = [trainer.step(views, label, 0.1)["loss"].item() for _ in range(30)]
+    assert trainer.scaler.get_scale() < 2.0**24 and losses[-1] < 0.6 * losses[0], losses
+
+
+def test_gradients_that_no_scale_makes_finite_end_the_training(tmp_path):
+    """Every step would be skipped, and the loss would stay what it is: finite."""
+    trainer = make_trainer(epochs=20, precision="fp16")
+    next(trainer.method.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"Supervised diverged at step \d+, no scale of the loss gives finite"):
+        trainer.fit(Stripes(), tmp_path / "a.pt", RECIPE)
+    assert 7 <= checkpoint.load(tmp_path / "a.pt")["epoch"] <= 8, "the scale is halved 30 times, four times an epoch"
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_takes_torchs_steps_to_the_bit(nesterov):
+    weights = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3))
+        sgd = optim.build(Optim(lr=0.1, nesterov=nesterov, weight_decay=0.01, decay_all=True), network)
+        if not ours:
+            sgd = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=0.01, nesterov=nesterov, fused=True)
+        for _ in range(5):
+            sgd.zero_grad()
+            network(torch.randn(8, 7)).square().mean().backward()
+            sgd.step()
+        weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    assert torch.equal(*weights)
