@@ -6,8 +6,10 @@ whose bytes it checks, so that every sample can be checked at every read.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from loaders.kernels import kernel
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -35,22 +37,22 @@ _load64 = _word(64, types.uint64)
 _load32 = _word(32, types.uint32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rotate(x, bits):
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _round(lane, word):
     return _rotate(lane + word * _P2, 31) * _P1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _merge(total, lane):
     return (total ^ _round(np.uint64(0), lane)) * _P1 + _P4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def xxh64(content, at, size):
     """The checksum, uint64, of content[at : at + size]. content: uint8 1-D."""
     end = at + size

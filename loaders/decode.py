@@ -13,10 +13,11 @@ from types import TracebackType
 
 import numpy as np
 from llvmlite import binding
-from numba import njit, types
+from numba import types
 
 from loaders import turbojpeg
 from loaders.checksum import xxh64
+from loaders.kernels import kernel
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.views import View
 
@@ -175,7 +176,7 @@ def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
     return ends[:-1], int(ends[-1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _examine(handle, file, mode, height, width, pointer, size, checksums, sample, header):
     """The status of a sample as far as its bytes' place, their checksum and its header tell it.
 
@@ -203,7 +204,7 @@ def _examine(handle, file, mode, height, width, pointer, size, checksums, sample
     return OK
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _cut(source, view, row, seed, epoch, sample, out, scratch):
     """Write one view of a source image, uint8 (H, W, 3), to out, uint8 (size, size, 3). Returns the scratch, grown."""
     height, width, _ = source.shape
@@ -243,7 +244,7 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
     return scratch
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _render(handle, file, index, samples, table, seed, epoch, out, offsets, position, pixels, scratch):
     """(status int32 (n,), pixels, scratch): the work of `Decoder.render`; the two scratch buffers come back grown.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 from loaders.views import View
 
 Kind = Literal["random", "block"]
@@ -98,7 +98,7 @@ def draw(mask: Mask, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _draw_random(out: np.ndarray, patches: int, seed: np.uint64, epoch: int, samples: np.ndarray, view: int) -> None:
     """Selection sampling (Knuth, TAOCP 3.4.2, algorithm S): each patch in turn, with the chance that it has left."""
     kept = out.shape[1]
@@ -113,7 +113,7 @@ def _draw_random(out: np.ndarray, patches: int, seed: np.uint64, epoch: int, sam
                 patch += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _draw_blocks(
     out: np.ndarray,
     rows: int,

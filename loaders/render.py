@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from PIL import Image
 from torch import Tensor
 
 from loaders import decode
+from loaders.kernels import kernel
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.ops.taps import BITS
 from loaders.views import View
@@ -97,7 +97,7 @@ class Renderer:
         return out.contiguous().unflatten(0, (kind.last - kind.first, -1)).permute(0, 1, 4, 2, 3).unbind()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _draw(
     table: np.ndarray, samples: np.ndarray, seed: np.uint64, epoch: int, height: int, width: int, columns: int
 ) -> np.ndarray:

@@ -8,7 +8,8 @@ to advance or to restore: threads, batches, ranks and restarts cannot change a n
 import math
 
 import numpy as np
-from numba import njit
+
+from loaders.kernels import kernel
 
 # What a number is drawn for. The values are part of the pixels' definition: append, never renumber.
 CROP = 0
@@ -28,7 +29,7 @@ _WORD = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def philox(key, c0, c1, c2, c3):
     """Philox4x32-10: four 32-bit words (as uint64) for a 64-bit key and a counter of four 32-bit words."""
     k0 = np.uint64(key) & _WORD
@@ -43,7 +44,7 @@ def philox(key, c0, c1, c2, c3):
     return x0, x1, x2, x3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def uniform(seed, epoch, sample, view, op, draw):
     """One float64, uniform in [0, 1) with 53 random bits.
 
@@ -53,7 +54,7 @@ def uniform(seed, epoch, sample, view, op, draw):
     return np.float64((x0 >> np.uint64(5)) * np.uint64(1 << 26) + (x1 >> np.uint64(6))) / 9007199254740992.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def uniforms(seed, epoch, samples, view, op, draw):
     """float64 (n,): `uniform` of each of the sample numbers in `samples`, an integer array (n,)."""
     out = np.empty(samples.size, np.float64)
@@ -62,7 +63,7 @@ def uniforms(seed, epoch, samples, view, op, draw):
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def words(seed, epoch, samples, view, op, count):
     """uint32 (n, count): `count` random words for each of the sample numbers in `samples`, an integer array (n,)."""
     out = np.empty((samples.size, count), np.uint32)
@@ -74,7 +75,7 @@ def words(seed, epoch, samples, view, op, count):
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def normals(seed, epoch, samples, view, op, count):
     """float32 (n, count): standard normal numbers made of `words` by Box and Muller's transform, none beyond 6.8."""
     out = np.empty((samples.size, count), np.float32)

@@ -12,6 +12,7 @@ from reports.loader_table import latest, loader_table, required_table
 from reports.markdown import table_text
 from reports.probe_table import probe_table
 from reports.theory import theory_table
+from reports.variants import variants_table
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +43,10 @@ def measured(results: Path) -> str:
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
-    table = leaderboard([record for record in records if isinstance(record, Run)])
+    runs = [record for record in records if isinstance(record, Run)]
+    table = leaderboard(runs)
+    # Variants of one recipe are many rows, which say something beside it alone: the page has a table of theirs.
+    table = table[~table["recipe"].isin(variants_table(runs)["recipe"])]
     loader = latest(loader_table([record for record in records if isinstance(record, LoaderRates)]))
     required = required_table([record for record in records if isinstance(record, LoaderRates | ConvertRates)])
     probes = probe_table([record for record in records if isinstance(record, ProbeCost)])

@@ -10,20 +10,20 @@ Both directions are vectors of 32 bytes (`taps.py`).
 import math
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 from loaders.ops.taps import BITS, weigh_row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(sigma_min, sigma_max, p, seed, epoch, sample, view):
     """(whether to blur, True with probability p; sigma in pixels, uniform)."""
     sigma = sigma_min + (sigma_max - sigma_min) * rng.uniform(seed, epoch, sample, view, rng.BLUR, 1)
     return rng.uniform(seed, epoch, sample, view, rng.BLUR, 0) < p, sigma
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def weights(kernel, sigma):
     """int32 (2 r + 1,): the taps that matter of a kernel of `kernel` taps, summing to 1 << 22."""
     reach = kernel // 2
@@ -47,13 +47,13 @@ def weights(kernel, sigma):
     return taps
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scratch_bytes(size, kernel):
     """Bytes of scratch that `blur` needs for a (size, size, 3) image."""
     return (size + kernel) * (size + 1) * 3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy(out, to, source, at, count):
     """Copy bytes; a slice assignment would look for overlap first, which costs as much as the sums."""
     target, origin = out[to : to + count], source[at : at + count]
@@ -61,7 +61,7 @@ def _copy(out, to, source, at, count):
         target[j] = origin[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def blur(image, kernel, sigma, scratch):
     """Blur a uint8 (H, W, 3) image in place; `kernel` taps a side, odd, kernel // 2 < min(H, W).
 

@@ -4,9 +4,10 @@ In columns the neighbours of a pixel lie a vector apart, and a sum along a row i
 The copies are 8 x 8 transpositions, stated as LLVM vectors.
 """
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from loaders.kernels import kernel
 from loaders.ops.vectors import WORDS, address, load_octets, pick, shuffle, store_octets
 
 LINES = 8
@@ -65,7 +66,7 @@ def _from_columns8(typing, out, to, pitch, columns, at):
     return signature, codegen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def to_columns(columns, source, at, pitch, width):
     """Copy eight lines of `width` >= 8 pixels, the first at source[at], `pitch` bytes apart. Arrays are uint8, 1-D."""
     for x in range(0, width - 7, 8):
@@ -73,7 +74,7 @@ def to_columns(columns, source, at, pitch, width):
     _to_columns8(columns, COLUMN * (width - 8), source, at + 3 * (width - 8), pitch)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def from_columns(out, to, pitch, columns, width):
     """Copy `width` >= 8 columns to eight lines, the first at out[to], `pitch` bytes apart. Arrays are uint8, 1-D."""
     for x in range(0, width - 7, 8):

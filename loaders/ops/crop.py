@@ -2,14 +2,13 @@
 
 import math
 
-from numba import njit
-
 from loaders import rng
+from loaders.kernels import kernel
 
 TRIES = 10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch, sample, view):
     """(top, left, height, width) of a random crop in pixels, as `RandomResizedCrop.get_params` of torchvision draws it.
 
@@ -30,7 +29,7 @@ def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch,
     return fallback(height, width, ratio_min, ratio_max)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fallback(height, width, ratio_min, ratio_max):
     """(top, left, height, width) of the largest centred box with an aspect ratio in [ratio_min, ratio_max]."""
     w, h = width, height
@@ -41,7 +40,7 @@ def fallback(height, width, ratio_min, ratio_max):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def centre(height, width, resize, size):
     """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
     corner of the centred (size, size) box in it. As torchvision's `Resize(resize)`, `CenterCrop(size)`; resize >= size.

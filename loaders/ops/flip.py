@@ -1,18 +1,18 @@
 """Horizontal flip. The loader flips inside the resize, at no cost; the kernel here flips an image by itself."""
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(p, seed, epoch, sample, view):
     """Whether to flip, True with probability p."""
     return rng.uniform(seed, epoch, sample, view, rng.FLIP, 0) < p
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def flip(image):
     """Mirror a uint8 (H, W, 3) image left to right, in place."""
     height, width, _ = image.shape

@@ -1,26 +1,26 @@
 """Grey: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16. It vectorises, on planes."""
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 from loaders.ops.planes import BLOCK, join, split
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(p, seed, epoch, sample, view):
     """Whether to turn grey, True with probability p."""
     return rng.uniform(seed, epoch, sample, view, rng.GRAY, 0) < p
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def luma(r, g, b):
     """float32: PIL's `L` of one pixel of float32 levels. All sums are below 2 ** 24, and so exact."""
     weighted = np.float32(19595.0) * r + np.float32(38470.0) * g + np.float32(7471.0) * b + np.float32(32768.0)
     return np.trunc(weighted * np.float32(1.0 / 65536.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gray(image):
     """Turn a uint8 (H, W, 3) image grey, in place."""
     pixels = image.reshape(-1)

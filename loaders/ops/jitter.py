@@ -13,9 +13,9 @@ The loops of the steps vectorise (8 lanes under AVX2): they have no branches, an
 """
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 from loaders.ops.gray import luma
 from loaders.ops.planes import BLOCK, join, split
 
@@ -25,7 +25,7 @@ SATURATION = 2
 HUE = 3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
     """(whether to jitter, True with probability p; four factors; the order of the four steps).
 
@@ -44,12 +44,12 @@ def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
     return apply, (factor_b, factor_c, factor_s, factor_h), (order[0], order[1], order[2], order[3])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _between(low, high, seed, epoch, sample, view, draw):
     return low + (high - low) * rng.uniform(seed, epoch, sample, view, rng.JITTER, draw)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def jitter(image, strengths, factors, order):
     """The four steps on a uint8 (H, W, 3) image, in place, in the given order; a step of strength 0 is left out.
 
@@ -67,7 +67,7 @@ def jitter(image, strengths, factors, order):
     _sweep(image, planes, read, True, strengths, factors, order, before, 4, mean)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sweep(image, planes, read, write, strengths, factors, order, begin, end, mean):
     """Steps order[begin : end] on the whole image, block by block; the sum of the grey levels they leave behind.
 
@@ -100,21 +100,21 @@ def _sweep(image, planes, read, write, strengths, factors, order, begin, end, me
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blend(base, value, factor):
     """PIL's `Image.blend` of two levels: base + factor * (value - base) in float32, clipped, truncated."""
     level = base + factor * (value - base)
     return np.trunc(min(max(level, np.float32(0.0)), np.float32(255.0)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scale(r, g, b, count, base, factor):
     """Blend with one level."""
     for i in range(count):
         r[i], g[i], b[i] = _blend(base, r[i], factor), _blend(base, g[i], factor), _blend(base, b[i], factor)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum(r, g, b, count):
     total = np.int32(0)
     for i in range(count):
@@ -122,14 +122,14 @@ def _sum(r, g, b, count):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _saturate(r, g, b, count, factor):
     for i in range(count):
         grey = luma(r[i], g[i], b[i])
         r[i], g[i], b[i] = _blend(grey, r[i], factor), _blend(grey, g[i], factor), _blend(grey, b[i], factor)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _turn(reds, greens, blues, count, shift):
     """Add `shift` to the 8-bit hue of `count` pixels: PIL's RGB to HSV and back.
 
@@ -160,7 +160,7 @@ def _turn(reds, greens, blues, count, shift):
         blues[i] = _shade(full, slope, abs(turned - np.float32(1020.0)) - np.float32(255.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _shade(full, slope, absence):
     """A channel of an 8-bit HSV colour: value * (1 - strength / 255 * absence / 255), rounded.
 
@@ -171,25 +171,25 @@ def _shade(full, slope, absence):
     return np.rint((full - slope * share) * np.float32(1.0 / 65025.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def brightness(image, factor):
     """Blend a uint8 (H, W, 3) image with black, in place; factor 1 changes nothing."""
     jitter(image, (1.0, 0.0, 0.0, 0.0), (factor, 0.0, 0.0, 0.0), (BRIGHTNESS, CONTRAST, SATURATION, HUE))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def contrast(image, factor):
     """Blend a uint8 (H, W, 3) image with its mean grey, in place; factor 1 changes nothing."""
     jitter(image, (0.0, 1.0, 0.0, 0.0), (0.0, factor, 0.0, 0.0), (BRIGHTNESS, CONTRAST, SATURATION, HUE))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def saturation(image, factor):
     """Blend a uint8 (H, W, 3) image with its own grey, in place; factor 1 changes nothing."""
     jitter(image, (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, factor, 0.0), (BRIGHTNESS, CONTRAST, SATURATION, HUE))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hue(image, factor):
     """Turn the hue of a uint8 (H, W, 3) image by `factor` turns in [-0.5, 0.5], in place."""
     jitter(image, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0, factor), (BRIGHTNESS, CONTRAST, SATURATION, HUE))

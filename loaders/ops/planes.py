@@ -8,9 +8,10 @@ which are stated as LLVM vectors, eight pixels at a time.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from loaders.kernels import kernel
 from loaders.ops.vectors import WORDS, address, load_octets, pick, store_octets
 
 BLOCK = 1024  # pixels
@@ -49,7 +50,7 @@ def _join8(typing, r, g, b, at, pixels, to):
     return signature, codegen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def split(r, g, b, pixels, at, count):
     """Copy `count` pixels, the first at pixels[at], to the first `count` places of the planes. All are 1-D."""
     whole = count - count % _LANES
@@ -59,7 +60,7 @@ def split(r, g, b, pixels, at, count):
         r[i], g[i], b[i] = pixels[at + 3 * i], pixels[at + 3 * i + 1], pixels[at + 3 * i + 2]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join(r, g, b, pixels, to, count):
     """Copy the first `count` places of the planes to `count` pixels, the first at pixels[to]. All are 1-D."""
     whole = count - count % _LANES

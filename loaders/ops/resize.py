@@ -12,25 +12,25 @@ A flip costs nothing here: the table of the horizontal taps is written backwards
 """
 
 import numpy as np
-from numba import njit
 
+from loaders.kernels import kernel
 from loaders.ops.columns import COLUMN, LINES, from_columns, to_columns
 from loaders.ops.taps import BITS, weigh_32_bytes, weigh_pixel, weigh_row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bilinear(x):
     return max(0.0, 1.0 - abs(x))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bicubic(x):
     x = abs(x)
     outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0 if x < 2.0 else 0.0
     return (1.5 * x - 2.5) * x * x + 1.0 if x < 1.0 else outer
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _taps(length, full, first, count, bicubic, backwards):
     """The sources of output pixels first .. first + count of a line of `length` pixels resized to `full`.
 
@@ -76,7 +76,7 @@ def _taps(length, full, first, count, bicubic, backwards):
     return starts, weights, taps
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _filter_rows(out, source, at, pitch, height, starts, weights, taps, scratch):
     """Resize `height` lines of RGB pixels, the first at source[at], `pitch` bytes apart, into out, one after another.
 
@@ -102,20 +102,20 @@ def _filter_rows(out, source, at, pitch, height, starts, weights, taps, scratch)
         from_columns(out, row * count * 3, count * 3, filtered, count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _filter_columns(out, source, at, pitch, width, starts, weights, taps):
     """Resize `width` columns of RGB pixels, the first at source[at], into the lines of out, one after another."""
     for i in range(starts.size):
         weigh_row(out, i * width * 3, source, at + starts[i] * pitch, pitch, weights, i * taps, taps, width * 3)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scratch_bytes(height, width, size):
     """Bytes of scratch that `resize` needs for a box of (height, width) and an output of (size, size) pixels."""
     return max(height, width) * size * 3 + COLUMN * (width + size)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def resize(source, top, left, height, width, full_height, full_width, y, x, bicubic, flip, out, scratch):
     """Write to out, uint8 (h, w, 3), the part at (y, x) of the box (top, left, height, width) of source resized to
     (full_height, full_width), mirrored left to right if `flip`.

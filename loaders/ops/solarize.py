@@ -1,18 +1,18 @@
 """Solarise: values at or above the threshold are inverted. The loop vectorises."""
 
 import numpy as np
-from numba import njit
 
 from loaders import rng
+from loaders.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(p, seed, epoch, sample, view):
     """Whether to solarise, True with probability p."""
     return rng.uniform(seed, epoch, sample, view, rng.SOLARIZE, 0) < p
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def solarize(image, threshold):
     """Replace x by 255 - x wherever x >= threshold, in a uint8 (H, W, 3) image, in place."""
     values = image.reshape(-1)

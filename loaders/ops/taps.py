@@ -11,10 +11,11 @@ number of taps in registers, so `_weigh` states the vectors itself, as plain LLV
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from loaders.kernels import kernel
 from loaders.ops.vectors import address
 
 BITS = 22
@@ -62,7 +63,7 @@ weigh_32_bytes = _weigh(32)
 _weigh_byte = _weigh(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def weigh_row(out, out_at, source, source_at, step, weights, weights_at, taps, count):
     """The sum for `count` neighbouring bytes with the same weights, from weights[weights_at] on. Arrays are 1-D."""
     whole = count - count % 32

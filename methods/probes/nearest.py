@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
+
+from loaders.kernels import kernel
 
 MIB = 2**20
 CHUNK, BLOCK = 4096, 2048  # rows of bank and queries of a tile on a CPU: 32 MiB, long enough for a fast product
@@ -144,14 +145,14 @@ def _room(k: int) -> int:
     return 3 * k + 64
 
 
-@njit(cache=True)
+@kernel
 def _cosine(key: Any) -> Any:  # pragma: no cover - compiled
     bits = np.uint32(key >> np.uint64(32))
     sign = np.uint32(0x80000000) if bits >> np.uint32(31) else np.uint32(0xFFFFFFFF)
     return np.uint32(bits ^ sign).view(np.float32)
 
 
-@njit(cache=True)
+@kernel
 def _drop(keys: np.ndarray, count: int, k: int) -> Any:  # pragma: no cover - compiled
     """Leaves the k largest of the first `count` numbers and zeros behind them; returns the smallest (Hoare's FIND)."""
     low, high = 0, count - 1
@@ -177,7 +178,7 @@ def _drop(keys: np.ndarray, count: int, k: int) -> Any:  # pragma: no cover - co
     return keys[k - 1]
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@kernel(fastmath={"nnan", "nsz"})
 def _keep(
     tile: np.ndarray, bits: np.ndarray, first: int, k: int, keys: np.ndarray, held: np.ndarray, floor: np.ndarray
 ) -> None:  # pragma: no cover - compiled

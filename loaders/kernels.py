@@ -1,0 +1,65 @@
+"""Compiling kernels with Numba, and where the compiled code is kept.
+
+Numba keeps it in NUMBA_CACHE_DIR, beside the source, or in the user's cache folder, whichever can be written first, and
+looks whether the source file of the kernel has changed, but not those of the kernels that it calls: after an update it
+would go on with pieces of the old code. Here the sources of all kernels count for each of them. Where no folder can be
+written, every process compiles for itself.
+"""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core import caching
+
+LOADERS = Path(__file__).parent
+FILES = ("rng", "checksum", "decode", "masks", "render")  # of this package with kernels in them, besides those of ops
+
+
+def sources() -> list[Path]:
+    """The source files of the kernels of this package."""
+    return [*(LOADERS / f"{name}.py" for name in FILES), *sorted(LOADERS.glob("ops/*.py"))]
+
+
+_STAMP = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources())).hexdigest()
+
+
+class _OfAllSources:
+    """Of one of Numba's locators: what the compiled code was made of."""
+
+    def get_source_stamp(self) -> tuple[Any, str]:
+        return super().get_source_stamp(), _STAMP  # type: ignore[misc]  # of the class beside it
+
+
+class _Given(_OfAllSources, caching.UserProvidedCacheLocator):
+    """In NUMBA_CACHE_DIR."""
+
+
+class _Beside(_OfAllSources, caching.InTreeCacheLocator):
+    """In __pycache__ beside the source."""
+
+
+class _OfTheUser(_OfAllSources, caching.UserWideCacheLocator):
+    """In the user's cache folder."""
+
+
+class _Content(caching.CompileResultCacheImpl):
+    _locator_classes = (_Given, _Beside, _OfTheUser)
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _Content
+
+
+def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A decorator: compiles the function with `numba.njit`, without the GIL, and keeps the code. options: njit's."""
+    if function is None:
+        return partial(kernel, **options)
+    dispatcher = njit(nogil=True, **options)(function)
+    with suppress(RuntimeError):  # no folder can be written: the dispatcher stays without a cache
+        dispatcher._cache = _Cache(function)
+    return dispatcher
