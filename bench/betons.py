@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bench.cores import cpu_count
-from bench.progress import progress
+from bench.progress import console, progress
 from loaders import beton, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper ends of the histogram of resolutions, pixels
@@ -24,16 +24,27 @@ def convert(samples: datasets.Samples, path: Path, what: str, threads: int, skip
             advance()
 
 
-def of_dataset(name: str, split: datasets.Split, folder: Path, root: Path | None, download: bool = True) -> beton.Beton:
+def of_dataset(
+    name: str,
+    split: datasets.Split,
+    folder: Path,
+    root: Path | None,
+    download: bool = True,
+    damaged: Literal["raise", "skip"] = "raise",
+) -> beton.Beton:
     """The beton file of a dataset's split, converted first where it is not in the folder yet.
 
+    damaged: "skip" leaves out images that cannot be read, and says which.
     FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file whose labels are not
     the dataset's.
     """
     path, dataset = folder / f"{name}-{split}.beton", datasets.dataset(name)
     if not path.exists():
         samples = dataset.find(root, split) if download else dataset.read(root, split)
-        convert(samples, path, f"{name} {split}", cpu_count())
+        left_out: list[str] | None = [] if damaged == "skip" else None
+        convert(samples, path, f"{name} {split}", cpu_count(), left_out)
+        for sentence in left_out or []:
+            console.print(f"left out: {sentence}", markup=False, highlight=False)
     file = beton.open_beton(path)
     _check_labels(file, dataset, split)
     return file

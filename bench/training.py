@@ -96,7 +96,7 @@ def _train(
         determinism.set_deterministic(recipe.deterministic)
         kind = state["precision"] if state else ranks.of_all_ranks(precision_for(recipe, where))[0]
         with ranks.first_rank_first():
-            train_file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root)
+            train_file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
         trainer = Trainer(
             build_method(recipe),
             recipe.optim,

@@ -10,6 +10,7 @@ from bench.betons import identity, of_dataset
 from bench.cli import run
 from loaders import beton, datasets
 from loaders.beton import open_beton
+from loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
 
 
 def result(capsys, *words):
@@ -43,6 +44,17 @@ def test_inspect_counts_what_is_there(folder, tmp_path, capsys):
     assert identity(file) == {"a": about["index_xxh64"]} and len(about["index_xxh64"]) == 16
     assert run(["inspect", str(path)]) == 0
     assert "0: 2, 1: 3" in capsys.readouterr().out
+
+
+def test_a_damaged_image_stops_the_conversion_or_is_left_out_by_name(tmp_path, capsys):
+    for wnid in IMAGENETTE:
+        (tmp_path / "imagenette2" / "train" / wnid).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "imagenette2" / "train" / wnid / "0.JPEG")
+    (tmp_path / "imagenette2" / "train" / wnid / "1.JPEG").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"1\.JPEG cannot be read as an image"):
+        of_dataset("imagenette", "train", tmp_path, tmp_path)
+    assert len(of_dataset("imagenette", "train", tmp_path, tmp_path, damaged="skip")) == 10
+    assert f"left out: {tmp_path}/imagenette2/train/{wnid}/1.JPEG" in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("label", [-1, 10])
