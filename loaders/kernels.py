@@ -48,7 +48,7 @@ class _OfTheUser(_OfAllSources, caching.UserWideCacheLocator):
 
 
 class _Content(caching.CompileResultCacheImpl):
-    _locator_classes = (_Given, _Beside, _OfTheUser)
+    _locator_classes = [_Given, _Beside, _OfTheUser]  # noqa: RUF012  # as in the class above
 
 
 class _Cache(caching.FunctionCache):
