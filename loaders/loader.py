@@ -11,6 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -88,7 +89,8 @@ class Loader:
         self.indices = sequential(len(beton)) if indices is None else checks.sample_numbers(indices, len(beton))
         self.batch = checks.whole("batch", batch, 1)
         self.seed = checks.whole("seed", seed, 0, 2**64)
-        self.order = order or (self._shuffled if shuffle else self._in_turn)
+        # No method of the loader's own, which would hold it in a cycle until the garbage collector comes.
+        self.order = order or partial(shuffled if shuffle else _in_turn, len(self.indices), self.seed)
         self.drop_last, self.pin, self.on_error = drop_last, pin, on_error
         self.threads = checks.whole("threads", threads, 1)
         self.world = checks.whole("world", world, 1)
@@ -146,12 +148,6 @@ class Loader:
 
     def _work(self) -> dict[str, Any]:
         return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world}
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return shuffled(len(self.indices), self.seed, epoch)
-
-    def _in_turn(self, epoch: int) -> np.ndarray:
-        return sequential(len(self.indices))
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
         samples = self.indices[self.order(epoch)]
@@ -292,3 +288,8 @@ class Epoch(Iterator[Batch]):
     def close(self) -> None:
         """Stops the rendering. A second call does nothing."""
         self._batches.close()  # type: ignore[attr-defined]  # a generator
+
+
+def _in_turn(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order without `shuffle`, the same in every epoch."""
+    return sequential(count)

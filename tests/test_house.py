@@ -8,7 +8,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "loaders": {"loaders"},
-    "methods": {"methods", "loaders.views", "loaders.masks", "loaders.rng", "loaders.files", "loaders.names", "loaders.kernels"},
+    "methods": {
+        "methods",
+        "loaders.views",
+        "loaders.masks",
+        "loaders.rng",
+        "loaders.files",
+        "loaders.names",
+        "loaders.kernels",
+    },
     "bench": {"bench", "methods", "loaders"},
     "reports": {"reports", "bench", "loaders"},
 }

@@ -155,8 +155,12 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
 
 
 def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_recorded_noise():
-    """The noise of real runs: their steps dealt out to old and new, two by two and in random order."""
+    """The noise of real runs: their steps dealt out to old and new, two by two and in random order.
+
+    Those of the ranking are left out: other work came and went on their cores, for minutes at a time.
+    """
     records = [record for record in evidence.read_folder(RESULTS)[0] if isinstance(record, Run) and record.training]
+    records = [record for record in records if not record.name.startswith("rank-")]
     runs = [run for run in (record.training.step_seconds for record in records) if len(run) >= 300]
     rng = np.random.default_rng(0)
 
