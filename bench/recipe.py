@@ -108,7 +108,7 @@ class Recipe(Settings, Generic[M]):
     loader_threads: NonNegativeInt = 0  # 0: measured beside a model on the CPU, every core beside a GPU
     resident: Literal["auto", "on", "off"] = "auto"  # images and augmentation on the device; auto: small ones on a GPU
     checkpoint_steps: NonNegativeInt = 0  # a checkpoint after so many steps of an epoch too; 0: after epochs only
-    damaged: Literal["raise", "skip"] = "raise"  # at an image that cannot be decoded: stop, or take the next one
+    damaged: Literal["raise", "skip"] = "raise"  # at an image that cannot be decoded: stop, or take another one
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of weights, order and augmentations
     expected: Annotated[Expected, tyro.conf.Suppress] = Expected()
     budget: Annotated[Budget, tyro.conf.Suppress] = Budget()
