@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,7 +100,8 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
 
     The seconds are of decoding: the kernel is compiled, or loaded from its cache, before.
     """
-    _status(file, np.arange(0))
+    with decode.Decoder() as decoder:
+        decoder.check(file, np.arange(0))
     start = time.perf_counter()
     damaged: dict[int, str] = {}
     with progress(f"verify {file.path.name}", len(file)) as advance:
@@ -124,16 +124,11 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
 
 def _decoded(file: beton.Beton, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(sample numbers, their status) of every sample, chunk by chunk in order."""
+
+    def status(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with decode.Decoder() as decoder:
+            return samples, decoder.check(file, samples)
+
     chunks = [np.arange(at, min(at + CHUNK, len(file))) for at in range(0, len(file), CHUNK)]
     with ThreadPoolExecutor(threads, "verify") as pool:
-        yield from zip(chunks, pool.map(partial(_status, file), chunks), strict=True)
-
-
-def _status(file: beton.Beton, samples: np.ndarray) -> np.ndarray:
-    """Of each of the samples, int32, by a decode without a view."""
-    index = file.modes, file.heights, file.widths, file.pointers, file.sizes, file.checksums
-    offsets, _ = decode.output_layout((), 0)
-    with decode.Decoder() as decoder:
-        return decoder.render(
-            file.file, *index, samples, decode.view_table(()), 0, 0, np.empty(0, np.uint8), offsets, 0
-        )
+        yield from pool.map(status, chunks)

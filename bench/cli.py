@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
 import tyro
@@ -66,7 +66,9 @@ def main() -> None:
 def run(words: Sequence[str]) -> int:
     """Runs one command line; returns its exit code. With --debug an error keeps its traceback."""
     if words and words[0] == "--version":
-        print(f"twoview {_version()}")
+        from bench.environment import version  # here, since no command needs it
+
+        print(f"twoview {version('twoview')}")
         return 0
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
@@ -89,13 +91,6 @@ def run(words: Sequence[str]) -> int:
         print(f"twoview: {_sentence(error)}", file=sys.stderr)
         return 2
     return code or 0
-
-
-def _version() -> str:
-    try:
-        return metadata.version("twoview")
-    except metadata.PackageNotFoundError:
-        return "from a checkout that is not installed"
 
 
 def _sentence(error: Exception) -> str:

@@ -68,7 +68,7 @@ def environment() -> Environment:
         driver=_driver(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages={name: _version(name) for name in (*PACKAGES, *PEERS)},
+        packages={name: version(name) for name in (*PACKAGES, *PEERS)},
         commit=commit,
         dirty=dirty,
     )
@@ -114,7 +114,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

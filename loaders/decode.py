@@ -16,6 +16,7 @@ from llvmlite import binding
 from numba import types
 
 from loaders import turbojpeg
+from loaders.beton import Beton
 from loaders.checksum import xxh64
 from loaders.kernels import kernel
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
@@ -338,6 +339,12 @@ class Decoder:
             handle, data, index, samples, table, key, epoch, out, offsets, position, self._pixels, scratch
         )
         return status
+
+    def check(self, beton: Beton, samples: np.ndarray) -> np.ndarray:
+        """The status of each of the samples, int32 (n,), by a decode without views; otherwise as `render`."""
+        b, nothing = beton, np.empty(0, np.uint8)
+        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
+        return self.render(b.file, *index, samples, view_table(()), 0, 0, nothing, output_layout((), 0)[0], 0)
 
     def close(self) -> None:
         """Free the handle and the scratch. A second call does nothing."""

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from loaders import masks as masking
 from loaders.beton import RAW, Beton
-from loaders.decode import STATUS_TEXT, Decoder, output_layout, view_table
+from loaders.decode import STATUS_TEXT, Decoder
 from loaders.loader import Batch, Loader
 from loaders.masks import Mask
 from loaders.reference import decode
@@ -75,15 +75,11 @@ class Resident(Loader):
 
     def _decoded(self) -> np.ndarray:
         """uint8 (N, H, W, 3), each sample's bytes checked first, as the loader checks them at every reading."""
-        b = self.beton
-        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
-        offsets, _ = output_layout((), 0)
         with Decoder() as decoder:
-            nothing = np.empty(0, np.uint8)
-            status = decoder.render(b.file, *index, self.indices, view_table(()), 0, 0, nothing, offsets, 0)
+            status = decoder.check(self.beton, self.indices)
         for place in np.flatnonzero(status):
             raise self._error(int(self.indices[place]), STATUS_TEXT[int(status[place])])
-        return np.stack([decode(b, int(sample)) for sample in self.indices])
+        return np.stack([decode(self.beton, int(sample)) for sample in self.indices])
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
         order = self.order(epoch)

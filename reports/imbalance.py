@@ -18,7 +18,7 @@ from bench.evidence import Run
 from bench.recipe import ABOUT, LongTail
 from reports import significance
 from reports.leaderboard import Shown
-from reports.significance import PARTS, PROBES, interval
+from reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
@@ -71,8 +71,6 @@ class Setting(NamedTuple):
     others: str
 
 
-Seeds = dict[int, Run]  # by seed, the latest run of each
-Differences = dict[int, float]  # by seed
 Family = dict[Setting, dict[int, Seeds]]  # by setting and classes a batch: all that was trained on the same data
 
 
@@ -138,7 +136,7 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
         joint = [pair for method, pair in pairs if method in JOINT_EMBEDDING]
         for method in METHODS:
             for pair in [pair for name, pair in pairs if name == method] or [({}, {})]:
-                drops = {probe: _differences(*pair, probe) for probe in PROBES}
+                drops = {probe: differences(*pair, probe) for probe in PROBES}
                 paper = "drops" if method in JOINT_EMBEDDING else ""
                 yield _row(method, f"K = {most} less K = {few}", paper, drops, pair[0])
                 if method in MASKED:
@@ -148,7 +146,7 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
 
 def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: Differences, probe: str) -> Differences:
     """The mean drop of the joint-embedding methods less the one given."""
-    beside = [_differences(every, some, probe) for every, some in joint]
+    beside = [differences(every, some, probe) for every, some in joint]
     means = {seed: [others[seed] for others in beside if seed in others] for seed in drops}
     return {seed: fmean(means[seed]) - drops[seed] for seed in drops if means[seed]}
 
@@ -168,20 +166,20 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
             continue  # MSN trained for itself
         for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
-            gains = {probe: _differences(*pair, probe) for probe in PROBES}
+            gains = {probe: differences(*pair, probe) for probe in PROBES}
             compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
             yield _row("pmsn", compared, "better" if long_tailed else "worse", gains, pair[0])
 
 
-def _row(method: str, comparison: str, paper: str, differences: dict[str, Differences], runs: Seeds) -> dict[str, Any]:
-    """differences: by probe. runs: those of one side, of which the first tells what all of them are."""
+def _row(method: str, comparison: str, paper: str, found: dict[str, Differences], runs: Seeds) -> dict[str, Any]:
+    """found: differences, by probe. runs: those of one side, of which the first tells what all of them are."""
     row: dict[str, Any] = {"method": method, "comparison": comparison, "paper": paper}
-    for probe, by_seed in differences.items():
+    for probe, by_seed in found.items():
         values = list(by_seed.values())
         claimed = [-value for value in values] if paper == "worse" else values
         numbers = (*interval(values), verdict(claimed) if paper else "")
         row |= {f"{probe}_{part}": number for part, number in zip(PARTS, numbers, strict=True)}
-    seeds = sorted(differences[PROBES[0]])
+    seeds = sorted(found[PROBES[0]])
     if not seeds:
         return row | {"seeds": math.nan, "backbone": "", "epochs": math.nan, "images_seen": math.nan}
     run = runs[seeds[0]]
@@ -192,13 +190,4 @@ def _row(method: str, comparison: str, paper: str, differences: dict[str, Differ
         "backbone": shown.backbone.name,
         "epochs": shown.epochs,
         "images_seen": seen,
-    }
-
-
-def _differences(first: Seeds, second: Seeds, probe: str) -> Differences:
-    """In points of top-1."""
-    key = f"{probe}_top1"
-    return {
-        seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
-        for seed in sorted(first.keys() & second.keys())
     }

@@ -28,6 +28,9 @@ PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
 DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
 AGREES, CONTRADICTS, NOT_RESOLVED = "agrees", "contradicts", "not resolved"
 
+Seeds = dict[int, Run]  # by seed, the latest run of each
+Differences = dict[int, float]  # by seed
+
 
 def course(run: Run) -> list[tuple[float, float]]:
     """Seconds of training, and top-1 of kNN among training images, after every epoch that was judged.
@@ -67,6 +70,15 @@ def welch(one: Sequence[float], other: Sequence[float]) -> float:
         return math.nan
     moments = [number for side in samples for number in (side.mean(), side.std(ddof=1), len(side))]
     return float(stats.ttest_ind_from_stats(*moments, equal_var=False).pvalue)
+
+
+def differences(first: Seeds, second: Seeds, probe: str) -> Differences:
+    """Of the seeds that both have, the first's top-1 by the probe less the second's, in points."""
+    key = f"{probe}_top1"
+    return {
+        seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
+        for seed in sorted(first.keys() & second.keys())
+    }
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """Recipes beside the recipe that they are based on -> rows: what each changes, and what that does to the accuracy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -11,7 +11,7 @@ from bench.evidence import Run
 from bench.recipe import Recipe, flat, parse
 from reports import significance
 from reports.leaderboard import Shown, overridden
-from reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, interval
+from reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval
 
 WORDS = {AGREES: "better", CONTRADICTS: "worse"}
 NOT_CHANGES = ("name", "epochs", "seed")  # of an experiment: the row has them anyway
@@ -27,8 +27,6 @@ COLUMNS = [
     *(f"{probe}_{part}" for probe in PROBES for part in PARTS),
     "machine",
 ]
-
-Seeds = dict[int, Run]  # by seed, the latest run of each
 
 
 def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -83,12 +81,9 @@ def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
         accuracies = [getattr(run.accuracy, f"{probe}_top1") for run in seeds.values()]
         row[f"{probe}_top1_mean"] = fmean(accuracies)
         row[f"{probe}_top1_sd"] = stdev(accuracies) if len(accuracies) > 1 else np.nan
-        differences = [
-            getattr(seeds[seed].accuracy, f"{probe}_top1") - getattr(base[seed].accuracy, f"{probe}_top1")
-            for seed in sorted(seeds.keys() & base.keys())
-        ]
-        mean, low, high = interval(differences)
-        verdict = significance.verdict(low, high, len(differences)) if differences else ""
+        gains = list(differences(seeds, base, probe).values())
+        mean, low, high = interval(gains)
+        verdict = significance.verdict(low, high, len(gains)) if gains else ""
         row |= {
             f"{probe}_{part}": value
             for part, value in zip(PARTS, (mean, low, high, WORDS.get(verdict, verdict)), strict=True)
@@ -107,10 +102,11 @@ def _changes(one: Run, base: Run) -> str:
     except ValueError:
         return "a recipe that this version cannot read"
     values, others = flat(mine.settings()), flat(theirs.settings())
-    told = flat(_told(mine)).keys() | flat(_told(theirs)).keys() | {"method.name", "backbone.name", "optim.name"}
+    told = _told(mine) | _told(theirs) | {"method.name"}  # the name of its own that each method has by default
     changed = [key for key in values if key in told and key not in NOT_CHANGES and values[key] != others.get(key)]
     return ", ".join(f"{key} = {values[key]}" for key in changed)
 
 
-def _told(recipe: Recipe[Any]) -> Mapping[str, Any]:
-    return recipe.model_dump(mode="json", exclude_defaults=True)
+def _told(recipe: Recipe[Any]) -> set[str]:
+    """The keys whose values are no defaults."""
+    return set(flat(recipe.model_dump(mode="json", exclude_defaults=True)))

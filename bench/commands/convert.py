@@ -41,7 +41,6 @@ def run(
         json: print the result as JSON.
     """
     at_least(0, threads=threads)
-    at_least(1, max_resolution=max_resolution)
     if dest.exists() and not force:
         raise FileExistsError(f"{dest} exists: overwrite it with --force")
     if Path(source).is_dir():

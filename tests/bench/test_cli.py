@@ -179,7 +179,7 @@ def test_convert_a_folder(says, tmp_path):
         (["convert", "photographs", "OUT/x.beton", "--threads", "-2"], "--threads must be at least 0, got -2"),
         (
             ["convert", "photographs", "OUT/x.beton", "--max-resolution", "0"],
-            "--max-resolution must be at least 1, got 0",
+            "--max-resolution must be 1 to 65,535 pixels, not 0",
         ),
         (["probe", "OUT/none.pt", "--size", "-3"], "--size must be at least 1, got -3"),
         (["search", "quick-fashion-mnist", "--trials", "0"], "--trials must be at least 1, got 0"),
