@@ -5,7 +5,8 @@ by one launch. A replay reads what lies where it lay when the step was recorded.
 inputs that stay, the numbers that change from step to step are scalars on the device, and buffers change in place.
 
 Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
-It has not been run on a GPU yet.
+On an H200 SimCLR and BYOL (float32, eight steps) lose in a replayed step what they lose in a plain one, but for
+differences that two plain trainings have, too; the other methods have not been compared there.
 """
 
 import functools

@@ -19,8 +19,8 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
 
     `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
     where nothing was reached; of a course over time `measured` is the end. A step that stopped before its end has a row
-    `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach, or
-    the tolerance of a check; `met` says whether it does, but for targets only on such a card.
+    `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach,
+    which it says, or the tolerance of a check; `met` says whether it does, but for targets only on such a card.
     """
     by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
     latest = {(record.environment.machine, record.name): record for record in by_worth}
@@ -75,7 +75,7 @@ def _quartiles(figure: Figure) -> str:
 
 def _aimed(aim: Target | None, figure: Figure) -> str:
     if aim:
-        return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.unit)}"
+        return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.unit)} on one {CARD}"
     return f"≤ {_value(figure.tolerance, figure.unit)}" if figure.tolerance is not None else ""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
+from bench.gpu.targets import target
 from loaders.files import whole_file
 from reports.gpu_table import gpu_table
 from reports.leaderboard import by_machine, leaderboard, summary
@@ -33,13 +34,14 @@ LOADER = ["beton", "size", "views", "batch", "contestant", "images_per_s", "ours
 LOADER += ["note"]
 PROBES = ["probe", "features", "queries", "setting", "threads", "seconds", "added", "peer"]
 PROBES += ["peer_seconds", "peer_added", "peer_over_ours", "top1_difference"]
+GPU = ["work", "figure", "measured", "quartiles", "target", "published", "note"]
 STEPS = ["work", "figure", "measured", "quartiles", "note"]
 THEORY = ["claim", "verdict"]
 REQUIRED = ["work", "figure", "measured", "required", "met"]
 
 
 def measured(results: Path) -> str:
-    """The Markdown between the marks, a machine after the other: accuracies, speeds, peers of every part, verdicts."""
+    """The Markdown between the marks, GPUs beside targets, then accuracies, speeds, peers of every part, verdicts."""
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
@@ -52,7 +54,11 @@ def measured(results: Path) -> str:
     probes = probe_table([record for record in records if isinstance(record, ProbeCost)])
     steps = gpu_table([record for record in records if isinstance(record, DeviceFigures)])
     theory = theory_table([record for record in records if isinstance(record, Theory)])
+    aimed = [target(name, figure, work) is not None for name, figure, work in steps[["name", "figure", "work"]].values]
     parts = []
+    for machine, rows in by_machine(steps.loc[aimed]):
+        parts.append(f"On {machine}, one card:")
+        parts.append(table_text(rows, GPU))
     for machine, rows in by_machine(summary(table)):
         parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
         parts.append(table_text(rows, RUNS))

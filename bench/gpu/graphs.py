@@ -1,7 +1,9 @@
 """The whole step as one CUDA graph: whether a method loses what its plain step loses, and what a graph saves."""
 
+import os
 import statistics
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -54,7 +56,8 @@ def of_cifar(context: Context) -> Iterator[DeviceFigures]:
 def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     """How far a method's recorded step is from its plain one, in the losses of two batches in turn.
 
-    Of float32 without TF32. Two plain trainings differ, too, where a device's kernels add up in any order: the
+    Of float32 without TF32, by deterministic kernels where there are any: differences of rounding grow to a hundredth
+    of SimCLR's loss within these few steps. Two plain trainings differ, too, where a kernel adds up in any order: the
     tolerance is NOISE times that, where it is above OFF. A step that cannot be recorded is not a number, which is off;
     on a device that records none, there is no sample, and the note says why.
     """
@@ -63,6 +66,7 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     torch.backends.cudnn.allow_tf32 = False
     one = recipe_of(scale, method, max(2, scale.step_batch // 8), precision="fp32")
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as the process begins to use it
     plain, again = (_losses(one, scale.trainer(one)) for _ in range(2))
     noise = _apart(plain, again)
     figure = Figure(work=work, figure="plain loss again off", unit="x", samples=[noise])
@@ -88,11 +92,24 @@ def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
     """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
     views, label = resident_batch(one, trainer)
     turned = tuple(view.flip(0) for view in views), label.flip(0)
-    losses = [
-        trainer.step(*(turned if number % 2 else (views, label)), number / 20)["loss"]
-        for number in range(WARMUP + REPLAYS)
-    ]
+    with _deterministic():
+        losses = [
+            trainer.step(*(turned if number % 2 else (views, label)), number / 20)["loss"]
+            for number in range(WARMUP + REPLAYS)
+        ]
     return torch.stack(losses).cpu().double()
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """torch's deterministic kernels; an operation that has none runs all the same, and torch warns of it."""
+    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ from bench.experiment import Place
 from bench.gpu import graphs
 from bench.gpu.scale import TINY, Context
 from methods import graph
+from methods.trainer import Trainer
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def test_a_recorded_step_loses_what_the_plain_one_does(context, monkeypatch, met
     plain, recorded = record.figures
     assert plain.figure == "plain loss again off" and plain.samples == [0.0]
     assert recorded.samples == [0.0] and recorded.tolerance == graphs.OFF and not recorded.off
+
+
+def test_the_steps_compared_are_deterministic_and_nothing_behind_them_is(context, monkeypatch):
+    stand_in(monkeypatch)
+    seen, step = set(), Trainer.step
+
+    def watched(*args):
+        seen.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        return step(*args)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    last(graphs.of_method(context, "simclr"))
+    assert seen == {(True, False)}
+    assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.benchmark
 
 
 def test_the_step_is_timed_plain_and_recorded_eager_and_compiled(context, monkeypatch):

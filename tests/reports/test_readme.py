@@ -23,6 +23,18 @@ def test_the_tables_hold_what_the_records_say(make, tmp_path):
     assert any("torchvision" in line and "6.00" in line for line in text.splitlines())
 
 
+def test_what_a_gpu_reached_stands_beside_its_target_and_all_else_on_the_page(tmp_path):
+    from test_gpu_table import device, rate
+
+    from bench.evidence import Figure
+    from bench.evidence import write as keep
+
+    keep(device("gpu-rates", rate(3100.0), Figure(work="w", figure="other", unit="s", samples=[17.0])), tmp_path)
+    text = measured(tmp_path)
+    assert "On NVIDIA H100" in text and "≥ 3,000 views/s on one H100" in text and "| 3,100 views/s |" in text
+    assert "17" not in text
+
+
 def test_readme_without_marks_is_an_error(tmp_path):
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="lacks the marks"):
