@@ -3,13 +3,14 @@
 import copy
 import math
 import time
-from itertools import islice
+from collections.abc import Generator
+from contextlib import closing
 
 import torch
 
 from bench.progress import console
 from bench.progressive import Growing
-from loaders.loader import Loader
+from loaders.loader import Batch, Loader
 from methods.trainer import Trainer
 from methods.transfer import on_device
 
@@ -21,11 +22,12 @@ def loading_threads(trainer: Trainer, loader: Loader | Growing, cores: int) -> i
 
     loader: of one thread. A copy of the model is timed, on all cores, so that the trainer is as it was.
     """
-    with loader.epoch(0) as batches:
+    with closing(_batches(loader)) as batches:
         views, label = next(on_device(batches, trainer.device))
         start = time.perf_counter()
-        arrived = sum(1 for _ in islice(batches, BATCHES))
-        load = (time.perf_counter() - start) / max(arrived, 1)
+        for _ in range(BATCHES):
+            next(batches)
+        load = (time.perf_counter() - start) / BATCHES
     objective = copy.deepcopy(trainer.objective)
     state, steps = torch.get_rng_state(), []
     for _ in range(BATCHES):
@@ -39,3 +41,10 @@ def loading_threads(trainer: Trainer, loader: Loader | Growing, cores: int) -> i
         f"{1000 * min(steps):.0f} ms"
     )
     return threads
+
+
+def _batches(loader: Loader | Growing) -> Generator[Batch, None, None]:
+    """Of the first epoch, over and over: it may be shorter than what is timed."""
+    while True:
+        with loader.epoch(0) as batches:
+            yield from batches

@@ -54,7 +54,9 @@ def train(
     profiler: watches some steps of the first rank. device: cpu, cuda, or auto for the best there is.
     log: gets behind each checkpoint what the history has gained.
     SIGTERM and SIGINT let the step end and leave a checkpoint. What is measured once the training is finished never
-    fails it: what cannot be measured is absent from the record, and a sentence says why.
+    fails it: what cannot be measured is absent from the record, and a sentence says why. Except among several
+    ranks: one that cannot measure what they measure together ends them all; the training is kept, and `resume` measures
+    again.
     ValueError if the checkpoint there is of another recipe; OSError if the folder of checkpoints cannot be written.
     """
     path = place.checkpoint(recipe)
@@ -139,11 +141,12 @@ def _train(
                 training = Training(**state["measured"]["training"])
             else:
                 training = _recorded(recipe, trainer, loader, peak, energy)
-            # Kept before anything else is tried: what is measured from here on may end the process, on one rank or all.
-            whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
-            if ranks.rank() == 0:
-                checkpoint.save(path, whole)
-            del whole
+                # Kept before any rank tries anything else: what is measured from here on may end one of them, or all.
+                whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
+                with ranks.first_rank_first():
+                    if ranks.rank() == 0:
+                        checkpoint.save(path, whole)
+                del whole
             measured = _measure(recipe, trainer, loader, training)
         if ranks.rank() == 0:
             checkpoint.save(path, {**checkpoint.load(path), "measured": measured})
@@ -269,14 +272,16 @@ def _measure(
 ) -> dict[str, dict[str, Any] | None]:
     """What `measured` reads again: what was watched, with what is measured now, and the ceilings; the trainer is spent.
 
-    What cannot be measured is absent.
+    What cannot be measured is absent; ValueError on a rank that cannot measure what all ranks measure together.
     """
     epochs, dtype = alike(_sizes(recipe)), DTYPES[trainer.precision]
     neither: tuple[Ceilings | None, int | None] = None, None
     no_samples: list[float] = []
-    ceilings, step_flops = _tried("ceilings", lambda: _ceilings(trainer, loader, epochs, run_name(recipe)), neither)
+    ceilings, step_flops = _tried(
+        "ceilings", lambda: _ceilings(trainer, loader, epochs, run_name(recipe)), neither, together=True
+    )
     products = _tried("matrix products", lambda: flops.matrix_ceiling(trainer.device, dtype), no_samples)
-    head = _tried("the online head", lambda: online.head_seconds(trainer, loader.batch), no_samples)
+    head = _tried("the online head", lambda: online.head_seconds(trainer, loader.batch), no_samples, together=True)
     training = training.model_copy(
         update={"step_flops": step_flops, "matrix_flops_per_s": products, "online_seconds": head}
     )
@@ -284,12 +289,21 @@ def _measure(
     return {"training": training.model_dump(), "ceilings": ceilings.model_dump() if ceilings else None}
 
 
-def _tried(what: str, measure: Callable[[], T], otherwise: T) -> T:
-    """What is measured of a training that is finished, or `otherwise`, with a sentence that says why."""
+def _tried(what: str, measure: Callable[[], T], otherwise: T, together: bool = False) -> T:
+    """What is measured of a training that is finished, or `otherwise`, with a sentence that says why.
+
+    together: the ranks wait for each other in it, so of several one that fails is a ValueError: were it to go on, the
+    others would wait in vain, and its end is what ends them.
+    """
     try:
         return measure()
     except Exception as error:  # of any kind: whatever counters, losses, loaders and too little memory raise
         reason = " ".join(str(error).split()) or type(error).__name__
+        if together and ranks.world() > 1:
+            raise ValueError(
+                f"{what} could not be measured on rank {ranks.rank()}: {reason}; the training is kept, and --resume "
+                "measures again"
+            ) from error
         console.print(f"[yellow]{escape(f'{what} could not be measured: {reason}')}")
         return otherwise
 

@@ -3,6 +3,7 @@
 from contextlib import closing
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -45,14 +46,18 @@ class Slow(nn.Module):
         return self.linear(x.flatten(1) + torch.rand(1))
 
 
-@pytest.mark.parametrize(("model", "render", "threads"), [(20, 1, 1), (2, 2, 1), (2, 7, 4), (2, 50, 8)])
-def test_as_many_as_keep_up(fashion, monkeypatch, model, render, threads):
+@pytest.mark.parametrize(
+    ("batches", "model", "render", "threads"),
+    [(31, 20, 1, 1), (31, 2, 2, 1), (2, 2, 7, 4), (1, 2, 7, 4), (1, 2, 50, 8)],
+)
+def test_as_many_as_keep_up(fashion, monkeypatch, capsys, batches, model, render, threads):
+    """However few batches an epoch has."""
     clock = Clock()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     method = Supervised(SupervisedOptions(), Encoder(Slow(clock, model), 4), (View(28),), 10)
     normalise, device = Normalise((0.5,) * 3, (0.25,) * 3), torch.device("cpu")
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=device, precision="fp32")
-    with Loader(fashion, (View(28),), 64) as loader:
+    with Loader(fashion, (View(28),), 64, indices=np.arange(64 * batches)) as loader:
 
         def rendered(epoch):
             for batch in loader.epoch(epoch):
@@ -62,5 +67,7 @@ def test_as_many_as_keep_up(fashion, monkeypatch, model, render, threads):
         random = torch.get_rng_state()
         found = loading_threads(trainer, SimpleNamespace(epoch=lambda epoch: closing(rendered(epoch))), 8)
     assert found == threads
+    said = f"{threads} of 8 cores load: a batch takes one thread {render}000 ms and the model {model}000 ms"
+    assert " ".join(capsys.readouterr().err.split()) == said
     assert torch.equal(random, torch.get_rng_state())
     assert method.encoder.body.calls == 0 and all(p.grad is None for p in method.parameters())

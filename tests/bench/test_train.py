@@ -54,6 +54,29 @@ from bench.cli import main
 main()
 """
 
+# The command on two ranks: the second one cannot measure what they measure together, the first is slow to save.
+UNMEASURABLE = """
+import os, time
+from bench import training
+from methods import checkpoint
+
+save = checkpoint.save
+
+def slowly(path, state):
+    time.sleep(2 if "measured" in state else 0)
+    save(path, state)
+
+def fails(*_):
+    raise Exception("no [counter] here")
+
+if os.environ["RANK"] == "0":
+    checkpoint.save = slowly
+else:
+    training._step_seconds = fails
+from bench.cli import main
+main()
+"""
+
 
 class Runs:
     """`twoview train` in processes of their own, all of the same recipe and betons."""
@@ -224,6 +247,20 @@ def test_a_rank_that_dies_ends_them_all(runs, capsys):
         process.kill()
     assert run(["train", *runs.words("ranks"), "--epochs", "500", "--resume"]) == 2
     assert "was written by 2 ranks, and now there are 1" in capsys.readouterr().err
+
+
+def test_a_rank_that_cannot_measure_ends_them_all_once_the_training_is_kept(runs):
+    """The other one, which waits for it in a step, would wait for ten minutes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable]
+    words = ["train", *runs.words("unmeasurable"), "--epochs", "1", "--train-images", "64"]
+    process = runs.popen(*launcher, "-c", UNMEASURABLE, *words)
+    try:
+        _, complaints = process.communicate(timeout=120)
+    finally:
+        process.terminate()
+    assert process.returncode != 0 and "ceilings could not be measured on rank 1: no [counter] here" in complaints
+    measured = runs.state("unmeasurable")["measured"]
+    assert len(measured["training"]["losses"]) == 2 and measured["ceilings"] is None
 
 
 def test_a_batch_that_cannot_be_shared_is_named(runs):

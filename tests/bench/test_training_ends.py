@@ -178,8 +178,17 @@ def test_what_ends_it_while_it_is_measured_takes_nothing(runs, unmeasured, monke
         impatient.setattr(training, "_ceilings", interrupted)
         assert runs.train("interrupted", "--resume")[0] == 130
     assert runs.probe("interrupted") == 0 and runs.record("interrupted").ceilings is None
+    before, save, written = training.measured(runs.path("interrupted"))[0], checkpoint.save, []
+
+    def counted(path, state):
+        save(path, state)
+        written.append(path)
+
+    monkeypatch.setattr(checkpoint, "save", counted)
     assert runs.train("interrupted", "--resume")[0] == 0
-    assert training.measured(runs.path("interrupted"))[1].model > 0
+    after, ceilings = training.measured(runs.path("interrupted"))
+    assert ceilings.model > 0 and after.epoch_seconds == before.epoch_seconds
+    assert written == [runs.path("interrupted")], "what is there already is not written again"
 
 
 def test_a_half_written_checkpoint_of_a_finished_training(runs, unmeasured):
