@@ -9,17 +9,35 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.cores import cpu_count
-from bench.progress import console, progress
+from bench.progress import console, on_one_line, progress
 from loaders import beton, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper ends of the histogram of resolutions, pixels
 CHUNK = 64  # samples
+NAMED = 1000  # images that were left out, whose names a file keeps
 
 
-def convert(samples: datasets.Samples, path: Path, what: str, threads: int, skipped: list[str] | None = None) -> None:
-    """Writes samples to a beton file with a progress bar. skipped: as in `loaders.beton.write`."""
+def convert(
+    samples: datasets.Samples,
+    path: Path,
+    what: str,
+    threads: int,
+    skipped: dict[int, str] | None = None,
+    dataset: str | None = None,
+    split: datasets.Split | None = None,
+) -> None:
+    """Writes samples to a beton file with a progress bar. skipped: as in `loaders.beton.write`.
+
+    dataset, split: what the samples are of; None for a folder that is no known dataset's.
+    """
+
+    def about() -> dict[str, Any]:
+        names = [samples.relative[number] if samples.files else str(number) for number in skipped or ()]
+        origin = {"dataset": dataset, "split": split, "listing": samples.listing()}
+        return origin | {"left_out": len(names), "left_out_names": names[:NAMED]}
+
     with progress(f"convert {what}", len(samples)) as advance:
-        for _ in beton.write(path, len(samples), samples.stored, threads, skipped):
+        for _ in beton.write(path, len(samples), samples.stored, threads, skipped, about):
             advance()
 
 
@@ -34,19 +52,51 @@ def of_dataset(
     """The beton file of a dataset's split, converted first where it is not in the folder yet.
 
     damaged: "skip" leaves out images that cannot be read, and says which.
-    FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file whose labels are not
-    the dataset's.
+    FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file that was converted
+    from something else, or from other images than the data root has now, and for labels that are not the dataset's.
     """
     path, dataset = folder / f"{name}-{split}.beton", datasets.dataset(name)
     if not path.exists():
         samples = dataset.find(root, split) if download else dataset.read(root, split)
-        left_out: list[str] | None = [] if damaged == "skip" else None
-        convert(samples, path, f"{name} {split}", cpu_count(), left_out)
-        for sentence in left_out or []:
-            console.print(f"left out: {sentence}", markup=False, highlight=False)
-    file = beton.open_beton(path)
+        left_out: dict[int, str] | None = {} if damaged == "skip" else None
+        convert(samples, path, f"{name} {split}", cpu_count(), left_out, name, split)
+        for sentence in (left_out or {}).values():
+            console.print(on_one_line(f"left out: {sentence}"), markup=False, highlight=False)
+        file = beton.open_beton(path)
+    else:
+        file = beton.open_beton(path)
+        _check_origin(file, dataset, split, root)
     _check_labels(file, dataset, split)
     return file
+
+
+def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
+    """ValueError where the file says that it was made of something else than the dataset's split as it is now.
+
+    A file that does not say, of FFCV's or an older version, is taken; so is one whose images are not in the data root,
+    for betons travel without them.
+    """
+    if not file.about:
+        return
+    told = file.about.get("dataset"), file.about.get("split")
+    if told != (dataset.name, split):
+        made_of = f"{told[0]}'s {told[1]} images" if told[0] else "a folder"
+        raise ValueError(
+            f"{file.path} must be converted from {dataset.name}'s {split} images, and was from {made_of}: "
+            f"give it another name, or name another folder with --betons"
+        )
+    if file.about.get("listing") is None:
+        return
+    try:
+        samples = dataset.read(root, split)
+    except FileNotFoundError:
+        return
+    if samples.listing() != file.about["listing"]:
+        count = len(file) + int(file.about.get("left_out", 0))
+        raise ValueError(
+            f"{file.path} was converted from {count:,} images that are not the {len(samples):,} of {samples.source}: "
+            f"delete it, or name another folder with --betons"
+        )
 
 
 def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split) -> None:
@@ -70,6 +120,12 @@ def identity(*files: beton.Beton) -> dict[str, str]:
     return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
 
 
+def left_out(file: beton.Beton) -> dict[str, list[str]]:
+    """The file's name -> the names of the images that could not be read as it was converted; empty if none."""
+    names = list(file.about.get("left_out_names", ()))
+    return {file.path.stem: names} if names else {}
+
+
 def describe(file: beton.Beton) -> dict[str, Any]:
     """What is in a file: fields, counts, sizes in bytes, resolutions in pixels, images a class."""
     ends = np.searchsorted(SIDES, np.maximum(file.heights, file.widths))
@@ -78,7 +134,9 @@ def describe(file: beton.Beton) -> dict[str, Any]:
         "path": str(file.path),
         "bytes": file.file.size,
         "samples": len(file),
-        "fields": {"image": "RGB image", "label": "integer"},
+        "fields": dict(file.fields),
+        "made_of": {key: value for key, value in file.about.items() if key != "left_out_names"},
+        "left_out": list(file.about.get("left_out_names", ())),
         "jpeg": int((file.modes == beton.JPEG).sum()),
         "raw": int((file.modes == beton.RAW).sum()),
         "checksums": bool(file.checksums.size),

@@ -104,4 +104,4 @@ def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, A
         test_images=probes["knn"].test_images,
         probes=probes,
     )
-    return {"accuracy": accuracy, "data": bench.data}
+    return {"accuracy": accuracy, "data": bench.data, "left_out": bench.left_out}

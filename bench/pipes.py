@@ -1,5 +1,6 @@
 """Standard output and error whose reader may go away, as in `twoview list recipes | head -1`."""
 
+import codecs
 import io
 import os
 import sys
@@ -23,11 +24,16 @@ class _Kept(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Puts such files in the place of sys.stdout and sys.stderr, where these are open."""
+    """Puts such files in the place of sys.stdout and sys.stderr, where these are open.
+
+    A character that their encoding has not, as ASCII has no ±, is written as its number: it is no reason to fail.
+    """
     for name in ("stdout", "stderr"):
         old: TextIO | None = getattr(sys, name)
         if old is not None:
             old.flush()
             raw = io.BufferedWriter(_Kept(old.fileno(), "w", closefd=False))
-            new = io.TextIOWrapper(raw, old.encoding, old.errors, line_buffering=name == "stderr" or old.isatty())
+            fails = old.errors in ("strict", "surrogateescape") and codecs.lookup(old.encoding).name != "utf-8"
+            errors = "backslashreplace" if fails else old.errors
+            new = io.TextIOWrapper(raw, old.encoding, errors, line_buffering=name == "stderr" or old.isatty())
             setattr(sys, name, new)

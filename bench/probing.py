@@ -76,6 +76,7 @@ class Bench:
     options: Options = field(default_factory=Options)
     features_seconds: float = 0.0
     data: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
     _features: tuple[Features, Features] | None = None
 
     @property
@@ -90,6 +91,7 @@ class Bench:
         """The split's file and which of its samples are used."""
         file = betons.of_dataset(self.dataset.name, split, self.place.betons, self.place.root)
         self.data |= betons.identity(file)
+        self.left_out |= betons.left_out(file)
         if split == "train":
             return file, chosen(file.labels, self.settings.held_out, self.settings.train_images)
         return file, chosen(file.labels, 0, self.settings.test_images)

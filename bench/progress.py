@@ -1,4 +1,4 @@
-"""One progress bar for everything longer than a second, with its ETA, on standard error."""
+"""A progress bar on standard error, with its ETA, for everything longer than a second; and text fit for a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,3 +24,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+def on_one_line(text: str) -> str:
+    """The text with escapes in the place of what a file's name may hold and no terminal shows, or no encoding has."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

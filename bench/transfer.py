@@ -100,6 +100,7 @@ def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[st
         asked=_asked(bench, label),
         recipe=recipe,
         data=bench.data,
+        left_out=bench.left_out,
     )
     if not evidence.path_of(folder, record.name).exists():
         evidence.write(record, folder)

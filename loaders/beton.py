@@ -5,18 +5,22 @@ Layout, little-endian, as in ffcv 1.0.2 (`ffcv/types.py`, `ffcv/memory_allocator
     header | one descriptor a field | one metadata row a sample | pages of sample bytes | allocation table
 
 The dtypes are spelled out here because importing ffcv takes four seconds; a test holds them to ffcv's own.
-A sample never crosses a page. JPEG bytes are stored as they came; everything else as raw pixels.
+A sample never crosses a page. JPEG bytes are stored as they came; everything else as raw pixels. `write` makes files
+of an image and a label; `open_beton` reads these two of any file, whatever other fields it has and in whatever order.
 
-Ours besides: checksums. One XXH64 a sample lies between the pages and the allocation table, where FFCV never looks.
-Where they are, and the checksum of everything that is not a sample's bytes (the index), stands in the integer field's
-arguments, which FFCV fills with zeros and ignores. A file of FFCV's own has none, and is read without them.
+Ours besides: checksums, and what the file was made of. One XXH64 a sample lies between the pages and the allocation
+table, where FFCV never looks, and behind them JSON and its own XXH64. Where they are, and the checksum of everything
+that is not a sample's bytes (the index), stands in the integer field's arguments, which FFCV fills with zeros and
+ignores. A file of FFCV's own has none, and is read without them.
 """
 
+import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +29,6 @@ from loaders.files import whole_file
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
-INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv.types.TYPE_ID_HANDLER
 PAGE = 1 << 23  # bytes; ffcv's default, four huge pages
 
 HEADER = np.dtype(
@@ -41,6 +44,20 @@ HEADER = np.dtype(
 FIELD = np.dtype([("type_id", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1", (1024,)))], align=True)
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 SAMPLE = np.dtype([("image", IMAGE), ("label", "<i8")], align=True)
+REGION = np.dtype([("ptr", "<u8"), ("size", "<u8")])
+INT_FIELD, IMAGE_FIELD = 1, 2
+# The type of a field (ffcv.types.TYPE_ID_HANDLER) -> its name in words, and what a sample's metadata row has of it.
+FIELDS = {
+    0: ("float", np.dtype("<f8")),
+    INT_FIELD: ("integer", np.dtype("<i8")),
+    IMAGE_FIELD: ("RGB image", IMAGE),
+    3: ("bytes", REGION),
+    4: ("array", np.dtype("<u8")),
+    5: ("JSON", REGION),
+    6: ("tensor", np.dtype("<u8")),
+}
+IN_THE_ROW = {0, INT_FIELD}  # the types whose value is in the metadata row; every other has bytes in a page
+ABOUT_LIMIT = 1 << 24  # bytes of what a file says of its origin
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 SEAL = np.dtype([("magic", "S8"), ("checksums_ptr", "<u8"), ("index", "<u8")])
 MAGIC = b"twoview1"
@@ -69,6 +86,8 @@ class Beton:
     pointers, sizes: int64, the byte range of the sample in `file`. labels: int64.
     checksums: uint64, XXH64 of those bytes; empty where the file has none.
     index: XXH64 of all else, the checksums among it: equal ones mean equal files. None where the file has none.
+    fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
+    labels are -1. about: what the file was made of, as `write` was told; empty where the file does not say.
     """
 
     path: Path
@@ -81,18 +100,26 @@ class Beton:
     labels: np.ndarray
     checksums: np.ndarray
     index: int | None
+    fields: tuple[tuple[str, str], ...] = (("image", "RGB image"), ("label", "integer"))
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def write(
-    path: Path, count: int, sample: Callable[[int], Stored], threads: int = 2, skipped: list[str] | None = None
+    path: Path,
+    count: int,
+    sample: Callable[[int], Stored],
+    threads: int = 2,
+    skipped: dict[int, str] | None = None,
+    about: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Iterator[int]:
     """Writes `count` samples to `path`; yields the number seen so far, so that the caller can show progress.
 
     sample: called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
-    skipped: where given, a sample that raises ValueError is left out, and the error's sentence appended here.
+    skipped: where given, a sample that raises ValueError is left out; its number and the error's sentence come in here.
+    about: called behind the last sample; what JSON can hold of the file's origin.
     The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
     Raises ValueError for a sample that the format cannot hold, or where there is no sample to write.
     """
@@ -111,7 +138,7 @@ def write(
             except ValueError as error:
                 if skipped is None:
                     raise
-                skipped.append(str(error))
+                skipped[index] = str(error)
                 yield index + 1
                 continue
             size = len(stored.content)
@@ -126,22 +153,27 @@ def write(
             end += size
             yield index + 1
         if kept == 0:
-            reason = f": each of {len(skipped):,} was left out; the first: {skipped[0]}" if skipped else ""
+            reason = (
+                f": each of {len(skipped):,} was left out; the first: {next(iter(skipped.values()))}" if skipped else ""
+            )
             raise ValueError(f"{path}: no samples to write{reason}")
         end = -(-end // PAGE) * PAGE
+        origin = _packed(about()) if about else b""
         header = np.array((VERSION, len(descriptors), PAGE, kept, end + 8 * kept), HEADER)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(np.array((MAGIC, end, 0), SEAL))
         parts = [header, descriptors, metadata[:kept], checksums[:kept], table[:kept]]
         seal = np.array((MAGIC, end, _index_checksum(*parts)), SEAL)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(seal)
+        header["alloc_table_ptr"] += len(origin)
         file.seek(end)
-        file.write(checksums[:kept].tobytes() + table[:kept].tobytes())
+        file.write(checksums[:kept].tobytes() + origin + table[:kept].tobytes())
         file.seek(0)
         file.write(header.tobytes() + descriptors.tobytes() + metadata[:kept].tobytes())
 
 
 def open_beton(path: Path) -> Beton:
-    """Opens a file of an image and an integer field, in this order, as `write` and FFCV's DatasetWriter make them.
+    """Opens a file that `write` or FFCV's DatasetWriter made, with an RGB image field and, if it has labels, an integer
+    field. Of several of a kind, the ones called "image" and "label" are taken; other fields are passed over.
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
@@ -156,19 +188,23 @@ def open_beton(path: Path) -> Beton:
         raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version']}")
     count, fields, table_start = int(header["num_samples"]), int(header["num_fields"]), int(header["alloc_table_ptr"])
     start = HEADER.itemsize + fields * FIELD.itemsize
-    if start + count * SAMPLE.itemsize > size or table_start + count * ALLOCATION.itemsize > size:
+    descriptors = np.array(file[HEADER.itemsize : start]).view(FIELD) if start <= size else np.zeros(0, FIELD)
+    names = _fields(path, descriptors)
+    row = np.dtype([("", FIELDS[int(one)][1]) for one in descriptors["type_id"]], align=True)
+    regions = sum(int(one) not in IN_THE_ROW for one in descriptors["type_id"])  # of each sample
+    rows_end, table_end = start + count * row.itemsize, table_start + count * regions * ALLOCATION.itemsize
+    if start > size or rows_end > size or table_end > size:
         raise ValueError(f"{path} is truncated: {size} bytes do not hold the {count} samples that its header announces")
-    descriptors = np.array(file[HEADER.itemsize : start]).view(FIELD)
-    types = list(descriptors["type_id"])
-    if types != [IMAGE_FIELD, INT_FIELD]:
-        raise ValueError(f"{path} must hold an RGB image field and an integer field; its field types are {types}")
-    metadata = np.array(file[start : start + count * SAMPLE.itemsize]).view(SAMPLE)
-    table = np.array(file[table_start : table_start + count * ALLOCATION.itemsize]).view(ALLOCATION)
-    checksums, index = _checksums(path, file, file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
-    table = table[np.argsort(table["sample_id"], kind="stable")]
-    image = metadata["image"]
-    if not (np.array_equal(table["sample_id"], np.arange(count)) and np.array_equal(table["ptr"], image["data_ptr"])):
-        raise ValueError(f"{path} is damaged: its allocation table and its metadata disagree")
+    image_at, label_at = _chosen(path, names, "RGB image", "image"), _chosen(path, names, "integer", "label")
+    if image_at is None:
+        found = ", ".join(f"{name} ({kind})" for name, kind in names) or "no field"
+        raise ValueError(f"{path} must hold an RGB image field, and holds {found}")
+    metadata = np.array(file[start:rows_end]).view(row)
+    table = np.array(file[table_start:table_end]).view(ALLOCATION)
+    parts = (file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
+    checksums, index, about = _sealed(path, file, table_start, *parts)
+    image = metadata[f"f{image_at}"]
+    table = _of_pointers(path, table, image["data_ptr"])
     inside = (table["ptr"] <= size) & (table["size"] <= size) & (table["ptr"] + table["size"] <= size)
     if not inside.all():
         raise ValueError(f"{path} is damaged: sample {np.argmin(inside)} lies outside the file")
@@ -180,32 +216,95 @@ def open_beton(path: Path) -> Beton:
         widths=image["width"].astype(np.int64),
         pointers=table["ptr"].astype(np.int64),
         sizes=table["size"].astype(np.int64),
-        labels=metadata["label"].copy(),
+        labels=np.full(count, -1, np.int64) if label_at is None else metadata[f"f{label_at}"].copy(),
         checksums=checksums,
         index=index,
+        fields=names,
+        about=about,
     )
 
 
-def _checksums(
+def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:
+    """Name and kind of every field. ValueError for a type that FFCV does not have."""
+    names = [one.tobytes().split(b"\0")[0].decode("ascii", "replace") for one in descriptors["name"]]
+    for name, kind in zip(names, descriptors["type_id"], strict=True):
+        if int(kind) not in FIELDS:
+            raise ValueError(f"{path}: field {name!r} is of type {kind}; FFCV's types are 0 to {max(FIELDS)}")
+    return tuple((name, FIELDS[int(kind)][0]) for name, kind in zip(names, descriptors["type_id"], strict=True))
+
+
+def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: str) -> int | None:
+    """Where the field of that kind is: the only one, or of several the one of that name; None if there is none."""
+    places = [place for place, (_, other) in enumerate(fields) if other == kind]
+    named = [place for place in places if fields[place][0] == name]
+    if len(places) > 1 and len(named) != 1:
+        found = ", ".join(fields[place][0] for place in places)
+        raise ValueError(f"{path} must hold one {kind} field, or one called {name}; it holds {found}")
+    return next(iter(named or places), None)
+
+
+def _of_pointers(path: Path, table: np.ndarray, pointers: np.ndarray) -> np.ndarray:
+    """The allocation of each sample's image, which the pointer of its metadata row names."""
+    table = table[np.argsort(table["ptr"], kind="stable")]
+    places = np.searchsorted(table["ptr"], pointers)
+    found = table[np.minimum(places, len(table) - 1)]
+    if not (np.array_equal(found["ptr"], pointers) and np.array_equal(found["sample_id"], np.arange(len(pointers)))):
+        raise ValueError(f"{path} is damaged: its allocation table and its metadata disagree")
+    return found
+
+
+def _sealed(
     path: Path,
     file: np.ndarray,
+    table_start: int,
     header: np.ndarray,
     descriptors: np.ndarray,
     metadata: np.ndarray,
     table: np.ndarray,
-) -> tuple[np.ndarray, int | None]:
-    """The checksums of the samples and, once it agrees, of the index; none where the field's arguments are zeros."""
-    arguments = descriptors[-1]["arguments"]
-    if not arguments.any():
-        return np.empty(0, np.uint64), None
-    seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
-    start, size = int(seal["checksums_ptr"]), 8 * len(table)
-    if seal["magic"] == MAGIC and start + size <= file.size:
-        arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
-        checksums = np.array(file[start : start + size]).view(np.uint64)
-        if _index_checksum(header, descriptors, metadata, checksums, table) == seal["index"]:
-            return checksums, int(seal["index"])
+) -> tuple[np.ndarray, int | None, Mapping[str, Any]]:
+    """The checksums of the samples, that of the index once it agrees, and what the file was made of. FFCV's have none.
+
+    FFCV fills the arguments of numbers and images with zeros: what else stands there was a seal.
+    """
+    empty = [int(one) in {*IN_THE_ROW, IMAGE_FIELD} for one in descriptors["type_id"]]
+    starts = [one["arguments"][: len(MAGIC)].tobytes() == MAGIC for one in descriptors]
+    if not any(starts) and not descriptors["arguments"][empty].any():
+        return np.empty(0, np.uint64), None, {}
+    if any(starts):
+        arguments = descriptors[starts.index(True)]["arguments"]
+        seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
+        start, count = int(seal["checksums_ptr"]), len(metadata)
+        if start + 8 * count <= table_start:
+            arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
+            # As if nothing were said of the origin, which has a checksum of its own: equal samples have equal indexes.
+            header = np.array(header)
+            header["alloc_table_ptr"] = start + 8 * count
+            checksums = np.array(file[start : start + 8 * count]).view(np.uint64)
+            if _index_checksum(header, descriptors, metadata, checksums, table) == seal["index"]:
+                return checksums, int(seal["index"]), _unpacked(path, file[start + 8 * count : table_start])
     raise ValueError(f"{path} is damaged: its index is not the one that was written")
+
+
+def _packed(about: Mapping[str, Any]) -> bytes:
+    """JSON, and its XXH64 behind it. ValueError for more than a reader takes."""
+    content = json.dumps(about).encode("ascii")
+    if len(content) > ABOUT_LIMIT:
+        raise ValueError(f"a file's origin must take at most {ABOUT_LIMIT:,} bytes, got {len(content):,}")
+    return content + _checksum_of(content)
+
+
+def _unpacked(path: Path, content: np.ndarray) -> Mapping[str, Any]:
+    if content.size == 0:
+        return {}
+    text = content[:-8].tobytes() if 8 < content.size <= ABOUT_LIMIT + 8 else b""
+    if text and _checksum_of(text) == content[-8:].tobytes():
+        about: Mapping[str, Any] = json.loads(text)
+        return about
+    raise ValueError(f"{path} is damaged: what it was made of is not what was written")
+
+
+def _checksum_of(content: bytes) -> bytes:
+    return np.uint64(xxh64(np.frombuffer(content, np.uint8), 0, len(content))).tobytes()
 
 
 def _index_checksum(*parts: np.ndarray) -> int:

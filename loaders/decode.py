@@ -141,6 +141,9 @@ def view_table(views: Sequence[View]) -> np.ndarray:
             raise ValueError(f"size must be at least 1: {view}")
         if view.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation must be bilinear or bicubic: {view}")
+        chances = (view.flip, view.gray, *(op.p for op in (view.jitter, view.blur, view.solarize) if op is not None))
+        if not all(0 <= chance <= 1 for chance in chances):
+            raise ValueError(f"probabilities must be from 0 to 1: {view}")
         row[SIZE], row[BICUBIC] = view.size, view.interpolation == "bicubic"
         row[FLIP_P], row[GRAY_P] = view.flip, view.gray
         if view.scale is None:
@@ -148,11 +151,14 @@ def view_table(views: Sequence[View]) -> np.ndarray:
                 raise ValueError(f"a centre crop needs resize to be at least size: {view}")
             row[RESIZE] = view.resize
         else:
-            if not (0 < view.scale[0] <= view.scale[1] and 0 < view.ratio[0] <= view.ratio[1]):
-                raise ValueError(f"scale and ratio must be positive and in ascending order: {view}")
+            for bounds in (view.scale, view.ratio):
+                if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
+                    raise ValueError(f"scale and ratio must be two positive numbers in ascending order: {view}")
             row[[SCALE_MIN, SCALE_MAX]] = view.scale
             row[[RATIO_MIN, RATIO_MAX]] = view.ratio
         if view.jitter is not None:
+            if not all(strength >= 0 for strength in view.jitter[:3]):
+                raise ValueError(f"brightness, contrast and saturation must be 0 or above: {view}")
             if not 0 <= view.jitter.hue <= 0.5:
                 raise ValueError(f"hue must be in 0 .. 0.5 turns: {view}")
             row[[BRIGHTNESS, CONTRAST, SATURATION, HUE, JITTER_P]] = view.jitter

@@ -6,23 +6,31 @@ compared before anything is used.
 
 import io
 import os
+import pickle
 import re
+import shutil
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from loaders.files import whole_file
+from loaders.files import NO_LINKS, whole_file
 
 KEPT = 2
+PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, OrderedDict))  # the last: a module's own state
 
 
 def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
-    """Writes tensors and plain values. OSError, naming the file, if the disk is full; the old files are kept then."""
+    """Writes tensors and plain values, NumPy's numbers as Python's. The old files are kept if it fails.
+
+    OSError, naming the file, if the disk is full; ValueError, naming the key, for what `load` would not read.
+    """
     # Through memory: torch.save to a full disk raises a RuntimeError that names neither the file nor the reason.
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({key: _plain(value, f"{path}: {key}") for key, value in state.items()}, buffer)
     with whole_file(path) as part:
         with open(part, "wb") as file:
             file.write(buffer.getbuffer())
@@ -45,6 +53,8 @@ def load(path: Path) -> dict[str, Any]:
         if error.filename:  # it may not be read, or the disk fails
             raise
         raise ValueError(_unreadable(path, error)) from None
+    except pickle.UnpicklingError:  # in its own words torch advises to run what the file holds
+        raise ValueError(_unreadable(path, "it is damaged, or holds more than tensors and plain values")) from None
     except Exception as error:  # zipfile, zlib, struct, pickle and torch have errors of their own for damaged files
         raise ValueError(_unreadable(path, error)) from None
     if not isinstance(state, dict) or not {"recipe", "method", "epoch"} <= state.keys():
@@ -52,7 +62,22 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _plain(value: Any, name: str) -> Any:
+    """The value with NumPy's numbers as Python's, whose types alone `load` knows. ValueError where it knows none."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {_plain(key, name): _plain(each, f"{name}.{key}") for key, each in value.items()}
+    if type(value) in (list, tuple):
+        if PLAIN.issuperset(map(type, value)):  # as the history's millions of numbers
+            return value
+        return type(value)(_plain(each, name) for each in value)
+    if not isinstance(value, torch.Tensor) and type(value) not in PLAIN:
+        raise ValueError(f"{name} must be a tensor or a plain value, got {type(value).__name__}")
+    return value
+
+
+def _unreadable(path: Path, error: Exception | str) -> str:
     """In words, of a checkpoint of ours: what the file is instead, or what is wrong with it."""
     reason = looks_like(path) or str(error).partition("\n")[0] or type(error).__name__
     return f"{path} cannot be read as a checkpoint: {reason}"
@@ -122,5 +147,10 @@ def _also_known_as(path: Path, other: Path) -> None:
     """A second name for a file, which takes the place of the file that had it; there is no moment without either."""
     temporary = other.with_name(f".{other.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
-    os.link(path, temporary)
+    try:
+        os.link(path, temporary)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, temporary)
     os.replace(temporary, other)

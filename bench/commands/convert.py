@@ -10,6 +10,7 @@ from bench import betons
 from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.cores import cpu_count
+from bench.progress import on_one_line
 from loaders import datasets
 from loaders.shrink import shrunk
 
@@ -43,27 +44,22 @@ def run(
     at_least(0, threads=threads)
     if dest.exists() and not force:
         raise FileExistsError(f"{dest} exists: overwrite it with --force")
-    if Path(source).is_dir():
-        samples = datasets.image_folder(Path(source))
-    else:
-        samples = datasets.dataset(source).find(datasets.data_root(data_root), split)
+    named = None if Path(source).is_dir() else datasets.dataset(source)
+    samples = named.find(datasets.data_root(data_root), split) if named else datasets.image_folder(Path(source))
     if max_resolution is not None:
         samples = shrunk(samples, max_resolution, quality)
-    skipped: list[str] | None = [] if skip_damaged else None
-    betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped)
-    written, size = len(samples) - len(skipped or []), dest.stat().st_size
+    skipped: dict[int, str] | None = {} if skip_damaged else None
+    origin = (named.name, split) if named else (None, None)
+    betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped, *origin)
+    sentences, size = list((skipped or {}).values()), dest.stat().st_size
+    written = len(samples) - len(sentences)
     classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # without a label is -1
     found = {"images": len(samples), "classes": classes}
     result = {"path": str(dest), "samples": written, "bytes": size, "source": samples.source, "found": found}
-    result["skipped"] = skipped or []
+    result["skipped"] = sentences
     lines = [
         f"{dest}: {written:,} samples, {size:,} bytes, from {samples.source}",
         f"classes found: {classes:,}, images: {len(samples):,}",
     ]
-    lines += [f"left out: {sentence}" for sentence in skipped or []]
-    show(result, json, "\n".join(map(_on_one_line, lines)))
-
-
-def _on_one_line(text: str) -> str:
-    """The text with escapes in the place of what a file's name may hold and no terminal shows, or no encoding has."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    lines += [f"left out: {sentence}" for sentence in sentences]
+    show(result, json, "\n".join(map(on_one_line, lines)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from loaders.datasets.archives import Archive, scratch_folder
 from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split, getter, in_root
 from loaders.datasets.samples import Samples, check_there, folder_names, of_class_folders, of_files, of_list
+from loaders.files import lines_of
 
 _LICENCE = "for non-commercial research and education; see https://image-net.org/download"
 _FOLDERS = {"train": "imagenet/train", "test": "imagenet/val"}
@@ -83,7 +84,7 @@ def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
         return of_class_folders(folder / "train", names)
     annotations = in_root(root, "tiny-imagenet-200/val/val_annotations.txt", "tiny-imagenet")
     labels = {name: label for label, name in enumerate(names)}
-    rows = [line.split("\t") for line in annotations.read_text().splitlines()]
+    rows = [line.split("\t") for line in lines_of(annotations)]
     for number, row in enumerate(rows, 1):
         if len(row) < 2 or row[1] not in labels:
             raise ValueError(f"{annotations}: line {number} names no class that has a folder in {folder / 'train'}")

@@ -75,13 +75,16 @@ def of_hugging_face(name: str) -> Dataset:
     full = f"hf:{name}"
 
     def read(root: Path | None, split: Split) -> Samples:
-        rows = _open_hugging_face(full, name, split)
-        image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
-        labels = np.asarray(rows[label], np.int64)
+        for called in _called_on_hugging_face(name, split):
+            rows = _open_hugging_face(name, called)
+            image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
+            labels = np.asarray(rows[label], np.int64)
+            if (labels >= 0).any():
+                break  # else its authors keep the labels to themselves, and what they publish has -1 in their place
         return Samples(_pixels(full, lambda index: rows[index][image]), labels, f"Hugging Face's {name}")
 
     def names() -> Sequence[str]:
-        features = _open_hugging_face(full, name, "train").features
+        features = _open_hugging_face(name, *_called_on_hugging_face(name, "train")).features
         return list(features[_column(full, features, "ClassLabel")].names)
 
     return Dataset(
@@ -97,16 +100,25 @@ def of_hugging_face(name: str) -> Dataset:
     )
 
 
-def _open_hugging_face(full: str, name: str, split: Split) -> Any:
+def _hugging_face(name: str) -> Any:
     try:
-        import datasets as hugging_face
+        import datasets
     except ImportError:
-        raise ImportError(f"{full} needs Hugging Face's package: pip install datasets") from None
-    known = hugging_face.get_dataset_split_names(name)
-    called = next((each for each in (_TEST if split == "test" else (split,)) if each in known), None)
-    if called is None:
-        raise ValueError(f"{full} has no split {split!r}: it has {', '.join(known)}")
-    return hugging_face.load_dataset(name, split=called)
+        raise ImportError(f"hf:{name} needs Hugging Face's package: pip install datasets") from None
+    return datasets
+
+
+def _called_on_hugging_face(name: str, split: Split) -> list[str]:
+    """What the split may be called there, best first. ValueError if nothing is called so."""
+    known = _hugging_face(name).get_dataset_split_names(name)
+    called = [each for each in (_TEST if split == "test" else (split,)) if each in known]
+    if not called:
+        raise ValueError(f"hf:{name} has no split {split!r}: it has {', '.join(known)}")
+    return called
+
+
+def _open_hugging_face(name: str, called: str) -> Any:
+    return _hugging_face(name).load_dataset(name, split=called)
 
 
 def _column(full: str, features: Any, kind: str) -> str:

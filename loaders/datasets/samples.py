@@ -5,13 +5,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
+from loaders.checksum import xxh64
 from loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
+from loaders.files import lines_of
 
 # What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
 SUFFIXES = {
@@ -51,26 +54,58 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def relative(self) -> Sequence[str]:
+        """The files' paths below the folder that they have in common: the same wherever the data root is."""
+        if not self.files:
+            return ()
+        first, last = min(self.files), max(self.files)  # what these share, all share
+        start = len(os.path.join(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]), ""))
+        return [file[start:] for file in self.files]
+
+    def listing(self) -> str | None:
+        """XXH64 of the files' relative paths and labels, in order; None where the samples are not in files."""
+        if not self.files:
+            return None
+        names = "\0".join(self.relative).encode("utf-8", "surrogateescape")
+        content = np.frombuffer(names + self.labels.astype("<i8").tobytes(), np.uint8)
+        return f"{int(xxh64(content, 0, content.size)):016x}"
+
     def name(self, index: int) -> str:
         """What a sentence calls sample `index`."""
         return self.files[index] if self.files else f"sample {index} of {self.source}"
 
     def stored(self, index: int) -> Stored:
-        """Sample `index` as it goes into a beton file."""
+        """Sample `index` as it goes into a beton file. ValueError, naming it, for pixels that are not 8-bit RGB."""
         image, label, name = self.image(index), int(self.labels[index]), self.name(index)
         if isinstance(image, bytes):
             return Stored(JPEG, *jpeg_shape(image), image, label, name)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"{name} must be uint8 pixels (height, width, 3), got {image.dtype} {image.shape}")
         return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label, name)
 
 
 def of_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str) -> Samples:
-    """images: uint8 (N, H, W, 3). labels: (N,)."""
-    return Samples(lambda index: images[index], np.asarray(labels, np.int64), source)
+    """images: uint8 (N, H, W, 3). labels: whole numbers (N,). ValueError for labels that are not."""
+    return Samples(lambda index: images[index], _labels(labels, len(images), source), source)
 
 
 def of_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
-    """files: N image files. labels: (N,)."""
-    return Samples(lambda index: read_image(Path(files[index])), np.asarray(labels, np.int64), source, files)
+    """files: N image files. labels: whole numbers (N,). ValueError for labels that are not."""
+    found = _labels(labels, len(files), source)
+    return Samples(lambda index: read_image(Path(files[index])), found, source, files)
+
+
+def _labels(labels: Sequence[int] | np.ndarray, count: int, source: str) -> np.ndarray:
+    """int64 (count,)."""
+    given = np.asarray(labels)
+    if given.shape != (count,):
+        raise ValueError(f"{source}: there must be a label for each of {count} images, got {given.shape}")
+    whole = given.dtype.kind in "biu"
+    if count and not (whole and int(given.max()) < 1 << 63):
+        found = given.max() if whole else given.dtype
+        raise ValueError(f"{source}: labels must be whole numbers below 2 ** 63, got {found}")
+    return given.astype(np.int64)
 
 
 def image_folder(folder: Path) -> Samples:
@@ -160,7 +195,7 @@ def of_list(file: Path, folder: Path, classes: int, separator: str | None = None
     the first of its images that is not there.
     """
     files, labels = [], []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(lines_of(file), 1):
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(separator or " ")

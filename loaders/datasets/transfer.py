@@ -10,6 +10,7 @@ import numpy as np
 from loaders.datasets.archives import Archive
 from loaders.datasets.declaration import Dataset, Split, getter, in_root
 from loaders.datasets.samples import Samples, check_there, of_files, of_list
+from loaders.files import lines_of
 from loaders.samplers import shuffled
 
 _VALIDATION = {"train": "train", "test": "val"}  # where the test labels are not public
@@ -99,7 +100,7 @@ def kitti_distance(file: Path) -> int:
     The distance is the z of `location`, the fourteenth column. ValueError naming file and line for what is no label.
     """
     distances = [1000.0]
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(lines_of(file), 1):
         columns = line.split()
         try:
             if columns[0] in ("Car", "Van", "Truck"):

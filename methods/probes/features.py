@@ -206,8 +206,11 @@ def _labels_of(path: Path) -> Path:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; a killed one's lock is released by the system."""
+    """One process at a time; a killed one's lock is released by the system. OSError, naming the lock, without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, f"its file system must have locks: {error.strerror}", lock.name) from None
         yield

@@ -26,7 +26,8 @@ def votes(
     bank: float (N, D), label: int64 (N,) in 0 .. classes - 1; query: float (Q, D); fp32, fp16 or bf16, memory maps too.
     k is cut to N. The defaults are lightly's. memory_mib bounds what is allocated besides the arguments.
     device: where to compute; the CPU, on torch's threads, by default.
-    ValueError for an empty bank or query, features that are not finite, or a memory that is too little.
+    ValueError for an empty bank or query, features that are not finite, a label that is no class, or a memory that is
+    too little.
 
     How to use it, with the metrics of `methods.probes.metrics`:
 
@@ -40,6 +41,9 @@ def votes(
             raise ValueError(f"kNN: the {name} features are empty")
     if k < 1 or temperature <= 0:
         raise ValueError(f"kNN: k must be at least 1, not {k}, and the temperature above 0, not {temperature:g}")
+    least, most = int(label.min()), int(label.max())
+    if least < 0 or most >= classes:
+        raise ValueError(f"kNN: the bank's labels must be from 0 to {classes - 1}, got {least if least < 0 else most}")
     device = device or torch.device("cpu")
     label, k = label.to(device), min(k, len(bank))
     chunk = int(memory_mib * MIB / 4) // (4 * classes + 24 * k)  # a row of scores; its neighbours' weights and labels

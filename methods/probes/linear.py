@@ -18,10 +18,15 @@ class Standard(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> Self:
-        """x: (N, D), of any float type, a memory map too. A constant feature stays constant."""
+        """x: (N, D), of any float type, a memory map too. A constant feature stays constant.
+
+        ValueError for features that are not finite.
+        """
         mean = torch.stack([rows.double().sum(0) for rows in x.split(ROWS)]).sum(0) / len(x)
         squares = torch.stack([(rows.double() - mean).square().sum(0) for rows in x.split(ROWS)]).sum(0)
         std = (squares / max(len(x) - 1, 1)).sqrt()
+        if not std.isfinite().all():
+            raise ValueError("linear probe: the features to train on are not finite")
         return cls(mean.float(), std.float().clamp_min(1e-6))
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loaders.files import lines_of
 from methods.probes.linear import logistic
 from methods.probes.metrics import Metrics, metrics
 
@@ -41,7 +42,7 @@ def read_list(path: Path, images: int) -> np.ndarray:
     number below `images` or comes twice.
     """
     numbers: dict[int, None] = {}
-    for place, line in enumerate(path.read_text().splitlines(), 1):
+    for place, line in enumerate(lines_of(path), 1):
         if not line.strip().isdecimal() or int(line) >= images:
             raise ValueError(f"{path}: line {place} is not the number of a sample below {images:,}: {line.strip()!r}")
         if int(line) in numbers:

@@ -1,16 +1,20 @@
 """`twoview convert`, `inspect` and `verify`, as a user meets them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.betons import identity, of_dataset
+from bench.betons import identity, left_out, of_dataset
 from bench.cli import run
+from bench.experiment import Place
+from bench.probing import Bench
 from loaders import beton, datasets
 from loaders.beton import open_beton
 from loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
+from loaders.datasets.samples import of_files
 
 
 def result(capsys, *words):
@@ -112,3 +116,105 @@ def test_files_of_the_same_samples_and_no_others_have_the_same_identity(tmp_path
 
     assert index("a.beton") == index("b.beton")
     assert len({index("a.beton"), index("c.beton", pixel=1), index("d.beton", label=1)}) == 3
+
+
+def imagenette(root, split="val", images=1):
+    for wnid in IMAGENETTE:
+        (root / "imagenette2" / split / wnid).mkdir(parents=True, exist_ok=True)
+        for number in range(images):
+            Image.new("RGB", (8, 8)).save(root / "imagenette2" / split / wnid / f"{number}.JPEG")
+    return root
+
+
+def test_a_file_says_what_it_was_made_of(tmp_path, folder, capsys):
+    root = imagenette(tmp_path / "root")
+    (root / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
+    result(
+        capsys, "convert", "imagenette", tmp_path / "a.beton", "--split", "test", "--data-root", root, "--skip-damaged"
+    )
+    about = result(capsys, "inspect", tmp_path / "a.beton")
+    listing = datasets.dataset("imagenette").read(root, "test").listing()
+    assert about["made_of"] == {"dataset": "imagenette", "split": "test", "listing": listing, "left_out": 1}
+    assert about["left_out"] == [f"{next(iter(IMAGENETTE))}/z.JPEG"]
+    assert left_out(open_beton(tmp_path / "a.beton")) == {"a": about["left_out"]}
+    result(capsys, "convert", folder, tmp_path / "b.beton")
+    assert result(capsys, "inspect", tmp_path / "b.beton")["made_of"]["dataset"] is None
+    assert left_out(open_beton(tmp_path / "b.beton")) == {}
+    assert run(["inspect", str(tmp_path / "a.beton")]) == 0
+    assert "dataset: imagenette, split: test" in capsys.readouterr().out
+
+
+def test_a_beton_of_images_that_the_data_root_no_longer_has_is_refused(tmp_path):
+    first = imagenette(tmp_path / "first")
+    assert len(of_dataset("imagenette", "test", tmp_path, first)) == 10
+    assert len(of_dataset("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "the same elsewhere"
+    assert len(of_dataset("imagenette", "test", tmp_path, None)) == 10, "betons travel without their images"
+    path = tmp_path / "imagenette-test.beton"
+    for count, root in ((20, imagenette(tmp_path / "other", images=2)), (11, first)):
+        (first / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "new.JPEG").write_bytes(b"anything")
+        with pytest.raises(ValueError) as refused:
+            of_dataset("imagenette", "test", tmp_path, root)
+        assert str(refused.value) == (
+            f"{path} was converted from 10 images that are not the {count} of {root}/imagenette2/val: "
+            "delete it, or name another folder with --betons"
+        )
+
+
+def test_images_renamed_or_of_another_class_are_other_images(tmp_path):
+    root = imagenette(tmp_path / "root")
+    one, two, *_ = (root / "imagenette2" / "val" / wnid for wnid in IMAGENETTE)
+    whole = datasets.dataset("imagenette").read(root, "test").listing()
+    (one / "0.JPEG").rename(one / "1.JPEG")
+    renamed = datasets.dataset("imagenette").read(root, "test").listing()
+    (one / "1.JPEG").rename(one / "0.JPEG")
+    assert datasets.dataset("imagenette").read(root, "test").listing() == whole
+    (one / "0.JPEG").rename(two / "1.JPEG")
+    (two / "0.JPEG").rename(one / "0.JPEG")
+    assert len({whole, renamed, datasets.dataset("imagenette").read(root, "test").listing()}) == 3
+
+
+def test_a_beton_of_something_else_is_refused_whatever_its_name(tmp_path, folder, capsys):
+    root = imagenette(tmp_path / "root")
+    path = tmp_path / "imagenette-train.beton"
+    for words, made_of in (
+        (("imagenette", path, "--split", "test", "--data-root", root), "imagenette's test images"),
+        ((folder, path), "a folder"),
+    ):
+        result(capsys, "convert", *words, "--force")
+        with pytest.raises(
+            ValueError, match=f"must be converted from imagenette's train images, and was from {made_of}"
+        ):
+            of_dataset("imagenette", "train", tmp_path, None)
+
+
+def test_names_with_escapes_are_printed_as_such(tmp_path, capsys):
+    root = imagenette(tmp_path / "root", "train")
+    (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "\x1b[2J.JPEG").write_bytes(b"")
+    of_dataset("imagenette", "train", tmp_path, root, damaged="skip")
+    said = capsys.readouterr().err
+    assert "\\x1b[2J.JPEG" in said.replace("\n", "") and "\x1b[2J.JPEG" not in said
+
+
+def test_evidence_names_the_images_that_were_left_out(tmp_path):
+    root = imagenette(tmp_path / "root", "train")
+    (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
+    of_dataset("imagenette", "train", tmp_path, root, damaged="skip")
+    settings = SimpleNamespace(held_out=0, train_images=0)
+    bench = Bench(None, datasets.dataset("imagenette"), settings, Place(tmp_path, tmp_path, root))
+    bench.used("train")
+    assert bench.left_out == {"imagenette-train": [f"{next(iter(IMAGENETTE))}/z.JPEG"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "relative"),
+    [
+        (["/d/a/1", "/d/b/1"], ["a/1", "b/1"]),
+        (["/d/b-c/y", "/d/b/x"], ["b-c/y", "b/x"]),
+        (["a/1", "a/2"], ["1", "2"]),
+        (["1", "2"], ["1", "2"]),
+        (["/1", "/a/2"], ["1", "a/2"]),
+        (["/d/a/1"], ["1"]),
+    ],
+)
+def test_paths_are_below_the_folder_that_all_files_share(files, relative):
+    assert of_files(files, [0] * len(files), "here").relative == relative

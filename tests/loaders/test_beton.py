@@ -47,11 +47,11 @@ def test_the_dtypes_are_ffcvs():
     assert types.TYPE_ID_HANDLER[beton.INT_FIELD] is IntField
 
 
-# Reads our file (1 to 2) through its whole Loader, and writes one by its own writer (3).
+# Reads our file (1 to 2) through its whole Loader, and writes one by its own writer (3), others into a folder (4).
 FFCV = """
 import sys, numpy as np
 from ffcv.loader import Loader, OrderOption
-from ffcv.fields import IntField, RGBImageField
+from ffcv.fields import BytesField, FloatField, IntField, JSONField, NDArrayField, RGBImageField
 from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
 from ffcv.writer import DatasetWriter
 loader = Loader(sys.argv[1], batch_size=50, num_workers=1, order=OrderOption.SEQUENTIAL,
@@ -64,15 +64,42 @@ class Data:
         return np.full((20 + i, 30, 3), i, np.uint8), 100 + i
 writer = DatasetWriter(sys.argv[3], {"image": RGBImageField(write_mode="raw"), "label": IntField()}, num_workers=2)
 writer.from_indexed_dataset(Data(), chunksize=4)
+class Samples:
+    def __init__(self, names): self.names = names
+    def __len__(self): return 7
+    def __getitem__(self, i):
+        of = {"image": np.full((20 + i, 30, 3), i, np.uint8), "label": 100 + i, "index": 50 + i, "weight": i / 4,
+              "text": np.frombuffer(b"x" * (40 * i + 1), np.uint8), "feature": np.full((3, 5), i, np.float32),
+              "about": {"i": int(i)}}
+        return tuple(of[name.rstrip("2")] for name in self.names)
+kinds = {"image": RGBImageField, "label": IntField, "index": IntField, "weight": FloatField, "text": BytesField,
+         "feature": lambda: NDArrayField(np.dtype("float32"), (3, 5)), "about": JSONField}
+for name in sys.argv[5:]:
+    fields = {field: kinds[field.rstrip("2")]() for field in name.split("-")}
+    writer = DatasetWriter(f"{sys.argv[4]}/{name}.beton", fields, page_size=1 << 21, num_workers=1)
+    writer.from_indexed_dataset(Samples(list(fields)))
 """
+LAYOUTS = (
+    "image-label-index",
+    "label-image",
+    "image",
+    "image-index",
+    "weight-text-label-feature-index-image-about",
+    "image-image2-label",
+)
+REFUSED = {
+    "label-weight": r"must hold an RGB image field, and holds label \(integer\), weight \(float\)",
+    "image2-image22": "must hold one RGB image field, or one called image; it holds image2, image22",
+    "image-index-index2": "must hold one integer field, or one called label; it holds index, index2",
+}
 
 
 @pytest.fixture(scope="module")
 def ffcvs(fashion, tmp_path_factory):
     """A folder with what stock FFCV, in a process of its own, read from our file and what it wrote."""
     folder = tmp_path_factory.mktemp("ffcv")
-    files = fashion.path, folder / "read.npz", folder / "theirs.beton"
-    subprocess.run([sys.executable, "-c", FFCV, *map(str, files)], check=True)
+    files = fashion.path, folder / "read.npz", folder / "theirs.beton", folder
+    subprocess.run([sys.executable, "-c", FFCV, *map(str, files), *LAYOUTS, *REFUSED], check=True)
     return folder
 
 
@@ -92,6 +119,65 @@ def test_we_read_stock_ffcvs_file(ffcvs):
     for i in range(30):
         content = file.file[file.pointers[i] : file.pointers[i] + file.sizes[i]]
         assert content.size == (20 + i) * 30 * 3 and (content == i).all()
+
+
+KINDS = {"image": "RGB image", "label": "integer", "index": "integer", "weight": "float", "text": "bytes"}
+KINDS |= {"feature": "array", "about": "JSON", "image2": "RGB image"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fields_are_read_by_name_whatever_stands_beside_them(ffcvs, layout):
+    file = open_beton(ffcvs / f"{layout}.beton")
+    names = layout.split("-")
+    assert file.fields == tuple((name, KINDS[name]) for name in names)
+    first = 100 if "label" in names else 50
+    assert file.labels.tolist() == ([first + i for i in range(7)] if first == 100 or "index" in names else [-1] * 7)
+    for i in range(7):
+        content = file.file[file.pointers[i] : file.pointers[i] + file.sizes[i]]
+        assert (file.heights[i], file.widths[i]) == (20 + i, 30)
+        assert content.size == (20 + i) * 30 * 3 and (content == i).all()
+    assert file.index is None and not file.checksums.size and not file.about
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_fields_without_an_image_or_with_too_many_are_refused_by_name(ffcvs, layout):
+    with pytest.raises(ValueError, match=REFUSED[layout]):
+        open_beton(ffcvs / f"{layout}.beton")
+
+
+def test_a_field_of_no_type_of_ffcvs_is_named(tmp_path):
+    path = tmp_path / "a.beton"
+    write_all(path, [raw(8, 8)])
+    content = bytearray(path.read_bytes())
+    content[beton.HEADER.itemsize + beton.FIELD.itemsize] = 255
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.beton: field 'label' is of type 255; FFCV's types are 0 to 6"):
+        open_beton(path)
+
+
+def test_what_a_file_was_made_of_stands_in_it_and_changes_no_sample(tmp_path):
+    samples, origin = [raw(8, 8, i, i) for i in range(5)], {"dataset": "caf\u00e9", "left_out": 2}
+    for name, about in (("plain", None), ("told", lambda: origin)):
+        list(write(tmp_path / name, 5, samples.__getitem__, about=about))
+    plain, told = open_beton(tmp_path / "plain"), open_beton(tmp_path / "told")
+    assert told.about == origin and plain.about == {}
+    assert told.index == plain.index and np.array_equal(told.checksums, plain.checksums)
+    from ffcv.reader import Reader
+
+    theirs = Reader(str(told.path))
+    assert theirs.alloc_table["ptr"].tolist() == told.pointers.tolist()
+    assert theirs.metadata["f1"].tolist() == told.labels.tolist()
+
+
+def test_no_byte_of_what_a_file_was_made_of_changes_unseen(tmp_path, small_pages):
+    path = tmp_path / "a.beton"
+    list(write(path, 3, lambda i: raw(8, 8, i, i), about=lambda: {"dataset": "cats", "split": "train"}))
+    content = path.read_bytes()
+    start = content.index(b'{"dataset"')
+    for at in range(start, len(content) - 3 * beton.ALLOCATION.itemsize):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ValueError, match="what it was made of is not what was written"):
+            open_beton(path)
 
 
 def test_jpeg_bytes_pass_through(photographs):
@@ -214,15 +300,15 @@ def test_a_sample_that_cannot_be_read_is_left_out_where_that_is_asked_for(tmp_pa
             raise ValueError(f"image {index} is upside down")
         return raw(8, 8, index, index)
 
-    skipped = []
+    skipped = {}
     path = tmp_path / "a.beton"
     assert list(write(path, 40, sample, skipped=skipped)) == list(range(1, 41))
-    assert skipped == [f"image {index} is upside down" for index in (3, 13, 23, 33)]
+    assert skipped == {index: f"image {index} is upside down" for index in (3, 13, 23, 33)}
     file = open_beton(path)
     assert file.labels.tolist() == [i for i in range(40) if i % 10 != 3]
     assert file.file[file.pointers[3] : file.pointers[3] + 192].tobytes() == raw(8, 8, 4, 4).content
     with pytest.raises(ValueError, match="no samples"):
-        list(write(path, 1, lambda index: sample(3), skipped=[]))
+        list(write(path, 1, lambda index: sample(3), skipped={}))
     assert len(open_beton(path)) == 36, "the old file is kept"
 
 

@@ -39,3 +39,10 @@ def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(tmp_pat
     with whole_file(path) as part:
         part.write_text("whole")
     assert sorted(tmp_path.iterdir()) == sorted([living, path])
+
+
+def test_an_error_of_the_move_names_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, whole_file(tmp_path / "a") as part:
+        part.write_text("x")
+    assert caught.value.filename == str(tmp_path / "a") and [file.name for file in tmp_path.iterdir()] == ["a"]

@@ -68,12 +68,12 @@ def converted(tmp_path_factory) -> Converted:
     folder.mkdir(parents=True)
     for name, content in made.values():
         (folder / name).write_bytes(content)
-    samples, skipped = image_folder(folder.parent), []
+    samples, skipped = image_folder(folder.parent), {}
     path = folder.parent.with_suffix(".beton")
     for _ in write(path, len(samples), samples.stored, 1, skipped):
         pass
     sentences = {}
-    for sentence in skipped:
+    for sentence in skipped.values():
         (file,) = (file for file in samples.files if sentence.startswith(file))
         sentences[Path(file)] = sentence
     kept = [Path(file) for file in samples.files if Path(file) not in sentences]
