@@ -9,7 +9,11 @@
         assert twoview(collate, images).shape == (64, 3, 32, 32)  # any function, timed as pytest-benchmark does it
 
 `pytest --benchmark-save=NAME` makes the baseline, a file of pytest-benchmark's storage, and
-`pytest --twoview-baseline=NAME` compares with the newest of that name.
+`pytest --twoview-baseline=NAME` compares with the newest of that name. That storage is `.benchmarks` of the folder in
+which pytest is started, or what `--benchmark-storage` names. A test is known by its path from pytest's rootdir.
+
+A recipe is a name of `twoview list recipes` or a path to a TOML file, from the folder of the test's file. The memory of
+a function is what one call takes after those that were timed, so that the order of the tests does not matter.
 
 pytest loads this module in every project, and a project may have a `bench` of its own: so it has a name that is nobody
 else's, and imports what it does, `bench.gate`, where it is used.
@@ -74,7 +78,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     """An interval needs the samples, which pytest-benchmark saves only when it is asked to."""
-    samples = {measured.fullname: measured.stats.data for measured in benchmarks}
+    ours = [measured for measured in benchmarks if "twoview" in measured.extra_info]
+    samples = {measured.extra_info["twoview"]["test"]: measured.stats.data for measured in ours}
     for saved in output_json["benchmarks"]:
         if "twoview" in saved["extra_info"]:
-            saved["stats"]["data"] = samples[saved["fullname"]]
+            saved["stats"]["data"] = samples[saved["extra_info"]["twoview"]["test"]]

@@ -5,7 +5,12 @@ measured in two sessions here, so that the machine may have been another: a fixe
 measurement says so, and the interval is made longer by as much. `twoview compare --paired` has both in one session.
 """
 
+import contextlib
+import ctypes
+import gc
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -38,7 +43,7 @@ class Allowed(BaseModel):
 
 
 def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
-    """The newest saved run of that name: test -> its benchmark. UsageError where nothing can be compared with it."""
+    """The newest saved run of that name: `test_id` -> benchmark. UsageError where nothing can be compared with it."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--twoview-baseline needs pytest-benchmark, which is not installed")
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
@@ -49,8 +54,13 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
         run for path, run in session.storage.load(f"*_{name}") if re.fullmatch(r"\d+_" + re.escape(name), path.stem)
     ]
     if not saved:
-        raise pytest.UsageError(f"no baseline {name} in {session.storage}: make it by pytest --benchmark-save={name}")
-    measured = {test["fullname"]: test for test in saved[-1]["benchmarks"] if "twoview" in test["extra_info"]}
+        looked_at = f"{session.storage} (--benchmark-storage names another folder)"
+        raise pytest.UsageError(f"no baseline {name} in {looked_at}: make it by pytest --benchmark-save={name}")
+    measured = {
+        test["extra_info"]["twoview"].get("test", test["fullname"]): test  # an older baseline has no "test"
+        for test in saved[-1]["benchmarks"]
+        if "twoview" in test["extra_info"]
+    }
     here = environment().machine
     for test in measured.values():
         if (there := test["extra_info"]["twoview"]["machine"]) != here:
@@ -58,10 +68,16 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
     return measured
 
 
-def betons_folder(config: pytest.Config) -> Path:
-    """Converted datasets, kept for the next session."""
-    assert config.cache
-    return config.cache.mkdir("twoview-betons")
+def test_id(item: pytest.Item) -> str:
+    """The node id. Outside of rootdir pytest leaves folders out of it, which may make two tests one: here they stay."""
+    path = Path(os.path.relpath(item.path, item.config.rootpath)).as_posix()
+    return f"{path}::{item.nodeid.partition('::')[2]}"
+
+
+def betons_folder(config: pytest.Config) -> Path | None:
+    """Converted datasets, kept for the next session; None where pytest keeps nothing, by -p no:cacheprovider."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    return cache.mkdir("twoview-betons") if cache else None
 
 
 class Gate:
@@ -74,7 +90,12 @@ class Gate:
         self.allowed = _allowed(marker)
         self.request, self.benchmark = request, benchmark
         self.baseline = request.config.stash.get(BASELINE, None)
-        self.measured: dict[str, Any] = {"machine": environment().machine, "calibration_seconds": [], "accuracy": {}}
+        self.measured: dict[str, Any] = {
+            "test": test_id(request.node),
+            "machine": environment().machine,
+            "calibration_seconds": [],
+            "accuracy": {},
+        }
         benchmark.extra_info["twoview"] = self.measured
 
     def __enter__(self) -> Self:
@@ -87,14 +108,12 @@ class Gate:
         self.machine.__exit__(kind, error, trace)
 
     def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Times the function as `benchmark` does and returns what it returns. Memory is what the process grew by."""
-        from bench.memory import PeakMemory, host_mib
-
-        memory, before = PeakMemory(), host_mib("VmRSS")
+        """Times the function as `benchmark` does and returns what it returns. Memory is what one more call takes."""
         self._calibrate()
         result = self.benchmark(function, *args, **kwargs)
         self._calibrate()
-        self.measured["added_mib"] = memory.host_mib - before
+        if self.benchmark.enabled:
+            self.measured["added_mib"] = _added_mib(lambda: function(*args, **kwargs))
         return result
 
     def run(self) -> None:
@@ -107,8 +126,11 @@ class Gate:
 
         if self.allowed.recipe is None:
             pytest.fail("twoview.run() needs a recipe in the marker: @pytest.mark.twoview(RECIPE, ...)", pytrace=False)
+        name = self.allowed.recipe
+        if name.endswith(".toml"):
+            name = str(self.request.path.parent / name)  # wherever pytest was started
         try:
-            one = recipe.load(self.allowed.recipe)
+            one = recipe.load(name)
         except (ValueError, OSError) as error:
             pytest.fail(f"@pytest.mark.twoview: {error}", pytrace=False)
         self.measured["recipe"] = one.settings()
@@ -126,9 +148,8 @@ class Gate:
         from bench.experiment import Place
         from loaders import datasets
 
-        place = Place(
-            betons_folder(self.request.config), self.request.getfixturevalue("tmp_path"), datasets.data_root(None)
-        )
+        scratch = self.request.getfixturevalue("tmp_path")
+        place = Place(betons_folder(self.request.config) or scratch, scratch, datasets.data_root(None))
         accuracy = judging.judge(training.train(one, place, resume=False), place).accuracy
         self.accuracy(accuracy.knn_top1, accuracy.test_images, "kNN top-1")
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
@@ -152,14 +173,21 @@ class Gate:
         if self.baseline is None:
             return
         name = self.request.config.getoption("twoview_baseline")
-        test = self.baseline.get(self.request.node.nodeid)
+        test = self.baseline.get(self.measured["test"])
         if test is None:
-            return self._warn(f"the baseline {name} does not have this test: not compared")
+            return self._warn(f"the baseline {name} {self._not_there(self.baseline)}: not compared")
         before = test["extra_info"]["twoview"]
         if before.get("recipe") != self.measured.get("recipe"):
             return self._warn(f"the baseline {name} is of another recipe: not compared")
         if lost := [*self._lost_speed(test), *self._lost_memory(before), *self._lost_accuracy(before)]:
             pytest.fail(f"worse than the baseline {name}: {'; '.join(lost)}", pytrace=False)
+
+    def _not_there(self, baseline: dict[str, dict[str, Any]]) -> str:
+        here = self.measured["test"]
+        for there in baseline:
+            if _may_be_one(there, here):
+                return f"has {there} and not {here}, which may be the same test with another rootdir"
+        return "does not have this test"
 
     def _warn(self, sentence: str) -> None:
         self.request.node.warn(pytest.PytestWarning(sentence))
@@ -181,12 +209,14 @@ class Gate:
 
     def _lost_memory(self, before: dict[str, Any]) -> list[str]:
         allowed = self.allowed.memory
+        if allowed is None:
+            return []
         lost = []
-        if allowed is not None:
-            for key, what, slack in (("peak_mib", "peaks at", 0.0), ("added_mib", "grows by", SLACK_MIB)):
-                if key in before and self.measured[key] > before[key] * (1 + allowed) + slack:
-                    old, new = before[key], self.measured[key]
-                    lost.append(f"it {what} {new:.0f} MiB, {old:.0f} before, and {allowed:.0%} more is allowed")
+        for key, what, slack in (("peak_mib", "peaks at", 0.0), ("added_mib", "grows by", SLACK_MIB)):
+            if key in before and key not in self.measured:
+                self._warn("no memory was measured in this test: its memory is not compared")
+            elif key in before and (new := self.measured[key]) > (old := before[key]) * (1 + allowed) + slack:
+                lost.append(f"it {what} {new:.0f} MiB, {old:.0f} before, and {allowed:.0%} more is allowed")
         return lost
 
     def _lost_accuracy(self, before: dict[str, Any]) -> list[str]:
@@ -205,6 +235,22 @@ class Gate:
         return lost
 
 
+def _added_mib(call: Callable[[], object]) -> float:
+    """What the process grows by at the peak of a call, whichever tests ran before.
+
+    The call is not its first, which may import modules and start threads that another test has then for nothing. What
+    is free but resident goes back to the system before, because the process fills that before it grows.
+    """
+    from bench.memory import PeakMemory, host_mib
+
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    memory, before = PeakMemory(), host_mib("VmRSS")
+    call()
+    return memory.host_mib - before
+
+
 def _allowed(marker: pytest.Mark) -> Allowed:
     """Fails the test, in one sentence, where the marker has a key or a value that it cannot have."""
     if len(marker.args) > 1:
@@ -220,6 +266,12 @@ def _allowed(marker: pytest.Mark) -> Allowed:
             what = "a recipe's name" if key == "recipe" else "a share of at least 0, as 0.1"
             must = f"{key} must be {what}, got {first['input']!r}"
         pytest.fail(f"@pytest.mark.twoview {must}", pytrace=False)
+
+
+def _may_be_one(there: str, here: str) -> bool:
+    """Whether a test has both paths where they begin at two folders."""
+    shorter, longer = sorted((f"/{one.lstrip('./')}" for one in (there, here)), key=len)
+    return longer.endswith(shorter)
 
 
 def _times(cost: bootstrap.Cost, allowed: float) -> str:

@@ -24,9 +24,7 @@ from loaders import datasets
 
 LIMIT = 60 * 2**20  # bytes of a part
 HERE = Path(__file__).parent
-# What the suite does not import: ffcv is a peer of the loaders alone (and setuptools is here for ffcv), optuna searches
-# hyper-parameters, submitit submits jobs.
-UNUSED = ("ffcv", "setuptools", "optuna", "submitit")
+UNUSED = ("optuna", "submitit")  # what the suite does not import: they search hyper-parameters and submit jobs
 PEER = Requirement("lightly")  # goes without what it requires: the parts that the suite imports need nothing more
 
 

@@ -83,7 +83,8 @@ def test_the_baseline_is_one_of_pytest_benchmarks_own(project):
 
 def test_a_baseline_that_is_not_there_or_not_this_machines_is_named(project):
     missing = project.runpytest("--twoview-baseline=mai")
-    missing.stderr.fnmatch_lines(["ERROR: no baseline mai in *: make it by pytest --benchmark-save=mai"])
+    where = f"{project.path / '.benchmarks'} (--benchmark-storage names another folder)"
+    missing.stderr.fnmatch_lines([f"ERROR: no baseline mai in {where}: make it by pytest --benchmark-save=mai"])
     assert missing.ret == pytest.ExitCode.USAGE_ERROR
 
     disabled = against_main(project, "--benchmark-disable")
@@ -178,6 +179,15 @@ def test_what_is_no_accuracy_fails_the_test(pytester, accuracy, complaint):
     done.assert_outcomes(failed=1)
 
 
+def test_what_a_test_measures_no_longer_is_said(project):
+    lines = module().splitlines()
+    project.makepyfile(test_it="\n".join(line for line in lines if "assert" not in line))
+    done = against_main(project)
+    done.stdout.fnmatch_lines(["*no time was measured in this test: its speed is not compared"])
+    done.stdout.fnmatch_lines(["*no memory was measured in this test: its memory is not compared"])
+    assert done.ret == 0
+
+
 def test_an_accuracy_of_0_is_a_loss_and_one_that_is_missing_is_said(project):
     project.makepyfile(test_it=module(accuracy=0))
     against_main(project).stdout.fnmatch_lines(["*its accuracy is 0.00 %, 80.00 % before, and 2% less is allowed"])
@@ -226,6 +236,126 @@ def test_each_parameter_of_a_fixture_has_a_baseline_of_its_own(pytester):
     )
     assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
     against_main(pytester).assert_outcomes(passed=2)
+
+
+RANDOMLY = """
+import random
+import numpy as np
+import pytest
+
+def reseed():
+    random.seed(7)
+    np.random.seed(7)
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items):
+    items.reverse()
+    return (yield)
+
+def pytest_runtest_setup(item): reseed()
+def pytest_runtest_call(item): reseed()
+def pytest_runtest_teardown(item): reseed()
+"""
+SAME_WORK = """
+import numpy as np
+import pytest
+
+KEPT = []
+
+def work():
+    if not KEPT:
+        KEPT.append(np.ones(30 << 17))  # what the first test pays for all
+    return np.ones(20 << 17).sum()
+
+@pytest.mark.twoview(memory=0.2)
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_work(twoview, name):
+    assert twoview(work) == 20 << 17
+"""
+
+
+def test_neither_another_order_nor_other_seeds_nor_fewer_tests_make_a_difference(pytester):
+    """As pytest-randomly has it; what a test takes, 20 MiB, does not depend on what the tests before it left."""
+    pytester.makepyfile(test_it=SAME_WORK)
+    assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
+    (saved,) = pytester.path.glob(".benchmarks/*/0001_main.json")
+    tests = json.loads(saved.read_text())["benchmarks"]
+    assert [test["extra_info"]["twoview"]["added_mib"] for test in tests] == pytest.approx([20] * 3, abs=2)
+    against_main(pytester, "-k", "c").assert_outcomes(passed=1, deselected=2)
+    pytester.makeconftest(RANDOMLY)
+    done = against_main(pytester, "-v")
+    done.stdout.fnmatch_lines(["*test_work?c? PASSED*", "*test_work?b? PASSED*", "*test_work?a? PASSED*"])
+    done.assert_outcomes(passed=3)
+
+
+ACCURATE = """
+import pytest
+
+@pytest.mark.twoview(accuracy=0.02)
+def test_it(twoview):
+    twoview(sum, [1])
+    twoview.accuracy({accuracy}, 5000)
+"""
+
+
+@pytest.fixture
+def folders(pytester):
+    """The folders `a` and `b` of a project, each with a test of the same name, and an ini file beside them."""
+    for name, accuracy in (("a", 60), ("b", 80)):
+        folder = pytester.mkpydir(name)
+        (folder / "test_it.py").write_text(ACCURATE.format(accuracy=accuracy))
+    pytester.makeini("[pytest]\n")
+    return pytester
+
+
+def test_a_baseline_is_found_from_a_subfolder_and_from_outside_with_another_ini_file(
+    folders, monkeypatch, tmp_path_factory
+):
+    assert folders.runpytest(*FAST, "--benchmark-save=main").ret == 0
+    storage = f"--benchmark-storage={folders.path / '.benchmarks'}"
+    other = folders.makefile(".ini", other="[pytest]\naddopts = -p no:cacheprovider\n")
+    outside = tmp_path_factory.mktemp("outside")
+    for place, words in ((folders.path / "a", ()), (outside, ("-c", other, folders.path / "b"))):
+        monkeypatch.chdir(place)
+        against_main(folders, storage, *words).assert_outcomes(passed=1)
+    assert list(outside.iterdir()) == []
+
+
+def test_tests_outside_of_rootdir_are_kept_apart_and_written_nowhere_else(folders, tmp_path_factory):
+    """There pytest calls both tests `::test_it`."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    words = (f"--rootdir={elsewhere}", "-p", "no:cacheprovider")
+    assert folders.runpytest(*FAST, *words, "--benchmark-save=main", "a/test_it.py", "b/test_it.py").ret == 0
+    against_main(folders, *words, "a/test_it.py").assert_outcomes(passed=1)
+    (folders.path / "b" / "test_it.py").write_text(ACCURATE.format(accuracy=60))
+    done = against_main(folders, *words, "b/test_it.py", "a/test_it.py")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*its accuracy is 60.00 %, 80.00 % before, and 2% less is allowed"])
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_baseline_of_another_rootdir_is_said(folders, tmp_path_factory):
+    assert folders.runpytest(*FAST, "--benchmark-save=main", "a").ret == 0
+    done = against_main(folders, f"--rootdir={tmp_path_factory.mktemp('elsewhere')}", "a", "b")
+    moved = "has a/test_it.py::test_it and not ../*/a/test_it.py::test_it, which may be the same test with *rootdir"
+    unknown = "does not have this test"
+    done.stdout.fnmatch_lines([f"*the baseline main {words}: not compared" for words in (moved, unknown)])
+    done.assert_outcomes(passed=2, warnings=2)
+
+
+def test_a_recipe_s_path_begins_at_the_test_s_folder(folders, monkeypatch):
+    test = '@pytest.mark.twoview("tiny.toml")\ndef test_it(twoview): twoview.run()\n'
+    (folders.path / "a" / "test_it.py").write_text(f"import pytest\n{test}")
+    monkeypatch.chdir(folders.path / "b")
+    said = f"@pytest.mark.twoview: no recipe file at {folders.path / 'a' / 'tiny.toml'}"
+    folders.runpytest(*FAST, "../a").stdout.fnmatch_lines([said])
+    (folders.path / "a" / "tiny.toml").write_text('source = "here"\n')
+    folders.runpytest(*FAST, "../a").stdout.fnmatch_lines([f"@pytest.mark.twoview: {folders.path}/a/tiny.toml: *"])
+
+
+def test_datasets_are_kept_in_pytest_s_cache_where_it_has_one(pytester):
+    assert gate.betons_folder(pytester.parseconfigure()) == pytester.path / ".pytest_cache" / "d" / "twoview-betons"
+    assert gate.betons_folder(pytester.parseconfigure("-p", "no:cacheprovider")) is None
 
 
 def test_without_pytest_benchmark_and_beside_xdist_it_says_so(pytester):

@@ -17,7 +17,7 @@ from bench import environment
 from bench.gpu import bundle, packed_cifar, suite, wheels
 from bench.gpu.wheels import Node
 
-PYPROJECT = '[project]\nname = "twoview"\ndependencies = ["alpha>=2", "ffcv", "numpy"]\n'
+PYPROJECT = '[project]\nname = "twoview"\ndependencies = ["alpha>=2", "optuna", "numpy"]\n'
 
 
 def wheel(folder, name, version, *requires):
@@ -155,7 +155,7 @@ def test_a_bundle_has_the_tree_its_commit_wheels_library_and_scripts(checkout, t
     said = capsys.readouterr().out
     assert "with changes that are not committed" in said and "wheels alpha-2.0, lightly-1.6\n" in said
     assert "CIFAR-10 is not in the data root, None" in said and "MiB (lib 0.7" in said
-    assert "not-wanted" not in registry["asked"] and "ffcv" not in registry["asked"]
+    assert "not-wanted" not in registry["asked"] and "optuna" not in registry["asked"]
 
 
 def test_the_commit_that_travelled_comes_before_that_of_a_checkout_around_it(checkout):

@@ -13,7 +13,7 @@ from PIL import Image
 from bench import beside_peers, loader_rates, loader_works
 from bench.experiment import Place
 from bench.peers import worker
-from bench.peers.job import Job
+from bench.peers.job import ConvertJob, Job
 from bench.peers.lightly import transform
 from loaders import presets
 
@@ -72,6 +72,11 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "bench.peers.dali", raising=False)
     with pytest.raises(SystemExit, match=r"the package nvidia(\.dali)? is not installed"):
         worker.make("dali", job)
+    monkeypatch.setitem(sys.modules, "ffcv.fields", None)
+    monkeypatch.delitem(sys.modules, "bench.peers.ffcv", raising=False)
+    for one in (job, ConvertJob(images=1, threads=1, folder=Path("none"))):
+        with pytest.raises(SystemExit, match=r"the package ffcv.fields is not installed"):
+            worker.make("ffcv", one)
     race = loader_rates.Race(images_per_s={"twoview": [1.0], "lightly": []})
     race.leave_out("lightly", loader_rates.Absent("the package lightly is not installed"))
     assert race.images_per_s == {"twoview": [1.0]}

@@ -24,7 +24,7 @@ import sys
 import bench.cli, bench.commands.suite_gpu, bench.gpu.suite, reports.report
 ours = [module.__file__ for name, module in sys.modules.items() if name.partition('.')[0] in {OURS} and module.__file__]
 print(*ours, sep='\\n')
-print(*({{*{bundle.UNUSED!r}, 'lightly'}} - {{'setuptools'}}) & {{*sys.modules}}, file=sys.stderr)
+print(*{{*{bundle.UNUSED!r}, 'ffcv', 'lightly'}} & {{*sys.modules}}, file=sys.stderr)
 """
 
 
