@@ -1,5 +1,6 @@
 """Beton files: making a dataset's, looking into one, checking one."""
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.cores import cpu_count
+from bench.evidence import LeftOut
 from bench.progress import console, on_one_line, progress
 from loaders import beton, datasets, decode
 
@@ -32,7 +34,7 @@ def convert(
     """
 
     def about() -> dict[str, Any]:
-        names = [samples.relative[number] if samples.files else str(number) for number in skipped or ()]
+        names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
         origin = {"dataset": dataset, "split": split, "listing": samples.listing()}
         return origin | {"left_out": len(names), "left_out_names": names[:NAMED]}
 
@@ -58,23 +60,34 @@ def of_dataset(
     path, dataset = folder / f"{name}-{split}.beton", datasets.dataset(name)
     if not path.exists():
         samples = dataset.find(root, split) if download else dataset.read(root, split)
-        left_out: dict[int, str] | None = {} if damaged == "skip" else None
-        convert(samples, path, f"{name} {split}", cpu_count(), left_out, name, split)
-        for sentence in (left_out or {}).values():
-            console.print(on_one_line(f"left out: {sentence}"), markup=False, highlight=False)
+        unreadable: dict[int, str] | None = {} if damaged == "skip" else None
+        convert(samples, path, f"{name} {split}", cpu_count(), unreadable, name, split)
+        for sentence in (unreadable or {}).values():
+            _say(f"left out: {sentence}")
         file = beton.open_beton(path)
     else:
         file = beton.open_beton(path)
         _check_origin(file, dataset, split, root)
+        if absent := left_out(file).get(path.stem):
+            _say(f"{path} lacks {absent.images} images that could not be read: `twoview inspect --json` names them")
     _check_labels(file, dataset, split)
     return file
+
+
+def _say(text: str) -> None:
+    console.print(on_one_line(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(name: str) -> str:
+    """The name of a file as any system may print it: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
     """ValueError where the file says that it was made of something else than the dataset's split as it is now.
 
     A file that does not say, of FFCV's or an older version, is taken; so is one whose images are not in the data root,
-    for betons travel without them.
+    for betons travel without them. FileNotFoundError where some of the images are not there.
     """
     if not file.about:
         return
@@ -83,19 +96,19 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
         made_of = f"{told[0]}'s {told[1]} images" if told[0] else "a folder"
         raise ValueError(
             f"{file.path} must be converted from {dataset.name}'s {split} images, and was from {made_of}: "
-            f"give it another name, or name another folder with --betons"
+            f"give it another name, or keep betons in another folder"
         )
     if file.about.get("listing") is None:
         return
     try:
         samples = dataset.read(root, split)
-    except FileNotFoundError:
+    except datasets.NotInRoot:
         return
     if samples.listing() != file.about["listing"]:
         count = len(file) + int(file.about.get("left_out", 0))
         raise ValueError(
             f"{file.path} was converted from {count:,} images that are not the {len(samples):,} of {samples.source}: "
-            f"delete it, or name another folder with --betons"
+            f"delete it, or keep betons in another folder"
         )
 
 
@@ -120,10 +133,10 @@ def identity(*files: beton.Beton) -> dict[str, str]:
     return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
 
 
-def left_out(file: beton.Beton) -> dict[str, list[str]]:
-    """The file's name -> the names of the images that could not be read as it was converted; empty if none."""
-    names = list(file.about.get("left_out_names", ()))
-    return {file.path.stem: names} if names else {}
+def left_out(file: beton.Beton) -> dict[str, LeftOut]:
+    """The file's name -> the images that could not be read as it was converted; empty if there are none."""
+    images = int(file.about.get("left_out", 0))
+    return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
 def describe(file: beton.Beton) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def describe(file: beton.Beton) -> dict[str, Any]:
         "path": str(file.path),
         "bytes": file.file.size,
         "samples": len(file),
-        "fields": dict(file.fields),
+        "fields": [f"{name}: {kind}" for name, kind in file.fields],
         "made_of": {key: value for key, value in file.about.items() if key != "left_out_names"},
         "left_out": list(file.about.get("left_out_names", ())),
         "jpeg": int((file.modes == beton.JPEG).sum()),

@@ -88,7 +88,9 @@ def run(words: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if debug:
             raise
-        print(f"twoview: {_sentence(error)}", file=sys.stderr)
+        from bench.progress import on_one_line  # here, for it imports rich
+
+        print(on_one_line(f"twoview: {_sentence(error)}"), file=sys.stderr)
         return 2
     return code or 0
 

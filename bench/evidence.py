@@ -189,12 +189,18 @@ class Accuracy(Part):
     probes: dict[str, Probed] = {}
 
 
+class LeftOut(Part):
+    """Images that could not be read as a beton file was converted: how many, and the names of the first 1,000."""
+
+    images: PositiveInt
+    names: list[str]
+
+
 class Record(Part):
     """What every record says. name: the file's stem, unique within a folder of evidence.
 
     data: of each beton file that was read, by its stem, the XXH64 of its index, which holds every sample's.
-    left_out: of each of them that lacks images which could not be read as it was converted, the names of these, the
-    first 1,000 of them.
+    left_out: of each of them that lacks images, which.
     calibration_seconds, mhz: of a fixed piece of work on every core, a number a round, and the clocks of processor and
     GPU right behind it, as the record was written. sha256: of all else, by `checksum`.
     """
@@ -204,7 +210,7 @@ class Record(Part):
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     environment: Environment = Field(default_factory=environment)
     data: dict[str, str] = {}
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[str, LeftOut] = {}
     calibration_seconds: list[PositiveFloat] = []
     mhz: dict[str, float] = {}
     sha256: str | None = None

@@ -150,7 +150,10 @@ class Gate:
 
         scratch = self.request.getfixturevalue("tmp_path")
         place = Place(betons_folder(self.request.config) or scratch, scratch, datasets.data_root(None))
-        accuracy = judging.judge(training.train(one, place, resume=False), place).accuracy
+        try:
+            accuracy = judging.judge(training.train(one, place, resume=False), place).accuracy
+        except (ValueError, OSError) as error:
+            pytest.fail(f"the recipe {self.allowed.recipe} could not be trained: {error}", pytrace=False)
         self.accuracy(accuracy.knn_top1, accuracy.test_images, "kNN top-1")
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench import betons
 from bench.cores import cpu_count
 from bench.encoders import Published
-from bench.evidence import Probed
+from bench.evidence import LeftOut, Probed
 from bench.experiment import Place, best_device, chosen
 from bench.memory import PeakMemory
 from bench.progress import console, progress
@@ -76,7 +76,7 @@ class Bench:
     options: Options = field(default_factory=Options)
     features_seconds: float = 0.0
     data: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
     _features: tuple[Features, Features] | None = None
 
     @property

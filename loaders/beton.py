@@ -244,8 +244,14 @@ def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: st
 
 
 def _of_pointers(path: Path, table: np.ndarray, pointers: np.ndarray) -> np.ndarray:
-    """The allocation of each sample's image, which the pointer of its metadata row names."""
+    """The allocation of each sample's image, which the pointer of its metadata row names.
+
+    An empty one, as a caption without a letter has, may lie where the image begins.
+    """
+    table = table[table["size"] > 0]
     table = table[np.argsort(table["ptr"], kind="stable")]
+    if not len(table):
+        raise ValueError(f"{path} is damaged: no sample of it has a byte")
     places = np.searchsorted(table["ptr"], pointers)
     found = table[np.minimum(places, len(table) - 1)]
     if not (np.array_equal(found["ptr"], pointers) and np.array_equal(found["sample_id"], np.arange(len(pointers)))):

@@ -15,9 +15,10 @@ NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 def lines_of(path: Path) -> list[str]:
     """Of a text in UTF-8, with or without a byte-order mark, whatever the locale. ValueError, naming it, for others."""
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        text = path.read_text("utf-8-sig").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be a text in UTF-8: {error}") from None
+    return text.split("\n") if text else []  # not by splitlines: a file's name may hold what else it takes for an end
 
 
 @contextmanager

@@ -142,12 +142,13 @@ class Loader:
         ValueError, naming the key, if the state is of other work.
         """
         for key, mine in self._work().items():
-            if state[key] != mine:
-                raise ValueError(f"the loader's state is of other work: its {key} is {state[key]}, not {mine}")
+            if key in state and state[key] != mine:  # an older state does not say of which data it is
+                raise ValueError(f"the loader's {key} must be {state[key]} as in the state, got {mine}")
         self._reached = self._resume_at = state["epoch"], state["batches"]
 
     def _work(self) -> dict[str, Any]:
-        return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world}
+        data = None if self.beton.index is None else f"{self.beton.index:016x}"
+        return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world, "data": data}
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
         samples = self.indices[self.order(epoch)]

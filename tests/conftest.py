@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 
 from loaders import beton, datasets
 from loaders.beton import Beton
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test sends it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example may compile a kernel, and a shared machine may stall: time is no property here. Examples are the
 # same in every run, so that a rare draw does not fail a change that has nothing to do with it.

@@ -6,6 +6,7 @@ from tyro.conf import Positional
 
 from bench import betons
 from bench.commands.output import lines, show
+from bench.progress import on_one_line
 from loaders import beton
 
 
@@ -17,7 +18,8 @@ def run(file: Positional[Path], json: bool = False) -> None:
         json: print it as JSON, with the names of up to 1,000 images that were left out as it was made.
     """
     result = betons.describe(beton.open_beton(file))
-    plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    shown = result | {"fields": on_one_line(", ".join(result["fields"]))}
+    plain = {key: value for key, value in shown.items() if not isinstance(value, dict | list)}
     nested = [
         f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items())
         for key, value in result.items()

@@ -6,7 +6,7 @@ A dataset is one declaration: `small.py`, `imagenets.py`, `transfer.py`; or it h
 
 from collections.abc import Callable
 
-from loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, Split, data_root
+from loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, NotInRoot, Split, data_root
 from loaders.datasets.imagenets import IMAGENETS
 from loaders.datasets.packages import of_hugging_face, of_torchvision
 from loaders.datasets.samples import Samples, image_folder, naming, read_image
@@ -23,6 +23,7 @@ __all__ = [
     "LIBRARIES",
     "PHOTOGRAPHS",
     "Dataset",
+    "NotInRoot",
     "Samples",
     "Split",
     "bundled_photographs",

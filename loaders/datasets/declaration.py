@@ -80,12 +80,16 @@ def data_root(given: Path | None = None) -> Path | None:
     return root
 
 
+class NotInRoot(FileNotFoundError):
+    """The data root has nothing of a dataset, or of one of its parts; not: it lacks something within them."""
+
+
 def in_root(root: Path | None, path: str, name: str) -> Path:
-    """root / path. FileNotFoundError, saying how to get it, if there is no data root or no such path."""
+    """root / path. NotInRoot, saying how to get it, if there is no data root or no such path."""
     if root is None:
-        raise FileNotFoundError(f"{name} {NEEDS_A_ROOT}")
+        raise NotInRoot(f"{name} {NEEDS_A_ROOT}")
     if not (root / path).exists():
-        raise FileNotFoundError(f"{root / path} is not there: `twoview data {name}` says how to get it")
+        raise NotInRoot(f"{root / path} is not there: `twoview data {name}` says how to get it")
     return root / path
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # P
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 # Folders that systems leave beside or among the classes; those whose names begin with a dot are none either.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+LABEL = re.compile(r"[0-9]{1,18}")
 _ORIENTATION = 0x0112
 _TURNS = {  # the orientation by EXIF -> what makes the image upright, as in PIL's `exif_transpose`
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -199,7 +201,7 @@ def of_list(file: Path, folder: Path, classes: int, separator: str | None = None
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(separator or " ")
-        if not path or not label.isdecimal() or int(label) >= classes:
+        if not path or not LABEL.fullmatch(label) or int(label) >= classes:
             raise ValueError(f"{file}: line {number} is not a path and a class below {classes}: {line[:80]!r}")
         files.append(str(folder / path.strip()))
         labels.append(int(label))

@@ -1,6 +1,9 @@
 """`twoview convert`, `inspect` and `verify`, as a user meets them."""
 
 import json
+import os
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 
 from bench.betons import identity, left_out, of_dataset
 from bench.cli import run
+from bench.evidence import LeftOut
 from bench.experiment import Place
 from bench.probing import Bench
 from loaders import beton, datasets
@@ -136,7 +140,7 @@ def test_a_file_says_what_it_was_made_of(tmp_path, folder, capsys):
     listing = datasets.dataset("imagenette").read(root, "test").listing()
     assert about["made_of"] == {"dataset": "imagenette", "split": "test", "listing": listing, "left_out": 1}
     assert about["left_out"] == [f"{next(iter(IMAGENETTE))}/z.JPEG"]
-    assert left_out(open_beton(tmp_path / "a.beton")) == {"a": about["left_out"]}
+    assert left_out(open_beton(tmp_path / "a.beton")) == {"a": LeftOut(images=1, names=about["left_out"])}
     result(capsys, "convert", folder, tmp_path / "b.beton")
     assert result(capsys, "inspect", tmp_path / "b.beton")["made_of"]["dataset"] is None
     assert left_out(open_beton(tmp_path / "b.beton")) == {}
@@ -156,8 +160,18 @@ def test_a_beton_of_images_that_the_data_root_no_longer_has_is_refused(tmp_path)
             of_dataset("imagenette", "test", tmp_path, root)
         assert str(refused.value) == (
             f"{path} was converted from 10 images that are not the {count} of {root}/imagenette2/val: "
-            "delete it, or name another folder with --betons"
+            "delete it, or keep betons in another folder"
         )
+
+
+def test_a_dataset_that_lacks_a_class_is_refused_and_one_that_is_not_there_is_not(tmp_path):
+    root = imagenette(tmp_path / "root")
+    of_dataset("imagenette", "test", tmp_path, root)
+    shutil.rmtree(root / "imagenette2" / "val" / next(iter(IMAGENETTE)))
+    with pytest.raises(FileNotFoundError, match=f"the class folder .*{next(iter(IMAGENETTE))} is missing"):
+        of_dataset("imagenette", "test", tmp_path, root)
+    shutil.rmtree(root / "imagenette2")
+    assert len(of_dataset("imagenette", "test", tmp_path, root)) == 10
 
 
 def test_images_renamed_or_of_another_class_are_other_images(tmp_path):
@@ -195,14 +209,18 @@ def test_names_with_escapes_are_printed_as_such(tmp_path, capsys):
     assert "\\x1b[2J.JPEG" in said.replace("\n", "") and "\x1b[2J.JPEG" not in said
 
 
-def test_evidence_names_the_images_that_were_left_out(tmp_path):
+def test_evidence_names_the_images_that_were_left_out(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
+    (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / os.fsdecode(b"\xe9.JPEG")).write_bytes(b"")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
     of_dataset("imagenette", "train", tmp_path, root, damaged="skip")
     settings = SimpleNamespace(held_out=0, train_images=0)
     bench = Bench(None, datasets.dataset("imagenette"), settings, Place(tmp_path, tmp_path, root))
     bench.used("train")
-    assert bench.left_out == {"imagenette-train": [f"{next(iter(IMAGENETTE))}/z.JPEG"]}
+    names = [f"{next(iter(IMAGENETTE))}/z.JPEG", f"{next(iter(IMAGENETTE))}/\\xe9.JPEG"]
+    assert bench.left_out == {"imagenette-train": LeftOut(images=2, names=names)}
+    assert bench.left_out["imagenette-train"].model_dump_json().isascii()
+    assert f"{tmp_path}/imagenette-train.beton lacks 2 images that could not be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -218,3 +236,13 @@ def test_evidence_names_the_images_that_were_left_out(tmp_path):
 )
 def test_paths_are_below_the_folder_that_all_files_share(files, relative):
     assert of_files(files, [0] * len(files), "here").relative == relative
+
+
+def test_inspect_shows_every_field_on_one_line(tmp_path, capsys, monkeypatch):
+    list(beton.write(tmp_path / "a.beton", 1, lambda index: beton.Stored(beton.RAW, 8, 8, bytes(192), 0)))
+    opened = open_beton
+    fields = (("im\n\x1b[31m", "RGB image"), ("label", "integer"), ("label", "float"))
+    monkeypatch.setattr(beton, "open_beton", lambda path: replace(opened(path), fields=fields))
+    assert run(["inspect", str(tmp_path / "a.beton")]) == 0
+    said = capsys.readouterr().out
+    assert "fields              im\\n\\x1b[31m: RGB image, label: integer, label: float\n" in said

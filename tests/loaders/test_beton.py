@@ -70,10 +70,10 @@ class Samples:
     def __getitem__(self, i):
         of = {"image": np.full((20 + i, 30, 3), i, np.uint8), "label": 100 + i, "index": 50 + i, "weight": i / 4,
               "text": np.frombuffer(b"x" * (40 * i + 1), np.uint8), "feature": np.full((3, 5), i, np.float32),
-              "about": {"i": int(i)}}
+              "blank": np.zeros(i % 2, np.uint8), "about": {"i": int(i)}}
         return tuple(of[name.rstrip("2")] for name in self.names)
 kinds = {"image": RGBImageField, "label": IntField, "index": IntField, "weight": FloatField, "text": BytesField,
-         "feature": lambda: NDArrayField(np.dtype("float32"), (3, 5)), "about": JSONField}
+         "blank": BytesField, "feature": lambda: NDArrayField(np.dtype("float32"), (3, 5)), "about": JSONField}
 for name in sys.argv[5:]:
     fields = {field: kinds[field.rstrip("2")]() for field in name.split("-")}
     writer = DatasetWriter(f"{sys.argv[4]}/{name}.beton", fields, page_size=1 << 21, num_workers=1)
@@ -86,6 +86,7 @@ LAYOUTS = (
     "image-index",
     "weight-text-label-feature-index-image-about",
     "image-image2-label",
+    "blank-image-blank2-label",
 )
 REFUSED = {
     "label-weight": r"must hold an RGB image field, and holds label \(integer\), weight \(float\)",
@@ -122,7 +123,7 @@ def test_we_read_stock_ffcvs_file(ffcvs):
 
 
 KINDS = {"image": "RGB image", "label": "integer", "index": "integer", "weight": "float", "text": "bytes"}
-KINDS |= {"feature": "array", "about": "JSON", "image2": "RGB image"}
+KINDS |= {"blank": "bytes", "blank2": "bytes", "feature": "array", "about": "JSON", "image2": "RGB image"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loaders import presets
-from loaders.beton import JPEG, Stored, open_beton, write
+from loaders.beton import JPEG, RAW, Stored, open_beton, write
 from loaders.decode import Decoder, output_layout, view_table
 from loaders.loader import Loader
 from loaders.samplers import share
@@ -429,3 +429,16 @@ def test_every_op_at_once_agrees_with_the_decoder_called_alone(photographs):
     with Loader(photographs, (view,), 3, indices=samples, seed=9, shuffle=False, threads=2) as loader:
         batch = next(loader.epoch(2))
     assert np.array_equal(batch.views[0].permute(0, 2, 3, 1).numpy().ravel(), out)
+
+
+def test_a_state_of_other_images_of_equal_number_is_refused(tmp_path):
+    def loader(name, shade):
+        pixels = np.full((8, 8, 3), shade, np.uint8).tobytes()
+        list(write(tmp_path / name, 4, lambda index: Stored(RAW, 8, 8, pixels, index)))
+        return Loader(open_beton(tmp_path / name), (View(8),), 2)
+
+    with loader("a", 1) as one, loader("b", 2) as other:
+        state = one.state_dict()
+        with pytest.raises(ValueError, match=f"the loader's data must be {state['data']} as in the state, got"):
+            other.load_state_dict(state)
+        other.load_state_dict({key: value for key, value in state.items() if key != "data"})
