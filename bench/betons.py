@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.cores import cpu_count
-from bench.evidence import LeftOut
 from bench.progress import console, on_one_line, progress
 from loaders import beton, datasets, decode
 
@@ -68,8 +67,8 @@ def of_dataset(
     else:
         file = beton.open_beton(path)
         _check_origin(file, dataset, split, root)
-        if absent := left_out(file).get(path.stem):
-            _say(f"{path} lacks {absent.images} images that could not be read: `twoview inspect --json` names them")
+        if absent := file.about.get("left_out"):
+            _say(f"{path} lacks {absent} images that could not be read: `twoview inspect --json` names them")
     _check_labels(file, dataset, split)
     return file
 
@@ -131,12 +130,6 @@ def identity(*files: beton.Beton) -> dict[str, str]:
     A file of FFCV's own has none and is left out.
     """
     return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
-
-
-def left_out(file: beton.Beton) -> dict[str, LeftOut]:
-    """The file's name -> the images that could not be read as it was converted; empty if there are none."""
-    images = int(file.about.get("left_out", 0))
-    return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
 def describe(file: beton.Beton) -> dict[str, Any]:

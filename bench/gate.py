@@ -43,7 +43,7 @@ class Allowed(BaseModel):
 
 
 def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
-    """The newest saved run of that name: `test_id` -> benchmark. UsageError where nothing can be compared with it."""
+    """The newest saved run of that name: `id_of` a test -> its benchmark. UsageError where nothing can be compared."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--twoview-baseline needs pytest-benchmark, which is not installed")
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
     return measured
 
 
-def test_id(item: pytest.Item) -> str:
+def id_of(item: pytest.Item) -> str:
     """The node id. Outside of rootdir pytest leaves folders out of it, which may make two tests one: here they stay."""
     path = Path(os.path.relpath(item.path, item.config.rootpath)).as_posix()
     return f"{path}::{item.nodeid.partition('::')[2]}"
@@ -91,7 +91,7 @@ class Gate:
         self.request, self.benchmark = request, benchmark
         self.baseline = request.config.stash.get(BASELINE, None)
         self.measured: dict[str, Any] = {
-            "test": test_id(request.node),
+            "test": id_of(request.node),
             "machine": environment().machine,
             "calibration_seconds": [],
             "accuracy": {},

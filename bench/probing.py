@@ -91,7 +91,7 @@ class Bench:
         """The split's file and which of its samples are used."""
         file = betons.of_dataset(self.dataset.name, split, self.place.betons, self.place.root)
         self.data |= betons.identity(file)
-        self.left_out |= betons.left_out(file)
+        self.left_out |= left_out(file)
         if split == "train":
             return file, chosen(file.labels, self.settings.held_out, self.settings.train_images)
         return file, chosen(file.labels, 0, self.settings.test_images)
@@ -120,6 +120,12 @@ class Bench:
         ):
             normalise = self.normalise.to(device)
             return extract(module, loader, normalise, device, advance, precision=precision, kept=kept)
+
+
+def left_out(file: Beton) -> dict[str, LeftOut]:
+    """The file's name -> the images that could not be read as it was converted; empty if there are none."""
+    images = int(file.about.get("left_out", 0))
+    return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
 def in_turn(file: Beton, indices: np.ndarray, view: View) -> Loader:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION
-from loaders.checksum import xxh64
+from loaders.checksum import xxh64_of
 from loaders.files import whole_file
 
 ARRAY_FIELD = 4  # ffcv.types.TYPE_ID_HANDLER
@@ -62,7 +62,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     table["size"] = np.tile(sizes, count)
     end = (first + -(-count // a_page)) * PAGE
     header = np.array((VERSION, len(arrays), PAGE, count, end), HEADER)
-    seal = np.array((MAGIC, _checksum(header, descriptors, regions, rows, table)), SEAL)
+    seal = np.array((MAGIC, xxh64_of(header, descriptors, regions, rows, table)), SEAL)
     descriptors[-1]["arguments"][-SEAL.itemsize :] = np.frombuffer(seal.tobytes(), np.uint8)
     with whole_file(path) as part, open(part, "wb") as file:
         file.write(header.tobytes() + descriptors.tobytes() + regions.astype("<u8").tobytes())
@@ -110,7 +110,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if seal["magic"] == MAGIC:
         last[-SEAL.itemsize :] = 0
         table = file[table_start : table_start + table_size]
-        if _checksum(header, descriptors, regions, np.concatenate(rows, axis=1), table) != seal["checksum"]:
+        if xxh64_of(header, descriptors, regions, np.concatenate(rows, axis=1), table) != seal["checksum"]:
             raise ValueError(f"{path} is damaged: its content is not what was written")
     return arrays
 
@@ -125,9 +125,3 @@ def _layout(path: Path, name: str, content: np.ndarray) -> tuple[np.dtype, tuple
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged: field {name} is of no dtype: {text[:40]!r}") from None
     return dtype, tuple(int(side) for side in arguments["shape"] if side)
-
-
-def _checksum(*parts: np.ndarray) -> int:
-    """XXH64 of the parts in turn, the seal's place among them zero."""
-    content = np.concatenate([np.frombuffer(part.tobytes(), np.uint8) for part in parts])
-    return int(xxh64(content, 0, content.size))

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from loaders.checksum import xxh64
+from loaders.checksum import xxh64_of
 from loaders.files import whole_file
 
 VERSION = 2
@@ -148,7 +148,7 @@ def write(
             file.write(stored.content)
             metadata[kept] = ((stored.mode, stored.width, stored.height, end), stored.label)
             table[kept] = (kept, end, size)
-            checksums[kept] = xxh64(np.frombuffer(stored.content, np.uint8), 0, size)
+            checksums[kept] = xxh64_of(stored.content)
             kept += 1
             end += size
             yield index + 1
@@ -162,7 +162,7 @@ def write(
         header = np.array((VERSION, len(descriptors), PAGE, kept, end + 8 * kept), HEADER)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(np.array((MAGIC, end, 0), SEAL))
         parts = [header, descriptors, metadata[:kept], checksums[:kept], table[:kept]]
-        seal = np.array((MAGIC, end, _index_checksum(*parts)), SEAL)
+        seal = np.array((MAGIC, end, xxh64_of(*parts)), SEAL)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(seal)
         header["alloc_table_ptr"] += len(origin)
         file.seek(end)
@@ -276,19 +276,22 @@ def _sealed(
     starts = [one["arguments"][: len(MAGIC)].tobytes() == MAGIC for one in descriptors]
     if not any(starts) and not descriptors["arguments"][empty].any():
         return np.empty(0, np.uint64), None, {}
-    if any(starts):
-        arguments = descriptors[starts.index(True)]["arguments"]
-        seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
-        start, count = int(seal["checksums_ptr"]), len(metadata)
-        if start + 8 * count <= table_start:
-            arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
-            # As if nothing were said of the origin, which has a checksum of its own: equal samples have equal indexes.
-            header = np.array(header)
-            header["alloc_table_ptr"] = start + 8 * count
-            checksums = np.array(file[start : start + 8 * count]).view(np.uint64)
-            if _index_checksum(header, descriptors, metadata, checksums, table) == seal["index"]:
-                return checksums, int(seal["index"]), _unpacked(path, file[start + 8 * count : table_start])
-    raise ValueError(f"{path} is damaged: its index is not the one that was written")
+    damaged = ValueError(f"{path} is damaged: its index is not the one that was written")
+    if not any(starts):
+        raise damaged
+    arguments = descriptors[starts.index(True)]["arguments"]
+    seal = np.array(arguments[: SEAL.itemsize]).view(SEAL)[0]
+    start, end = int(seal["checksums_ptr"]), int(seal["checksums_ptr"]) + 8 * len(metadata)
+    if end > table_start:
+        raise damaged
+    checksums = np.array(file[start:end]).view(np.uint64)
+    arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
+    # As if nothing were said of the origin, which has a checksum of its own: equal samples have equal indexes.
+    header = np.array(header)
+    header["alloc_table_ptr"] = end
+    if xxh64_of(header, descriptors, metadata, checksums, table) != seal["index"]:
+        raise damaged
+    return checksums, int(seal["index"]), _unpacked(path, file[end:table_start])
 
 
 def _packed(about: Mapping[str, Any]) -> bytes:
@@ -296,27 +299,18 @@ def _packed(about: Mapping[str, Any]) -> bytes:
     content = json.dumps(about).encode("ascii")
     if len(content) > ABOUT_LIMIT:
         raise ValueError(f"a file's origin must take at most {ABOUT_LIMIT:,} bytes, got {len(content):,}")
-    return content + _checksum_of(content)
+    return content + xxh64_of(content).to_bytes(8, "little")
 
 
 def _unpacked(path: Path, content: np.ndarray) -> Mapping[str, Any]:
     if content.size == 0:
         return {}
-    text = content[:-8].tobytes() if 8 < content.size <= ABOUT_LIMIT + 8 else b""
-    if text and _checksum_of(text) == content[-8:].tobytes():
-        about: Mapping[str, Any] = json.loads(text)
-        return about
+    text, checksum = content[:-8].tobytes(), int.from_bytes(content[-8:].tobytes(), "little")
+    if text and content.size <= ABOUT_LIMIT + 8 and xxh64_of(text) == checksum:
+        about = json.loads(text)
+        if isinstance(about, dict):
+            return about
     raise ValueError(f"{path} is damaged: what it was made of is not what was written")
-
-
-def _checksum_of(content: bytes) -> bytes:
-    return np.uint64(xxh64(np.frombuffer(content, np.uint8), 0, len(content))).tobytes()
-
-
-def _index_checksum(*parts: np.ndarray) -> int:
-    """XXH64 of all that is not a sample's bytes, with a zero in this checksum's own place."""
-    content = np.concatenate([_bytes(part) for part in parts])
-    return int(xxh64(content, 0, content.size))
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

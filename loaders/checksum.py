@@ -81,3 +81,9 @@ def xxh64(content, at, size):
     total = (total ^ (total >> np.uint64(33))) * _P2
     total = (total ^ (total >> np.uint64(29))) * _P3
     return total ^ (total >> np.uint64(32))
+
+
+def xxh64_of(*parts: bytes | np.ndarray) -> int:
+    """XXH64 of the parts' bytes, one part behind the other."""
+    content = b"".join(part if isinstance(part, bytes) else part.tobytes() for part in parts)
+    return int(xxh64(np.frombuffer(content, np.uint8), 0, len(content)))

@@ -1,8 +1,9 @@
-"""A file appears whole or not at all."""
+"""Files that appear whole or not at all, and the lines of others' lists."""
 
 import errno
 import glob
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from pathlib import Path
 
 # What a system says where a file cannot have a second name: on FAT, on SMB shares, in a bucket that is mounted.
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+
+# A whole number in a list. Python takes other scripts' digits for one, too, and raises at thousands of them.
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def lines_of(path: Path) -> list[str]:

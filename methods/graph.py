@@ -5,8 +5,9 @@ by one launch. A replay reads what lies where it lay when the step was recorded.
 inputs that stay, the numbers that change from step to step are scalars on the device, and buffers change in place.
 
 Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
-On an H200 SimCLR and BYOL (float32, eight steps) lose in a replayed step what they lose in a plain one, but for
-differences that two plain trainings have, too; the other methods have not been compared there.
+On one H200, after eight steps in float32, BYOL's loss was off by 0.6 % of the plain training's, as much as that of a
+second plain one (0.8 %); SimCLR's was off by 10.7 %, and a second plain one's by 1.1 %. That was before the comparison
+ran deterministic kernels; no other method has been compared on a GPU.
 """
 
 import functools

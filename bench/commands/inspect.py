@@ -21,7 +21,7 @@ def run(file: Positional[Path], json: bool = False) -> None:
     shown = result | {"fields": on_one_line(", ".join(result["fields"]))}
     plain = {key: value for key, value in shown.items() if not isinstance(value, dict | list)}
     nested = [
-        f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items())
+        on_one_line(f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items()))
         for key, value in result.items()
         if isinstance(value, dict) and value
     ]

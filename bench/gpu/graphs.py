@@ -1,9 +1,7 @@
 """The whole step as one CUDA graph: whether a method loses what its plain step loses, and what a graph saves."""
 
-import os
 import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -13,6 +11,7 @@ from bench.gpu.stepping import peaks, resident_batch, stepped
 from bench.gpu.steps import recipe_of
 from bench.memory import PeakMemory
 from bench.recipe import Recipe
+from methods import determinism
 from methods.graph import WARMUP
 from methods.trainer import Trainer
 
@@ -66,7 +65,6 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     torch.backends.cudnn.allow_tf32 = False
     one = recipe_of(scale, method, max(2, scale.step_batch // 8), precision="fp32")
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as the process begins to use it
     plain, again = (_losses(one, scale.trainer(one)) for _ in range(2))
     noise = _apart(plain, again)
     figure = Figure(work=work, figure="plain loss again off", unit="x", samples=[noise])
@@ -92,24 +90,15 @@ def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
     """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
     views, label = resident_batch(one, trainer)
     turned = tuple(view.flip(0) for view in views), label.flip(0)
-    with _deterministic():
+    determinism.set_deterministic(True, strict=False)
+    try:
         losses = [
             trainer.step(*(turned if number % 2 else (views, label)), number / 20)["loss"]
             for number in range(WARMUP + REPLAYS)
         ]
-    return torch.stack(losses).cpu().double()
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """torch's deterministic kernels; an operation that has none runs all the same, and torch warns of it."""
-    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
     finally:
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.benchmark = benchmark
+        determinism.set_deterministic(one.deterministic)
+    return torch.stack(losses).cpu().double()
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from loaders.beton import JPEG, RAW, Stored
-from loaders.checksum import xxh64
+from loaders.checksum import xxh64_of
 from loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
-from loaders.files import lines_of
+from loaders.files import NUMBER, lines_of
 
 # What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
 SUFFIXES = {
@@ -28,7 +27,6 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # P
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 # Folders that systems leave beside or among the classes; those whose names begin with a dot are none either.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-LABEL = re.compile(r"[0-9]{1,18}")
 _ORIENTATION = 0x0112
 _TURNS = {  # the orientation by EXIF -> what makes the image upright, as in PIL's `exif_transpose`
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,8 +68,7 @@ class Samples:
         if not self.files:
             return None
         names = "\0".join(self.relative).encode("utf-8", "surrogateescape")
-        content = np.frombuffer(names + self.labels.astype("<i8").tobytes(), np.uint8)
-        return f"{int(xxh64(content, 0, content.size)):016x}"
+        return f"{xxh64_of(names, self.labels.astype('<i8')):016x}"
 
     def name(self, index: int) -> str:
         """What a sentence calls sample `index`."""
@@ -201,7 +198,7 @@ def of_list(file: Path, folder: Path, classes: int, separator: str | None = None
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(separator or " ")
-        if not path or not LABEL.fullmatch(label) or int(label) >= classes:
+        if not path or not NUMBER.fullmatch(label) or int(label) >= classes:
             raise ValueError(f"{file}: line {number} is not a path and a class below {classes}: {line[:80]!r}")
         files.append(str(folder / path.strip()))
         labels.append(int(label))

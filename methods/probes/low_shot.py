@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.files import lines_of
+from loaders.files import NUMBER, lines_of
 from methods.probes.linear import logistic
 from methods.probes.metrics import Metrics, metrics
 
@@ -43,7 +43,7 @@ def read_list(path: Path, images: int) -> np.ndarray:
     """
     numbers: dict[int, None] = {}
     for place, line in enumerate(lines_of(path), 1):
-        if not line.strip().isdecimal() or int(line) >= images:
+        if not NUMBER.fullmatch(line.strip()) or int(line) >= images:
             raise ValueError(f"{path}: line {place} is not the number of a sample below {images:,}: {line.strip()!r}")
         if int(line) in numbers:
             raise ValueError(f"{path}: line {place} names sample {int(line)} again")

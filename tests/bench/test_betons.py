@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.betons import identity, left_out, of_dataset
+from bench.betons import identity, of_dataset
 from bench.cli import run
 from bench.evidence import LeftOut
 from bench.experiment import Place
-from bench.probing import Bench
+from bench.probing import Bench, left_out
 from loaders import beton, datasets
 from loaders.beton import open_beton
 from loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
