@@ -1,8 +1,10 @@
 """CIFAR-10 on one card: seconds an epoch, and how long until kNN accuracies are reached. Images and views lie there."""
 
 import math
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ CHUNK = 2000  # images whose features are made at once
 BATCHES = 50  # of which the views are timed alone
 PUBLISHED_K = 10  # neighbors
 PILOT = 2  # epochs that are timed before the others are laid out: the first compiles
+LATELY = 8  # finished epochs whose median says how long the next ones take
 RESERVE = 10  # seconds that are left for the last judgement and the record
 SLACK = 1.05  # what the other epochs may take, of what was timed
 
@@ -41,7 +44,8 @@ def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
     The images are noise, as many as CIFAR-10 has: the time of an epoch does not depend on what they show.
     """
     scale = context.scale
-    one = scale.recipe(CIFAR, compile=scale.compile, epochs=1 + scale.clocked_epochs, resident="on")
+    whole = {"start": 0}  # every epoch at the recipe's size
+    one = scale.recipe(CIFAR, compile=scale.compile, epochs=1 + scale.clocked_epochs, resident="on", progressive=whole)
     file = noise(context.place.betons, one.train_images or datasets.dataset(one.dataset).sizes["train"] or 0)
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {len(file):,} noise images"
     trainer = scale.trainer(one)
@@ -87,8 +91,9 @@ def train(context: Context) -> Iterator[DeviceFigures]:
     """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
 
     The epochs are as many as the step's time holds, at most the recipe's: two are timed, which are of the warm-up, then
-    the schedule is laid out for what fits. Should the time be over before the last, the record is what was judged until
-    then. Nothing is downloaded; Skipped where the data are not there.
+    the schedule is laid out for what fits, and its end again behind every judgement, since the pace changes. Should the
+    time be over before the last epoch, the record is what was judged until then. Nothing is downloaded; Skipped where
+    the data are not there.
     """
     scale = context.scale
     one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
@@ -100,23 +105,31 @@ def train(context: Context) -> Iterator[DeviceFigures]:
     def over() -> bool:
         return _left(context) <= 0
 
+    def left() -> float:
+        return _left(context) - judge.seconds * len(scale.judged_at)
+
     loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
     try:
         if not trainer.fit(loader, None, {}, until=PILOT, stop=over):
             raise Skipped(f"its time holds no {PILOT} epochs, and more are needed")
         judge()
         judge()  # once more, for the first time brings with it what the others are spared
-        left = _left(context) - judge.seconds * len(scale.judged_at)
-        one = fitted(one, trainer.history.epoch_seconds, left)
+        one = fitted(one, trainer.history.epoch_seconds, left())
         trainer.epochs, trainer.settings = one.epochs, one.optim
         if one.progressive.start:  # the views grow by another plan now
             loader.close()
             loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
         yield _record(context, one, wanted, trainer, judge, memory)
-        for epochs in judged_epochs(one.epochs, scale.judged_at):
-            if not trainer.fit(loader, None, {}, until=epochs, stop=over):
+        for share in scale.judged_at:
+            until = judged_epoch(one.epochs, share)
+            if until <= trainer.finished_epochs:
+                continue
+            if not trainer.fit(loader, None, {}, until=until, stop=over):
                 break  # in the middle of an epoch, which has no time yet
             judge()
+            if trainer.finished_epochs < one.epochs:
+                one = refitted(one, wanted, trainer.history.epoch_seconds, left())
+                trainer.epochs = one.epochs
             yield _record(context, one, wanted, trainer, judge, memory)
     finally:
         loader.close()
@@ -131,20 +144,42 @@ def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]
     """The recipe with as many epochs as PILOT timed ones, in seconds, and those that the seconds left hold; at most its
     own, and at least one more than were timed.
 
-    The warm-up takes a fifth of them at most. Views that grow do so at the same shares of the training. An epoch of
-    larger ones is supposed to take the timed one's seconds times their pixels, and the first of each size to compile as
-    long as the first of all did.
+    The warm-up takes a fifth of them at most. Views that grow do so at the same shares of the training.
     """
-    compiling, second = max(timed[0] - timed[-1], 0.0), timed[-1]
+    possible = range(PILOT + 1, one.epochs + 1)
+    return _laid_out(one, _longest(possible, left, lambda epochs: _seconds(_laid_out(one, epochs), timed)))
 
-    def seconds(epochs: int) -> float:
-        plan = _laid_out(one, epochs)
-        sides = [plan.progressive.side(plan.size, epoch) for epoch in range(epochs)]
-        pixels = sum((side / sides[0]) ** 2 for side in sides[PILOT:])
-        return SLACK * second * pixels + compiling * (len(set(sides)) - 1)
 
-    fitting = [epochs for epochs in range(PILOT + 1, one.epochs + 1) if seconds(epochs) <= left]
-    return _laid_out(one, max(fitting, default=PILOT + 1))
+def refitted(one: Recipe[Any], most: int, timed: Sequence[float], left: float) -> Recipe[Any]:
+    """The recipe with its end put where the seconds left hold it, at most at so many epochs. timed: all finished ones.
+
+    Where its views grow does not change.
+    """
+
+    def ending(epochs: int) -> Recipe[Any]:
+        return one.model_copy(update={"epochs": epochs})
+
+    possible = range(len(timed) + 1, most + 1)
+    return ending(_longest(possible, left, lambda epochs: _seconds(ending(epochs), timed)))
+
+
+def _longest(possible: range, left: float, seconds: Callable[[int], float]) -> int:
+    """The largest number of epochs that takes no more than the seconds left, else the smallest."""
+    fitting = bisect_right(possible, left, key=seconds)
+    return possible[max(fitting - 1, 0)]
+
+
+def _seconds(one: Recipe[Any], timed: Sequence[float]) -> float:
+    """That the epochs behind the timed ones are supposed to take.
+
+    An epoch of larger views takes the last timed ones' seconds times their pixels; the first of each size compiles for
+    as long as the first of all did.
+    """
+    done, compiling = len(timed), max(timed[0] - min(timed), 0.0)
+    sides = [one.progressive.side(one.size, epoch) for epoch in range(one.epochs)]
+    lately = [second for second, side in zip(timed[1:], sides[1:done], strict=True) if side == sides[done - 1]]
+    pixels = sum((side / sides[done - 1]) ** 2 for side in sides[done:])
+    return SLACK * statistics.median(lately[-LATELY:]) * pixels + compiling * len(set(sides) - set(sides[:done]))
 
 
 def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
@@ -158,9 +193,9 @@ def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
     return one.model_copy(update={"epochs": epochs, "progressive": grow, "optim": optim})
 
 
-def judged_epochs(epochs: int, shares: Sequence[float]) -> list[int]:
-    """After which epochs kNN is measured, behind the timed ones: late ones, since that is when accuracy rises."""
-    return sorted({max(PILOT + 1, math.ceil(share * epochs)) for share in shares})
+def judged_epoch(epochs: int, share: float) -> int:
+    """After which epoch kNN is measured, at this share of them and behind the timed ones."""
+    return max(PILOT + 1, math.ceil(share * epochs))
 
 
 class Judgement(NamedTuple):

@@ -114,7 +114,9 @@ TINY = Scale(
         },
         CIFAR: {
             "backbone": {"name": "resnet-small", "width": 8},
+            "cuda_graph": False,
             "epochs": 6,
+            "progressive": {"start": 8, "first_epoch": 2, "last_epoch": 4},
             "train_images": 500,
             "optim": {"warmup_epochs": 1},
             "probe": {"train_images": 500, "test_images": 200},

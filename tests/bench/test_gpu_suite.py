@@ -42,6 +42,7 @@ from methods.registry import METHODS
 
 # Fashion-MNIST in CIFAR-10's place.
 SMALL_DATA = {"dataset": "fashion-mnist", "train_images": 64, "epochs": 5, "optim": {"warmup_epochs": 1}}
+SMALL_DATA |= {"cuda_graph": False, "progressive": {"start": 0}}
 SMALL_DATA |= {"probe": {"train_images": 100, "test_images": 50}, "backbone": {"name": "resnet-small", "width": 8}}
 SMALL = replace(TINY, settings=TINY.settings | {CIFAR: SMALL_DATA})
 
@@ -274,6 +275,19 @@ def test_views_that_grow_do_so_at_the_same_shares_of_fewer_epochs():
     Progressive.check(grow, 32, fit.epochs)
 
 
+def test_the_end_moves_with_the_pace_and_the_growth_does_not():
+    one = growing(start=24)  # 28 of each pixel's side between, which is 32; the same from epoch 150 on
+    timed = [40.0] + [1.0] * 199
+    longer = cifar.refitted(one, 400, timed, 1.05 * 150)
+    assert longer.epochs == 350 and longer.progressive == one.progressive
+    assert cifar.refitted(one, 320, timed, 1e6).epochs == 320
+    slower = cifar.refitted(one, 400, timed + [2.0] * 8, 2.1 * 50)
+    assert slower.epochs == 208 + 50
+    assert cifar.refitted(one, 400, timed, -1.0).epochs == 201
+    small = cifar.refitted(one, 400, timed[:100], 40 + 1.05 * (50 + 100 * (32 / 24) ** 2))
+    assert small.epochs == 250, "50 epochs more of 24 pixels, and a size to compile"
+
+
 def test_a_recipe_whose_views_grow_is_trained_by_the_epochs_that_fit(small_data):
     data = SMALL_DATA | {"size": 32, "epochs": 8}
     data["progressive"] = {"start": 16, "first_epoch": 3, "last_epoch": 6, "multiple": 8}
@@ -282,8 +296,8 @@ def test_a_recipe_whose_views_grow_is_trained_by_the_epochs_that_fit(small_data)
 
 
 def test_late_epochs_are_judged_and_the_last_one():
-    assert cifar.judged_epochs(100, (0.3, 0.5, 0.95, 1.0)) == [30, 50, 95, 100]
-    assert cifar.judged_epochs(3, (0.3, 0.5, 0.95, 1.0)) == [3]
+    assert [cifar.judged_epoch(100, share) for share in (0.3, 0.5, 0.95, 1.0)] == [30, 50, 95, 100]
+    assert [cifar.judged_epoch(3, share) for share in (0.3, 0.5, 0.95, 1.0)] == [3] * 4
 
 
 def test_cifar_10_that_is_not_there_is_skipped_by_name_and_not_downloaded(context):
