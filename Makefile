@@ -23,6 +23,7 @@ test: setup ## the tests, under 10 minutes on 2 cores
 	$(PYTEST) -m 'alone and not long'
 
 test-long: setup ## the trials that take longer
+	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[fuzz]'
 	$(PYTEST) -m long --timeout 3600
 
 test-page: setup ## the page in headless Chromium; pictures in out/page

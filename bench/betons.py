@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.cores import cpu_count
-from bench.progress import console, on_one_line, progress
-from loaders import beton, datasets, decode
+from bench.escapes import on_one_line
+from bench.progress import console, progress
+from loaders import beton, checks, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper ends of the histogram of resolutions, pixels
 CHUNK = 64  # samples
@@ -56,7 +57,9 @@ def of_dataset(
     FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file that was converted
     from something else, or from other images than the data root has now, and for labels that are not the dataset's.
     """
-    path, dataset = folder / f"{name}-{split}.beton", datasets.dataset(name)
+    dataset = datasets.dataset(name)
+    dataset.check(split)
+    path = folder / f"{name}-{split}.beton"
     if not path.exists():
         samples = dataset.find(root, split) if download else dataset.read(root, split)
         unreadable: dict[int, str] | None = {} if damaged == "skip" else None
@@ -67,7 +70,7 @@ def of_dataset(
     else:
         file = beton.open_beton(path)
         _check_origin(file, dataset, split, root)
-        if absent := file.about.get("left_out"):
+        if absent := _left_out(file)[0]:
             _say(f"{path} lacks {absent} images that could not be read: `twoview inspect --json` names them")
     _check_labels(file, dataset, split)
     return file
@@ -104,11 +107,19 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
     except datasets.NotInRoot:
         return
     if samples.listing() != file.about["listing"]:
-        count = len(file) + int(file.about.get("left_out", 0))
+        count = len(file) + _left_out(file)[0]
         raise ValueError(
             f"{file.path} was converted from {count:,} images that are not the {len(samples):,} of {samples.source}: "
             f"delete it, or keep betons in another folder"
         )
+
+
+def _left_out(file: beton.Beton) -> tuple[int, list[str]]:
+    """How many images the file says that it lacks, and the names of the first. ValueError where it says neither."""
+    count, names = file.about.get("left_out", 0), file.about.get("left_out_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file.path}: the names of images that were left out must be a list of texts")
+    return checks.whole(f"{file.path}: the number of images that were left out", count, 0), names
 
 
 def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split) -> None:
@@ -138,11 +149,11 @@ def describe(file: beton.Beton) -> dict[str, Any]:
     classes, counts = np.unique(file.labels, return_counts=True)
     return {
         "path": str(file.path),
-        "bytes": file.file.size,
+        "bytes": file.opened.size,
         "samples": len(file),
         "fields": [f"{name}: {kind}" for name, kind in file.fields],
         "made_of": {key: value for key, value in file.about.items() if key != "left_out_names"},
-        "left_out": list(file.about.get("left_out_names", ())),
+        "left_out": _left_out(file)[1],
         "jpeg": int((file.modes == beton.JPEG).sum()),
         "raw": int((file.modes == beton.RAW).sum()),
         "checksums": bool(file.checksums.size),
@@ -164,6 +175,7 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
 
     The seconds are of decoding: the kernel is compiled, or loaded from its cache, before.
     """
+    checks.whole("threads", threads, 1)
     with decode.Decoder() as decoder:
         decoder.check(file, np.arange(0))
     start = time.perf_counter()
@@ -171,7 +183,8 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
     with progress(f"verify {file.path.name}", len(file)) as advance:
         for samples, statuses in _decoded(file, threads):
             for row in np.flatnonzero(statuses):
-                damaged[int(samples[row])] = decode.STATUS_TEXT[int(statuses[row])]
+                sample = int(samples[row])
+                damaged[sample] = decode.fault(file, sample, int(statuses[row]))
             for _ in samples:
                 advance()
     seconds = time.perf_counter() - start

@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from bench import pipes
+from bench import pipes, signals
 
 COMMANDS = (
     "list",
@@ -57,10 +57,35 @@ def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.Stru
     return replace(spec, instantiate=info.type.model_construct) if spec else None
 
 
+@UNCHECKED.primitive_rule
+def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    """An empty word is no path: Python would take it for the current folder."""
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: _not_empty(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+def _not_empty(word: str) -> Path:
+    if not word or "\0" in word:
+        raise ValueError(f"a path must be a text without NUL, got {word!r}")
+    return Path(word)
+
+
 def main() -> None:
     """Ends with the command line's exit code. The console script, `bench.__main__`, looks for tyro before."""
     pipes.outlive_readers()
-    sys.exit(run(sys.argv[1:]))
+    signals.insist()
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        signals.end_at_once()
+    sys.exit(code)
 
 
 def run(words: Sequence[str]) -> int:
@@ -85,10 +110,10 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("twoview: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         if debug:
             raise
-        from bench.progress import on_one_line  # here, for it imports rich
+        from bench.escapes import on_one_line
 
         print(on_one_line(f"twoview: {_sentence(error)}"), file=sys.stderr)
         return 2
@@ -98,7 +123,7 @@ def run(words: Sequence[str]) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or "there is too little memory"
 
 
 def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:

@@ -4,6 +4,7 @@ A regression is called only where the whole interval lies beyond the threshold. 
 same name, machine and settings alone; every other is left out by name. Seeds are samples of one work.
 """
 
+import math
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +14,12 @@ from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bench import bootstrap, evidence, recipe
 from bench.bootstrap import Cost, Verdict
+from bench.escapes import markdown, one_line
 from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from bench.loader_rates import OURS
 
@@ -131,13 +133,13 @@ class Comparison:
             )
         colours: dict[Verdict, str] = {"worse": "bold red", "better": "green", "same": "", "unclear": "dim"}
         for row in self.rows:
-            table.add_row(*map(escape, row.cells()), style=colours[row.verdict])
+            table.add_row(*(Text(one_line(cell)) for cell in row.cells()), style=colours[row.verdict])
         return table
 
     def show(self, console: Console) -> None:
         console.print(self.table())
         for sentence in [*self.notes, *(f"left out: {sentence}" for sentence in self.left_out), self.headline]:
-            console.print(sentence, markup=False, highlight=False)
+            console.print(Text(one_line(sentence)))
 
     def markdown(self) -> str:
         """For a pull request: the regressions in front, all else folded away."""
@@ -146,20 +148,13 @@ class Comparison:
         lines = [f"**{self.headline}**", ""]
         lines += [*_markdown_table(worse), ""] if worse else []
         lines += ["<details><summary>all others</summary>", "", *_markdown_table(others), "", "</details>", ""]
-        lines += [f"* {_plain(sentence)}" for sentence in [*self.notes, *(f"Left out: {s}" for s in self.left_out)]]
+        lines += [f"* {markdown(sentence)}" for sentence in [*self.notes, *(f"Left out: {s}" for s in self.left_out)]]
         return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown_table(rows: Iterable[Row]) -> list[str]:
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|---|"]
-    return lines + [f"| {' | '.join(map(_plain, row.cells()))} |" for row in rows]
-
-
-def _plain(text: str) -> str:
-    """Without what Markdown, or HTML within it, would take for its own."""
-    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "\\`")):
-        text = text.replace(sign, instead)
-    return text
+    return lines + [f"| {' | '.join(map(markdown, row.cells()))} |" for row in rows]
 
 
 def compare(
@@ -171,10 +166,13 @@ def compare(
 ) -> Comparison:
     """Compares two sides, each a record's file, a folder of records, or a commit whose records are in `folder`.
 
-    ValueError where a side has no record, or nothing can be compared.
+    A record of which nothing can be compared is left out by name. ValueError where a side has no record, or nothing can
+    be compared.
     """
     left_out: list[str] = []
-    sides = [records(side, folder, left_out) for side in (old, new)]
+    sides = [
+        [record for record in records(side, folder, left_out) if _comparable(record, left_out)] for side in (old, new)
+    ]
     works = [_by_work(side) for side in sides]
     rows: list[Row] = []
     for key in sorted(works[0].keys() | works[1].keys()):
@@ -186,6 +184,16 @@ def compare(
     if not rows:
         raise ValueError(f"{old} and {new} have nothing in common to compare: {'; '.join(left_out)}")
     return Comparison(rows, left_out, _changed_packages(*sides))
+
+
+def _comparable(record: AnyRecord, left_out: list[str]) -> bool:
+    """Whether its settings and samples can be read; if not, why: a valid record may lack half its recipe."""
+    try:
+        _settings(record), list(metrics(record))
+    except Exception as error:  # whatever it is, it is this record's
+        left_out.append(f"{record.name}.json cannot be compared: {evidence.reason(error)}")
+        return False
+    return True
 
 
 def records(side: str, folder: Path, left_out: list[str]) -> list[AnyRecord]:
@@ -313,8 +321,16 @@ def _by_name(side: list[AnyRecord]) -> dict[str, list[Metric]]:
     named: dict[str, list[Metric]] = defaultdict(list)
     for record in sorted(side, key=lambda record: record.seed if isinstance(record, Run) else 0):
         for metric in metrics(record):
-            named[metric.name].append(metric)
+            if metric.images or _has_ratio(metric):
+                named[metric.name].append(metric)
     return dict(named)
+
+
+def _has_ratio(metric: Metric) -> bool:
+    """Whether its samples can be divided by others; one alone is shown even if it is 0, as no memory is."""
+    if metric.better == "less" and len(metric.samples) == 1:
+        return math.isfinite(metric.samples[0])
+    return all(0 < sample < math.inf for sample in metric.samples)
 
 
 def metrics(record: AnyRecord) -> Iterator[Metric]:
@@ -331,12 +347,16 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
         yield Metric("seconds", "s", "less", [record.probed.seconds])
         yield Metric("peak host memory", "MiB", "less", [record.probed.peak_host_mib])
     elif isinstance(record, ProbeCost):
-        yield Metric("seconds", "s", "less", record.seconds[OURS])
-        yield Metric("added memory", "MiB", "less", [record.added_mib[OURS]])
+        if OURS in record.seconds:
+            yield Metric("seconds", "s", "less", record.seconds[OURS])
+        if OURS in record.added_mib:
+            yield Metric("added memory", "MiB", "less", [record.added_mib[OURS]])
     elif not isinstance(record, Theory):  # whose claims hold or fail
-        yield Metric("rate", "images/s", "more", record.images_per_s[OURS])
+        if OURS in record.images_per_s:
+            yield Metric("rate", "images/s", "more", record.images_per_s[OURS])
         if isinstance(record, LoaderRates):
-            yield Metric("first batch", "s", "less", [record.first_batch_s[OURS]])
+            if OURS in record.first_batch_s:
+                yield Metric("first batch", "s", "less", [record.first_batch_s[OURS]])
             if OURS in record.peak_mib:
                 yield Metric("peak memory", "MiB", "less", [record.peak_mib[OURS]])
 

@@ -1,6 +1,8 @@
 """Encoders that others published, for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
 import pickle
+import re
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.layouts import Layout, convert
+from loaders.limits import NAME
 from loaders.names import look_up
-from methods.checkpoint import looks_like
+from methods.checkpoint import check_header, check_size, check_tensors, finite, looks_like, open_archive, reason_of
 from methods.normalise import Normalise
 from methods.probes.features import fingerprint
 
@@ -109,7 +112,7 @@ def _of_timm(name: str) -> Published:
         raise OSError(f"timm:{name}: {_absent('its file', source, error)}") from None
     config: Any = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     normalise = Normalise(config["mean"], config["std"])
-    return _published(f"timm-{name.replace('/', '-')}", module, config["input_size"][-1], normalise, source)
+    return _published(f"timm-{name}", module, config["input_size"][-1], normalise, source)
 
 
 def _absent(file: str, source: str, error: Exception) -> str:
@@ -140,14 +143,18 @@ def _opened(file: Path) -> Any:
     """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged, or
     is no checkpoint at all, which is then said to be what it is.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"no checkpoint at {file}")
+    check_size(file)
     try:
         if file.suffix == ".safetensors":
             import safetensors.torch
 
+            check_header(file)
             return safetensors.torch.load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(file):  # else of an older torch, which wrote no archive
+            open_archive(file).close()
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        check_tensors(content, file)
+        return content
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise ValueError(
@@ -156,7 +163,7 @@ def _opened(file: Path) -> Any:
             ) from None
         reason = "it is damaged, or no file of torch.save"  # torch itself advises to run what it holds
     except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = reason_of(error)
     raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or reason}")
 
 
@@ -210,6 +217,9 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     for key in tensors:
         if key not in own:
             raise ValueError(f"{key} is left over")
+    for key, tensor in tensors.items():
+        if not finite(tensor):
+            raise ValueError(f"{key} must be finite, and holds a number that is not")
     module.load_state_dict(own | tensors)
 
 
@@ -218,4 +228,5 @@ def _published(name: str, module: nn.Module, size: int, normalise: Normalise | N
     module.eval()
     dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
     content = fingerprint(module, normalise) if normalise else fingerprint(module)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # a file's own name may be anything
     return Published(name, module, dim, size, normalise, content, source)

@@ -12,36 +12,48 @@ import contextlib
 import hashlib
 import json
 import math
+import os
+import re
+import stat
 import statistics
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
-    PositiveInt,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from bench.calibration import Calibration
 from bench.environment import Environment, environment, frequencies
+from bench.escapes import csv_cell, csv_value
 from bench.theory import claims
 from bench.theory.claims import Claim, Verdict
+from loaders import limits
 from loaders.files import whole_file
+from loaders.limits import RECORD_BYTES, VALUES, Limit
+from methods.settings import Text, first_fault
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CALIBRATION_ROUNDS = 5
+REASON = 300  # characters of an error that nobody foresaw
+DEPTH = 20  # of tables in tables; records have 7
+NAME = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9._%-]*")  # a share of labels has a percent sign
+YEARS = range(1970, 2200)  # 1970: of a machine whose clock was never set
 
 
 class Part(BaseModel):
@@ -51,9 +63,88 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+def checked_name(name: str) -> str:
+    """The record's name, which is its file's: never a path. It is made of other names, and may be as long as two.
+
+    ValueError unless it is of ASCII letters, digits and `._%-`, with no dot in front.
+    """
+    most = 2 * limits.NAME.value
+    if len(name) > most:
+        raise ValueError(f"the name of a record must have at most {most:,} characters, got {len(name):,}")
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            "the name of a record must be of ASCII letters, digits and the characters . _ % - "
+            f"and not begin with a dot, got {name!r}"
+        )
+    return name
+
+
+def _is_a_word(text: str) -> str:
+    if fault := limits.NAME.fault(len(text)):
+        raise ValueError(fault)
+    return text
+
+
+def _is_of_this_age(created: datetime) -> datetime:
+    if created.year not in YEARS:
+        raise ValueError(f"must lie in the years {YEARS[0]} to {YEARS[-1]}, got {created.year}")
+    return created
+
+
+def _is_drawable(number: float) -> float:
+    if math.isinf(number) or abs(number) > 1e24:
+        raise ValueError("must lie within -1e24 and 1e24, or be NaN")
+    return number
+
+
+def _is_free(table: dict[str, Any]) -> dict[str, Any]:
+    """What anything may be in: only so much of it."""
+    _bounded(table)
+    VALUES.check(_values_in(table), "such a table")
+    return table
+
+
+def _values_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_values_in, value.values()))
+    return 1 + sum(map(_values_in, value)) if isinstance(value, list | tuple) else 1
+
+
+def _bounded(value: Any, depth: int = 0) -> None:
+    """ValueError where texts are too long, tables too deep or whole numbers too large, wherever in a record."""
+    if depth > DEPTH:
+        raise ValueError(f"tables must lie at most {DEPTH} deep in each other")
+    if isinstance(value, str):
+        limits.TEXT.check(len(value), "a text")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number must fit into 64 bits")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            limits.TEXT.check(len(key), "a key")
+            _bounded(inner, depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _bounded(inner, depth + 1)
+
+
+# Beyond what any machine has, and so far from the last float that sums, products and the axes of plots stay finite.
+Amount = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-24, le=1e24, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e24, le=1e24, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # so that it is a float, too
+PositiveCount = Annotated[int, Field(gt=0, lt=2**53)]
 Samples = Annotated[list[Positive], Field(min_length=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Word = Annotated[str, AfterValidator(_is_a_word)]  # that names something beside others: a row, a line of a plot
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Free = Annotated[dict[str, Any], AfterValidator(_is_free)]
+SOME, MANY, A_SIDE = 100, 10_000, 50  # items of what is drawn one by one: contestants, panels; points; a grid's rows
+Number = Annotated[float, AfterValidator(_is_drawable)]
+Points = Annotated[list[Number], Field(min_length=1, max_length=MANY)]
+Side = Annotated[list[Finite], Field(min_length=1, max_length=A_SIDE)]
+Rounds = Annotated[list[Positive], Field(min_length=1, max_length=MANY)]
+T = TypeVar("T")
+Contestants = Annotated[dict[Word, T], Field(max_length=SOME)]
 
 
 class Training(Part):
@@ -72,25 +163,25 @@ class Training(Part):
     """
 
     epoch_seconds: Samples
-    wait_seconds: list[Annotated[float, Field(ge=0)]]
-    views_per_epoch: PositiveInt
+    wait_seconds: list[Amount]
+    views_per_epoch: PositiveCount
     losses: list[float]
     precision: Literal["fp32", "bf16", "fp16"]
-    device: str
-    loader_threads: int
-    model_threads: int
+    device: Word
+    loader_threads: Count
+    model_threads: Count
     peak_host_mib: Positive
-    peak_device_mib: float | None = None
-    logged: dict[str, list[float]] = {}
-    sizes: list[PositiveInt] = []
-    rank_wait_seconds: list[list[float]] = []
-    damaged_images: int = 0
+    peak_device_mib: Amount | None = None
+    logged: dict[Word, list[float]] = {}
+    sizes: list[PositiveCount] = []
+    rank_wait_seconds: list[list[Amount]] = []
+    damaged_images: Count = 0
     step_seconds: list[Positive] = []
-    step_flops: int | None = None
-    matrix_flops_per_s: list[float] = []
-    peak_device_reserved_mib: float | None = None
-    joules: float | None = None
-    online_seconds: list[float] = []
+    step_flops: Count | None = None
+    matrix_flops_per_s: list[Positive] = []
+    peak_device_reserved_mib: Amount | None = None
+    joules: Amount | None = None
+    online_seconds: list[Amount] = []
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -164,16 +255,16 @@ class Probed(Part):
 
     top1: Percent
     top5: Percent | None
-    per_class: list[float | None]
-    interval: tuple[float, float]
-    train_images: int
-    test_images: PositiveInt
-    seconds: float
-    features_seconds: float | None = None
-    peak_host_mib: float
-    peak_device_mib: float | None = None
-    spread: float | None = None
-    settings: dict[str, Any] = {}
+    per_class: list[Percent | None]
+    interval: tuple[Percent, Percent]
+    train_images: Count
+    test_images: PositiveCount
+    seconds: Amount
+    features_seconds: Amount | None = None
+    peak_host_mib: Amount
+    peak_device_mib: Amount | None = None
+    spread: Amount | None = None
+    settings: Free = {}
 
 
 class Accuracy(Part):
@@ -184,16 +275,16 @@ class Accuracy(Part):
 
     knn_top1: Percent
     linear_top1: Percent
-    train_images: int
-    test_images: PositiveInt
-    probes: dict[str, Probed] = {}
+    train_images: Count
+    test_images: PositiveCount
+    probes: dict[Word, Probed] = {}
 
 
 class LeftOut(Part):
     """Images that could not be read as a beton file was converted: how many, and the names of the first 1,000."""
 
-    images: PositiveInt
-    names: list[str]
+    images: PositiveCount
+    names: Annotated[list[Text], Field(max_length=MANY)]
 
 
 class Record(Part):
@@ -206,14 +297,16 @@ class Record(Part):
     """
 
     schema_version: Literal[1, 2] = 2
-    name: str = Field(pattern=r"^[^/]+$")
-    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$"), AfterValidator(checked_name)]
+    created: Annotated[AwareDatetime, AfterValidator(_is_of_this_age)] = Field(
+        default_factory=lambda: datetime.now(UTC)
+    )
     environment: Environment = Field(default_factory=environment)
-    data: dict[str, str] = {}
-    left_out: dict[str, LeftOut] = {}
-    calibration_seconds: list[PositiveFloat] = []
-    mhz: dict[str, float] = {}
-    sha256: str | None = None
+    data: dict[Text, Text] = {}
+    left_out: dict[Text, LeftOut] = {}
+    calibration_seconds: list[Positive] = []
+    mhz: dict[Word, Finite] = {}
+    sha256: Text | None = None
 
 
 class Run(Record):
@@ -226,12 +319,12 @@ class Run(Record):
 
     kind: Literal["run"] = "run"
     subject: Literal["trained", "untrained", "pixels"]
-    recipe: dict[str, Any]
-    seed: int
+    recipe: Free
+    seed: Seed
     accuracy: Accuracy
     training: Training | None = None
     ceilings: Ceilings | None = None
-    overrides: dict[str, Any] | None = None
+    overrides: Free | None = None
 
 
 class Probing(Record):
@@ -242,14 +335,14 @@ class Probing(Record):
     """
 
     kind: Literal["probe"] = "probe"
-    encoder: str
-    encoder_hash: str
-    dataset: str
-    size: int
-    probe: str
+    encoder: Text
+    encoder_hash: Word
+    dataset: Word
+    size: Count
+    probe: Text
     probed: Probed
-    asked: dict[str, Any]
-    recipe: dict[str, Any] | None = None
+    asked: Free
+    recipe: Free | None = None
 
 
 class LoaderRates(Record):
@@ -264,31 +357,31 @@ class LoaderRates(Record):
     """
 
     kind: Literal["loader"] = "loader"
-    beton: str
-    views: str
-    size: int
-    views_per_image: int
-    images: int
-    threads: int
-    images_per_s: dict[str, Samples]
-    first_batch_s: dict[str, float]
-    notes: dict[str, str] = {}
-    batch: int | None = None
-    first_batch_empty_cache_s: float | None = None
-    peak_mib: dict[str, float] = {}
-    added_mib: dict[str, float] = {}
-    batch_mib: float | None = None
+    beton: Text
+    views: Word
+    size: Count
+    views_per_image: Count
+    images: Count
+    threads: Count
+    images_per_s: Contestants[Rounds]
+    first_batch_s: Contestants[Amount]
+    notes: Contestants[Text] = {}
+    batch: Count | None = None
+    first_batch_empty_cache_s: Amount | None = None
+    peak_mib: Contestants[Amount] = {}
+    added_mib: Contestants[Finite] = {}
+    batch_mib: Amount | None = None
 
 
 class ConvertRates(Record):
     """The same folder of JPEG files written to a beton file by twoview and its peers in turn, in images a second."""
 
     kind: Literal["convert"] = "convert"
-    dataset: str
-    images: int
-    threads: int
-    images_per_s: dict[str, Samples]
-    notes: dict[str, str] = {}
+    dataset: Text
+    images: Count
+    threads: Count
+    images_per_s: Contestants[Rounds]
+    notes: Contestants[Text] = {}
 
 
 class ProbeCost(Record):
@@ -301,16 +394,16 @@ class ProbeCost(Record):
 
     kind: Literal["probe-cost"] = "probe-cost"
     probe: Literal["knn", "linear"]
-    train: PositiveInt
-    test: PositiveInt
-    dim: PositiveInt
-    classes: PositiveInt
-    threads: PositiveInt
-    settings: dict[str, float]
-    seconds: dict[str, Samples]
-    added_mib: dict[str, float]
-    top1: dict[str, float]
-    notes: dict[str, str] = {}
+    train: PositiveCount
+    test: PositiveCount
+    dim: PositiveCount
+    classes: PositiveCount
+    threads: PositiveCount
+    settings: Contestants[Finite]
+    seconds: Contestants[Rounds]
+    added_mib: Contestants[Finite]
+    top1: Contestants[Percent]
+    notes: Contestants[Text] = {}
 
 
 class Figure(Part):
@@ -320,12 +413,12 @@ class Figure(Part):
     such as the measured step that a projection comes from. course: samples of one thing as it went on, not repeats.
     """
 
-    work: str
-    figure: str
-    unit: str
+    work: Text
+    figure: Text
+    unit: Word
     samples: list[float]
-    note: str = ""
-    tolerance: float | None = None
+    note: Text = ""
+    tolerance: Amount | None = None
     course: bool = False
 
     @property
@@ -346,10 +439,10 @@ class DeviceFigures(Record):
     """
 
     kind: Literal["device"] = "device"
-    device: str
-    figures: list[Figure]
-    recipe: dict[str, Any] | None = None
-    stopped: str = ""
+    device: Word
+    figures: Annotated[list[Figure], Field(max_length=MANY)]
+    recipe: Free | None = None
+    stopped: Text = ""
 
     def plus(self, *figures: Figure) -> "DeviceFigures":
         """The record with more figures."""
@@ -357,11 +450,19 @@ class DeviceFigures(Record):
 
 
 class Scatter(Part):
-    """Points of a plane, rounded to be drawn. label: each point's class or cluster."""
+    """Points of a plane, rounded to be drawn, one at least. label: each point's class or cluster."""
 
-    x: list[float]
-    y: list[float]
-    label: list[int]
+    x: Points
+    y: Points
+    label: Annotated[list[Seed], Field(min_length=1, max_length=MANY)]
+
+    @model_validator(mode="after")
+    def _are_points(self) -> Self:
+        if len({len(self.x), len(self.y), len(self.label)}) > 1:
+            raise ValueError(
+                f"x, y and label must be of one length, got {len(self.x)}, {len(self.y)}, {len(self.label)}"
+            )
+        return self
 
     @classmethod
     def of(cls, points: claims.Scatter) -> "Scatter":
@@ -371,11 +472,17 @@ class Scatter(Part):
 class Phase(Part):
     """A measure over a grid of two parameters, rounded to be drawn. value: a row for each y, a column for each x."""
 
-    x_name: str
-    x: list[float]
-    y_name: str
-    y: list[float]
-    value: list[list[float]]
+    x_name: Word
+    x: Side
+    y_name: Word
+    y: Side
+    value: list[list[Number]]
+
+    @model_validator(mode="after")
+    def _is_a_grid(self) -> Self:
+        if len(self.value) != len(self.y) or any(len(row) != len(self.x) for row in self.value):
+            raise ValueError(f"value must have {len(self.y)} rows, one for each y, of {len(self.x)}, one for each x")
+        return self
 
     @classmethod
     def of(cls, phase: claims.Phase) -> "Phase":
@@ -394,14 +501,22 @@ class Claimed(Part):
     figure: series of one length, by name. scatter, phase: panels, by title.
     """
 
-    name: str
-    source: str
-    measured: str
-    expected: str
+    name: Text
+    source: Text
+    measured: Text
+    expected: Text
     verdict: Verdict
-    figure: dict[str, list[float]] = {}
-    scatter: dict[str, Scatter] = {}
-    phase: dict[str, Phase] = {}
+    figure: Contestants[Points] = {}
+    scatter: Contestants[Scatter] = {}
+    phase: Contestants[Phase] = {}
+
+    @model_validator(mode="after")
+    def _series_match(self) -> Self:
+        if len(lengths := {len(values) for values in self.figure.values()}) > 1:
+            raise ValueError(
+                f"the series of a figure must be of one length, got {', '.join(map(str, sorted(lengths)))}"
+            )
+        return self
 
     @classmethod
     def of(cls, claim: Claim) -> "Claimed":
@@ -417,8 +532,8 @@ class Theory(Record):
     """The claims that one experiment of `twoview suite theory` measured, and in how many seconds."""
 
     kind: Literal["theory"] = "theory"
-    claims: list[Claimed] = Field(min_length=1)
-    seconds: PositiveFloat
+    claims: list[Claimed] = Field(min_length=1, max_length=SOME)
+    seconds: Positive
 
 
 AnyRecord = Run | Probing | LoaderRates | ConvertRates | ProbeCost | DeviceFigures | Theory
@@ -426,7 +541,8 @@ ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discrim
 
 
 def path_of(folder: Path, name: str) -> Path:
-    return folder / f"{name}.json"
+    """Of the record of that name. ValueError if it cannot be the name of one."""
+    return folder / f"{checked_name(name)}.json"
 
 
 def schema() -> str:
@@ -472,23 +588,39 @@ def write_part(record: AnyRecord, folder: Path) -> Path:
 def _sealed(record: AnyRecord) -> str:
     """As JSON with its checksum."""
     content = json.loads(record.model_copy(update={"sha256": None}).model_dump_json())
+    _bounded(content)
     return json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n"
 
 
 def read(path: Path) -> AnyRecord:
-    """Reads one record. ValueError, naming the file, if it is damaged or not ours."""
-    text = path.read_bytes()
+    """Reads one record. ValueError, naming the file, if it is damaged or not ours, or asks for more than the limits."""
+    text = bytes_of(path)
     try:
         record = ADAPTER.validate_json(text)
+        content = json.loads(text)
+        _bounded(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise ValueError(f"{path} is not an evidence record of twoview: {where}: {first['msg']}") from None
+        raise ValueError(f"{path} is not an evidence record of twoview: {first_fault(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not an evidence record of twoview: {error}") from None
     if record.name != path.stem:
         raise ValueError(f"{path} holds the record {record.name}: a copy, or renamed")
-    if record.schema_version > 1 and record.sha256 != checksum(json.loads(text)):
+    if record.schema_version > 1 and record.sha256 != checksum(content):
         raise ValueError(f"{path} is damaged: its checksum is not that of its content")
     return record
+
+
+def bytes_of(path: Path, most: Limit = RECORD_BYTES) -> bytes:
+    """Of a file that a record can be. It is asked what it is once it is open, so that nothing comes in between.
+
+    A pipe is neither waited for nor read, nor is anything else that is no file: ValueError.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path} must be a file, and is a pipe or a device")
+        most.check(about.st_size, str(path))
+        return file.read(most.value)
 
 
 def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
@@ -498,8 +630,18 @@ def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
         try:
             records.append(read(path))
         except (ValueError, OSError) as error:
-            complaints.append(str(error))
+            complaints.append(reason(error))
     return records, complaints
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a record, on one line and without what Python puts in front of it."""
+    if isinstance(error, ValidationError):
+        return first_fault(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__} {text[:REASON]}".rstrip()
 
 
 def paths(folder: Path) -> list[Path]:
@@ -539,7 +681,7 @@ SAMPLE = ["metric", "of", "unit", "sample", "value"]
 
 
 def _whose(record: AnyRecord) -> dict[str, Any]:
-    """The columns WHOSE."""
+    """The columns WHOSE. What a recipe has of another type than recipes do is none."""
     recipe = getattr(record, "recipe", None) or {}
     work = {name: getattr(record, name, None) for name in ("dataset", "size", "batch", "subject", "seed")}
     return {
@@ -550,16 +692,27 @@ def _whose(record: AnyRecord) -> dict[str, Any]:
         "environment": record.environment.hash,
         "commit": record.environment.commit or None,
         "calibration_s": statistics.median(record.calibration_seconds) if record.calibration_seconds else None,
-        "recipe": recipe.get("name"),
-        "method": recipe.get("method", {}).get("name"),
-        "dataset": recipe.get("dataset", work["dataset"]),
-        "backbone": recipe.get("backbone", {}).get("name"),
-        "size": recipe.get("size", work["size"]),
-        "batch": recipe.get("batch", work["batch"]),
-        "epochs": recipe.get("epochs"),
+        "recipe": text_in(recipe, "name"),
+        "method": text_in(recipe.get("method"), "name"),
+        "dataset": text_in(recipe, "dataset") or work["dataset"],
+        "backbone": text_in(recipe.get("backbone"), "name"),
+        "size": _number_in(recipe, "size", work["size"]),
+        "batch": _number_in(recipe, "batch", work["batch"]),
+        "epochs": _number_in(recipe, "epochs"),
         "subject": work["subject"],
-        "seed": recipe.get("seed", work["seed"]),
+        "seed": _number_in(recipe, "seed", work["seed"]),
     }
+
+
+def text_in(table: Any, key: str) -> str | None:
+    """Of a recipe, whose methods and backbones may also be their name alone; None where there is no text."""
+    value = table.get(key) if isinstance(table, dict) else table
+    return value if isinstance(value, str) else None
+
+
+def _number_in(recipe: dict[str, Any], key: str, otherwise: int | None = None) -> int | None:
+    value = recipe.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
 Sample = tuple[str, str, str, int, float]
@@ -622,22 +775,28 @@ def index(folder: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    kept = folder / INDEX
-    try:
-        before = pd.read_csv(kept, dtype=str, keep_default_na=False)[INDEXED].set_index(INDEXED[:3], drop=False)
-        known = {key: row.to_dict() for key, row in before.iterrows()}
-    except (OSError, ValueError, KeyError):
-        known = {}
+    kept, known = folder / INDEX, {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        before = pd.read_csv(BytesIO(bytes_of(kept)), dtype=str, keep_default_na=False)[INDEXED].map(csv_value)
+        known = {tuple(row[key] for key in INDEXED[:3]): row for row in before.to_dict("records")}
     rows = []
     for path in paths(folder):
-        stat = path.stat()
-        key = (str(path.relative_to(folder)), str(stat.st_size), str(stat.st_mtime_ns))
+        key = (str(path.relative_to(folder)), *_changed(path))
         rows.append(known.get(key) or dict(zip(INDEXED, key, strict=False)) | _entry(path))
-    now = pd.DataFrame(rows, columns=INDEXED).fillna("")
+    now = pd.DataFrame(rows, columns=INDEXED, dtype=object).fillna("")
     if list(known.values()) != now.to_dict("records"):
         with contextlib.suppress(PermissionError), whole_file(kept) as part:
-            now.to_csv(part, index=False)
+            now.map(csv_cell).to_csv(part, index=False)
     return now
+
+
+def _changed(path: Path) -> tuple[str, str]:
+    """A file's size and time of change; empty where a link leads nowhere."""
+    try:
+        about = path.stat()
+    except OSError:
+        return "", ""
+    return str(about.st_size), str(about.st_mtime_ns)
 
 
 def _entry(path: Path) -> dict[str, str]:
@@ -645,6 +804,6 @@ def _entry(path: Path) -> dict[str, str]:
     try:
         record = read(path)
     except (ValueError, OSError) as error:
-        return {"complaint": str(error)}
+        return {"complaint": reason(error)}
     whose = {key: "" if value is None else str(value) for key, value in _whose(record).items()}
     return {key: whose[key] for key in INDEXED if key in whose} | {"sha256": record.sha256 or ""}

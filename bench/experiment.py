@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.cores import cpu_count
+from bench.memory import GIB, bytes_of
 from bench.progressive import Growing
 from bench.recipe import Recipe
 from loaders import datasets, presets
@@ -18,10 +20,11 @@ from loaders.loader import Loader
 from loaders.resident import Resident, fits
 from loaders.samplers import classes_a_batch, long_tail, subset
 from loaders.views import View
-from methods import backbones, precision, ranks, registry
+from methods import backbones, checkpoint, precision, ranks, registry
 from methods.method import Method
 from methods.normalise import Normalise
 from methods.probes.online import Online
+from methods.trainer import Trainer
 
 HELD_OUT_SEED = 42
 SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
@@ -44,7 +47,60 @@ def run_name(recipe: Recipe[Any]) -> str:
 
 
 def build_method(recipe: Recipe[Any]) -> Method:
-    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method."""
+    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method.
+
+    ValueError, before any memory is taken, where this machine has not enough for the weights.
+    """
+    _check_fits(recipe, outline(recipe))
+    return _made(recipe)
+
+
+def outline(recipe: Recipe[Any]) -> Method:
+    """The method without weights: its parameters and buffers have shapes and take no memory."""
+    with torch.device("meta"):
+        return _made(recipe)
+
+
+def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) -> Method:
+    """The method with a checkpoint's weights. ValueError, naming path and weight, for those of another method, and for
+    numbers that are not finite.
+    """
+    mine = outline(recipe).state_dict()
+    for key, tensor in mine.items():
+        if key not in weights:
+            raise ValueError(f"{path} is not of its own recipe: {key} is missing")
+        if (weights[key].shape, weights[key].dtype) != (tensor.shape, tensor.dtype):
+            theirs, ours = (f"{one.dtype} {tuple(one.shape)}" for one in (weights[key], tensor))
+            raise ValueError(f"{path} is not of its own recipe: {key} must be {ours}, got {theirs}")
+        if not checkpoint.finite(weights[key]):
+            raise ValueError(f"{path}: {key} must be finite, and holds a number that is not")
+    for key in weights.keys() - mine.keys():
+        raise ValueError(f"{path} is not of its own recipe: {key} is left over")
+    method = build_method(recipe)
+    method.load_state_dict(weights)
+    return method
+
+
+def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
+    """The trainer goes on from a checkpoint's state. ValueError, naming path, where that is of another training."""
+    try:
+        trainer.resume(state)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be gone on from: {reason}") from None
+
+
+def _check_fits(recipe: Recipe[Any], method: Method) -> None:
+    """ValueError where the weights alone are more than this machine's memory."""
+    need = bytes_of([*method.parameters(), *method.buffers()])
+    if need > (there := _memory()):
+        raise ValueError(
+            f"{recipe.name}: its weights must fit into the memory of {there / GIB:.1f} GiB, and take "
+            f"{need / GIB:,.1f} GiB"
+        )
+
+
+def _made(recipe: Recipe[Any]) -> Method:
     torch.manual_seed(recipe.seed)
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
@@ -55,8 +111,7 @@ def build_method(recipe: Recipe[Any]) -> Method:
 
 def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
     """What the loader makes of each image: the recipe's views, as often as its method takes them."""
-    with torch.device("meta"):  # no weights are made for the answer
-        return build_method(recipe).views
+    return outline(recipe).views
 
 
 def normalise_for(recipe: Recipe[Any]) -> Normalise:
@@ -115,6 +170,7 @@ def train_loader(
         "world": ranks.world(),
     }
     batch = recipe.batch // ranks.world()
+    _check_batch(recipe, batch, method.views)
     on_gpu = device.type == "cuda"
     resident = recipe.resident == "on" or (recipe.resident == "auto" and on_gpu and fits(file, device, indices))
 
@@ -128,6 +184,21 @@ def train_loader(
     if method.masks:
         raise ValueError(f"progressive: {recipe.method.name} masks patches of views of one size, and these grow")
     return Growing(partial(views_in, recipe, method), loader)
+
+
+def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> None:
+    """ValueError where the views of one batch are more than this machine's memory."""
+    need = batch * sum(3 * view.size**2 for view in views)
+    if need > (there := _memory()):
+        raise ValueError(
+            f"{recipe.name}: a batch must fit into the memory of {there / GIB:.1f} GiB, and the views of {batch:,} "
+            f"images take {need / GIB:,.1f} GiB"
+        )
+
+
+def _memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench import bootstrap
 from bench.calibration import Calibration
 from bench.environment import environment
+from bench.escapes import on_one_line
 
 BASELINE = pytest.StashKey[dict[str, dict[str, Any]]]()
 ROUNDS, WARMUP = 30, 3  # steps of a recipe
@@ -64,7 +65,8 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
     here = environment().machine
     for test in measured.values():
         if (there := test["extra_info"]["twoview"]["machine"]) != here:
-            raise pytest.UsageError(f"the baseline {name} is of another machine, {there}, and this is {here}")
+            sentence = f"the baseline {name} is of another machine, {there}, and this is {here}"
+            raise pytest.UsageError(on_one_line(sentence))
     return measured
 
 
@@ -132,7 +134,7 @@ class Gate:
         try:
             one = recipe.load(name)
         except (ValueError, OSError) as error:
-            pytest.fail(f"@pytest.mark.twoview: {error}", pytrace=False)
+            pytest.fail(on_one_line(f"@pytest.mark.twoview: {error}"), pytrace=False)
         self.measured["recipe"] = one.settings()
         with Process(OURS, paired.stepping(one)) as process:
             process.answer()
@@ -153,7 +155,8 @@ class Gate:
         try:
             accuracy = judging.judge(training.train(one, place, resume=False), place).accuracy
         except (ValueError, OSError) as error:
-            pytest.fail(f"the recipe {self.allowed.recipe} could not be trained: {error}", pytrace=False)
+            sentence = f"the recipe {self.allowed.recipe} could not be trained: {error}"
+            pytest.fail(on_one_line(sentence), pytrace=False)
         self.accuracy(accuracy.knn_top1, accuracy.test_images, "kNN top-1")
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
 
@@ -183,7 +186,7 @@ class Gate:
         if before.get("recipe") != self.measured.get("recipe"):
             return self._warn(f"the baseline {name} is of another recipe: not compared")
         if lost := [*self._lost_speed(test), *self._lost_memory(before), *self._lost_accuracy(before)]:
-            pytest.fail(f"worse than the baseline {name}: {'; '.join(lost)}", pytrace=False)
+            pytest.fail(on_one_line(f"worse than the baseline {name}: {'; '.join(lost)}"), pytrace=False)
 
     def _not_there(self, baseline: dict[str, dict[str, Any]]) -> str:
         here = self.measured["test"]
@@ -193,7 +196,7 @@ class Gate:
         return "does not have this test"
 
     def _warn(self, sentence: str) -> None:
-        self.request.node.warn(pytest.PytestWarning(sentence))
+        self.request.node.warn(pytest.PytestWarning(on_one_line(sentence)))
 
     def _lost_speed(self, test: dict[str, Any]) -> list[str]:
         allowed = self.allowed.speed

@@ -9,8 +9,8 @@ from torch import nn
 from bench import probing
 from bench.encoders import Published
 from bench.evidence import Accuracy, Run
-from bench.experiment import Place, build_method, normalise_for, run_name
-from bench.recipe import Recipe, overrides, parse
+from bench.experiment import Place, build_method, normalise_for, run_name, trained_method
+from bench.recipe import Recipe, in_a_file_name, overrides, parse
 from bench.training import measured
 from loaders import datasets
 from methods import checkpoint
@@ -59,10 +59,11 @@ def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
     """Pixels depend on the data alone; an untrained encoder on backbone and seed too, but on no method."""
     judged_by = recipe.model_dump_json(include={"dataset": True, "size": True, "probe": JUDGED_BY})
+    dataset = in_a_file_name(recipe.dataset)
     if subject == "pixels":
-        return f"pixels-{recipe.dataset}-{recipe.size}-{_hash(judged_by)}"
+        return f"pixels-{dataset}-{recipe.size}-{_hash(judged_by)}"
     encoder = f"{recipe.backbone.name}-{_hash(judged_by + recipe.backbone.model_dump_json())}"
-    return f"untrained-{recipe.dataset}-{recipe.size}-{encoder}-seed{recipe.seed}"
+    return f"untrained-{dataset}-{recipe.size}-{encoder}-seed{recipe.seed}"
 
 
 def _hash(text: str) -> str:
@@ -71,8 +72,7 @@ def _hash(text: str) -> str:
 
 def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]:
     recipe = parse(state["recipe"], str(path))
-    method = build_method(recipe)
-    method.load_state_dict(state["method"])
+    method = trained_method(recipe, state["method"], path)
     return _as_published(run_name(recipe), method.probed, recipe, str(path)), recipe
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from loaders.names import look_up
+from methods.checkpoint import KEY
 
 # Modules that torch puts around others, and so before their keys: DataParallel and DistributedDataParallel, a compiled
 # module, FSDP, and checkpointed activations.
@@ -138,7 +139,7 @@ def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
             state = state.get(word) if isinstance(state, Mapping) else None
         if not isinstance(state, Mapping):
             continue
-        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        if not all(isinstance(key, str) and len(key) <= KEY and isinstance(state[key], Tensor) for key in state):
             continue
         bare = {key: _unwrapped(key) for key in state}
         for prefix in layout.prefixes:

@@ -109,17 +109,16 @@ def _steps(times: dict[str, np.ndarray]) -> list[Step]:
 
 def _renderer(decoder: Decoder, beton: Beton, views: tuple[View, ...], samples: np.ndarray) -> Callable[[int], None]:
     """A function: epoch -> all views of the samples, rendered into one buffer that stays in place."""
-    b, table = beton, view_table(views)
-    index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
+    table = view_table(views)
     offsets, size = output_layout(views, CHUNK)
     out = np.empty(size, np.uint8)
 
     def render(epoch: int) -> None:
         for first in range(0, len(samples), CHUNK):
             chunk = samples[first : first + CHUNK]
-            status = decoder.render(b.file, *index, chunk, table, 0, epoch, out, offsets, 0)
+            status = decoder.render(beton.layout, chunk, table, 0, epoch, out, offsets, 0)
             if status.any():
-                raise ValueError(f"{b.path}: sample {chunk[np.argmax(status != 0)]} cannot be decoded")
+                raise ValueError(f"{beton.path}: sample {chunk[np.argmax(status != 0)]} cannot be decoded")
 
     return render
 

@@ -30,6 +30,7 @@ from bench import experiment
 from bench.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 from bench.recipe import Recipe, parse
 from loaders import beton
+from loaders.limits import BATCH
 from loaders.loader import BATCHES_AHEAD, Loader
 from methods import optim, precision
 from methods.method import Method
@@ -37,7 +38,7 @@ from methods.trainer import Trainer
 from methods.transfer import on_device
 
 TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
-TRIAL_FLOPS = 4e11  # of all steps of a trial: ten seconds on two cores
+TRIAL_FLOPS = 3e12  # of all steps of a trial: half a minute on two cores; fewer show too few of the holes
 SMALLEST = 4  # images: a batch that takes hardly any memory
 STEP = 8  # batches that are proposed are multiples of it
 MMAP_THRESHOLD = 32 * MIB  # glibc gives larger blocks back at once; smaller ones share a heap, which gets holes
@@ -114,7 +115,11 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
     if memory_gib is None:
         return whole
     memory = round(memory_gib * GIB)
-    fits = largest(lambda batch: _traced(recipe, batch, device, kind).peak(overhead) <= memory, recipe.batch)
+
+    def fit(batch: int) -> bool:
+        return batch <= BATCH.value and _traced(recipe, batch, device, kind).peak(overhead) <= memory
+
+    fits = largest(fit, recipe.batch)
     return replace(whole, memory=memory, fits=fits)
 
 

@@ -15,15 +15,16 @@ from bench import betons
 from bench.cores import cpu_count
 from bench.encoders import Published
 from bench.evidence import LeftOut, Probed
-from bench.experiment import Place, best_device, chosen
+from bench.experiment import Place, best_device, chosen, take_up
+from bench.locks import alone
 from bench.memory import PeakMemory
 from bench.progress import console, progress
-from bench.recipe import Budget, Probe
+from bench.recipe import Budget, Probe, in_a_file_name
 from bench.signals import deferred
 from loaders import datasets, presets
 from loaders.beton import Beton
 from loaders.loader import Loader
-from loaders.names import look_up
+from loaders.names import checked_name, look_up
 from loaders.views import View
 from methods import checkpoint
 from methods.normalise import Normalise
@@ -144,9 +145,11 @@ class Found(NamedTuple):
 
 
 def labels(name: str, options: Options) -> list[str]:
-    """What the results of the probe of that name are called. ValueError if two are called the same."""
+    """What the results of the probe of that name are called. ValueError if two are called the same, or one could be no
+    part of a file's name.
+    """
     if name == "low-shot":
-        few = [*options.shots, *(path.stem for path in options.lists)]
+        few = [*options.shots, *(checked_name("list of samples", path.stem) for path in options.lists)]
         if twice := next((one for one in few if few.count(one) > 1), None):
             raise ValueError(f"low-shot would have two results called {twice}: name the list or the share otherwise")
         return [f"low-shot-{one}" for one in few]
@@ -261,7 +264,7 @@ def _fine_tune(bench: Bench) -> Iterator[Found]:
 def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     """Trains a head as the protocol says, with a checkpoint after every epoch; a run that was stopped goes on there.
 
-    ValueError if the checkpoint there is of other settings.
+    ValueError if the checkpoint there is of other settings; OSError if another process writes it now.
     """
     protocol, options = protocols.protocol(protocol_name, bench.dataset.name), bench.options
     epochs, batch = options.epochs or protocol.epochs, options.batch or protocol.batch
@@ -286,27 +289,30 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
         "encoder": bench.encoder.hash,
         "size": bench.encoder.size,
     }
-    path = bench.place.checkpoints / f"{bench.encoder.name}-{bench.dataset.name}-{name}.pt"
-    state, complaints = checkpoint.load_newest(path)
-    for complaint in complaints:
-        console.print(f"[yellow]{complaint}; the checkpoint before it is taken")
-    if state and state["recipe"] != settings:
-        changed = [key for key in settings if state["recipe"].get(key) != settings[key]]
-        raise ValueError(f"{path} is of a probe with another {' and '.join(changed)}: remove it, or name another --out")
-    device = best_device()
-    torch.manual_seed(options.seed)
-    method = Classifier(deepcopy(bench.encoder.module).cpu(), protocol, bench.classes, bench.encoder.size)
-    normalise, precision = bench.normalise, options.precision
-    trainer = Trainer(method, optim, epochs=epochs, normalise=normalise, device=device, precision=precision)
-    if state:
-        trainer.resume(state)
-    file, indices = bench.used("train")
-    threads = 1 if device.type == "cpu" else cpu_count()
-    pin = device.type == "cuda"
-    with Loader(file, method.views, batch, indices=indices, seed=options.seed, threads=threads, pin=pin) as loader:
-        steps = epochs * len(loader) - len(trainer.history.losses)
-        with deferred() as asked, progress(f"{name} of {bench.encoder.name}", steps) as advance:
-            trainer.fit(loader, path, settings, advance, asked)
+    path = bench.place.checkpoints / f"{bench.encoder.name}-{in_a_file_name(bench.dataset.name)}-{name}.pt"
+    with alone(path, "the checkpoint"):
+        state, complaints = checkpoint.load_newest(path)
+        for complaint in complaints:
+            console.print(f"{complaint}; the checkpoint before it is taken", style="yellow", markup=False)
+        if state and state["recipe"] != settings:
+            changed = [key for key in settings if state["recipe"].get(key) != settings[key]]
+            raise ValueError(
+                f"{path} is of a probe with another {' and '.join(changed)}: remove it, or name another --out"
+            )
+        device = best_device()
+        torch.manual_seed(options.seed)
+        method = Classifier(deepcopy(bench.encoder.module).cpu(), protocol, bench.classes, bench.encoder.size)
+        normalise, precision = bench.normalise, options.precision
+        trainer = Trainer(method, optim, epochs=epochs, normalise=normalise, device=device, precision=precision)
+        if state:
+            take_up(trainer, state, path)
+        file, indices = bench.used("train")
+        threads = 1 if device.type == "cpu" else cpu_count()
+        pin = device.type == "cuda"
+        with Loader(file, method.views, batch, indices=indices, seed=options.seed, threads=threads, pin=pin) as loader:
+            steps = epochs * len(loader) - len(trainer.history.losses)
+            with deferred() as asked, progress(f"{name} of {bench.encoder.name}", steps) as advance:
+                trainer.fit(loader, path, settings, advance, asked)
     test, used = bench.used("test")
     method.eval()
     with in_turn(test, used, protocol.test(bench.encoder.size)) as loader, torch.no_grad():

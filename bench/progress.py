@@ -1,13 +1,26 @@
-"""A progress bar on standard error, with its ETA, for everything longer than a second; and text fit for a terminal."""
+"""A progress bar on standard error, with its ETA, for everything longer than a second; and what is printed by."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
-console = Console(stderr=True)
+from bench.escapes import on_lines, on_one_line
+
+
+class Terminal(Console):
+    """Of all strings that are printed, also within tables, nothing moves the cursor but the ends of their lines."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(on_lines(text), **how)
+
+
+console = Terminal(stderr=True)
 
 
 @contextmanager
@@ -22,10 +35,5 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, expand=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(escape(on_one_line(what)), total=total)
         yield lambda: bar.advance(task)
-
-
-def on_one_line(text: str) -> str:
-    """The text with escapes in the place of what a file's name may hold and no terminal shows, or no encoding has."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -5,15 +5,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from methods.settings import Settings
+from loaders import limits
+from methods.settings import Settings, Text, at_most
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | Text
 
 
 class Search(Settings):
     """The `[search]` table: what `twoview search` draws for each trial, and how long a trial trains."""
 
-    epochs: NonNegativeInt = 0  # of a trial; 0 means the recipe's own
+    epochs: Annotated[NonNegativeInt, at_most(limits.EPOCHS)] = 0  # of a trial; 0 means the recipe's own
     ranges: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         default_factory=dict
     )  # key -> [low, high, "log"], or choices

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench import betons
-from bench.experiment import Place, build_method, chosen, normalise_for, run_name
+from bench.experiment import Place, chosen, normalise_for, run_name, trained_method
 from bench.recipe import parse
 from loaders import presets
 from loaders.files import whole_file
@@ -34,8 +34,7 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
     recipe = parse(state["recipe"], str(path))
     if recipe.method.name != "mae":
         return None
-    method: Any = build_method(recipe).eval()
-    method.load_state_dict(state["method"])
+    method: Any = trained_method(recipe, state["method"], path).eval()
     if isinstance(method, Online):
         method = method.method
     file = betons.of_dataset(recipe.dataset, "test", place.betons, place.root)

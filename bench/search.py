@@ -1,15 +1,19 @@
 """Hyper-parameter search: random groups of values, each judged on training images that it was not trained on.
 
 The study is a file that processes and machines append to, over NFS too. Group n is a pure function of the recipe's seed
-and n, so however many search together draw the same groups as one. A trial that is killed is drawn no more; nothing
-else is lost, and the search run again goes on.
+and n, so however many search together draw the same groups as one. A trial that is killed is drawn no more, and failed
+once the study is opened again; nothing else is lost, and the search run again goes on.
 """
 
+import contextlib
+import fcntl
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,17 +24,19 @@ from optuna.trial import Trial, TrialState
 
 from bench import betons, experiment
 from bench.experiment import Place
+from bench.locks import NO_LOCKS, alone
 from bench.probing import in_turn
 from bench.progress import console, progress
 from bench.ranges import Search, scale
-from bench.recipe import Recipe, parse
+from bench.recipe import Recipe, check_schedule, parse
 from loaders import presets
 from loaders.samplers import subset
 from methods.probes.features import extract
 from methods.probes.knn import knn_top1
 from methods.trainer import Trainer
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+RUNNING = "running"  # folder of the study, with what the running trials' processes hold
+KILLED = "its process was ended"  # why a trial failed that says nothing itself
 HALVING = 2  # Tan et al.'s official search: ASHA with reduction 2 and a grace of a tenth of the epochs
 GRACE = 10
 LOCK_SECONDS = 30  # far longer than a line takes to write
@@ -65,16 +71,62 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     elif theirs != mine:
         changed = " and ".join(key for key in mine if theirs.get(key) != mine[key])
         raise ValueError(f"{folder} holds a search with another {changed}: name another --out")
+    _fail_the_killed(study, folder)
     return study
 
 
-def run(recipe: Recipe[Any], study: optuna.Study, trials: int, place: Place) -> None:
-    """Trains and judges groups until the study has `trials`, those of other processes counted.
+def _fail_the_killed(study: optuna.Study, folder: Path) -> None:
+    """Trials whose processes hold nothing any more have failed. Where files cannot be locked nobody can tell."""
+    if not _can_be_held(folder):
+        return
+    with _in_turn(folder):
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            with contextlib.suppress(BlockingIOError), _held(folder, trial.number):
+                study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _can_be_held(folder: Path) -> bool:
+    with TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return False
+            raise
+    return True
+
+
+def _held(folder: Path, number: int) -> AbstractContextManager[None]:
+    """What the process of a running trial is in, and nobody else."""
+    return alone(folder / RUNNING / f"trial-{number}", "the trial")
+
+
+@contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """One process at a time; the others wait, since a trial begins between two looks at those that run."""
+    with ExitStack() as stack:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                stack.enter_context(alone(folder / RUNNING / "next", "the next trial"))
+                break
+            time.sleep(0.05)
+        yield
+
+
+def _done(study: optuna.Study) -> int:
+    """Trials that came to an end of their own."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return sum(trial.state != TrialState.FAIL or "error" in trial.user_attrs for trial in ended)
+
+
+def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, place: Place) -> None:
+    """Trains and judges groups until the study in `folder` has `trials`, those of other processes counted.
 
     Processes that search together may end with one trial too many each but the first. A group that
     training breaks down with is a failed trial, not an error. ValueError, naming the key, for a range with a value that
     the recipe refuses.
     """
+    check_schedule(with_values(recipe, {"epochs": _epochs(recipe)}), f"{recipe.name}: search.epochs")
     for key, values in recipe.search.ranges.items():
         for value in values[:2] if scale(values) else values:
             with_values(recipe, {key: value})
@@ -82,21 +134,24 @@ def run(recipe: Recipe[Any], study: optuna.Study, trials: int, place: Place) -> 
     betons.of_dataset(
         recipe.dataset, "train", place.betons, place.root
     )  # what is wrong with the data is no trial's fault
-    while (done := len(study.get_trials(deepcopy=False, states=DONE))) < trials:
-        trial = study.ask()
-        study.sampler = optuna.samplers.RandomSampler(seed_of(recipe, trial.number))
-        group = draw(trial, recipe.search)
-        what = f"trial {trial.number}, {done} of {trials} done"
-        console.print(f"{what}: {', '.join(f'{key} {value}' for key, value in group.items())}", markup=False)
-        one = with_values(recipe, {**group, "epochs": _epochs(recipe), "precision": kind})
-        try:
-            study.tell(trial, held_out_accuracy(one, place, what, partial(_report, trial)))
-        except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
-        except (FloatingPointError, ValueError) as error:  # a loss or an embedding that is not finite
-            console.print(f"{what}: failed: {error}", markup=False)
-            trial.set_user_attr("error", str(error))
-            study.tell(trial, state=TrialState.FAIL)
+    while (done := _done(study)) < trials:
+        with ExitStack() as stack:
+            with _in_turn(folder):
+                trial = study.ask()
+                stack.enter_context(_held(folder, trial.number))
+            study.sampler = optuna.samplers.RandomSampler(seed_of(recipe, trial.number))
+            group = draw(trial, recipe.search)
+            what = f"trial {trial.number}, {done} of {trials} done"
+            console.print(f"{what}: {', '.join(f'{key} {value}' for key, value in group.items())}", markup=False)
+            one = with_values(recipe, {**group, "epochs": _epochs(recipe), "precision": kind})
+            try:
+                study.tell(trial, held_out_accuracy(one, place, what, partial(_report, trial)))
+            except optuna.TrialPruned:
+                study.tell(trial, state=TrialState.PRUNED)
+            except (FloatingPointError, ValueError) as error:  # a loss or an embedding that is not finite
+                console.print(f"{what}: failed: {error}", markup=False)
+                trial.set_user_attr("error", str(error))
+                study.tell(trial, state=TrialState.FAIL)
 
 
 def _report(trial: Trial, epoch: int, top1: float) -> None:
@@ -197,7 +252,7 @@ def outcome(study: optuna.Study) -> dict[str, Any]:
             "top1": trial.value,
             "values": trial.params,
             "top1_by_epoch": [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)],
-            "error": trial.user_attrs.get("error"),
+            "error": trial.user_attrs.get("error", KILLED if trial.state == TrialState.FAIL else None),
         }
         for trial in study.get_trials(deepcopy=False)
     ]

@@ -1,10 +1,39 @@
-"""SIGTERM and SIGINT while something runs that must not be cut in the middle."""
+"""SIGTERM and SIGINT while something runs that must not be cut in the middle, and where they would get lost."""
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN_SECONDS = 0.05
+
+
+def insist() -> None:
+    """From here on a signal that falls into a finalizer, which would swallow what it raises, comes once more."""
+    otherwise = sys.unraisablehook
+
+    def hook(swallowed: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(swallowed.exc_type, KeyboardInterrupt | SystemExit):
+            otherwise(swallowed)
+            return
+        number = signal.SIGINT if issubclass(swallowed.exc_type, KeyboardInterrupt) else signal.SIGTERM
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+
+
+def end_at_once() -> None:
+    """From here on a signal ends the process by itself: what one raises while Python shuts down would be a traceback
+    and exit code 0. A signal that is ignored stays so.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Asked:

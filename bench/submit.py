@@ -1,7 +1,6 @@
 """A training as a Slurm job through submitit: one task a node, and in it torchrun, which starts a process a GPU."""
 
 import contextlib
-import math
 import os
 import shlex
 import signal
@@ -17,6 +16,7 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string
 
 GRACE_SECONDS = 120  # between Slurm's signal and the end: for one step, and a checkpoint
+MOST = 1_000_000  # of everything that Slurm is asked for
 REQUEUES = 1000  # times that a job which ran into its time limit may go on
 
 
@@ -33,10 +33,10 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "hours"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"--{name} must be above 0, not {getattr(self, name)}")
-        if self.gpus < 0:
-            raise ValueError(f"--gpus must be 0 or above, not {self.gpus}")
+            if not 0 < getattr(self, name) < MOST:
+                raise ValueError(f"--{name} must be above 0 and below {MOST:,}, not {getattr(self, name)}")
+        if not 0 <= self.gpus < MOST:
+            raise ValueError(f"--gpus must be 0 or above and below {MOST:,}, not {self.gpus}")
 
 
 class Launch(Checkpointable):

@@ -30,6 +30,7 @@ from bench import (
 from bench.cores import cpu_count
 from bench.experiment import Place
 from bench.loader_works import ConvertWork, LoaderWork
+from bench.locks import alone
 from bench.progress import console
 from bench.theory.claims import Claim
 from loaders import datasets
@@ -142,8 +143,15 @@ def suite(name: str) -> Suite:
 def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
     """Runs the steps that have no record in `folder` yet.
 
-    ValueError if a record there is of other settings than this suite's: another --out is needed then.
+    ValueError if a record there is of other settings than this suite's: another --out is needed then. OSError if
+    another suite writes to the folder now.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "the folder"):
+        _run(work, folder, place, seeds)
+
+
+def _run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
     todo = list(steps(work, place, seeds))
     for number, step in enumerate(todo, 1):
         path = evidence.path_of(folder, step.name)

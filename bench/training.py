@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -13,17 +13,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from rich.markup import escape
 
 from bench import betons, flops, loggers, online, out_of_memory
 from bench.cores import cpu_count
 from bench.energy import Energy
 from bench.evidence import Ceilings, Training
-from bench.experiment import Place, build_method, chosen_device, normalise_for, precision_for, run_name, train_loader
+from bench.experiment import (
+    Place,
+    build_method,
+    chosen_device,
+    normalise_for,
+    precision_for,
+    run_name,
+    take_up,
+    train_loader,
+)
+from bench.locks import alone
 from bench.memory import PeakMemory
 from bench.progress import console, progress
 from bench.progressive import Growing, alike
-from bench.recipe import Recipe, flat, parse
+from bench.recipe import Recipe, check_schedule, flat, parse
 from bench.signals import deferred
 from bench.step_profile import StepProfiler
 from bench.threads import loading_threads
@@ -31,11 +42,14 @@ from loaders.beton import Beton
 from loaders.loader import Loader
 from methods import checkpoint, determinism, ranks
 from methods.precision import DTYPES
+from methods.settings import first_fault
 from methods.trainer import Trainer
 from methods.transfer import Moved, on_device
 
 CEILING_ROUNDS = 3
 CEILING_STEPS = 5
+# What of a checkpoint only a training needs.
+GONE_ON_FROM = ("world", "precision", "optimiser", "scaler", "loader", "random", "history")
 T = TypeVar("T")
 
 
@@ -57,16 +71,20 @@ def train(
     fails it: what cannot be measured is absent from the record, and a sentence says why. Except among several
     ranks: one that cannot measure what they measure together ends them all; the training is kept, and `resume` measures
     again.
-    ValueError if the checkpoint there is of another recipe; OSError if the folder of checkpoints cannot be written.
+    ValueError if the checkpoint there is of another recipe; OSError if the folder of checkpoints cannot be written, or
+    another process writes this checkpoint now.
     """
+    check_schedule(recipe, recipe.name)
     path = place.checkpoint(recipe)
-    state = _checkpoint_to_resume(path, recipe) if resume else None
-    if state is None and path.exists():
-        raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
-    if state and "measured" in state and profiler:
-        raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
-    if not (state and _measured_whole(state)):
-        _train(recipe, place, path, state, device, profiler, log)
+    first = os.environ.get("RANK", "0") == "0"  # which writes for all ranks
+    with alone(path, "the checkpoint") if first else nullcontext():
+        state = _checkpoint_to_resume(path, recipe) if resume else None
+        if state is None and path.exists():
+            raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
+        if state and "measured" in state and profiler:
+            raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
+        if not (state and _measured_whole(state)):
+            _train(recipe, place, path, state, device, profiler, log)
     return path
 
 
@@ -77,8 +95,10 @@ def finish(path: Path, place: Place) -> None:
     ValueError if another number of ranks trained it.
     """
     state = checkpoint.load(path)
-    if "measured" not in state and state["epoch"] == state["recipe"]["epochs"]:
-        _train(parse(state["recipe"], str(path)), place, path, state)
+    recipe = parse(state["recipe"], str(path))
+    if "measured" not in state and state["epoch"] == recipe.epochs:
+        with alone(path, "the checkpoint"):
+            _train(recipe, place, path, state)
 
 
 def _train(
@@ -91,6 +111,8 @@ def _train(
     log: loggers.Name | None = None,
 ) -> None:
     """Trains from the start, or from the state of a checkpoint, to the end, and measures."""
+    if state and (absent := next((key for key in GONE_ON_FROM if state.get(key) is None), None)):
+        raise ValueError(f"{path} cannot be gone on from: it has no {absent}")
     _check_writable(path.parent)
     where = chosen_device(device)
     with ranks.process_group(where):
@@ -112,7 +134,7 @@ def _train(
             checkpoint_steps=recipe.checkpoint_steps,
         )
         if state:
-            trainer.resume(state)
+            take_up(trainer, state, path)
             console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
         model = recipe.model_dump(mode="json")
         with (
@@ -138,7 +160,7 @@ def _train(
                 if not trainer.fit(loader, path, model, on_step, asked, on_checkpoint):
                     console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: go on with --resume")
             if state and "measured" in state:
-                training = Training(**state["measured"]["training"])
+                training = _measured_in(state, path)[0]
             else:
                 training = _recorded(recipe, trainer, loader, peak, energy)
                 # Kept before any rank tries anything else: what is measured from here on may end one of them, or all.
@@ -213,10 +235,18 @@ def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training,
     """
     state = state or checkpoint.load(path)
     if "measured" not in state:
-        epochs = state["recipe"]["epochs"]
+        epochs = parse(state["recipe"], str(path)).epochs
         raise ValueError(f"{path} is at epoch {state['epoch']} of {epochs}: finish it with `twoview train --resume`")
+    return _measured_in(state, path)
+
+
+def _measured_in(state: dict[str, Any], path: Path) -> tuple[Training, Ceilings | None]:
+    """ValueError, naming the checkpoint and the key, for what no training has measured."""
     ceilings = state["measured"]["ceilings"]
-    return Training(**state["measured"]["training"]), Ceilings(**ceilings) if ceilings else None
+    try:
+        return Training(**state["measured"]["training"]), Ceilings(**ceilings) if ceilings else None
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a checkpoint of twoview: measured.{first_fault(error)}") from None
 
 
 def _measured_whole(state: dict[str, Any]) -> bool:

@@ -14,8 +14,7 @@ from bench.experiment import Place
 from bench.judging import JUDGED_BY
 from bench.probing import BUDGETS, PROBES, Bench, Options
 from bench.progress import console
-from bench.recipe import Probe
-from loaders import datasets
+from bench.recipe import Probe, checked_dataset, in_a_file_name
 from loaders.names import look_up
 
 # The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
@@ -59,7 +58,7 @@ def transfer(
     for name in probes:
         look_up("probe", name, PROBES)
     rows = []
-    for dataset in map(datasets.dataset, names):
+    for dataset in map(checked_dataset, names):
         bench = Bench(encoder, dataset, settings, place, options)
         row = Row(dataset.name)
         for name in probes:
@@ -85,7 +84,7 @@ def _missing(bench: Bench) -> str | None:
 
 
 def _record_name(bench: Bench, label: str) -> str:
-    return f"probe-{bench.encoder.name}-{bench.dataset.name.replace('/', '-')}-{label}"
+    return f"probe-{bench.encoder.name}-{in_a_file_name(bench.dataset.name)}-{label}"
 
 
 def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[str, Any] | None) -> None:

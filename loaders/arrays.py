@@ -6,19 +6,26 @@ what FFCV reads of them; a file of FFCV's own has none.
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION
+from loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION, read_descriptors, read_header
 from loaders.checksum import xxh64_of
 from loaders.files import whole_file
+from loaders.limits import FIELD_BYTES
+from loaders.reading import OpenFile
 
 ARRAY_FIELD = 4  # ffcv.types.TYPE_ID_HANDLER
 ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])  # ffcv.fields.ndarray.NDArrayArgsType
 SEAL = np.dtype([("magic", "S8"), ("checksum", "<u8")])
 MAGIC = b"twoviewA"
+MOST_FIELDS = np.iinfo(HEADER["num_fields"]).max
+NUMBERS = re.compile(r"[<>|]?[biufc][0-9]{1,2}")  # what numpy calls the dtypes of numbers
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -76,52 +83,101 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of NDArray fields, ours or FFCV's, by field name: each (n, ...), in memory.
 
-    FileNotFoundError, or ValueError naming the file and what is wrong with it.
+    FileNotFoundError, or ValueError naming the file and what is wrong with it. A file that has a seal is what was
+    written, to the last bit that is read. What the arrays take of memory is bounded by the file's own size.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no beton file at {path}")
-    file = np.fromfile(path, np.uint8)
-    if file.size < HEADER.itemsize:
-        raise ValueError(f"{path} is no beton file: {file.size} bytes, and the header alone has {HEADER.itemsize}")
-    header = file[: HEADER.itemsize].view(HEADER)[0]
-    if header["version"] != VERSION:
-        raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version']}")
-    count, fields = int(header["num_samples"]), int(header["num_fields"])
-    start = HEADER.itemsize + fields * FIELD.itemsize
-    table_start, table_size = int(header["alloc_table_ptr"]), count * fields * ALLOCATION.itemsize
-    if start + 8 * count * fields > file.size or table_start + table_size > file.size:
-        raise ValueError(f"{path} is truncated: {file.size} bytes do not hold the {count} samples that it announces")
-    descriptors = file[HEADER.itemsize : start].copy().view(FIELD)
-    if fields == 0 or set(descriptors["type_id"]) != {ARRAY_FIELD}:
-        raise ValueError(f"{path} must hold NDArray fields alone; its field types are {list(descriptors['type_id'])}")
-    regions = file[start : start + 8 * count * fields].view("<u8").reshape(count, fields).astype(np.int64)
-    arrays, rows = {}, []
-    for descriptor, pointers in zip(descriptors, regions.T, strict=True):
-        name = descriptor["name"].tobytes().rstrip(b"\0").decode("ascii", "replace")
-        dtype, shape = _layout(path, name, descriptor["arguments"])
-        size = dtype.itemsize * int(np.prod(shape))
-        if (pointers < 0).any() or (pointers + size > file.size).any():
+    opened = OpenFile(path)
+    header = read_header(opened)
+    descriptors = read_descriptors(opened, header)
+    kinds = descriptors["type_id"].tolist()
+    if set(kinds) != {ARRAY_FIELD}:
+        raise ValueError(f"{path} must hold NDArray fields alone; its field types are {sorted(set(kinds))}")
+    seal = _seal(opened, descriptors)
+    layouts = _layouts(path, descriptors)
+    count, table_start = int(header["num_samples"][0]), int(header["alloc_table_ptr"][0])
+    sizes = [dtype.itemsize * math.prod(shape) for dtype, shape in layouts.values()]
+    table_size, start = count * len(sizes) * ALLOCATION.itemsize, HEADER.itemsize + descriptors.nbytes
+    if start + count * (8 * len(sizes) + sum(sizes)) > opened.size or table_start + table_size > opened.size:
+        raise ValueError(f"{path} is truncated: {opened.size} bytes do not hold the {count} samples that it announces")
+    regions = opened.read(start, 8 * count * len(sizes)).view("<u8").reshape(count, len(sizes))
+    fields = []
+    for name, size, pointers in zip(layouts, sizes, regions.T, strict=True):
+        if size > opened.size or (pointers > opened.size - size).any():
             raise ValueError(f"{path} is damaged: a sample of field {name} lies outside the file")
-        row = np.stack([file[pointer : pointer + size] for pointer in pointers])
-        rows.append(row)
-        arrays[name] = row.view(dtype).reshape(count, *shape)
+        fields.append(_gathered(opened, pointers, size, sum(sizes)))
+    if seal is not None:
+        table, rows = opened.read(table_start, table_size), np.concatenate(fields, axis=1)
+        if xxh64_of(header, descriptors, regions, rows, table) != seal:
+            raise _damaged(path)
+    arrays = zip(layouts.items(), fields, strict=True)
+    return {name: rows.view(dtype).reshape(count, *shape) for (name, (dtype, shape)), rows in arrays}
+
+
+def _gathered(opened: OpenFile, pointers: np.ndarray, size: int, width: int) -> np.ndarray:
+    """uint8 (n, size): the bytes at each of the pointers. width: bytes of a sample's arrays, which lie side by side."""
+    rows = np.empty((len(pointers), size), np.uint8)
+    ends = [*(np.flatnonzero(np.diff(pointers) != width) + 1).tolist(), len(pointers)]
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):  # of samples that follow each other without a gap
+        for first in range(start, end, step := max(PAGE // width, 1)):
+            count = min(step, end - first)
+            block = opened.read(int(pointers[first]), (count - 1) * width + size)
+            rows[first : first + count] = as_strided(block, (count, size), (width, 1))
+    return rows
+
+
+def _seal(opened: OpenFile, descriptors: np.ndarray) -> int | None:
+    """The checksum in the last descriptor, whose bytes become zeros; None where the file was never sealed.
+
+    The place of the seal depends on the number of fields, which may be what is damaged: a seal behind another
+    descriptor, ours or one that the header does not count, is damage. So is whatever else FFCV would not write, which
+    fills the rest of the arguments with zeros.
+    """
     last = descriptors[-1]["arguments"]
     seal = last[-SEAL.itemsize :].copy().view(SEAL)[0]
     if seal["magic"] == MAGIC:
         last[-SEAL.itemsize :] = 0
-        table = file[table_start : table_start + table_size]
-        if xxh64_of(header, descriptors, regions, np.concatenate(rows, axis=1), table) != seal["checksum"]:
-            raise ValueError(f"{path} is damaged: its content is not what was written")
-    return arrays
+    for row in descriptors["arguments"]:
+        used = ARGUMENTS.itemsize + int(row[: ARGUMENTS.itemsize].copy().view(ARGUMENTS)[0]["type_length"])
+        if row[used:].any():
+            raise _damaged(opened.path)
+    if seal["magic"] == MAGIC:
+        return int(seal["checksum"])
+    behind = HEADER.itemsize + descriptors.nbytes
+    rows = min((opened.size - behind) // FIELD.itemsize, MOST_FIELDS)
+    uncounted = opened.read(behind, rows * FIELD.itemsize).view(FIELD)["arguments"][:, -SEAL.itemsize :]
+    if (uncounted[:, : len(MAGIC)] == np.frombuffer(MAGIC, np.uint8)).all(axis=1).any():
+        raise _damaged(opened.path)
+    return None
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(f"{path} is damaged: its content is not what was written")
+
+
+def _layouts(path: Path, descriptors: np.ndarray) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Field name -> the dtype and shape of one sample's array. ValueError where a field has none, or another's name."""
+    layouts = {}
+    for descriptor in descriptors:
+        name = descriptor["name"].tobytes().rstrip(b"\0").decode("ascii", "replace")
+        if name in layouts:
+            raise ValueError(f"{path} must hold fields of different names, and two are called {name}")
+        layouts[name] = _layout(path, name, descriptor["arguments"])
+    return layouts
 
 
 def _layout(path: Path, name: str, content: np.ndarray) -> tuple[np.dtype, tuple[int, ...]]:
-    """The dtype and shape of one sample's array."""
     arguments = content[: ARGUMENTS.itemsize].copy().view(ARGUMENTS)[0]
     text = content[ARGUMENTS.itemsize :][: int(arguments["type_length"])].tobytes()
     try:
         [(_, code)] = json.loads(text.decode("ascii"))
+        if not NUMBERS.fullmatch(code):
+            raise ValueError
         dtype = np.dtype(code)
-    except (ValueError, TypeError):
-        raise ValueError(f"{path} is damaged: field {name} is of no dtype: {text[:40]!r}") from None
-    return dtype, tuple(int(side) for side in arguments["shape"] if side)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{path} is damaged: field {name} must be of numbers, got {text[:40]!r}") from None
+    sides = arguments["shape"].tolist()
+    shape = tuple(sides[: sides.index(0)] if 0 in sides else sides)
+    if any(sides[len(shape) :]):
+        raise ValueError(f"{path} is damaged: field {name} must have a shape, got {sides}")
+    FIELD_BYTES.check(dtype.itemsize * math.prod(shape), f"{path}: a sample of field {name}")
+    return dtype, shape

@@ -19,13 +19,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from loaders import checks
 from loaders.checksum import xxh64_of
 from loaders.files import whole_file
+from loaders.limits import FIELD_BYTES, SAMPLES
+from loaders.reading import OpenFile
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
@@ -78,20 +83,37 @@ class Stored:
     origin: str = ""
 
 
+class Layout(NamedTuple):
+    """Where and what the samples are. descriptor: of the file, open for reading. size: its bytes when it was opened.
+
+    The arrays are those of `Beton`.
+    """
+
+    descriptor: int
+    size: int
+    modes: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    pointers: np.ndarray
+    sizes: np.ndarray
+    checksums: np.ndarray
+
+
 @dataclass(frozen=True)
 class Beton:
     """An opened file. All arrays have one entry a sample.
 
-    file: uint8 (bytes of the file,), a read-only memory map. modes: uint8. heights, widths: int64, pixels.
-    pointers, sizes: int64, the byte range of the sample in `file`. labels: int64.
+    opened: what its bytes are read from. modes: uint8. heights, widths: int64, pixels.
+    pointers, sizes: int64, the byte range of the sample in the file. labels: int64.
     checksums: uint64, XXH64 of those bytes; empty where the file has none.
     index: XXH64 of all else, the checksums among it: equal ones mean equal files. None where the file has none.
     fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
     labels are -1. about: what the file was made of, as `write` was told; empty where the file does not say.
+    A pickled one is the path, and opens the file anew: ValueError where that is another file by then.
     """
 
     path: Path
-    file: np.ndarray
+    opened: OpenFile
     modes: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
@@ -105,6 +127,28 @@ class Beton:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.opened.size, len(self), self.index)
+
+    @cached_property
+    def file(self) -> np.ndarray:
+        """uint8 (bytes of the file,), a read-only memory map, for measurements and tests.
+
+        Where the file is cut while it is mapped, a touch of what is gone ends the process with SIGBUS. Whatever must
+        live on reads: `content`, and the decoder by `opened.descriptor`.
+        """
+        return np.frombuffer(mmap(self.opened.descriptor, 0, access=ACCESS_READ), np.uint8)
+
+    @property
+    def layout(self) -> Layout:
+        """What `Decoder.render` has to know of the file."""
+        arrays = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
+        return Layout(self.opened.descriptor, self.opened.size, *arrays)
+
+    def content(self, sample: int) -> np.ndarray:
+        """A sample's bytes, uint8 1-D, not compared with their checksum. ValueError naming the file if it was cut."""
+        return self.opened.read(int(self.pointers[sample]), int(self.sizes[sample]))
 
 
 def write(
@@ -123,6 +167,7 @@ def write(
     The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
     Raises ValueError for a sample that the format cannot hold, or where there is no sample to write.
     """
+    checks.whole("threads", threads, 1)
     metadata = np.zeros(count, SAMPLE)
     table = np.zeros(count, ALLOCATION)
     checksums = np.zeros(count, np.uint64)
@@ -177,40 +222,34 @@ def open_beton(path: Path) -> Beton:
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no beton file at {path}")
-    size = path.stat().st_size
-    if size < HEADER.itemsize:
-        raise ValueError(f"{path} is no beton file: {size} bytes, and the header alone has {HEADER.itemsize}")
-    file = np.memmap(path, np.uint8, "r")
-    header = file[: HEADER.itemsize].view(HEADER)[0]
-    if header["version"] != VERSION:
-        raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version']}")
-    count, fields, table_start = int(header["num_samples"]), int(header["num_fields"]), int(header["alloc_table_ptr"])
-    start = HEADER.itemsize + fields * FIELD.itemsize
-    descriptors = np.array(file[HEADER.itemsize : start]).view(FIELD) if start <= size else np.zeros(0, FIELD)
+    opened = OpenFile(path)
+    size, header = opened.size, read_header(opened)
+    count, table_start = int(header["num_samples"][0]), int(header["alloc_table_ptr"][0])
+    descriptors = read_descriptors(opened, header)
+    start = HEADER.itemsize + descriptors.nbytes
     names = _fields(path, descriptors)
     row = np.dtype([("", FIELDS[int(one)][1]) for one in descriptors["type_id"]], align=True)
     regions = sum(int(one) not in IN_THE_ROW for one in descriptors["type_id"])  # of each sample
-    rows_end, table_end = start + count * row.itemsize, table_start + count * regions * ALLOCATION.itemsize
-    if start > size or rows_end > size or table_end > size:
-        raise ValueError(f"{path} is truncated: {size} bytes do not hold the {count} samples that its header announces")
+    rows_size, table_size = count * row.itemsize, count * regions * ALLOCATION.itemsize
+    if start + rows_size > size or table_start + table_size > size:
+        raise _truncated(opened, header)
     image_at, label_at = _chosen(path, names, "RGB image", "image"), _chosen(path, names, "integer", "label")
     if image_at is None:
         found = ", ".join(f"{name} ({kind})" for name, kind in names) or "no field"
         raise ValueError(f"{path} must hold an RGB image field, and holds {found}")
-    metadata = np.array(file[start:rows_end]).view(row)
-    table = np.array(file[table_start:table_end]).view(ALLOCATION)
-    parts = (file[: HEADER.itemsize].view(HEADER), descriptors, metadata, table)
-    checksums, index, about = _sealed(path, file, table_start, *parts)
+    metadata = opened.read(start, rows_size).view(row)
+    table = opened.read(table_start, table_size).view(ALLOCATION)
+    checksums, index, about = _sealed(opened, table_start, header, descriptors, metadata, table)
     image = metadata[f"f{image_at}"]
     table = _of_pointers(path, table, image["data_ptr"])
     inside = (table["ptr"] <= size) & (table["size"] <= size) & (table["ptr"] + table["size"] <= size)
     if not inside.all():
         raise ValueError(f"{path} is damaged: sample {np.argmin(inside)} lies outside the file")
+    largest = int(np.argmax(table["size"]))
+    FIELD_BYTES.check(int(table["size"][largest]), f"{path}: field {names[image_at][0]} of sample {largest}")
     return Beton(
         path=path,
-        file=np.asarray(file),
+        opened=opened,
         modes=image["mode"].copy(),
         heights=image["height"].astype(np.int64),
         widths=image["width"].astype(np.int64),
@@ -222,6 +261,40 @@ def open_beton(path: Path) -> Beton:
         fields=names,
         about=about,
     )
+
+
+def read_header(opened: OpenFile) -> np.ndarray:
+    """HEADER (1,). ValueError, naming the file, for one of another kind, without samples, or of too many."""
+    path = opened.path
+    if opened.size < HEADER.itemsize:
+        raise ValueError(f"{path} is no beton file: {opened.size} bytes, and the header alone has {HEADER.itemsize}")
+    header = opened.read(0, HEADER.itemsize).view(HEADER)
+    if header["version"][0] != VERSION:
+        raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version'][0]}")
+    if header["num_samples"][0] == 0:
+        raise ValueError(f"{path} must hold at least one sample, and its header announces none")
+    SAMPLES.check(int(header["num_samples"][0]), str(path))
+    return header
+
+
+def read_descriptors(opened: OpenFile, header: np.ndarray) -> np.ndarray:
+    """FIELD (fields,), as many as the header announces. ValueError, naming the file, where it ends before."""
+    size = int(header["num_fields"][0]) * FIELD.itemsize
+    if HEADER.itemsize + size > opened.size:
+        raise _truncated(opened, header)
+    return opened.read(HEADER.itemsize, size).view(FIELD)
+
+
+def _truncated(opened: OpenFile, header: np.ndarray) -> ValueError:
+    announced = f"the {header['num_samples'][0]} samples that its header announces"
+    return ValueError(f"{opened.path} is truncated: {opened.size} bytes do not hold {announced}")
+
+
+def _reopened(path: Path, size: int, count: int, index: int | None) -> Beton:
+    file = open_beton(path)
+    if (file.opened.size, len(file), file.index) != (size, count, index):
+        raise ValueError(f"{path} must be the file that it was when it was pickled, and is another")
+    return file
 
 
 def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:
@@ -260,8 +333,7 @@ def _of_pointers(path: Path, table: np.ndarray, pointers: np.ndarray) -> np.ndar
 
 
 def _sealed(
-    path: Path,
-    file: np.ndarray,
+    opened: OpenFile,
     table_start: int,
     header: np.ndarray,
     descriptors: np.ndarray,
@@ -276,7 +348,7 @@ def _sealed(
     starts = [one["arguments"][: len(MAGIC)].tobytes() == MAGIC for one in descriptors]
     if not any(starts) and not descriptors["arguments"][empty].any():
         return np.empty(0, np.uint64), None, {}
-    damaged = ValueError(f"{path} is damaged: its index is not the one that was written")
+    damaged = ValueError(f"{opened.path} is damaged: its index is not the one that was written")
     if not any(starts):
         raise damaged
     arguments = descriptors[starts.index(True)]["arguments"]
@@ -284,14 +356,14 @@ def _sealed(
     start, end = int(seal["checksums_ptr"]), int(seal["checksums_ptr"]) + 8 * len(metadata)
     if end > table_start:
         raise damaged
-    checksums = np.array(file[start:end]).view(np.uint64)
+    checksums = opened.read(start, end - start).view(np.uint64)
     arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
     # As if nothing were said of the origin, which has a checksum of its own: equal samples have equal indexes.
     header = np.array(header)
     header["alloc_table_ptr"] = end
     if xxh64_of(header, descriptors, metadata, checksums, table) != seal["index"]:
         raise damaged
-    return checksums, int(seal["index"]), _unpacked(path, file[end:table_start])
+    return checksums, int(seal["index"]), _unpacked(opened, end, table_start)
 
 
 def _packed(about: Mapping[str, Any]) -> bytes:
@@ -302,15 +374,23 @@ def _packed(about: Mapping[str, Any]) -> bytes:
     return content + xxh64_of(content).to_bytes(8, "little")
 
 
-def _unpacked(path: Path, content: np.ndarray) -> Mapping[str, Any]:
-    if content.size == 0:
+def _unpacked(opened: OpenFile, start: int, end: int) -> Mapping[str, Any]:
+    if start == end:
         return {}
-    text, checksum = content[:-8].tobytes(), int.from_bytes(content[-8:].tobytes(), "little")
-    if text and content.size <= ABOUT_LIMIT + 8 and xxh64_of(text) == checksum:
+    damaged = ValueError(f"{opened.path} is damaged: what it was made of is not what was written")
+    if not 8 < end - start <= ABOUT_LIMIT + 8:
+        raise damaged
+    content = opened.read(start, end - start).tobytes()
+    text, checksum = content[:-8], int.from_bytes(content[-8:], "little")
+    if xxh64_of(text) != checksum:
+        raise damaged
+    try:
         about = json.loads(text)
-        if isinstance(about, dict):
-            return about
-    raise ValueError(f"{path} is damaged: what it was made of is not what was written")
+    except (ValueError, RecursionError):  # no JSON, or brackets in brackets, thousands deep
+        raise damaged from None
+    if not isinstance(about, dict):
+        raise damaged
+    return about
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
 """What callers give, checked: one sentence says what must be true and what was found."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, least: int, below: int | None = None) -> int:
@@ -13,6 +16,14 @@ def whole(name: str, value: Any, least: int, below: int | None = None) -> int:
         bounds = f"at least {least}" if below is None else f"from {least} to {below - 1}"
         raise ValueError(f"{name} must be {bounds}, got {value}")
     return int(value)
+
+
+def at_least_one(name: str, values: Iterable[T]) -> tuple[T, ...]:
+    """The values. ValueError, naming them, where there are none."""
+    given = tuple(values)
+    if not given:
+        raise ValueError(f"{name} must be at least one, got none")
+    return given
 
 
 def sample_numbers(indices: Any, count: int) -> np.ndarray:

@@ -10,15 +10,17 @@ All views of a batch live in one flat uint8 buffer, see `output_layout`.
 import ctypes
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from llvmlite import binding
 from numba import types
 
 from loaders import turbojpeg
-from loaders.beton import Beton
+from loaders.beton import Beton, Layout
 from loaders.checksum import xxh64
 from loaders.kernels import kernel
+from loaders.limits import PIXELS
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from loaders.views import View
 
@@ -36,9 +38,12 @@ _header = types.ExternalFunction(
 _decompress = types.ExternalFunction(
     "tjDecompress2", types.intc(types.uintp, types.uintp, types.ulong, types.uintp, *[types.intc] * 5)
 )
+# Of the C library: what is mapped may be cut, and a touch of what is gone would end the process.
+_pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 _RGB = 0
 _GRAY = 6
 _ACCURATE_DCT = 4096
+_LIMIT_SCANS = 32768  # 500 at most: a progressive JPEG may have any number, each of which goes over all pixels
 _CMYK = 3
 _YCCK = 4
 
@@ -55,6 +60,8 @@ CMYK = 6
 BAD_MODE = 7
 CHANGED = 8
 FOREIGN = 9
+TOO_LARGE = 10
+UNREADABLE = 11
 
 STATUS_TEXT = {
     BAD_JPEG: "the JPEG cannot be decoded: it is damaged, cut short or not a JPEG",
@@ -66,6 +73,8 @@ STATUS_TEXT = {
     BAD_MODE: "the image is neither a JPEG nor raw",
     CHANGED: "the sample's bytes are not those that were written: their checksum differs",
     FOREIGN: "the JPEG is not of a kind that libturbojpeg decodes",
+    TOO_LARGE: f"the image has more pixels than the environment variable {PIXELS.variable} allows",
+    UNREADABLE: "the sample's bytes cannot be read: the file was cut since it was opened, or its disk is damaged",
 }
 
 # The columns of a view table.
@@ -74,8 +83,6 @@ STATUS_TEXT = {
     BRIGHTNESS, CONTRAST, SATURATION, HUE, JITTER_P, GRAY_P,
     SIGMA_MIN, SIGMA_MAX, KERNEL, BLUR_P, THRESHOLD, SOLARIZE_P, COLUMNS,
 ) = range(21)  # fmt: skip
-
-_LONGEST_SIDE = 1 << 20  # pixels; more than any JPEG has, and little enough for products to stay in 64 bits
 
 
 def jpeg_fault(content: bytes) -> tuple[int, str]:
@@ -96,7 +103,7 @@ def jpeg_fault(content: bytes) -> tuple[int, str]:
             return CMYK, ""
         height, width = -(-height // 8), -(-width // 8)
         pixels, size = ctypes.create_string_buffer(height * width), ctypes.c_ulong(len(content))
-        if not _turbojpeg.tjDecompress2(handle, content, size, pixels, width, 0, height, _GRAY, 0):
+        if not _turbojpeg.tjDecompress2(handle, content, size, pixels, width, 0, height, _GRAY, _LIMIT_SCANS):
             return OK, ""
         # The words are those of the first warning: where it is about the end of the image, all before was in order.
         words = _words(handle)
@@ -113,6 +120,13 @@ def jpeg_shape(content: bytes) -> tuple[int, int]:
     if header is None:
         raise ValueError(STATUS_TEXT[BAD_JPEG])
     return header[:2]
+
+
+def fault(beton: Beton, sample: int, status: int) -> str:
+    """What a status that is not OK says of a sample, with the numbers where it is about a limit."""
+    if status == TOO_LARGE:
+        return f"the image {PIXELS.fault(int(beton.heights[sample]) * int(beton.widths[sample]))}"
+    return STATUS_TEXT[status]
 
 
 def _words(handle: ctypes.c_void_p) -> str:
@@ -139,6 +153,7 @@ def view_table(views: Sequence[View]) -> np.ndarray:
     for row, view in zip(table, views, strict=True):
         if view.size < 1:
             raise ValueError(f"size must be at least 1: {view}")
+        PIXELS.check(view.size**2, f"a view of size {view.size}")
         if view.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation must be bilinear or bicubic: {view}")
         chances = (view.flip, view.gray, *(op.p for op in (view.jitter, view.blur, view.solarize) if op is not None))
@@ -184,25 +199,38 @@ def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
 
 
 @kernel
-def _examine(handle, file, mode, height, width, pointer, size, checksums, sample, header):
-    """The status of a sample as far as its bytes' place, their checksum and its header tell it.
-
-    `header` is int32 (4,), overwritten.
-    """
+def _examine(mode, height, width, pointer, size, file_size, most_pixels):
+    """The status of a sample as far as the beton's index tells it: before it is read, and memory is taken for it."""
     if height < 1 or width < 1 or size < 1:
         return EMPTY
-    if pointer < 0 or pointer > file.size or size > file.size - pointer:
+    if pointer < 0 or pointer > file_size or size > file_size - pointer:
         return OUT_OF_RANGE
-    if checksums.size and xxh64(file, pointer, size) != checksums[sample]:
-        return CHANGED
-    if height > _LONGEST_SIDE or width > _LONGEST_SIDE:
-        return RAW_SIZE if mode == RAW else SIZE_DIFFERS
-    if mode == RAW:
-        return OK if size == height * width * 3 else RAW_SIZE
-    if mode != JPEG:
+    if mode != RAW and mode != JPEG:
         return BAD_MODE
+    if height > most_pixels // width:  # the product may be too large for 64 bits
+        return TOO_LARGE
+    if mode == RAW and size != height * width * 3:
+        return RAW_SIZE
+    return OK
+
+
+@kernel
+def _read(descriptor, pointer, size, content):
+    """Fills content[:size] from the file's place `pointer` on; False where it ends before, or its disk fails."""
+    done = 0
+    while done < size:
+        count = _pread(descriptor, content.ctypes.data + done, size - done, pointer + done)
+        if count <= 0:
+            return False
+        done += count
+    return True
+
+
+@kernel
+def _jpeg_status(handle, content, size, height, width, header):
+    """The status of a JPEG as far as its header tells it. `header` is int32 (4,), overwritten."""
     to = header.ctypes.data
-    if _header(handle, file.ctypes.data + pointer, size, to, to + 4, to + 8, to + 12) != 0:
+    if _header(handle, content.ctypes.data, size, to, to + 4, to + 8, to + 12) != 0:
         return BAD_JPEG
     if header[3] == _CMYK or header[3] == _YCCK:
         return CMYK
@@ -252,8 +280,11 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
 
 
 @kernel
-def _render(handle, file, index, samples, table, seed, epoch, out, offsets, position, pixels, scratch):
-    """(status int32 (n,), pixels, scratch): the work of `Decoder.render`; the two scratch buffers come back grown.
+def _render(
+    handle, descriptor, file_size, most_pixels, index, samples, table, seed, epoch, out, offsets, position,
+    content, pixels, scratch,
+):  # fmt: skip
+    """(status int32 (n,), content, pixels, scratch): the work of `Decoder.render`; the scratch buffers come back grown.
 
     index: (modes, heights, widths, pointers, sizes, checksums).
     """
@@ -262,19 +293,31 @@ def _render(handle, file, index, samples, table, seed, epoch, out, offsets, posi
     header = np.empty(4, np.int32)
     for i in range(samples.size):
         sample = samples[i]
-        height, width, pointer, size = heights[sample], widths[sample], pointers[sample], sizes[sample]
-        status[i] = _examine(handle, file, modes[sample], height, width, pointer, size, checksums, sample, header)
+        mode, height, width = modes[sample], heights[sample], widths[sample]
+        pointer, size = pointers[sample], sizes[sample]
+        status[i] = _examine(mode, height, width, pointer, size, file_size, most_pixels)
         if status[i] != OK:
             continue
+        if content.size < size:
+            content = np.empty(size, np.uint8)
+        if not _read(descriptor, pointer, size, content):
+            status[i] = UNREADABLE
+            continue
+        if checksums.size and xxh64(content, 0, size) != checksums[sample]:
+            status[i] = CHANGED
+            continue
         count = height * width * 3
-        if modes[sample] == RAW:
-            source = file[pointer : pointer + count]
+        if mode == RAW:
+            source = content[:count]
         else:
+            status[i] = _jpeg_status(handle, content, size, height, width, header)
+            if status[i] != OK:
+                continue
             if pixels.size < count:
                 pixels = np.empty(count, np.uint8)
             source = pixels[:count]
-            begin = file.ctypes.data + pointer
-            if _decompress(handle, begin, size, pixels.ctypes.data, width, 0, height, _RGB, _ACCURATE_DCT) != 0:
+            flags = _ACCURATE_DCT | _LIMIT_SCANS
+            if _decompress(handle, content.ctypes.data, size, pixels.ctypes.data, width, 0, height, _RGB, flags) != 0:
                 status[i] = BAD_JPEG
                 continue
         image = source.reshape((height, width, 3))
@@ -283,7 +326,7 @@ def _render(handle, file, index, samples, table, seed, epoch, out, offsets, posi
             start = offsets[view] + (position + i) * side * side * 3
             cut = out[start : start + side * side * 3].reshape((side, side, 3))
             scratch = _cut(image, view, table[view], seed, epoch, sample, cut, scratch)
-    return status, pixels, scratch
+    return status, content, pixels, scratch
 
 
 class Decoder:
@@ -293,18 +336,11 @@ class Decoder:
         self._handle = _turbojpeg.tjInitDecompress()
         if not self._handle:
             raise MemoryError("libturbojpeg could not be initialised")
-        self._pixels = np.empty(0, np.uint8)
-        self._scratch = np.empty(0, np.uint8)
+        self._content, self._pixels, self._scratch = (np.empty(0, np.uint8) for _ in range(3))
 
     def render(
         self,
-        file: np.ndarray,
-        modes: np.ndarray,
-        heights: np.ndarray,
-        widths: np.ndarray,
-        pointers: np.ndarray,
-        sizes: np.ndarray,
-        checksums: np.ndarray,
+        layout: Layout,
         samples: np.ndarray,
         table: np.ndarray,
         seed: int,
@@ -315,9 +351,7 @@ class Decoder:
     ) -> np.ndarray:
         """Write all views of the samples of a chunk and return their status, int32 (n,): OK or a key of STATUS_TEXT.
 
-        file: the whole beton, uint8 1-D, only read.
-        modes (uint8, JPEG or RAW), heights, widths (pixels), pointers, sizes (bytes; int64): of all samples there are.
-        checksums: uint64, XXH64 of each sample's bytes, compared at every read; empty where the file has none.
+        layout: where and what all of the beton's samples are. Each is read, and compared with its checksum, anew.
         samples: int64 (n,), the numbers of the samples to render; they, with seed (64 bits) and epoch, key the draws.
         table, offsets: from `view_table` and `output_layout`. out: uint8 1-D, the batch's buffer.
         position: the place in the batch of the chunk's first sample.
@@ -329,35 +363,33 @@ class Decoder:
         """
         if self._handle is None:
             raise ValueError("the decoder is closed")
-        if samples.size and not 0 <= samples.min() <= samples.max() < min(
-            modes.size, heights.size, widths.size, pointers.size, sizes.size, checksums.size or modes.size
-        ):
+        descriptor, file_size, *index = layout
+        least = min(array.size for array in index[:-1])
+        if samples.size and not 0 <= samples.min() <= samples.max() < min(least, layout.checksums.size or least):
             raise IndexError("a sample number is outside the dataset")
         bytes_each = table[:, SIZE].astype(np.int64) ** 2 * 3
         starts, ends = offsets + position * bytes_each, offsets + (position + samples.size) * bytes_each
         if starts.min(initial=0) < 0 or ends.max(initial=0) > out.size:
             raise ValueError("the output buffer has no room for the chunk at this position")
-        data = np.asarray(file)[:]
-        data.flags.writeable = False
-        index = modes, heights, widths, pointers, sizes, checksums
-        handle, key, scratch = np.uint64(self._handle), np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), self._scratch
-        status, self._pixels, self._scratch = _render(
-            handle, data, index, samples, table, key, epoch, out, offsets, position, self._pixels, scratch
-        )
+        status: np.ndarray
+        status, self._content, self._pixels, self._scratch = _render(
+            np.uint64(self._handle), np.int32(descriptor), np.int64(file_size), np.int64(PIXELS.value), tuple(index),
+            samples, table, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), epoch, out, offsets, position,
+            self._content, self._pixels, self._scratch,
+        )  # fmt: skip
         return status
 
     def check(self, beton: Beton, samples: np.ndarray) -> np.ndarray:
         """The status of each of the samples, int32 (n,), by a decode without views; otherwise as `render`."""
-        b, nothing = beton, np.empty(0, np.uint8)
-        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
-        return self.render(b.file, *index, samples, view_table(()), 0, 0, nothing, output_layout((), 0)[0], 0)
+        nothing = np.empty(0, np.uint8)
+        return self.render(beton.layout, samples, view_table(()), 0, 0, nothing, output_layout((), 0)[0], 0)
 
     def close(self) -> None:
         """Free the handle and the scratch. A second call does nothing."""
         if self._handle:
             _turbojpeg.tjDestroy(self._handle)
         self._handle = None
-        self._pixels = self._scratch = np.empty(0, np.uint8)
+        self._content = self._pixels = self._scratch = np.empty(0, np.uint8)
 
     def __enter__(self) -> "Decoder":
         return self

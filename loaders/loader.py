@@ -9,7 +9,7 @@ threads, batch size, order or ranks.
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
@@ -23,7 +23,7 @@ from torch import Tensor
 from loaders import checks
 from loaders import masks as masking
 from loaders.beton import Beton
-from loaders.decode import STATUS_TEXT, output_layout, view_table
+from loaders.decode import fault, output_layout, view_table
 from loaders.masks import Mask
 from loaders.rng import ORDER, uniform
 from loaders.samplers import sequential, share, shuffled
@@ -84,7 +84,7 @@ class Loader:
         world: int = 1,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.beton, self.views = beton, tuple(views)
+        self.beton, self.views = beton, checks.at_least_one("views", views)
         self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else checks.sample_numbers(indices, len(beton))
         self.batch = checks.whole("batch", batch, 1)
@@ -103,6 +103,8 @@ class Loader:
         self._table = view_table(self.views)
         self._pixels = sum(view.size**2 for view in self.views)  # of one image's views
         self._reached = (0, 0)  # epoch, batches of it handed over
+        self._under_way: set[object] = set()  # epochs that were begun and have not ended
+        self._closed = False
         self._resume_at: tuple[int, int] | None = None
         self._memory: deque[np.ndarray] = deque()  # of batches that nobody holds any more
         self._workers = self._hired()
@@ -118,20 +120,34 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Ends the threads and frees their decoders. Waits for chunks under way."""
+        """Ends the threads and frees their decoders. Waits for chunks under way. A second call does nothing."""
+        self._closed = True
         self._workers.end()
         self._memory.clear()
 
     def epoch(self, epoch: int) -> "Epoch":
-        """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering."""
+        """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering.
+
+        ValueError for no number from 0 on, and where the loader is closed, by then or before the epoch ends.
+        """
+        epoch = checks.whole("epoch", epoch, 0)
+        self._open()
         if not self._workers.here:  # a fork takes no thread along
             self._workers = self._hired()
         resume_at, self._resume_at = self._resume_at, None
         self._reached = resume_at if resume_at and resume_at[0] == epoch else (epoch, 0)
-        return Epoch(self._batches_from(*self._reached))
+        return Epoch(self._counted(self._batches_from(*self._reached)))
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the loader has come: the epoch, how many of its batches were handed over, and what they depend on."""
+        """How far the loader has come: the epoch, how many of its batches were handed over, and what they depend on.
+
+        ValueError while several epochs are under way, for a state is that of one.
+        """
+        if len(self._under_way) > 1:
+            raise ValueError(
+                f"a loader's state is that of one epoch, and {len(self._under_way)} are under way: "
+                f"end or close all but one"
+            )
         epoch, batches = self._reached
         return {"epoch": epoch, "batches": batches, **self._work()}
 
@@ -139,16 +155,30 @@ class Loader:
         """Makes the next `epoch` of that number go on behind the batches that had been handed over.
 
         Threads and ranks may differ, as long as all ranks together make batches of the same size.
-        ValueError, naming the key, if the state is of other work.
+        ValueError, naming the key, if the state is of other work, or none of a loader's.
         """
+        if not isinstance(state, Mapping) or not {"epoch", "batches"} <= state.keys():
+            raise ValueError(f"a loader's state must have an epoch and batches, got {str(state)[:80]}")
+        epoch = checks.whole("the state's epoch", state["epoch"], 0)
+        most = len(share(self._images, self.batch * self.world, 0, 1, self.drop_last))  # this rank may have fewer
+        batches = checks.whole("the state's batches", state["batches"], 0, most + 1)
         for key, mine in self._work().items():
             if key in state and state[key] != mine:  # an older state does not say of which data it is
                 raise ValueError(f"the loader's {key} must be {state[key]} as in the state, got {mine}")
-        self._reached = self._resume_at = state["epoch"], state["batches"]
+        self._reached = self._resume_at = epoch, batches
 
     def _work(self) -> dict[str, Any]:
         data = None if self.beton.index is None else f"{self.beton.index:016x}"
         return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world, "data": data}
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; between the first and the last the epoch counts as under way."""
+        me = object()
+        self._under_way.add(me)
+        try:
+            yield from batches
+        finally:
+            self._under_way.discard(me)
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
         samples = self.indices[self.order(epoch)]
@@ -157,6 +187,7 @@ class Loader:
         process = os.getpid()
         try:
             for number in range(first, len(self) + BATCHES_AHEAD):
+                self._open()
                 if number < len(self):
                     started.append(self._start(samples[places[number]], epoch))
                 if os.getpid() != process:
@@ -172,6 +203,10 @@ class Loader:
             if os.getpid() == process:
                 for chunk in chain.from_iterable(chunks for _, chunks in started):
                     chunk.cancel()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.beton.path}: the loader is closed: make another one")
 
     def _start(self, samples: np.ndarray, epoch: int) -> tuple[Batch, list[Future[None]]]:
         """The batch, its memory still to be filled, and the chunks of work that fill it."""
@@ -225,7 +260,7 @@ class Loader:
         for row in rows.start + np.flatnonzero(statuses):
             damaged = int(samples[row])
             if self.on_error == "raise":
-                raise self._error(damaged, STATUS_TEXT[int(statuses[row - rows.start])])
+                raise self._error(damaged, fault(self.beton, damaged, int(statuses[row - rows.start])))
             self.skipped.add(damaged)
             for other in self._others(damaged, epoch):
                 samples[row] = other
@@ -252,12 +287,10 @@ class Loader:
         self, samples: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray, position: int
     ) -> np.ndarray:
         """Renders samples to a place of the batch and returns their status, int32 (n,)."""
-        b = self.beton
-        index = b.modes, b.heights, b.widths, b.pointers, b.sizes, b.checksums
-        render = self._workers.decoder.render
+        render, layout = self._workers.decoder.render, self.beton.layout
         status: np.ndarray
         try:
-            status = render(b.file, *index, samples, self._table, self.seed, epoch, memory, offsets, position)
+            status = render(layout, samples, self._table, self.seed, epoch, memory, offsets, position)
         except Exception as error:
             if len(samples) == 1:
                 raise self._error(int(samples[0]), f"{type(error).__name__}: {error}") from error

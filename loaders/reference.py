@@ -5,17 +5,17 @@ It shares with the loader what defines a batch, the order (`loaders.samplers`) a
 since the loader's is not torchvision's (`loaders/ops/blur.py`).
 """
 
-import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from loaders import checks
 from loaders import masks as masking
 from loaders.beton import RAW, Beton
 from loaders.decode import view_table
+from loaders.images import open_image
 from loaders.loader import Batch
 from loaders.masks import Mask
 from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
@@ -42,7 +42,7 @@ class Reference:
         shuffle: bool = True,
         drop_last: bool = True,
     ) -> None:
-        self.beton, self.views, self.batch, self.seed = beton, tuple(views), batch, seed
+        self.beton, self.views, self.batch, self.seed = beton, checks.at_least_one("views", views), batch, seed
         self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
         self.shuffle, self.drop_last = shuffle, drop_last
@@ -75,10 +75,10 @@ class Reference:
 
 def decode(beton: Beton, sample: int) -> np.ndarray:
     """The whole image, uint8 (H, W, 3)."""
-    content = beton.file[beton.pointers[sample] :][: beton.sizes[sample]]
+    content = beton.content(sample)
     if beton.modes[sample] == RAW:
         return content.reshape(beton.heights[sample], beton.widths[sample], 3)
-    return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert("RGB"))
+    return np.asarray(open_image(content.tobytes(), f"{beton.path}: sample {sample}").convert("RGB"))
 
 
 def make(image: np.ndarray, view: View, key: tuple[np.uint64, int, int, int]) -> np.ndarray:

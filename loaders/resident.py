@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from loaders import masks as masking
 from loaders.beton import RAW, Beton
-from loaders.decode import STATUS_TEXT, Decoder
+from loaders.decode import Decoder, fault
 from loaders.loader import Batch, Loader
 from loaders.masks import Mask
 from loaders.reference import decode
@@ -78,13 +78,15 @@ class Resident(Loader):
         with Decoder() as decoder:
             status = decoder.check(self.beton, self.indices)
         for place in np.flatnonzero(status):
-            raise self._error(int(self.indices[place]), STATUS_TEXT[int(status[place])])
+            sample = int(self.indices[place])
+            raise self._error(sample, fault(self.beton, sample, int(status[place])))
         return np.stack([decode(self.beton, int(sample)) for sample in self.indices])
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
         order = self.order(epoch)
         parts = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         for number in range(first, len(parts)):
+            self._open()
             with record_function("augment"):
                 batch = self._batch(order[parts[number]], epoch)
             self._reached = epoch, number + 1

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from loaders.datasets import Samples, naming
+from loaders.datasets import Samples
+from loaders.images import naming, open_image
 
 
 def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
@@ -22,14 +23,14 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
         raise ValueError(f"--quality must be 1 to 95, not {quality}")
 
     def image(index: int) -> np.ndarray | bytes:
-        content = samples.image(index)
-        with naming(samples.name(index), content if isinstance(content, bytes) else None):
-            with Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content) as picture:
-                longest = max(picture.size)
-                if longest <= max_resolution:
-                    return content
-                width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
-                small = picture.resize((width, height), Image.Resampling.BICUBIC)
+        content, name = samples.image(index), samples.name(index)
+        picture = open_image(content, name) if isinstance(content, bytes) else Image.fromarray(content)
+        with naming(name), picture:
+            longest = max(picture.size)
+            if longest <= max_resolution:
+                return content
+            width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
+            small = picture.resize((width, height), Image.Resampling.BICUBIC)
             if not isinstance(content, bytes):
                 return np.asarray(small)
             buffer = io.BytesIO()

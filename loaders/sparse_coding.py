@@ -17,6 +17,7 @@ import numpy as np
 
 from loaders import rng
 from loaders.arrays import write_arrays
+from loaders.limits import SAMPLES, WIDTH
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class SparseCoding:
     def __post_init__(self) -> None:
         if self.d < 1:
             raise ValueError(f"d must be at least 1, not {self.d}")
+        WIDTH.check(self.d1, "d1")
         if self.d1 < self.d:
             raise ValueError(f"d1 must be at least d, which is {self.d}, not {self.d1}")
         if self.sparsity is None and self.d < 3:
@@ -94,5 +96,6 @@ def write(path: Path, model: SparseCoding, count: int) -> None:
     """Writes samples 0 .. count - 1 as a beton of two of FFCV's NDArray fields: x, float32 (d1,), and z, int8 (d,)."""
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
+    SAMPLES.check(count, str(path))
     samples = np.arange(count)
     write_arrays(path, {"x": model.x(samples), "z": model.latents(samples).astype(np.int8)})

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 import torch.nn.functional as F
 from pydantic import (
     Field,
-    PositiveInt,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -13,7 +12,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from methods.settings import Settings
+from methods.settings import Repeats, Settings, Side, Width
 
 
 class Shape(NamedTuple):
@@ -53,10 +52,10 @@ class Backbone(Settings):
         "vit-base",
     ] = "resnet-small"  # ours for a CPU, torchvision's, two for 32 pixels, or a ViT of timm's blocks
     stem: Literal["cifar", "imagenet"] = "cifar"  # of torchvision's: 3x3 and no pooling, or 7x7, stride 2 and pooling
-    width: PositiveInt = 32  # channels of resnet-small's first block, of alexnet's first layer (published: 96)
-    depth: Annotated[int, Field(ge=10)] = 34  # of wide-resnet: its layers, 6 n + 4 for n blocks a stage
-    widen: PositiveInt = 5  # of wide-resnet: how many times as wide as the first ResNets for CIFAR
-    patch: PositiveInt = 16  # of a ViT: side of a patch in pixels
+    width: Width = 32  # channels of resnet-small's first block, of alexnet's first layer (published: 96)
+    depth: Annotated[Repeats, Field(ge=10)] = 34  # of wide-resnet: its layers, 6 n + 4 for n blocks a stage
+    widen: Repeats = 5  # of wide-resnet: how many times as wide as the first ResNets for CIFAR
+    patch: Side = 16  # of a ViT: side of a patch in pixels
     positions: Literal["learned", "sincos"] = "learned"  # of a ViT: of its patches; sincos are fixed
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a ViT: chance that the last block is skipped
 
@@ -64,7 +63,7 @@ class Backbone(Settings):
     @classmethod
     def _of_whole_blocks(cls, depth: int) -> int:
         if (depth - 4) % 6:
-            raise ValueError("must be 6 n + 4")
+            raise ValueError(f"must be 6 n + 4, got {depth}")
         return depth
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ the oracle does, the norm of the bias and the use of a class prior are this proj
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from loaders.views import View
@@ -17,6 +17,7 @@ from methods.losses.balanced import balanced, class_means, prototype_bias, proto
 from methods.losses.gather import gather
 from methods.losses.pairs import unit
 from methods.method import Method
+from methods.settings import Repeats
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -29,7 +30,7 @@ class BalancedOptions(ProjectorOptions):
     nu: NonNegativeFloat = 1.0  # weight of attraction
     lam: NonNegativeFloat = 1.0  # weight of repulsion
     include_positive: bool = True  # whether the positive stands inside the log-sum too
-    prototype_views: PositiveInt = 1  # m, views whose mean is the positive; the encoder sees m + 1 of each image
+    prototype_views: Repeats = 1  # m, views whose mean is the positive; the encoder sees m + 1 of each image
     oracle: Share = 0.0  # share of the class's mean in the batch, by label, in the positive
     known_prior: bool = False  # negatives weigh 1 / (n pi) of their class, its share pi counted from the labels
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from loaders.views import View
@@ -10,15 +10,16 @@ from methods.backbones import Encoder
 from methods.heads import ProjectorOptions
 from methods.losses.barlow import barlow
 from methods.method import Method
+from methods.settings import Repeats, Width
 
 
 class BarlowOptions(ProjectorOptions):
     """The `[method]` table of Barlow Twins; the defaults are the official code's."""
 
     name: Literal["barlow"] = "barlow"
-    hidden: PositiveInt = 8192  # width of the projector's hidden layers
-    projection: PositiveInt = 8192  # width of its output
-    layers: PositiveInt = 3  # its linear layers
+    hidden: Width = 8192  # width of the projector's hidden layers
+    projection: Width = 8192  # width of its output
+    layers: Repeats = 3  # its linear layers
     off_diagonal: PositiveFloat = 0.0051  # lambda, weight of the correlations between different features
     scale: PositiveFloat = 1.0  # of the whole loss; what lars does not adapt feels it
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from loaders.views import View
@@ -12,6 +12,7 @@ from methods.backbones import Encoder
 from methods.heads import ProjectorOptions, mlp
 from methods.losses.byol import byol
 from methods.method import Method
+from methods.settings import Width
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 
@@ -20,9 +21,9 @@ class BYOLOptions(ProjectorOptions):
     """The `[method]` table of BYOL; the defaults are the paper's."""
 
     name: Literal["byol"] = "byol"
-    hidden: PositiveInt = 4096  # width of the projector's hidden layers
-    projection: PositiveInt = 256  # width of its output
-    predictor: PositiveInt = 4096  # width of the predictor's hidden layer
+    hidden: Width = 4096  # width of the projector's hidden layers
+    projection: Width = 256  # width of its output
+    predictor: Width = 4096  # width of the predictor's hidden layer
     momentum: Momentum = 0.996  # of the target network at the first step
     final_momentum: Momentum = 1.0  # and at the last, half a cosine later
 

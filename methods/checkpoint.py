@@ -1,7 +1,8 @@
 """Checkpoints: written whole or not at all, the newest ones kept, loaded without running code (`weights_only=True`).
 
 The newest is NAME.pt, the ones before it NAME.1.pt, NAME.2.pt, ... torch stores a CRC-32 of everything in a file; it is
-compared before anything is used.
+compared before anything is used. What a file says of its size is compared with its size before memory is taken, and the
+tables of a checkpoint of ours have one schema, which is checked as they come in.
 """
 
 import io
@@ -12,15 +13,33 @@ import shutil
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from torch import Tensor
 
 from loaders.files import NO_LINKS, whole_file
+from loaders.limits import CHECKPOINT_BYTES
+from methods.precision import Precision
+from methods.settings import first_fault
 
 KEPT = 2
-PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, OrderedDict))  # the last: a module's own state
+SAID = 8  # times the bytes of a file, that its tensors may say they have: some share their numbers
+KEY = 1000  # characters of a weight's name
+HEADER = 2**25  # bytes of a safetensors file's
+NUMBERS = frozenset((type(None), bool, int, float, complex, str, bytes))  # what holds nothing else
+PLAIN = NUMBERS | {OrderedDict}  # a module's own state
 
 
 def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
@@ -40,15 +59,98 @@ def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
                 _also_known_as(_older(path, age - 1), _older(path, age))
 
 
+Key = Annotated[str, Field(max_length=KEY)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class History(Table):
+    """As `methods.trainer.History`. One of an older version has no seconds of steps."""
+
+    epoch_seconds: list[float]
+    wait_seconds: list[float]
+    losses: list[float]
+    step_seconds: list[float] = []
+    logged: dict[str, list[float]] = {}
+    open_seconds: float = 0.0
+    open_wait: float = 0.0
+    open_logged: dict[str, list[float]] = {}
+
+    @model_validator(mode="after")
+    def _of_the_same_steps(self) -> Self:
+        for one, other in (("epoch_seconds", "wait_seconds"), ("losses", "step_seconds")):
+            lengths = len(getattr(self, one)), len(getattr(self, other))
+            if lengths[0] != lengths[1] and getattr(self, other):
+                raise ValueError(f"{one} and {other} must be of one length, got {lengths[0]} and {lengths[1]}")
+        return self
+
+
+class Optimiser(Table):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, Any]]
+
+
+class Random(Table):
+    cpu: Tensor
+    cuda: Tensor | None = None
+
+
+class Reached(Table):
+    """The loader's state."""
+
+    model_config = ConfigDict(extra="allow")
+
+    epoch: NonNegativeInt
+    batches: NonNegativeInt
+
+
+class Measured(Table):
+    training: dict[str, Any]
+    ceilings: dict[str, Any] | None
+
+
+class State(Table):
+    """A checkpoint's tables: recipe, weights and epoch; what a training goes on from; what was measured at its end. Of
+    these some may be absent.
+    """
+
+    recipe: dict[str, Any]
+    method: dict[Key, Tensor]
+    epoch: NonNegativeInt
+    world: PositiveInt | None = None
+    precision: Precision | None = None
+    optimiser: Optimiser | None = None
+    scaler: dict[str, float] | None = None
+    loader: Reached | None = None
+    random: list[Random] | None = None
+    history: History | None = None
+    measured: Measured | None = None
+
+    @field_validator("world", "precision", "optimiser", "scaler", "random", "history", "measured")
+    @classmethod
+    def _is_one(cls, table: Any) -> Any:
+        if table is None:
+            raise ValueError("must be left out where there is none, got None")
+        return table
+
+    @model_validator(mode="after")
+    def _of_the_same_epoch(self) -> Self:
+        if self.history and len(self.history.epoch_seconds) != self.epoch:
+            raise ValueError(f"epoch is {self.epoch}, and its history is of {len(self.history.epoch_seconds)}")
+        return self
+
+
 def load(path: Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU. FileNotFoundError, or ValueError naming a file that is damaged or not ours."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+    check_size(path)
     try:
-        with zipfile.ZipFile(path) as records:
+        with open_archive(path) as records:
             if damaged := records.testzip():
                 raise ValueError(f"the checksum of its {damaged} differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        check_tensors(state, path)
     except OSError as error:
         if error.filename:  # it may not be read, or the disk fails
             raise
@@ -59,7 +161,71 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(_unreadable(path, error)) from None
     if not isinstance(state, dict) or not {"recipe", "method", "epoch"} <= state.keys():
         raise ValueError(f"{path} is not a checkpoint of twoview")
+    try:
+        State.model_validate(state)
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a checkpoint of twoview: {first_fault(error)}") from None
     return state
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """A zip archive as torch.save writes it. zipfile.BadZipFile; ValueError where it says that it
+    holds more than the file can, which no archive does whose records are as they are in memory.
+    """
+    archive = zipfile.ZipFile(path)
+    try:
+        for record in archive.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"its {record.filename} is compressed, and torch.save compresses nothing")
+        said = sum(record.file_size for record in archive.infolist())
+        if said > path.stat().st_size:
+            raise ValueError(f"its records say that they have {said:,} bytes, and the file has {path.stat().st_size:,}")
+    except ValueError:
+        archive.close()
+        raise
+    return archive
+
+
+def check_size(path: Path) -> None:
+    """FileNotFoundError, or ValueError where the file is larger than a checkpoint may be."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    CHECKPOINT_BYTES.check(path.stat().st_size, str(path))
+
+
+def check_header(path: Path) -> None:
+    """Of a safetensors file: ValueError where it says that its header is longer than the file, or than any is."""
+    with open(path, "rb") as file:
+        said = int.from_bytes(file.read(8), "little")
+    if said > min(HEADER, path.stat().st_size):
+        raise ValueError(f"its header says that it has {said:,} bytes, and the file has {path.stat().st_size:,}")
+
+
+def check_tensors(content: Any, path: Path) -> None:
+    """ValueError for what a checkpoint has no use for: tensors without numbers of their own on this processor, or that
+    say they have many times what the file has, as one number does that is expanded to a billion.
+
+    content: what was read from the file, lists and tables of it at any depth.
+    """
+    left, seen, said = [content], set(), 0
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+                raise ValueError(f"it holds a tensor of {value.layout} on {value.device}, which is no plain one")
+            said += value.numel() * value.element_size()
+        elif isinstance(value, dict | list | tuple | set | frozenset) and id(value) not in seen:
+            seen.add(id(value))
+            parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            if not NUMBERS.issuperset(map(type, parts)):  # as the history's millions
+                left += parts
+    if said > min(SAID * path.stat().st_size, CHECKPOINT_BYTES.value):
+        raise ValueError(f"its tensors say that they have {said:,} bytes, and the file has {path.stat().st_size:,}")
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all of its numbers are, whatever their type."""
+    return bool((tensor.float() if tensor.is_floating_point() else tensor).isfinite().all())
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -79,8 +245,15 @@ def _plain(value: Any, name: str) -> Any:
 
 def _unreadable(path: Path, error: Exception | str) -> str:
     """In words, of a checkpoint of ours: what the file is instead, or what is wrong with it."""
-    reason = looks_like(path) or str(error).partition("\n")[0] or type(error).__name__
-    return f"{path} cannot be read as a checkpoint: {reason}"
+    return f"{path} cannot be read as a checkpoint: {looks_like(path) or reason_of(error)}"
+
+
+def reason_of(error: Exception | str) -> str:
+    """An error of torch's or another library's in its own first line, but not its advice to run what the file holds."""
+    first = str(error).partition("\n")[0]
+    if "weights_only" in first or "weights only" in first.lower():
+        return "it is damaged, or holds more than tensors and plain values"
+    return first or type(error).__name__
 
 
 def looks_like(path: Path) -> str:

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from loaders.masks import of_view
@@ -12,6 +12,7 @@ from methods import ema
 from methods.backbones import Encoder
 from methods.losses.data2vec import data2vec, targets
 from methods.method import Method, Options
+from methods.settings import Repeats, Width
 from methods.vit import ViT, left_out, taken, vit
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -23,8 +24,8 @@ class Data2VecOptions(Options):
 
     name: Literal["data2vec"] = "data2vec"
     masked: Share = 0.612  # share of the patches that the student does not see: 120 of 196
-    smallest: PositiveInt = 16  # patches of a masked block, at least
-    layers: PositiveInt = 6  # top blocks of the teacher whose outputs are the target
+    smallest: Width = 16  # patches of a masked block, at least
+    layers: Repeats = 6  # top blocks of the teacher whose outputs are the target
     beta: PositiveFloat = 2.0  # where the loss turns from squared to absolute
     momentum: Momentum = 0.999  # of the teacher at the first step
     final_momentum: Momentum = 0.9998  # later

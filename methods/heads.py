@@ -5,10 +5,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import nn
 
 from methods.method import Options
+from methods.settings import Repeats, Width
 
 Norm = Literal["hidden", "all", "none"]
 Activation = Callable[[], nn.Module]
@@ -18,9 +18,9 @@ relu: Activation = partial(nn.ReLU, inplace=True)
 class ProjectorOptions(Options):
     """What the `[method]` tables of all methods with a projector share; the defaults are SimCLR's."""
 
-    hidden: PositiveInt = 2048  # width of the projector's hidden layers
-    projection: PositiveInt = 128  # width of its output
-    layers: PositiveInt = 2  # its linear layers
+    hidden: Width = 2048  # width of the projector's hidden layers
+    projection: Width = 128  # width of its output
+    layers: Repeats = 2  # its linear layers
     norm: Norm = "hidden"  # which of them BatchNorm follows
 
     def projector(self, width: int, bias: bool = True, activation: Activation = relu) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from loaders.masks import of_view
@@ -11,6 +11,7 @@ from loaders.views import View
 from methods.backbones import Encoder
 from methods.losses.mae import mae
 from methods.method import Method, Options
+from methods.settings import Repeats, Width
 from methods.vit import ViT, left_out, sincos, vit
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -22,9 +23,9 @@ class MAEOptions(Options):
     name: Literal["mae"] = "mae"
     masked: Share = 0.75  # share of the patches that the encoder does not see
     normalise: bool = True  # whether the pixels to predict are normalised patch by patch
-    decoder_width: PositiveInt = 512
-    decoder_depth: PositiveInt = 8  # its blocks
-    decoder_heads: PositiveInt = 16  # of each block
+    decoder_width: Width = 512
+    decoder_depth: Repeats = 8  # its blocks
+    decoder_heads: Width = 16  # of each block
 
 
 class MAE(Method):

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from loaders.views import View
@@ -14,6 +14,7 @@ from methods.losses.gather import gather
 from methods.losses.moco import moco, moco_sum
 from methods.losses.pairs import unit
 from methods.method import Method
+from methods.settings import Keys
 
 Gamma = Annotated[float, Field(gt=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,7 +32,7 @@ class MoCoOptions(ProjectorOptions):
     temperature2: NonNegativeFloat = 0.0  # T of the second kernel; 0 means that of the first
     weight: Share = 0.5  # lambda, of the first kernel in a sum
     include_positive: bool = True  # whether the own key stands in the denominator; not so in Tan et al.'s code
-    queue: PositiveInt = 65536  # older keys to repel
+    queue: Keys = 65536  # older keys to repel
     momentum: Share = 0.999  # of the momentum encoder
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from loaders.masks import of_view
@@ -15,6 +15,7 @@ from methods.heads import ProjectorOptions
 from methods.losses.msn import Divergence, msn, targets
 from methods.losses.priors import uniform
 from methods.method import Method
+from methods.settings import Iterations, Repeats, Width
 from methods.vit import ViT, vit
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,18 +27,18 @@ class MSNOptions(ProjectorOptions):
     """The `[method]` table of MSN; the defaults are the official code's with its ViT-S/16 config."""
 
     name: Literal["msn"] = "msn"
-    hidden: PositiveInt = 2048  # width of the projector's hidden layers
-    projection: PositiveInt = 256  # width of its output, and of a prototype
-    layers: PositiveInt = 3  # its linear layers
-    prototypes: PositiveInt = 1024  # K
+    hidden: Width = 2048  # width of the projector's hidden layers
+    projection: Width = 256  # width of its output, and of a prototype
+    layers: Repeats = 3  # its linear layers
+    prototypes: Width = 1024  # K
     frozen_prototypes: bool = False  # whether they stay as they were drawn, as in lightly's benchmarks
     temperature: PositiveFloat = 0.1  # tau, of the assignments
     sharpening: Annotated[float, Field(gt=0, le=1)] = 0.25  # T, of the target's
-    sinkhorn: NonNegativeInt = 3  # iterations that balance the targets of a batch; 0: none
+    sinkhorn: Iterations = 3  # iterations that balance the targets of a batch; 0: none
     weight: NonNegativeFloat = 1.0  # lambda, of the mean assignment's divergence from the prior: me-max
     entropy_weight: NonNegativeFloat = 0.0  # of the assignments' mean entropy
     divergence: Divergence = "to-prior"  # KL(mean assignment, prior), or from-prior: KL(prior, mean assignment)
-    focal_views: NonNegativeInt = 10  # of each image; the encoder sees them, a random one and the target
+    focal_views: Iterations = 10  # of each image; the encoder sees them, a random one and the target
     patch_drop: Drop = 0.15  # share of the random view's patches that the encoder does not see; above 0 it takes a ViT
     drop_focal: bool = False  # whether focal views lose as many, as in lightly's benchmarks
     momentum: Share = 0.996  # of the target network at the first step

@@ -13,6 +13,7 @@ from methods.method import Method
 from methods.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Steps = Annotated[tuple[PositiveFloat, ...], Field(max_length=100)]
 
 
 class Optim(Settings):
@@ -28,7 +29,7 @@ class Optim(Settings):
     warmup_epochs: NonNegativeFloat = 0.0  # linear; after it, cosine
     start: NonNegativeFloat = 0.0  # where the warm-up begins, as a share of lr
     floor: NonNegativeFloat = 0.0  # where the cosine ends, as a share of lr
-    steps: tuple[PositiveFloat, ...] = ()  # epochs after each of which lr is a tenth, instead of the cosine
+    steps: Steps = ()  # epochs after each of which lr is a tenth, instead of the cosine
     stretch: Annotated[float, Field(ge=1)] = 1.0  # the cosines are laid out for so many times the training, and cut off
     decay_all: bool = False  # weight decay (and, in lars, adaptation) on biases, norms and tokens too
     decay_tokens: bool = False  # weight decay on class token and positions too

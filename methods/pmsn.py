@@ -7,7 +7,7 @@ is what its authors and re-implementations say (`losses/msn.py`).
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from loaders.views import View
@@ -15,13 +15,14 @@ from methods.backbones import Encoder
 from methods.losses.gather import gather
 from methods.losses.priors import histogram, power_law
 from methods.msn import MSN, MSNOptions
+from methods.settings import Iterations
 
 
 class PMSNOptions(MSNOptions):
     """The `[method]` table of PMSN: MSN's and a prior. No Sinkhorn: one that makes targets uniform would undo it."""
 
     name: Literal["pmsn"] = "pmsn"  # type: ignore[assignment]
-    sinkhorn: NonNegativeInt = 0  # iterations that balance the targets of a batch; 0: none
+    sinkhorn: Iterations = 0  # iterations that balance the targets of a batch; 0: none
     marginal: Literal["prior", "uniform"] = "prior"  # to which; uniform is lightly's
     prior: Literal["uniform", "power-law", "classes"] = "power-law"  # classes: their shares, counted from the labels
     exponent: NonNegativeFloat = 0.25  # of the power law; 0 is uniform

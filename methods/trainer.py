@@ -231,10 +231,14 @@ class Trainer:
         self._open, self._clock, self._started = [], StepClock(self.device), time.perf_counter()
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint's state, as `fit` wrote it. ValueError if another number of ranks wrote it."""
+        """Takes up a checkpoint's state, as `fit` wrote it.
+
+        ValueError if another number of ranks wrote it, or the optimiser's state is of other weights.
+        """
         if state["world"] != ranks.world():
             raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
         self.method.load_state_dict(state["method"])
+        self._check_optimiser(state["optimiser"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
@@ -245,6 +249,20 @@ class Trainer:
         torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:  # which a checkpoint of a CPU has not
             torch.cuda.set_rng_state(random["cuda"], self.device)
+
+    def _check_optimiser(self, state: dict[str, Any]) -> None:
+        """What torch does not compare: it takes up a momentum of any shape, and fails at the next step."""
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+        for number, entry in state["state"].items():
+            if not 0 <= number < len(weights):
+                raise ValueError(f"optimiser: there are {len(weights)} weights, and its state is of number {number}")
+            for name, value in entry.items():
+                if isinstance(value, Tensor) and value.ndim and value.shape != weights[number].shape:
+                    mine, theirs = tuple(weights[number].shape), tuple(value.shape)
+                    raise ValueError(f"optimiser: {name} of weight {number} must be {mine}, got {theirs}")
+        for group in state["param_groups"]:
+            if not {"params", "lr", "weight_decay", "adapt"} <= group.keys():
+                raise ValueError("optimiser: every group must have params, lr, weight_decay and adapt")
 
     def _save(self, path: Path, recipe: dict[str, Any]) -> None:
         """Of all ranks: each must ask."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from loaders.views import View
@@ -10,15 +10,16 @@ from methods.backbones import Encoder
 from methods.heads import ProjectorOptions
 from methods.losses.vicreg import vicreg
 from methods.method import Method
+from methods.settings import Repeats, Width
 
 
 class VICRegOptions(ProjectorOptions):
     """The `[method]` table of VICReg; the defaults are the official code's."""
 
     name: Literal["vicreg"] = "vicreg"
-    hidden: PositiveInt = 8192  # width of the expander's hidden layers
-    projection: PositiveInt = 8192  # width of its output
-    layers: PositiveInt = 3  # its linear layers
+    hidden: Width = 8192  # width of the expander's hidden layers
+    projection: Width = 8192  # width of its output
+    layers: Repeats = 3  # its linear layers
     invariance: NonNegativeFloat = 25.0  # weight of the squared distance between views
     variance: NonNegativeFloat = 25.0  # weight of the hinge on each feature's deviation, which is halved
     covariance: NonNegativeFloat = 1.0  # weight of the squared covariances between features

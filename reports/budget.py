@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench import budget, recipe
 from bench.budget import Projection, Steps
-from bench.evidence import AnyRecord, Probing
+from bench.evidence import AnyRecord, Probing, text_in
 from loaders import datasets
 from reports.cells import COLUMNS as CELLS
 from reports.papers import ABSENT, Row
@@ -162,7 +162,7 @@ def _probes_beside(row: Row, records: Sequence[Probing], price: float | None) ->
     wanted = PROBES[row.work], one.dataset, one.size, one.backbone.name, images
     latest = {}
     for record in records:
-        backbone = (record.recipe or {}).get("backbone", {}).get("name")
+        backbone = text_in((record.recipe or {}).get("backbone"), "name")
         same = wanted == (record.probe, record.dataset, record.size, backbone, record.probed.train_images)
         if same and record.probed.settings.get("epochs") == row.epochs:
             latest[record.environment.machine] = record

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.escapes import csv_cell, one_line
+
 ABSENT = "\u2013"  # a dash
 
 
@@ -30,7 +32,7 @@ class Column:
         if pd.isna(value) or value == "":
             return ABSENT
         if self.decimals is None:
-            return str(value)
+            return one_line(str(value))
         if value == math.inf:
             return "not reached"
         if self.small:
@@ -225,6 +227,13 @@ def between(row: pd.Series, name: str) -> str:
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """The table as CSV with one header row: percentages with 2 decimals, shares as fractions with 4."""
-    cells = {name: [COLUMNS[name].csv(value) for value in table[name]] for name in table.columns}
+    """The table as CSV with one header row: percentages with 2 decimals, shares as fractions with 4.
+
+    A text that a spreadsheet would take for a formula has an apostrophe in front.
+    """
+    cells = {name: [_csv_cell(COLUMNS[name], value) for value in table[name]] for name in table.columns}
     return pd.DataFrame(cells, columns=table.columns).to_csv(index=False, lineterminator="\n")
+
+
+def _csv_cell(column: Column, value: Any) -> str:
+    return csv_cell(column.csv(value)) if isinstance(value, str) else column.csv(value)

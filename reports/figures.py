@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from bench.escapes import on_lines
 from bench.evidence import LoaderRates, Run
 from reports.leaderboard import Shown
 from reports.loader_table import OURS, WORKLOAD, latest
@@ -177,11 +179,13 @@ def canvas(rows: float) -> tuple[Figure, Axes]:
 def svg(figure: Figure, title: str) -> Markup:
     """The figure as an SVG element that scales with its column. `title` salts the ids, which a page must not repeat."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title}):
+    with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+        # A browser has the letters that this font lacks; and names may be longer than a plot is wide.
+        warnings.filterwarnings("ignore", "Glyph |constrained_layout not applied", UserWarning)
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"])
         )
-    text = buffer.getvalue()
+    text = on_lines(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)  # holds for all elements

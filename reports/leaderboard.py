@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 from scipy import stats
 
 from bench.environment import Environment
-from bench.evidence import Run, Training
+from bench.evidence import Count, PositiveCount, Run, Training, Word
 from reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
 
 COLUMNS = [
@@ -126,20 +126,20 @@ class Named(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str
+    name: Word
 
 
 class Shown(BaseModel):
     """What a row shows of a recipe. `size` is the resolution in pixels."""
 
-    name: str
-    dataset: str
-    size: int = Field(gt=0)
-    views: str = ""
+    name: Word
+    dataset: Word
+    size: PositiveCount
+    views: Word = ""
     method: Named
     backbone: Named
-    epochs: int
-    batch: int
+    epochs: Count
+    batch: Count
 
     @field_validator("method", "backbone", mode="before")
     @classmethod
@@ -283,7 +283,7 @@ def _speed(run: Run) -> dict[str, Any]:
     if training:
         speed |= {
             "precision": training.precision,
-            "loader": _loader(run.recipe.get("resident", "off"), training),
+            "loader": _loader(str(run.recipe.get("resident", "off")), training),
             "device": training.device,
             "views_per_s": training.views_per_s,
             "views_per_s_iqr": _rates_iqr(training),

@@ -1,9 +1,8 @@
 """Tables as Markdown: README's, and the leaderboard for a pull request or an issue."""
 
-import html
-
 import pandas as pd
 
+from bench.escapes import markdown
 from reports.cells import COLUMNS, Column, between, spread
 from reports.leaderboard import by_machine
 from reports.significance import TARGETS_IN_WORDS
@@ -33,7 +32,7 @@ LEADERBOARD = [
 
 def leaderboard_text(summary: pd.DataFrame) -> str:
     """The leaderboard over seeds, a table a machine, whose rows are never ranked with another's."""
-    parts = [f"On {_plain(machine)}:\n\n{table_text(rows, LEADERBOARD)}\n" for machine, rows in by_machine(summary)]
+    parts = [f"On {markdown(machine)}:\n\n{table_text(rows, LEADERBOARD)}\n" for machine, rows in by_machine(summary)]
     if not parts:
         return "No encoder has been trained yet.\n"
     return "\n".join([*parts, f"{TARGETS_IN_WORDS}.\n"])
@@ -44,7 +43,7 @@ def table_text(rows: pd.DataFrame, names: list[str]) -> str:
     lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
     lines.append("|" + "|".join("--:" if column.numeric else "---" for column in columns) + "|")
     for _, row in rows.iterrows():
-        lines.append("| " + " | ".join(_plain(_cell(row, name, COLUMNS[name])) for name in names) + " |")
+        lines.append("| " + " | ".join(markdown(_cell(row, name, COLUMNS[name])) for name in names) + " |")
     return "\n".join(lines)
 
 
@@ -54,8 +53,3 @@ def _cell(row: pd.Series, name: str, column: Column) -> str:
     if f"{name}_low" in row:
         return between(row, name)
     return column.text(row[name])
-
-
-def _plain(text: str) -> str:
-    """What Markdown takes for HTML or for a cell's end is a character like any other."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

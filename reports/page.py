@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from bench.escapes import on_lines
 from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, Column, between, bounded, spread
@@ -234,6 +236,7 @@ def render(
     templates = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -276,6 +279,15 @@ def render(
         records=[_details(run) for run in sorted(runs, key=lambda run: run.name)],
         complaints=complaints,
     )
+
+
+def _visible(value: Any) -> Any:
+    """Of a text, what no page shows, such as what turns the direction of its letters, is written out; no-break spaces
+    are the template's own.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\u00a0".join(map(on_lines, value.split("\u00a0")))
 
 
 def _cell(row: pd.Series, name: str) -> Cell:

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.evidence import ProbeCost
 from reports.leaderboard import commit_of
 
-OURS = "twoview"
+OURS, PEERS = "twoview", ("faiss", "scikit-learn")
 COLUMNS = [
     "machine",
     "probe",
@@ -36,14 +36,16 @@ COLUMNS = [
 def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
     """Medians over the rounds; `peer_over_ours` is the median of the paired rounds' ratios and their range, in words.
 
-    A side that was absent has no numbers, and `note` says why.
+    The peer is the one of ours, or else the other contestant that there is; of none the columns are empty. A side that
+    was absent has no numbers, and `note` says why.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     return pd.DataFrame([_row(record) for _, record in sorted(newest.items())], columns=COLUMNS)
 
 
 def _row(record: ProbeCost) -> dict[str, Any]:
-    peer = next(name for name in ("faiss", "scikit-learn") if name in {*record.seconds, *record.notes})
+    others = {*record.seconds, *record.notes} - {OURS}
+    peer = next((name for name in (*PEERS, *sorted(others)) if name in others), "")
     ours, theirs = (record.seconds.get(side, []) for side in (OURS, peer))
     ratios = sorted(its / our for our, its in zip(ours, theirs, strict=False))
     return {
@@ -59,7 +61,7 @@ def _row(record: ProbeCost) -> dict[str, Any]:
         "peer_seconds": statistics.median(theirs) if theirs else math.nan,
         "peer_added": record.added_mib.get(peer, math.nan),
         "peer_over_ours": f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if ratios else "",
-        "top1_difference": record.top1[OURS] - record.top1[peer] if ratios else math.nan,
+        "top1_difference": record.top1.get(OURS, math.nan) - record.top1.get(peer, math.nan),
         "note": "; ".join(f"{side}: {reason}" for side, reason in record.notes.items()),
         "commit": commit_of(record.environment),
         "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

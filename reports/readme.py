@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.escapes import markdown
 from bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
 from bench.gpu.targets import target
 from loaders.files import whole_file
@@ -57,10 +58,10 @@ def measured(results: Path) -> str:
     aimed = [target(name, figure, work) is not None for name, figure, work in steps[["name", "figure", "work"]].values]
     parts = []
     for machine, rows in by_machine(steps.loc[aimed]):
-        parts.append(f"On {machine}, one card:")
+        parts.append(f"On {markdown(machine)}, one card:")
         parts.append(table_text(rows, GPU))
     for machine, rows in by_machine(summary(table)):
-        parts.append(f"On {machine}, at {_commits(table, loader, machine)}:")
+        parts.append(f"On {markdown(machine)}, at {_commits(table, loader, machine)}:")
         parts.append(table_text(rows, RUNS))
         parts.append(table_text(rows, SPEEDS))
         parts.append(table_text(loader[loader["machine"] == machine], LOADER))
@@ -75,7 +76,7 @@ def _commits(table: pd.DataFrame, loader: pd.DataFrame, machine: str) -> str:
     """Of all records of a machine that are shown."""
     shown = pd.concat([rows.loc[rows["machine"] == machine, "commit"] for rows in (table, loader)])
     commits = sorted({str(commit)[:10] for commit in shown})
-    return f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}"
+    return markdown(f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}")
 
 
 def write(readme: Path = README, results: Path = RESULTS) -> None:

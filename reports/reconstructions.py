@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.evidence import Run
+from bench.evidence import Run, bytes_of, reason
+from loaders.limits import PICTURE_BYTES
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,15 @@ class Picture:
     address: str
 
 
-def pictures(runs: Sequence[Run], folder: Path) -> list[Picture]:
-    """Of the runs that have one, RUN.png anywhere in the folder, by name."""
+def pictures(runs: Sequence[Run], folder: Path, complaints: list[str]) -> list[Picture]:
+    """Of the runs that have one, RUN.png anywhere in the folder, by name; a complaint on each that cannot be read."""
     files = {path.stem: path for path in sorted(folder.rglob("*.png"))}
-    names = sorted({run.name for run in runs} & files.keys())
-    return [
-        Picture(name, f"data:image/png;base64,{base64.b64encode(files[name].read_bytes()).decode()}") for name in names
-    ]
+    found = []
+    for name in sorted({run.name for run in runs} & files.keys()):
+        try:
+            content = bytes_of(files[name], PICTURE_BYTES)
+        except (ValueError, OSError) as error:
+            complaints.append(f"{files[name].name} cannot be shown: {reason(error)}".replace(f"{folder}/", ""))
+            continue
+        found.append(Picture(name, f"data:image/png;base64,{base64.b64encode(content).decode()}"))
+    return found

@@ -1,6 +1,11 @@
-"""A folder of evidence -> leaderboard.csv, a CSV of each other table, and index.html."""
+"""A folder of evidence -> leaderboard.csv, a CSV of each other table, and index.html.
 
-from collections.abc import Sequence
+A record that is valid and yet cannot be shown is left out by name, and the others are shown.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +22,9 @@ from bench.evidence import (
     Run,
     Theory,
     read_folder,
+    reason,
 )
+from bench.locks import alone
 from loaders.files import whole_file
 from reports import page, papers
 from reports.budget import budget_table
@@ -31,7 +38,7 @@ from reports.markdown import leaderboard_text
 from reports.probe_table import probe_table
 from reports.probed_table import probed_table
 from reports.published import beside_papers
-from reports.reconstructions import pictures
+from reports.reconstructions import Picture, pictures
 from reports.theory import theory_table
 from reports.variants import variants_table
 
@@ -76,20 +83,96 @@ class Report:
     complaints: tuple[str, ...]
 
 
-def write_report(evidence: Path, out: Path) -> Report:
-    """Writes the leaderboard of a folder of evidence into the folder `out`, each file whole or not at all.
+@dataclass(frozen=True)
+class Made:
+    """What a report says, before anything of it is written. files: by name."""
 
-    FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown.
+    tables: dict[str, pd.DataFrame]
+    files: dict[str, bytes]
+    complaints: tuple[str, ...]
+
+
+def write_report(evidence: Path, out: Path) -> Report:
+    """Writes the leaderboard of a folder of evidence into the folder `out`: all of its files, or none if that fails.
+
+    FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown;
+    BlockingIOError while another process writes a report into `out`.
     """
     records, complaints = read_folder(evidence)
-    shown, more_complaints = _presentable(records)
-    complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints] + more_complaints
+    complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints]
+    shown = [record for record in records if _presentable(record, complaints)]
     if not shown:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
+    with alone(out / "index.html", "the report"):
+        beside = pictures(_of(Run, shown), evidence, complaints)
+        made = _made_of_most(shown, beside, complaints)
+        with ExitStack() as all_written:
+            for name, content in made.files.items():
+                all_written.enter_context(whole_file(out / name)).write_bytes(content)
+    paths = {name: out / name for name in made.files}
+    return Report(
+        leaderboard=made.tables["leaderboard"],
+        summary=made.tables["summary"],
+        loader=made.tables["loader"],
+        required=made.tables["required"],
+        gpu=made.tables["gpu"],
+        imbalance=made.tables["imbalance"],
+        variants=made.tables["variants"],
+        budget=made.tables["budget"],
+        claims=made.tables["claims"],
+        probed=made.tables["probed"],
+        probe_costs=made.tables["probe_costs"],
+        theory=made.tables["theory"],
+        leaderboard_csv=paths["leaderboard.csv"],
+        leaderboard_parquet=paths["leaderboard.parquet"],
+        leaderboard_md=paths["leaderboard.md"],
+        loader_csv=paths.get("loader.csv"),
+        gpu_csv=paths.get("gpu.csv"),
+        imbalance_csv=paths.get("imbalance.csv"),
+        variants_csv=paths.get("variants.csv"),
+        budget_csv=paths["budget.csv"],
+        claims_csv=paths["claims.csv"],
+        probed_csv=paths.get("probes.csv"),
+        probe_costs_csv=paths.get("probe-costs.csv"),
+        theory_csv=paths.get("theory.csv"),
+        page=paths["index.html"],
+        complaints=made.complaints,
+    )
 
-    runs, rates, conversions = _of(Run, shown), _of(LoaderRates, shown), _of(ConvertRates, shown)
-    devices, probings, costs = _of(DeviceFigures, shown), _of(Probing, shown), _of(ProbeCost, shown)
-    theories = _of(Theory, shown)
+
+def _made_of_most(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: list[str]) -> Made:
+    """Of all records; if no report can be made of them, of those of which one can, and a sentence on each other."""
+    try:
+        return _made(records, beside, complaints)
+    except Exception:  # whatever it is, it is found and named
+        kept = _joined([], records, lambda some: _made(some, beside, []), complaints)
+    return _made(kept, beside, complaints)
+
+
+def _joined(
+    kept: list[AnyRecord],
+    group: Sequence[AnyRecord],
+    make: Callable[[Sequence[AnyRecord]], object],
+    complaints: list[str],
+) -> list[AnyRecord]:
+    """What is kept, and of the group those beside which `make` does not fail; a complaint on each other."""
+    if not group:
+        return kept
+    try:
+        make([*kept, *group])
+        return [*kept, *group]
+    except Exception as error:
+        if len(group) == 1:
+            complaints.append(_sentence(group[0], error))
+            return kept
+    half = len(group) // 2
+    return _joined(_joined(kept, group[:half], make, complaints), group[half:], make, complaints)
+
+
+def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: Sequence[str]) -> Made:
+    runs, rates, conversions = _of(Run, records), _of(LoaderRates, records), _of(ConvertRates, records)
+    devices, probings, costs = _of(DeviceFigures, records), _of(Probing, records), _of(ProbeCost, records)
+    theories = _of(Theory, records)
     published = papers.load()
     table = beside_papers(leaderboard(runs), published)
     over_seeds = beside_papers(summary(table), published, "_mean")
@@ -103,74 +186,79 @@ def write_report(evidence: Path, out: Path) -> Report:
     probe_costs = probe_table(costs)
     theory = theory_table(theories)
     budget, of_no_budget = budget_table(papers.budgets(published), records)
-    complaints += of_no_budget
+    complaints = (*complaints, *of_no_budget)
     html = page.render(
         runs, rates, conversions, devices, probings, costs, table, over_seeds, loader, required, gpu, imbalance,
-        variants, budget, probed, probe_costs, claims, theories, pictures(runs, evidence), complaints,
+        variants, budget, probed, probe_costs, claims, theories, beside, complaints,
     )  # fmt: skip
-
-    return Report(
-        leaderboard=table,
-        summary=over_seeds,
-        loader=loader,
-        required=required,
-        gpu=gpu,
-        imbalance=imbalance,
-        variants=variants,
-        budget=budget,
-        claims=claims,
-        probed=probed,
-        probe_costs=probe_costs,
-        theory=theory,
-        leaderboard_csv=_write(out / "leaderboard.csv", csv_text(table)),
-        leaderboard_parquet=_write_parquet(out / "leaderboard.parquet", table),
-        leaderboard_md=_write(out / "leaderboard.md", leaderboard_text(over_seeds)),
-        loader_csv=_write(out / "loader.csv", csv_text(loader)) if rates else None,
-        gpu_csv=_write(out / "gpu.csv", csv_text(gpu)) if devices else None,
-        imbalance_csv=None if imbalance.empty else _write(out / "imbalance.csv", csv_text(imbalance)),
-        variants_csv=None if variants.empty else _write(out / "variants.csv", csv_text(variants)),
-        budget_csv=_write(out / "budget.csv", csv_text(budget)),
-        claims_csv=_write(out / "claims.csv", csv_text(claims)),
-        probe_costs_csv=_write(out / "probe-costs.csv", csv_text(probe_costs)) if costs else None,
-        probed_csv=_write(out / "probes.csv", csv_text(probed)) if probings else None,
-        theory_csv=_write(out / "theory.csv", csv_text(theory)) if theories else None,
-        page=_write(out / "index.html", html),
-        complaints=tuple(complaints),
+    texts = {
+        "leaderboard.csv": csv_text(table),
+        "leaderboard.md": leaderboard_text(over_seeds),
+        "loader.csv": csv_text(loader) if rates else None,
+        "gpu.csv": csv_text(gpu) if devices else None,
+        "imbalance.csv": None if imbalance.empty else csv_text(imbalance),
+        "variants.csv": None if variants.empty else csv_text(variants),
+        "budget.csv": csv_text(budget),
+        "claims.csv": csv_text(claims),
+        "probe-costs.csv": csv_text(probe_costs) if costs else None,
+        "probes.csv": csv_text(probed) if probings else None,
+        "theory.csv": csv_text(theory) if theories else None,
+        "index.html": html,
+    }
+    return Made(
+        tables={
+            "leaderboard": table,
+            "summary": over_seeds,
+            "loader": loader,
+            "required": required,
+            "gpu": gpu,
+            "imbalance": imbalance,
+            "variants": variants,
+            "budget": budget,
+            "claims": claims,
+            "probed": probed,
+            "probe_costs": probe_costs,
+            "theory": theory,
+        },
+        files={
+            "leaderboard.parquet": _parquet(table),
+            **{name: text.encode() for name, text in texts.items() if text is not None},
+        },
+        complaints=complaints,
     )
 
 
-def _presentable(records: Sequence[AnyRecord]) -> tuple[list[AnyRecord], list[str]]:
-    """Those that a table can be made of, and a sentence on each other: a valid record may lack half its recipe."""
-    shown: list[AnyRecord] = []
-    complaints = []
-    for record in records:
-        try:
-            if isinstance(record, Run):
-                leaderboard([record])
-                imbalance_table([record])
-                variants_table([record])
-            elif isinstance(record, LoaderRates):
-                loader_table([record])
-            elif isinstance(record, DeviceFigures):
-                gpu_table([record])
-            shown.append(record)
-        except (ValueError, ArithmeticError) as error:
-            complaints.append(f"{record.name} cannot be shown: {' '.join(str(error).split())}")
-    return shown, complaints
+def _presentable(record: AnyRecord, complaints: list[str]) -> bool:
+    """Whether a table can be made of it, which takes no time; if not, why: a valid record may lack half its recipe."""
+    try:
+        if isinstance(record, Run):
+            leaderboard([record])
+            imbalance_table([record])
+            variants_table([record])
+        elif isinstance(record, LoaderRates):
+            loader_table([record])
+        elif isinstance(record, DeviceFigures):
+            gpu_table([record])
+        elif isinstance(record, ProbeCost):
+            probe_table([record])
+        elif isinstance(record, Probing):
+            probed_table([record])
+    except Exception as error:  # whatever it is, it is this record's
+        complaints.append(_sentence(record, error))
+        return False
+    return True
+
+
+def _sentence(record: AnyRecord, error: Exception) -> str:
+    return f"{record.name}.json cannot be shown: {reason(error)}"
 
 
 def _of(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
     return [record for record in records if isinstance(record, kind)]
 
 
-def _write_parquet(path: Path, table: pd.DataFrame) -> Path:
+def _parquet(table: pd.DataFrame) -> bytes:
     """Every number as it was computed, not rounded as in the CSV."""
-    with whole_file(path) as part:
-        table.to_parquet(part, index=False)
-    return path
-
-
-def _write(path: Path, text: str) -> Path:
-    with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -39,8 +39,11 @@ def course(run: Run) -> list[tuple[float, float]]:
     """
     if run.training is None:
         return []
-    every = run.recipe.get("probe", {}).get("online_knn_epochs", 0)
-    seconds = list(accumulate(run.training.epoch_seconds))[every - 1 :: every] if every else []
+    probe = run.recipe.get("probe")
+    every = probe.get("online_knn_epochs", 0) if isinstance(probe, dict) else 0
+    if not isinstance(every, int) or every < 1:
+        return []
+    seconds = list(accumulate(run.training.epoch_seconds))[every - 1 :: every]
     return list(zip(seconds, run.training.logged.get("online_knn_top1", []), strict=False))
 
 

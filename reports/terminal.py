@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bench.escapes import on_lines, one_line
 from reports.budget import text as budget_text
 from reports.cells import COLUMNS, bounded, spread
 from reports.claims_table import NOT_MEASURED
@@ -154,7 +155,7 @@ MEASURED = [
 def show(report: Report, console: Console) -> None:
     """Prints the headline's sentences, the tables machine by machine, and what was left out."""
     for sentence in [*headline(report.summary, report.loader), *stronger_pixels(report.summary)]:
-        console.print(Text(sentence))
+        console.print(_text_of(sentence))
     for table in [
         *summary_tables(report.summary, console),
         *imbalance_tables(report.imbalance, console),
@@ -171,9 +172,9 @@ def show(report: Report, console: Console) -> None:
         console.print()
         console.print(table)
     if sentence := too_small(report.imbalance):
-        console.print(Text(sentence))
+        console.print(_text_of(sentence))
     for complaint in report.complaints:
-        console.print(Text(f"Left out: {complaint}"))
+        console.print(_text_of(f"Left out: {complaint}"))
 
 
 def leaderboard_tables(leaderboard: pd.DataFrame, console: Console) -> list[Table]:
@@ -265,10 +266,10 @@ def budget_tables(budget: pd.DataFrame, console: Console) -> list[Table]:
         title = f"{row['source']}, {row['row']}" + (f"\non {row['hardware']}" if row["hardware"] else "")
         published, note = f"{_listed(row, SPENT)}\nby {row['provenance']}", f"\n{row['note']}" if row["note"] else ""
         if pd.isna(row["name"]):
-            table.add_row(*map(Text, (title, published + note, "nothing")))
+            table.add_row(*map(_lines_of, (title, published + note, "nothing")))
         else:
             measured = f"{row['measured']} on {row['machine']}\n{_listed(row, MEASURED)}"
-            table.add_row(*map(Text, (title, published, measured + note)))
+            table.add_row(*map(_lines_of, (title, published, measured + note)))
     return [table]
 
 
@@ -284,14 +285,23 @@ def _table(
     """The longest leading part of the columns that fits the console; three at least."""
     unlimited = console.options.update(max_width=10_000)
     for count in range(len(columns), 2, -1):
-        table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(title=_text_of(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for name in columns[:count]:
             table.add_column(Text(COLUMNS[name].heading), justify="right" if COLUMNS[name].numeric else "left")
         for _, row in rows.iterrows():
-            table.add_row(*(Text(text(row, name)) for name in columns[:count]))
+            table.add_row(*(_text_of(text(row, name)) for name in columns[:count]))
         if Measurement.get(console, unlimited, table).maximum <= console.width:
             break
     return table
+
+
+def _text_of(text: str) -> Text:
+    """On one line, and of no markup, whatever a record holds."""
+    return Text(one_line(text))
+
+
+def _lines_of(text: str) -> Text:
+    return Text(on_lines(text))
 
 
 def _text(row: pd.Series, name: str) -> str:

@@ -80,7 +80,8 @@ def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
     """All on one scale, that of their smallest and largest value; a missing value has no shade."""
     figure, grid = _grid(panels)
     values = np.concatenate([np.ravel(phase.value) for phase in panels.values()])
-    low, high = np.nanmin(values), np.nanmax(values)
+    values = values[~np.isnan(values)]
+    low, high = (values.min(), values.max()) if values.size else (math.nan, math.nan)
     for axes, phase in zip(grid, panels.values(), strict=True):
         value = np.ma.masked_array(phase.value, np.isnan(phase.value))
         shown = axes.pcolormesh(value, cmap=SHADES, norm=Normalize(low, high), edgecolors="none")

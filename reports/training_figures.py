@@ -3,6 +3,7 @@
 Every one is of one dataset and machine, and left out where the records do not hold what it shows.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, product
 from typing import Any
@@ -43,7 +44,7 @@ def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence
 
 def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
     """Accuracy over time: a line a recipe, the mean over seeds, with Student's interval from two seeds on."""
-    for (dataset, machine), group in _grouped(runs, lambda run: (run.recipe["dataset"], run.environment.machine)):
+    for (dataset, machine), group in _grouped(runs, _place):
         recipes = [
             (f"{method}: {name}", curves)
             for (method, name, _), same in _grouped(group, _experiment)
@@ -81,8 +82,10 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
         found = {figure.figure: figure for figure in record.figures if figure.course}
         if not {KNN_COURSE, EPOCHS_COURSE, TRAINED} <= found.keys():
             continue
-        knn, seconds = found[KNN_COURSE], (0.0, *found[TRAINED].samples)
-        minutes = [seconds[int(epoch)] / 60 for epoch in found[EPOCHS_COURSE].samples]
+        knn, epochs, seconds = found[KNN_COURSE], found[EPOCHS_COURSE].samples, (0.0, *found[TRAINED].samples)
+        if len(epochs) != len(knn.samples) or not all(epoch in range(len(seconds)) for epoch in epochs):
+            continue
+        minutes = [seconds[int(epoch)] / 60 for epoch in epochs]
         caption = f"kNN top-1 of {knn.work}, percent, over minutes of training: one run. {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(3)
@@ -124,7 +127,7 @@ def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
 def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
     """Where the time goes: waiting for a batch, in a step, and what is left, the mean over seeds."""
     clocked = [run for run in runs if run.training and run.training.step_seconds]
-    for (dataset, machine), group in _grouped(clocked, lambda run: (run.recipe["dataset"], run.environment.machine)):
+    for (dataset, machine), group in _grouped(clocked, _place):
         rows = []
         for _, same in _grouped(group, _experiment):
             shown = Shown.model_validate(same[0].recipe)
@@ -177,11 +180,16 @@ def _kernels(runs: Iterable[Run]) -> Iterator[Plot]:
 
 def _kernel(method: dict[str, Any]) -> str:
     """exp(-d^gamma / T) in words; SimCLR at temperature t is gamma 2 at T = 2 t."""
-    temperature, gamma = method.get("temperature", 0.5), method.get("gamma", 2.0)
+    temperature, gamma = (_number(method, key, otherwise) for key, otherwise in (("temperature", 0.5), ("gamma", 2.0)))
     if method["name"] == "simclr":
         return f"Gaussian (SimCLR)\nT = {2 * temperature:g}"
-    words = MIXTURES.get(method.get("loss", "kernel")) or KERNELS.get(gamma, f"exponential, gamma = {gamma:g}")
+    words = MIXTURES.get(str(method.get("loss", "kernel"))) or KERNELS.get(gamma, f"exponential, gamma = {gamma:g}")
     return f"{words}\nT = {temperature:g}"
+
+
+def _number(table: dict[str, Any], key: str, otherwise: float) -> float:
+    value = table.get(key, otherwise)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[Plot]:
@@ -190,13 +198,15 @@ def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[
     for run in runs:
         if run.training:
             key = _key(run.recipe, run.training.precision, run.training.device, run.environment.machine)
-            rates.setdefault(key, {}).setdefault(run.recipe["batch"], []).append(run.training.views_per_s)
+            rates.setdefault(key, {}).setdefault(Shown.model_validate(run.recipe).batch, []).append(
+                run.training.views_per_s
+            )
     for record in devices:
-        real = [sample for figure in record.figures if figure.figure == "real" for sample in figure.samples]
+        real = [one for figure in record.figures if figure.figure == "real" for one in figure.samples if one > 0]
         if real and record.recipe:
-            precision = record.recipe.get("precision", "auto")
+            precision = str(record.recipe.get("precision", "auto"))
             key = _key(record.recipe, precision, record.device, record.environment.machine)
-            rates.setdefault(key, {}).setdefault(record.recipe["batch"], []).extend(real)
+            rates.setdefault(key, {}).setdefault(Shown.model_validate(record.recipe).batch, []).extend(real)
     for (*work, machine), by_batch in sorted(rates.items()):
         if len(by_batch) < 2:
             continue
@@ -220,19 +230,25 @@ def _key(recipe: dict[str, Any], precision: str, device: str, machine: str) -> t
     return shown.method.name, shown.dataset, shown.backbone.name, f"{shown.size} px", precision, device, machine
 
 
+def _place(run: Run) -> tuple[str, str]:
+    """Whose encoders are compared: of one dataset and machine."""
+    return Shown.model_validate(run.recipe).dataset, run.environment.machine
+
+
 def _method(run: Run) -> dict[str, Any]:
     return Shown.model_validate(run.recipe).method.model_dump()
 
 
 def _experiment(run: Run) -> tuple[Any, ...]:
     """What seeds share, the words of it first."""
-    return _method(run)["name"], run.recipe["name"], recipe_hash(run.recipe)
+    shown = Shown.model_validate(run.recipe)
+    return shown.method.name, shown.name, recipe_hash(run.recipe)
 
 
 def _all_but_method(run: Run) -> tuple[Any, ...]:
     """Equal where nothing that is trained differs but the method."""
     rest = {key: value for key, value in run.recipe.items() if key not in ABOUT | {"name", "method"}}
-    return run.recipe["dataset"], run.environment.machine, recipe_hash(rest)
+    return *_place(run), recipe_hash(rest)
 
 
 def _words(run: Run) -> str:

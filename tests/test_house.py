@@ -14,6 +14,7 @@ MAY_IMPORT = {
         "loaders.masks",
         "loaders.rng",
         "loaders.files",
+        "loaders.limits",
         "loaders.names",
         "loaders.kernels",
     },

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from bench import evidence
 from bench.commands.numbers import above_0
-from bench.progress import console
+from bench.progress import Terminal, console
 from reports import papers
 from reports.budget import budget_table
 from reports.terminal import budget_tables
@@ -37,7 +36,7 @@ def run(
     if json:
         print(table.to_json(orient="records", indent=1))
         return
-    for shown in budget_tables(table if all else table[table.recipe.notna()], Console()):
-        Console().print(shown)
+    for shown in budget_tables(table if all else table[table.recipe.notna()], Terminal()):
+        Terminal().print(shown)
     if not all:
         console.print(f"{table.recipe.isna().sum()} more budgets, which no recipe of ours repeats, by --all")

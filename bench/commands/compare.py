@@ -3,11 +3,12 @@
 from json import dumps
 from pathlib import Path
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from bench import compare as comparing
-from bench.commands.numbers import above_0
+from bench.commands.numbers import above_0, at_least, at_most
+from bench.progress import Terminal
+from loaders.limits import THREADS
 
 
 def run(
@@ -44,6 +45,8 @@ def run(
         markdown: write the comparison into this file, for a pull request.
         json: print the comparison as JSON.
     """
+    at_least(1, threads=threads, rounds=rounds)
+    at_most(THREADS, threads=threads)
     above_0(threshold=threshold, accuracy_threshold=accuracy_threshold)
     if paired:
         from bench.commands.places import place_of
@@ -54,9 +57,9 @@ def run(
     else:
         found = comparing.compare(old, new, evidence_dir, threshold, accuracy_threshold)
     if markdown:
-        markdown.write_text(found.markdown())
+        markdown.write_text(found.markdown(), encoding="utf-8")
     if json:
         print(dumps(found.as_result(), indent=1))
     else:
-        found.show(Console())
+        found.show(Terminal())
     return 1 if found.regressions else 0

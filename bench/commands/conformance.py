@@ -3,10 +3,8 @@
 from dataclasses import asdict
 from json import dumps
 
-from rich.console import Console
-
 from bench.conformance import card, show
-from bench.progress import console
+from bench.progress import Terminal, console
 
 
 def run(json: bool = False) -> None:
@@ -20,7 +18,7 @@ def run(json: bool = False) -> None:
     if json:
         print(dumps([asdict(row) for row in rows], indent=1))
     else:
-        show(rows, Console())
+        show(rows, Terminal())
     failing = [str(row) for row in rows if not row.passed]
     if failing:
         raise ValueError(f"{len(failing)} of {len(rows)} rows of the card fail: {', '.join(failing)}")

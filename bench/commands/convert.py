@@ -7,11 +7,13 @@ import numpy as np
 from tyro.conf import Positional
 
 from bench import betons
-from bench.commands.numbers import at_least
+from bench.commands.numbers import at_least, at_most
 from bench.commands.output import show
 from bench.cores import cpu_count
-from bench.progress import on_one_line
+from bench.escapes import on_one_line
+from bench.locks import alone
 from loaders import datasets
+from loaders.limits import THREADS
 from loaders.shrink import shrunk
 
 
@@ -42,15 +44,19 @@ def run(
         json: print the result as JSON.
     """
     at_least(0, threads=threads)
-    if dest.exists() and not force:
-        raise FileExistsError(f"{dest} exists: overwrite it with --force")
-    named = None if Path(source).is_dir() else datasets.dataset(source)
-    samples = named.find(datasets.data_root(data_root), split) if named else datasets.image_folder(Path(source))
-    if max_resolution is not None:
-        samples = shrunk(samples, max_resolution, quality)
-    skipped: dict[int, str] | None = {} if skip_damaged else None
-    origin = (named.name, split) if named else (None, None)
-    betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped, *origin)
+    at_most(THREADS, threads=threads)
+    if not source:
+        raise ValueError("source must be the name of a dataset, or a folder, got ''")
+    with alone(dest, "the file"):
+        if dest.exists() and not force:
+            raise FileExistsError(f"{dest} exists: overwrite it with --force")
+        named = None if Path(source).is_dir() else datasets.dataset(source)
+        samples = named.find(datasets.data_root(data_root), split) if named else datasets.image_folder(Path(source))
+        if max_resolution is not None:
+            samples = shrunk(samples, max_resolution, quality)
+        skipped: dict[int, str] | None = {} if skip_damaged else None
+        origin = (named.name, split) if named else (None, None)
+        betons.convert(samples, dest, dest.name, threads or cpu_count(), skipped, *origin)
     sentences, size = list((skipped or {}).values()), dest.stat().st_size
     written = len(samples) - len(sentences)
     classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # without a label is -1

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from bench import evidence
 from bench.commands.output import show
+from bench.escapes import on_one_line
 
 
 def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json: bool = False) -> None:
@@ -21,7 +22,7 @@ def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json
     if schema:
         return print(evidence.schema(), end="")
     listed = evidence.index(evidence_dir).to_dict("records")
-    lines = [f"{one['file']}: {one['complaint'] or _entry(one)}" for one in listed]
+    lines = [on_one_line(f"{one['file']}: {one['complaint'] or _entry(one)}") for one in listed]
     show(listed, json, "\n".join(lines))
 
 

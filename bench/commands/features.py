@@ -6,6 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench import representations
+from bench.commands.numbers import a_seed, above_0, at_least
 from bench.commands.output import show
 from bench.commands.places import place_of
 from reports.representations import plot
@@ -34,6 +35,10 @@ def run(
     """
     if not checkpoints:
         raise ValueError("features needs a checkpoint")
+    at_least(0, images=options.images)
+    at_least(1, k=options.k)
+    above_0(perplexity=options.perplexity)
+    a_seed(32, seed=options.seed)
     place = place_of(checkpoints[0].parent.parent, betons, data_root)
     measured = [representations.measure(path, place, options) for path in checkpoints]
     written = [*representations.write(measured, options, out), *plot(measured, options, out)]

@@ -6,7 +6,7 @@ from tyro.conf import Positional
 
 from bench import betons
 from bench.commands.output import lines, show
-from bench.progress import on_one_line
+from bench.escapes import on_one_line
 from loaders import beton
 
 

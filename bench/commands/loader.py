@@ -6,10 +6,11 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench import loader_profile, loader_rates
-from bench.commands.numbers import at_least
+from bench.commands.numbers import at_least, at_most
 from bench.commands.output import show
 from bench.cores import cpu_count
 from loaders import beton, presets
+from loaders.limits import BATCH, PIXELS, SAMPLES, THREADS
 
 
 def run(
@@ -44,6 +45,10 @@ def run(
     """
     at_least(0, threads=threads)
     at_least(1, size=size, images=images, batch=batch, rounds=rounds)
+    at_most(THREADS, threads=threads)
+    at_most(SAMPLES, images=images)
+    at_most(BATCH, batch=batch)
+    PIXELS.check((size or 1) ** 2, "a square of --size")
     presets.preset(views, 224)  # an unknown name is said before a file is opened and processes are started
     opened = beton.open_beton(file)
     side = size or (32 if opened.heights.max() <= 64 else 224)

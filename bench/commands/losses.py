@@ -1,7 +1,9 @@
 """What every loss costs."""
 
 from bench import loss_cost
+from bench.commands.numbers import at_most
 from bench.commands.output import show
+from loaders.limits import BATCH, WIDTH
 
 
 def run(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds: int = 3, json: bool = False) -> None:
@@ -13,5 +15,8 @@ def run(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds: in
         rounds: measurements of each loss on each side, in turn, each in a process of its own.
         json: print the result as JSON.
     """
+    at_most(WIDTH, dim=dim)
+    for batch in batches:
+        at_most(BATCH, batches=batch)
     result = loss_cost.measure(batches, dim, rounds)
     show(result, json, loss_cost.table(result))

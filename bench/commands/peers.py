@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench import beside_peers, evidence
+from bench.commands.numbers import at_least
 from bench.commands.output import show
 from bench.commands.places import place_of
 
@@ -19,6 +20,7 @@ def run(out: Path = Path("out/peers"), rounds: int = 3, data_root: Path | None =
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the records as JSON.
     """
+    at_least(1, rounds=rounds)
     records = list(beside_peers.measure(place_of(out, None, data_root), rounds))
     for record in records:
         evidence.write(record, out / "evidence")

@@ -9,10 +9,11 @@ from tyro.conf import Positional, arg
 from bench import encoders, evidence, judging, loggers, probing, reconstructions, training
 from bench import recipe as recipes
 from bench import transfer as transferring
-from bench.commands.numbers import at_least
+from bench.commands.numbers import a_seed, at_least, at_most
 from bench.commands.output import show
 from bench.commands.places import place_of
 from bench.experiment import Place
+from loaders.limits import BATCH, EPOCHS, PIXELS, REPEATS
 
 
 def run(
@@ -63,7 +64,15 @@ def run(
     if (checkpoint is None) == (encoder is None):
         raise ValueError("probe takes a checkpoint or --encoder, one of them")
     at_least(1, size=size)
-    at_least(0, train_images=train_images, test_images=test_images)
+    at_least(0, train_images=train_images, test_images=test_images, epochs=options.epochs, batch=options.batch)
+    at_least(1, splits=options.splits)
+    at_most(EPOCHS, epochs=options.epochs)
+    at_most(BATCH, batch=options.batch)
+    at_most(REPEATS, splits=options.splits)
+    PIXELS.check((size or 1) ** 2, "a square of --size")
+    a_seed(63, seed=options.seed)
+    for name in dataset:
+        recipes.checked_dataset(name)
     folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
     place = place_of(folder, betons, data_root)
     probes = tuple(name for words in probes for name in words.split(","))

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from bench import evidence, probe_cost
+from bench.commands.numbers import at_most
 from bench.commands.output import show
 from bench.cores import cpu_count
+from loaders.limits import SAMPLES, THREADS, WIDTH
 
 
 def run(
@@ -31,6 +33,10 @@ def run(
         evidence_dir: write a record of evidence of each measurement into this folder, too.
         json: print the result as JSON.
     """
+    at_most(SAMPLES, train=train, test=test)
+    at_most(WIDTH, dim=dim, classes=classes)
+    for number in threads:
+        at_most(THREADS, threads=number)
     works = probe_cost.works(train, test, dim, classes, k, threads or tuple({1, cpu_count()}))
     records = [probe_cost.measure(work, rounds) for work in works]
     if evidence_dir:

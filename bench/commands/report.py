@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from tyro.conf import Positional
 
-from bench.progress import console
+from bench.progress import Terminal, console
 from reports.report import write_report
 from reports.terminal import show
 
@@ -23,4 +22,4 @@ def run(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bo
     if json:
         print(written.leaderboard.to_json(orient="records", indent=1))
     else:
-        show(written, Console())
+        show(written, Terminal())

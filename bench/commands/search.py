@@ -36,7 +36,7 @@ def run(
     start = recipes.load(recipe)
     folder = out or Path("out/search") / start.name
     study = searching.open_study(start, folder)
-    searching.run(start, study, trials, place_of(folder, betons, data_root))
+    searching.run(start, study, folder, trials, place_of(folder, betons, data_root))
     result = searching.outcome(study)
     result["plot"] = str(plot(result, start.search, folder / "search.svg"))
     lines = [", ".join(f"{count} {state}" for state, count in result["trials"].items() if count)]

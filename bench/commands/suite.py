@@ -8,8 +8,9 @@ from tyro.conf import Positional
 
 from bench import suite as suites
 from bench.commands import report
-from bench.commands.numbers import at_least
+from bench.commands.numbers import at_least, at_most
 from bench.commands.places import place_of
+from loaders.limits import REPEATS
 from reports.report import write_report
 
 FLAGS = ("--check", "--json", "--no-report")  # options of a suite that take no value
@@ -45,6 +46,7 @@ def run(
     """
     work = suites.suite(name)
     at_least(1, seeds=seeds)
+    at_most(REPEATS, seeds=seeds)
     folder = out or Path("out") / name
     suites.run(work, folder / "evidence", place_of(folder, None, data_root), seeds or work.seeds)
     if json and name.startswith(("imbalance", "theory")):

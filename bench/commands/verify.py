@@ -5,10 +5,11 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench import betons
-from bench.commands.numbers import at_least
+from bench.commands.numbers import at_least, at_most
 from bench.commands.output import lines, show
 from bench.cores import cpu_count
 from loaders import beton
+from loaders.limits import THREADS
 
 
 def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
@@ -20,6 +21,7 @@ def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
         json: print the result as JSON.
     """
     at_least(0, threads=threads)
+    at_most(THREADS, threads=threads)
     result = betons.verify(beton.open_beton(file), threads or cpu_count())
     damaged = result["damaged"]
     show(result, json, lines({**result, "damaged": len(damaged)}))

@@ -28,7 +28,9 @@ from bench.evidence import DeviceFigures
 from bench.experiment import Place
 from bench.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
 from bench.gpu.scale import HEADLINE, Context, Scale, Skipped
+from bench.locks import alone
 from bench.progress import console
+from loaders import limits
 from loaders.files import whole_file
 from loaders.names import look_up
 from methods.registry import METHODS
@@ -119,7 +121,7 @@ def run(
 
     only: the names of the steps to run; by default all. pack: a tar.gz of all records, written anew as they come.
     ValueError for no minutes, a name that no step has, or where torch sees no device of the scale's kind; OSError
-    where nothing can be written.
+    where nothing can be written, or another suite writes there now.
     """
     todo = plan(minutes, only)
     if scale.where.type == "cuda" and not torch.cuda.is_available():
@@ -127,6 +129,13 @@ def run(
             "suite gpu needs a CUDA device, and torch sees none here; to try it: --device cpu --scale tiny"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "the folder"):
+        return _run(todo, folder, place, minutes, scale, pack)
+
+
+def _run(
+    todo: Sequence[Step], folder: Path, place: Place, minutes: float, scale: Scale, pack: Path | None
+) -> list[str]:
     with tempfile.TemporaryFile(dir=folder):
         pass  # it can be written
     if pack:
@@ -257,7 +266,7 @@ def _answer(step: Step, context: Context, connection: Connection) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[: limits.TEXT.value]
 
 
 def _say(text: str) -> None:

@@ -14,6 +14,7 @@ import time
 from bench.memory import PeakMemory
 from bench.own_process import end_with_parent
 from bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
+from loaders.names import look_up
 
 # kind of job -> contestant -> class, in the module of the contestant's name
 CONTESTANTS = {
@@ -51,11 +52,13 @@ def main(name: str, text: str) -> None:
 
 
 def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
+    """ValueError with the known names for one that is none."""
+    kind = look_up("peer", name, CONTESTANTS[job.kind])
     try:
         module = importlib.import_module(f"bench.peers.{name}")
     except ModuleNotFoundError as error:
         sys.exit(f"the package {error.name} is not installed")
-    contestant: Contestant = getattr(module, CONTESTANTS[job.kind][name])(job)
+    contestant: Contestant = getattr(module, kind)(job)
     return contestant
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, NotInRoot, Split, data_root
 from loaders.datasets.imagenets import IMAGENETS
 from loaders.datasets.packages import of_hugging_face, of_torchvision
-from loaders.datasets.samples import Samples, image_folder, naming, read_image
+from loaders.datasets.samples import Samples, image_folder, read_image
 from loaders.datasets.small import DEBIAN_FASHION_MNIST, DOWNLOADS, PHOTOGRAPHS, SMALL, bundled_photographs
 from loaders.datasets.transfer import TRANSFER
 from loaders.names import look_up
@@ -30,7 +30,6 @@ __all__ = [
     "data_root",
     "dataset",
     "image_folder",
-    "naming",
     "read_image",
 ]
 

@@ -1,8 +1,10 @@
 """Archives: downloaded, checked, and unpacked whole or not at all."""
 
+import gzip
 import os
 import shutil
 import socket
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -11,8 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
+from typing import IO, Self
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError)
+from loaders.limits import UNPACKED
+
+MOST_WORDS = 1 << 16  # bytes of a header's long name and other words
+DEEPEST = 64  # folders in folders
+SMALL = 1 << 20  # bytes; an archive below them is no danger by its ratio
+PIECE = 1 << 20  # bytes that are copied at once
+GZIP = b"\x1f\x8b"
+FILES = (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
+NEITHER = "neither a file nor a folder: nothing is unpacked"
 
 
 @dataclass(frozen=True)
@@ -61,22 +72,128 @@ def check(file: Path, md5: str | None) -> None:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpacks a tar or zip file. ValueError, naming it, if it is damaged or a path in it leads out of `folder`."""
+    """Unpacks a .tar, .tar.gz, .tgz or .zip into `folder`, which must not be there yet: whole or not at all.
+
+    Only files and folders are made, with names and bytes and nothing else of the archive's: no link, device or mode,
+    so that no member can lead another one out of the folder. ValueError, naming the archive, if it is damaged, a path
+    leads out of it, it holds anything else, or it unpacks to more than `limits.UNPACKED` or the disk has room for.
+    """
+    folder.mkdir(parents=True)
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as opened:
-                for name in opened.namelist():
-                    path = PurePosixPath(name.replace("\\", "/"))
-                    if path.is_absolute() or ".." in path.parts:
-                        raise ValueError(f"{file} holds the path {name!r}, which leads out of it: nothing is unpacked")
-                opened.extractall(folder)
-        else:
-            with tarfile.open(file) as opened:
-                opened.extractall(folder, filter="data")
-    except tarfile.FilterError as error:
-        raise ValueError(f"{file} holds a path that leads out of it: nothing is unpacked: {error}") from None
-    except DAMAGE as error:
+        room = _Room(file, folder)
+        for name, size, opened in _of_zip(file) if zipfile.is_zipfile(file) else _of_tar(file):
+            room.take(size)
+            _write(file, name, opened, folder, size)
+    except (_Refused, MemoryError):
+        shutil.rmtree(folder)
+        raise
+    except Exception as error:  # of damage, tarfile, zipfile and the libraries below them raise nearly every kind
+        shutil.rmtree(folder)
+        raise ValueError(f"{file} cannot be unpacked: {str(error) or type(error).__name__}") from None
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def gunzipped(file: Path) -> bytes:
+    """The content of a .gz. ValueError, naming it, if it is damaged, or has more than `limits.UNPACKED`."""
+    most = UNPACKED.value * max(file.stat().st_size, SMALL)
+    try:
+        with gzip.open(file) as opened:
+            content = opened.read(most + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} cannot be unpacked: {error}") from None
+    if len(content) > most:
+        raise ValueError(f"{file}, unpacked, {UNPACKED.fault(UNPACKED.value + 1)}")
+    return content
+
+
+class _Refused(ValueError):
+    """Nothing is damaged, and what is there is not wanted."""
+
+
+class _Room:
+    """What may still be unpacked."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.file, self.folder = file, folder
+        self.own = max(file.stat().st_size, SMALL)
+        self.free = shutil.disk_usage(folder).free
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        if size < 0:
+            raise tarfile.ReadError(f"a file of {size:,} bytes")
+        self.taken += size + tarfile.BLOCKSIZE  # what an empty file takes in a tar, and more or less on a disk
+        if fault := UNPACKED.fault(-(-self.taken // self.own)):
+            raise _Refused(f"{self.file}, unpacked, {fault}: nothing is unpacked")
+        if self.taken > self.free:
+            raise _Refused(
+                f"{self.file} needs {self.taken:,} bytes and more, unpacked, and {self.folder} has {self.free:,} free: "
+                f"nothing is unpacked"
+            )
+
+
+# The members of an archive: (path, bytes, the content; None of a folder).
+_Members = Iterator[tuple[str, int, IO[bytes] | None]]
+
+
+def _of_zip(file: Path) -> _Members:
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _Refused(f"{file} holds {member.filename!r}, which is {NEITHER}")
+            if member.is_dir():
+                yield member.filename, 0, None
+            else:
+                with archive.open(member) as opened:
+                    yield member.filename, member.file_size, opened
+
+
+def _of_tar(file: Path) -> _Members:
+    with open(file, "rb") as opened:
+        mode = "r:gz" if opened.read(2) == GZIP else "r:"
+    with tarfile.open(file, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # of the mode
+        while member := archive.next():
+            archive.members.clear()  # it keeps each, and there may be millions
+            if member.isdir():
+                yield member.name, 0, None
+            elif member.isreg() and not member.issparse():
+                yield member.name, member.size, archive.extractfile(member)
+            else:
+                raise _Refused(f"{file} holds {member.name!r}, which is {NEITHER}")
+
+
+class _Member(tarfile.TarInfo):
+    """One whose long name and other words have a bounded size: tarfile reads them at once."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type not in FILES and member.size > MOST_WORDS):
+            raise tarfile.ReadError(f"a header that says {member.size:,} bytes")
+        return member
+
+
+def _write(file: Path, name: str, opened: IO[bytes] | None, folder: Path, size: int) -> None:
+    """Makes one file or folder. size: bytes that the archive says it has."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise _Refused(f"{file} holds the path {name!r}, which leads out of it: nothing is unpacked")
+    if len(path.parts) > DEEPEST:
+        raise _Refused(f"{file} must have at most {DEEPEST} folders in each other, got {len(path.parts)}")
+    target = folder / path
+    if opened is None:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "wb") as written:
+        while content := opened.read(min(size, PIECE)):
+            written.write(content)
+            size -= len(content)
+    if size:
+        raise EOFError(f"{name!r} is cut short")
 
 
 def _download(url: str, folder: Path) -> Path:

@@ -48,13 +48,17 @@ class Dataset:
         count = self.count if self.count is not None else int(self.find(data_root(), "train").labels.max()) + 1
         return tuple(str(label) for label in range(count))
 
+    def check(self, split: Split) -> None:
+        """ValueError for a split that the dataset does not have."""
+        if split not in self.sizes:
+            raise ValueError(f"{self.name} has no split {split!r}: it has {', '.join(self.sizes)}")
+
     def find(self, root: Path | None, split: Split) -> Samples:
         """The samples of a split; a small dataset is downloaded where it is missing.
 
         FileNotFoundError, naming what is missing, where it is neither there nor can be had.
         """
-        if split not in self.sizes:
-            raise ValueError(f"{self.name} has no split {split!r}: it has {', '.join(self.sizes)}")
+        self.check(split)
         try:
             return self.read(root, split)
         except FileNotFoundError:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from loaders.datasets.archives import Archive, scratch_folder
 from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split, getter, in_root
-from loaders.datasets.samples import Samples, check_there, folder_names, of_class_folders, of_files, of_list
+from loaders.datasets.samples import (
+    Samples,
+    check_there,
+    folder_names,
+    inside,
+    of_class_folders,
+    of_files,
+    of_list,
+)
 from loaders.files import lines_of
 
 _LICENCE = "for non-commercial research and education; see https://image-net.org/download"
@@ -88,7 +96,8 @@ def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
     for number, row in enumerate(rows, 1):
         if len(row) < 2 or row[1] not in labels:
             raise ValueError(f"{annotations}: line {number} names no class that has a folder in {folder / 'train'}")
-    files = [str(folder / "val" / "images" / row[0]) for row in rows]
+    images = folder / "val" / "images"
+    files = [inside(images, row[0], f"{annotations}: line {number}") for number, row in enumerate(rows, 1)]
     check_there(files, str(annotations))
     return of_files(files, [labels[row[1]] for row in rows], str(folder / "val"))
 

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
-from loaders.datasets.samples import Samples, naming
-from loaders.names import look_up
+from loaders.datasets.samples import Samples
+from loaders.images import naming, restrain_pillow
+from loaders.names import checked_name, look_up
 
 _TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
 
@@ -26,6 +27,7 @@ def of_torchvision(name: str) -> Dataset:
     def read(root: Path | None, split: Split) -> Samples:
         if root is None:
             raise FileNotFoundError(f"{full} {NEEDS_A_ROOT}")
+        restrain_pillow()
         try:
             return _samples(_open(kind, root, split, False), full, f"{root}, read by torchvision's {name}")
         except (RuntimeError, OSError) as error:
@@ -57,6 +59,9 @@ def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
     """The split of a torchvision dataset, by whichever of its arguments `train` and `split` it has."""
     arguments = inspect.signature(kind).parameters
     options: dict[str, Any] = {"download": download} if "download" in arguments else {}
+    needed = [name for name, one in arguments.items() if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    if more := ", ".join(name for name in needed if name not in ("root", "train", "split")):
+        raise ValueError(f"torchvision.datasets.{kind.__name__} is no set of images with classes: it needs {more}")
     if "train" in arguments:
         return kind(str(root), train=split == "train", **options)
     if "split" not in arguments:
@@ -71,10 +76,16 @@ def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
 
 
 def of_hugging_face(name: str) -> Dataset:
-    """An image classification dataset of the Hugging Face hub. ImportError if the package `datasets` is not there."""
+    """An image classification dataset of the Hugging Face hub, called NAME or OWNER/NAME there.
+
+    ValueError for what cannot be its name; ImportError if the package `datasets` is not there.
+    """
     full = f"hf:{name}"
+    for part in name.split("/", 1):
+        checked_name("Hugging Face dataset", part)
 
     def read(root: Path | None, split: Split) -> Samples:
+        restrain_pillow()
         for called in _called_on_hugging_face(name, split):
             rows = _open_hugging_face(name, called)
             image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
@@ -135,8 +146,12 @@ def _samples(opened: Any, full: str, source: str) -> Samples:
         if labels is not None and len(labels) == len(opened):
             break
     else:
-        labels = [opened[index][1] for index in range(len(opened))]
-    labels = np.asarray(labels)
+        with naming(f"a sample of {full}"):
+            labels = [opened[index][1] for index in range(len(opened))]
+    try:
+        labels = np.asarray(labels)
+    except (ValueError, TypeError):  # things of several shapes
+        labels = np.empty(0)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"the labels of {full} are not class numbers")
     return Samples(_pixels(full, lambda index: opened[index][0]), labels.astype(np.int64), source)

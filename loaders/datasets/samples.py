@@ -1,30 +1,27 @@
 """Samples of a split: from arrays, from files, from class folders, from lists of files."""
 
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from loaders.beton import JPEG, RAW, Stored
 from loaders.checksum import xxh64_of
 from loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
 from loaders.files import NUMBER, lines_of
+from loaders.images import naming, open_image
+from loaders.limits import PIXELS
 
 # What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif"),
     *(".heic", ".heif"),
 }
-# What PIL may find in them, whatever their names say. It knows more formats, and for one it runs Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # PIL's, of at most 8 bits a channel
-HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 # Folders that systems leave beside or among the classes; those whose names begin with a dot are none either.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 _ORIENTATION = 0x0112
@@ -75,10 +72,15 @@ class Samples:
         return self.files[index] if self.files else f"sample {index} of {self.source}"
 
     def stored(self, index: int) -> Stored:
-        """Sample `index` as it goes into a beton file. ValueError, naming it, for pixels that are not 8-bit RGB."""
+        """Sample `index` as it goes into a beton file.
+
+        ValueError, naming it, for pixels that are not 8-bit RGB, and for more of them than `limits.PIXELS`.
+        """
         image, label, name = self.image(index), int(self.labels[index]), self.name(index)
         if isinstance(image, bytes):
-            return Stored(JPEG, *jpeg_shape(image), image, label, name)
+            height, width = jpeg_shape(image)
+            PIXELS.check(height * width, name)
+            return Stored(JPEG, height, width, image, label, name)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"{name} must be uint8 pixels (height, width, 3), got {image.dtype} {image.shape}")
         return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label, name)
@@ -190,8 +192,8 @@ def _fail(error: OSError) -> None:
 def of_list(file: Path, folder: Path, classes: int, separator: str | None = None) -> Samples:
     """The images that a list names, a line each: a path below `folder`, the separator (white space), a label.
 
-    ValueError naming file and line of what is no path and label below `classes`; FileNotFoundError naming the list and
-    the first of its images that is not there.
+    ValueError naming file and line of what is no such path and label below `classes`; FileNotFoundError naming the list
+    and the first of its images that is not there.
     """
     files, labels = [], []
     for number, line in enumerate(lines_of(file), 1):
@@ -200,10 +202,17 @@ def of_list(file: Path, folder: Path, classes: int, separator: str | None = None
         path, _, label = line.strip().rpartition(separator or " ")
         if not path or not NUMBER.fullmatch(label) or int(label) >= classes:
             raise ValueError(f"{file}: line {number} is not a path and a class below {classes}: {line[:80]!r}")
-        files.append(str(folder / path.strip()))
+        files.append(inside(folder, path.strip(), f"{file}: line {number}"))
         labels.append(int(label))
     check_there(files, str(file))
     return of_files(files, labels, f"{folder}, listed in {file}")
+
+
+def inside(folder: Path, path: str, listed_in: str) -> str:
+    """The file at a path that a list names, which is one below `folder`. ValueError, naming the list, if it is not."""
+    if not path or "\0" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{listed_in} must name a path below {folder}, got {path[:80]!r}")
+    return str(folder / path)
 
 
 def check_there(files: Iterable[str], listed_in: str) -> None:
@@ -227,8 +236,7 @@ def read_image(file: Path) -> np.ndarray | bytes:
         content = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    with naming(str(file), content):
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    image = open_image(content, str(file))
     if image.mode not in MODES:
         raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _turn(image) is None:
@@ -253,34 +261,3 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         raise
     except Exception:
         return None
-
-
-@contextmanager
-def naming(what: str, content: bytes | None = None) -> Iterator[None]:
-    """Whatever PIL raises in the block, MemoryError apart, is raised as a ValueError that names `what`.
-
-    PIL's plugins raise SyntaxError, RuntimeError, struct.error and more at a damaged file. content: the file's bytes,
-    where they are at hand, which tell why PIL found no image in them.
-    """
-    try:
-        yield
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:  # its own words are about an address in memory
-        words = "Pillow finds none in it" if content is None else _not_an_image(content)
-        raise ValueError(f"{what} cannot be read as an image: {words}") from None
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{what} cannot be read as an image: {words}") from None
-
-
-def _not_an_image(content: bytes) -> str:
-    """Why PIL found no image in a file's bytes."""
-    if not content:
-        return "it is empty"
-    if content[4:12] in HEIC:
-        return "it is HEIC, which Pillow does not decode; make it JPEG or PNG first"
-    if content.startswith(b"\xff\xd8\xff"):
-        words = jpeg_fault(content)[1]
-        return "it is a damaged JPEG, or one of a kind that Pillow does not decode" + (f" ({words})" if words else "")
-    return f"it is damaged, or none of {', '.join(FORMATS)}"

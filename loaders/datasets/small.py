@@ -1,7 +1,7 @@
 """Datasets that memory holds: Fashion-MNIST, CIFAR, STL-10, and the photographs that packages bring along."""
 
-import gzip
 import io
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from loaders.datasets.archives import Archive
+from loaders.datasets.archives import Archive, gunzipped
 from loaders.datasets.declaration import Dataset, Split, getter, in_root
 from loaders.datasets.samples import Samples, of_arrays
+from loaders.images import open_image
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"  # without a data root
@@ -38,13 +39,17 @@ def _fashion_mnist(root: Path | None, split: Split) -> Samples:
 
 
 def _idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The uint8 values of an idx file, packed by gzip or not; None if it is not there."""
-    for file, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
+    """The uint8 values of an idx file, packed by gzip or not; None if it is not there.
+
+    ValueError, naming it, if it is damaged, or unpacks to more than `limits.UNPACKED`.
+    """
+    for file, read in ((folder / name, Path.read_bytes), (folder / f"{name}.gz", gunzipped)):
         if file.is_file():
-            with opener(file, "rb") as stream:
-                content = stream.read()
-            header = 4 + 4 * len(shape)
-            return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+            values = np.frombuffer(read(file)[4 + 4 * len(shape) :], np.uint8)
+            if values.size % math.prod(shape[1:]):
+                sides = " x ".join(map(str, shape[1:]))
+                raise ValueError(f"{file} must hold images of {sides} bytes, and ends within one: it is damaged")
+            return values.reshape(shape)
     return None
 
 
@@ -119,7 +124,7 @@ def bundled_photographs() -> dict[str, Image.Image]:
     files += [
         image / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
     ]
-    return {file.stem: Image.open(file).convert("RGB") for file in files}
+    return {file.stem: open_image(file.read_bytes(), str(file)).convert("RGB") for file in files}
 
 
 # Urls and checksums are torchvision's.

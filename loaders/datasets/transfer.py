@@ -9,7 +9,7 @@ import numpy as np
 
 from loaders.datasets.archives import Archive
 from loaders.datasets.declaration import Dataset, Split, getter, in_root
-from loaders.datasets.samples import Samples, check_there, of_files, of_list
+from loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
 from loaders.files import lines_of
 from loaders.samplers import shuffled
 
@@ -21,10 +21,10 @@ def _inat18(root: Path | None, split: Split) -> Samples:
     folder = in_root(root, "inat18/train_val2018", "inat18").parent
     content = _json(listed, "images", "annotations")
     try:
-        names = {image["id"]: str(folder / image["file_name"]) for image in content["images"]}
+        names = {image["id"]: inside(folder, image["file_name"], str(listed)) for image in content["images"]}
         files = [names[entry["image_id"]] for entry in content["annotations"]]
         labels = np.array([entry["category_id"] for entry in content["annotations"]], np.int64)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{listed} is not a file of iNaturalist's annotations: {error!r}") from None
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= 8142:
         raise ValueError(f"{listed} names a category that is not between 0 and 8,141")
@@ -46,20 +46,29 @@ def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[
         scenes = in_root(root, f"clevr/CLEVR_v1.0/scenes/CLEVR_{part}_scenes.json", name)
         images = in_root(root, f"clevr/CLEVR_v1.0/images/{part}", name)
         try:
-            found = [(images / s["image_filename"], label(s["objects"])) for s in _json(scenes, "scenes")["scenes"]]
+            found = [
+                (inside(images, scene["image_filename"], str(scenes)), label(scene["objects"]))
+                for scene in _json(scenes, "scenes")["scenes"]
+            ]
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{scenes} is not a file of CLEVR's scenes: {error!r}") from None
-        files = [str(file) for file, _ in found]
+        except NotAScene as error:
+            raise ValueError(f"{scenes}: {error}") from None
+        files = [file for file, _ in found]
         check_there(files, str(scenes))
         return of_files(files, [number for _, number in found], str(images))
 
     return read
 
 
+class NotAScene(ValueError):
+    """A scene that is none of CLEVR's."""
+
+
 def clevr_count(objects: list[dict[str, Any]]) -> int:
     """VTAB's clevr.py, count_all: a scene has 3 to 10 objects. ValueError for another number."""
     if not 3 <= len(objects) <= 10:
-        raise ValueError(f"a CLEVR scene has {len(objects)} objects, not 3 to 10")
+        raise NotAScene(f"a CLEVR scene has {len(objects)} objects, not 3 to 10")
     return len(objects) - 3
 
 
@@ -68,9 +77,9 @@ def clevr_distance(objects: list[dict[str, Any]]) -> int:
 
     ValueError for a depth outside 0 to 100.
     """
-    depth = min(entry["pixel_coords"][2] for entry in objects)
+    depth = min((entry["pixel_coords"][2] for entry in objects), default=0)
     if not 0 < depth <= 100:
-        raise ValueError(f"a CLEVR object is at depth {depth}, not between 0 and 100")
+        raise NotAScene(f"a CLEVR object is at depth {depth}, not between 0 and 100")
     return int(np.searchsorted([8.0, 8.5, 9.0, 9.5, 10.0], depth))
 
 
@@ -113,7 +122,7 @@ def kitti_distance(file: Path) -> int:
 def _json(file: Path, *keys: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         raise ValueError(f"{file} has no lists of {' and '.join(keys)}")

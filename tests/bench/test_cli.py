@@ -185,7 +185,28 @@ def test_convert_a_folder(says, tmp_path):
         (["search", "quick-fashion-mnist", "--trials", "0"], "--trials must be at least 1, got 0"),
         (["budget", "--price", "inf"], "--price must be above 0, got inf"),
         (["plan", "quick-fashion-mnist", "--memory", "nan"], "--memory must be above 0 GiB, not nan"),
-        (["submit", "quick-fashion-mnist", "--hours", "nan"], "--hours must be above 0, not nan"),
+        (["submit", "quick-fashion-mnist", "--hours", "nan"], "--hours must be above 0 and below 1,000,000, not nan"),
+        (["submit", "quick-fashion-mnist", "--hours", "1e308"], "--hours must be above 0 and below 1,000,000, not 1e"),
+        (["convert", "", "OUT/x.beton"], "source must be the name of a dataset, or a folder, got ''"),
+        (["convert", "photographs", "OUT/x.beton", "--threads", "5000"], "--threads must have at most 1,024 threads"),
+        (["train", "quick-fashion-mnist", "--name", "../x"], "the name of a recipe must be of ASCII letters"),
+        (["train", "quick-fashion-mnist", "--name", "a\0b"], "the name of a recipe must be of ASCII letters"),
+        (["train", "quick-fashion-mnist", "--optim.lr", "inf"], "optim.lr: .*finite number, not inf"),
+        (["train", "quick-fashion-mnist", "--method.hidden", str(10**10)], "method.hidden: must have at most 131,072"),
+        (["train", "quick-fashion-mnist", "--seed", "-1"], "seed: .*greater than or equal to 0, not -1"),
+        (
+            ["train", "quick-fashion-mnist", "--epochs", "1", "--optim.warmup-epochs", "2", "--out", "OUT"],
+            "optim.warmup_epochs must be at most the epochs, 1, got 2",
+        ),
+        (["suite", "quick", "--seeds", "100000"], "--seeds must have at most 1,000"),
+        (["probe", "OUT/none.pt", "--seed", "-1"], r"--seed must be from 0 to 2 \*\* 63 - 1, got -1"),
+        (["features", "OUT/none.pt", "--seed", "4294967296"], r"--seed must be from 0 to 2 \*\* 32 - 1"),
+        (["features", "OUT/none.pt", "--perplexity", "nan"], "--perplexity must be above 0, got nan"),
+        (["compare", "OUT", "OUT", "--threshold", "inf"], "--threshold must be above 0, got inf"),
+        (["peers", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["loader", "x.beton", "--batch", str(10**10)], "--batch must have at most 1,048,576 images"),
+        (["losses", "--dim", str(10**10)], "--dim must have at most 131,072 features"),
+        (["probe", "--encoder", "torchvision:resnet18", "--dataset", "hf:../../x"], "the name of a dataset must be of"),
         (["report", "OUT/none"], "no folder of evidence"),
         (["convert", "nope", "OUT/x.beton"], "unknown dataset 'nope'"),
     ],
@@ -196,6 +217,21 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
     assert code == 2
     assert re.search(f"^twoview: .*{complaint}.*$", err, re.M) and "Traceback" not in err, err
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", "photographs", ""],
+        ["train", "quick-fashion-mnist", "--out", ""],
+        ["train", "quick-fashion-mnist", "--data-root="],
+        ["report", "a\0b"],
+    ],
+)
+def test_an_empty_word_is_no_path(says, words):
+    """Python would take it for the current folder."""
+    code, _, err = says(*words)
+    assert code == 2 and "a path must be a text without NUL, got" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

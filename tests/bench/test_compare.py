@@ -1,6 +1,8 @@
 """Old evidence beside new: what is found, what is not called, and what is never compared."""
 
+import io
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +14,7 @@ from scipy.stats import bootstrap as scipys
 from bench import bootstrap, evidence
 from bench.bootstrap import Cost, of_pairs, of_runs, of_shares
 from bench.cli import run
-from bench.compare import Row, compare
+from bench.compare import Comparison, Row, compare
 from bench.environment import environment
 from bench.evidence import (
     Accuracy,
@@ -26,6 +28,7 @@ from bench.evidence import (
     Run,
     Training,
 )
+from bench.progress import Terminal
 from bench.recipe import load
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
@@ -356,3 +359,32 @@ def test_evidence_of_commits(sides, capsys):
 def test_an_old_zero_has_no_ratio():
     row = Row("x", "memory added", "MiB", "less", 0.0, 3.0, None, 0.05)
     assert row.ratio is None and row.cells()[4] == "" and row.verdict == "unclear"
+
+
+def test_a_strange_record_is_left_out_by_name(sides):
+    """Half a recipe; no contestant of ours; a figure of 0 and one that is no number, of which there is no ratio."""
+    strange = run_record(0)
+    strange = strange.model_copy(update={"name": "strange", "recipe": {"name": "x", "method": "simclr"}})
+    samples = {"step": [0.0, 1.0], "best": [math.nan], "rate": [3.0, 3.1, 3.2]}
+    figures = [Figure(work="w", figure=name, unit="ms", samples=some) for name, some in samples.items()]
+    others = [
+        loader_record().model_copy(update={"name": "others", "images_per_s": {"ffcv": [1.0]}, "first_batch_s": {}}),
+        DeviceFigures(name="gpu-x", device="cuda", figures=figures),
+    ]
+    found = compare(*sides([loader_record(), strange, *others], [loader_record(), *others]))
+    assert {row.work for row in found.rows} == {"loader-x", "gpu-x"}
+    assert [row.metric for row in found.rows if row.work == "gpu-x"] == ["w: rate"]
+    assert any(sentence.startswith("strange.json cannot be compared: ") for sentence in found.left_out)
+
+
+def test_words_of_records_are_text_on_the_terminal_and_in_markdown():
+    words = "\x1b]0;t\x07[bold]![p](http://evil.example) @all | <b>"
+    row = Row(words, words, words, "less", 1.0, 3.0, None, 0.05)
+    found = Comparison([row], left_out=[words], notes=[words])
+    terminal = Terminal(file=io.StringIO(), width=400)
+    found.show(terminal)
+    shown = terminal.file.getvalue()
+    assert shown.replace("\n", "").isprintable() and shown.count("[bold]![p](http://evil.example) @all") == 5
+    text = found.markdown()
+    assert text.count(r"\[bold\]!\[p\](http\://evil.example) @<!-- -->all \| &lt;b&gt;") == 5
+    assert "\x1b" not in text and len({line.count(" | ") for line in text.splitlines() if line.startswith("| ")}) == 1

@@ -329,6 +329,38 @@ def test_safetensors(tmp_path, sources):
     same_features(encoders.load(f"checkpoint:{tmp_path / 'them.safetensors'}", VIT), sources[VIT], 160)
 
 
+def test_a_header_that_says_more_than_the_file_has_is_not_believed(tmp_path):
+    for said in (10**12, 10**6):
+        (tmp_path / "them.safetensors").write_bytes(said.to_bytes(8, "little") + b"{}" * 100)
+        with pytest.raises(ValueError, match=rf"its header says that it has {said:,} bytes, and the file has 208"):
+            encoders.load(f"checkpoint:{tmp_path / 'them.safetensors'}", VIT)
+
+
+def test_a_file_that_says_more_than_it_holds_is_refused(tmp_path):
+    torch.save({"conv1.weight": torch.zeros(1).expand(10**5, 10**6)}, tmp_path / "them.pth")
+    with pytest.raises(ValueError, match=r"them\.pth cannot be read as a checkpoint: its tensors say"):
+        encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", RESNET)
+    torch.save({"conv1.weight": torch.zeros(10**6)}, saved := io.BytesIO())
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(tmp_path / "them.pth", "w", zipfile.ZIP_DEFLATED) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    with pytest.raises(ValueError, match=r"them\.pth cannot be read as a checkpoint: its .* is compressed"):
+        encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", RESNET)
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path, sources):
+    whole = named("", sources[VIT])
+    torch.save(whole | {"norm.bias": whole["norm.bias"] * float("nan")}, tmp_path / "them.pth")
+    with pytest.raises(ValueError, match=r"norm\.bias must be finite, and holds a number that is not"):
+        encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", VIT)
+
+
+def test_a_file_of_any_name_has_a_name_that_a_record_may_have(tmp_path, sources):
+    file = tmp_path / "my (best) ..\x1b[31m.pth"
+    torch.save(named("", sources[VIT]), file)
+    assert encoders.load(f"checkpoint:{file}", VIT).name == "checkpoint-my--best--..--31m"
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "complaint"),
     [

@@ -8,6 +8,12 @@ from bench.experiment import build_method
 from methods import checkpoint
 
 
+def test_a_dataset_s_name_leads_to_no_other_folder():
+    one = recipe.load("quick-fashion-mnist").model_copy(update={"dataset": "hf:owner/name"})
+    for subject in ("pixels", "untrained"):
+        assert judging.baseline_name(subject, one).startswith(f"{subject}-hf-owner-name-28-")
+
+
 @pytest.mark.parametrize(("name", "judged"), [("cifar10-msn", "target.0"), ("cifar10-simclr", "encoder")])
 def test_a_checkpoint_is_judged_as_its_source_judges(name, judged, tmp_path):
     asked = recipe.load(name)

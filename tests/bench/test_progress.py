@@ -1,22 +1,46 @@
 """What is printed of names that may hold anything."""
 
-import os
+import io
 
 import pytest
+from rich.table import Table
 
-from bench.progress import on_one_line
+from bench import progress
+from bench.commands.output import lines, show
+from bench.progress import Terminal
+
+TITLE = "\x1b]0;title taken\x07\x1b[2J\x9b31m\r\u202e"
+SAFE = r"\x1b]0;title taken\x07\x1b[2J\x9b31m\r\u202e"
 
 
-@pytest.mark.parametrize(
-    ("name", "printed"),
-    [
-        ("Äpfel & [bold]'œufs'.jpg", "Äpfel & [bold]'œufs'.jpg"),
-        ("line\nbreak\r\t.jpg", r"line\nbreak\r\t.jpg"),
-        ("red \x1b[31m\x07.jpg", r"red \x1b[31m\x07.jpg"),
-        ("\u202egpj.exe\u2028", r"\u202egpj.exe\u2028"),
-        (os.fsdecode(b"caf\xe9.jpg"), r"caf\udce9.jpg"),
-    ],
-)
-def test_a_name_is_printed_on_one_line_and_moves_no_cursor(name, printed):
-    assert on_one_line(name) == printed
-    assert on_one_line(name).encode()
+def printed(what, **how):
+    terminal = Terminal(file=io.StringIO(), width=200, force_terminal=True)
+    terminal.print(what, **how)
+    return terminal.file.getvalue()
+
+
+def test_a_string_with_control_sequences_is_printed_as_text():
+    assert printed(f"a{TITLE}\nb", markup=False, highlight=False) == f"a{SAFE}\nb\n"
+    table = Table(TITLE)
+    table.add_row(TITLE)
+    assert printed(table).count(SAFE) == 2 and "\x1b]" not in printed(table)
+
+
+def test_our_own_markup_stays():
+    assert printed("[bold]b[/bold]", highlight=False) == "\x1b[1mb\x1b[0m\n"
+
+
+def test_a_bar_s_words_are_text(monkeypatch):
+    monkeypatch.setattr(progress, "console", Terminal(file=io.StringIO(), width=200))
+    with progress.progress(f"[bold]{TITLE}", 1) as advance:
+        advance()
+    assert f"[bold]{SAFE}" in progress.console.file.getvalue()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_command_found_is_text(capsys, as_json):
+    found = {"encoder": f"{TITLE}\nsecond", "top1": 1.23456}
+    show(found, as_json, lines(found))
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert as_json or out == f"{'encoder':20}{SAFE}\\nsecond\n{'top1':20}1.235\n"

@@ -1,5 +1,6 @@
 """The schema of recipes: what is wrong in one is named with file, key and value; a base; a provenance."""
 
+import os
 import re
 
 import numpy as np
@@ -67,6 +68,35 @@ def test_values_and_defaults(written):
         ("[optim]", "[expected]\nlinear_top1 = 90.0\n[optim]", "expected: .*an expected accuracy needs a provenance"),
         ("[optim]", '[expected]\nprovenance = "I think"\n[optim]', "expected.provenance: .*not 'I think'"),
         ("[optim]", "[budget]\ngpus = 0\n[optim]", "budget.gpus: .*greater than 0, not 0"),
+        ("size = 28", 'size = 28\nname = "../x"', "name: the name of a recipe must be of ASCII letters.* got '../x'"),
+        ("size = 28", 'size = 28\nname = "/tmp/x"', "name: the name of a recipe must be of ASCII letters"),
+        ("size = 28", 'size = 28\nname = ".."', "name: the name of a recipe must .*not begin with a dot"),
+        ("size = 28", 'size = 28\nname = "a\\u0000b"', r"name: the name of a recipe .* got 'a\\x00b'"),
+        (
+            "size = 28",
+            f'size = 28\nname = "{"a" * 101}"',
+            "name: the name of a recipe must have at most 100 characters",
+        ),
+        ("size = 28", "size = 28\nname = 3", "name: .*valid string, not 3"),
+        ('"fashion-mnist"', '"hf:../../x"', r"the name of a dataset must .* got '\.\.'"),
+        ('name = "simclr"', 'name = ["simclr"]', "unknown method"),
+        ("lr = 0.5", "lr = inf", "optim.lr: .*finite number, not inf"),
+        ("lr = 0.5", "lr = nan", "optim.lr: .*finite number, not nan"),
+        ("lr = 0.5", "lr = 0.5\nsteps = [inf]", "optim.steps.0: .*finite number, not inf"),
+        ("lr = 0.5", "lr = 0.5\nwarmup_epochs = 3", "optim.warmup_epochs must be at most the epochs, 2, got 3"),
+        ("temperature = 0.3", "hidden = 10_000_000_000", "method.hidden: must have at most 131,072 features"),
+        ("temperature = 0.3", "layers = 100_000", "method.layers: must have at most 1,000 repeats"),
+        ("size = 28", "size = 1_000_000", "size: a square of this side must have at most 178,956,970 pixels"),
+        ("epochs = 2", "epochs = 10_000_000_000", "epochs: must have at most 1,000,000 epochs"),
+        ("batch = 8", "batch = 10_000_000_000", "batch: must have at most 1,048,576 images"),
+        ("batch = 8", "batch = 8\nloader_threads = 100_000", "loader_threads: must have at most 1,024 threads"),
+        ("batch = 8", f"batch = {'9' * 5000}", "is not TOML"),
+        ("batch = 8", f"batch = 0x{'f' * 9000}", "batch: must have at most 1,048,576 images, got far more"),
+        ("batch = 8", f"batch = 8\nx = {'[' * 2000}{']' * 2000}", "is no recipe: its tables lie too deep"),
+        ("batch = 8", f"batch = 8\n{'a.' * 9000}a = 1", "is no recipe: between two signs = must be at most 1,000 dots"),
+        ("a test", "a" * 20_001, "source: must have at most 20,000 characters"),
+        ("a test", "a" * 40_000, "must have at most 32,768 bytes, got 40,"),
+        ("size = 28", "size = 28\nbase = 3", "base must be the name of a recipe, or a TOML file"),
         (
             "size = 28",
             'size = 28\nbase = "quick-cifr"',
@@ -75,14 +105,87 @@ def test_values_and_defaults(written):
     ],
 )
 def test_what_is_wrong_is_named(written, old, new, complaint):
-    path = written(GOOD.replace(old, new))
+    path = written(GOOD.replace(old, new, 1))
     assert old in GOOD
-    with pytest.raises(ValueError, match=rf"{re.escape(path)}.*{complaint}"):
+    with pytest.raises(ValueError, match=rf"{re.escape(path)}.*{complaint}") as caught:
         recipe.load(path)
+    assert len(str(caught.value)) < 10_000
+
+
+def test_what_is_no_file_is_said_to_be_none(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "device.toml").symlink_to("/dev/zero")
+    for name in ("folder", "pipe", "device"):
+        with pytest.raises(
+            ValueError, match=rf"a recipe must be a TOML file, and .*{name}\.toml is a folder, a pipe or"
+        ):
+            recipe.load(str(tmp_path / f"{name}.toml"))
+
+
+def test_a_file_s_name_is_a_recipe_s_name_too(tmp_path):
+    path = tmp_path / "my recipe.toml"
+    path.write_text(GOOD)
+    with pytest.raises(ValueError, match=r"my recipe\.toml: name: the name of a recipe must be of .* got 'my recipe'"):
+        recipe.load(str(path))
+    path.write_text('name = "mine"\n' + GOOD)
+    assert recipe.load(str(path)).name == "mine"
+
+
+def test_a_base_is_looked_for_in_the_folder_of_its_recipe(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "base.toml").write_text(GOOD)
+    child = tmp_path / "a" / "b" / "child.toml"
+    child.write_text('source = "mine"\nbase = "../base.toml"\nepochs = 7\n')
+    monkeypatch.chdir(tmp_path)
+    assert (recipe.load("a/b/child.toml").epochs, recipe.load(str(child)).batch) == (7, 8)
+    monkeypatch.chdir(tmp_path / "a")
+    child.write_text('source = "mine"\nbase = "base.toml"\n')  # which lies in the current folder alone
+    with pytest.raises(ValueError, match=r"child\.toml: base: no recipe file at .*b/base\.toml"):
+        recipe.load(str(child))
+
+
+def test_a_record_s_recipe_is_compared_with_no_file_that_lies_about(written, tmp_path, monkeypatch):
+    one = recipe.load(written('name = "mine.toml"\n' + GOOD))
+    monkeypatch.chdir(tmp_path)
+    assert (tmp_path / "mine.toml").exists() and recipe.overrides(one) is None
+
+
+WIDE = {"method": {"name": "simclr", "hidden": 131072, "projection": 131072}}
+
+
+def test_weights_and_batches_beyond_the_memory_are_refused_before_they_are_made(written, fashion, monkeypatch):
+    values = recipe.load(written(GOOD)).model_dump(mode="json")
+    monkeypatch.setattr(experiment, "_memory", lambda: 2**30)
+    with pytest.raises(ValueError, match=r"mine: its weights must fit into the memory of 1\.0 GiB, and take 64\.1 GiB"):
+        experiment.build_method(recipe.parse(values | WIDE, "x"))
+    wide = recipe.parse(values | WIDE, "x")
+    assert len(experiment.views_of(wide)) == 2, "its outline has no weights"
+    one = recipe.parse(values | {"size": 5600}, "x")
+    method = experiment.build_method(recipe.parse(values, "x"))
+    method.views = experiment.views_of(one)
+    with pytest.raises(ValueError, match=r"a batch must fit into .* 1\.0 GiB, and the views of 8 images take 1\.4 GiB"):
+        experiment.train_loader(one, fashion, method, torch.device("cpu"))
+
+
+def odd_weights(weights):
+    first = next(iter(weights))
+    yield {key: value for key, value in weights.items() if key != first}, f"{first} is missing"
+    yield weights | {"more": torch.ones(1)}, "more is left over"
+    yield weights | {first: weights[first].reshape(-1)[:1]}, rf"{first} must be torch.float32 \(.*\), got .*\(1,\)"
+    yield weights | {first: weights[first].double()}, f"{first} must be torch.float32 .*, got torch.float64"
+    yield weights | {first: weights[first] * float("nan")}, f"{first} must be finite"
+
+
+def test_weights_of_another_method_are_one_sentence(written, tmp_path):
+    one = recipe.load(written(GOOD))
+    for weights, complaint in odd_weights(experiment.build_method(one).state_dict()):
+        with pytest.raises(ValueError, match=rf"sent\.pt(:| is not of its own recipe:) {complaint}"):
+            experiment.trained_method(one, weights, tmp_path / "sent.pt")
 
 
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path):
-    with pytest.raises(ValueError, match=r"'quick-cifar': did you mean quick-cifar10\?"):
+    with pytest.raises(ValueError, match=r"'quick-cifar': did you mean quick-cifar10 or .*\? there are \d+"):
         recipe.load("quick-cifar")
     with pytest.raises(FileNotFoundError, match=r"no recipe file at .*gone\.toml"):
         recipe.load(str(tmp_path / "gone.toml"))

@@ -129,7 +129,7 @@ def test_a_bad_trial_is_pruned(tiny, monkeypatch):
 
     monkeypatch.setattr(search, "held_out_accuracy", pretend)
     study = search.open_study(start, tiny / "out")
-    search.run(start, study, 4, Place(tiny / "out" / "betons", tiny, None))
+    search.run(start, study, tiny / "out", 4, Place(tiny / "out" / "betons", tiny, None))
     rows = search.outcome(study)["groups"]
     assert [row["state"] for row in rows] == ["complete", "complete", "pruned", "pruned"]
     assert len(rows[2]["top1_by_epoch"]) == 1 and rows[2]["top1"] == 10

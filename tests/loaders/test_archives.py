@@ -1,6 +1,9 @@
 """Archives unpack whole or not at all: wrong checksums, paths that lead out, damage, kills."""
 
+import gzip
 import io
+import shutil
+import stat
 import tarfile
 import zipfile
 from functools import partial
@@ -10,8 +13,8 @@ from threading import Thread
 
 import pytest
 
-from loaders.datasets import dataset
-from loaders.datasets.archives import Archive, obtain
+from loaders.datasets import archives, dataset
+from loaders.datasets.archives import Archive, gunzipped, obtain, unpack
 
 
 def tar_with(file, names):
@@ -89,6 +92,124 @@ def test_a_path_that_leads_out_is_refused(archive, root, name):
     with pytest.raises(ValueError, match=r"things.*leads out of it: nothing is unpacked"):
         obtain(archive("things/a.txt", name), root)
     assert not list(root.iterdir()) and not (root.parent / "escaped.txt").exists()
+
+
+NOT_FILES = {
+    "a link": (tarfile.SYMTYPE, "things/a"),
+    "a link that leads out": (tarfile.SYMTYPE, "../../victim"),
+    "a hard link": (tarfile.LNKTYPE, "things/a"),
+    "a hard link that leads out": (tarfile.LNKTYPE, "../victim"),
+    "a device": (tarfile.CHRTYPE, ""),
+    "a pipe": (tarfile.FIFOTYPE, ""),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_FILES)
+def test_only_files_and_folders_are_unpacked(kind, tmp_path):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("things/a"))
+        info = tarfile.TarInfo("things/odd")
+        info.type, info.linkname = NOT_FILES[kind]
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=r"x\.tar\.gz holds 'things/odd', which is neither a file nor a folder"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+    assert [child.name for child in tmp_path.iterdir()] == ["x.tar.gz"]
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path):
+    info = zipfile.ZipInfo("odd")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as opened:
+        opened.writestr(info, "/etc/passwd")
+    with pytest.raises(ValueError, match=r"x\.zip holds 'odd', which is neither a file nor a folder"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["/absolute", "..", "a/../../b", "a\\..\\..\\b", "/".join("a" * 65)])
+@pytest.mark.parametrize("make", MAKERS.values())
+def test_a_path_is_one_inside(make, name, tmp_path):
+    file, victim = tmp_path / "deep" / "x", tmp_path / "deep" / "b"
+    file.parent.mkdir()
+    make(file, ["fine", name])
+    with pytest.raises(ValueError, match=rf"{file} (holds the path .*, which leads out of it|must have at most 64)"):
+        unpack(file, tmp_path / "deep" / "out")
+    assert sorted(tmp_path.rglob("*")) == [file.parent, file] and not victim.exists()
+
+
+def test_what_an_archive_unpacks_to_is_bounded_by_its_own_size_and_the_disk(tmp_path, monkeypatch):
+    zeros = bytes(1 << 20)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        for number in range(120):
+            opened.writestr(str(number), zeros)
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        for number in range(120):
+            info = tarfile.TarInfo(str(number))
+            info.size = len(zeros)
+            tar.addfile(info, io.BytesIO(zeros))
+    for name in ("x.zip", "x.tar.gz"):
+        complaint = (
+            rf"{name}, unpacked, must have at most 100 bytes for each of its own, got 101; .* TWOVIEW_MAX_UNPACKED"
+        )
+        with pytest.raises(ValueError, match=complaint):
+            unpack(tmp_path / name, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("TWOVIEW_MAX_UNPACKED", "1000")
+    unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 120
+    free = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: free)
+    with pytest.raises(
+        ValueError, match=r"x\.tar\.gz needs 10,\d+,\d+ bytes and more, unpacked, and .* has 10,000,000"
+    ):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+def header(type, size):
+    """A tar's block that says so many bytes."""
+    info = tarfile.TarInfo("a")
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136], block[156:157] = tarfile.itn(size, 12, tarfile.GNU_FORMAT), type
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(tarfile.XHDTYPE, 1 << 33),
+        header(tarfile.GNUTYPE_LONGNAME, 1 << 17),
+        header(tarfile.REGTYPE, -5),
+        header(tarfile.REGTYPE, 1 << 20),
+        header(tarfile.XHDTYPE, 12) + b"11 size=-99\n".ljust(512, b"\0") + header(tarfile.REGTYPE, 0),
+    ],
+)
+def test_what_a_tar_s_header_says_is_bounded(content, tmp_path):
+    (tmp_path / "x.tar").write_bytes(header(tarfile.REGTYPE, 0) + content + bytes(1024))
+    with pytest.raises(ValueError, match=r"x\.tar cannot be unpacked: "):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encrypted_zip_is_a_sentence(tmp_path):
+    zip_with(tmp_path / "x.zip", ["a"])
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.zip cannot be unpacked: .*encrypted"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_a_gz_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "SMALL", 1)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(1 << 20)))
+    with pytest.raises(ValueError, match=r"x\.gz, unpacked, must have at most 100 bytes for each of its own"):
+        gunzipped(tmp_path / "x.gz")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"fine")[:-3])
+    with pytest.raises(ValueError, match=r"x\.gz cannot be unpacked"):
+        gunzipped(tmp_path / "x.gz")
 
 
 def test_a_checksum_that_differs_is_an_error(archive, root):

@@ -331,11 +331,10 @@ class Mutations:
         assert not status.any()
 
     def render(self, file):
-        index = file.modes, file.heights, file.widths, file.pointers, file.sizes, file.checksums
         out, offsets = np.zeros((16, 24, 24, 3), np.uint8), output_layout((View(24),), 16)[0]
         with Decoder() as decoder:
             table = view_table((View(24),))
-            status = decoder.render(file.file, *index, np.arange(16), table, 0, 0, out.reshape(-1), offsets, 0)
+            status = decoder.render(file.layout, np.arange(16), table, 0, 0, out.reshape(-1), offsets, 0)
         return status, out
 
     def check(self, content: bytes) -> str:

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from PIL import Image
 from skimage import data
 
 from loaders import decode, turbojpeg
+from loaders.beton import Layout
 from loaders.views import Blur, Jitter, Solarize, View
 
 EVERY_OP = View(
@@ -36,6 +39,17 @@ def jpeg(pixels: np.ndarray, mode: str = "RGB", **options) -> bytes:
     return buffer.getvalue()
 
 
+@contextmanager
+def in_a_file(content: np.ndarray) -> Iterator[int]:
+    """A descriptor of a file in memory."""
+    descriptor = os.memfd_create("images")
+    try:
+        os.write(descriptor, content)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class Dataset:
     """Images laid end to end in memory as they lie in a beton, and their index."""
 
@@ -47,6 +61,7 @@ class Dataset:
         self.sizes = np.array([len(blob) for blob in blobs], np.int64)
         self.pointers = np.cumsum(self.sizes) - self.sizes
         self.checksums = np.empty(0, np.uint64)
+        self.told: int | None = None  # bytes that the file is said to have, where it has others
 
     def render(self, views, samples, seed=3, epoch=0, decoder=None, out=None, position=0, batch=None):
         """(status, one array (batch, size, size, 3) a view)."""
@@ -54,11 +69,13 @@ class Dataset:
         batch = batch or samples.size
         offsets, total = decode.output_layout(views, batch)
         out = np.full(total, 99, np.uint8) if out is None else out
-        index = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
+        arrays = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
         with decode.Decoder() as own:
             render = (decoder or own).render
             table = decode.view_table(views)
-            status = render(self.file, *index, samples, table, seed, epoch, out, offsets, position)
+            with in_a_file(self.file) as descriptor:
+                told = self.file.size if self.told is None else self.told
+                status = render(Layout(descriptor, told, *arrays), samples, table, seed, epoch, out, offsets, position)
         shapes = [(batch, view.size, view.size, 3) for view in views]
         ends = offsets + [np.prod(shape) for shape in shapes]
         arrays = [out[a:b].reshape(shape) for a, b, shape in zip(offsets, ends, shapes, strict=True)]
@@ -107,8 +124,10 @@ def faults():
     yield "not a JPEG", one(b"nonsense" * 10, 64, 80), decode.BAD_JPEG
     yield "height", one(BLOB, 65, 80), decode.SIZE_DIFFERS
     yield "width", one(BLOB, 64, 79), decode.SIZE_DIFFERS
-    yield "huge", one(BLOB, 2**62, 2**62), decode.SIZE_DIFFERS
-    yield "huge raw", one(data.chelsea()[:8, :8], 2**62, 2**62), decode.RAW_SIZE
+    yield "huge", one(BLOB, 2**62, 2**62), decode.TOO_LARGE
+    yield "huge raw", one(data.chelsea()[:8, :8], 2**62, 2**62), decode.TOO_LARGE
+    yield "one pixel too many", one(BLOB, 1, 178_956_971), decode.TOO_LARGE
+    yield "as many as may be", one(BLOB, 1, 178_956_970), decode.SIZE_DIFFERS
     yield "raw", one(data.chelsea()[:8, :8], 8, 9), decode.RAW_SIZE
     yield "zero", one(BLOB, 0, 80), decode.EMPTY
     yield "cmyk", one(jpeg(data.chelsea()[:64, :80], "CMYK"), 64, 80), decode.CMYK
@@ -116,6 +135,9 @@ def faults():
         dataset = one(BLOB, 64, 80)
         dataset.pointers[0], dataset.sizes[0] = pointer, size
         yield f"range {pointer} {size}", dataset, decode.OUT_OF_RANGE
+    dataset = one(BLOB, 64, 80)
+    dataset.file, dataset.told = dataset.file[:-1], len(BLOB)
+    yield "cut since it was opened", dataset, decode.UNREADABLE
     dataset = one(BLOB, 64, 80)
     dataset.sizes[0] = 0
     yield "no bytes", dataset, decode.EMPTY

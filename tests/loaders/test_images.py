@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from bench.cli import run
 from loaders.beton import JPEG, RAW, Beton, open_beton, write
-from loaders.datasets import image_folder, naming, packages, read_image
+from loaders.datasets import image_folder, packages, read_image
+from loaders.images import naming, restrain_pillow
 from loaders.loader import Loader
 from loaders.views import View
 
@@ -221,6 +222,36 @@ def test_a_file_that_another_library_hands_over_damaged_is_named():
 
     with pytest.raises(ValueError, match="sample 3 of hf:one/two cannot be read as an image: broken PNG file"):
         packages._pixels("hf:one/two", picture)(3)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """A file that is there once anything has started a program of Ghostscript's name."""
+    programs, started = tmp_path / "bin", tmp_path / "started"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch {started}\necho 10.0\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    return started
+
+
+def test_no_program_is_started_by_a_folder_s_images(ghostscript, tmp_path):
+    (tmp_path / "photo.png").write_bytes(POSTSCRIPT)
+    with pytest.raises(ValueError, match=r"photo\.png cannot be read as an image: it is damaged, or none of JPEG"):
+        read_image(tmp_path / "photo.png")
+    assert not ghostscript.exists()
+
+
+def test_no_program_is_started_by_what_another_library_opens(ghostscript, tmp_path):
+    (tmp_path / "1.jpg").write_bytes(POSTSCRIPT)
+    restrain_pillow()
+    with pytest.raises(ValueError, match="sample 0 of it cannot be read as an image: Unable to locate Ghostscript"):
+        packages._pixels("it", lambda index: Image.open(tmp_path / "1.jpg"))(0)
+    assert not ghostscript.exists()
 
 
 def test_memory_that_runs_out_is_no_damage():

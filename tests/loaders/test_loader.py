@@ -3,10 +3,12 @@
 import gc
 import json
 import os
+import pickle
 import signal
 import threading
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import psutil
@@ -19,6 +21,8 @@ from loaders import presets
 from loaders.beton import JPEG, RAW, Stored, open_beton, write
 from loaders.decode import Decoder, output_layout, view_table
 from loaders.loader import Loader
+from loaders.reference import Reference
+from loaders.resident import Resident
 from loaders.samplers import share
 from loaders.views import Blur, Jitter, Solarize, View
 
@@ -155,7 +159,7 @@ def test_an_exception_in_a_worker_reaches_the_caller_by_number_field_and_file(ph
     render = Decoder.render
 
     def failing(self, *arguments):
-        if 7 in arguments[7]:
+        if 7 in arguments[1]:
             raise MemoryError("no room")
         return render(self, *arguments)
 
@@ -409,26 +413,90 @@ def test_every_op_at_once_agrees_with_the_decoder_called_alone(photographs):
     out = np.empty(size, np.uint8)
     p = photographs
     with Decoder() as decoder:
-        status = decoder.render(
-            p.file,
-            p.modes,
-            p.heights,
-            p.widths,
-            p.pointers,
-            p.sizes,
-            p.checksums,
-            samples,
-            view_table((view,)),
-            9,
-            2,
-            out,
-            offsets,
-            0,
-        )
+        status = decoder.render(p.layout, samples, view_table((view,)), 9, 2, out, offsets, 0)
     assert not status.any()
     with Loader(photographs, (view,), 3, indices=samples, seed=9, shuffle=False, threads=2) as loader:
         batch = next(loader.epoch(2))
     assert np.array_equal(batch.views[0].permute(0, 2, 3, 1).numpy().ravel(), out)
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        ({}, "a loader's state must have an epoch and batches, got {}"),
+        ([1, 2], r"a loader's state must have an epoch and batches, got \[1, 2\]"),
+        ({"epoch": 0, "batches": -3}, "the state's batches must be from 0 to 40, got -3"),
+        ({"epoch": 0, "batches": 99999}, "the state's batches must be from 0 to 40, got 99999"),
+        ({"epoch": 0, "batches": 1.0}, r"the state's batches must be a whole number, got 1\.0"),
+        ({"epoch": -1, "batches": 0}, "the state's epoch must be at least 0, got -1"),
+    ],
+)
+def test_what_is_no_state_is_refused_and_changes_nothing(fashion, state, complaint):
+    with Loader(fashion, (View(8),), 50) as loader:
+        before = loader.state_dict()
+        with pytest.raises(ValueError, match=f"^{complaint}$"):
+            loader.load_state_dict(state)
+        assert loader.state_dict() == before
+
+
+@pytest.mark.parametrize("kind", [Loader, partial(Resident, device="cpu")])
+def test_a_state_is_that_of_one_epoch(fashion, kind):
+    with kind(fashion, (View(8),), 50) as loader:
+        one, other = loader.epoch(0), loader.epoch(1)
+        next(one), next(other)
+        with pytest.raises(ValueError, match="a loader's state is that of one epoch, and 2 are under way"):
+            loader.state_dict()
+        other.close()
+        next(one)
+        state = loader.state_dict()
+        assert (state["epoch"], state["batches"]) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", [Loader, partial(Resident, device="cpu")])
+def test_a_closed_loader_says_so(fashion, kind):
+    loader = kind(fashion, (View(8),), 50)
+    begun = loader.epoch(0)
+    next(begun)
+    loader.close()
+    for use in (lambda: loader.epoch(1), lambda: next(begun)):
+        with pytest.raises(ValueError, match=r"fashion\.beton: the loader is closed"):
+            use()
+    loader.close()
+
+
+@pytest.mark.parametrize("kind", [Loader, partial(Resident, device="cpu"), Reference])
+def test_without_a_view_there_is_nothing_to_give(fashion, kind):
+    with pytest.raises(ValueError, match=r"^views must be at least one, got none$"):
+        kind(fashion, (), 50)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_signal(fashion, copy_of):
+    path = copy_of(fashion)
+    with Loader(open_beton(path), (View(8),), 50, threads=2, shuffle=False) as loader:
+        batches = loader.epoch(0)
+        next(batches)
+        os.truncate(path, int(fashion.pointers[1000]))
+        with pytest.raises(ValueError, match=rf"{path}: sample 1000, field image: the sample's bytes cannot be read"):
+            list(batches)
+
+
+def test_a_pickled_beton_is_its_path_and_opens_the_file_anew(fashion, copy_of):
+    path = copy_of(fashion)
+    pickled = pickle.dumps(open_beton(path))
+    assert len(pickled) < 500
+    file = pickle.loads(pickled)
+    assert np.array_equal(file.labels, fashion.labels) and file.layout.descriptor != fashion.layout.descriptor
+    list(write(path, 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0)))
+    with pytest.raises(ValueError, match=rf"{path} must be the file that it was when it was pickled"):
+        pickle.loads(pickled)
+
+
+def test_betons_that_are_gone_leave_no_descriptor(fashion):
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        open_beton(fashion.path)
+    gc.collect()
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_state_of_other_images_of_equal_number_is_refused(tmp_path):

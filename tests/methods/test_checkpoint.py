@@ -1,11 +1,14 @@
 """Checkpoints: whole or not at all, no code in them, errors by name."""
 
+import io
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
 
+from loaders.limits import CHECKPOINT_BYTES
 from methods import checkpoint
 
 STATE = {"recipe": {"name": "r"}, "method": {"w": torch.ones(3)}, "epoch": 1}
@@ -72,6 +75,130 @@ def test_the_newest_are_kept_and_a_damaged_one_gives_way(tmp_path):
     with pytest.raises(ValueError, match=r"a\.1\.pt cannot be read"):
         checkpoint.load_newest(path)
     assert checkpoint.load_newest(tmp_path / "b.pt") == (None, [])
+
+
+HISTORY = {"epoch_seconds": [1.0], "wait_seconds": [0.1], "losses": [3.0, 2.0], "step_seconds": [0.4, 0.5]}
+ODD = {
+    "recipe: ": {"recipe": [1]},
+    "recipe: Input should be a valid dictionary, not None": {"recipe": None},
+    "method: ": {"method": [1]},
+    "method.w: ": {"method": {"w": 1.0}},
+    "method.0": {"method": {0: torch.ones(1)}},
+    "epoch: Input should be greater than or equal to 0, not -1": {"epoch": -1},
+    "epoch: Input should be a valid integer, not 1.5": {"epoch": 1.5},
+    "more: unknown key": {"more": 1},
+    "world: ": {"world": 0},
+    "precision: ": {"precision": "fp8"},
+    "optimiser.param_groups: missing key": {"optimiser": {"state": {}}},
+    "optimiser.state.0: ": {"optimiser": {"state": {0: 1}, "param_groups": []}},
+    "scaler.scale: ": {"scaler": {"scale": "x"}},
+    "loader.batches: ": {"loader": {"epoch": 1, "batches": -3}},
+    "random.0.cpu: missing key": {"random": [{}]},
+    "history.losses.1: ": {"history": HISTORY | {"losses": [1.0, "x"]}},
+    "history.wait_seconds: missing key": {"history": {"epoch_seconds": [1.0], "losses": [], "step_seconds": []}},
+    "history: losses and step_seconds must be of one length, got 3 and 2": {"history": HISTORY | {"losses": [1.0] * 3}},
+    "epoch is 2, and its history is of 1": {"history": HISTORY, "epoch": 2},
+    "measured.training: missing key": {"measured": {}},
+    "measured: ": {"measured": [1]},
+    "measured: must be left out where there is none, got None": {"measured": None},
+    "world: Input should be a valid integer, not tensor([[0.": {"world": torch.zeros(3, 3)},
+}
+
+
+@pytest.mark.parametrize("complaint", ODD)
+def test_an_odd_table_is_one_sentence_that_names_the_key(tmp_path, complaint):
+    torch.save({**STATE, **ODD[complaint]}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt is not a checkpoint of twoview: ") as caught:
+        checkpoint.load(tmp_path / "a.pt")
+    assert f"twoview: {complaint}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def shared(count):
+    rows = torch.zeros(1000)
+    return [rows[:] for _ in range(count)]
+
+
+def nested(levels):
+    """A few bytes that are 2 ** levels lists to whom goes through each of them."""
+    value = [torch.ones(1)]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+SAY_MORE = {
+    "one number": torch.zeros(1).expand(10**6, 10**6),
+    "rows": torch.zeros(1000).expand(10**5, 1000),
+    "shared": shared(10_000),
+    "sparse": torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.int64), torch.ones(1), (10**9, 10**9)),
+    "no numbers": torch.empty(10**6, 10**6, device="meta"),
+}
+
+
+@pytest.mark.parametrize("value", SAY_MORE.values(), ids=SAY_MORE)
+def test_tensors_that_say_more_than_the_file_has_are_refused(tmp_path, value):
+    torch.save({**STATE, "scaler": {"deep": [{"er": value}]}}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read as a checkpoint: it(s tensors say| holds a tensor of)"):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+def test_what_lies_in_itself_is_gone_through_once(tmp_path):
+    endless = nested(60)
+    endless.append(endless)
+    checkpoint.check_tensors(endless, tmp_path)
+
+
+def rewritten(path, content, compression):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(path, "w", compression) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    state = {**STATE, "method": {"w": torch.zeros(10**6)}}
+    rewritten(tmp_path / "a.pt", state, zipfile.ZIP_STORED)
+    assert checkpoint.load(tmp_path / "a.pt")["method"]["w"].shape == (10**6,)
+    rewritten(tmp_path / "a.pt", state, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read as a checkpoint: its .* is compressed"):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+def test_a_record_that_says_it_is_longer_than_the_file_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {**STATE, "method": {"w": torch.zeros(1000)}})
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        (record,) = (one for one in archive.infolist() if one.file_size == 4000)
+    at = content.rindex(record.filename.encode()) - 46  # in the archive's directory
+    for offset in (20, 24):  # its size as it lies there, and unpacked
+        content[at + offset : at + offset + 4] = (4 * 10**9).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"its records say that they have 4,000,\d+,\d+ bytes, and the file has"):
+        checkpoint.load(path)
+
+
+def test_the_limit_of_a_checkpoint_can_be_set(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "a.pt", STATE)
+    monkeypatch.setenv(CHECKPOINT_BYTES.variable, "100")
+    with pytest.raises(
+        ValueError, match=r"a\.pt must have at most 100 bytes, got .* TWOVIEW_MAX_CHECKPOINT_BYTES raises"
+    ):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+def test_torch_s_advice_to_run_what_a_file_holds_is_not_passed_on(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
+    for line in (
+        "Weights only load failed",
+        "Cannot use ``weights_only=True`` with files of tar",
+        "Re-run `torch.load`",
+    ):
+        assert "eights" not in checkpoint.reason_of(RuntimeError(f"{line}: set `weights_only` to `False`"))
+    with pytest.raises(ValueError, match=r"a\.pt cannot be read") as caught:
+        checkpoint.load(tmp_path / "a.pt")
+    assert "eights" not in str(caught.value)
 
 
 class Evil:

@@ -115,6 +115,24 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
         assert torch.equal(a, b)
 
 
+ODD_OPTIMISERS = {
+    "there are .* weights, and its state is of number 99": lambda state: state["state"].update({99: {}}),
+    r"momentum_buffer of weight 0 must be \(.*\), got \(1,\)": lambda state: state["state"][0].update(
+        momentum_buffer=torch.ones(1)
+    ),
+    "every group must have params, lr, weight_decay and adapt": lambda state: state["param_groups"][0].pop("adapt"),
+}
+
+
+@pytest.mark.parametrize("complaint", ODD_OPTIMISERS)
+def test_an_optimiser_s_state_of_other_weights_is_not_taken_up(tmp_path, complaint):
+    fit(make(), tmp_path / "a.pt")
+    state = checkpoint.load(tmp_path / "a.pt")
+    ODD_OPTIMISERS[complaint](state["optimiser"])
+    with pytest.raises(ValueError, match=f"optimiser: {complaint}"):
+        make().resume(state)
+
+
 def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thread):
     """The number of epochs may be made smaller between the parts, within the warm-up: it decides only what follows."""
     whole, parts, loader = make(epochs=4), make(epochs=9), Stripes(1)

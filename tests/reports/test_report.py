@@ -173,7 +173,7 @@ def test_a_valid_record_without_what_a_row_needs_is_named_too(make, evidence, tm
     write(make.run(name="no-size", size=None), evidence)
     report = write_report(evidence, tmp_path / "out")
     assert len(report.leaderboard) == 2
-    assert [complaint.split()[0] for complaint in report.complaints] == ["no-epochs.json", "no-size"]
+    assert [complaint.split()[0] for complaint in report.complaints] == ["no-epochs.json", "no-size.json"]
 
 
 def test_baselines_alone_keep_the_header(make, tmp_path):

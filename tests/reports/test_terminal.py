@@ -21,7 +21,7 @@ def report(make, tmp_path):
     folder = tmp_path / "evidence"
     folder.mkdir()
     write(
-        make.run(knn=79.25, name="[red]simclr", training=make.training, ceilings=make.ceilings, method="[bold]"),
+        make.run(knn=79.25, training=make.training, ceilings=make.ceilings, method="[bold]"),
         folder,
     )
     write(make.run("untrained", knn=75.0), folder)

@@ -1,0 +1,89 @@
+"""What a recipe may ask for is bounded before anything is made of it, and every fault is one short sentence."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from loaders import limits
+from methods import registry
+from methods.backbones import Backbone
+from methods.optim import Optim
+from methods.settings import Settings, Side, Text, Width, first_fault
+
+NUMBERS = (int, float)
+TABLES: list[type[BaseModel]] = [Backbone, Optim, *(entry.options for entry in registry.METHODS.values())]
+
+
+def fault(table, **values):
+    with pytest.raises(ValidationError) as caught:
+        table.model_validate(values)
+    return first_fault(caught.value)
+
+
+def numbers():
+    """Every field of every table that a number can be given for: (table, field, type)."""
+    for table in TABLES:
+        for name, field in table.model_fields.items():
+            if field.annotation in NUMBERS:
+                yield table, name, field.annotation
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_no_number_of_a_recipe_is_infinite_or_none(value):
+    for table, name, _ in numbers():
+        assert fault(table, **{name: value}).startswith(f"{name}: "), table
+
+
+def test_every_whole_number_of_a_method_or_backbone_is_bounded():
+    for table, name, kind in numbers():
+        if kind is int:
+            for value in (2**31, 10**30, 16**9000):
+                said = fault(table, **{name: value})
+                assert said.startswith(f"{name}: ") and len(said) < 300, table
+
+
+def test_the_sentence_says_what_raises_the_limit(monkeypatch):
+    class Table(Settings):
+        width: Width
+
+    assert fault(Table, width=131073) == (
+        "width: must have at most 131,072 features, got 131,073; "
+        "the environment variable TWOVIEW_MAX_WIDTH raises this limit"
+    )
+    monkeypatch.setenv(limits.WIDTH.variable, "131073")
+    assert Table(width=131073).width == 131073
+
+
+def test_sides_and_texts():
+    class Table(Settings):
+        side: Side = 1
+        text: Text = ""
+
+    assert Table(side=13377).side == 13377
+    assert fault(Table, side=13378).startswith("side: a square of this side must have at most 178,956,970 pixels, got")
+    assert fault(Table, text="a" * 20_001).startswith("text: must have at most 20,000 characters, got 20,001")
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+LONG = {
+    "a text": "x" * 10**6,
+    "texts": ["x" * 10**6] * 100,
+    "lists": deep(100_000),
+    "a table": {"a": deep(5000)},
+    "a number": 16**9000,
+    "numbers": [16**9000],
+}
+
+
+@pytest.mark.parametrize("value", LONG.values(), ids=LONG)
+def test_what_is_long_or_deep_is_not_repeated_whole(value):
+    class Table(Settings):
+        number: bool
+
+    assert len(fault(Table, number=value)) < 600
+    assert len(fault(Table, number=True, **{"k" * 10**6: 1})) < 500
