@@ -84,13 +84,9 @@ class Stored:
 
 
 class Layout(NamedTuple):
-    """Where and what the samples are. descriptor: of the file, open for reading. size: its bytes when it was opened.
+    """Where and what the samples are: the fields of `Beton` of the same names."""
 
-    The arrays are those of `Beton`.
-    """
-
-    descriptor: int
-    size: int
+    opened: OpenFile
     modes: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
@@ -144,7 +140,7 @@ class Beton:
     def layout(self) -> Layout:
         """What `Decoder.render` has to know of the file."""
         arrays = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
-        return Layout(self.opened.descriptor, self.opened.size, *arrays)
+        return Layout(self.opened, *arrays)
 
     def content(self, sample: int) -> np.ndarray:
         """A sample's bytes, uint8 1-D, not compared with their checksum. ValueError naming the file if it was cut."""

@@ -363,7 +363,7 @@ class Decoder:
         """
         if self._handle is None:
             raise ValueError("the decoder is closed")
-        descriptor, file_size, *index = layout
+        opened, *index = layout
         least = min(array.size for array in index[:-1])
         if samples.size and not 0 <= samples.min() <= samples.max() < min(least, layout.checksums.size or least):
             raise IndexError("a sample number is outside the dataset")
@@ -373,8 +373,8 @@ class Decoder:
             raise ValueError("the output buffer has no room for the chunk at this position")
         status: np.ndarray
         status, self._content, self._pixels, self._scratch = _render(
-            np.uint64(self._handle), np.int32(descriptor), np.int64(file_size), np.int64(PIXELS.value), tuple(index),
-            samples, table, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), epoch, out, offsets, position,
+            np.uint64(self._handle), np.int32(opened.descriptor), np.int64(opened.size), np.int64(PIXELS.value),
+            tuple(index), samples, table, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), epoch, out, offsets, position,
             self._content, self._pixels, self._scratch,
         )  # fmt: skip
         return status

@@ -61,7 +61,7 @@ class Views(Dataset[tuple[Tensor, ...]]):
         beton, index = self.beton, self.indices[position]
         content = beton.file[beton.pointers[index] : beton.pointers[index] + beton.sizes[index]]
         if beton.modes[index] == JPEG:
-            image = Image.open(io.BytesIO(content.tobytes())).convert("RGB")
+            image = Image.open(io.BytesIO(content.tobytes()), formats=["JPEG"]).convert("RGB")
         else:
             image = Image.fromarray(content.reshape(beton.heights[index], beton.widths[index], 3))
         return *(view(image) for view in self.views), torch.tensor(beton.labels[index])

@@ -95,7 +95,7 @@ def test_what_is_asked_of_the_sides(tmp_path):
         (("no-such-commit", str(HERE)), "no-such-commit is neither a folder nor a commit"),
         ((str(HERE), str(HERE / "reports")), "reports is no checkout of twoview"),
         ((str(HERE), str(HERE), "--rounds", "5"), "--rounds must be at least 60, not 5"),
-        ((str(HERE), str(HERE), "--threads", "0"), r"--threads must be from 1 to \d+, the cores there are, not 0"),
+        ((str(HERE), str(HERE), "--threads", "0"), "--threads must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_compared(words, sentence, capsys):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ class Dataset:
             table = decode.view_table(views)
             with in_a_file(self.file) as descriptor:
                 told = self.file.size if self.told is None else self.told
-                status = render(Layout(descriptor, told, *arrays), samples, table, seed, epoch, out, offsets, position)
+                layout = Layout(SimpleNamespace(descriptor=descriptor, size=told), *arrays)
+                status = render(layout, samples, table, seed, epoch, out, offsets, position)
         shapes = [(batch, view.size, view.size, 3) for view in views]
         ends = offsets + [np.prod(shape) for shape in shapes]
         arrays = [out[a:b].reshape(shape) for a, b, shape in zip(offsets, ends, shapes, strict=True)]

@@ -485,7 +485,7 @@ def test_a_pickled_beton_is_its_path_and_opens_the_file_anew(fashion, copy_of):
     pickled = pickle.dumps(open_beton(path))
     assert len(pickled) < 500
     file = pickle.loads(pickled)
-    assert np.array_equal(file.labels, fashion.labels) and file.layout.descriptor != fashion.layout.descriptor
+    assert np.array_equal(file.labels, fashion.labels) and file.opened.descriptor != fashion.opened.descriptor
     list(write(path, 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0)))
     with pytest.raises(ValueError, match=rf"{path} must be the file that it was when it was pickled"):
         pickle.loads(pickled)
