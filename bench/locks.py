@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 # What a system says where files cannot be locked: on some network shares, in a bucket that is mounted.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
@@ -80,14 +81,30 @@ def _opened(lock: Path) -> int:
     return file
 
 
+def can_lock(folder: Path) -> bool:
+    """Whether the folder's file system knows locks."""
+    with TemporaryFile(dir=folder) as file:
+        return _asked(file.fileno())
+
+
 def _lock(file: int, path: Path, what: str) -> None:
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process, unlike flock's: forks do not inherit it
+        _asked(file)
     except OSError as error:
         if error.errno in HELD:
             raise _busy(path, what, _holder(file)) from None
+        raise
+
+
+def _asked(file: int) -> bool:
+    """False where the file system knows no locks. An OSError of HELD where another process has it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process, unlike flock's: forks do not inherit it
+    except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        return False
+    return True
 
 
 def _is(file: int, lock: Path) -> bool:

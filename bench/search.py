@@ -6,14 +6,13 @@ once the study is opened again; nothing else is lost, and the search run again g
 """
 
 import contextlib
-import fcntl
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from optuna.trial import Trial, TrialState
 
 from bench import betons, experiment
 from bench.experiment import Place
-from bench.locks import NO_LOCKS, alone
+from bench.locks import alone, can_lock
 from bench.probing import in_turn
 from bench.progress import console, progress
 from bench.ranges import Search, scale
@@ -77,23 +76,12 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
 
 def _fail_the_killed(study: optuna.Study, folder: Path) -> None:
     """Trials whose processes hold nothing any more have failed. Where files cannot be locked nobody can tell."""
-    if not _can_be_held(folder):
+    if not can_lock(folder):
         return
     with _in_turn(folder):
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             with contextlib.suppress(BlockingIOError), _held(folder, trial.number):
                 study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _can_be_held(folder: Path) -> bool:
-    with TemporaryFile(dir=folder) as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return False
-            raise
-    return True
 
 
 def _held(folder: Path, number: int) -> AbstractContextManager[None]:
