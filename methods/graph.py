@@ -6,8 +6,8 @@ inputs that stay, the numbers that change from step to step are scalars on the d
 
 Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
 On one H200 eight recorded steps of SimCLR, in float32 by deterministic kernels, lost bit for bit what the plain ones
-lost, and a recorded CIFAR-10 training, compiled and in bfloat16, reached 90 % kNN. BYOL's losses were off by 0.6 % after
-eight steps, as much as a second plain training's (0.8 %), not by deterministic kernels. No other method has been
+lost, and a recorded CIFAR-10 training, compiled and in bfloat16, reached 90 % kNN. BYOL's losses were off by 0.6 %
+after eight steps, as much as a second plain training's (0.8 %), not by deterministic kernels. No other method has been
 compared on a GPU.
 """
 
