@@ -29,7 +29,8 @@ def package(tmp_path):
 
 def draws(package, **environment):
     """What the copy's kernels, of two files, compute in a process of their own."""
-    environment = dict(os.environ) | {"PYTHONDONTWRITEBYTECODE": "1"} | environment
+    inherited = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment = inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment
     words = [sys.executable, "-c", DRAWS, str(package)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=package)
     assert done.returncode == 0, done.stderr
