@@ -73,10 +73,15 @@ def _sentence(fault: Any) -> str:
         return "unknown key"
     if fault["type"] == "missing":
         return "missing key"
+    if fault["type"] == "union_tag_not_found":
+        return f"{fault['ctx']['discriminator']} is missing"
+    if fault["type"] == "union_tag_invalid":
+        return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "value_error":  # of a check of ours, which says itself what it found
         return str(fault["ctx"]["error"])
     return " ".join(f"{fault['msg']}, not {_Short().repr(fault['input'])}".split())
 
 
 def _shown(key: str) -> str:
-    return key if len(key) <= limits.NAME.value else f"{key[: limits.NAME.value]}..."
+    short = key if len(key) <= limits.NAME.value else f"{key[: limits.NAME.value]}..."
+    return short if short.isprintable() else repr(short)

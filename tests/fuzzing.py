@@ -6,17 +6,26 @@ A finding is what is neither an answer nor one sentence that names the file: ano
 seconds, 2 GiB of memory, a file written elsewhere. atheris follows the branches of the Python code; inputs that reach
 new ones are kept in the folder CORPUS, a finding as `crash-*` in the current folder. Options that matter:
 `-max_total_time=3600`, and `-runs=0` to try what is in the folder once.
+
+An input is the file itself. Of records, recipes and checkpoints it may also be a JSON document of what the file holds:
+changed bytes seldom pass the checksums and the grammar, so of a document the values are changed.
 """
 
+import copy
 import io
+import json
+import math
 import os
+import random
+import re
 import struct
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import atheris
 import numpy as np
@@ -31,17 +40,25 @@ KERNELS = [
     for path in (ROOT / folder).rglob("*.py")
     if "@kernel" in path.read_text()
 ]
-with atheris.instrument_imports(include=["bench", "loaders", "methods"], exclude=KERNELS):
-    from bench import betons, evidence, recipe
+with atheris.instrument_imports(include=["bench", "loaders", "methods", "reports"], exclude=KERNELS):
+    from bench import betons, evidence, experiment, recipe, training
+    from bench.experiment import Place
     from loaders import arrays, beton
     from loaders.datasets import archives, samples
     from loaders.loader import Loader
     from loaders.views import View
     from methods import checkpoint
+    from methods.trainer import Trainer
+    from reports.report import write_report
 
 RESULTS = ROOT / "reports" / "results"
 LINE = 2000  # characters that a sentence may have
-LIMITS = ["-timeout=30", "-rss_limit_mb=2048", "-max_len=65536"]
+LIMITS = ["-timeout=30", "-rss_limit_mb=2048", "-max_len=65536", "-len_control=0"]
+ODD = [
+    *(0, 1, -1, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**30, 0.0, -0.5, 1e-24, 1e300, math.nan, math.inf, -math.inf),
+    *("", "x", "8", "../x", "/", "a\nb", "\x1b]0;x\x07", "=1+1", "<b>", "$\\frac{", "\u202e", "A" * 200, "\ud800"),
+    *(None, True, False, [], {}, [[]], [1.0], [math.nan], {"": 0}, {"name": "x"}, [[1, 2], [3]]),
+]
 
 
 def pictures() -> list[bytes]:
@@ -83,47 +100,112 @@ def arrays_seeds(folder: Path) -> None:
     arrays.write_arrays(folder / "sealed", {"x": rng.normal(size=(3, 2, 2)), "y": rng.integers(0, 9, (3, 1))})
     whole = bytearray((folder / "sealed").read_bytes())
     at = whole.index(arrays.MAGIC)
-    whole[at : at + len(arrays.MAGIC)] = bytes(len(arrays.MAGIC))
+    whole[at : at + arrays.SEAL.itemsize] = bytes(arrays.SEAL.itemsize)
     (folder / "stock").write_bytes(whole)
 
 
 def record_seeds(folder: Path) -> None:
-    """The smallest committed record of every kind."""
-    kinds: dict[str, Path] = {}
+    """The smallest committed record of every kind, and what it holds, of the first version, which has no seal."""
+    kinds: dict[str, evidence.AnyRecord] = {}
     for path in sorted(RESULTS.rglob("*.json"), key=lambda path: path.stat().st_size):
-        kinds.setdefault(evidence.read(path).kind, path)
-    for kind, path in kinds.items():
-        (folder / kind).write_bytes(path.read_bytes())
+        one = evidence.read(path)
+        kinds.setdefault(one.kind, one.model_copy(update={"name": "file"}))
+    for kind, one in kinds.items():
+        evidence.write(one, folder).rename(folder / kind)
+        values = json.loads((folder / kind).read_bytes()) | {"schema_version": 1}
+        del values["sha256"]
+        (folder / f"{kind}-values").write_text(json.dumps(values))
 
 
 def try_record(path: Path) -> None:
-    evidence.read(path)
+    one = evidence.read(path)
     evidence.load(path.parent)
+    out = path.parent / "report"
+    write_report(path.parent, out)
+    for written in out.iterdir():
+        if written.suffix in (".html", ".md", ".csv"):
+            assert "\x1b" not in written.read_text(), f"{one.name} takes over the terminal"
 
 
 def recipe_seeds(folder: Path) -> None:
     for path in recipe.all_files()[::10]:
         (folder / path.name).write_bytes(path.read_bytes())
+        (folder / f"{path.name}-values").write_text(json.dumps(recipe.load(path.stem).model_dump(mode="json")))
 
 
 def try_recipe(path: Path) -> None:
-    one = recipe.load(str(path))
+    values = document(path.read_bytes())
+    one = recipe.load(str(path)) if values is None else recipe.parse(values, str(path))
     recipe.parse(one.model_dump(mode="json"), str(path))
 
 
 def checkpoint_seeds(folder: Path) -> None:
+    """What a training of one step leaves, and what that file holds."""
     one = recipe.load("quick-fashion-mnist")
-    state = {"recipe": one.model_dump(mode="json"), "epoch": 1, "method": {"w": torch.zeros(3)}}
-    checkpoint.save(folder / "one", state)
+    small = one.probe.model_copy(update={"train_images": 20, "test_images": 20})
+    changes = {"epochs": 1, "train_images": 64, "batch": 64, "probe": small, "loader_threads": 1}
+    optim = one.optim.model_copy(update={"warmup_epochs": 0})
+    path = folder / "file"
+    with tempfile.TemporaryDirectory() as made:
+        place = Place(Path(made) / "betons", Path(made) / "checkpoints", None)
+        trained = training.train(one.model_copy(update=changes | {"optim": optim}), place, resume=False, device="cpu")
+        path.write_bytes(trained.read_bytes())
+    (folder / "values").write_text(json.dumps(written(checkpoint.load(path))))
+
+
+def written(value: Any) -> Any:
+    """As JSON has it. Tensors are their dtype and shape, those of bytes their content."""
+    if isinstance(value, torch.Tensor) and value.dtype == torch.uint8:
+        return {"bytes": value.numpy().tobytes().hex()}
+    if isinstance(value, torch.Tensor):
+        return {"tensor": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+    if isinstance(value, tuple):
+        return {"tuple": [written(one) for one in value]}
+    if isinstance(value, dict):
+        return {f"number {key}" if isinstance(key, int) else key: written(one) for key, one in value.items()}
+    return [written(one) for one in value] if isinstance(value, list) else value
+
+
+def held(value: Any) -> Any:
+    """What `written` wrote; zeros in the tensors, at most a million."""
+    if isinstance(value, dict):
+        dtype, shape = getattr(torch, str(value.get("tensor")), None), value.get("shape")
+        if isinstance(dtype, torch.dtype) and isinstance(shape, list) and all(type(one) is int for one in shape):
+            small = all(0 <= one <= 2**20 for one in shape) and math.prod(shape) <= 2**20
+            return torch.zeros(shape, dtype=dtype) if small else torch.zeros(1, dtype=dtype).expand(2**20)
+        if isinstance(value.get("bytes"), str) and re.fullmatch("([0-9a-f]{2})+", value["bytes"]):
+            return torch.frombuffer(bytearray.fromhex(value["bytes"]), dtype=torch.uint8)
+        if isinstance(value.get("tuple"), list):
+            return tuple(map(held, value["tuple"]))
+        names = {key: int(key[7:]) if key.startswith("number ") and key[7:].isdecimal() else key for key in value}
+        return {names[key]: held(one) for key, one in value.items()}
+    return [held(one) for one in value] if isinstance(value, list) else value
 
 
 def try_checkpoint(path: Path) -> None:
-    checkpoint.load(path)
+    """As `probe` and `train --resume` read it."""
+    values = document(path.read_bytes())
+    if values is not None:
+        torch.save(held(values), path)
+    state = checkpoint.load(path)
+    one = recipe.parse(state["recipe"], str(path))
+    method = experiment.trained_method(one, state["method"], path)
+    if state.get("history"):
+        trainer = Trainer(
+            method,
+            one.optim,
+            epochs=one.epochs,
+            normalise=experiment.normalise_for(one),
+            device=torch.device("cpu"),
+            precision="fp32",
+        )
+        experiment.take_up(trainer, state, path)
+    training.measured(path, state)
 
 
 def archive_seeds(folder: Path) -> None:
     with tarfile.open(folder / "a.tar", "w") as opened:
-        for name, kind in (("f/a.jpg", tarfile.REGTYPE), ("f/link", tarfile.SYMTYPE), ("f/hard", tarfile.LNKTYPE)):
+        for name, kind in (("f", tarfile.DIRTYPE), ("f/a.jpg", tarfile.REGTYPE), ("f/b.jpg", tarfile.REGTYPE)):
             member = tarfile.TarInfo(name)
             member.type, member.linkname, member.size = kind, "a.jpg", 4 if kind == tarfile.REGTYPE else 0
             opened.addfile(member, io.BytesIO(b"abcd"))
@@ -144,34 +226,37 @@ def try_archive(path: Path) -> None:
 
 
 def tree_seeds(folder: Path) -> None:
-    (folder / "two-classes").write_bytes(b"\x00\x01a\x01\x02b/1\x00" * 6)
+    entries = [{"folder": one, "name": f"{number}.jpg", "file": number} for one in "ab" for number in range(3)]
+    (folder / "classes").write_text(json.dumps({"entries": entries}))
+    odd = [{"folder": "b", "name": "again", "link": "../a"}, {"name": "pipe.jpg", "pipe": 1}]
+    (folder / "odd").write_text(json.dumps({"entries": entries + odd}))
 
 
 def try_tree(path: Path) -> None:
-    """The bytes are read as a list of entries: what it is, its name, what it holds or points to."""
-    data, folder = atheris.FuzzedDataProvider(path.read_bytes()), path.parent / "tree"
+    """The input is a list of entries: a file of some content, a link to somewhere, a folder or a pipe."""
+    folder = path.parent / "tree"
     folder.mkdir()
     contents = [*pictures(), b"", b"\xff\xd8\xff", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
-    for _ in range(data.ConsumeIntInRange(0, 12)):
-        kind = data.ConsumeIntInRange(0, 5)
-        name = data.ConsumeBytes(data.ConsumeIntInRange(1, 12)).strip(b"/")
-        name = bytes(one if one >= 32 else ord("_") for one in name) or b"_"  # the command line escapes what a name has
-        if b".." in name.split(b"/"):
+    entries = (document(path.read_bytes()) or {}).get("entries")
+    for entry in entries[:12] if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
             continue
-        place = os.path.join(os.fsencode(folder), [b"", b"a", b"b", b"a/c"][data.ConsumeIntInRange(0, 3)], name)
+        # The command line escapes what is no letter of a name, and libFuzzer's log would not.
+        parts = f"{entry.get('folder', '')}/{entry.get('name', 'x')}".encode("utf-8", "replace").split(b"/")
+        names = [bytes(one if one >= 32 else ord("_") for one in part) for part in parts if part not in (b"", b"..")]
+        place = os.path.join(os.fsencode(folder), *names)
         try:
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            if kind == 0:
-                os.makedirs(place, exist_ok=True)
-            elif kind == 1:
-                os.symlink([b".", b"..", b"../a", b"x", b"/dev/null"][data.ConsumeIntInRange(0, 4)], place)
-            elif kind == 2:
+            if "link" in entry:
+                os.symlink(str(entry["link"]), place)
+            elif "pipe" in entry:
                 os.mkfifo(place)
-            else:
-                place += [b".jpg", b".png", b".JPEG", b""][data.ConsumeIntInRange(0, 3)]
+            elif type(entry.get("file")) is int:
                 with open(place, "xb") as file:  # not into a pipe that is there
-                    file.write(contents[data.ConsumeIntInRange(0, len(contents) - 1)])
-        except OSError:
+                    file.write(contents[entry["file"] % len(contents)])
+            else:
+                os.mkdir(place)
+        except (OSError, ValueError):
             continue  # a name that is taken, or none that this system knows
     found = samples.image_folder(folder)
     beton_path = path.parent / "out"
@@ -191,14 +276,57 @@ TARGETS: dict[str, tuple[Seeds, Try, str]] = {
 }
 
 
+def document(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that an input is, if it is one."""
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every table or list within, with each of its keys."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from places(value[key])
+
+
+def changed(content: bytes, most: int, seed: int) -> bytes:
+    """libFuzzer's own change of the bytes; of a JSON object mostly an odd value, or another one of its own, in a
+    value's place, or a value gone, or under another key.
+    """
+    values, draw = document(content), random.Random(seed)
+    if values is None or draw.random() < 0.1:
+        return bytes(atheris.Mutate(content, most))
+    for _ in range(draw.randint(1, 3)):
+        table, key = draw.choice([*places(values)] or [(values, "name")])
+        what = draw.choice(("odd", "odd", "other", "gone", "moved"))
+        if what == "odd":
+            table[key] = copy.deepcopy(draw.choice(ODD))
+        elif what == "other":
+            other, its = draw.choice([*places(values)] or [(table, key)])
+            table[key] = copy.deepcopy(other.get(its) if isinstance(other, dict) else other[its])
+        elif what == "gone":
+            table.pop(key, None) if isinstance(table, dict) else table.pop(key)
+        elif isinstance(table, dict):
+            table[str(draw.choice([*table, *map(str, ODD)]))] = table.pop(key, None)
+    made = json.dumps(values).encode()
+    return made if len(made) <= most else content
+
+
+def tried(target: str, content: bytes, folder: str) -> None:
+    _, attempt, name = TARGETS[target]
+    path = Path(folder) / name
+    path.write_bytes(content)
+    attempt(path)
+
+
 def once(target: str, content: bytes) -> None:
     """Raises for a finding alone."""
-    _, attempt, name = TARGETS[target]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
         try:
-            attempt(path)
+            tried(target, content, folder)
         except (ValueError, OSError) as error:
             said = str(error)
             assert folder in said, f"a sentence must name the file: {said!r}"
@@ -211,7 +339,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         TARGETS[target][0](folder)
-    atheris.Setup([sys.argv[0], str(folder), *LIMITS, *options], lambda data: once(target, data))
+        for seed in folder.iterdir():  # one that is refused at the door would leave the rest untried
+            with tempfile.TemporaryDirectory() as room:
+                tried(target, seed.read_bytes(), room)
+    words = [sys.argv[0], str(folder), *LIMITS, *options]
+    atheris.Setup(words, lambda data: once(target, data), custom_mutator=changed)
     atheris.Fuzz()
 
 
