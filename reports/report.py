@@ -85,10 +85,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Made:
-    """What a report says, before anything of it is written. files: by name."""
+    """What a report says, before anything of it is written. files: by name. left_out: those that it has no rows for."""
 
     tables: dict[str, pd.DataFrame]
     files: dict[str, bytes]
+    left_out: tuple[str, ...]
     complaints: tuple[str, ...]
 
 
@@ -109,6 +110,8 @@ def write_report(evidence: Path, out: Path) -> Report:
         with ExitStack() as all_written:
             for name, content in made.files.items():
                 all_written.enter_context(whole_file(out / name)).write_bytes(content)
+        for name in made.left_out:  # an older report's, of records that are there no more
+            (out / name).unlink(missing_ok=True)
     paths = {name: out / name for name in made.files}
     return Report(
         leaderboard=made.tables["leaderboard"],
@@ -224,6 +227,7 @@ def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: S
             "leaderboard.parquet": _parquet(table),
             **{name: text.encode() for name, text in texts.items() if text is not None},
         },
+        left_out=tuple(name for name, text in texts.items() if text is None),
         complaints=complaints,
     )
 

@@ -180,6 +180,8 @@ def test_baselines_alone_keep_the_header(make, tmp_path):
     folder = tmp_path / "evidence"
     folder.mkdir()
     write(make.run("pixels"), folder)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "loader.csv").write_text("of a report before\n")
     report = write_report(folder, tmp_path / "out")
     board = pd.read_csv(report.leaderboard_csv)
     assert board.empty and board.columns.tolist() == report.leaderboard.columns.tolist()
