@@ -47,4 +47,4 @@ gpu-rehearsal: setup ## that bundle run without a GPU and a network, where littl
 
 report: setup ## the pages of the committed evidence, and README's tables
 	$(TWOVIEW) report reports/results --out out/report
-	.venv/bin/python -m reports.readme
+	.venv/bin/python -m twoview.reports.readme

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import betons, loader_rates
-from bench.cores import cpu_count
-from bench.evidence import DeviceFigures, LoaderRates
-from bench.experiment import Place, best_device
-from bench.gpu import beside_lightly
-from bench.gpu.scale import Context, Scale
-from bench.loader_works import CROPS, FASHION, SIMCLR, LoaderWork
+from twoview.bench import betons, loader_rates
+from twoview.bench.cores import cpu_count
+from twoview.bench.evidence import DeviceFigures, LoaderRates
+from twoview.bench.experiment import Place, best_device
+from twoview.bench.gpu import beside_lightly
+from twoview.bench.gpu.scale import Context, Scale
+from twoview.bench.loader_works import CROPS, FASHION, SIMCLR, LoaderWork
 
 PATIENCE = 300.0  # seconds that a peer may take for its start, and for a round; the record names who took more
 ALL = ("torchvision", "lightly", "kornia", "spdl", "dali", "ffcv")

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.cores import cpu_count
-from bench.escapes import on_one_line
-from bench.progress import console, progress
-from loaders import beton, checks, datasets, decode
+from twoview.bench.cores import cpu_count
+from twoview.bench.escapes import on_one_line
+from twoview.bench.progress import console, progress
+from twoview.loaders import beton, checks, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper ends of the histogram of resolutions, pixels
 CHUNK = 64  # samples
@@ -28,7 +28,7 @@ def convert(
     dataset: str | None = None,
     split: datasets.Split | None = None,
 ) -> None:
-    """Writes samples to a beton file with a progress bar. skipped: as in `loaders.beton.write`.
+    """Writes samples to a beton file with a progress bar. skipped: as in `twoview.loaders.beton.write`.
 
     dataset, split: what the samples are of; None for a folder that is no known dataset's.
     """

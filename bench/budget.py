@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from bench import clocks, recipe
-from bench.bootstrap import LEVEL, RESAMPLES, stretches
-from bench.evidence import AnyRecord, DeviceFigures, Figure, Run
-from bench.experiment import views_of
-from bench.memory import MIB
-from bench.recipe import Recipe
-from loaders import datasets
+from twoview.bench import clocks, recipe
+from twoview.bench.bootstrap import LEVEL, RESAMPLES, stretches
+from twoview.bench.evidence import AnyRecord, DeviceFigures, Figure, Run
+from twoview.bench.experiment import views_of
+from twoview.bench.memory import MIB
+from twoview.bench.recipe import Recipe
+from twoview.loaders import datasets
 
 FEWEST = 30  # steady steps
 WINDOW, TOLERANCE = FEWEST // 2, 0.1  # a busy machine's single steps differ by more, and that widens the interval

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from bench.cores import cores
+from twoview.bench.cores import cores
 
 MIB = 2**20
 

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import bootstrap, evidence, recipe
-from bench.bootstrap import Cost, Verdict
-from bench.escapes import markdown, one_line
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
-from bench.loader_rates import OURS
+from twoview.bench import bootstrap, evidence, recipe
+from twoview.bench.bootstrap import Cost, Verdict
+from twoview.bench.escapes import markdown, one_line
+from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
+from twoview.bench.loader_rates import OURS
 
 # Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.
 THRESHOLD = 0.05

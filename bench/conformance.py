@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loaders import beton, datasets
-from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from loaders.presets import PRESETS, preset
+from twoview.loaders import beton, datasets
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.presets import PRESETS, preset
 
 SOURCES, SIZES = ("photographs", "noise"), (32, 224)
 PICTURES = 7  # of each source; one crop of each photograph
@@ -330,8 +330,8 @@ def _stored(index: int) -> beton.Stored:
 
 
 def _view_pairs(opened: beton.Beton, name: str, size: int) -> Pairs:
-    from loaders.loader import Loader
-    from loaders.reference import Reference
+    from twoview.loaders.loader import Loader
+    from twoview.loaders.reference import Reference
 
     made, reference = preset(name, size), Reference(opened, preset(name, size), BATCH, seed=SEED)
     with Loader(opened, made, BATCH, seed=SEED, threads=2) as loader:

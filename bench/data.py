@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from loaders.datasets import Dataset
+from twoview.loaders.datasets import Dataset
 
 
 def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:

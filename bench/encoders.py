@@ -10,12 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.layouts import Layout, convert
-from loaders.limits import NAME
-from loaders.names import look_up
-from methods.checkpoint import check_header, check_size, check_tensors, finite, looks_like, open_archive, reason_of
-from methods.normalise import Normalise
-from methods.probes.features import fingerprint
+from twoview.bench.layouts import Layout, convert
+from twoview.loaders.limits import NAME
+from twoview.loaders.names import look_up
+from twoview.methods.checkpoint import (
+    check_header,
+    check_size,
+    check_tensors,
+    finite,
+    looks_like,
+    open_archive,
+    reason_of,
+)
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes.features import fingerprint
 
 HEADS = ("fc.", "classifier.", "heads.", "head.")  # of torchvision's models
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -46,7 +54,7 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     torchvision:NAME or torchvision:NAME.WEIGHTS, timm:NAME: with the weights published there, downloaded where they
     are not there already. checkpoint:FILE: someone's file, by torch.save of tensors and plain values, or safetensors;
     `arch` says which architecture its weights are of, as torchvision:NAME or timm:NAME, and `layout` whose key names
-    they have (`bench.layouts`), which is found out by default.
+    they have (`twoview.bench.layouts`), which is found out by default.
     ValueError for a spec that is none of these, an architecture or a layout that is not known, a key that is missing or
     left over; OSError, naming the file, where weights can be neither found nor downloaded.
     """

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from bench import energy
-from bench.cores import cpu_count
+from twoview.bench import energy
+from twoview.bench.cores import cpu_count
 
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 PEERS = ("lightly", "kornia", "spdl-core", "nvidia-dali-cuda130")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]  # behind the link of the package `twoview`
 COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a tree that travelled without its .git
 
 

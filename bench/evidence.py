@@ -36,15 +36,15 @@ from pydantic import (
     model_validator,
 )
 
-from bench.calibration import Calibration
-from bench.environment import Environment, environment, frequencies
-from bench.escapes import csv_cell, csv_value
-from bench.theory import claims
-from bench.theory.claims import Claim, Verdict
-from loaders import limits
-from loaders.files import whole_file
-from loaders.limits import RECORD_BYTES, VALUES, Limit
-from methods.settings import Text, first_fault
+from twoview.bench.calibration import Calibration
+from twoview.bench.environment import Environment, environment, frequencies
+from twoview.bench.escapes import csv_cell, csv_value
+from twoview.bench.theory import claims
+from twoview.bench.theory.claims import Claim, Verdict
+from twoview.loaders import limits
+from twoview.loaders.files import whole_file
+from twoview.loaders.limits import RECORD_BYTES, VALUES, Limit
+from twoview.methods.settings import Text, first_fault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -496,7 +496,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 class Claimed(Part):
-    """A claim and what was measured of it, as in `bench.theory.claims.Claim`.
+    """A claim and what was measured of it, as in `twoview.bench.theory.claims.Claim`.
 
     figure: series of one length, by name. scatter, phase: panels, by title.
     """

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cores import cpu_count
-from bench.memory import GIB, bytes_of
-from bench.progressive import Growing
-from bench.recipe import Recipe
-from loaders import datasets, presets
-from loaders.beton import Beton
-from loaders.loader import Loader
-from loaders.resident import Resident, fits
-from loaders.samplers import classes_a_batch, long_tail, subset
-from loaders.views import View
-from methods import backbones, checkpoint, precision, ranks, registry
-from methods.method import Method
-from methods.normalise import Normalise
-from methods.probes.online import Online
-from methods.trainer import Trainer
+from twoview.bench.cores import cpu_count
+from twoview.bench.memory import GIB, bytes_of
+from twoview.bench.progressive import Growing
+from twoview.bench.recipe import Recipe
+from twoview.loaders import datasets, presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.loader import Loader
+from twoview.loaders.resident import Resident, fits
+from twoview.loaders.samplers import classes_a_batch, long_tail, subset
+from twoview.loaders.views import View
+from twoview.methods import backbones, checkpoint, precision, ranks, registry
+from twoview.methods.method import Method
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes.online import Online
+from twoview.methods.trainer import Trainer
 
 HELD_OUT_SEED = 42
 SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
@@ -40,6 +40,11 @@ class Place:
 
     def checkpoint(self, recipe: Recipe[Any]) -> Path:
         return self.checkpoints / f"{run_name(recipe)}.pt"
+
+
+def place_of(out: Path, betons: Path | None, data_root: Path | None) -> Place:
+    """Where things are kept by default: OUT/checkpoints, OUT/betons, and the data root that TWOVIEW_DATA names."""
+    return Place(betons or out / "betons", out / "checkpoints", datasets.data_root(data_root))
 
 
 def run_name(recipe: Recipe[Any]) -> str:

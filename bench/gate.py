@@ -1,4 +1,4 @@
-"""What the pytest plugin `pytest_twoview` does: it measures a test and holds it to a baseline of pytest-benchmark's.
+"""What `twoview/pytest_plugin.py` does: it measures a test and holds it to a baseline of pytest-benchmark's.
 
 The samples of time are pytest-benchmark's own; the rest lies in the `extra_info` of the same file. Old and new are
 measured in two sessions here, so that the machine may have been another: a fixed piece of work before and after the
@@ -18,10 +18,10 @@ from typing import Annotated, Any, Self
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench import bootstrap
-from bench.calibration import Calibration
-from bench.environment import environment
-from bench.escapes import on_one_line
+from twoview.bench import bootstrap
+from twoview.bench.calibration import Calibration
+from twoview.bench.environment import environment
+from twoview.bench.escapes import on_one_line
 
 BASELINE = pytest.StashKey[dict[str, dict[str, Any]]]()
 ROUNDS, WARMUP = 30, 3  # steps of a recipe
@@ -123,8 +123,8 @@ class Gate:
 
         Steps on one resident batch, in a process of their own, whose peak of memory is not the other tests'.
         """
-        from bench import paired, recipe
-        from bench.loader_rates import OURS, Process
+        from twoview.bench import paired, recipe
+        from twoview.bench.loader_rates import OURS, Process
 
         if self.allowed.recipe is None:
             pytest.fail("twoview.run() needs a recipe in the marker: @pytest.mark.twoview(RECIPE, ...)", pytrace=False)
@@ -146,9 +146,9 @@ class Gate:
             self._train(one)
 
     def _train(self, one: Any) -> None:
-        from bench import judging, training
-        from bench.experiment import Place
-        from loaders import datasets
+        from twoview.bench import judging, training
+        from twoview.bench.experiment import Place
+        from twoview.loaders import datasets
 
         scratch = self.request.getfixturevalue("tmp_path")
         place = Place(betons_folder(self.request.config) or scratch, scratch, datasets.data_root(None))
@@ -247,7 +247,7 @@ def _added_mib(call: Callable[[], object]) -> float:
     The call is not its first, which may import modules and start threads that another test has then for nothing. What
     is free but resident goes back to the system before, because the process fills that before it grows.
     """
-    from bench.memory import PeakMemory, host_mib
+    from twoview.bench.memory import PeakMemory, host_mib
 
     gc.collect()
     with contextlib.suppress(AttributeError):  # another C library than glibc

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from bench import probing
-from bench.encoders import Published
-from bench.evidence import Accuracy, Run
-from bench.experiment import Place, build_method, normalise_for, run_name, trained_method
-from bench.recipe import Recipe, in_a_file_name, overrides, parse
-from bench.training import measured
-from loaders import datasets
-from methods import checkpoint
-from methods.probes.features import fingerprint
+from twoview.bench import probing
+from twoview.bench.encoders import Published
+from twoview.bench.evidence import Accuracy, Run
+from twoview.bench.experiment import Place, build_method, normalise_for, run_name, trained_method
+from twoview.bench.recipe import Recipe, in_a_file_name, overrides, parse
+from twoview.bench.training import measured
+from twoview.loaders import datasets
+from twoview.methods import checkpoint
+from twoview.methods.probes.features import fingerprint
 
 PROBES = ("knn", "linear")
 # What of the `[probe]` table decides a baseline's accuracies, and so its name.

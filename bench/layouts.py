@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from loaders.names import look_up
-from methods.checkpoint import KEY
+from twoview.loaders.names import look_up
+from twoview.methods.checkpoint import KEY
 
 # Modules that torch puts around others, and so before their keys: DataParallel and DistributedDataParallel, a compiled
 # module, FSDP, and checkpointed activations.

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.progress import progress
-from loaders.beton import Beton
-from loaders.decode import Decoder, output_layout, view_table
-from loaders.loader import Loader
-from loaders.samplers import sequential
-from loaders.views import Jitter, View
+from twoview.bench.progress import progress
+from twoview.loaders.beton import Beton
+from twoview.loaders.decode import Decoder, output_layout, view_table
+from twoview.loaders.loader import Loader
+from twoview.loaders.samplers import sequential
+from twoview.loaders.views import Jitter, View
 
 CHUNK = 64  # images, as many as the loader gives a thread at once with its usual batch and one thread
 

@@ -15,14 +15,14 @@ from select import select
 from types import TracebackType
 from typing import Any, Self
 
-from bench import betons
-from bench.evidence import ConvertRates, LoaderRates
-from bench.peers.job import ConvertJob, Job, StepJob
-from bench.peers.worker import CONTESTANTS
-from bench.progress import progress
-from loaders.beton import open_beton
-from loaders.datasets import Samples
-from loaders.decode import output_layout
+from twoview.bench import betons
+from twoview.bench.evidence import ConvertRates, LoaderRates
+from twoview.bench.peers.job import ConvertJob, Job, StepJob
+from twoview.bench.peers.worker import CONTESTANTS
+from twoview.bench.progress import progress
+from twoview.loaders.beton import open_beton
+from twoview.loaders.datasets import Samples
+from twoview.loaders.decode import output_layout
 
 OURS = "twoview"
 PEERS = ("torchvision", "ffcv", "decode")  # of the suites; `twoview peers` takes more
@@ -62,7 +62,7 @@ class Process:
             env["PYTHONPATH"] = str(tree)
             own = tree / ".venv" / "bin" / "python"
             python = own if own.exists() else python
-        command = [str(python), "-P", "-m", "bench.peers.worker", name, job.model_dump_json()]
+        command = [str(python), "-P", "-m", "twoview.bench.peers.worker", name, job.model_dump_json()]
         self.name, self.patience = name, patience
         # Not a pipe: one that nobody reads fills up and blocks its writer.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)

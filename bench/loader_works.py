@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.loader_rates import BATCH, IMAGES, PEERS, WRITERS
+from twoview.bench.loader_rates import BATCH, IMAGES, PEERS, WRITERS
 
 Figure = Literal["images/s", "first batch", "first batch, compiling", "peak memory"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol
 
-from bench.evidence import Run
-from bench.experiment import run_name
-from bench.recipe import Recipe
-from methods.trainer import History
+from twoview.bench.evidence import Run
+from twoview.bench.experiment import run_name
+from twoview.bench.recipe import Recipe
+from twoview.methods.trainer import History
 
 Name = Literal["tensorboard", "mlflow", "wandb"]
 MLFLOW_BATCH = 1000  # metrics that it takes at once

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.memory import PeakMemory
-from bench.own_process import apart
-from bench.progress import progress
-from methods.losses.balanced import balanced
-from methods.losses.barlow import barlow
-from methods.losses.byol import byol
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.moco import moco
-from methods.losses.msn import msn, targets
-from methods.losses.priors import uniform
-from methods.losses.spectral import spectral
-from methods.losses.supcon import supcon
-from methods.losses.vicreg import vicreg
+from twoview.bench.memory import PeakMemory
+from twoview.bench.own_process import apart
+from twoview.bench.progress import progress
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.byol import byol
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.moco import moco
+from twoview.methods.losses.msn import msn, targets
+from twoview.methods.losses.priors import uniform
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.vicreg import vicreg
 
 BATCHES = (256, 1024, 8192)
 QUEUE = 4096  # keys of MoCo
@@ -190,7 +190,7 @@ def _held(memory: PeakMemory) -> float:
 
 def _in_its_own_process(job: Job) -> dict[str, Any]:
     """`cost` of the job, or `absent` and why."""
-    return apart(cost, job, ["bench.loss_cost", "lightly.loss"])
+    return apart(cost, job, ["twoview.bench.loss_cost", "lightly.loss"])
 
 
 def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:

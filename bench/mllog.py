@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bench.evidence import Accuracy, Training
+from twoview.bench.evidence import Accuracy, Training
 
 
 def mllog(

@@ -5,19 +5,19 @@ from collections.abc import Callable
 
 import torch
 
-from bench.evidence import Training
-from bench.experiment import SUBSET_SEED, train_images
-from bench.probing import in_turn
-from bench.progress import console
-from bench.recipe import Recipe
-from loaders import presets
-from loaders.beton import Beton
-from loaders.samplers import subset
-from methods import ranks
-from methods.probes.features import extract
-from methods.probes.knn import knn_top1
-from methods.probes.online import Online
-from methods.trainer import Trainer
+from twoview.bench.evidence import Training
+from twoview.bench.experiment import SUBSET_SEED, train_images
+from twoview.bench.probing import in_turn
+from twoview.bench.progress import console
+from twoview.bench.recipe import Recipe
+from twoview.loaders import presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.samplers import subset
+from twoview.methods import ranks
+from twoview.methods.probes.features import extract
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.probes.online import Online
+from twoview.methods.trainer import Trainer
 
 REPEATS = 20
 SHARE = 0.02  # of a training's time, that probes beside it may take

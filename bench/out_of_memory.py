@@ -8,11 +8,11 @@ from typing import Any
 import psutil
 import torch
 
-from bench import plan
-from bench.memory import GIB
-from bench.recipe import Recipe
-from methods import ranks
-from methods.precision import Precision
+from twoview.bench import plan
+from twoview.bench.memory import GIB
+from twoview.bench.recipe import Recipe
+from twoview.methods import ranks
+from twoview.methods.precision import Precision
 
 CPU_ALLOCATOR = "can't allocate memory"  # torch says so in a RuntimeError
 

@@ -7,7 +7,9 @@ imported once, however many processes there are.
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -39,43 +41,49 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def apart(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
-    """measure(job), or `absent` and why: a package or the memory is not there, or the process died."""
+def run(work: Callable[[Any], Any], job: Any, preload: Sequence[str] = ()) -> Any:
+    """work(job), in a process of its own that ends with this one, whatever ends this one.
+
+    What it raises is raised here; ChildProcessError where the process ended before it answered.
+    """
     context = forks(preload)
     ours, its = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(measure, job, its))
+    process = context.Process(target=_answer, args=(work, job, its))
     process.start()
     its.close()
     try:
-        answer: dict[str, Any] = ours.recv()
+        failed, answer = ours.recv()
+        process.join()
     except EOFError:
         process.join()
-        return {"absent": f"its process ended with {process.exitcode}"}
+        raise ChildProcessError(f"its process ended with {process.exitcode}") from None
     finally:
         ours.close()
+        process.kill()
         process.join()
+    if failed:
+        raise answer
     return answer
 
 
-def _answer(measure: Callable[[Any], dict[str, Any]], job: Any, connection: Connection) -> None:
-    try:
-        connection.send(measure(job))
-    except (ImportError, RuntimeError, MemoryError) as error:
-        connection.send({"absent": " ".join(str(error).split())})
-
-
-def exit_code(work: Callable[[Any], None], job: Any, preload: Sequence[str]) -> int:
-    """Of a process that does work(job). It ends with this one, whatever ends this one."""
-    process = forks(preload).Process(target=_mortal, args=(work, job))
-    process.start()
-    try:
-        process.join()
-    finally:
-        process.kill()
-        process.join()
-    return int(process.exitcode or 0)
-
-
-def _mortal(work: Callable[[Any], None], job: Any) -> None:
+def _answer(work: Callable[[Any], Any], job: Any, connection: Connection) -> None:
     end_with_parent()
-    work(job)
+    try:
+        answer = False, work(job)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        answer = True, error
+    try:
+        connection.send(answer)
+    except (TypeError, AttributeError, pickle.PicklingError):  # an error that cannot be sent as it is
+        connection.send((True, RuntimeError(str(answer[1]))))
+
+
+def apart(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
+    """measure(job), or `absent` and why: a package or the memory is not there, or the process died."""
+    try:
+        answer: dict[str, Any] = run(measure, job, preload)
+    except (ImportError, RuntimeError, MemoryError, ChildProcessError) as error:
+        return {"absent": " ".join(str(error).split())}
+    return answer

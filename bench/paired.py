@@ -4,7 +4,7 @@ Each side has a process of its own that runs the code of its folder. A round is 
 both on the same cores, drawn anew each round: one core may be the slower one for minutes. After LIFE rounds both
 processes are replaced, because a process may keep a difference of some percent for as long as it lives; such pairs of
 processes are what the interval is drawn from. Before every turn the machine is scored by a fixed piece of work,
-`bench.calibration`: where that surely differs between the sides, it is the machine that does, and the interval is made
+`calibration.py`: where that surely differs between the sides, it is the machine that does, and the interval is made
 that much longer at both ends. Pairs go on until the interval tells the allowed loss from twice as much, or there are
 enough of them.
 """
@@ -22,16 +22,16 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from bench import bootstrap, experiment, recipe
-from bench.bootstrap import Cost
-from bench.calibration import Calibration
-from bench.compare import Comparison, Row
-from bench.cores import confine, cores, cpu_count
-from bench.experiment import Place
-from bench.loader_rates import OURS, Absent, Process, job_for
-from bench.loader_works import TABLE, LoaderWork
-from bench.peers.job import Job, StepJob
-from bench.progress import progress
+from twoview.bench import bootstrap, experiment, recipe
+from twoview.bench.bootstrap import Cost
+from twoview.bench.calibration import Calibration
+from twoview.bench.compare import Comparison, Row
+from twoview.bench.cores import confine, cores, cpu_count
+from twoview.bench.experiment import Place
+from twoview.bench.loader_rates import OURS, Absent, Process, job_for
+from twoview.bench.loader_works import TABLE, LoaderWork
+from twoview.bench.peers.job import Job, StepJob
+from twoview.bench.progress import progress
 
 Name = Literal["old", "new"]
 SIDES: tuple[Name, Name] = ("old", "new")
@@ -99,8 +99,8 @@ class Sides:
     def __init__(self, old: Path, new: Path, job: Job | StepJob) -> None:
         self.job, self.trees = job, {"old": old.resolve(), "new": new.resolve()}
         for tree in self.trees.values():
-            if not (tree / "bench" / "peers" / "worker.py").is_file():
-                raise ValueError(f"{tree} is no checkout of twoview: it has no bench/peers/worker.py")
+            if not (tree / "twoview" / "bench" / "peers" / "worker.py").is_file():
+                raise ValueError(f"{tree} is no checkout of twoview: it has no twoview/bench/peers/worker.py")
         self.machine = Calibration(CALIBRATION_MIB)
 
     def __enter__(self) -> Self:
@@ -202,7 +202,7 @@ def job(work: str, place: Place) -> Job | StepJob:
 
 
 def _loading(work: LoaderWork, place: Place) -> Job:
-    from bench import betons
+    from twoview.bench import betons
 
     file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
     images = BATCHES * work.batch

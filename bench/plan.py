@@ -26,16 +26,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
-from bench import experiment
-from bench.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
-from bench.recipe import Recipe, parse
-from loaders import beton
-from loaders.limits import BATCH
-from loaders.loader import BATCHES_AHEAD, Loader
-from methods import optim, precision
-from methods.method import Method
-from methods.trainer import Trainer
-from methods.transfer import on_device
+from twoview.bench import experiment
+from twoview.bench.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
+from twoview.bench.recipe import Recipe, parse
+from twoview.loaders import beton
+from twoview.loaders.limits import BATCH
+from twoview.loaders.loader import BATCHES_AHEAD, Loader
+from twoview.methods import optim, precision
+from twoview.methods.method import Method
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import on_device
 
 TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
 TRIAL_FLOPS = 3e12  # of all steps of a trial: half a minute on two cores; fewer show too few of the holes
@@ -290,7 +290,7 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
 
 def trial_apart(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
     job = {"recipe": recipe.model_dump(mode="json"), "device": str(device), "kind": kind}
-    command = [sys.executable, "-m", "bench.plan"]
+    command = [sys.executable, "-m", "twoview.bench.plan"]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.evidence import ProbeCost
-from bench.memory import PeakMemory, host_mib
-from bench.own_process import apart
-from bench.progress import progress
-from methods.probes.knn import votes
-from methods.probes.linear import logistic
+from twoview.bench.evidence import ProbeCost
+from twoview.bench.memory import PeakMemory, host_mib
+from twoview.bench.own_process import apart
+from twoview.bench.progress import progress
+from twoview.methods.probes.knn import votes
+from twoview.methods.probes.linear import logistic
 
 TEMPERATURE = 0.1
 WEIGHT_DECAY = 1e-3
@@ -70,7 +70,9 @@ def measure(work: Work, rounds: int) -> ProbeCost:
     with progress(name, rounds * len(sides)) as advance:
         for _ in range(rounds):
             for side in sides:
-                found[side].append(apart(cost, (work, side), ["bench.probe_cost", "faiss", "sklearn.linear_model"]))
+                found[side].append(
+                    apart(cost, (work, side), ["twoview.bench.probe_cost", "faiss", "sklearn.linear_model"])
+                )
                 advance()
     absent = {side: one["absent"] for side, answers in found.items() for one in answers if "absent" in one}
     there = {side: answers for side, answers in found.items() if side not in absent}

@@ -11,32 +11,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import betons
-from bench.cores import cpu_count
-from bench.encoders import Published
-from bench.evidence import LeftOut, Probed
-from bench.experiment import Place, best_device, chosen, take_up
-from bench.locks import alone
-from bench.memory import PeakMemory
-from bench.progress import console, progress
-from bench.recipe import Budget, Probe, in_a_file_name
-from bench.signals import deferred
-from loaders import datasets, presets
-from loaders.beton import Beton
-from loaders.loader import Loader
-from loaders.names import checked_name, look_up
-from loaders.views import View
-from methods import checkpoint
-from methods.normalise import Normalise
-from methods.precision import Precision
-from methods.probes import low_shot, protocols
-from methods.probes.end_to_end import Classifier
-from methods.probes.features import Features, Kept, extract, fingerprint
-from methods.probes.knn import votes
-from methods.probes.linear import logistic
-from methods.probes.metrics import Metrics, metrics
-from methods.probes.sgd_grid import sgd_grid
-from methods.trainer import Trainer
+from twoview.bench import betons
+from twoview.bench.cores import cpu_count
+from twoview.bench.encoders import Published
+from twoview.bench.evidence import LeftOut, Probed
+from twoview.bench.experiment import Place, best_device, chosen, take_up
+from twoview.bench.locks import alone
+from twoview.bench.memory import PeakMemory
+from twoview.bench.progress import console, progress
+from twoview.bench.recipe import Budget, Probe, in_a_file_name
+from twoview.bench.signals import deferred
+from twoview.loaders import datasets, presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.loader import Loader
+from twoview.loaders.names import checked_name, look_up
+from twoview.loaders.views import View
+from twoview.methods import checkpoint
+from twoview.methods.normalise import Normalise
+from twoview.methods.precision import Precision
+from twoview.methods.probes import low_shot, protocols
+from twoview.methods.probes.end_to_end import Classifier
+from twoview.methods.probes.features import Features, Kept, extract, fingerprint
+from twoview.methods.probes.knn import votes
+from twoview.methods.probes.linear import logistic
+from twoview.methods.probes.metrics import Metrics, metrics
+from twoview.methods.probes.sgd_grid import sgd_grid
+from twoview.methods.trainer import Trainer
 
 BATCH = 500
 # What papers spent on the same probe, as far as they say it.

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from rich.text import Text
 
-from bench.escapes import on_lines, on_one_line
+from twoview.bench.escapes import on_lines, on_one_line
 
 
 class Terminal(Console):

@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from loaders.loader import Epoch, Loader
-from loaders.views import View
-from methods.settings import Settings
+from twoview.loaders.loader import Epoch, Loader
+from twoview.loaders.views import View
+from twoview.methods.settings import Settings
 
 
 class Progressive(Settings):

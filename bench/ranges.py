@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from loaders import limits
-from methods.settings import Settings, Text, at_most
+from twoview.loaders import limits
+from twoview.methods.settings import Settings, Text, at_most
 
 Scalar = bool | int | float | Text
 

@@ -14,17 +14,17 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import tyro
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from bench.progressive import Progressive
-from bench.ranges import Search
-from loaders import datasets, limits, presets
-from loaders.names import checked_name, look_up
-from methods import registry
-from methods.backbones import VITS, Backbone
-from methods.method import Options
-from methods.optim import Optim
-from methods.precision import Precision
-from methods.settings import Images, Settings, Side, Text, at_most, first_fault
-from methods.trainer import Compile
+from twoview.bench.progressive import Progressive
+from twoview.bench.ranges import Search
+from twoview.loaders import datasets, limits, presets
+from twoview.loaders.names import checked_name, look_up
+from twoview.methods import registry
+from twoview.methods.backbones import VITS, Backbone
+from twoview.methods.method import Options
+from twoview.methods.optim import Optim
+from twoview.methods.precision import Precision
+from twoview.methods.settings import Images, Settings, Side, Text, at_most, first_fault
+from twoview.methods.trainer import Compile
 
 RECIPES = Path(__file__).parent / "recipes"
 OWN = ("source", "expected")  # what a recipe has not from its base
@@ -80,7 +80,7 @@ class Probe(Settings):
 
 
 class LongTail(Settings):
-    """The `[long_tail]` table: the classes to pretrain on made unequal, as `loaders.samplers.long_tail` does it."""
+    """The `[long_tail]` table: the classes to pretrain on made unequal, as `loaders/samplers.py` does it."""
 
     ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of the first class's images to the last's
     kind: Literal["exponential", "power"] = "exponential"  # how a class's images fall with its number
@@ -225,6 +225,22 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return recipe
+
+
+def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
+    """The recipe with other values at keys such as "optim.lr". ValueError, naming the key, if there is none such."""
+    if not values:
+        return recipe
+    changed = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        *tables, last = key.split(".")
+        table: Any = changed
+        for name in tables:
+            table = table.get(name) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or last not in table:
+            raise ValueError(f"{recipe.name}: {key} is no key of the recipe")
+        table[last] = value
+    return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
 
 
 def checked_dataset(name: str) -> datasets.Dataset:

@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench import betons
-from bench.experiment import Place, chosen, normalise_for, run_name, trained_method
-from bench.recipe import parse
-from loaders import presets
-from loaders.files import whole_file
-from loaders.loader import Loader
-from methods import checkpoint
-from methods.losses.mae import image_of, moments, pixels
-from methods.mae import MAE
-from methods.normalise import Normalise
-from methods.probes.online import Online
-from methods.vit import taken
+from twoview.bench import betons
+from twoview.bench.experiment import Place, chosen, normalise_for, run_name, trained_method
+from twoview.bench.recipe import parse
+from twoview.loaders import presets
+from twoview.loaders.files import whole_file
+from twoview.loaders.loader import Loader
+from twoview.methods import checkpoint
+from twoview.methods.losses.mae import image_of, moments, pixels
+from twoview.methods.mae import MAE
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes.online import Online
+from twoview.methods.vit import taken
 
 SHOWN = 8  # images, side by side
 SIDE = 96  # pixels of each in the picture, so that a page of many stays small

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import betons, judging
-from bench.encoders import Published
-from bench.experiment import Place, best_device, chosen
-from bench.probing import in_turn
-from bench.progress import progress
-from bench.reconstructions import grid
-from loaders import datasets, presets
-from loaders.beton import Beton
-from loaders.files import whole_file
-from methods.probes.features import extract
-from methods.probes.firing import Layer, Watched, firing_rate, sparseness
-from methods.probes.separation import Separation, directions, separation, tsne
+from twoview.bench import betons, judging
+from twoview.bench.encoders import Published
+from twoview.bench.experiment import Place, best_device, chosen
+from twoview.bench.probing import in_turn
+from twoview.bench.progress import progress
+from twoview.bench.reconstructions import grid
+from twoview.loaders import datasets, presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.files import whole_file
+from twoview.methods.probes.features import extract
+from twoview.methods.probes.firing import Layer, Watched, firing_rate, sparseness
+from twoview.methods.probes.separation import Separation, directions, separation, tsne
 
 FILTERS_A_ROW = 16
 CHANNELS, IMAGES = 8, 10  # of the last layer, and the images shown for each

@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 
-from loaders import turbojpeg
+from twoview.loaders import turbojpeg
 
 # module -> its name for pip. A test compares them with what the suite's files import.
 PACKAGES = {
@@ -115,7 +115,7 @@ def _compiler() -> str:
 
 
 def _cifar10(root: Path | None) -> str:
-    from bench.gpu import packed_cifar
+    from twoview.bench.gpu import packed_cifar
 
     if root is None:
         return "no data root: name one with --data-root or TWOVIEW_DATA"

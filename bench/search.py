@@ -21,18 +21,18 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
-from bench import betons, experiment
-from bench.experiment import Place
-from bench.locks import alone, can_lock
-from bench.probing import in_turn
-from bench.progress import console, progress
-from bench.ranges import Search, scale
-from bench.recipe import Recipe, check_schedule, parse
-from loaders import presets
-from loaders.samplers import subset
-from methods.probes.features import extract
-from methods.probes.knn import knn_top1
-from methods.trainer import Trainer
+from twoview.bench import betons, experiment
+from twoview.bench.experiment import Place
+from twoview.bench.locks import alone, can_lock
+from twoview.bench.probing import in_turn
+from twoview.bench.progress import console, progress
+from twoview.bench.ranges import Search, scale
+from twoview.bench.recipe import Recipe, check_schedule, with_values
+from twoview.loaders import presets
+from twoview.loaders.samplers import subset
+from twoview.methods.probes.features import extract
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.trainer import Trainer
 
 RUNNING = "running"  # folder of the study, with what the running trials' processes hold
 KILLED = "its process was ended"  # why a trial failed that says nothing itself
@@ -165,20 +165,6 @@ def draw(trial: Trial, search: Search) -> dict[str, Any]:
         else:
             group[key] = trial.suggest_float(key, float(values[0]), float(values[1]), log=kind == "log")
     return group
-
-
-def with_values(recipe: Recipe[Any], values: dict[str, Any]) -> Recipe[Any]:
-    """The recipe with other values at keys such as "optim.lr". ValueError, naming the key, if there is none such."""
-    changed = recipe.model_dump(mode="json")
-    for key, value in values.items():
-        *tables, last = key.split(".")
-        table: Any = changed
-        for name in tables:
-            table = table.get(name) if isinstance(table, dict) else None
-        if not isinstance(table, dict) or last not in table:
-            raise ValueError(f"{recipe.name}: search.ranges: {key} is no key of the recipe")
-        table[last] = value
-    return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
 
 
 def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Callable[[int, float], None]) -> float:

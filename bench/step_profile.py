@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity
 
-from loaders.files import whole_file
-from methods.parts import part
-from methods.trainer import Trainer
+from twoview.loaders.files import whole_file
+from twoview.methods.parts import part
+from twoview.methods.trainer import Trainer
 
 BEFORE, WARMUP, STEPS = 5, 2, 10  # steps: not seen, seen and forgotten by torch's profiler, recorded
 OPERATORS = 12  # on the page

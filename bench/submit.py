@@ -54,7 +54,7 @@ class Launch(Checkpointable):
         torchrun = [sys.executable, "-m", "torch.distributed.run"]
         torchrun += ["--nnodes", str(self.nodes), "--nproc-per-node", str(self.processes)]
         torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", job]
-        return [*torchrun, "-m", "bench", "train", *self.words, *["--resume"] * resume]
+        return [*torchrun, "-m", "twoview", "train", *self.words, *["--resume"] * resume]
 
     def __call__(self) -> None:
         where = TorchDistributedEnvironment()

@@ -5,10 +5,8 @@ killed, and run again with the same words, loses no finished record and at most 
 """
 
 import importlib
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench import (
+from twoview.bench import (
     betons,
     evidence,
     experiment,
@@ -26,15 +24,16 @@ from bench import (
     own_process,
     recipe,
     reconstructions,
+    training,
 )
-from bench.cores import cpu_count
-from bench.experiment import Place
-from bench.loader_works import ConvertWork, LoaderWork
-from bench.locks import alone
-from bench.progress import console
-from bench.theory.claims import Claim
-from loaders import datasets
-from loaders.names import look_up
+from twoview.bench.cores import cpu_count
+from twoview.bench.experiment import Place
+from twoview.bench.loader_works import ConvertWork, LoaderWork
+from twoview.bench.locks import alone
+from twoview.bench.progress import console
+from twoview.bench.theory.claims import Claim
+from twoview.loaders import datasets
+from twoview.loaders.names import look_up
 
 
 @dataclass(frozen=True)
@@ -184,33 +183,22 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
 
 def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
     def run() -> evidence.Run:
-        _train_apart(name, one.seed, place)
+        _train_in_own_process(name, one.seed, place)
         return judging.judge(place.checkpoint(one), place)
 
     return Step(experiment.run_name(one), run, one.settings(), place.checkpoint(one))
 
 
-def _train_apart(name: str, seed: int, place: Place) -> None:
-    """`twoview train` in a process of its own, so that the peak of memory that it measures is its own.
-
-    It says itself what went wrong; SystemExit with its code then.
-    """
-    words = ["train", name, "--seed", str(seed), "--resume"]
-    words += ["--out", str(place.checkpoints.parent.absolute()), "--betons", str(place.betons.absolute())]
-    if place.root:
-        words += ["--data-root", str(place.root.absolute())]
+def _train_in_own_process(name: str, seed: int, place: Place) -> None:
+    """So that the peak of memory that the training measures is its own."""
     # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
-    preload = () if torch.cuda.is_available() else ("bench.commands.train", "timm", "torch._dynamo")
-    if code := own_process.exit_code(_command, words, preload):
-        sys.exit(code)
+    preload = () if torch.cuda.is_available() else ("twoview.bench.training", "timm", "torch._dynamo")
+    own_process.run(_train, (name, seed, place), preload)
 
 
-def _command(words: list[str]) -> None:
-    """A command of `twoview`, without what it prints."""
-    from bench.cli import run  # here, for it is the front door
-
-    with redirect_stdout(None):
-        sys.exit(run(words))
+def _train(job: tuple[str, int, Place]) -> None:
+    name, seed, place = job
+    training.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
 
 
 def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
@@ -233,7 +221,7 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
 
 def _measure_claims(name: str) -> evidence.Theory:
     begun = time.perf_counter()
-    claims: list[Claim] = importlib.import_module(f"bench.theory.{name}").run()
+    claims: list[Claim] = importlib.import_module(f"twoview.bench.theory.{name}").run()
     seconds = time.perf_counter() - begun
     return evidence.Theory(name=f"theory-{name}", claims=[*map(evidence.Claimed.of, claims)], seconds=seconds)
 

@@ -8,11 +8,11 @@ from contextlib import closing
 
 import torch
 
-from bench.progress import console
-from bench.progressive import Growing
-from loaders.loader import Batch, Loader
-from methods.trainer import Trainer
-from methods.transfer import on_device
+from twoview.bench.progress import console
+from twoview.bench.progressive import Growing
+from twoview.loaders.loader import Batch, Loader
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import on_device
 
 BATCHES = 3
 

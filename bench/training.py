@@ -16,11 +16,11 @@ import torch
 from pydantic import ValidationError
 from rich.markup import escape
 
-from bench import betons, flops, loggers, online, out_of_memory
-from bench.cores import cpu_count
-from bench.energy import Energy
-from bench.evidence import Ceilings, Training
-from bench.experiment import (
+from twoview.bench import betons, flops, loggers, online, out_of_memory
+from twoview.bench.cores import cpu_count
+from twoview.bench.energy import Energy
+from twoview.bench.evidence import Ceilings, Training
+from twoview.bench.experiment import (
     Place,
     build_method,
     chosen_device,
@@ -30,21 +30,21 @@ from bench.experiment import (
     take_up,
     train_loader,
 )
-from bench.locks import alone
-from bench.memory import PeakMemory
-from bench.progress import console, progress
-from bench.progressive import Growing, alike
-from bench.recipe import Recipe, check_schedule, flat, parse
-from bench.signals import deferred
-from bench.step_profile import StepProfiler
-from bench.threads import loading_threads
-from loaders.beton import Beton
-from loaders.loader import Loader
-from methods import checkpoint, determinism, ranks
-from methods.precision import DTYPES
-from methods.settings import first_fault
-from methods.trainer import Trainer
-from methods.transfer import Moved, on_device
+from twoview.bench.locks import alone
+from twoview.bench.memory import PeakMemory
+from twoview.bench.progress import console, progress
+from twoview.bench.progressive import Growing, alike
+from twoview.bench.recipe import Recipe, check_schedule, flat, parse
+from twoview.bench.signals import deferred
+from twoview.bench.step_profile import StepProfiler
+from twoview.bench.threads import loading_threads
+from twoview.loaders.beton import Beton
+from twoview.loaders.loader import Loader
+from twoview.methods import checkpoint, determinism, ranks
+from twoview.methods.precision import DTYPES
+from twoview.methods.settings import first_fault
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved, on_device
 
 CEILING_ROUNDS = 3
 CEILING_STEPS = 5

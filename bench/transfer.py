@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import data, evidence, probing
-from bench.encoders import Published
-from bench.evidence import Probed, Probing
-from bench.experiment import Place
-from bench.judging import JUDGED_BY
-from bench.probing import BUDGETS, PROBES, Bench, Options
-from bench.progress import console
-from bench.recipe import Probe, checked_dataset, in_a_file_name
-from loaders.names import look_up
+from twoview.bench import data, evidence, probing
+from twoview.bench.encoders import Published
+from twoview.bench.evidence import Probed, Probing
+from twoview.bench.experiment import Place
+from twoview.bench.judging import JUDGED_BY
+from twoview.bench.probing import BUDGETS, PROBES, Bench, Options
+from twoview.bench.progress import console
+from twoview.bench.recipe import Probe, checked_dataset, in_a_file_name
+from twoview.loaders.names import look_up
 
 # The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
 SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION, read_descriptors, read_header
-from loaders.checksum import xxh64_of
-from loaders.files import whole_file
-from loaders.limits import FIELD_BYTES
-from loaders.reading import OpenFile
+from twoview.loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION, read_descriptors, read_header
+from twoview.loaders.checksum import xxh64_of
+from twoview.loaders.files import whole_file
+from twoview.loaders.limits import FIELD_BYTES
+from twoview.loaders.reading import OpenFile
 
 ARRAY_FIELD = 4  # ffcv.types.TYPE_ID_HANDLER
 ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])  # ffcv.fields.ndarray.NDArrayArgsType

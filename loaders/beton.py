@@ -21,16 +21,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from loaders import checks
-from loaders.checksum import xxh64_of
-from loaders.files import whole_file
-from loaders.limits import FIELD_BYTES, SAMPLES
-from loaders.reading import OpenFile
+from twoview.loaders import checks
+from twoview.loaders.checksum import xxh64_of
+from twoview.loaders.files import whole_file
+from twoview.loaders.limits import FIELD_BYTES, SAMPLES
+from twoview.loaders.reading import OpenFile
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
@@ -212,12 +213,13 @@ def write(
         file.write(header.tobytes() + descriptors.tobytes() + metadata[:kept].tobytes())
 
 
-def open_beton(path: Path) -> Beton:
+def open_beton(path: str | PathLike[str]) -> Beton:
     """Opens a file that `write` or FFCV's DatasetWriter made, with an RGB image field and, if it has labels, an integer
     field. Of several of a kind, the ones called "image" and "label" are taken; other fields are passed over.
 
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
+    path = Path(path)
     opened = OpenFile(path)
     size, header = opened.size, read_header(opened)
     count, table_start = int(header["num_samples"][0]), int(header["alloc_table_ptr"][0])

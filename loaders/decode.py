@@ -16,13 +16,13 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 
-from loaders import turbojpeg
-from loaders.beton import Beton, Layout
-from loaders.checksum import xxh64
-from loaders.kernels import kernel
-from loaders.limits import PIXELS
-from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from loaders.views import View
+from twoview.loaders import turbojpeg
+from twoview.loaders.beton import Beton, Layout
+from twoview.loaders.checksum import xxh64
+from twoview.loaders.kernels import kernel
+from twoview.loaders.limits import PIXELS
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.views import View
 
 _LIBRARY = turbojpeg.library()
 binding.load_library_permanently(_LIBRARY)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from loaders.decode import jpeg_fault
-from loaders.limits import PIXELS
+from twoview.loaders.decode import jpeg_fault
+from twoview.loaders.limits import PIXELS
 
 # What may be found in a file, whatever its name says. Pillow knows more formats, and for one it runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")

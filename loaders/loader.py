@@ -1,6 +1,6 @@
 """The loader: decodes each image once, fills all its views, hands over a `Batch`.
 
-A pool of threads renders chunks of a batch with the kernels of `loaders.decode`, which release the GIL. A batch that is
+A pool of threads renders chunks of a batch with the kernels of `decode.py`, which release the GIL. A batch that is
 kept never changes: its memory is used again only when nothing refers to it any more. An error in a worker reaches the
 caller with the next batch, naming sample, field and file. Pixels depend on (seed, epoch, sample, view) alone, not on
 threads, batch size, order or ranks.
@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders import checks
-from loaders import masks as masking
-from loaders.beton import Beton
-from loaders.decode import fault, output_layout, view_table
-from loaders.masks import Mask
-from loaders.rng import ORDER, uniform
-from loaders.samplers import sequential, share, shuffled
-from loaders.views import View
-from loaders.workers import Workers
+from twoview.loaders import checks
+from twoview.loaders import masks as masking
+from twoview.loaders.beton import Beton
+from twoview.loaders.decode import fault, output_layout, view_table
+from twoview.loaders.masks import Mask
+from twoview.loaders.rng import ORDER, uniform
+from twoview.loaders.samplers import sequential, share, shuffled
+from twoview.loaders.views import View
+from twoview.loaders.workers import Workers
 
 CHUNK_PIXELS = 1 << 18  # of views: a millisecond or two, against 30 us that a chunk costs; three images at 224 twice
 BATCHES_AHEAD = 2

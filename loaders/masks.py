@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from loaders import rng
-from loaders.kernels import kernel
-from loaders.views import View
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
+from twoview.loaders.views import View
 
 Kind = Literal["random", "block"]
 

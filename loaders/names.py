@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from loaders.limits import NAME
+from twoview.loaders.limits import NAME
 
 T = TypeVar("T")
 

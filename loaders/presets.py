@@ -7,8 +7,8 @@ codes do, the views are the same: every op treats left and right alike.
 from collections.abc import Callable
 from dataclasses import replace
 
-from loaders.names import look_up
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.names import look_up
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 # ImageNet's shares: 256 of a shorter side to cut 224 from, and MSN's 96 pixels of a focal view beside 224.
 RESIZED, FOCAL, FULL = 256, 96, 224

@@ -1,6 +1,6 @@
 """The loader's plain twin: the same batches, bit for bit, from PIL, torchvision and a loop, written to be read.
 
-It shares with the loader what defines a batch, the order (`loaders.samplers`) and the drawn parameters (the ops'
+It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the drawn parameters (the ops'
 `draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colours. Only the blur is spelled out here,
 since the loader's is not torchvision's (`loaders/ops/blur.py`).
 """
@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders import checks
-from loaders import masks as masking
-from loaders.beton import RAW, Beton
-from loaders.decode import view_table
-from loaders.images import open_image
-from loaders.loader import Batch
-from loaders.masks import Mask
-from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from loaders.ops.taps import BITS
-from loaders.samplers import sequential, share, shuffled
-from loaders.views import View
+from twoview.loaders import checks
+from twoview.loaders import masks as masking
+from twoview.loaders.beton import RAW, Beton
+from twoview.loaders.decode import view_table
+from twoview.loaders.images import open_image
+from twoview.loaders.loader import Batch
+from twoview.loaders.masks import Mask
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.ops.taps import BITS
+from twoview.loaders.samplers import sequential, share, shuffled
+from twoview.loaders.views import View
 
 
 class Reference:
-    """Batches of views of a beton file: the batches that `loaders.loader.Loader` gives for the same arguments.
+    """Batches of views of a beton file: the batches that `twoview.loaders.loader.Loader` gives for the same arguments.
 
     Raises ValueError if there is no full batch to give; for a damaged image, what PIL or numpy raise.
     """
@@ -82,7 +82,7 @@ def decode(beton: Beton, sample: int) -> np.ndarray:
 
 
 def make(image: np.ndarray, view: View, key: tuple[np.uint64, int, int, int]) -> np.ndarray:
-    """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `loaders.rng`."""
+    """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `rng.py`."""
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
     if view.scale is None:

@@ -1,4 +1,4 @@
-"""The views of a whole batch by torch, on any device: the pixels of `loaders.decode` for images of one size.
+"""The views of a whole batch by torch, on any device: the pixels of `twoview.loaders.decode` for images of one size.
 
 The parameters are drawn on the host by the ops' own `draw`, one compiled call a batch, and reach the device as one
 array. There every row of it becomes a view, by arithmetic on whole tensors without a loop over images and without a
@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from loaders import decode
-from loaders.kernels import kernel
-from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from loaders.ops.taps import BITS
-from loaders.views import View
+from twoview.loaders import decode
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.ops.taps import BITS
+from twoview.loaders.views import View
 
 # The columns of what is drawn for a view, int32. STEP and AMOUNT have one for each of the jitter's four turns: which
 # step, and its factor's bits as float32, or by how many of 255 levels the hue moves. Behind TAPS: the blur's taps from

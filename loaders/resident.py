@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from loaders import masks as masking
-from loaders.beton import RAW, Beton
-from loaders.decode import Decoder, fault
-from loaders.loader import Batch, Loader
-from loaders.masks import Mask
-from loaders.reference import decode
-from loaders.render import Renderer
-from loaders.samplers import sequential, share
-from loaders.views import View
+from twoview.loaders import masks as masking
+from twoview.loaders.beton import RAW, Beton
+from twoview.loaders.decode import Decoder, fault
+from twoview.loaders.loader import Batch, Loader
+from twoview.loaders.masks import Mask
+from twoview.loaders.reference import decode
+from twoview.loaders.render import Renderer
+from twoview.loaders.samplers import sequential, share
+from twoview.loaders.views import View
 
 SHARE = 0.25  # of the device's free memory, that `fits` leaves to the images
 SMALL = 64  # pixels a side, up to which `fits` takes JPEGs too: decoded they are hardly larger
 
 
 class Resident(Loader):
-    """`loaders.loader.Loader` with all of the images on a device: the same batches bit for bit, made and left there.
+    """`twoview.Loader` with all of the images on a device: the same batches bit for bit, made and left there.
 
     All images used must be of one size. On a GPU the first batch waits for `torch.compile`, and batches are ready in
     the order of the device's work, as any tensor's: handing one over does not wait for it.

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from loaders.kernels import kernel
+from twoview.loaders.kernels import kernel
 
 # What a number is drawn for. The values are part of the pixels' definition: append, never renumber.
 CROP = 0

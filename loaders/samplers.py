@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from loaders.names import look_up
-from loaders.rng import ORDER, uniforms
+from twoview.loaders.names import look_up
+from twoview.loaders.rng import ORDER, uniforms
 
 
 def sequential(count: int) -> np.ndarray:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from loaders.datasets import Samples
-from loaders.images import naming, open_image
+from twoview.loaders.datasets import Samples
+from twoview.loaders.images import naming, open_image
 
 
 def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:

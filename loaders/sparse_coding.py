@@ -15,9 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from loaders import rng
-from loaders.arrays import write_arrays
-from loaders.limits import SAMPLES, WIDTH
+from twoview.loaders import rng
+from twoview.loaders.arrays import write_arrays
+from twoview.loaders.limits import SAMPLES, WIDTH
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from loaders.decode import Decoder
+from twoview.loaders.decode import Decoder
 
 
 class Workers:

@@ -12,7 +12,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from methods.settings import Repeats, Settings, Side, Width
+from twoview.methods.settings import Repeats, Settings, Side, Width
 
 
 class Shape(NamedTuple):
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 def build(backbone: Backbone, size: int = 224) -> Encoder:
     """An encoder with fresh weights, from torch's global generator. size: of its images, for a ViT's positions."""
     if backbone.name in VITS:
-        from methods.vit import ViT  # here, for it is an Encoder
+        from twoview.methods.vit import ViT  # here, for it is an Encoder
 
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-small":

@@ -10,14 +10,14 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions
-from methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
-from methods.losses.gather import gather
-from methods.losses.pairs import unit
-from methods.method import Method
-from methods.settings import Repeats
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.pairs import unit
+from twoview.methods.method import Method
+from twoview.methods.settings import Repeats
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -5,12 +5,12 @@ from typing import Literal
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions
-from methods.losses.barlow import barlow
-from methods.method import Method
-from methods.settings import Repeats, Width
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.method import Method
+from twoview.methods.settings import Repeats, Width
 
 
 class BarlowOptions(ProjectorOptions):

@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from loaders.views import View
-from methods import ema
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions, mlp
-from methods.losses.byol import byol
-from methods.method import Method
-from methods.settings import Width
+from twoview.loaders.views import View
+from twoview.methods import ema
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions, mlp
+from twoview.methods.losses.byol import byol
+from twoview.methods.method import Method
+from twoview.methods.settings import Width
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 

@@ -29,10 +29,10 @@ from pydantic import (
 )
 from torch import Tensor
 
-from loaders.files import NO_LINKS, whole_file
-from loaders.limits import CHECKPOINT_BYTES
-from methods.precision import Precision
-from methods.settings import first_fault
+from twoview.loaders.files import NO_LINKS, whole_file
+from twoview.loaders.limits import CHECKPOINT_BYTES
+from twoview.methods.precision import Precision
+from twoview.methods.settings import first_fault
 
 KEPT = 2
 SAID = 8  # times the bytes of a file, that its tensors may say they have: some share their numbers
@@ -67,7 +67,7 @@ class Table(BaseModel):
 
 
 class History(Table):
-    """As `methods.trainer.History`. One of an older version has no seconds of steps."""
+    """As `twoview.methods.trainer.History`. One of an older version has no seconds of steps."""
 
     epoch_seconds: list[float]
     wait_seconds: list[float]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from methods.parts import part
+from twoview.methods.parts import part
 
 B = TypeVar("B")
 

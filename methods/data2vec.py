@@ -6,14 +6,14 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from loaders.masks import of_view
-from loaders.views import View
-from methods import ema
-from methods.backbones import Encoder
-from methods.losses.data2vec import data2vec, targets
-from methods.method import Method, Options
-from methods.settings import Repeats, Width
-from methods.vit import ViT, left_out, taken, vit
+from twoview.loaders.masks import of_view
+from twoview.loaders.views import View
+from twoview.methods import ema
+from twoview.methods.backbones import Encoder
+from twoview.methods.losses.data2vec import data2vec, targets
+from twoview.methods.method import Method, Options
+from twoview.methods.settings import Repeats, Width
+from twoview.methods.vit import ViT, left_out, taken, vit
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Momentum = Annotated[float, Field(ge=0, le=1)]

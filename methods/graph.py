@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods import ranks
-from methods.optim import Optim
-from methods.parts import part
-from methods.precision import Precision
+from twoview.methods import ranks
+from twoview.methods.optim import Optim
+from twoview.methods.parts import part
+from twoview.methods.precision import Precision
 
 WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
 

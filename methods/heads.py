@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from methods.method import Options
-from methods.settings import Repeats, Width
+from twoview.methods.method import Options
+from twoview.methods.settings import Repeats, Width
 
 Norm = Literal["hidden", "all", "none"]
 Activation = Callable[[], nn.Module]

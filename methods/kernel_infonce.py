@@ -6,12 +6,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.spectral import spectral
-from methods.method import Method
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.method import Method
 
 Gamma = Annotated[float, Field(gt=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]

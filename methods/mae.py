@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from loaders.masks import of_view
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.losses.mae import mae
-from methods.method import Method, Options
-from methods.settings import Repeats, Width
-from methods.vit import ViT, left_out, sincos, vit
+from twoview.loaders.masks import of_view
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.losses.mae import mae
+from twoview.methods.method import Method, Options
+from twoview.methods.settings import Repeats, Width
+from twoview.methods.vit import ViT, left_out, sincos, vit
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

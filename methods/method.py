@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from loaders.masks import Mask
-from loaders.views import View
-from methods.settings import Settings
+from twoview.loaders.masks import Mask
+from twoview.loaders.views import View
+from twoview.methods.settings import Settings
 
 
 class Options(Settings):

@@ -6,15 +6,15 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from loaders.views import View
-from methods import ema
-from methods.backbones import Encoder
-from methods.heads import Norm, ProjectorOptions
-from methods.losses.gather import gather
-from methods.losses.moco import moco, moco_sum
-from methods.losses.pairs import unit
-from methods.method import Method
-from methods.settings import Keys
+from twoview.loaders.views import View
+from twoview.methods import ema
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import Norm, ProjectorOptions
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.pairs import unit
+from twoview.methods.method import Method
+from twoview.methods.settings import Keys
 
 Gamma = Annotated[float, Field(gt=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]

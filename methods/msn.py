@@ -7,16 +7,16 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from loaders.masks import of_view
-from loaders.views import View
-from methods import ema
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions
-from methods.losses.msn import Divergence, msn, targets
-from methods.losses.priors import uniform
-from methods.method import Method
-from methods.settings import Iterations, Repeats, Width
-from methods.vit import ViT, vit
+from twoview.loaders.masks import of_view
+from twoview.loaders.views import View
+from twoview.methods import ema
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.msn import Divergence, msn, targets
+from twoview.methods.losses.priors import uniform
+from twoview.methods.method import Method
+from twoview.methods.settings import Iterations, Repeats, Width
+from twoview.methods.vit import ViT, vit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Drop = Annotated[float, Field(ge=0, lt=1)]

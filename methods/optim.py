@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from methods.method import Method
-from methods.settings import Settings
+from twoview.methods.method import Method
+from twoview.methods.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[tuple[PositiveFloat, ...], Field(max_length=100)]

@@ -10,12 +10,12 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.losses.gather import gather
-from methods.losses.priors import histogram, power_law
-from methods.msn import MSN, MSNOptions
-from methods.settings import Iterations
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.priors import histogram, power_law
+from twoview.methods.msn import MSN, MSNOptions
+from twoview.methods.settings import Iterations
 
 
 class PMSNOptions(MSNOptions):

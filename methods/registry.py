@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from loaders.names import look_up
-from methods.balanced import Balanced, BalancedOptions
-from methods.barlow import Barlow, BarlowOptions
-from methods.byol import BYOL, BYOLOptions
-from methods.data2vec import Data2Vec, Data2VecOptions
-from methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
-from methods.mae import MAE, MAEOptions
-from methods.method import Method, Options
-from methods.moco import MoCo, MoCoOptions
-from methods.msn import MSN, MSNOptions
-from methods.pmsn import PMSN, PMSNOptions
-from methods.simclr import SimCLR, SimCLROptions
-from methods.supcon import SupCon, SupConOptions
-from methods.supervised import Supervised, SupervisedOptions
-from methods.vicreg import VICReg, VICRegOptions
+from twoview.loaders.names import look_up
+from twoview.methods.balanced import Balanced, BalancedOptions
+from twoview.methods.barlow import Barlow, BarlowOptions
+from twoview.methods.byol import BYOL, BYOLOptions
+from twoview.methods.data2vec import Data2Vec, Data2VecOptions
+from twoview.methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
+from twoview.methods.mae import MAE, MAEOptions
+from twoview.methods.method import Method, Options
+from twoview.methods.moco import MoCo, MoCoOptions
+from twoview.methods.msn import MSN, MSNOptions
+from twoview.methods.pmsn import PMSN, PMSNOptions
+from twoview.methods.simclr import SimCLR, SimCLROptions
+from twoview.methods.supcon import SupCon, SupConOptions
+from twoview.methods.supervised import Supervised, SupervisedOptions
+from twoview.methods.vicreg import VICReg, VICRegOptions
 
 
 class Entry(NamedTuple):

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from loaders import limits
-from loaders.limits import Limit
+from twoview.loaders import limits
+from twoview.loaders.limits import Limit
 
 
 class Settings(BaseModel):

@@ -6,11 +6,11 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.heads import ProjectorOptions
-from methods.losses.infonce import nt_xent
-from methods.method import Method
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.method import Method
 
 GLOBAL = 2  # views that show a large part of the image; the others are local crops
 

@@ -5,9 +5,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.method import Method, Options
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.method import Method, Options
 
 
 class SupervisedOptions(Options):

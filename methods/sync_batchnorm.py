@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from methods.ranks import SumOverRanks, world
+from twoview.methods.ranks import SumOverRanks, world
 
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from methods import checkpoint, graph, optim, ranks
-from methods.clock import StepClock
-from methods.method import Method
-from methods.normalise import Normalise
-from methods.parts import part
-from methods.precision import Precision, autocast
-from methods.sync_batchnorm import synchronised
-from methods.transfer import on_device
+from twoview.methods import checkpoint, graph, optim, ranks
+from twoview.methods.clock import StepClock
+from twoview.methods.method import Method
+from twoview.methods.normalise import Normalise
+from twoview.methods.parts import part
+from twoview.methods.precision import Precision, autocast
+from twoview.methods.sync_batchnorm import synchronised
+from twoview.methods.transfer import on_device
 
 Compile = Literal["off", "default", "max-autotune"]
 SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.parts import part
+from twoview.methods.parts import part
 
 AHEAD = 4
 Moved = tuple[tuple[Tensor, ...], Tensor]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.backbones import VITS, Encoder
+from twoview.methods.backbones import VITS, Encoder
 
 Positions = Literal["learned", "sincos"]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench import budget, recipe
-from bench.budget import Projection, Steps
-from bench.evidence import AnyRecord, Probing, text_in
-from loaders import datasets
-from reports.cells import COLUMNS as CELLS
-from reports.papers import ABSENT, Row
+from twoview.bench import budget, recipe
+from twoview.bench.budget import Projection, Steps
+from twoview.bench.evidence import AnyRecord, Probing, text_in
+from twoview.loaders import datasets
+from twoview.reports.cells import COLUMNS as CELLS
+from twoview.reports.papers import ABSENT, Row
 
 TRAINING, ALONE, PROBE = "training", "the model alone", "the whole probe"
 PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # a budget's work -> the probe of ours that does it

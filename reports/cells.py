@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.escapes import csv_cell, one_line
+from twoview.bench.escapes import csv_cell, one_line
 
 ABSENT = "\u2013"  # a dash
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.evidence import Run
-from reports.leaderboard import overridden
-from reports.papers import Claim, Paper, check
-from reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
+from twoview.bench.evidence import Run
+from twoview.reports.leaderboard import overridden
+from twoview.reports.papers import Claim, Paper, check
+from twoview.reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
 
 NOT_MEASURED = "not measured"
 COLUMNS = [

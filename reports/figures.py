@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from bench.escapes import on_lines
-from bench.evidence import LoaderRates, Run
-from reports.leaderboard import Shown
-from reports.loader_table import OURS, WORKLOAD, latest
+from twoview.bench.escapes import on_lines
+from twoview.bench.evidence import LoaderRates, Run
+from twoview.reports.leaderboard import Shown
+from twoview.reports.loader_table import OURS, WORKLOAD, latest
 
 # Colours drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
 INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"

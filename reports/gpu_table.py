@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu.targets import CARD, Target, target
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu.targets import CARD, Target, target
 
 TRAINED = "training after each epoch"  # seconds, as `bench/gpu/cifar.py` calls them
 COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "machine", "date", "name"]

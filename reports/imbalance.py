@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.evidence import Run
-from bench.recipe import ABOUT, LongTail
-from reports import significance
-from reports.leaderboard import Shown
-from reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
+from twoview.bench.evidence import Run
+from twoview.bench.recipe import ABOUT, LongTail
+from twoview.reports import significance
+from twoview.reports.leaderboard import Shown
+from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows

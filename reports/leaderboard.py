@@ -16,9 +16,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, field_validator
 from scipy import stats
 
-from bench.environment import Environment
-from bench.evidence import Count, PositiveCount, Run, Training, Word
-from reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
+from twoview.bench.environment import Environment
+from twoview.bench.evidence import Count, PositiveCount, Run, Training, Word
+from twoview.reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
 
 COLUMNS = [
     "rank",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.evidence import ConvertRates, LoaderRates
-from bench.loader_works import REQUIREMENTS, Requirement
-from reports.leaderboard import commit_of
+from twoview.bench.evidence import ConvertRates, LoaderRates
+from twoview.bench.loader_works import REQUIREMENTS, Requirement
+from twoview.reports.leaderboard import commit_of
 
 OURS = "twoview"
 

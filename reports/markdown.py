@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from bench.escapes import markdown
-from reports.cells import COLUMNS, Column, between, spread
-from reports.leaderboard import by_machine
-from reports.significance import TARGETS_IN_WORDS
+from twoview.bench.escapes import markdown
+from twoview.reports.cells import COLUMNS, Column, between, spread
+from twoview.reports.leaderboard import by_machine
+from twoview.reports.significance import TARGETS_IN_WORDS
 
 LEADERBOARD = [
     "dataset",

@@ -9,21 +9,21 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.escapes import on_lines
-from bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
-from reports.budget import text as budget_text
-from reports.cells import COLUMNS, Column, between, bounded, spread
-from reports.claims_table import tally
-from reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
-from reports.imbalance import too_small
-from reports.leaderboard import ACCURACIES, by_machine, commit_of
-from reports.probe_table import COLUMNS as ALL_COSTS
-from reports.probed_table import COLUMNS as ALL_PROBED
-from reports.reconstructions import Picture
-from reports.sentences import headline, stronger_pixels
-from reports.significance import DIFFERENCES, TARGETS_IN_WORDS
-from reports.theory import claim_rows
-from reports.training_figures import training_plots
+from twoview.bench.escapes import on_lines
+from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
+from twoview.reports.budget import text as budget_text
+from twoview.reports.cells import COLUMNS, Column, between, bounded, spread
+from twoview.reports.claims_table import tally
+from twoview.reports.figures import accuracy_plots, difference_plots, loader_plots, loss_plots
+from twoview.reports.imbalance import too_small
+from twoview.reports.leaderboard import ACCURACIES, by_machine, commit_of
+from twoview.reports.probe_table import COLUMNS as ALL_COSTS
+from twoview.reports.probed_table import COLUMNS as ALL_PROBED
+from twoview.reports.reconstructions import Picture
+from twoview.reports.sentences import headline, stronger_pixels
+from twoview.reports.significance import DIFFERENCES, TARGETS_IN_WORDS
+from twoview.reports.theory import claim_rows
+from twoview.reports.training_figures import training_plots
 
 # What is compared stands first, in the width of a phone. The machine is the table's caption.
 RUN_COLUMNS = [

@@ -21,9 +21,9 @@ from pydantic import (
 )
 from scipy import stats
 
-from bench.evidence import Run
-from reports import significance
-from reports.significance import LEVEL, interval
+from twoview.bench.evidence import Run
+from twoview.reports import significance
+from twoview.reports.significance import LEVEL, interval
 
 FOLDER = Path(__file__).parent / "papers"
 ABSENT = "not published here"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.evidence import ProbeCost
-from reports.leaderboard import commit_of
+from twoview.bench.evidence import ProbeCost
+from twoview.reports.leaderboard import commit_of
 
 OURS, PEERS = "twoview", ("faiss", "scikit-learn")
 COLUMNS = [

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.evidence import Probing
-from bench.probing import BUDGETS
-from reports.leaderboard import commit_of
+from twoview.bench.evidence import Probing
+from twoview.bench.probing import BUDGETS
+from twoview.reports.leaderboard import commit_of
 
 COLUMNS = [
     "encoder",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reports.papers import ABSENT, Paper, Row
+from twoview.reports.papers import ABSENT, Paper, Row
 
 WORDS = {"knn_top1": "kNN", "linear_top1": "linear"}
 

@@ -1,22 +1,22 @@
-"""README's measured tables, written from the evidence that is committed: `python -m reports.readme`."""
+"""README's measured tables, written from the evidence that is committed: `python -m twoview.reports.readme`."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from bench.escapes import markdown
-from bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
-from bench.gpu.targets import target
-from loaders.files import whole_file
-from reports.gpu_table import gpu_table
-from reports.leaderboard import by_machine, leaderboard, summary
-from reports.loader_table import latest, loader_table, required_table
-from reports.markdown import table_text
-from reports.probe_table import probe_table
-from reports.theory import theory_table
-from reports.variants import variants_table
+from twoview.bench.escapes import markdown
+from twoview.bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
+from twoview.bench.gpu.targets import target
+from twoview.loaders.files import whole_file
+from twoview.reports.gpu_table import gpu_table
+from twoview.reports.leaderboard import by_machine, leaderboard, summary
+from twoview.reports.loader_table import latest, loader_table, required_table
+from twoview.reports.markdown import table_text
+from twoview.reports.probe_table import probe_table
+from twoview.reports.theory import theory_table
+from twoview.reports.variants import variants_table
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).resolve().parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RUNS = [

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.evidence import Run, bytes_of, reason
-from loaders.limits import PICTURE_BYTES
+from twoview.bench.evidence import Run, bytes_of, reason
+from twoview.loaders.limits import PICTURE_BYTES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from bench.evidence import (
+from twoview.bench.evidence import (
     AnyRecord,
     ConvertRates,
     DeviceFigures,
@@ -24,23 +24,23 @@ from bench.evidence import (
     read_folder,
     reason,
 )
-from bench.locks import alone
-from loaders.files import whole_file
-from reports import page, papers
-from reports.budget import budget_table
-from reports.cells import csv_text
-from reports.claims_table import claims_table
-from reports.gpu_table import gpu_table
-from reports.imbalance import imbalance_table
-from reports.leaderboard import leaderboard, summary
-from reports.loader_table import loader_table, required_table
-from reports.markdown import leaderboard_text
-from reports.probe_table import probe_table
-from reports.probed_table import probed_table
-from reports.published import beside_papers
-from reports.reconstructions import Picture, pictures
-from reports.theory import theory_table
-from reports.variants import variants_table
+from twoview.bench.locks import alone
+from twoview.loaders.files import whole_file
+from twoview.reports import page, papers
+from twoview.reports.budget import budget_table
+from twoview.reports.cells import csv_text
+from twoview.reports.claims_table import claims_table
+from twoview.reports.gpu_table import gpu_table
+from twoview.reports.imbalance import imbalance_table
+from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.loader_table import loader_table, required_table
+from twoview.reports.markdown import leaderboard_text
+from twoview.reports.probe_table import probe_table
+from twoview.reports.probed_table import probed_table
+from twoview.reports.published import beside_papers
+from twoview.reports.reconstructions import Picture, pictures
+from twoview.reports.theory import theory_table
+from twoview.reports.variants import variants_table
 
 Kind = TypeVar("Kind", bound=AnyRecord)
 

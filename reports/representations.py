@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bench.representations import Options, Representation, as_result
-from loaders.files import whole_file
+from twoview.bench.representations import Options, Representation, as_result
+from twoview.loaders.files import whole_file
 
 SIDE = 3.4  # inches, of one panel
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}

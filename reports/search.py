@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bench.ranges import Search, scale
-from loaders.files import whole_file
+from twoview.bench.ranges import Search, scale
+from twoview.loaders.files import whole_file
 
 WIDTH, HEIGHT = 3.2, 2.8  # inches, of one panel
 COLUMNS = 3
@@ -18,7 +18,7 @@ STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9,
 def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
     """Writes an SVG with a panel for each searched key: held-out kNN top-1 against the value of each trial.
 
-    outcome: as `bench.search.outcome` has it. A pruned trial stands, hollow, at the accuracy that it had reached.
+    outcome: as `bench/search.py` has it. A pruned trial stands, hollow, at the accuracy that it had reached.
     """
     keys = list(search.ranges)
     rows = -(-len(keys) // COLUMNS)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reports.loader_table import OURS, WORKLOAD, latest
+from twoview.reports.loader_table import OURS, WORKLOAD, latest
 
 # Methods that read the labels: a reference beside the self-supervised ones, never the headline while there is another.
 SUPERVISED = ["supervised", "supcon"]

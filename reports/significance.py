@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import stats
 
-from bench.evidence import Run
+from twoview.bench.evidence import Run
 
 # Top-1 of kNN among training images, in percent: twoview's own choice, fixed before any run, for the datasets that have
 # one. No paper names a target.

@@ -8,15 +8,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from bench.escapes import on_lines, one_line
-from reports.budget import text as budget_text
-from reports.cells import COLUMNS, bounded, spread
-from reports.claims_table import NOT_MEASURED
-from reports.imbalance import too_small
-from reports.leaderboard import ACCURACIES, by_machine
-from reports.report import Report
-from reports.sentences import headline, stronger_pixels
-from reports.significance import DIFFERENCES
+from twoview.bench.escapes import on_lines, one_line
+from twoview.reports.budget import text as budget_text
+from twoview.reports.cells import COLUMNS, bounded, spread
+from twoview.reports.claims_table import NOT_MEASURED
+from twoview.reports.imbalance import too_small
+from twoview.reports.leaderboard import ACCURACIES, by_machine
+from twoview.reports.report import Report
+from twoview.reports.sentences import headline, stronger_pixels
+from twoview.reports.significance import DIFFERENCES
 
 # What a row cannot do without comes first, in the order of reading; the rest follows, the dearest first.
 RUN_COLUMNS = [

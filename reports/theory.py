@@ -6,9 +6,9 @@ from datetime import UTC
 
 import pandas as pd
 
-from bench.evidence import Claimed, Theory
-from reports.figures import Plot
-from reports.theory_figures import plots
+from twoview.bench.evidence import Claimed, Theory
+from twoview.reports.figures import Plot
+from twoview.reports.theory_figures import plots
 
 COLUMNS = ["claim", "measured", "expected", "verdict", "source", "machine", "date", "name"]
 

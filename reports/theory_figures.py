@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from bench.evidence import Claimed, Phase, Scatter
-from bench.theory.claims import OVER
-from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
+from twoview.bench.evidence import Claimed, Phase, Scatter
+from twoview.bench.theory.claims import OVER
+from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
 
 COLOURS = (ACCENT, SECOND, INK, QUIET)
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), COLOURS)]

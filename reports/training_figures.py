@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from scipy.stats import t as student
 
-from bench.evidence import DeviceFigures, Run
-from bench.recipe import ABOUT
-from reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
-from reports.gpu_table import TRAINED
-from reports.leaderboard import Shown, recipe_hash
-from reports.significance import TARGETS, course
+from twoview.bench.evidence import DeviceFigures, Run
+from twoview.bench.recipe import ABOUT
+from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
+from twoview.reports.gpu_table import TRAINED
+from twoview.reports.leaderboard import Shown, recipe_hash
+from twoview.reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]

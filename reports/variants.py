@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.evidence import Run
-from bench.recipe import Recipe, flat, parse
-from reports import significance
-from reports.leaderboard import Shown, overridden
-from reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval
+from twoview.bench.evidence import Run
+from twoview.bench.recipe import Recipe, flat, parse
+from twoview.reports import significance
+from twoview.reports.leaderboard import Shown, overridden
+from twoview.reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval
 
 WORDS = {AGREES: "better", CONTRADICTS: "worse"}
 NOT_CHANGES = ("name", "epochs", "seed")  # of an experiment: the row has them anyway

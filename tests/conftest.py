@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from loaders import beton, datasets
-from loaders.beton import Beton
+from twoview.loaders import beton, datasets
+from twoview.loaders.beton import Beton
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test sends it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -35,21 +35,21 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 # Numba compiles no function that atheris has put its counters into.
 KERNELS = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(("twoview", *path.relative_to(ROOT).with_suffix("").parts))
     for folder in ("loaders", "methods")
     for path in (ROOT / folder).rglob("*.py")
     if "@kernel" in path.read_text()
 ]
-with atheris.instrument_imports(include=["bench", "loaders", "methods", "reports"], exclude=KERNELS):
-    from bench import betons, evidence, experiment, recipe, training
-    from bench.experiment import Place
-    from loaders import arrays, beton
-    from loaders.datasets import archives, samples
-    from loaders.loader import Loader
-    from loaders.views import View
-    from methods import checkpoint
-    from methods.trainer import Trainer
-    from reports.report import write_report
+with atheris.instrument_imports(include=["twoview"], exclude=KERNELS):
+    from twoview.bench import betons, evidence, experiment, recipe, training
+    from twoview.bench.experiment import Place
+    from twoview.loaders import arrays, beton
+    from twoview.loaders.datasets import archives, samples
+    from twoview.loaders.loader import Loader
+    from twoview.loaders.views import View
+    from twoview.methods import checkpoint
+    from twoview.methods.trainer import Trainer
+    from twoview.reports.report import write_report
 
 RESULTS = ROOT / "reports" / "results"
 LINE = 2000  # characters that a sentence may have

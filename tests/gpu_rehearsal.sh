@@ -87,8 +87,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-from bench import evidence
-from bench.gpu.suite import FIRST, all_steps
+from twoview.bench import evidence
+from twoview.bench.gpu.suite import FIRST, all_steps
 
 kept, brought = map(Path, sys.argv[1:])
 log = "".join((kept / f"log-{part}.txt").read_text() for part in "ab")

@@ -1,9 +1,11 @@
-"""The house's one structural rule: imports point down only. `bench/commands/` alone sees every floor."""
+"""The house's structural rules: one import name, whose rooms are the repository's folders, and imports point down."""
 
 import ast
 from pathlib import Path
 
 import pytest
+
+import twoview
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -22,29 +24,66 @@ MAY_IMPORT = {
     "reports": {"reports", "bench", "loaders"},
 }
 FLOORS = set(MAY_IMPORT)
+PUBLIC = {
+    "Batch",
+    "Beton",
+    "Loader",
+    "View",
+    "__version__",
+    "convert",
+    "load_evidence",
+    "load_recipe",
+    "open_beton",
+    "preset",
+    "probe",
+    "train",
+}
 
 
 def imported(file: Path) -> set[str]:
+    """The full names of what a file imports, at its top or in a function."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.partition(".")[0] in FLOORS}
+    return names
 
 
 @pytest.mark.parametrize("floor", sorted(FLOORS))
 def test_imports_point_down(floor):
-    files = [file for file in (ROOT / floor).rglob("*.py") if file.parent != ROOT / "bench" / "commands"]
+    """`twoview/` itself, the front door above them, is not among what a floor may import."""
+    files = list((ROOT / floor).rglob("*.py"))
     assert files
     for file in files:
         for name in imported(file):
-            allowed = any(name == room or name.startswith(f"{room}.") for room in MAY_IMPORT[floor])
-            assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+            if name.startswith("twoview."):
+                room = name.removeprefix("twoview.")
+                allowed = any(room == one or room.startswith(f"{one}.") for one in MAY_IMPORT[floor])
+                assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_a_floor_is_imported_by_twoview_alone():
+    """A project of a user's may have folders of these names: `bench` is theirs, `twoview.bench` is ours."""
+    for floor in FLOORS:
+        link = ROOT / "twoview" / floor
+        assert link.is_symlink() and link.resolve() == ROOT / floor
+    for folder in ("twoview", *FLOORS, "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            assert not {name.partition(".")[0] for name in imported(file)} & FLOORS, file
+
+
+def test_the_public_api():
+    """A name more or less is seen here, and is a change to be told users of."""
+    assert set(twoview.__all__) == PUBLIC == set(dir(twoview))
+    for name in PUBLIC - {"__version__"}:
+        assert getattr(twoview, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match=r"^module 'twoview' has no attribute 'Loder'$"):
+        _ = twoview.Loder
 
 
 def test_the_product_does_not_depend_on_the_place_it_was_written_in():
-    for floor in FLOORS:
+    for floor in ("twoview", *FLOORS):
         for file in (ROOT / floor).rglob("*.py"):
             assert "/work/" not in file.read_text() and "../shared" not in file.read_text(), file

@@ -1,14 +1,20 @@
-"""What `pip install twoview` brings: nothing that has to be compiled, and all that our modules need."""
+"""What `pip install twoview` brings: one import name, nothing that is compiled, and all that our modules need."""
 
+import os
+import pkgutil
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
+import twoview
+
 ROOT = Path(__file__).parent.parent
-FLOORS = ("bench", "loaders", "methods", "reports")
 COMPILED = {"ffcv"}  # on PyPI without wheels
 PEERS = {"dali", "ffcv", "kornia", "lightly", "spdl"}  # of bench/peers: what a measurement says is absent
 # In a fresh interpreter: which of the modules named cannot be imported where ffcv is absent.
@@ -35,10 +41,90 @@ def test_what_has_to_be_compiled_is_of_the_extras_alone():
 
 
 def test_without_ffcv_every_module_can_be_imported_but_its_peer():
-    files = [path.relative_to(ROOT).with_suffix("") for floor in FLOORS for path in (ROOT / floor).rglob("*.py")]
-    modules = [".".join(path.parts).removesuffix(".__init__") for path in files]
+    modules = [
+        one.name for one in pkgutil.walk_packages(twoview.__path__, "twoview.") if one.name != "twoview.__main__"
+    ]
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, *modules], capture_output=True, text=True, check=True, cwd=ROOT
     )
     absent = {*done.stdout.split()}
-    assert "bench.peers.ffcv" in absent and absent <= {f"bench.peers.{name}" for name in PEERS}
+    assert "twoview.bench.peers.ffcv" in absent and absent <= {f"twoview.bench.peers.{name}" for name in PEERS}
+
+
+FOLDERS = ("bench", "loaders", "methods", "reports", "tests")
+GATED = """
+import pytest
+
+from bench import mine
+from tests import ours
+
+
+@pytest.mark.twoview(speed=0.5)
+def test_a_function(twoview):
+    assert twoview(sum, [1, 2]) == 3 and mine and ours
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of what git would commit, built in a folder of its own."""
+    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split("\0"):
+        if name and os.path.lexists(ROOT / name):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name, follow_symlinks=False)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", str(made), str(source)], check=True)
+    (path,) = made.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """The Python of a fresh environment with the wheel in it, which sees the packages that twoview depends on."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    path = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(path), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, str(wheel)], check=True)
+    (site,) = folder.glob("lib/*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A user's project that has folders of our folders' names."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in FOLDERS:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").touch()
+    (folder / "bench" / "mine.py").touch()
+    (folder / "tests" / "ours.py").touch()
+    (folder / "tests" / "test_gated.py").write_text(GATED)
+    return folder
+
+
+def test_a_wheel_installs_one_package(python):
+    (site,) = python.parents[1].glob("lib/*/site-packages")
+    ours = {path.name for path in site.iterdir() if not path.name.startswith(("dependencies", "_", "distutils"))}
+    assert ours == {"twoview", f"twoview-{twoview.__version__}.dist-info"}
+    for name in ("py.typed", "loaders/decode.py", "bench/recipes/quick/quick-fashion-mnist.toml", "reports/templates"):
+        assert (site / "twoview" / name).exists()
+    assert not any(path.is_symlink() for path in (site / "twoview").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "twoview", "list", "recipes"],
+        ["-c", "import bench.mine; from twoview import load_recipe; assert load_recipe('quick-fashion-mnist').epochs"],
+        ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "twoview", "list", "methods"],
+        ["-m", "pytest", "-q", "--benchmark-save=first"],
+    ],
+)
+def test_a_project_may_have_folders_of_our_folders_names(python, project, words):
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
+    done = subprocess.run([str(python), *words], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

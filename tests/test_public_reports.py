@@ -18,24 +18,24 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import recipe
-from loaders import beton, datasets
-from loaders.datasets.samples import of_arrays, of_list
-from loaders.decode import view_table
-from loaders.files import whole_file
-from loaders.loader import Loader
-from loaders.presets import preset
-from loaders.shrink import shrunk
-from loaders.views import Blur, Jitter, Solarize, View
-from methods import checkpoint, ema
-from methods.losses.infonce import nt_xent
-from methods.optim import Optim, lr_at
-from methods.probes.features import Kept, extract
-from methods.probes.knn import knn_top1, votes
-from methods.probes.linear import logistic
-from methods.probes.low_shot import low_shot, read_list
-from methods.probes.metrics import metrics
-from methods.probes.sgd_grid import sgd_grid
+from twoview.bench import recipe
+from twoview.loaders import beton, datasets
+from twoview.loaders.datasets.samples import of_arrays, of_list
+from twoview.loaders.decode import view_table
+from twoview.loaders.files import whole_file
+from twoview.loaders.loader import Loader
+from twoview.loaders.presets import preset
+from twoview.loaders.shrink import shrunk
+from twoview.loaders.views import Blur, Jitter, Solarize, View
+from twoview.methods import checkpoint, ema
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.optim import Optim, lr_at
+from twoview.methods.probes.features import Kept, extract
+from twoview.methods.probes.knn import knn_top1, votes
+from twoview.methods.probes.linear import logistic
+from twoview.methods.probes.low_shot import low_shot, read_list
+from twoview.methods.probes.metrics import metrics
+from twoview.methods.probes.sgd_grid import sgd_grid
 
 STATE = {"recipe": {"name": "r"}, "method": OrderedDict(w=torch.ones(3)), "epoch": 1}
 
@@ -218,7 +218,7 @@ def test_lists_have_any_line_ends_and_one_encoding(tmp_path):
 
 # Textualize/rich#212: output ends in an error where the locale is not UTF-8
 def test_a_locale_of_ascii_ends_no_command():
-    program = r"from bench import pipes; pipes.outlive_readers(); print('97 \xb1 1 \u2265 96')"
+    program = r"from twoview.bench import pipes; pipes.outlive_readers(); print('97 \xb1 1 \u2265 96')"
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=ascii_only)
     assert done.stdout == rb"97 \xb1 1 \u2265 96" + b"\n", done.stderr

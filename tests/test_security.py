@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from loaders import limits
+from twoview.loaders import limits
 
 
 def test_security_md_lists_every_limit():

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from bench import loader_rates, recipe
-from bench.cores import cpu_count
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu.scale import HEADLINE, Context
-from bench.peers.job import StepJob
+from twoview.bench import loader_rates, recipe
+from twoview.bench.cores import cpu_count
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu.scale import HEADLINE, Context
+from twoview.bench.peers.job import StepJob
 
 NAME = "gpu-lightly"
 

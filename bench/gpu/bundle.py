@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 from packaging.requirements import Requirement
 
-from bench.environment import COMMIT, ROOT, commit_of
-from bench.gpu import packed_cifar, wheels
-from bench.gpu.suite import FIRST
-from loaders import datasets
+from twoview.bench.environment import COMMIT, ROOT, commit_of
+from twoview.bench.gpu import packed_cifar, wheels
+from twoview.bench.gpu.suite import FIRST
+from twoview.loaders import datasets
 
 LIMIT = 60 * 2**20  # bytes of a part
 HERE = Path(__file__).parent
@@ -118,7 +118,7 @@ def _wheels(node: wheels.Node, folder: Path) -> None:
 
 def _turbojpeg() -> Path:
     """The file that the loader's library was loaded from."""
-    from loaders import decode  # here, for it loads the library
+    from twoview.loaders import decode  # here, for it loads the library
 
     assert decode
     maps = Path("/proc/self/maps").read_text().splitlines()

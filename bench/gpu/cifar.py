@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import betons, experiment
-from bench.cores import cpu_count
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu.scale import CIFAR, Context, Skipped
-from bench.gpu.stepping import now, peaks
-from bench.memory import PeakMemory
-from bench.recipe import Recipe
-from loaders import beton, datasets, presets
-from loaders.datasets.samples import of_arrays
-from loaders.loader import Loader
-from methods.precision import autocast
-from methods.probes.knn import knn_top1
-from methods.trainer import LoaderLike, Trainer
+from twoview.bench import betons, experiment
+from twoview.bench.cores import cpu_count
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu.scale import CIFAR, Context, Skipped
+from twoview.bench.gpu.stepping import now, peaks
+from twoview.bench.memory import PeakMemory
+from twoview.bench.recipe import Recipe
+from twoview.loaders import beton, datasets, presets
+from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.loader import Loader
+from twoview.methods.precision import autocast
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.trainer import LoaderLike, Trainer
 
 EPOCH, TIME = "gpu-cifar10-epoch", "gpu-cifar10-time"
 SIDE = 32  # of CIFAR-10's images

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu.scale import Context, Scale
-from bench.loss_cost import MIXTURE, OURS
-from loaders import beton, presets
-from loaders.datasets import bundled_photographs
-from loaders.datasets.samples import of_arrays
-from loaders.loader import Loader
-from loaders.resident import Resident
-from methods.losses import data2vec, log_sum
-from methods.losses.balanced import balanced, class_means, prototypes
-from methods.losses.mae import mae
-from methods.losses.moco import moco, moco_sum
-from methods.losses.msn import Divergence, msn, targets
-from methods.losses.pairs import unit
-from methods.losses.priors import histogram, uniform
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu.scale import Context, Scale
+from twoview.bench.loss_cost import MIXTURE, OURS
+from twoview.loaders import beton, presets
+from twoview.loaders.datasets import bundled_photographs
+from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.loader import Loader
+from twoview.loaders.resident import Resident
+from twoview.methods.losses import data2vec, log_sum
+from twoview.methods.losses.balanced import balanced, class_means, prototypes
+from twoview.methods.losses.mae import mae
+from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.msn import Divergence, msn, targets
+from twoview.methods.losses.pairs import unit
+from twoview.methods.losses.priors import histogram, uniform
 
 # Relative: of the loss, and of the norm of the gradients' difference; float32 on the device, float64 on the processor.
 VALUE, GRADIENT = 1e-4, 1e-4

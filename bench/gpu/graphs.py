@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu.scale import CIFAR, Context
-from bench.gpu.stepping import peaks, resident_batch, stepped
-from bench.gpu.steps import recipe_of
-from bench.memory import PeakMemory
-from bench.recipe import Recipe
-from methods import determinism
-from methods.graph import WARMUP
-from methods.trainer import Trainer
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu.scale import CIFAR, Context
+from twoview.bench.gpu.stepping import peaks, resident_batch, stepped
+from twoview.bench.gpu.steps import recipe_of
+from twoview.bench.memory import PeakMemory
+from twoview.bench.recipe import Recipe
+from twoview.methods import determinism
+from twoview.methods.graph import WARMUP
+from twoview.methods.trainer import Trainer
 
 NAME = "gpu-cifar10-step"
 REPLAYS = 5  # of each method

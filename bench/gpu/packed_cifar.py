@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import own_process
-from bench.cores import cpu_count
-from loaders.files import whole_file
+from twoview.bench import own_process
+from twoview.bench.cores import cpu_count
+from twoview.loaders.files import whole_file
 
 FOLDER = "cifar-10-batches-py"  # of a data root
 FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
@@ -103,7 +103,7 @@ def _from_mosaic(picture: Path) -> bytes:
 
 
 def main() -> None:
-    """`python -m bench.gpu.packed_cifar FOLDER ROOT`: unpacks what FOLDER has into a data root."""
+    """`python -m twoview.bench.gpu.packed_cifar FOLDER ROOT`: unpacks what FOLDER has into a data root."""
     folder, root = map(Path, sys.argv[1:])
     try:
         files = unpack(folder, root)

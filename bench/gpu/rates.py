@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import betons
-from bench.cores import cpu_count
-from bench.energy import Energy
-from bench.evidence import DeviceFigures, Figure
-from bench.flops import counted, matrix_ceiling, mfu
-from bench.gpu.scale import HEADLINE, Context, Scale
-from bench.gpu.stepping import LEAD, arrivals, loaded, now, peaks, stepped
-from bench.memory import PeakMemory
-from loaders import beton, datasets
-from loaders.loader import Loader
-from methods.precision import DTYPES
-from methods.trainer import Objective, Trainer
-from methods.transfer import Moved, on_device
+from twoview.bench import betons
+from twoview.bench.cores import cpu_count
+from twoview.bench.energy import Energy
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.flops import counted, matrix_ceiling, mfu
+from twoview.bench.gpu.scale import HEADLINE, Context, Scale
+from twoview.bench.gpu.stepping import LEAD, arrivals, loaded, now, peaks, stepped
+from twoview.bench.memory import PeakMemory
+from twoview.loaders import beton, datasets
+from twoview.loaders.loader import Loader
+from twoview.methods.precision import DTYPES
+from twoview.methods.trainer import Objective, Trainer
+from twoview.methods.transfer import Moved, on_device
 
 NAME, HALF = "gpu-rates", "gpu-rates-half"
 

@@ -63,12 +63,12 @@ run() {
         brought=yes
     fi
     set -- --minutes "$minutes" @only@--out "$work/out" "$@"
-    python3 -m bench suite gpu --check "$@"
+    python3 -m twoview suite gpu --check "$@"
     if [ -n "$brought" ]; then
         # If that fails it says why, and all else can be measured.
-        python3 -m bench.gpu.packed_cifar "$here/cifar10" "$TWOVIEW_DATA" || true
+        python3 -m twoview.bench.gpu.packed_cifar "$here/cifar10" "$TWOVIEW_DATA" || true
     fi
-    exec python3 -m bench suite gpu --no-report --pack "$out/records-@part@.tar.gz" "$@"
+    exec python3 -m twoview suite gpu --no-report --pack "$out/records-@part@.tar.gz" "$@"
 }
 
 exec 3> >(tee -ia "$out/log-@part@.txt")

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from bench import experiment, recipe
-from bench.experiment import Place
-from bench.recipe import Recipe
-from methods import determinism
-from methods.backbones import VITS
-from methods.trainer import Compile, Trainer
+from twoview.bench import experiment, recipe
+from twoview.bench.experiment import Place
+from twoview.bench.recipe import Recipe
+from twoview.methods import determinism
+from twoview.methods.backbones import VITS
+from twoview.methods.trainer import Compile, Trainer
 
 HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224, two views: of rates, methods and lightly's step
 CIFAR = "gpu-cifar10-simclr"

@@ -7,14 +7,14 @@ from itertools import islice
 import numpy as np
 import torch
 
-from bench.evidence import Figure
-from bench.memory import MIB, PeakMemory
-from bench.recipe import Recipe
-from loaders import datasets, masks
-from loaders.loader import Loader
-from methods.clock import StepClock
-from methods.trainer import Trainer
-from methods.transfer import Moved, on_device
+from twoview.bench.evidence import Figure
+from twoview.bench.memory import MIB, PeakMemory
+from twoview.bench.recipe import Recipe
+from twoview.loaders import datasets, masks
+from twoview.loaders.loader import Loader
+from twoview.methods.clock import StepClock
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved, on_device
 
 LEAD = 2  # batches before the clock starts, with which copies and rendering run ahead
 

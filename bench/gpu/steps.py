@@ -4,17 +4,17 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from bench import budget, evidence, recipe
-from bench.budget import Steps
-from bench.energy import Energy
-from bench.evidence import DeviceFigures, Figure
-from bench.gpu import rates
-from bench.gpu.scale import HEADLINE, Context, Scale
-from bench.gpu.stepping import peaks, resident_batch, stepped
-from bench.memory import PeakMemory
-from bench.recipe import Budget, Recipe
-from methods.trainer import Trainer
-from methods.transfer import Moved
+from twoview.bench import budget, evidence, recipe
+from twoview.bench.budget import Steps
+from twoview.bench.energy import Energy
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.gpu import rates
+from twoview.bench.gpu.scale import HEADLINE, Context, Scale
+from twoview.bench.gpu.stepping import peaks, resident_batch, stepped
+from twoview.bench.memory import PeakMemory
+from twoview.bench.recipe import Budget, Recipe
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved
 
 SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
 PROJECTED = "pretraining on one card, projected"

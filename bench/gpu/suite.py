@@ -23,20 +23,20 @@ from pathlib import Path
 
 import torch
 
-from bench import evidence, own_process
-from bench.evidence import DeviceFigures
-from bench.experiment import Place
-from bench.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
-from bench.gpu.scale import HEADLINE, Context, Scale, Skipped
-from bench.locks import alone
-from bench.progress import console
-from loaders import limits
-from loaders.files import whole_file
-from loaders.names import look_up
-from methods.registry import METHODS
+from twoview.bench import evidence, own_process
+from twoview.bench.evidence import DeviceFigures
+from twoview.bench.experiment import Place
+from twoview.bench.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
+from twoview.bench.gpu.scale import HEADLINE, Context, Scale, Skipped
+from twoview.bench.locks import alone
+from twoview.bench.progress import console
+from twoview.loaders import limits
+from twoview.loaders.files import whole_file
+from twoview.loaders.names import look_up
+from twoview.methods.registry import METHODS
 
 # What steps import, besides this module: seconds that each of their processes is spared.
-PRELOAD = ("bench.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
+PRELOAD = ("twoview.bench.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
 LETTING_GO = 10  # seconds that a process may take to end once its answer is there, or it was killed
 STOPPED = "stopped"  # folder beside the records, of what stopped steps had measured
 UNDER_WAY = "the suite was ended"  # why a step stopped, as long as nothing better is known

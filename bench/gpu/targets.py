@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.gpu import cifar, rates, steps
-from bench.gpu.scale import HEADLINE
+from twoview.bench.gpu import cifar, rates, steps
+from twoview.bench.gpu.scale import HEADLINE
 
 
 @dataclass(frozen=True)

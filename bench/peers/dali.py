@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 
-from bench.peers.job import Job
-from loaders.beton import JPEG, open_beton
-from loaders.views import View
+from twoview.bench.peers.job import Job
+from twoview.loaders.beton import JPEG, open_beton
+from twoview.loaders.views import View
 
 
 class DALI:

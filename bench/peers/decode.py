@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from bench.peers.job import Job
-from loaders import turbojpeg
-from loaders.beton import JPEG, open_beton
+from twoview.bench.peers.job import Job
+from twoview.loaders import turbojpeg
+from twoview.loaders.beton import JPEG, open_beton
 
 RGB, ACCURATE_DCT = 0, 4096  # turbojpeg.h; PIL, torchvision and ours use the accurate transform
 

@@ -15,7 +15,7 @@ from ffcv.transforms import RandomHorizontalFlip, ToTensor, ToTorchImage
 from ffcv.writer import DatasetWriter
 from torchvision.datasets import ImageFolder
 
-from bench.peers.job import ConvertJob, Job
+from twoview.bench.peers.job import ConvertJob, Job
 
 BATCHES = 16  # of an epoch, at least
 

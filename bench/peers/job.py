@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from loaders import presets
-from loaders.views import View
+from twoview.loaders import presets
+from twoview.loaders.views import View
 
 
 class Work(BaseModel):
@@ -49,7 +49,7 @@ class ConvertJob(Work):
 class StepJob(Work):
     """Training: steps of SimCLR on one resident batch, as many as fill a pass.
 
-    recipe: of `bench.recipe`, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
+    recipe: of `bench/recipe.py`, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
     """
 
     kind: Literal["step"] = "step"

@@ -19,9 +19,9 @@ from kornia.augmentation import (
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from bench.peers.job import Job
-from bench.peers.torchvision import in_workers, transform
-from loaders.views import View
+from twoview.bench.peers.job import Job
+from twoview.bench.peers.torchvision import in_workers, transform
+from twoview.loaders.views import View
 
 
 class Kornia:

@@ -11,10 +11,10 @@ from lightly.models.modules import SimCLRProjectionHead  # type: ignore[import-u
 from lightly.transforms.simclr_transform import SimCLRViewTransform
 from torch import nn
 
-from bench.peers.job import Job, StepJob
-from bench.peers.torchvision import in_workers
-from loaders.views import Jitter, View
-from methods.precision import autocast
+from twoview.bench.peers.job import Job, StepJob
+from twoview.bench.peers.torchvision import in_workers
+from twoview.loaders.views import Jitter, View
+from twoview.methods.precision import autocast
 
 
 class Lightly:

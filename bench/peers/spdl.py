@@ -8,9 +8,9 @@ import torch
 from spdl.pipeline import PipelineBuilder
 from torch.utils.data import default_collate
 
-from bench.peers.job import Job
-from bench.peers.torchvision import Views, transform
-from loaders.beton import open_beton
+from twoview.bench.peers.job import Job
+from twoview.bench.peers.torchvision import Views, transform
+from twoview.loaders.beton import open_beton
 
 
 class SPDL:

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms
 
-from bench.peers.job import Job
-from loaders.beton import JPEG, Beton, open_beton
-from loaders.views import View
+from twoview.bench.peers.job import Job
+from twoview.loaders.beton import JPEG, Beton, open_beton
+from twoview.loaders.views import View
 
 
 class Torchvision:

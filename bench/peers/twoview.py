@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numba  # noqa: F401 (imported before the clock starts, like torch)
 import torch  # noqa: F401
 
-from bench.peers.job import ConvertJob, Job, StepJob
+from twoview.bench.peers.job import ConvertJob, Job, StepJob
 
 
 class Twoview:
@@ -17,8 +17,8 @@ class Twoview:
 
     def make(self) -> None:
         # Imported here so that what our own modules cost, and compile, is part of the first batch.
-        from loaders.beton import open_beton
-        from loaders.loader import Loader
+        from twoview.loaders.beton import open_beton
+        from twoview.loaders.loader import Loader
 
         job = self.job
         beton = open_beton(job.beton)
@@ -38,7 +38,7 @@ class Writer:
         self.job = job
 
     def make(self) -> None:
-        from loaders import beton, datasets
+        from twoview.loaders import beton, datasets
 
         self.beton, self.find = beton, datasets.image_folder
 
@@ -56,9 +56,9 @@ class Step:
         self.note = f"channels-last, views of bytes; torch.compile: {job.recipe['compile']}"
 
     def make(self) -> None:
-        from bench.gpu.scale import Scale
-        from bench.gpu.stepping import resident_batch
-        from bench.recipe import parse
+        from twoview.bench.gpu.scale import Scale
+        from twoview.bench.gpu.stepping import resident_batch
+        from twoview.bench.recipe import parse
 
         job = self.job
         one = parse(job.recipe, "the job")

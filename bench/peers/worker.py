@@ -1,4 +1,4 @@
-"""The process of one contestant: `python -m bench.peers.worker NAME JOB`, lines of JSON on standard output.
+"""The process of one contestant: `python -m twoview.bench.peers.worker NAME JOB`, lines of JSON on standard output.
 
 It says how long the first batch took, then works a round for each line on standard input and says how fast that was and
 how much memory it has taken at most. Memory is that of this process, without processes that it started: the peak since
@@ -11,10 +11,10 @@ import os
 import sys
 import time
 
-from bench.memory import PeakMemory
-from bench.own_process import end_with_parent
-from bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
-from loaders.names import look_up
+from twoview.bench.memory import PeakMemory
+from twoview.bench.own_process import end_with_parent
+from twoview.bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
+from twoview.loaders.names import look_up
 
 # kind of job -> contestant -> class, in the module of the contestant's name
 CONTESTANTS = {
@@ -55,7 +55,7 @@ def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
     """ValueError with the known names for one that is none."""
     kind = look_up("peer", name, CONTESTANTS[job.kind])
     try:
-        module = importlib.import_module(f"bench.peers.{name}")
+        module = importlib.import_module(f"twoview.bench.peers.{name}")
     except ModuleNotFoundError as error:
         sys.exit(f"the package {error.name} is not installed")
     contestant: Contestant = getattr(module, kind)(job)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from loaders import rng
+from twoview.loaders import rng
 
 Kind = Literal["complementary", "independent", "correlated", "none"]
 

@@ -24,10 +24,20 @@ from sklearn.datasets import load_digits, make_blobs, make_circles, make_moons
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from bench.theory.claims import Claim, Scatter, verdict
-from bench.theory.graph import Graph, of_neighbours
-from bench.theory.parallel import side_by_side
-from bench.theory.population import Objective, descend, exponential, halves, infonce, lowest, mean, mixed, random_starts
+from twoview.bench.theory.claims import Claim, Scatter, verdict
+from twoview.bench.theory.graph import Graph, of_neighbours
+from twoview.bench.theory.parallel import side_by_side
+from twoview.bench.theory.population import (
+    Objective,
+    descend,
+    exponential,
+    halves,
+    infonce,
+    lowest,
+    mean,
+    mixed,
+    random_starts,
+)
 
 GAUSSIAN, LAPLACIAN, ROOT = (exponential(gamma, 2**gamma) for gamma in (2, 1, 0.5))
 CONCATENATION = "concatenation"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.theory.graph import Graph
-from methods.losses.msn import msn, targets
+from twoview.bench.theory.graph import Graph
+from twoview.methods.losses.msn import msn, targets
 
 LEARNING_RATE = 0.05
 START_NOISE = 0.3  # of an embedding beside its prototype, in each dimension

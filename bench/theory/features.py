@@ -6,9 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
-from bench.theory.learner import Layer
-from loaders import rng
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory.learner import Layer
+from twoview.loaders import rng
+from twoview.loaders.sparse_coding import SparseCoding
 
 LEARNED = 0.9  # a feature is learned by a neuron of at least this cosine with it, either sign
 NEAR_ONE = 0.9  # what is claimed to be near 1 is above it,

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench import recipe, representations, training
-from bench.experiment import Place
-from bench.representations import Representation
-from bench.theory.claims import Claim, Scatter, percent, verdict
-from loaders import datasets
+from twoview.bench import recipe, representations, training
+from twoview.bench.experiment import Place
+from twoview.bench.representations import Representation
+from twoview.bench.theory.claims import Claim, Scatter, percent, verdict
+from twoview.loaders import datasets
 
 STRONG, WEAK, SUPERVISED = (f"features-alexnet-{kind}" for kind in ("strong", "weak", "supervised"))
 PAPER = "Wen and Li 2021 (ICML, arXiv 2105.15134), Figure {}"

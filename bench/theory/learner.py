@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from bench.theory.augmentation import Augmentation
-from loaders import rng
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory.augmentation import Augmentation
+from twoview.loaders import rng
+from twoview.loaders.sparse_coding import SparseCoding
 
 PAPER = "Wen and Li (ICML 2021), recalled, not read"
 FIRST_TRAINING_SAMPLE = 1 << 20  # the sample numbers below it are for measuring

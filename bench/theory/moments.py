@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from bench.theory.augmentation import Augmentation
-from bench.theory.learner import Learner
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory.augmentation import Augmentation
+from twoview.bench.theory.learner import Learner
+from twoview.loaders.sparse_coding import SparseCoding
 
 
 class Moments(NamedTuple):

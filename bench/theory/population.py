@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import minimize
 
-from bench.theory.graph import Graph
+from twoview.bench.theory.graph import Graph
 
 # log K and its slope, of squared distances.
 Kernel = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -25,7 +25,7 @@ PRECISE = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-8}
 
 
 def exponential(gamma: float, temperature: float) -> Kernel:
-    """exp(-d^gamma / T), as in `methods.losses.kernel`."""
+    """exp(-d^gamma / T), as in `twoview.methods.losses.kernel`."""
 
     def kernel(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         log = squared ** (gamma / 2) if gamma not in (1, 2) else np.sqrt(squared) if gamma == 1 else squared.copy()

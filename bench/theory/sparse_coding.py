@@ -3,8 +3,8 @@
 The theorems are asymptotic, in d. At d = 64 a claim about the network without augmentation can be tested only where
 noise dominates when the threshold sets in: sparse directions grow a little faster than dense ones in every linear
 network, and in the end outgrow them. `expected_in_span` says where that has happened; such a claim then is "not
-testable at this size". The sweeps (`bench.theory.sweeps`) go to where noise dominates. The verdicts' limits are
-constants of `bench.theory.features`.
+testable at this size". The sweeps (`twoview.bench.theory.sweeps`) go to where noise dominates. The verdicts' limits are
+constants of `twoview.bench.theory.features`.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,23 @@ from functools import reduce
 
 import numpy as np
 
-from bench.theory import sweeps
-from bench.theory.augmentation import Augmentation, Kind
-from bench.theory.claims import Claim, percent, verdict
-from bench.theory.features import FAR_FROM_ONE, LEARNED, NEAR_ONE, Measures, Probe, measure, probe, probe_latents
-from bench.theory.learner import PAPER, Learner, train
-from bench.theory.moments import expected_in_span, moments
-from bench.theory.parallel import side_by_side
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory import sweeps
+from twoview.bench.theory.augmentation import Augmentation, Kind
+from twoview.bench.theory.claims import Claim, percent, verdict
+from twoview.bench.theory.features import (
+    FAR_FROM_ONE,
+    LEARNED,
+    NEAR_ONE,
+    Measures,
+    Probe,
+    measure,
+    probe,
+    probe_latents,
+)
+from twoview.bench.theory.learner import PAPER, Learner, train
+from twoview.bench.theory.moments import expected_in_span, moments
+from twoview.bench.theory.parallel import side_by_side
+from twoview.loaders.sparse_coding import SparseCoding
 
 KINDS: tuple[Kind, ...] = ("complementary", "none", "independent")
 WORDS = {"complementary": "complementary masks", "none": "no augmentation", "independent": "independent masks"}

@@ -13,12 +13,12 @@ from scipy.linalg import eigvalsh, subspace_angles
 from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist
 
-from bench.theory.claims import Claim, verdict
-from bench.theory.graph import Graph, of_augmentations, of_pairs
-from bench.theory.parallel import side_by_side
-from bench.theory.population import exponential, infonce, infonce_among, minimum, random_starts
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import kernel_infonce
+from twoview.bench.theory.claims import Claim, verdict
+from twoview.bench.theory.graph import Graph, of_augmentations, of_pairs
+from twoview.bench.theory.parallel import side_by_side
+from twoview.bench.theory.population import exponential, infonce, infonce_among, minimum, random_starts
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import kernel_infonce
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.5  # SimCLR's

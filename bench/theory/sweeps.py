@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.theory.augmentation import Augmentation, Kind
-from bench.theory.claims import Claim, Phase, verdict
-from bench.theory.features import FAR_FROM_ONE, NEAR_ONE, cosines, measure
-from bench.theory.learner import PAPER, Learner, train
-from bench.theory.moments import expected_in_span
-from bench.theory.parallel import side_by_side
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory.augmentation import Augmentation, Kind
+from twoview.bench.theory.claims import Claim, Phase, verdict
+from twoview.bench.theory.features import FAR_FROM_ONE, NEAR_ONE, cosines, measure
+from twoview.bench.theory.learner import PAPER, Learner, train
+from twoview.bench.theory.moments import expected_in_span
+from twoview.bench.theory.parallel import side_by_side
+from twoview.loaders.sparse_coding import SparseCoding
 
 DATA = SparseCoding(d=24, d1=192, sparsity=3 / 24)
 LEARNER = Learner(m=72, batch=256, steps=500, rate=0.5, decay=0.01, tau=10.0, bias="fixed")

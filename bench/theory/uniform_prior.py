@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from sklearn.datasets import make_blobs
 
-from bench.theory.claims import Claim, Scatter, verdict
-from bench.theory.clusters import k_means, spectral_clusters
-from bench.theory.embedding import PairLoss, embed, embed_to_prototypes
-from bench.theory.graph import Graph, of_neighbours
-from methods.losses.infonce import nt_xent
-from methods.losses.msn import assign
-from methods.losses.vicreg import vicreg
+from twoview.bench.theory.claims import Claim, Scatter, verdict
+from twoview.bench.theory.clusters import k_means, spectral_clusters
+from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
+from twoview.bench.theory.graph import Graph, of_neighbours
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.msn import assign
+from twoview.methods.losses.vicreg import vicreg
 
 SIZES = (320, 160, 80, 40)
 CENTRES = ((-8, -8), (-8, 8), (8, -8), (8, 8))  # with a standard deviation of 1

@@ -6,13 +6,13 @@ A dataset is one declaration: `small.py`, `imagenets.py`, `transfer.py`; or it h
 
 from collections.abc import Callable
 
-from loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, NotInRoot, Split, data_root
-from loaders.datasets.imagenets import IMAGENETS
-from loaders.datasets.packages import of_hugging_face, of_torchvision
-from loaders.datasets.samples import Samples, image_folder, read_image
-from loaders.datasets.small import DEBIAN_FASHION_MNIST, DOWNLOADS, PHOTOGRAPHS, SMALL, bundled_photographs
-from loaders.datasets.transfer import TRANSFER
-from loaders.names import look_up
+from twoview.loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, NotInRoot, Split, data_root
+from twoview.loaders.datasets.imagenets import IMAGENETS
+from twoview.loaders.datasets.packages import of_hugging_face, of_torchvision
+from twoview.loaders.datasets.samples import Samples, image_folder, read_image
+from twoview.loaders.datasets.small import DEBIAN_FASHION_MNIST, DOWNLOADS, PHOTOGRAPHS, SMALL, bundled_photographs
+from twoview.loaders.datasets.transfer import TRANSFER
+from twoview.loaders.names import look_up
 
 __all__ = [
     "DATASETS",

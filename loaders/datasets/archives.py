@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import IO, Self
 
-from loaders.limits import UNPACKED
+from twoview.loaders.limits import UNPACKED
 
 MOST_WORDS = 1 << 16  # bytes of a header's long name and other words
 DEEPEST = 64  # folders in folders

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loaders.datasets.archives import Archive, obtain
-from loaders.datasets.samples import Samples
+from twoview.loaders.datasets.archives import Archive, obtain
+from twoview.loaders.datasets.samples import Samples
 
 Split = str  # "train" or "test", or what else a dataset's `sizes` names
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's weights

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from loaders.datasets.archives import Archive, scratch_folder
-from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split, getter, in_root
-from loaders.datasets.samples import (
+from twoview.loaders.datasets.archives import Archive, scratch_folder
+from twoview.loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split, getter, in_root
+from twoview.loaders.datasets.samples import (
     Samples,
     check_there,
     folder_names,
@@ -15,7 +15,7 @@ from loaders.datasets.samples import (
     of_files,
     of_list,
 )
-from loaders.files import lines_of
+from twoview.loaders.files import lines_of
 
 _LICENCE = "for non-commercial research and education; see https://image-net.org/download"
 _FOLDERS = {"train": "imagenet/train", "test": "imagenet/val"}

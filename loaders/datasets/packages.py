@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
-from loaders.datasets.samples import Samples
-from loaders.images import naming, restrain_pillow
-from loaders.names import checked_name, look_up
+from twoview.loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
+from twoview.loaders.datasets.samples import Samples
+from twoview.loaders.images import naming, restrain_pillow
+from twoview.loaders.names import checked_name, look_up
 
 _TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
 

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from loaders.beton import JPEG, RAW, Stored
-from loaders.checksum import xxh64_of
-from loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
-from loaders.files import NUMBER, lines_of
-from loaders.images import naming, open_image
-from loaders.limits import PIXELS
+from twoview.loaders.beton import JPEG, RAW, Stored
+from twoview.loaders.checksum import xxh64_of
+from twoview.loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
+from twoview.loaders.files import NUMBER, lines_of
+from twoview.loaders.images import naming, open_image
+from twoview.loaders.limits import PIXELS
 
 # What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
 SUFFIXES = {

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from loaders.datasets.archives import Archive, gunzipped
-from loaders.datasets.declaration import Dataset, Split, getter, in_root
-from loaders.datasets.samples import Samples, of_arrays
-from loaders.images import open_image
+from twoview.loaders.datasets.archives import Archive, gunzipped
+from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
+from twoview.loaders.datasets.samples import Samples, of_arrays
+from twoview.loaders.images import open_image
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"  # without a data root

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from loaders.datasets.archives import Archive
-from loaders.datasets.declaration import Dataset, Split, getter, in_root
-from loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
-from loaders.files import lines_of
-from loaders.samplers import shuffled
+from twoview.loaders.datasets.archives import Archive
+from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
+from twoview.loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
+from twoview.loaders.files import lines_of
+from twoview.loaders.samplers import shuffled
 
 _VALIDATION = {"train": "train", "test": "val"}  # where the test labels are not public
 

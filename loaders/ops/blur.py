@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from loaders import rng
-from loaders.kernels import kernel
-from loaders.ops.taps import BITS, weigh_row
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.taps import BITS, weigh_row
 
 
 @kernel

@@ -7,8 +7,8 @@ The copies are 8 x 8 transpositions, stated as LLVM vectors.
 from numba import types
 from numba.extending import intrinsic
 
-from loaders.kernels import kernel
-from loaders.ops.vectors import WORDS, address, load_octets, pick, shuffle, store_octets
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.vectors import WORDS, address, load_octets, pick, shuffle, store_octets
 
 LINES = 8
 COLUMN = 4 * LINES  # bytes

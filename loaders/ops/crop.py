@@ -2,8 +2,8 @@
 
 import math
 
-from loaders import rng
-from loaders.kernels import kernel
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
 
 TRIES = 10
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from loaders import rng
-from loaders.kernels import kernel
-from loaders.ops.planes import BLOCK, join, split
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.planes import BLOCK, join, split
 
 
 @kernel

@@ -14,10 +14,10 @@ The loops of the steps vectorise (8 lanes under AVX2): they have no branches, an
 
 import numpy as np
 
-from loaders import rng
-from loaders.kernels import kernel
-from loaders.ops.gray import luma
-from loaders.ops.planes import BLOCK, join, split
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.gray import luma
+from twoview.loaders.ops.planes import BLOCK, join, split
 
 BRIGHTNESS = 0
 CONTRAST = 1

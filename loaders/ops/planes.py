@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from loaders.kernels import kernel
-from loaders.ops.vectors import WORDS, address, load_octets, pick, store_octets
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.vectors import WORDS, address, load_octets, pick, store_octets
 
 BLOCK = 1024  # pixels
 _LANES = 8

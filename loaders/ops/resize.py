@@ -13,9 +13,9 @@ A flip costs nothing here: the table of the horizontal taps is written backwards
 
 import numpy as np
 
-from loaders.kernels import kernel
-from loaders.ops.columns import COLUMN, LINES, from_columns, to_columns
-from loaders.ops.taps import BITS, weigh_32_bytes, weigh_pixel, weigh_row
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.columns import COLUMN, LINES, from_columns, to_columns
+from twoview.loaders.ops.taps import BITS, weigh_32_bytes, weigh_pixel, weigh_row
 
 
 @kernel

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from loaders import rng
-from loaders.kernels import kernel
+from twoview.loaders import rng
+from twoview.loaders.kernels import kernel
 
 
 @kernel

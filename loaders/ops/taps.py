@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from loaders.kernels import kernel
-from loaders.ops.vectors import address
+from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.vectors import address
 
 BITS = 22
 

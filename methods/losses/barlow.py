@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.gather import gather
-from methods.losses.products import squared_off_diagonal
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.products import squared_off_diagonal
 
 
 @float32

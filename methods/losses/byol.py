@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.pairs import unit
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.pairs import unit
 
 
 @float32

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from methods.ranks import world
+from twoview.methods.ranks import world
 
 
 class NotFinite(ValueError, FloatingPointError):

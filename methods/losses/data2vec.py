@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
 
 
 @float32

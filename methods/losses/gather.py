@@ -7,7 +7,7 @@ DistributedDataParallel averages those of the weights; together that is exactly 
 
 from torch import Tensor
 
-from methods.ranks import OfAllRanks, rank, world
+from twoview.methods.ranks import OfAllRanks, rank, world
 
 
 def gather(z: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.log_sum import LogKernel, mean_log_sum
-from methods.losses.pairs import pairs, unit
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.log_sum import LogKernel, mean_log_sum
+from twoview.methods.losses.pairs import pairs, unit
 
 
 @float32

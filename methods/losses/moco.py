@@ -5,11 +5,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.kernel import exponential
-from methods.losses.log_sum import mean_log_sum
-from methods.losses.pairs import unit
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.kernel import exponential
+from twoview.methods.losses.log_sum import mean_log_sum
+from twoview.methods.losses.pairs import unit
 
 
 @float32

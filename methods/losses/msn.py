@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.gather import gather
-from methods.losses.pairs import unit
-from methods.ranks import world
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.pairs import unit
+from twoview.methods.ranks import world
 
 Divergence = Literal["to-prior", "from-prior"]
 

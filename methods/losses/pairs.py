@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.losses.gather import gather, rank_offset
+from twoview.methods.losses.gather import gather, rank_offset
 
 
 class Pairs(NamedTuple):

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.float32 import float32
-from methods.losses.gather import gather, rank_offset
-from methods.losses.pairs import unit
-from methods.losses.products import squared_products
+from twoview.methods.losses import checks
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.gather import gather, rank_offset
+from twoview.methods.losses.pairs import unit
+from twoview.methods.losses.products import squared_products
 
 
 @float32

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from methods.losses import checks
-from methods.losses.classes import class_sums
-from methods.losses.float32 import float32
-from methods.losses.gather import gather
-from methods.losses.log_sum import mean_log_sum
-from methods.losses.pairs import pairs, unit
+from twoview.methods.losses import checks
+from twoview.methods.losses.classes import class_sums
+from twoview.methods.losses.float32 import float32
+from twoview.methods.losses.gather import gather
+from twoview.methods.losses.log_sum import mean_log_sum
+from twoview.methods.losses.pairs import pairs, unit
 
 
 @float32

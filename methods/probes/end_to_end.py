@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.method import Method
-from methods.probes.protocols import Protocol
+from twoview.methods.method import Method
+from twoview.methods.probes.protocols import Protocol
 
 
 class Classifier(Method):

@@ -23,10 +23,10 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from loaders.files import whole_file
-from methods.normalise import Normalise
-from methods.precision import DTYPES, Precision, autocast
-from methods.trainer import LoaderLike
+from twoview.loaders.files import whole_file
+from twoview.methods.normalise import Normalise
+from twoview.methods.precision import DTYPES, Precision, autocast
+from twoview.methods.trainer import LoaderLike
 
 STORED: dict[Precision, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
 MARK_SECONDS = 10.0  # of work that a kill may cost

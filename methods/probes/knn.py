@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from methods.probes.nearest import MIB, nearest
+from twoview.methods.probes.nearest import MIB, nearest
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def votes(
     ValueError for an empty bank or query, features that are not finite, a label that is no class, or a memory that is
     too little.
 
-    How to use it, with the metrics of `methods.probes.metrics`:
+    How to use it, with the metrics of `twoview.methods.probes.metrics`:
 
         rows = 0
         for scores in votes(*train, test.x, classes=10):

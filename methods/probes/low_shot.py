@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.files import NUMBER, lines_of
-from methods.probes.linear import logistic
-from methods.probes.metrics import Metrics, metrics
+from twoview.loaders.files import NUMBER, lines_of
+from twoview.methods.probes.linear import logistic
+from twoview.methods.probes.metrics import Metrics, metrics
 
 SPLITS = 3
 

@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from loaders.kernels import kernel
+from twoview.loaders.kernels import kernel
 
 MIB = 2**20
 CHUNK, BLOCK = 4096, 2048  # rows of bank and queries of a tile on a CPU: 32 MiB, long enough for a fast product

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods import ranks
-from methods.method import Method
-from methods.probes.end_to_end import vit_of
+from twoview.methods import ranks
+from twoview.methods.method import Method
+from twoview.methods.probes.end_to_end import vit_of
 
 RATE = 0.1  # solo-learn's classifier_lr, and lightly's
 MOMENTUM = 0.9

@@ -7,9 +7,9 @@ stands there instead.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loaders.names import look_up
-from loaders.views import Jitter, View
-from methods.optim import Optim
+from twoview.loaders.names import look_up
+from twoview.loaders.views import Jitter, View
+from twoview.methods.optim import Optim
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods.probes.linear import ROWS, Linear, Standard
+from twoview.methods.probes.linear import ROWS, Linear, Standard
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.cli import run
+from twoview.cli import run
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from loaders.datasets import dataset, imagenets
+from twoview.loaders.datasets import dataset, imagenets
 
 SPLITS = {"train": 6, "test": 3}  # pictures of each of the classes that have any
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.betons import identity, of_dataset
-from bench.cli import run
-from bench.evidence import LeftOut
-from bench.experiment import Place
-from bench.probing import Bench, left_out
-from loaders import beton, datasets
-from loaders.beton import open_beton
-from loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
-from loaders.datasets.samples import of_files
+from twoview.bench.betons import identity, of_dataset
+from twoview.bench.evidence import LeftOut
+from twoview.bench.experiment import Place
+from twoview.bench.probing import Bench, left_out
+from twoview.cli import run
+from twoview.loaders import beton, datasets
+from twoview.loaders.beton import open_beton
+from twoview.loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
+from twoview.loaders.datasets.samples import of_files
 
 
 def result(capsys, *words):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bench import budget, recipe
-from bench.environment import environment
-from bench.evidence import Accuracy, DeviceFigures, Figure, LoaderRates, Run, Training
+from twoview.bench import budget, recipe
+from twoview.bench.environment import environment
+from twoview.bench.evidence import Accuracy, DeviceFigures, Figure, LoaderRates, Run, Training
 
 LEE = recipe.load("lee2025-imagenet-simclr")
 

@@ -10,9 +10,9 @@ from importlib import metadata
 import pytest
 import torch
 
-from bench.cli import COMMANDS, run
-from bench.commands import train
-from loaders import datasets
+from twoview.cli import COMMANDS, run
+from twoview.commands import train
+from twoview.loaders import datasets
 
 TINY = """
 source = "a test"
@@ -68,9 +68,9 @@ def test_the_help_lists_every_command_with_its_first_line(says):
 
 
 def test_what_needs_no_torch_does_not_import_it():
-    light = [f"bench.commands.{name}" for name in ("list", "data", "convert", "inspect", "verify", "evidence")]
+    light = [f"twoview.commands.{name}" for name in ("list", "data", "convert", "inspect", "verify", "evidence")]
     program = (
-        f"import sys, bench.cli, {', '.join(light)}; print(*{{'torch', 'pandas', 'matplotlib'}} & {{*sys.modules}})"
+        f"import sys, twoview.cli, {', '.join(light)}; print(*{{'torch', 'pandas', 'matplotlib'}} & {{*sys.modules}})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -263,7 +263,7 @@ def test_a_reader_that_goes_away_is_no_error(words):
     """As in `twoview list recipes | true`: nothing on standard error, the exit code that it would have been."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "bench", *words], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", "twoview", *words], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
 

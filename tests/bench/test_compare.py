@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipys
 
-from bench import bootstrap, evidence
-from bench.bootstrap import Cost, of_pairs, of_runs, of_shares
-from bench.cli import run
-from bench.compare import Comparison, Row, compare
-from bench.environment import environment
-from bench.evidence import (
+from twoview.bench import bootstrap, evidence
+from twoview.bench.bootstrap import Cost, of_pairs, of_runs, of_shares
+from twoview.bench.compare import Comparison, Row, compare
+from twoview.bench.environment import environment
+from twoview.bench.evidence import (
     Accuracy,
     Ceilings,
     ConvertRates,
@@ -28,8 +27,9 @@ from bench.evidence import (
     Run,
     Training,
 )
-from bench.progress import Terminal
-from bench.recipe import load
+from twoview.bench.progress import Terminal
+from twoview.bench.recipe import load
+from twoview.cli import run
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
 LOW = {"cpu_count": 1, "memory_gib": 1.0, "gpu": None}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import cli, conformance
-from loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from loaders.presets import PRESETS
+from twoview import cli
+from twoview.bench import conformance
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_the_command(rows, monkeypatch, capsys):
 def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypatch, capsys):
     monkeypatch.setattr(jitter, "hue", off_by(3, jitter.hue))
     monkeypatch.setattr(conformance, "SIZES", (32,))
-    monkeypatch.setattr("bench.commands.conformance.card", conformance.pixels)
+    monkeypatch.setattr("twoview.commands.conformance.card", conformance.pixels)
     assert cli.run(["conformance"]) == 2
     out, err = capsys.readouterr()
     assert "FAIL" in out and "20 of 22 rows pass" in out

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import data
-from bench.cli import run
-from loaders import datasets
-from loaders.datasets import DATASETS, dataset
-from loaders.datasets.samples import Samples
+from twoview.bench import data
+from twoview.cli import run
+from twoview.loaders import datasets
+from twoview.loaders.datasets import DATASETS, dataset
+from twoview.loaders.datasets.samples import Samples
 
 
 def test_every_dataset_is_listed_with_what_gets_it(tmp_path, capsys, monkeypatch):

@@ -13,10 +13,10 @@ import torch
 import torchvision
 from torch import nn
 
-from bench import encoders
-from bench.cli import run
-from bench.layouts import LAYOUTS, convert
-from methods import checkpoint
+from twoview.bench import encoders
+from twoview.bench.layouts import LAYOUTS, convert
+from twoview.cli import run
+from twoview.methods import checkpoint
 
 
 def resnet(cifar_padding=None):

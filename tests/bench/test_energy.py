@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import energy
+from twoview.bench import energy
 
 
 class NVMLError(Exception):

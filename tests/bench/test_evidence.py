@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import energy, environment, evidence
-from bench.environment import Environment
-from bench.evidence import Accuracy, Ceilings, DeviceFigures, Figure, LoaderRates, Run, Training
+from twoview.bench import energy, environment, evidence
+from twoview.bench.environment import Environment
+from twoview.bench.evidence import Accuracy, Ceilings, DeviceFigures, Figure, LoaderRates, Run, Training
 
 RESULTS = Path(evidence.__file__).parent.parent / "reports" / "results"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import evidence
-from bench.commands import evidence as command
-from bench.evidence import ADAPTER, checked_name, path_of, read, read_folder
+from twoview.bench import evidence
+from twoview.bench.evidence import ADAPTER, checked_name, path_of, read, read_folder
+from twoview.commands import evidence as command
 
 RESULTS = Path(evidence.__file__).parent.parent / "reports" / "results"
 EXAMPLES = {

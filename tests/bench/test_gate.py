@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import gate
-from bench.gate import Allowed
+from twoview.bench import gate
+from twoview.bench.gate import Allowed
 
 pytest_plugins = ["pytester"]
 
@@ -410,7 +410,7 @@ def test_a_run_that_does_not_use_it_does_not_pay_for_it(pytester):
         import sys
 
         def test_it():
-            assert "pytest_twoview" in sys.modules
-            assert not {"torch", "bench", "bench.gate", "numpy"} & set(sys.modules)
+            assert "twoview.pytest_plugin" in sys.modules
+            assert not {"torch", "twoview.bench", "numpy"} & set(sys.modules)
     """)
     assert pytester.runpytest_subprocess().ret == 0

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from bench import environment
-from bench.gpu import bundle, packed_cifar, suite, wheels
-from bench.gpu.wheels import Node
+from twoview.bench import environment
+from twoview.bench.gpu import bundle, packed_cifar, suite, wheels
+from twoview.bench.gpu.wheels import Node
 
 PYPROJECT = '[project]\nname = "twoview"\ndependencies = ["alpha>=2", "optuna", "numpy"]\n'
 
@@ -319,8 +319,8 @@ def test_a_script_unpacks_checks_and_runs_with_its_options(start, tmp_path):
     assert code == 0 and len(wheel_calls) == 2
     assert all(" -m zipfile -e " in call and call.endswith(f" {work}.part/packages") for call in wheel_calls)
     options = f"--minutes 3 --only {','.join(suite.FIRST)} --out {work}/out --device cpu"
-    assert check == f"twoview -m bench suite gpu --check {options}"
-    assert run == f"twoview -m bench suite gpu --no-report --pack {tmp_path}/kept/records-a.tar.gz {options}"
+    assert check == f"twoview -m twoview suite gpu --check {options}"
+    assert run == f"twoview -m twoview suite gpu --no-report --pack {tmp_path}/kept/records-a.tar.gz {options}"
     said = (tmp_path / "kept" / "log-a.txt").read_text().splitlines()
     assert said == ["checked", f"measured {work.parent}/inductor {work}/twoview {tmp_path}/made/a/lib"]
     assert (work / "twoview" / "commit.json").exists()
@@ -346,7 +346,7 @@ def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     _, calls, work = start("b", TWOVIEW_DATA=str(mine))
-    assert f"twoview -m bench.gpu.packed_cifar {tmp_path}/made/b/cifar10 {work.parent}/data" in calls
+    assert f"twoview -m twoview.bench.gpu.packed_cifar {tmp_path}/made/b/cifar10 {work.parent}/data" in calls
     assert f"data {work.parent}/data" in calls
     (mine / packed_cifar.FOLDER).mkdir()
     assert not any("packed_cifar" in call for call in start("b", TWOVIEW_DATA=str(mine))[1])

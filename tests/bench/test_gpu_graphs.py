@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_gpu_suite import by_figure, last
 
-from bench.experiment import Place
-from bench.gpu import graphs
-from bench.gpu.scale import TINY, Context
-from methods import graph
-from methods.trainer import Trainer
+from twoview.bench.experiment import Place
+from twoview.bench.gpu import graphs
+from twoview.bench.gpu.scale import TINY, Context
+from twoview.methods import graph
+from twoview.methods.trainer import Trainer
 
 
 @pytest.fixture

@@ -24,21 +24,22 @@ import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from bench import budget, cli, evidence, experiment, recipe
-from bench.commands import suite as suite_command
-from bench.commands import suite_gpu
-from bench.evidence import DeviceFigures, Figure
-from bench.experiment import Place, build_method
-from bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
-from bench.gpu.scale import CIFAR, HEADLINE, TINY, Context, Scale, Skipped
-from bench.gpu.stepping import resident_batch
-from bench.gpu.suite import Step
-from bench.gpu.targets import TARGETS, target
-from bench.peers.job import StepJob
-from bench.progressive import Progressive
-from loaders.resident import Resident
-from methods.probes.knn import knn_top1
-from methods.registry import METHODS
+from twoview import cli
+from twoview.bench import budget, evidence, experiment, recipe
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.experiment import Place, build_method
+from twoview.bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
+from twoview.bench.gpu.scale import CIFAR, HEADLINE, TINY, Context, Scale, Skipped
+from twoview.bench.gpu.stepping import resident_batch
+from twoview.bench.gpu.suite import Step
+from twoview.bench.gpu.targets import TARGETS, target
+from twoview.bench.peers.job import StepJob
+from twoview.bench.progressive import Progressive
+from twoview.commands import suite as suite_command
+from twoview.commands import suite_gpu
+from twoview.loaders.resident import Resident
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.registry import METHODS
 
 # Fashion-MNIST in CIFAR-10's place.
 SMALL_DATA = {"dataset": "fashion-mnist", "train_images": 64, "epochs": 5, "optim": {"warmup_epochs": 1}}
@@ -376,8 +377,8 @@ def test_the_step_beside_lightly_s(context):
 
 
 def test_lightly_s_step_is_the_same_network_and_learns():
-    from bench.peers.lightly import Step as Theirs
-    from bench.peers.twoview import Step as Ours
+    from twoview.bench.peers.lightly import Step as Theirs
+    from twoview.bench.peers.twoview import Step as Ours
 
     values = recipe.load(HEADLINE).model_dump(mode="json")
     values |= {"batch": 4, "size": 32, "precision": "fp32", "backbone": values["backbone"] | {"name": "resnet18"}}

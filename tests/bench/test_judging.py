@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench import judging, recipe
-from bench.experiment import build_method
-from methods import checkpoint
+from twoview.bench import judging, recipe
+from twoview.bench.experiment import build_method
+from twoview.methods import checkpoint
 
 
 def test_a_dataset_s_name_leads_to_no_other_folder():

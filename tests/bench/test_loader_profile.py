@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.loader_profile import _steps, profile, text, variants
-from loaders import presets
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.bench.loader_profile import _steps, profile, text, variants
+from twoview.loaders import presets
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 
 def names(views):

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from bench import loader_rates
-from bench.loader_rates import as_result, job_for, measure, measure_conversion, text
-from bench.loader_works import REQUIREMENTS, TABLE, LoaderWork
-from bench.peers.decode import Decode
-from bench.peers.torchvision import transform
-from loaders import datasets, presets
-from loaders.presets import PRESETS
+from twoview.bench import loader_rates
+from twoview.bench.loader_rates import as_result, job_for, measure, measure_conversion, text
+from twoview.bench.loader_works import REQUIREMENTS, TABLE, LoaderWork
+from twoview.bench.peers.decode import Decode
+from twoview.bench.peers.torchvision import transform
+from twoview.loaders import datasets, presets
+from twoview.loaders.presets import PRESETS
 
 
 def job(beton, views, size, threads, images, batch=32):
@@ -50,8 +50,8 @@ def test_ours_beside_its_peers_one_of_them_absent(photographs):
 
 ENDLESS = """
 import sys, time
-from bench.loader_rates import Process
-from bench.peers.job import Job
+from twoview.bench.loader_rates import Process
+from twoview.bench.peers.job import Job
 
 with Process("twoview", Job.model_validate_json(sys.argv[1])) as process:
     process.answer()
@@ -117,7 +117,7 @@ def test_the_photographs_are_jpegs_of_quality_90_up_to_500_pixels():
 
 def test_what_is_required_is_measured():
     """Every requirement names a record of a suite and, for a ratio, a peer of it."""
-    from bench.suite import SUITES
+    from twoview.bench.suite import SUITES
 
     works = {work.name: work for suite in SUITES.values() for work in suite.loaders}
     for requirement in REQUIREMENTS:

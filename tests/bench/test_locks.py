@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bench import locks
-from bench.locks import alone
+from twoview.bench import locks
+from twoview.bench.locks import alone
 
 FORKS = multiprocessing.get_context("fork")
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bench import loggers, recipe
-from bench.cli import run
-from methods.trainer import History
+from twoview.bench import loggers, recipe
+from twoview.cli import run
+from twoview.methods.trainer import History
 
 RECIPE = """
 source = "a test"

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from bench import cli, loss_cost
-from bench.loss_cost import LIGHTLY, OURS, Job, measure, table
+from twoview import cli
+from twoview.bench import loss_cost
+from twoview.bench.loss_cost import LIGHTLY, OURS, Job, measure, table
 
 
 def test_the_command_prints_every_loss_beside_lightlys(capsys):

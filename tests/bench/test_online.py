@@ -8,12 +8,12 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 
-from bench import judging, training
-from bench.cli import run
-from bench.evidence import Training
-from bench.online import SHARE, warn
-from bench.progress import console
-from methods import checkpoint
+from twoview.bench import judging, training
+from twoview.bench.evidence import Training
+from twoview.bench.online import SHARE, warn
+from twoview.bench.progress import console
+from twoview.cli import run
+from twoview.methods import checkpoint
 
 RECIPE = """
 source = "a test"

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from bench import cli, out_of_memory, recipe, training
-from methods import ranks
+from twoview import cli
+from twoview.bench import out_of_memory, recipe, training
+from twoview.methods import ranks
 
 CPU = torch.device("cpu")
 ASKED = recipe.load("cifar10-simclr").model_copy(update={"batch": 64})

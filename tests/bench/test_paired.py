@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import paired
-from bench.cli import run
-from bench.compare import THRESHOLD
-from bench.experiment import Place
-from bench.paired import FEWEST, LIFE, Sides, measure
+from twoview.bench import paired
+from twoview.bench.compare import THRESHOLD
+from twoview.bench.experiment import Place
+from twoview.bench.paired import FEWEST, LIFE, Sides, measure
+from twoview.cli import run
 
 HERE = Path(__file__).parents[2]
 
@@ -105,8 +105,8 @@ def test_what_cannot_be_compared(words, sentence, capsys):
 
 def tree(folder, change=None):
     """A copy of this checkout's code; change: file -> function of its text."""
-    for floor in ("loaders", "methods", "bench"):
-        shutil.copytree(HERE / floor, folder / floor)
+    for room in ("twoview", "loaders", "methods", "bench"):
+        shutil.copytree(HERE / room, folder / room, symlinks=True)
     for name, edit in (change or {}).items():
         text = (folder / name).read_text()
         assert edit(text) != text

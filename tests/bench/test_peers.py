@@ -10,12 +10,12 @@ import torch
 from lightly.transforms.gaussian_blur import GaussianBlur
 from PIL import Image
 
-from bench import beside_peers, loader_rates, loader_works
-from bench.experiment import Place
-from bench.peers import worker
-from bench.peers.job import ConvertJob, Job
-from bench.peers.lightly import transform
-from loaders import presets
+from twoview.bench import beside_peers, loader_rates, loader_works
+from twoview.bench.experiment import Place
+from twoview.bench.peers import worker
+from twoview.bench.peers.job import ConvertJob, Job
+from twoview.bench.peers.lightly import transform
+from twoview.loaders import presets
 
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
@@ -38,7 +38,7 @@ def test_what_lightlys_views_have_not_is_said():
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
 def test_the_kornia_peer_does_the_same_ops(name):
-    kornia = pytest.importorskip("bench.peers.kornia", exc_type=ImportError)
+    kornia = pytest.importorskip("twoview.bench.peers.kornia", exc_type=ImportError)
     for view in presets.preset(name, 32):
         steps = {type(step).__name__: step for step in kornia.batch_ops(view)}
         wanted = {"RandomHorizontalFlip": view.flip, "RandomGrayscale": view.gray}
@@ -50,7 +50,7 @@ def test_the_kornia_peer_does_the_same_ops(name):
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "crops"])
 def test_the_dali_peer_makes_every_image_s_views_once_a_pass(name, photographs):
-    dali = pytest.importorskip("bench.peers.dali", exc_type=ImportError)
+    dali = pytest.importorskip("twoview.bench.peers.dali", exc_type=ImportError)
     job = Job(beton=photographs.path, samples=24, views=name, size=32, images=24, batch=8, threads=1)
     contestant = dali.DALI(job)
     contestant.make()
@@ -64,16 +64,16 @@ def test_the_dali_peer_makes_every_image_s_views_once_a_pass(name, photographs):
 def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
     """Where its import fails, its process says so; the race makes a note of that and no rate."""
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
-    monkeypatch.delitem(sys.modules, "bench.peers.lightly", raising=False)
+    monkeypatch.delitem(sys.modules, "twoview.bench.peers.lightly", raising=False)
     job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
     with pytest.raises(SystemExit, match=r"the package lightly.loss is not installed"):
         worker.make("lightly", job)
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    monkeypatch.delitem(sys.modules, "bench.peers.dali", raising=False)
+    monkeypatch.delitem(sys.modules, "twoview.bench.peers.dali", raising=False)
     with pytest.raises(SystemExit, match=r"the package nvidia(\.dali)? is not installed"):
         worker.make("dali", job)
     monkeypatch.setitem(sys.modules, "ffcv.fields", None)
-    monkeypatch.delitem(sys.modules, "bench.peers.ffcv", raising=False)
+    monkeypatch.delitem(sys.modules, "twoview.bench.peers.ffcv", raising=False)
     for one in (job, ConvertJob(images=1, threads=1, folder=Path("none"))):
         with pytest.raises(SystemExit, match=r"the package ffcv.fields is not installed"):
             worker.make("ffcv", one)
@@ -86,7 +86,7 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
 @pytest.mark.parametrize("images", [32, 128])
 def test_ffcv_s_passes_are_as_long_as_they_have_to_be(images):
     """It begins each with fresh buffers; a longer pass goes over the same samples again."""
-    from bench.peers.ffcv import FFCV
+    from twoview.bench.peers.ffcv import FFCV
 
     job = Job(beton=Path("none"), samples=8, views="crops", size=8, images=images, batch=4, threads=1)
     longer = FFCV(job).job

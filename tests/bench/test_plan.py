@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import experiment, plan, recipe
-from bench.memory import bytes_of
+from twoview.bench import experiment, plan, recipe
+from twoview.bench.memory import bytes_of
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from bench import cli, probe_cost
-from bench.evidence import ProbeCost, read
-from bench.own_process import apart
-from bench.probe_cost import PEERS, SIDES, Work, as_result, features, measure, table
+from twoview import cli
+from twoview.bench import probe_cost
+from twoview.bench.evidence import ProbeCost, read
+from twoview.bench.own_process import apart
+from twoview.bench.probe_cost import PEERS, SIDES, Work, as_result, features, measure, table
 
 SMALL = Work("linear", train=2000, test=500, dim=32, classes=4, threads=1)
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from miniatures import MINIATURES
 
-from bench import evidence, judging, probing
-from bench.cli import run
-from bench.experiment import build_method
-from bench.recipe import parse
-from bench.transfer import SEVEN
-from methods import checkpoint
+from twoview.bench import evidence, judging, probing
+from twoview.bench.experiment import build_method
+from twoview.bench.recipe import parse
+from twoview.bench.transfer import SEVEN
+from twoview.cli import run
+from twoview.methods import checkpoint
 
 RECIPE = {
     "name": "tiny",
@@ -103,7 +103,7 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
 
 
 def evidence_labels(folder):
-    from loaders import beton
+    from twoview.loaders import beton
 
     return beton.open_beton(folder / "fashion-mnist-train.beton").labels
 

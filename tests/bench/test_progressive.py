@@ -7,13 +7,13 @@ from contextlib import contextmanager, redirect_stdout
 import pytest
 import torch
 
-from bench import experiment, recipe, training
-from bench.cli import run
-from bench.progressive import Growing, Progressive, alike
-from loaders.loader import Loader
-from loaders.masks import Mask
-from loaders.resident import Resident
-from methods import checkpoint
+from twoview.bench import experiment, recipe, training
+from twoview.bench.progressive import Growing, Progressive, alike
+from twoview.cli import run
+from twoview.loaders.loader import Loader
+from twoview.loaders.masks import Mask
+from twoview.loaders.resident import Resident
+from twoview.methods import checkpoint
 
 RECIPE = """
 source = "a test"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench import experiment, recipe
-from methods import ranks
+from twoview.bench import experiment, recipe
+from twoview.methods import ranks
 
 GOOD = """
 source = "a test"

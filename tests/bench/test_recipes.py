@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import evidence, recipe, suite
-from bench.experiment import Place, build_method, views_of
-from loaders import datasets, masks, presets
-from methods import optim
-from methods.backbones import VITS, Backbone
+from twoview.bench import evidence, recipe, suite
+from twoview.bench.experiment import Place, build_method, views_of
+from twoview.loaders import datasets, masks, presets
+from twoview.methods import optim
+from twoview.methods.backbones import VITS, Backbone
 
 RECIPES = {path.stem: recipe.load(path.stem) for path in recipe.all_files()}
 SMALL, SMALL_VIT = Backbone(width=8), Backbone(name="vit-mini", patch=4)

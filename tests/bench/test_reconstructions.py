@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import evidence, reconstructions
-from bench.experiment import Place, build_method, normalise_for
-from bench.recipe import load, parse
-from loaders import masks
-from methods import checkpoint
-from reports.report import write_report
+from twoview.bench import evidence, reconstructions
+from twoview.bench.experiment import Place, build_method, normalise_for
+from twoview.bench.recipe import load, parse
+from twoview.loaders import masks
+from twoview.methods import checkpoint
+from twoview.reports.report import write_report
 
 SMALL = {
     "name": "small", "dataset": "fashion-mnist", "size": 28, "train_images": 64,

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import representations
-from bench.cli import run
-from bench.experiment import build_method
-from bench.recipe import load, parse
-from loaders import presets
-from loaders.loader import Loader
-from methods import backbones, checkpoint
-from methods.backbones import Backbone
+from twoview.bench import representations
+from twoview.bench.experiment import build_method
+from twoview.bench.recipe import load, parse
+from twoview.cli import run
+from twoview.loaders import presets
+from twoview.loaders.loader import Loader
+from twoview.methods import backbones, checkpoint
+from twoview.methods.backbones import Backbone
 
 
 def saved(folder, recipe, **changes):

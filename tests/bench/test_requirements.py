@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from bench import requirements
-from bench.gpu import bundle
-from loaders import turbojpeg
+from twoview.bench import requirements
+from twoview.bench.gpu import bundle
+from twoview.loaders import turbojpeg
 
 ROOT = Path(__file__).parents[2]
-OURS = ("bench", "loaders", "methods", "reports")
+OURS = "twoview"
 # Imported by functions that the suite does not call: betons of Hugging Face's datasets.
 NOT_CALLED = {"datasets"}
 # In a fresh interpreter: which files of ours `twoview suite gpu` loads, and what it loads of what it need not.
 LOADED = f"""
 import sys
-import bench.cli, bench.commands.suite_gpu, bench.gpu.suite, reports.report
-ours = [module.__file__ for name, module in sys.modules.items() if name.partition('.')[0] in {OURS} and module.__file__]
+import twoview.cli, twoview.commands.suite_gpu, twoview.bench.gpu.suite, twoview.reports.report
+ours = [module.__file__ for name, module in sys.modules.items() if name.startswith('{OURS}.') and module.__file__]
 print(*ours, sep='\\n')
 print(*{{*{bundle.UNUSED!r}, 'ffcv', 'lightly'}} & {{*sys.modules}}, file=sys.stderr)
 """
@@ -40,7 +40,7 @@ def imported(files):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - set(OURS)
+    return names - sys.stdlib_module_names - {OURS}
 
 
 def test_the_list_is_what_the_suite_s_files_import(loaded):
@@ -84,7 +84,7 @@ def test_all_that_is_absent_or_broken_is_named_at_once(python, tmp_path):
     hide(tmp_path, "pydantic")
     hide(tmp_path, "tyro")
     package(tmp_path, "numba", "ImportError('Numba needs NumPy 2.4 or less. Got NumPy 2.5.\\nand more')")
-    assert python("-m", "bench", "suite", "gpu", "--check", "--device", "cpu") == (
+    assert python("-m", "twoview", "suite", "gpu", "--check", "--device", "cpu") == (
         2,
         "twoview: suite gpu needs a numba that can be imported (pip install numba; this one says: Numba needs NumPy 2.4"
         " or less. Got NumPy 2.5.), pydantic (pip install pydantic) and tyro (pip install tyro), which are not here\n",
@@ -94,7 +94,7 @@ def test_all_that_is_absent_or_broken_is_named_at_once(python, tmp_path):
 def test_every_command_needs_tyro(python, tmp_path):
     hide(tmp_path, "tyro")
     said = "twoview: the command line needs tyro (pip install tyro), which is not here\n"
-    assert python("-m", "bench", "list", "recipes") == python("-m", "bench") == (2, said)
+    assert python("-m", "twoview", "list", "recipes") == python("-m", "twoview") == (2, said)
 
 
 def test_libturbojpeg_is_among_what_is_absent(monkeypatch):

@@ -10,10 +10,10 @@ import time
 import optuna
 import pytest
 
-from bench import recipe, search
-from bench.cli import run
-from bench.experiment import Place
-from bench.ranges import Search
+from twoview.bench import recipe, search
+from twoview.bench.experiment import Place
+from twoview.bench.ranges import Search
+from twoview.cli import run
 
 TINY = """
 source = "a test"
@@ -52,7 +52,7 @@ def tiny(tmp_path, fashion):
 
 def command(trials):
     words = ["search", "tiny.toml", "--out", "out", "--trials", str(trials), "--json"]
-    return [sys.executable, "-P", "-m", "bench", *words]
+    return [sys.executable, "-P", "-m", "twoview", *words]
 
 
 def finished(folder):

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import training
-from bench.cli import run
-from bench.step_profile import IDLE, Row, Span, Summary, divided, segments
-from loaders import presets
-from loaders.resident import Resident
+from twoview.bench import training
+from twoview.bench.step_profile import IDLE, Row, Span, Summary, divided, segments
+from twoview.cli import run
+from twoview.loaders import presets
+from twoview.loaders.resident import Resident
 
 spans = st.builds(
     lambda start, length, part, rank: Span(start, start + length, part, rank),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import run
-from bench.submit import Job, Launch, script, submit
+from twoview.bench.submit import Job, Launch, script, submit
+from twoview.cli import run
 
 JOB = Job(nodes=2, gpus=8, cpus=64, hours=24, partition="a100", sbatch={"account": "vision"})
 WORDS = ["quick-cifar10", "--out", "/shared/out"]
@@ -45,7 +45,7 @@ def test_the_script_asks_for_nodes_and_says_what_runs_there():
     ):
         assert line in text.splitlines()
     assert "--nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint FIRST_NODE:PORT" in text
-    assert "-m bench train quick-cifar10 --out /shared/out\n" in text
+    assert "-m twoview train quick-cifar10 --out /shared/out\n" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
 
 

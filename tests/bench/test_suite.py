@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from bench import evidence, experiment, recipe, suite, training
-from bench.experiment import Place
-from bench.suite import LoaderWork, Suite, run
+from twoview.bench import evidence, experiment, recipe, suite, training
+from twoview.bench.experiment import Place
+from twoview.bench.suite import LoaderWork, Suite, run
 
 TINY = """
 source = "a test"
@@ -52,7 +52,7 @@ def place(tmp_path, betons):
 def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "evidence"
     with monkeypatch.context() as here:  # a process of its own is what the trainings that are killed have
-        here.setattr(suite, "_train_apart", train_here)
+        here.setattr(suite, "_train_in_own_process", train_here)
         run(tiny, folder, place, seeds=2)
     records, complaints = evidence.read_folder(folder)
     assert not complaints
@@ -69,7 +69,7 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
             assert len(record.images_per_s["twoview"]) == 2
 
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(suite, "_train_apart", None)
+    monkeypatch.setattr(suite, "_train_in_own_process", None)
     monkeypatch.setattr(suite.judging, "_probe", None)
     monkeypatch.setattr(suite.loader_rates, "measure", None)
     run(tiny, folder, place, seeds=2)
@@ -121,8 +121,8 @@ def test_the_tiny_imbalance_suite_is_fair_and_says_what_it_is():
 PROGRAM = """
 import sys
 from pathlib import Path
-from bench.experiment import Place
-from bench.suite import Suite, run
+from twoview.bench.experiment import Place
+from twoview.bench.suite import Suite, run
 betons, out = map(Path, sys.argv[1:3])
 run(Suite((), tuple(sys.argv[3:])), out / "evidence", Place(betons, out / "checkpoints", None), 1)
 """

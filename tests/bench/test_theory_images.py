@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.recipe import load
-from bench.representations import Representation
-from bench.theory.images import STRONG, SUPERVISED, WEAK, claims, linear_cka, run
-from methods.probes.firing import Layer
-from methods.probes.separation import Separation
+from twoview.bench.recipe import load
+from twoview.bench.representations import Representation
+from twoview.bench.theory.images import STRONG, SUPERVISED, WEAK, claims, linear_cka, run
+from twoview.methods.probes.firing import Layer
+from twoview.methods.probes.separation import Separation
 
 COUNT = 40
 

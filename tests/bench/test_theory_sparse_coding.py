@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.theory.augmentation import Augmentation
-from bench.theory.features import Measures, Probe, cosines, measure, probe, probe_latents
-from bench.theory.learner import Layer, Learner, gradients, population_gradient, train
-from bench.theory.moments import expected_in_span, moments
-from bench.theory.sparse_coding import KINDS, Run, decoupling, learning, trained
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory.augmentation import Augmentation
+from twoview.bench.theory.features import Measures, Probe, cosines, measure, probe, probe_latents
+from twoview.bench.theory.learner import Layer, Learner, gradients, population_gradient, train
+from twoview.bench.theory.moments import expected_in_span, moments
+from twoview.bench.theory.sparse_coding import KINDS, Run, decoupling, learning, trained
+from twoview.loaders.sparse_coding import SparseCoding
 
 MEASURES = Measures(
     in_span=0.95, best_cosine=0.95, coverage=0.95, neurons_a_feature=1.0, most_neurons=2.0, participation=1.0,

@@ -12,13 +12,13 @@ from scipy.optimize import approx_fprime
 from scipy.sparse.csgraph import laplacian
 from sklearn.metrics import adjusted_rand_score
 
-from bench import evidence, suite
-from bench.experiment import Place
-from bench.theory import clusters, population, spectral, uniform_prior
-from bench.theory.embedding import PairLoss, embed, embed_to_prototypes
-from bench.theory.graph import Graph, of_augmentations, of_neighbours, of_pairs
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.bench import evidence, suite
+from twoview.bench.experiment import Place
+from twoview.bench.theory import clusters, population, spectral, uniform_prior
+from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
+from twoview.bench.theory.graph import Graph, of_augmentations, of_neighbours, of_pairs
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
 
 
 def complete(nodes: int) -> Graph:

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.theory import sweeps
-from bench.theory.augmentation import Augmentation
-from bench.theory.learner import Learner
-from bench.theory.parallel import side_by_side
-from bench.theory.sweeps import decoupled, first_stage, learned_at, learned_in, phase, sweep
-from loaders.sparse_coding import SparseCoding
+from twoview.bench.theory import sweeps
+from twoview.bench.theory.augmentation import Augmentation
+from twoview.bench.theory.learner import Learner
+from twoview.bench.theory.parallel import side_by_side
+from twoview.bench.theory.sweeps import decoupled, first_stage, learned_at, learned_in, phase, sweep
+from twoview.loaders.sparse_coding import SparseCoding
 
 SMALL = SparseCoding(8, 64, 0.2, 0.02)
 QUICK = Learner(m=24, batch=128, steps=5, rate=0.5, tau=4.0, decay=0.005)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from bench import threads as module
-from bench.threads import loading_threads
-from loaders.loader import Loader
-from loaders.views import View
-from methods.backbones import Encoder
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.supervised import Supervised, SupervisedOptions
-from methods.trainer import Trainer
+from twoview.bench import threads as module
+from twoview.bench.threads import loading_threads
+from twoview.loaders.loader import Loader
+from twoview.loaders.views import View
+from twoview.methods.backbones import Encoder
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.supervised import Supervised, SupervisedOptions
+from twoview.methods.trainer import Trainer
 
 
 class Clock:

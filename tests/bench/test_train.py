@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli import run
-from methods import checkpoint
+from twoview.cli import run
+from twoview.methods import checkpoint
 
 RECIPE = """
 source = "a test"
@@ -40,7 +40,7 @@ STEPS = 40
 # The command, which gets a signal so many seconds after its first checkpoint, however slow the machine is.
 SIGNALLED = """
 import os, sys, threading
-from methods import checkpoint
+from twoview.methods import checkpoint
 
 number, delay, save = int(sys.argv.pop(1)), float(sys.argv.pop(1)), checkpoint.save
 
@@ -50,15 +50,15 @@ def saved(*args):
     threading.Timer(delay, os.kill, (os.getpid(), number)).start() if delay else os.kill(os.getpid(), number)
 
 checkpoint.save = saved
-from bench.cli import main
+from twoview.cli import main
 main()
 """
 
 # The command on two ranks: the second one cannot measure what they measure together, the first is slow to save.
 UNMEASURABLE = """
 import os, time
-from bench import training
-from methods import checkpoint
+from twoview.bench import training
+from twoview.methods import checkpoint
 
 save = checkpoint.save
 
@@ -73,7 +73,7 @@ if os.environ["RANK"] == "0":
     checkpoint.save = slowly
 else:
     training._step_seconds = fails
-from bench.cli import main
+from twoview.cli import main
 main()
 """
 
@@ -88,7 +88,7 @@ class Runs:
 
     def start(self, out: str, *words: str, ranks: int = 1) -> subprocess.Popen[str]:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-        return self.popen(*launcher, "-m", "bench", "train", *self.words(out), *words)
+        return self.popen(*launcher, "-m", "twoview", "train", *self.words(out), *words)
 
     def signalled(self, out: str, number: int, delay: float = 0.0, *words: str) -> subprocess.Popen[str]:
         return self.popen("-c", SIGNALLED, str(int(number)), str(delay), "train", *self.words(out), *words)

@@ -11,11 +11,11 @@ import miniatures
 import pytest
 import torch
 
-from bench import flops, online, training
-from bench.cli import run
-from bench.energy import Energy
-from bench.evidence import read_folder
-from methods import checkpoint
+from twoview.bench import flops, online, training
+from twoview.bench.energy import Energy
+from twoview.bench.evidence import read_folder
+from twoview.cli import run
+from twoview.methods import checkpoint
 
 RECIPE = """
 source = "a test"
@@ -270,7 +270,7 @@ except locale.Error:
     pass
 real, hours = time.time, count()
 time.time = lambda: real() - 3600 * next(hours)
-from bench.cli import main
+from twoview.cli import main
 main()
 """
 

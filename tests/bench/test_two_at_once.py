@@ -10,18 +10,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench import recipe, search, suite, training
-from bench.cli import run
-from bench.experiment import Place
-from bench.gpu import suite as gpu_suite
-from bench.gpu.scale import TINY
-from bench.suite import Suite
+from twoview.bench import recipe, search, suite, training
+from twoview.bench.experiment import Place
+from twoview.bench.gpu import suite as gpu_suite
+from twoview.bench.gpu.scale import TINY
+from twoview.bench.suite import Suite
+from twoview.cli import run
 
 # Another process that is in the block until its standard input ends.
 OTHER = """
 import sys
 from pathlib import Path
-from bench.locks import alone
+from twoview.bench.locks import alone
 
 with alone(Path(sys.argv[1]), "the file"):
     print("in", flush=True)
@@ -160,7 +160,7 @@ def test_a_trial_that_runs_is_not_failed_by_another_that_opens_the_study(searche
 OPENED = """
 import sys
 from pathlib import Path
-from bench import recipe, search
+from twoview.bench import recipe, search
 
 folder = Path(sys.argv[1])
 print(*(row["state"] for row in search.outcome(search.open_study(recipe.load(f"{folder}/s.toml"), folder))["groups"]))

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from bench.loader_rates import job_for
-from bench.peers.decode import Decode
-from loaders import beton, presets
-from loaders.loader import Loader
-from methods import backbones, registry
-from methods.backbones import Backbone
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.simclr import SimCLROptions
-from methods.trainer import Trainer
+from twoview.bench.loader_rates import job_for
+from twoview.bench.peers.decode import Decode
+from twoview.loaders import beton, presets
+from twoview.loaders.loader import Loader
+from twoview.methods import backbones, registry
+from twoview.methods.backbones import Backbone
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.simclr import SimCLROptions
+from twoview.methods.trainer import Trainer
 
 
 @pytest.mark.parametrize("views", ["simclr-imagenet", "crops", "crops-msn", "msn", "eval"])

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageCms
 
-from loaders import turbojpeg
-from loaders.datasets import bundled_photographs
+from twoview.loaders import turbojpeg
+from twoview.loaders.datasets import bundled_photographs
 
 SIDE = 48  # pixels, where a kind does not say otherwise
 

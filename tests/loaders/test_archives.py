@@ -13,8 +13,8 @@ from threading import Thread
 
 import pytest
 
-from loaders.datasets import archives, dataset
-from loaders.datasets.archives import Archive, gunzipped, obtain, unpack
+from twoview.loaders.datasets import archives, dataset
+from twoview.loaders.datasets.archives import Archive, gunzipped, obtain, unpack
 
 
 def tar_with(file, names):

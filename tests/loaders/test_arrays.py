@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from loaders import arrays
-from loaders.arrays import read_arrays, write_arrays
+from twoview.loaders import arrays
+from twoview.loaders.arrays import read_arrays, write_arrays
 
 # Theirs reads our file (1 to 2) through the whole Loader, and writes the same arrays by its own writer (3).
 FFCV = """

@@ -11,10 +11,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders import beton, datasets
-from loaders.beton import JPEG, RAW, Stored, open_beton, write
-from loaders.decode import Decoder, output_layout, view_table
-from loaders.views import View
+from twoview.loaders import beton, datasets
+from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
+from twoview.loaders.decode import Decoder, output_layout, view_table
+from twoview.loaders.views import View
 
 
 def write_all(path, samples):
@@ -230,7 +230,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-from bench.cli import run
+from twoview.cli import run
 raise SystemExit(run(["convert", "fashion-mnist", "{tmp_path}/a.beton", "--split", "test"]))
 """
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -8,19 +8,19 @@ import pytest
 from corpus import PNG, chunk, saved
 from PIL import Image
 
-from bench import betons
-from loaders import beton
-from loaders.beton import JPEG, RAW, Stored, open_beton, write
-from loaders.datasets import read_image
-from loaders.datasets.samples import Samples, of_list
-from loaders.decode import view_table
-from loaders.images import open_image
-from loaders.loader import Loader
-from loaders.names import checked_name, look_up
-from loaders.resident import Resident
-from loaders.shrink import shrunk
-from loaders.sparse_coding import SparseCoding
-from loaders.views import View
+from twoview.bench import betons
+from twoview.loaders import beton
+from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
+from twoview.loaders.datasets import read_image
+from twoview.loaders.datasets.samples import Samples, of_list
+from twoview.loaders.decode import view_table
+from twoview.loaders.images import open_image
+from twoview.loaders.loader import Loader
+from twoview.loaders.names import checked_name, look_up
+from twoview.loaders.resident import Resident
+from twoview.loaders.shrink import shrunk
+from twoview.loaders.sparse_coding import SparseCoding
+from twoview.loaders.views import View
 
 RAISES = "the environment variable TWOVIEW_MAX_PIXELS raises this limit"
 

@@ -5,7 +5,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.checksum import xxh64
+from twoview.loaders.checksum import xxh64
 
 
 @given(content=st.binary(max_size=200), before=st.integers(0, 9))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loaders import datasets
-from loaders.beton import JPEG, RAW
-from loaders.datasets import bundled_photographs, data_root, dataset, image_folder, read_image
+from twoview.loaders import datasets
+from twoview.loaders.beton import JPEG, RAW
+from twoview.loaders.datasets import bundled_photographs, data_root, dataset, image_folder, read_image
 
 
 def test_fashion_mnist_is_torchvisions(tmp_path):

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from loaders import decode, turbojpeg
-from loaders.beton import Layout
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders import decode, turbojpeg
+from twoview.loaders.beton import Layout
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 EVERY_OP = View(
     32, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 0.8), gray=0.2, blur=Blur(0.1, 2.0, 5, 0.5), solarize=Solarize(128, 0.2)
@@ -252,7 +252,7 @@ def test_closing_twice_is_harmless():
 MAPPED = """
 import ctypes.util
 ctypes.util.find_library = lambda name: None
-import loaders.decode
+import twoview.loaders.decode
 print(*{line.split()[-1] for line in open("/proc/self/maps") if "turbojpeg" in line})
 """
 

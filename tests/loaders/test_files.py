@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from loaders.files import whole_file
+from twoview.loaders.files import whole_file
 
 
 def test_whole_or_not_at_all(tmp_path):

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps
 
-from bench.cli import run
-from loaders.beton import JPEG, RAW, Beton, open_beton, write
-from loaders.datasets import image_folder, packages, read_image
-from loaders.images import naming, restrain_pillow
-from loaders.loader import Loader
-from loaders.views import View
+from twoview.cli import run
+from twoview.loaders import kernels
+from twoview.loaders.beton import JPEG, RAW, Beton, open_beton, write
+from twoview.loaders.datasets import image_folder, packages, read_image
+from twoview.loaders.images import naming, restrain_pillow
+from twoview.loaders.loader import Loader
+from twoview.loaders.views import View
 
-DOCUMENT = Path(sys.modules["loaders"].__path__[0]) / "IMAGES.md"
+DOCUMENT = kernels.LOADERS / "IMAGES.md"
 
 
 def table(first: str) -> dict[str, str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from loaders import kernels
+from twoview.loaders import kernels
 
 DRAWS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from loaders.ops import flip
+from twoview.loaders.ops import flip
 assert flip.__file__.startswith(sys.argv[1])
 print("".join(str(int(flip.draw(0.5, np.uint64(1), 0, i, 0))) for i in range(64)))
 """
@@ -23,15 +23,17 @@ print("".join(str(int(flip.draw(0.5, np.uint64(1), 0, i, 0))) for i in range(64)
 @pytest.fixture
 def package(tmp_path):
     """A copy of the loaders without compiled code."""
-    shutil.copytree(kernels.LOADERS, tmp_path / "own" / "loaders", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "own"
+    copy = tmp_path / "own" / "twoview"
+    shutil.copytree(kernels.LOADERS, copy / "loaders", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "__init__.py").touch()
+    return copy
 
 
 def draws(package, **environment):
     """What the copy's kernels, of two files, compute in a process of their own."""
     inherited = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
     environment = inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment
-    words = [sys.executable, "-c", DRAWS, str(package)]
+    words = [sys.executable, "-c", DRAWS, str(package.parent)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=package)
     assert done.returncode == 0, done.stderr
     return done.stdout

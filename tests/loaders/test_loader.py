@@ -17,14 +17,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders import presets
-from loaders.beton import JPEG, RAW, Stored, open_beton, write
-from loaders.decode import Decoder, output_layout, view_table
-from loaders.loader import Loader
-from loaders.reference import Reference
-from loaders.resident import Resident
-from loaders.samplers import share
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders import presets
+from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
+from twoview.loaders.decode import Decoder, output_layout, view_table
+from twoview.loaders.loader import Loader
+from twoview.loaders.reference import Reference
+from twoview.loaders.resident import Resident
+from twoview.loaders.samplers import share
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 SIMCLR = presets.preset("simclr-imagenet", 64)
 

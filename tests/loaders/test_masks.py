@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from test_loader import damaged_beton
 
-from loaders import masks, rng
-from loaders.loader import Loader
-from loaders.masks import Mask, draw
-from loaders.reference import Reference
-from loaders.resident import Resident
-from loaders.views import View
+from twoview.loaders import masks, rng
+from twoview.loaders.loader import Loader
+from twoview.loaders.masks import Mask, draw
+from twoview.loaders.reference import Reference
+from twoview.loaders.resident import Resident
+from twoview.loaders.views import View
 
 VIEWS = (View(28), View(14, scale=(0.1, 0.5)))
 MASKS = (Mask(0, 7, 7, 12), Mask(1, 7, 7, 20, "block", smallest=3), Mask(0, 14, 7, 98))

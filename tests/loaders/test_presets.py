@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from torchvision import transforms
 
-from loaders.decode import view_table
-from loaders.presets import PRESETS, preset
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.decode import view_table
+from twoview.loaders.presets import PRESETS, preset
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.loader import Loader
-from loaders.presets import PRESETS, preset
-from loaders.reference import Reference, smoothed
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.loader import Loader
+from twoview.loaders.presets import PRESETS, preset
+from twoview.loaders.reference import Reference, smoothed
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 
 def same(beton, views, batch, epochs=(0,), **options):

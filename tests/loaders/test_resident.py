@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from loaders import render, resident
-from loaders.beton import JPEG, RAW, Stored, open_beton, write
-from loaders.loader import Loader
-from loaders.masks import Mask
-from loaders.ops import blur, crop, flip, gray, jitter, solarize
-from loaders.presets import PRESETS, preset
-from loaders.reference import decode
-from loaders.resident import Resident, bytes_needed, fits
-from loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders import render, resident
+from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
+from twoview.loaders.loader import Loader
+from twoview.loaders.masks import Mask
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, solarize
+from twoview.loaders.presets import PRESETS, preset
+from twoview.loaders.reference import decode
+from twoview.loaders.resident import Resident, bytes_needed, fits
+from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 EVERYTHING = View(
     32, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 0.9), gray=0.2, blur=Blur(0.1, 2, 23, 0.5), solarize=Solarize(128, 0.5)

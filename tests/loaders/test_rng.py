@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from loaders import rng
+from twoview.loaders import rng
 
 ALL = 0xFFFFFFFF
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from loaders.samplers import classes_a_batch, long_tail, share, shuffled, subset
+from twoview.loaders.samplers import classes_a_batch, long_tail, share, shuffled, subset
 
 
 @given(count=st.integers(1, 500), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**31))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders import arrays, beton
-from loaders.arrays import ARGUMENTS, SEAL, read_arrays, write_arrays
-from loaders.beton import FIELD, HEADER, RAW, SAMPLE, Stored, open_beton, write
+from twoview.loaders import arrays, beton
+from twoview.loaders.arrays import ARGUMENTS, SEAL, read_arrays, write_arrays
+from twoview.loaders.beton import FIELD, HEADER, RAW, SAMPLE, Stored, open_beton, write
 
 INDEX = ("modes", "heights", "widths", "pointers", "sizes", "labels", "checksums")
 ORIGIN = {"dataset": "cats", "split": "train"}

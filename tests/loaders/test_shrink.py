@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loaders import presets
-from loaders.beton import JPEG, RAW, open_beton, write
-from loaders.datasets import Samples, bundled_photographs, image_folder
-from loaders.loader import Loader
-from loaders.shrink import shrunk
-from loaders.views import View
+from twoview.loaders import presets
+from twoview.loaders.beton import JPEG, RAW, open_beton, write
+from twoview.loaders.datasets import Samples, bundled_photographs, image_folder
+from twoview.loaders.loader import Loader
+from twoview.loaders.shrink import shrunk
+from twoview.loaders.views import View
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from loaders import rng
-from loaders.arrays import read_arrays
-from loaders.sparse_coding import SparseCoding, write
+from twoview.loaders import rng
+from twoview.loaders.arrays import read_arrays
+from twoview.loaders.sparse_coding import SparseCoding, write
 
 
 def test_normals_are_normal_and_words_uniform():

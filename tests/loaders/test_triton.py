@@ -18,9 +18,9 @@ import torch
 from absent_gpu import GPU
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from loaders.presets import PRESETS, preset
-from loaders.render import Renderer
-from loaders.resident import compiled
+from twoview.loaders.presets import PRESETS, preset
+from twoview.loaders.render import Renderer
+from twoview.loaders.resident import compiled
 
 pytestmark = pytest.mark.skipif(not find_spec("triton"), reason="Triton is not here: it comes with torch for CUDA")
 

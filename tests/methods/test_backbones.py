@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods import backbones
-from methods.backbones import Backbone
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
 
 
 def parameters(module):

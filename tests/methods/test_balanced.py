@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loaders.views import View
-from methods import backbones
-from methods.backbones import Backbone
-from methods.balanced import Balanced, BalancedOptions
-from methods.losses.balanced import balanced
-from methods.simclr import SimCLR, SimCLROptions
+from twoview.loaders.views import View
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.balanced import Balanced, BalancedOptions
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.simclr import SimCLR, SimCLROptions
 
 VIEWS = (View(8), View(8, flip=0.0))
 LABEL = torch.tensor([0, 0, 0, 1, 1, 2])

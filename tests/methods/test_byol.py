@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loaders.views import View
-from methods import backbones
-from methods.backbones import Backbone
-from methods.byol import BYOL, BYOLOptions
+from twoview.loaders.views import View
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.byol import BYOL, BYOLOptions
 
 
 def make(**options):

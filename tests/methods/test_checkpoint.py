@@ -8,8 +8,8 @@ import zipfile
 import pytest
 import torch
 
-from loaders.limits import CHECKPOINT_BYTES
-from methods import checkpoint
+from twoview.loaders.limits import CHECKPOINT_BYTES
+from twoview.methods import checkpoint
 
 STATE = {"recipe": {"name": "r"}, "method": {"w": torch.ones(3)}, "epoch": 1}
 
@@ -42,7 +42,7 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path):
     program = f"""
 import resource, signal, torch
 from pathlib import Path
-from methods import checkpoint
+from twoview.methods import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:

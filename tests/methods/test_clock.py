@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.clocks import spread
-from methods import clock as module
-from methods.clock import StepClock
+from twoview.bench.clocks import spread
+from twoview.methods import clock as module
+from twoview.methods.clock import StepClock
 
 CPU = torch.device("cpu")
 

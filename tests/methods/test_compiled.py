@@ -7,12 +7,12 @@ from test_graph import batches
 from test_methods import METHODS, make
 from torch import nn
 
-from methods import backbones
-from methods.backbones import Average, Encoder
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.probes.online import Online
-from methods.trainer import Trainer
+from twoview.methods import backbones
+from twoview.methods.backbones import Average, Encoder
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.probes.online import Online
+from twoview.methods.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

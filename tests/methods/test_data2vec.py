@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from loaders.views import View
-from methods.data2vec import Data2Vec, Data2VecOptions
-from methods.losses.data2vec import data2vec, targets
-from methods.vit import ViT
+from twoview.loaders.views import View
+from twoview.methods.data2vec import Data2Vec, Data2VecOptions
+from twoview.methods.losses.data2vec import data2vec, targets
+from twoview.methods.vit import ViT
 
 
 def random(*shape, seed=0, dtype=torch.float64):

@@ -9,15 +9,15 @@ from test_trainer import Batch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from methods import optim
-from methods.losses import log_sum
-from methods.losses.infonce import nt_xent
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.probes import nearest
-from methods.probes.features import extract
-from methods.probes.knn import knn_top1, votes
-from methods.trainer import Trainer
+from twoview.methods import optim
+from twoview.methods.losses import log_sum
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.probes import nearest
+from twoview.methods.probes.features import extract
+from twoview.methods.probes.knn import knn_top1, votes
+from twoview.methods.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods import ema
+from twoview.methods import ema
 
 
 def network():

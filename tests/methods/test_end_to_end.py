@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from loaders import reference
-from loaders.views import View
-from methods import optim
-from methods.backbones import Backbone, Encoder, build
-from methods.probes.end_to_end import Classifier, class_tokens, set_layer_rates
-from methods.probes.protocols import LEE, MAE, SOLO, TAN, VISSL, protocol
-from methods.vit import ViT
+from twoview.loaders import reference
+from twoview.loaders.views import View
+from twoview.methods import optim
+from twoview.methods.backbones import Backbone, Encoder, build
+from twoview.methods.probes.end_to_end import Classifier, class_tokens, set_layer_rates
+from twoview.methods.probes.protocols import LEE, MAE, SOLO, TAN, VISSL, protocol
+from twoview.methods.vit import ViT
 
 
 def encoder():

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from loaders.loader import Batch
-from methods.normalise import Normalise
-from methods.probes import features as module
-from methods.probes.features import Kept, extract, fingerprint, load
+from twoview.loaders.loader import Batch
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes import features as module
+from twoview.methods.probes.features import Kept, extract, fingerprint, load
 
 CPU = torch.device("cpu")
 NORMALISE = Normalise((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from sklearn.metrics import silhouette_score
 from torch import nn
 
-from methods import backbones
-from methods.backbones import Backbone
-from methods.probes.firing import Layer, Watched, firing_rate, sparseness
-from methods.probes.separation import directions, separation, tsne
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.probes.firing import Layer, Watched, firing_rate, sparseness
+from twoview.methods.probes.separation import directions, separation, tsne
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7])

@@ -9,11 +9,11 @@ from test_trainer import CPU, RECIPE, Batch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from methods import graph, optim
-from methods.graph import WARMUP
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.trainer import Trainer
+from twoview.methods import graph, optim
+from twoview.methods.graph import WARMUP
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.trainer import Trainer
 
 STEPS = WARMUP + 2
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from loaders.views import View
-from methods import backbones
-from methods.backbones import Backbone
-from methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.spectral import spectral
-from methods.simclr import SimCLR, SimCLROptions
+from twoview.loaders.views import View
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.kernel_infonce import KernelInfoNCE, KernelInfoNCEOptions
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.simclr import SimCLR, SimCLROptions
 
 VIEWS = (View(8), View(8))
 

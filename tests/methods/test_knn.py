@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from bench.memory import PeakMemory, host_mib
-from methods.probes import nearest as search
-from methods.probes.knn import knn_top1, votes
-from methods.probes.nearest import nearest
+from twoview.bench.memory import PeakMemory, host_mib
+from twoview.methods.probes import nearest as search
+from twoview.methods.probes.knn import knn_top1, votes
+from twoview.methods.probes.nearest import nearest
 
 CPU = torch.device("cpu")
 

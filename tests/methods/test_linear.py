@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from methods.probes import low_shot
-from methods.probes.linear import Standard, logistic
-from methods.probes.metrics import metrics
-from methods.probes.sgd_grid import sgd_grid
+from twoview.methods.probes import low_shot
+from twoview.methods.probes.linear import Standard, logistic
+from twoview.methods.probes.metrics import metrics
+from twoview.methods.probes.sgd_grid import sgd_grid
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_features_in_parts_are_features_at_once(digits, monkeypatch):
     train, label, test, _ = digits
     whole = logistic(train, label, 10)
     for room in ("linear", "sgd_grid"):
-        monkeypatch.setattr(f"methods.probes.{room}.ROWS", 500)
+        monkeypatch.setattr(f"twoview.methods.probes.{room}.ROWS", 500)
     parts = logistic(train, label, 10)
     assert torch.allclose(whole.weight, parts.weight, atol=1e-3)
     scores = list(parts.scores(test))
@@ -137,8 +137,8 @@ def test_more_labels_are_better_and_splits_differ(digits):
 @pytest.mark.long
 def test_both_solvers_reach_scikit_learns_optimum_on_cifar10(cifar_root):
     """10,000 and 10,000 images through an untrained ResNet-small: 256 features."""
-    from loaders import datasets
-    from methods.backbones import Backbone, build
+    from twoview.loaders import datasets
+    from twoview.methods.backbones import Backbone, build
 
     torch.manual_seed(0)
     encoder = build(Backbone(width=64)).eval()

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loaders.views import View
-from methods.losses.mae import image_of, mae, moments, pixels
-from methods.mae import MAE, MAEOptions
-from methods.vit import ViT, left_out, sincos, taken
+from twoview.loaders.views import View
+from twoview.methods.losses.mae import image_of, mae, moments, pixels
+from twoview.methods.mae import MAE, MAEOptions
+from twoview.methods.vit import ViT, left_out, sincos, taken
 
 
 def random(*shape, seed=0, dtype=torch.float64):
@@ -179,7 +179,7 @@ def test_moments_undo_themselves():
 
 def test_what_it_refuses():
     with pytest.raises(ValueError, match=r"mae takes a ViT: backbone\.name must be one of vit-mini"):
-        from methods import backbones
+        from twoview.methods import backbones
 
         MAE(MAEOptions(), backbones.build(backbones.Backbone(width=8)), (View(16),), 10)
     with pytest.raises(ValueError, match=r"a share of 0.0\d* leaves none of 16 patches"):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from loaders import masks
-from loaders.views import View
-from methods import backbones, optim, precision, registry
-from methods.backbones import Backbone
-from methods.losses.infonce import nt_xent
-from methods.optim import Optim
-from methods.simclr import SimCLROptions
-from methods.supervised import SupervisedOptions
-from methods.vit import ViT
+from twoview.loaders import masks
+from twoview.loaders.views import View
+from twoview.methods import backbones, optim, precision, registry
+from twoview.methods.backbones import Backbone
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.optim import Optim
+from twoview.methods.simclr import SimCLROptions
+from twoview.methods.supervised import SupervisedOptions
+from twoview.methods.vit import ViT
 
 SMALL = {
     "moco": {"queue": 20, "momentum": 0.9},

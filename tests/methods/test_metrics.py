@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
-from methods.probes.metrics import bootstrap, metrics
+from twoview.methods.probes.metrics import bootstrap, metrics
 
 
 @settings(max_examples=20)

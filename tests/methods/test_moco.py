@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loaders.views import View
-from methods import backbones
-from methods.backbones import Backbone
-from methods.moco import MoCo, MoCoOptions
+from twoview.loaders.views import View
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.moco import MoCo, MoCoOptions
 
 
 def make(**options):

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from loaders import masks
-from loaders.presets import preset
-from loaders.views import View
-from methods import backbones, optim, registry
-from methods.backbones import Backbone
-from methods.losses.priors import histogram, power_law, uniform
-from methods.optim import Optim
-from methods.probes.online import Online
-from methods.vit import ViT
+from twoview.loaders import masks
+from twoview.loaders.presets import preset
+from twoview.loaders.views import View
+from twoview.methods import backbones, optim, registry
+from twoview.methods.backbones import Backbone
+from twoview.methods.losses.priors import histogram, power_law, uniform
+from twoview.methods.optim import Optim
+from twoview.methods.probes.online import Online
+from twoview.methods.vit import ViT
 
 VIEWS = (View(16), View(16), View(8))
 SMALL = {"hidden": 8, "projection": 8, "layers": 2, "prototypes": 12, "focal_views": 3}

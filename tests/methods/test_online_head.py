@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from loaders.views import View
-from methods import optim
-from methods.backbones import Encoder
-from methods.method import Method
-from methods.probes.online import MOMENTUM, RATE, Online
-from methods.simclr import SimCLR, SimCLROptions
+from twoview.loaders.views import View
+from twoview.methods import optim
+from twoview.methods.backbones import Encoder
+from twoview.methods.method import Method
+from twoview.methods.probes.online import MOMENTUM, RATE, Online
+from twoview.methods.simclr import SimCLR, SimCLROptions
 
 VIEWS = (View(8), View(8))
 
@@ -98,7 +98,7 @@ class Hiding(Method):
 
 
 def test_the_class_token_of_a_vit_is_seen():
-    from methods.vit import ViT
+    from twoview.methods.vit import ViT
 
     torch.manual_seed(0)
     watched = Online(Hiding(ViT(16, 2, 2, 4, 8), (View(8),)), 3)

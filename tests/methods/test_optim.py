@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods import optim
-from methods.method import Method
-from methods.optim import LARS, Optim, lr_at, weight_decay_at
+from twoview.methods import optim
+from twoview.methods.method import Method
+from twoview.methods.optim import LARS, Optim, lr_at, weight_decay_at
 
 
 def network():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.probes.knn import knn_top1
+from twoview.methods.probes.knn import knn_top1
 
 
 @pytest.fixture(scope="module")

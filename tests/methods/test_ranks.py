@@ -12,17 +12,17 @@ import json, sys
 import numpy as np
 import torch
 from pathlib import Path
-from loaders import masks
-from loaders.samplers import share
-from loaders.views import View
-from methods import backbones, checkpoint, ranks
-from methods.backbones import Backbone
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.pmsn import PMSN, PMSNOptions
-from methods.simclr import SimCLR, SimCLROptions
-from methods.trainer import Trainer
-from methods.vit import ViT
+from twoview.loaders import masks
+from twoview.loaders.samplers import share
+from twoview.loaders.views import View
+from twoview.methods import backbones, checkpoint, ranks
+from twoview.methods.backbones import Backbone
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.pmsn import PMSN, PMSNOptions
+from twoview.methods.simclr import SimCLR, SimCLROptions
+from twoview.methods.trainer import Trainer
+from twoview.methods.vit import ViT
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ from test_methods import batch, make
 from test_trainer import CPU, RECIPE, Stripes
 from test_trainer import make as make_trainer
 
-from methods import checkpoint, optim
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.trainer import Trainer
+from twoview.methods import checkpoint, optim
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.trainer import Trainer
 
 STEPS = 7
 OPTIMISERS = {

@@ -3,11 +3,11 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from loaders import limits
-from methods import registry
-from methods.backbones import Backbone
-from methods.optim import Optim
-from methods.settings import Settings, Side, Text, Width, first_fault
+from twoview.loaders import limits
+from twoview.methods import registry
+from twoview.methods.backbones import Backbone
+from twoview.methods.optim import Optim
+from twoview.methods.settings import Settings, Side, Text, Width, first_fault
 
 NUMBERS = (int, float)
 TABLES: list[type[BaseModel]] = [Backbone, Optim, *(entry.options for entry in registry.METHODS.values())]

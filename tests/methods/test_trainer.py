@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loaders.views import View
-from methods import backbones, checkpoint
-from methods.backbones import Backbone, Encoder
-from methods.method import Method
-from methods.normalise import Normalise
-from methods.optim import Optim
-from methods.simclr import SimCLR, SimCLROptions
-from methods.supervised import Supervised, SupervisedOptions
-from methods.trainer import Trainer
+from twoview.loaders.views import View
+from twoview.methods import backbones, checkpoint
+from twoview.methods.backbones import Backbone, Encoder
+from twoview.methods.method import Method
+from twoview.methods.normalise import Normalise
+from twoview.methods.optim import Optim
+from twoview.methods.simclr import SimCLR, SimCLROptions
+from twoview.methods.supervised import Supervised, SupervisedOptions
+from twoview.methods.trainer import Trainer
 
 CPU = torch.device("cpu")
 RECIPE = {"name": "r"}

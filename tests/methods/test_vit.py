@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods import backbones
-from methods.backbones import Backbone
-from methods.vit import ViT, resized, sincos, taken
+from twoview.methods import backbones
+from twoview.methods.backbones import Backbone
+from twoview.methods.vit import ViT, resized, sincos, taken
 
 X = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

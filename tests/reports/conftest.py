@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.environment import Environment
-from bench.evidence import Accuracy, Ceilings, LoaderRates, Run, Training
+from twoview.bench.environment import Environment
+from twoview.bench.evidence import Accuracy, Ceilings, LoaderRates, Run, Training
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.evidence import write
-from reports.report import write_report
+from twoview.bench.evidence import write
+from twoview.reports.report import write_report
 
 SCREENSHOTS = Path(__file__).parents[2] / "out" / "page"  # kept, to be looked at
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import evidence, recipe
-from bench.cli import run
-from bench.evidence import DeviceFigures, Figure, Probed, Probing
-from reports import papers
-from reports.budget import COLUMNS, budget_table, text
-from reports.cells import ABSENT
-from reports.cells import COLUMNS as CELLS
-from reports.terminal import MEASURED as LISTED
-from reports.terminal import SPENT, budget_tables
+from twoview.bench import evidence, recipe
+from twoview.bench.evidence import DeviceFigures, Figure, Probed, Probing
+from twoview.cli import run
+from twoview.reports import papers
+from twoview.reports.budget import COLUMNS, budget_table, text
+from twoview.reports.cells import ABSENT
+from twoview.reports.cells import COLUMNS as CELLS
+from twoview.reports.terminal import MEASURED as LISTED
+from twoview.reports.terminal import SPENT, budget_tables
 
 BUDGETS = papers.budgets(papers.load())
 LEE = recipe.load("lee2025-imagenet-simclr")

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from reports import papers
-from reports.claims_table import COLUMNS, claims_table
-from reports.papers import Claim, Paper
+from twoview.reports import papers
+from twoview.reports.claims_table import COLUMNS, claims_table
+from twoview.reports.papers import Claim, Paper
 
 CLAIM = {"paper": "p", "claim": "c", "statistic": "s", "metric": "linear_top1", "provenance": "paper"}
 BEATS = Claim(**CLAIM, contrast={"a": 1.0, "b": -1.0}, value=1.5, note="n")

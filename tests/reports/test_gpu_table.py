@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from bench.environment import Environment
-from bench.evidence import DeviceFigures, Figure, write
-from reports.gpu_table import COLUMNS, gpu_table
-from reports.report import write_report
-from reports.terminal import show
+from twoview.bench.environment import Environment
+from twoview.bench.evidence import DeviceFigures, Figure, write
+from twoview.reports.gpu_table import COLUMNS, gpu_table
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MACHINE = Environment(

@@ -6,10 +6,10 @@ import math
 import pytest
 from rich.console import Console
 
-from bench.evidence import write
-from reports.imbalance import COLUMNS, METHODS, imbalance_table, too_small, verdict
-from reports.report import write_report
-from reports.terminal import show
+from twoview.bench.evidence import write
+from twoview.reports.imbalance import COLUMNS, METHODS, imbalance_table, too_small, verdict
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
 
 MSN, PMSN = {"name": "msn"}, {"name": "pmsn", "prior": "power-law"}
 

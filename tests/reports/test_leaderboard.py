@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bench.evidence import Probed
-from reports.leaderboard import COLUMNS, SUMMARY_COLUMNS, leaderboard, summary
+from twoview.bench.evidence import Probed
+from twoview.reports.leaderboard import COLUMNS, SUMMARY_COLUMNS, leaderboard, summary
 
 
 def test_a_row_holds_what_the_record_says(make):

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from bench.evidence import ConvertRates
-from bench.loader_works import SIMCLR
-from reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
+from twoview.bench.evidence import ConvertRates
+from twoview.bench.loader_works import SIMCLR
+from twoview.reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
 
 
 def test_median_interquartile_range_views_and_the_paired_ratio(make):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import recipe as recipes
-from loaders.datasets import DATASETS
-from reports import papers
-from reports.papers import Claim, Paper, check
+from twoview.bench import recipe as recipes
+from twoview.loaders.datasets import DATASETS
+from twoview.reports import papers
+from twoview.reports.papers import Claim, Paper, check
 
 PAPERS = papers.load()
 ROWS = [row for paper in PAPERS for row in paper.rows]

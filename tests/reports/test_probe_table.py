@@ -3,10 +3,10 @@
 import math
 from datetime import timedelta
 
-from bench.evidence import ProbeCost, write
-from reports.probe_table import probe_table
-from reports.readme import measured
-from reports.report import write_report
+from twoview.bench.evidence import ProbeCost, write
+from twoview.reports.probe_table import probe_table
+from twoview.reports.readme import measured
+from twoview.reports.report import write_report
 
 
 def cost(created, name="cost-knn", **other):

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pandas as pd
 from rich.console import Console
 
-from bench.evidence import Probed, Probing, write
-from reports.probed_table import probed_table
-from reports.report import write_report
-from reports.terminal import show
+from twoview.bench.evidence import Probed, Probing, write
+from twoview.reports.probed_table import probed_table
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
 
 HOSTILE = "<b>cars</b>"
 FOUND = {

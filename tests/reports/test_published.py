@@ -2,9 +2,9 @@
 
 import pytest
 
-from reports.leaderboard import leaderboard, summary
-from reports.papers import ABSENT, Paper, Row, load
-from reports.published import beside_papers
+from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.papers import ABSENT, Paper, Row, load
+from twoview.reports.published import beside_papers
 
 ROW = Row(
     paper="p", table="t", row="r", metric="linear_top1", value=80.0, spread=1.5, provenance="paper", recipe="quick"

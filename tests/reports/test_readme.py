@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.readme import BEGIN, END, README, RESULTS, measured, write
+from twoview.reports.readme import BEGIN, END, README, RESULTS, measured, write
 
 
 def test_readme_shows_the_committed_evidence():
@@ -12,7 +12,7 @@ def test_readme_shows_the_committed_evidence():
 
 
 def test_the_tables_hold_what_the_records_say(make, tmp_path):
-    from bench.evidence import write as keep
+    from twoview.bench.evidence import write as keep
 
     keep(make.run(knn=79.25, training=make.training, ceilings=make.ceilings), tmp_path / "results")
     keep(make.run("untrained", knn=75.0), tmp_path / "results")
@@ -26,8 +26,8 @@ def test_the_tables_hold_what_the_records_say(make, tmp_path):
 def test_what_a_gpu_reached_stands_beside_its_target_and_all_else_on_the_page(tmp_path):
     from test_gpu_table import device, rate
 
-    from bench.evidence import Figure
-    from bench.evidence import write as keep
+    from twoview.bench.evidence import Figure
+    from twoview.bench.evidence import write as keep
 
     keep(device("gpu-rates", rate(3100.0), Figure(work="w", figure="other", unit="s", samples=[17.0])), tmp_path)
     text = measured(tmp_path)

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from bench.evidence import write
-from reports.report import write_report
+from twoview.bench.evidence import write
+from twoview.reports.report import write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = "<script>alert(1)</script>\"'&$\\frac{$"

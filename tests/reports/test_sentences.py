@@ -1,8 +1,8 @@
 """The words are those of the numbers, and they say what is bad as plainly as what is good."""
 
-from reports.leaderboard import leaderboard, summary
-from reports.loader_table import loader_table
-from reports.sentences import headline, stronger_pixels
+from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.loader_table import loader_table
+from twoview.reports.sentences import headline, stronger_pixels
 
 
 def seeds(make, method="simclr", knn=(78.0, 79.0, 81.0), untrained=75.0, **fields):

@@ -5,8 +5,8 @@ import math
 import pytest
 from scipy.special import stdtr
 
-from reports.leaderboard import leaderboard, summary
-from reports.significance import TARGETS, course, interval, mlperf_time, seconds_to, verdict, welch
+from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.significance import TARGETS, course, interval, mlperf_time, seconds_to, verdict, welch
 
 
 def judged(make, accuracies, **fields):

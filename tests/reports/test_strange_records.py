@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bench.evidence
-from bench.evidence import ADAPTER, Probing, read_folder, write
-from bench.locks import alone
-from bench.progress import Terminal
-from reports import report as reporting
-from reports.report import write_report
-from reports.terminal import show
+from twoview.bench import evidence
+from twoview.bench.evidence import ADAPTER, Probing, read_folder, write
+from twoview.bench.locks import alone
+from twoview.bench.progress import Terminal
+from twoview.reports import report as reporting
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
 
 RESULTS = Path(reporting.__file__).parent / "results"
 KINDS = ("convert", "device", "loader", "probe-cost", "run", "theory")
@@ -237,7 +237,7 @@ def test_a_report_that_fails_midway_leaves_the_one_before(make, folder, tmp_path
 
 
 def test_a_probe_of_an_encoder_with_odd_texts_is_a_row(make, folder, tmp_path):
-    probed = bench.evidence.Probed(
+    probed = evidence.Probed(
         top1=50.0, top5=None, per_class=[None, 50.0], interval=(40.0, 60.0), train_images=10, test_images=10,
         seconds=0.0, peak_host_mib=1.0,
     )  # fmt: skip

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.evidence import write
-from reports.report import write_report
-from reports.terminal import show
+from twoview.bench.evidence import write
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
 
 
 def shown(report, width):

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from bench.evidence import Claimed, Theory, load, write
-from bench.theory.claims import Claim, Phase, Scatter
-from reports.report import write_report
-from reports.theory import claim_rows, theory_table
 from tests.reports.conftest import NOON, machine
+from twoview.bench.evidence import Claimed, Theory, load, write
+from twoview.bench.theory.claims import Claim, Phase, Scatter
+from twoview.reports.report import write_report
+from twoview.reports.theory import claim_rows, theory_table
 
 
 def claim(name: str, **figure: list[float]) -> Claimed:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from bench.evidence import DeviceFigures, Figure
-from reports import training_figures
-from reports.training_figures import training_plots
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.reports import training_figures
+from twoview.reports.training_figures import training_plots
 
 
 def timed(make, figures):

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from bench import recipe
-from bench.evidence import write
-from reports.report import write_report
-from reports.variants import COLUMNS, variants_table
+from twoview.bench import recipe
+from twoview.bench.evidence import write
+from twoview.reports.report import write_report
+from twoview.reports.variants import COLUMNS, variants_table
 
 BASE, WARMER, LOCAL, SPECTRAL = (
     recipe.load(f"rank-cifar10{ending}").model_dump(mode="json")

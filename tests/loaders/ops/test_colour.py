@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pictures import PICTURES, picture, worst
 
-from loaders.ops import blur, flip, gray, jitter, solarize
+from twoview.loaders.ops import blur, flip, gray, jitter, solarize
 
 FACTORS = [0.0, 0.2, 0.7, 1.0, 1.3, 1.8]
 STEPS = [(jitter.brightness, 0), (jitter.contrast, 1), (jitter.saturation, 2)]

@@ -1,6 +1,6 @@
 """What the ops draw, against what torchvision draws: 5,000 draws each with fixed seeds, accepted at p > 0.01.
 
-The card of `bench.conformance`, which is tested too, has 20,000.
+The card of `twoview.bench.conformance`, which is tested too, has 20,000.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from loaders.ops import blur, crop, flip, gray, jitter, solarize
+from twoview.loaders.ops import blur, crop, flip, gray, jitter, solarize
 
 N = 5_000
 SEED = 11

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pictures import noise, photograph
 
-from loaders.ops import crop, resize
+from twoview.loaders.ops import crop, resize
 
 BOXES = [
     (10, 20, 300, 350),

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import torch
 
-from methods.losses.balanced import balanced
-from methods.losses.barlow import barlow
-from methods.losses.byol import byol
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.moco import moco, moco_sum
-from methods.losses.msn import msn, targets
-from methods.losses.priors import power_law, uniform
-from methods.losses.spectral import spectral
-from methods.losses.supcon import supcon
-from methods.losses.vicreg import vicreg
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.byol import byol
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.msn import msn, targets
+from twoview.methods.losses.priors import power_law, uniform
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.vicreg import vicreg
 
 PRIOR = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)  # of three classes
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.losses.infonce import nt_xent
+from twoview.methods.losses.infonce import nt_xent
 
 
 def definition(z1, z2, temperature):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from definitions import kernel_definition
 
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, exponential, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, exponential, kernel_infonce, kernel_sum, mixed_kernel
 
 
 def views(batch=24, width=12, dtype=torch.float64):

@@ -9,12 +9,12 @@ import psutil
 import pytest
 import torch
 
-from methods.losses import log_sum
-from methods.losses.balanced import balanced
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, mixed_kernel
-from methods.losses.moco import moco
-from methods.losses.supcon import supcon
+from twoview.methods.losses import log_sum
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, mixed_kernel
+from twoview.methods.losses.moco import moco
+from twoview.methods.losses.supcon import supcon
 
 LOSSES = {
     "nt_xent": partial(nt_xent, temperature=0.1),
@@ -80,9 +80,9 @@ def test_the_size_decides(monkeypatch):
 
 SCRIPT = """
 import json, sys, time, torch
-from bench.memory import PeakMemory
-from methods.losses import log_sum
-from methods.losses.infonce import nt_xent
+from twoview.bench.memory import PeakMemory
+from twoview.methods.losses import log_sum
+from twoview.methods.losses.infonce import nt_xent
 for run in sys.argv[1:]:
     path, batch = run.split("-")
     log_sum.DENSE_PAIRS = 2**60 if path == "dense" else 0

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
-from methods.losses.barlow import barlow
-from methods.losses.byol import byol
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.moco import moco, moco_sum
-from methods.losses.spectral import spectral
-from methods.losses.supcon import supcon
-from methods.losses.vicreg import vicreg
+from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.byol import byol
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.vicreg import vicreg
 
 LABEL, QUEUE = torch.arange(6), torch.randn(5, 4)
 MIXTURE = ((1.0, 2.0), (0.3, 0.3), 0.5)

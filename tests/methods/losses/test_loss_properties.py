@@ -8,11 +8,11 @@ from definitions import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.losses.balanced import balanced
-from methods.losses.infonce import nt_xent
-from methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from methods.losses.moco import moco
-from methods.losses.supcon import supcon
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.moco import moco
+from twoview.methods.losses.supcon import supcon
 
 every_loss = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # Losses with a temperature, at any temperature.

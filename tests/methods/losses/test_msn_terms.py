@@ -8,8 +8,8 @@ from definitions import msn_terms, target_definition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.losses.msn import assign, mean_over_batch, msn, sinkhorn, targets
-from methods.losses.priors import histogram, power_law, uniform
+from twoview.methods.losses.msn import assign, mean_over_batch, msn, sinkhorn, targets
+from twoview.methods.losses.priors import histogram, power_law, uniform
 
 V, B, D, K = 3, 8, 12, 5
 

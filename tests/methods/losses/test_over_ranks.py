@@ -12,11 +12,11 @@ from definitions import CASES, prototypes
 from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.losses import log_sum
-from methods.losses.balanced import class_means
-from methods.losses.msn import msn, targets
-from methods.losses.priors import power_law
-from methods.ranks import mean_over_ranks
+from twoview.methods.losses import log_sum
+from twoview.methods.losses.balanced import class_means
+from twoview.methods.losses.msn import msn, targets
+from twoview.methods.losses.priors import power_law
+from twoview.methods.ranks import mean_over_ranks
 
 HERE = Path(__file__).parent
 BATCH, WIDTH = 8, 6

@@ -6,14 +6,14 @@ import pytest
 import torch
 from definitions import vicreg_terms
 
-from methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
-from methods.losses.barlow import barlow
-from methods.losses.byol import byol
-from methods.losses.infonce import nt_xent
-from methods.losses.moco import moco
-from methods.losses.spectral import spectral
-from methods.losses.supcon import supcon
-from methods.losses.vicreg import vicreg
+from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.byol import byol
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.moco import moco
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.vicreg import vicreg
 
 
 def views(batch=24, width=12, dtype=torch.float64):

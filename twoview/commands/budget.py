@@ -1,0 +1,42 @@
+"""What the papers spent, beside what was measured."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import evidence
+from twoview.bench.progress import Terminal, console
+from twoview.commands.numbers import above_0
+from twoview.reports import papers
+from twoview.reports.budget import budget_table
+from twoview.reports.terminal import budget_tables
+
+
+def run(
+    evidence_dir: Positional[Path] = Path("out"),
+    price: float | None = None,
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what the papers' budgets are, beside what was measured: the whole projected from measured steps.
+
+    A projection says from how many steady steps it comes; from fewer than 30 there is none.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each; without it nothing has been measured.
+        price: of a GPU-hour, in your currency: adds the cost.
+        all: show the budgets too that no recipe of ours repeats.
+        json: print all of them as JSON.
+    """
+    above_0(price=price)
+    found, complaints = evidence.read_folder(evidence_dir) if evidence_dir.is_dir() else ([], [])
+    table, more = budget_table(papers.budgets(papers.load()), found, price)
+    for complaint in [*complaints, *more]:
+        console.print(complaint, markup=False)
+    if json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    for shown in budget_tables(table if all else table[table.recipe.notna()], Terminal()):
+        Terminal().print(shown)
+    if not all:
+        console.print(f"{table.recipe.isna().sum()} more budgets, which no recipe of ours repeats, by --all")

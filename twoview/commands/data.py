@@ -1,0 +1,35 @@
+"""What is there of a dataset, and getting it."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import data as inventory
+from twoview.commands.output import show
+from twoview.loaders import datasets
+from twoview.loaders.datasets import DATASETS
+
+
+def run(
+    names: Positional[tuple[str, ...]] = (),
+    get: bool = False,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Say what is there of a dataset, what is missing, and the command that gets it.
+
+    Args:
+        names: from `twoview list datasets`, or torchvision:NAME, or hf:NAME; without one, all that is listed.
+        get: download what is missing, check and unpack it, whole or not at all.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the result as JSON.
+    """
+    root = datasets.data_root(data_root)
+    entries = [datasets.dataset(name) for name in names or DATASETS]
+    if get and not names:
+        raise ValueError("--get needs the name of a dataset")
+    if get:
+        for entry in entries:
+            inventory.get(entry, root)
+    states = [inventory.state(entry, root) for entry in entries]
+    show(states, json, "\n".join(inventory.text(found) for found in states))

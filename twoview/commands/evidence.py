@@ -1,0 +1,30 @@
+"""The records in a folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from twoview.bench import evidence
+from twoview.bench.escapes import on_one_line
+from twoview.commands.output import show
+
+
+def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json: bool = False) -> None:
+    """List the records of evidence in a folder, and why other files there are none. Keeps the list there as index.csv.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each.
+        schema: print the JSON schema of a record instead.
+        json: print the list as JSON.
+    """
+    if schema:
+        return print(evidence.schema(), end="")
+    listed = evidence.index(evidence_dir).to_dict("records")
+    lines = [on_one_line(f"{one['file']}: {one['complaint'] or _entry(one)}") for one in listed]
+    show(listed, json, "\n".join(lines))
+
+
+def _entry(one: Mapping[Any, str]) -> str:
+    return f"{one['kind']} of {one['recipe'] or one['name']}, {one['created']}, {one['machine']}"

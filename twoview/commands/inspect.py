@@ -1,0 +1,28 @@
+"""What a beton file holds."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import betons
+from twoview.bench.escapes import on_one_line
+from twoview.commands.output import lines, show
+from twoview.loaders import beton
+
+
+def run(file: Positional[Path], json: bool = False) -> None:
+    """Show what is in a .beton file: fields, counts, sizes, histograms of resolutions and classes.
+
+    Args:
+        file: a .beton file, ours or FFCV's.
+        json: print it as JSON, with the names of up to 1,000 images that were left out as it was made.
+    """
+    result = betons.describe(beton.open_beton(file))
+    shown = result | {"fields": on_one_line(", ".join(result["fields"]))}
+    plain = {key: value for key, value in shown.items() if not isinstance(value, dict | list)}
+    nested = [
+        on_one_line(f"{key:20}" + ", ".join(f"{name}: {number}" for name, number in value.items()))
+        for key, value in result.items()
+        if isinstance(value, dict) and value
+    ]
+    show(result, json, "\n".join([lines(plain), *nested]))

@@ -1,0 +1,68 @@
+"""What there is."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from tyro.conf import Positional
+
+from twoview.commands.output import show
+
+
+def run(what: Positional[Literal["recipes", "methods", "datasets", "views", "suites"]], json: bool = False) -> None:
+    """List what there is: recipes, methods, datasets, views or suites, each with a line about it.
+
+    Args:
+        what: which list.
+        json: print the list as JSON.
+    """
+    rows = LISTS[what]()
+    text = "\n".join(f"{name:32} {about}" for name, about in rows.items())
+    show([{"name": name, "about": about} for name, about in rows.items()], json, text)
+
+
+def _recipes() -> dict[str, str]:
+    from twoview.bench import recipe
+
+    return {path.stem: recipe.load(path.stem).source for path in recipe.all_files()}
+
+
+def _methods() -> dict[str, str]:
+    from twoview.methods.registry import METHODS
+
+    return {name: _first_line(entry.build) for name, entry in METHODS.items()}
+
+
+def _datasets() -> dict[str, str]:
+    from twoview.loaders.datasets import DATASETS
+
+    return {name: f"{one.count:,} classes, licence: {one.licence}" for name, one in DATASETS.items()}
+
+
+def _views() -> dict[str, str]:
+    from twoview.loaders.presets import PRESETS
+
+    return {name: _first_line(views) for name, views in PRESETS.items()}
+
+
+def _suites() -> dict[str, str]:
+    from twoview.bench.suite import SUITES
+
+    return {
+        "gpu": "what one GPU does in so many --minutes, beside its targets",
+        **{
+            name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory]) for name, one in SUITES.items()
+        },
+    }
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]
+
+
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "recipes": _recipes,
+    "methods": _methods,
+    "datasets": _datasets,
+    "views": _views,
+    "suites": _suites,
+}

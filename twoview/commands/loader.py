@@ -1,0 +1,60 @@
+"""The loader's rates, and where its time goes."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import loader_profile, loader_rates
+from twoview.bench.cores import cpu_count
+from twoview.commands.numbers import at_least, at_most
+from twoview.commands.output import show
+from twoview.loaders import beton, presets
+from twoview.loaders.limits import BATCH, PIXELS, SAMPLES, THREADS
+
+
+def run(
+    file: Positional[Path],
+    views: str = "simclr-imagenet",
+    size: int | None = None,
+    threads: int = 0,
+    images: int = loader_rates.IMAGES,
+    batch: int = loader_rates.BATCH,
+    rounds: int = 5,
+    peers: tuple[str, ...] = (),
+    empty_cache: bool = False,
+    profile: bool = False,
+    json: bool = False,
+) -> None:
+    """Measure the loader on a .beton file: source images and views a second, medians over the rounds.
+
+    `twoview suite loader` measures all that is required of it.
+
+    Args:
+        file: a .beton file.
+        views: a name from `twoview list views`.
+        size: side of a view in pixels; by default 224, or 32 where the images have at most 64.
+        threads: of each contestant; 0 means every core.
+        images: of one pass; a smaller file is gone through several times.
+        batch: images a batch, or all of a pass if it has fewer.
+        rounds: of each contestant, in turn; a round repeats passes until a second is over.
+        peers: what to run beside ours: torchvision, lightly, kornia, spdl, dali, ffcv, decode (libjpeg-turbo alone).
+        empty_cache: measure a first batch that has to compile every kernel, too.
+        profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
+        json: print the result as JSON.
+    """
+    at_least(0, threads=threads)
+    at_least(1, size=size, images=images, batch=batch, rounds=rounds)
+    at_most(THREADS, threads=threads)
+    at_most(SAMPLES, images=images)
+    at_most(BATCH, batch=batch)
+    PIXELS.check((size or 1) ** 2, "a square of --size")
+    presets.preset(views, 224)  # an unknown name is said before a file is opened and processes are started
+    opened = beton.open_beton(file)
+    side = size or (32 if opened.heights.max() <= 64 else 224)
+    if profile:
+        steps = loader_profile.profile(opened, presets.preset(views, side), min(images, len(opened)), batch, rounds)
+        return show([asdict(step) for step in steps], json, loader_profile.text(steps))
+    job = loader_rates.job_for(file, views, side, threads or cpu_count(), len(opened), images, batch)
+    result = loader_rates.as_result(loader_rates.measure(job, peers, rounds, file.stem, empty_cache))
+    show(result, json, loader_rates.text(result))

@@ -1,0 +1,17 @@
+"""How commands print what they found."""
+
+from json import dumps
+from typing import Any
+
+from twoview.bench.escapes import on_lines, on_one_line
+
+
+def show(result: Any, as_json: bool, text: str) -> None:
+    print(dumps(result, indent=1) if as_json else on_lines(text))
+
+
+def lines(result: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{key:20}{value:.4g}" if isinstance(value, float) else f"{key:20}{on_one_line(str(value))}"
+        for key, value in result.items()
+    )

@@ -1,0 +1,27 @@
+"""The same work done by other libraries."""
+
+from pathlib import Path
+
+from twoview.bench import beside_peers, evidence
+from twoview.bench.experiment import place_of
+from twoview.commands.numbers import at_least
+from twoview.commands.output import show
+
+
+def run(out: Path = Path("out/peers"), rounds: int = 3, data_root: Path | None = None, json: bool = False) -> None:
+    """Do the same work in torchvision, lightly, kornia, SPDL, DALI and stock FFCV, in turn with ours: loaders, a step.
+
+    Each is a process of its own, on the same file and cores. One that is not installed, cannot do the work, or takes
+    minutes is named as absent. `make bench-peers` installs them, but for DALI.
+
+    Args:
+        out: folder of records and betons.
+        rounds: of each contestant, in turn.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the records as JSON.
+    """
+    at_least(1, rounds=rounds)
+    records = list(beside_peers.measure(place_of(out, None, data_root), rounds))
+    for record in records:
+        evidence.write(record, out / "evidence")
+    show([record.model_dump(mode="json") for record in records], json, beside_peers.text(records))

@@ -1,0 +1,37 @@
+"""A training's memory, before it is taken."""
+
+from typing import Literal
+
+from tyro.conf import Positional
+
+from twoview.bench import plan as planning
+from twoview.bench import recipe as recipes
+from twoview.bench.progress import console
+from twoview.commands.output import show
+from twoview.methods.precision import Precision
+
+
+def run(
+    recipe: Positional[str],
+    batch: int | None = None,
+    size: int | None = None,
+    precision: Precision | Literal["auto"] | None = None,
+    memory: float | None = None,
+    json: bool = False,
+) -> None:
+    """Predict the peak memory of a training on this machine, what holds how much, and the batch that would fit.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file.
+        batch: images a step, instead of the recipe's.
+        size: side of a view in pixels, instead of the recipe's.
+        precision: of autocast, instead of the recipe's.
+        memory: GiB there is: say which batch fits into it.
+        json: print the result as JSON.
+    """
+    asked = {"batch": batch, "size": size, "precision": precision}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    checked = recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe)
+    with console.status("counting"):
+        predicted = planning.plan(checked, memory)
+    show(predicted.as_result(), json, predicted.text)

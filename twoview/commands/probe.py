@@ -1,0 +1,130 @@
+"""An encoder, judged."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from twoview.bench import encoders, evidence, judging, loggers, probing, reconstructions, training
+from twoview.bench import recipe as recipes
+from twoview.bench import transfer as transferring
+from twoview.bench.experiment import Place, place_of
+from twoview.commands.numbers import a_seed, at_least, at_most
+from twoview.commands.output import show
+from twoview.loaders.limits import BATCH, EPOCHS, PIXELS, REPEATS
+
+
+def run(
+    checkpoint: Positional[Path | None] = None,
+    encoder: str | None = None,
+    arch: str | None = None,
+    layout: str | None = None,
+    dataset: tuple[str, ...] = (),
+    transfer: bool = False,
+    probes: tuple[str, ...] = judging.PROBES,
+    size: int | None = None,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    out: Path | None = None,
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    evidence_dir: Path | None = None,
+    baselines: bool = False,
+    log: loggers.Name | None = None,
+    json: bool = False,
+    *,
+    options: Annotated[probing.Options, arg(name="")] = probing.Options(),  # noqa: B008  # frozen
+) -> None:
+    """Judge a frozen encoder: by weighted kNN and a linear probe as its recipe says, or by other probes and elsewhere.
+
+    With other --probes, --dataset, --transfer or --encoder each result is a record of its own, and run again the
+    command goes on where it stopped.
+
+    Args:
+        checkpoint: a file that `twoview train` wrote.
+        encoder: instead of it torchvision:NAME, timm:NAME or checkpoint:FILE, an encoder that others published.
+        arch: of the weights in checkpoint:FILE, as torchvision:resnet50.
+        layout: whose names they have; found out by default.
+        dataset: names from `twoview list datasets`; the recipe's own by default.
+        transfer: the seven datasets of Assran et al. 2023; of one that is absent, say what gets it.
+        probes: of knn, linear, sgd-grid, low-shot, end-to-end, fine-tune.
+        size: side of an image in pixels, instead of the encoder's.
+        train_images: as many, equally many a class, instead of the recipe's; 0 means all.
+        test_images: the same of the test split.
+        out: folder of betons and checkpoints; by default that of the checkpoint, or out/probe.
+        betons: folder of the beton files; OUT/betons by default.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        evidence_dir: folder of the records; for a checkpoint's own kNN and linear none by default, else OUT/evidence.
+        baselines: judge the same encoder untrained, and the raw pixels, too.
+        log: add the accuracies to what `train --log` has sent there.
+        json: print the result as JSON.
+    """
+    if (checkpoint is None) == (encoder is None):
+        raise ValueError("probe takes a checkpoint or --encoder, one of them")
+    at_least(1, size=size)
+    at_least(0, train_images=train_images, test_images=test_images, epochs=options.epochs, batch=options.batch)
+    at_least(1, splits=options.splits)
+    at_most(EPOCHS, epochs=options.epochs)
+    at_most(BATCH, batch=options.batch)
+    at_most(REPEATS, splits=options.splits)
+    PIXELS.check((size or 1) ** 2, "a square of --size")
+    a_seed(63, seed=options.seed)
+    for name in dataset:
+        recipes.checked_dataset(name)
+    folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
+    place = place_of(folder, betons, data_root)
+    probes = tuple(name for words in probes for name in words.split(","))
+    asked = {"train_images": train_images, "test_images": test_images}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    plain = probes == judging.PROBES and options == probing.Options()
+    if checkpoint and plain and not (dataset or transfer or size or changed):
+        return _judge(checkpoint, place, evidence_dir, baselines, log, json)
+    if baselines or log:
+        word = "--baselines" if baselines else "--log"
+        raise ValueError(f"{word} goes with a checkpoint's own kNN and linear probe, on its own dataset")
+    if encoder and not (dataset or transfer):
+        raise ValueError("--encoder needs a --dataset, or --transfer")
+    recipe = None
+    if checkpoint:
+        subject, recipe = judging.trained_encoder(checkpoint)
+    else:
+        subject = encoders.load(str(encoder), arch, layout)
+    subject = encoders.sized(subject, size) if size else subject
+    names = (*(transferring.SEVEN if transfer else ()), *dataset) or ((recipe.dataset,) if recipe else ())
+    own = recipe is not None and set(names) == {recipe.dataset}
+    table = recipe.probe if recipe and own else recipes.Probe()
+    rows = transferring.transfer(
+        subject,
+        names,
+        probes,
+        table.model_copy(update=changed),
+        options,
+        place,
+        evidence_dir or folder / "evidence",
+        recipe.model_dump(mode="json") if recipe else None,
+    )
+    show(transferring.as_result(subject, rows), json, transferring.text(subject, rows))
+
+
+def _judge(
+    checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, log: loggers.Name | None, json: bool
+) -> None:
+    training.finish(checkpoint, place)
+    records = [judging.judge(checkpoint, place)]
+    recipe = recipes.parse(records[0].recipe, str(checkpoint))
+    if log:
+        with closing(loggers.open_logger(log, recipe, checkpoint.parent.parent, go_on=True)) as logger:
+            logger.write(loggers.judged(records[0]))
+    if baselines:
+        records += [judging.judge_untrained(recipe, place), judging.judge_pixels(recipe, place)]
+    if evidence_dir:
+        reconstructions.write(checkpoint, place, evidence_dir)
+        for record in records:
+            evidence.write(record, evidence_dir)
+    result: dict[str, Any] = {
+        "name": records[0].name,
+        **{record.subject: record.accuracy.model_dump() for record in records},
+    }
+    found = [(record.subject, label, one) for record in records for label, one in record.accuracy.probes.items()]
+    show(result, json, "\n".join(transferring.table("encoder", found)))

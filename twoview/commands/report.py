@@ -1,0 +1,25 @@
+"""The leaderboard and its pages, of records."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench.progress import Terminal, console
+from twoview.reports.report import write_report
+from twoview.reports.terminal import show
+
+
+def run(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bool = False) -> None:
+    """Make the leaderboard, as CSV, Parquet, Markdown and index.html, of a folder of evidence records.
+
+    Args:
+        evidence_dir: folder of the records, one JSON file each.
+        out: folder to write to.
+        json: print the leaderboard as JSON.
+    """
+    with console.status("writing the report"):
+        written = write_report(evidence_dir, out)
+    if json:
+        print(written.leaderboard.to_json(orient="records", indent=1))
+    else:
+        show(written, Terminal())

@@ -1,0 +1,47 @@
+"""A recipe's hyper-parameters, searched."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import recipe as recipes
+from twoview.bench import search as searching
+from twoview.bench.experiment import place_of
+from twoview.commands.numbers import at_least
+from twoview.commands.output import show
+from twoview.reports.search import plot
+
+
+def run(
+    recipe: Positional[str],
+    trials: int = 20,
+    out: Path | None = None,
+    betons: Path | None = None,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Search a recipe's hyper-parameters: random groups, judged by kNN on training images that are held out.
+
+    Run again, it goes on to TRIALS. Processes and machines that name the same OUT share the search.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file, with a table [search.ranges].
+        trials: groups to have tried in the end.
+        out: folder of the study and its plot; out/search/RECIPE by default.
+        betons: folder of the beton files; OUT/betons by default.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the result as JSON.
+    """
+    at_least(1, trials=trials)
+    start = recipes.load(recipe)
+    folder = out or Path("out/search") / start.name
+    study = searching.open_study(start, folder)
+    searching.run(start, study, folder, trials, place_of(folder, betons, data_root))
+    result = searching.outcome(study)
+    result["plot"] = str(plot(result, start.search, folder / "search.svg"))
+    lines = [", ".join(f"{count} {state}" for state, count in result["trials"].items() if count)]
+    if best := result["best"]:
+        words = " ".join(f"--{key} {value}" for key, value in best["values"].items())
+        lines.append(f"best: {best['top1']:.2f} % kNN on held-out training images with trial {best['number']}")
+        lines.append(f"train it: twoview train {recipe} {words}")
+    show(result, json, "\n".join([*lines, result["plot"]]))

@@ -1,0 +1,51 @@
+"""A training as a job of Slurm."""
+
+from pathlib import Path
+from shlex import split
+
+from tyro.conf import Positional
+
+from twoview.bench import recipe as recipes
+from twoview.bench import submit as slurm
+from twoview.commands.output import show
+
+
+def run(
+    recipe: Positional[str],
+    nodes: int = 1,
+    gpus: int = 8,
+    cpus: int = 64,
+    hours: float = 24,
+    partition: str = "",
+    sbatch: tuple[str, ...] = (),
+    out: Path = Path("out/train"),
+    train_args: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Submit a training to Slurm: torchrun on every node, a process a GPU; a job that must go is queued again.
+
+    Args:
+        recipe: a name from `twoview list recipes`, or a TOML file that all nodes see.
+        nodes: how many.
+        gpus: of each node; 0 means one process on its processor.
+        cpus: of each node.
+        hours: time limit; a job that runs into it goes on from its checkpoint.
+        partition: of the cluster.
+        sbatch: further options of sbatch, as account=NAME qos=NAME.
+        out: folder of checkpoints, script and logs, which all nodes see.
+        train_args: further words for `twoview train`, as --train-args="--seed 1 --optim.lr 0.3".
+        dry_run: print the script instead.
+        json: print the result as JSON.
+    """
+    recipes.load(recipe)
+    for option in sbatch:
+        if "=" not in option:
+            raise ValueError(f"--sbatch takes NAME=VALUE, not {option!r}")
+    job = slurm.Job(nodes, gpus, cpus, hours, partition, dict(option.split("=", 1) for option in sbatch))
+    words = [recipe, "--out", str(out.absolute()), *split(train_args)]
+    if dry_run:
+        text = slurm.script(words, job, out / "slurm")
+        return show({"script": text}, json, text)
+    number = slurm.submit(words, job, out / "slurm")
+    show({"job": number, "logs": str(out / "slurm")}, json, f"job {number}; its script and logs are in {out}/slurm")

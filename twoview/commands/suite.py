@@ -1,0 +1,56 @@
+"""A list of measurements and trainings, run to its end."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import suite as suites
+from twoview.bench.experiment import place_of
+from twoview.commands import report
+from twoview.commands.numbers import at_least, at_most
+from twoview.loaders.limits import REPEATS
+from twoview.reports.report import write_report
+
+FLAGS = ("--check", "--json", "--no-report")  # options of a suite that take no value
+
+
+def command(words: Sequence[str]) -> Callable[..., None]:
+    """`run`; for the suite gpu, which has options of its own, that of `suite_gpu.py`."""
+    for before, word in pairwise(("", *words)):
+        # Behind an option that takes a value it is that value: `twoview suite quick --out gpu`.
+        if word == "gpu" and (before in FLAGS or not before.startswith("--")):
+            from twoview.commands import suite_gpu
+
+            return suite_gpu.run
+    return run
+
+
+def run(
+    name: Positional[str],
+    out: Path | None = None,
+    seeds: int | None = None,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Run a suite: measure, train, judge, and write evidence and leaderboard. Run again, it goes on where it stopped.
+
+    Args:
+        name: a name from `twoview list suites`; `twoview suite gpu --help` shows that one's options.
+        out: folder of everything the suite makes; out/NAME by default.
+        seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance and
+            rank-cifar10 several times.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the leaderboard, or what the suites imbalance compared or theory found, as JSON.
+    """
+    work = suites.suite(name)
+    at_least(1, seeds=seeds)
+    at_most(REPEATS, seeds=seeds)
+    folder = out or Path("out") / name
+    suites.run(work, folder / "evidence", place_of(folder, None, data_root), seeds or work.seeds)
+    if json and name.startswith(("imbalance", "theory")):
+        written = write_report(folder / "evidence", folder)
+        table = written.theory if name == "theory" else written.imbalance
+        return print(table.to_json(orient="records", indent=1))
+    report.run(folder / "evidence", folder, json)

@@ -1,0 +1,130 @@
+"""Training a recipe, each of whose fields is an option."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import BaseModel
+from tyro.conf import Positional, arg
+
+from twoview.bench import loggers, training
+from twoview.bench import recipe as recipes
+from twoview.bench.experiment import place_of, run_name, views_of
+from twoview.bench.mllog import mllog as mllog_lines
+from twoview.bench.mllog import torchtitan
+from twoview.bench.step_profile import StepProfiler
+from twoview.commands.output import lines, show
+from twoview.methods import registry
+
+FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", "-h"}  # of `run`: they take no value
+
+
+def command(words: Sequence[str]) -> Callable[..., None]:
+    """`run` with every field of the recipe that the words name as an option; without a name, only its own options."""
+    named = _recipe_in(words)
+    start = recipes.load(named) if named else None
+
+    def run(
+        recipe: Positional[str],
+        out: Path = Path("out/train"),
+        betons: Path | None = None,
+        data_root: Path | None = None,
+        resume: bool = False,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        loss_hash: bool = False,
+        mllog: bool = False,
+        profile: bool = False,
+        log: loggers.Name | None = None,
+        json: bool = False,
+        *,
+        settings: Annotated[Any, arg(name="")] = start,
+    ) -> None:
+        """Train a recipe, with a checkpoint after every epoch; RECIPE --help shows its fields, each an option.
+
+        Several processes train together under torchrun: `torchrun --nproc-per-node 8 -m twoview train RECIPE`.
+
+        Args:
+            recipe: a name from `twoview list recipes`, or a TOML file.
+            out: folder of the checkpoints.
+            betons: folder of the beton files; OUT/betons by default.
+            data_root: folder of your datasets; TWOVIEW_DATA by default.
+            resume: go on from the checkpoint that is in OUT.
+            device: where to train; auto is a GPU where there is one.
+            loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
+            mllog: print MLPerf's `:::MLLOG` lines instead of the result.
+            profile: trace ten steps and show where their time goes; both stay in OUT/profile. It slows the epoch.
+            log: send losses, epoch seconds and waits there too, behind each checkpoint; `probe --log` adds accuracies.
+            json: print the result as JSON.
+        """
+        checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
+        started = time.time()
+        profiler = StepProfiler(out / "profile" / run_name(checked)) if profile else None
+        path = training.train(checked, place_of(out, betons, data_root), resume, device, profiler, log)
+        if os.environ.get("RANK", "0") != "0":
+            return  # the first rank speaks for all
+        measured, ceilings = training.measured(path)
+        if mllog:
+            views = len(views_of(checked))
+            print(*mllog_lines(checked.model_dump(mode="json"), measured, views, started), sep="\n")
+            return
+        result = {
+            "checkpoint": str(path),
+            "loss": measured.losses[-1],
+            "views_per_s": measured.views_per_s,
+            "seconds_per_epoch": measured.seconds_per_epoch,
+            "data_wait_share": measured.data_wait_share,
+            "peak_host_mib": measured.peak_host_mib,
+            "precision": measured.precision,
+        }
+        if ceilings:
+            result |= {
+                "loader_views_per_s": ceilings.loader,
+                "model_views_per_s": ceilings.model,
+                "efficiency": ceilings.efficiency(measured.views_per_s),
+                "bottleneck": ceilings.bottleneck,
+            }
+        result |= torchtitan(measured.data_wait_share, measured.mfu, measured.peak_device_reserved_mib)
+        if measured.online_share is not None:
+            result["online_share"] = measured.online_share
+        if loss_hash:
+            result["loss_hash"] = measured.loss_hash
+        text = lines(result)
+        if profiler and profiler.summary:
+            result["profile"] = profiler.summary.as_result()
+            text += f"\n\n{profiler.summary.text}"
+        show(result, json, text)
+
+    # The type of the settings is known only now: it depends on the method that the recipe names.
+    kind: Any = type(start)
+    hidden: Any = tyro.conf.Suppress
+    run.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
+    return run
+
+
+def _recipe_in(words: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor the value of one; options may stand before the recipe."""
+    flags = FLAGS | _flags(recipes.Recipe)
+    for entry in registry.METHODS.values():
+        flags |= _flags(entry.options, "method.")
+    left = iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word.replace("_", "-") not in flags:
+            next(left, None)
+    return None
+
+
+def _flags(table: type[BaseModel], above: str = "") -> set[str]:
+    """The options of a table's fields that take no value: those that are true or false."""
+    found: set[str] = set()
+    for name, field in table.model_fields.items():
+        kind, dashed = field.annotation, name.replace("_", "-")
+        if kind is bool:
+            found |= {f"--{above}{dashed}", f"--{above}no-{dashed}"}
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= _flags(kind, f"{above}{dashed}.")
+    return found

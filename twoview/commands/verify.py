@@ -1,0 +1,30 @@
+"""Whether a beton file is whole."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from twoview.bench import betons
+from twoview.bench.cores import cpu_count
+from twoview.commands.numbers import at_least, at_most
+from twoview.commands.output import lines, show
+from twoview.loaders import beton
+from twoview.loaders.limits import THREADS
+
+
+def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
+    """Check a .beton file: every sample decodes, every checksum holds. Exit code 2 if not.
+
+    Args:
+        file: a .beton file, ours or FFCV's (which has no checksums).
+        threads: that decode; 0 means every core.
+        json: print the result as JSON.
+    """
+    at_least(0, threads=threads)
+    at_most(THREADS, threads=threads)
+    result = betons.verify(beton.open_beton(file), threads or cpu_count())
+    damaged = result["damaged"]
+    show(result, json, lines({**result, "damaged": len(damaged)}))
+    if damaged:
+        first, reason = next(iter(damaged.items()))
+        raise ValueError(f"{file}: {len(damaged)} of {result['samples']} samples are damaged; sample {first}: {reason}")

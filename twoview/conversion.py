@@ -1,0 +1,75 @@
+"""Images into a beton file, by a script or the command `convert`."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from twoview.bench import betons
+from twoview.bench.cores import cpu_count
+from twoview.bench.locks import alone
+from twoview.loaders import datasets
+from twoview.loaders.limits import THREADS
+from twoview.loaders.shrink import shrunk
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A beton file that `convert` made.
+
+    source: where its images came from. images: how many were found there. classes: how many of them have a label.
+    left_out: a sentence for each image that could not be read.
+    """
+
+    path: Path
+    source: str
+    images: int
+    classes: int
+    left_out: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """Images in the file."""
+        return self.images - len(self.left_out)
+
+
+def convert(
+    source: str | PathLike[str],
+    dest: str | PathLike[str],
+    *,
+    split: datasets.Split = "train",
+    data_root: str | PathLike[str] | None = None,
+    max_resolution: int | None = None,
+    quality: int = 90,
+    skip_damaged: bool = False,
+    threads: int = 0,
+    force: bool = False,
+) -> Converted:
+    """Writes a named dataset, or a folder of class folders of images, to a beton file. JPEG files keep their bytes.
+
+    source: a name from `twoview list datasets`, or a folder. dest: the file; it appears whole or not at all.
+    split, data_root: of a named dataset, and the folder of your datasets, `TWOVIEW_DATA` by default.
+    max_resolution: the longest side to store, in pixels; larger images are resized, and encoded as JPEGs of that
+    quality, 1 to 95. skip_damaged: leave out images that cannot be read. threads: 0 means every core.
+    force: overwrite dest. FileExistsError where it exists; ValueError for an image that cannot be read.
+    """
+    path = Path(dest)
+    if threads < 0:
+        raise ValueError(f"threads must be at least 0, got {threads}")
+    THREADS.check(threads, "threads")
+    if not str(source):
+        raise ValueError("source must be the name of a dataset, or a folder, got ''")
+    with alone(path, "the file"):
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists: overwrite it with --force")
+        named = None if Path(source).is_dir() else datasets.dataset(str(source))
+        root = datasets.data_root(None if data_root is None else Path(data_root))
+        samples = named.find(root, split) if named else datasets.image_folder(Path(source))
+        if max_resolution is not None:
+            samples = shrunk(samples, max_resolution, quality)
+        skipped: dict[int, str] | None = {} if skip_damaged else None
+        origin = (named.name, split) if named else (None, None)
+        betons.convert(samples, path, path.name, threads or cpu_count(), skipped, *origin)
+    classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # -1 is the label of an image without one
+    return Converted(path, samples.source, len(samples), classes, tuple((skipped or {}).values()))
