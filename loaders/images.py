@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from twoview.loaders.decode import jpeg_fault
+from twoview.loaders.errors import reason
 from twoview.loaders.limits import PIXELS
 
 # What may be found in a file, whatever its name says. Pillow knows more formats, and for one it runs Ghostscript.
@@ -73,8 +74,7 @@ def naming(what: str, content: bytes | None = None) -> Iterator[None]:
             f"the environment variable {PIXELS.variable} raises this limit"
         ) from None
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{what} cannot be read as an image: {words}") from None
+        raise ValueError(f"{what} cannot be read as an image: {reason(error)}") from None
 
 
 def _not_an_image(content: bytes) -> str:

@@ -29,6 +29,7 @@ from pydantic import (
 )
 from torch import Tensor
 
+from twoview.loaders.errors import MOST
 from twoview.loaders.files import NO_LINKS, whole_file
 from twoview.loaders.limits import CHECKPOINT_BYTES
 from twoview.methods.precision import Precision
@@ -253,7 +254,7 @@ def reason_of(error: Exception | str) -> str:
     first = str(error).partition("\n")[0]
     if "weights_only" in first or "weights only" in first.lower():
         return "it is damaged, or holds more than tensors and plain values"
-    return first or type(error).__name__
+    return first[:MOST] or type(error).__name__
 
 
 def looks_like(path: Path) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from twoview.bench import budget, recipe
-from twoview.bench.budget import Projection, Steps
+from twoview.bench.config import recipe
+from twoview.bench.costs import projection as budget
+from twoview.bench.costs.projection import Projection, Steps
 from twoview.bench.evidence import AnyRecord, Probing, text_in
 from twoview.loaders import datasets
 from twoview.reports.cells import COLUMNS as CELLS

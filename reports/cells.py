@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from twoview.bench.escapes import csv_cell, one_line
+from twoview.bench.runtime.escapes import csv_cell, one_line
 
 ABSENT = "\u2013"  # a dash
 

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from twoview.bench.escapes import on_lines
 from twoview.bench.evidence import LoaderRates, Run
+from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.leaderboard import Shown
 from twoview.reports.loader_table import OURS, WORKLOAD, latest
 

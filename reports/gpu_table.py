@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from twoview.bench.evidence import DeviceFigures, Figure
-from twoview.bench.gpu.targets import CARD, Target, target
+from twoview.bench.suites.gpu.targets import CARD, Target, target
 
-TRAINED = "training after each epoch"  # seconds, as `bench/gpu/cifar.py` calls them
+TRAINED = "training after each epoch"  # seconds, as `bench/suites/gpu/cifar.py` calls them
 COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "machine", "date", "name"]
 
 

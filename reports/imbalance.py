@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from twoview.bench.config.recipe import ABOUT, LongTail
 from twoview.bench.evidence import Run
-from twoview.bench.recipe import ABOUT, LongTail
 from twoview.reports import significance
 from twoview.reports.leaderboard import Shown
 from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval

@@ -16,8 +16,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, field_validator
 from scipy import stats
 
-from twoview.bench.environment import Environment
-from twoview.bench.evidence import Count, PositiveCount, Run, Training, Word
+from twoview.bench.evidence.records import Count, PositiveCount, Run, Training, Word
+from twoview.bench.measurement.environment import Environment
 from twoview.reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
 
 COLUMNS = [

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from twoview.bench.dataloader.targets import REQUIREMENTS, Requirement
 from twoview.bench.evidence import ConvertRates, LoaderRates
-from twoview.bench.loader_works import REQUIREMENTS, Requirement
 from twoview.reports.leaderboard import commit_of
 
 OURS = "twoview"

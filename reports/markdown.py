@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from twoview.bench.escapes import markdown
+from twoview.bench.runtime.escapes import markdown
 from twoview.reports.cells import COLUMNS, Column, between, spread
 from twoview.reports.leaderboard import by_machine
 from twoview.reports.significance import TARGETS_IN_WORDS

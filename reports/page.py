@@ -9,8 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from twoview.bench.escapes import on_lines
 from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
+from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.budget import text as budget_text
 from twoview.reports.cells import COLUMNS, Column, between, bounded, spread
 from twoview.reports.claims_table import tally

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from twoview.bench.evaluation.probing import BUDGETS
 from twoview.bench.evidence import Probing
-from twoview.bench.probing import BUDGETS
 from twoview.reports.leaderboard import commit_of
 
 COLUMNS = [

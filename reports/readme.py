@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from twoview.bench.escapes import markdown
 from twoview.bench.evidence import ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Run, Theory, read_folder
-from twoview.bench.gpu.targets import target
+from twoview.bench.runtime.escapes import markdown
+from twoview.bench.suites.gpu.targets import target
 from twoview.loaders.files import whole_file
 from twoview.reports.gpu_table import gpu_table
 from twoview.reports.leaderboard import by_machine, leaderboard, summary

@@ -24,7 +24,7 @@ from twoview.bench.evidence import (
     read_folder,
     reason,
 )
-from twoview.bench.locks import alone
+from twoview.bench.runtime.locks import alone
 from twoview.loaders.files import whole_file
 from twoview.reports import page, papers
 from twoview.reports.budget import budget_table

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from twoview.bench.representations import Options, Representation, as_result
+from twoview.bench.evaluation.representations import Options, Representation, as_result
 from twoview.loaders.files import whole_file
 
 SIDE = 3.4  # inches, of one panel

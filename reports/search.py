@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from twoview.bench.ranges import Search, scale
+from twoview.bench.config.search_space import Search, scale
 from twoview.loaders.files import whole_file
 
 WIDTH, HEIGHT = 3.2, 2.8  # inches, of one panel

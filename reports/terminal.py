@@ -8,7 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from twoview.bench.escapes import on_lines, one_line
+from twoview.bench.runtime.escapes import on_lines, one_line
 from twoview.reports.budget import text as budget_text
 from twoview.reports.cells import COLUMNS, bounded, spread
 from twoview.reports.claims_table import NOT_MEASURED

@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from twoview.bench.evidence import Claimed, Phase, Scatter
-from twoview.bench.theory.claims import OVER
+from twoview.bench.evidence.claims import OVER
 from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
 
 COLOURS = (ACCENT, SECOND, INK, QUIET)

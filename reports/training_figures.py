@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from scipy.stats import t as student
 
+from twoview.bench.config.recipe import ABOUT
 from twoview.bench.evidence import DeviceFigures, Run
-from twoview.bench.recipe import ABOUT
 from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
 from twoview.reports.gpu_table import TRAINED
 from twoview.reports.leaderboard import Shown, recipe_hash
@@ -24,7 +24,7 @@ from twoview.reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
-KNN_COURSE, EPOCHS_COURSE = "kNN as it goes", "epochs at each kNN"  # as `bench/gpu/cifar.py` calls them
+KNN_COURSE, EPOCHS_COURSE = "kNN as it goes", "epochs at each kNN"  # as `bench/suites/gpu/cifar.py` calls them
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from twoview.bench.config.recipe import Recipe, flat, parse
 from twoview.bench.evidence import Run
-from twoview.bench.recipe import Recipe, flat, parse
 from twoview.reports import significance
 from twoview.reports.leaderboard import Shown, overridden
 from twoview.reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval

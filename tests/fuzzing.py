@@ -41,8 +41,12 @@ KERNELS = [
     if "@kernel" in path.read_text()
 ]
 with atheris.instrument_imports(include=["twoview"], exclude=KERNELS):
-    from twoview.bench import betons, evidence, experiment, recipe, training
-    from twoview.bench.experiment import Place
+    from twoview.bench import evidence
+    from twoview.bench.config import experiment, recipe
+    from twoview.bench.config.experiment import Place
+    from twoview.bench.data import betons
+    from twoview.bench.evidence import trained
+    from twoview.bench.training import train
     from twoview.loaders import arrays, beton
     from twoview.loaders.datasets import archives, samples
     from twoview.loaders.loader import Loader
@@ -148,7 +152,7 @@ def checkpoint_seeds(folder: Path) -> None:
     path = folder / "file"
     with tempfile.TemporaryDirectory() as made:
         place = Place(Path(made) / "betons", Path(made) / "checkpoints", None)
-        trained = training.train(one.model_copy(update=changes | {"optim": optim}), place, resume=False, device="cpu")
+        trained = train.train(one.model_copy(update=changes | {"optim": optim}), place, resume=False, device="cpu")
         path.write_bytes(trained.read_bytes())
     (folder / "values").write_text(json.dumps(written(checkpoint.load(path))))
 
@@ -200,7 +204,7 @@ def try_checkpoint(path: Path) -> None:
             precision="fp32",
         )
         experiment.take_up(trainer, state, path)
-    training.measured(path, state)
+    trained.measured(path, state)
 
 
 def archive_seeds(folder: Path) -> None:

@@ -6,7 +6,7 @@
 #
 # Environment variables:
 # PYTHON312          a Python 3.12; by default python3.12.
-# TWOVIEW_NODE_ENV   a virtual environment with the packages of bench/gpu/node.txt, used as it is; by default
+# TWOVIEW_NODE_ENV   a virtual environment with the packages of bench/suites/gpu/node.txt, used as it is; by default
 #                    out/gpu-node-env, which is made (7 GB) where it is not there or of another list.
 # TWOVIEW_DATA       a data root; with CIFAR-10 in it, that is rehearsed, too.
 set -euo pipefail
@@ -21,7 +21,7 @@ make_environment() {
     local python=${PYTHON312:-python3.12} list
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null \
         || fail "it needs Python 3.12, which $python is not: name one with PYTHON312"
-    list=$(sed -E '/^(#|python==|$)/d; s/\+.*//' bench/gpu/node.txt) # a local version, +cu130, is in no registry
+    list=$(sed -E '/^(#|python==|$)/d; s/\+.*//' bench/suites/gpu/node.txt) # a local version, +cu130, is in no registry
     [ "$(cat "$1/made-of" 2>/dev/null)" = "$list" ] && return
     rm -rf "$1"
     "$python" -m venv "$1"
@@ -88,7 +88,7 @@ import tarfile
 from pathlib import Path
 
 from twoview.bench import evidence
-from twoview.bench.gpu.suite import FIRST, all_steps
+from twoview.bench.suites.gpu.suite import FIRST, all_steps
 
 kept, brought = map(Path, sys.argv[1:])
 log = "".join((kept / f"log-{part}.txt").read_text() for part in "ab")

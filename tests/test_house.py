@@ -15,6 +15,7 @@ MAY_IMPORT = {
         "loaders.views",
         "loaders.masks",
         "loaders.rng",
+        "loaders.errors",
         "loaders.files",
         "loaders.limits",
         "loaders.names",
@@ -24,6 +25,22 @@ MAY_IMPORT = {
     "reports": {"reports", "bench", "loaders"},
 }
 FLOORS = set(MAY_IMPORT)
+# Of bench, low to high: a room imports itself and those before it.
+ROOMS = (
+    "runtime",
+    "measurement",
+    "config",
+    "data",
+    "evidence",
+    "evaluation",
+    "costs",
+    "training",
+    "peers",
+    "theory",
+    "dataloader",
+    "regression",
+    "suites",
+)
 PUBLIC = {
     "Batch",
     "Beton",
@@ -62,6 +79,18 @@ def test_imports_point_down(floor):
                 room = name.removeprefix("twoview.")
                 allowed = any(room == one or room.startswith(f"{one}.") for one in MAY_IMPORT[floor])
                 assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_the_rooms_of_bench_are_in_order():
+    folders = {path.name for path in (ROOT / "bench").iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} == {*ROOMS, "recipes"}
+    assert [path.name for path in (ROOT / "bench").glob("*.py")] == ["__init__.py"]
+    for number, room in enumerate(ROOMS):
+        for file in (ROOT / "bench" / room).rglob("*.py"):
+            for name in imported(file):
+                if name.startswith("twoview.bench."):
+                    below = name.split(".")[2]
+                    assert ROOMS.index(below) <= number, f"{file.relative_to(ROOT)} imports {name}"
 
 
 def test_a_floor_is_imported_by_twoview_alone():

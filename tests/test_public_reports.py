@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from twoview.bench import recipe
+from twoview.bench.config import recipe
 from twoview.loaders import beton, datasets
 from twoview.loaders.datasets.samples import of_arrays, of_list
 from twoview.loaders.decode import view_table

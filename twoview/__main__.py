@@ -5,7 +5,7 @@ What the command line itself needs is looked for first, so that what is absent i
 
 import sys
 
-from twoview.bench import requirements
+from twoview.bench.suites.gpu import requirements
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 from tyro.constructors._struct_spec_pydantic import pydantic_rule
 
-from twoview.bench import pipes, signals
+from twoview.bench.runtime import pipes, signals
 
 COMMANDS = (
     "list",
@@ -91,7 +91,7 @@ def main() -> None:
 def run(words: Sequence[str]) -> int:
     """Runs one command line; returns its exit code. With --debug an error keeps its traceback."""
     if words and words[0] == "--version":
-        from twoview.bench.environment import version  # here, since no command needs it
+        from twoview.bench.measurement.environment import version  # here, since no command needs it
 
         print(f"twoview {version('twoview')}")
         return 0
@@ -113,7 +113,7 @@ def run(words: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         if debug:
             raise
-        from twoview.bench.escapes import on_one_line
+        from twoview.bench.runtime.escapes import on_one_line
 
         print(on_one_line(f"twoview: {_sentence(error)}"), file=sys.stderr)
         return 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twoview.bench import betons
-from twoview.bench.cores import cpu_count
-from twoview.bench.locks import alone
+from twoview.bench.data import betons
+from twoview.bench.runtime.cores import cpu_count
+from twoview.bench.runtime.locks import alone
 from twoview.loaders import datasets
 from twoview.loaders.limits import THREADS
 from twoview.loaders.shrink import shrunk

@@ -8,10 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from twoview.bench import evidence, judging, training
-from twoview.bench import recipe as recipes
-from twoview.bench.experiment import place_of
-from twoview.bench.recipe import Recipe
+from twoview.bench import evidence
+from twoview.bench.config import recipe as recipes
+from twoview.bench.config.experiment import place_of
+from twoview.bench.config.recipe import Recipe
+from twoview.bench.evaluation import judging
+from twoview.bench.training import train as training
 
 AnyPath = str | PathLike[str]
 

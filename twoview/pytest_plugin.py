@@ -15,7 +15,7 @@ which pytest is started, or what `--benchmark-storage` names. A test is known by
 A recipe is a name of `twoview list recipes` or a path to a TOML file, from the folder of the test's file. The memory of
 a function is what one call takes after those that were timed, so that the order of the tests does not matter.
 
-pytest loads this module in every project, so it imports what it does, `twoview.bench.gate`, only where it is used.
+pytest loads this module in every project, so `bench/regression/gate.py` is imported only where it is used.
 """
 
 from collections.abc import Generator, Iterator
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from twoview.bench.gate import Gate
+    from twoview.bench.regression.gate import Gate
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if name := session.config.getoption("twoview_baseline"):
-        from twoview.bench.gate import BASELINE, baseline
+        from twoview.bench.regression.gate import BASELINE, baseline
 
         session.config.stash[BASELINE] = baseline(session.config, name)
 
@@ -58,7 +58,7 @@ def twoview(request: pytest.FixtureRequest) -> "Iterator[Gate]":
     """`twoview.run()` for the marked recipe, `twoview(function, ...)` for a function, `twoview.accuracy(...)`."""
     if not request.config.pluginmanager.hasplugin("benchmark"):
         pytest.fail("the fixture twoview needs pytest-benchmark, which is not installed or is off", pytrace=False)
-    from twoview.bench.gate import Gate
+    from twoview.bench.regression.gate import Gate
 
     with Gate(request, request.getfixturevalue("benchmark")) as gate:
         request.node.stash[GATE] = gate

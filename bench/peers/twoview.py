@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numba  # noqa: F401 (imported before the clock starts, like torch)
-import torch  # noqa: F401
+import torch
 
 from twoview.bench.peers.job import ConvertJob, Job, StepJob
 
@@ -56,13 +56,16 @@ class Step:
         self.note = f"channels-last, views of bytes; torch.compile: {job.recipe['compile']}"
 
     def make(self) -> None:
-        from twoview.bench.gpu.scale import Scale
-        from twoview.bench.gpu.stepping import resident_batch
-        from twoview.bench.recipe import parse
+
+        from twoview.bench.config import experiment
+        from twoview.bench.config.recipe import parse
+        from twoview.bench.training.steps import resident_batch
+        from twoview.methods import determinism
 
         job = self.job
         one = parse(job.recipe, "the job")
-        self.trainer = Scale(device=job.device).trainer(one)
+        determinism.set_deterministic(one.deterministic)
+        self.trainer = experiment.trainer(one, torch.device(job.device))
         self.steps = job.images // one.batch
         self.batch = resident_batch(one, self.trainer)
 

@@ -11,9 +11,9 @@ import os
 import sys
 import time
 
-from twoview.bench.memory import PeakMemory
-from twoview.bench.own_process import end_with_parent
+from twoview.bench.measurement.memory import PeakMemory
 from twoview.bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
+from twoview.bench.runtime.processes import end_with_parent
 from twoview.loaders.names import look_up
 
 # kind of job -> contestant -> class, in the module of the contestant's name

@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits, make_blobs, make_circles, make_moons
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from twoview.bench.theory.claims import Claim, Scatter, verdict
+from twoview.bench.evidence.claims import Claim, Scatter, verdict
 from twoview.bench.theory.graph import Graph, of_neighbours
 from twoview.bench.theory.parallel import side_by_side
 from twoview.bench.theory.population import (

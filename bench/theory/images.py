@@ -8,10 +8,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from twoview.bench import recipe, representations, training
-from twoview.bench.experiment import Place
-from twoview.bench.representations import Representation
-from twoview.bench.theory.claims import Claim, Scatter, percent, verdict
+from twoview.bench.config import recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.evaluation import representations
+from twoview.bench.evaluation.representations import Representation
+from twoview.bench.evidence.claims import Claim, Scatter, percent, verdict
+from twoview.bench.training import train
 from twoview.loaders import datasets
 
 STRONG, WEAK, SUPERVISED = (f"features-alexnet-{kind}" for kind in ("strong", "weak", "supervised"))
@@ -29,7 +31,7 @@ def run() -> list[Claim]:
 
 
 def _measured(name: str, place: Place) -> Representation:
-    path = training.train(recipe.load(name), place, resume=False)
+    path = train.train(recipe.load(name), place, resume=False)
     return representations.measure(path, place, representations.Options())
 
 

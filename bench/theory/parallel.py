@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from twoview.bench.cores import cpu_count
+from twoview.bench.runtime.cores import cpu_count
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")

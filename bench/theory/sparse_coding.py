@@ -13,9 +13,9 @@ from functools import reduce
 
 import numpy as np
 
+from twoview.bench.evidence.claims import Claim, percent, verdict
 from twoview.bench.theory import sweeps
 from twoview.bench.theory.augmentation import Augmentation, Kind
-from twoview.bench.theory.claims import Claim, percent, verdict
 from twoview.bench.theory.features import (
     FAR_FROM_ONE,
     LEARNED,

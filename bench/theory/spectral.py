@@ -13,7 +13,7 @@ from scipy.linalg import eigvalsh, subspace_angles
 from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist
 
-from twoview.bench.theory.claims import Claim, verdict
+from twoview.bench.evidence.claims import Claim, verdict
 from twoview.bench.theory.graph import Graph, of_augmentations, of_pairs
 from twoview.bench.theory.parallel import side_by_side
 from twoview.bench.theory.population import exponential, infonce, infonce_among, minimum, random_starts

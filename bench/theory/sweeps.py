@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from twoview.bench.evidence.claims import Claim, Phase, verdict
 from twoview.bench.theory.augmentation import Augmentation, Kind
-from twoview.bench.theory.claims import Claim, Phase, verdict
 from twoview.bench.theory.features import FAR_FROM_ONE, NEAR_ONE, cosines, measure
 from twoview.bench.theory.learner import PAPER, Learner, train
 from twoview.bench.theory.moments import expected_in_span

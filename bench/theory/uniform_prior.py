@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.datasets import make_blobs
 
-from twoview.bench.theory.claims import Claim, Scatter, verdict
+from twoview.bench.evidence.claims import Claim, Scatter, verdict
 from twoview.bench.theory.clusters import k_means, spectral_clusters
 from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
 from twoview.bench.theory.graph import Graph, of_neighbours

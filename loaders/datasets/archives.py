@@ -15,6 +15,7 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import IO, Self
 
+from twoview.loaders.errors import reason
 from twoview.loaders.limits import UNPACKED
 
 MOST_WORDS = 1 << 16  # bytes of a header's long name and other words
@@ -89,7 +90,7 @@ def unpack(file: Path, folder: Path) -> None:
         raise
     except Exception as error:  # of damage, tarfile, zipfile and the libraries below them raise nearly every kind
         shutil.rmtree(folder)
-        raise ValueError(f"{file} cannot be unpacked: {str(error) or type(error).__name__}") from None
+        raise ValueError(f"{file} cannot be unpacked: {reason(error)}") from None
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -102,7 +103,7 @@ def gunzipped(file: Path) -> bytes:
         with gzip.open(file) as opened:
             content = opened.read(most + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} cannot be unpacked: {error}") from None
+        raise ValueError(f"{file} cannot be unpacked: {reason(error)}") from None
     if len(content) > most:
         raise ValueError(f"{file}, unpacked, {UNPACKED.fault(UNPACKED.value + 1)}")
     return content
@@ -202,7 +203,7 @@ def _download(url: str, folder: Path) -> Path:
     try:
         download_url(url, folder)
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(f"downloading {url} failed: {error}") from None
+        raise FileNotFoundError(f"downloading {url} failed: {reason(error)}") from None
     return folder / url.rpartition("/")[2]
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from twoview.loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
 from twoview.loaders.datasets.samples import Samples
+from twoview.loaders.errors import reason
 from twoview.loaders.images import naming, restrain_pillow
 from twoview.loaders.names import checked_name, look_up
 
@@ -31,7 +32,7 @@ def of_torchvision(name: str) -> Dataset:
         try:
             return _samples(_open(kind, root, split, False), full, f"{root}, read by torchvision's {name}")
         except (RuntimeError, OSError) as error:
-            raise FileNotFoundError(f"{full} is not in {root}, or damaged: {error}") from None
+            raise FileNotFoundError(f"{full} is not in {root}, or damaged: {reason(error)}") from None
 
     def get(root: Path | None) -> None:
         if root is None:
@@ -40,7 +41,7 @@ def of_torchvision(name: str) -> Dataset:
             for split in ("train", "test"):
                 _open(kind, root, split, True)
         except (RuntimeError, OSError) as error:
-            raise FileNotFoundError(f"downloading {full} into {root} failed: {error}") from None
+            raise FileNotFoundError(f"downloading {full} into {root} failed: {reason(error)}") from None
 
     return Dataset(
         name=full,

@@ -12,6 +12,7 @@ from PIL import Image
 from twoview.loaders.datasets.archives import Archive, gunzipped
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
 from twoview.loaders.datasets.samples import Samples, of_arrays
+from twoview.loaders.errors import reason
 from twoview.loaders.images import open_image
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -59,7 +60,7 @@ def _get_fashion_mnist(root: Path | None) -> None:
     try:
         FashionMNIST(str(root or DOWNLOADS), download=True)
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(f"downloading fashion-mnist into {root or DOWNLOADS} failed: {error}") from None
+        raise FileNotFoundError(f"downloading fashion-mnist into {root or DOWNLOADS} failed: {reason(error)}") from None
 
 
 def _cifar(name: str, archive: Archive) -> Callable[[Path | None, Split], Samples]:

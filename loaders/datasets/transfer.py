@@ -10,6 +10,7 @@ import numpy as np
 from twoview.loaders.datasets.archives import Archive
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
 from twoview.loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
+from twoview.loaders.errors import reason
 from twoview.loaders.files import lines_of
 from twoview.loaders.samplers import shuffled
 
@@ -51,7 +52,9 @@ def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[
                 for scene in _json(scenes, "scenes")["scenes"]
             ]
         except (KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{scenes} is not a file of CLEVR's scenes: {error!r}") from None
+            raise ValueError(
+                f"{scenes} is not a file of CLEVR's scenes: {type(error).__name__} {reason(error)}"
+            ) from None
         except NotAScene as error:
             raise ValueError(f"{scenes}: {error}") from None
         files = [file for file, _ in found]
@@ -123,7 +126,7 @@ def _json(file: Path, *keys: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
+        raise ValueError(f"{file} is not JSON: {reason(error)}") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         raise ValueError(f"{file} has no lists of {' and '.join(keys)}")
     return content

@@ -23,6 +23,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
+from twoview.loaders.errors import reason
 from twoview.loaders.files import whole_file
 from twoview.methods.normalise import Normalise
 from twoview.methods.precision import DTYPES, Precision, autocast
@@ -128,7 +129,7 @@ def load(path: Path, precision: Precision) -> Features:
         try:
             arrays.append(np.load(file, mmap_mode="c"))
         except ValueError as error:
-            raise ValueError(f"{file} cannot be read as features: {error}") from None
+            raise ValueError(f"{file} cannot be read as features: {reason(error)}") from None
     x, label = arrays
     if x.dtype != STORED[precision] or x.ndim != 2 or label.shape != x.shape[:1]:
         raise ValueError(f"{path} holds {x.dtype} {x.shape} with {label.shape} labels, not {precision} features")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twoview.bench.betons import identity, of_dataset
+from twoview.bench.config.experiment import Place
+from twoview.bench.data.betons import identity, of_dataset
+from twoview.bench.evaluation.probing import Bench, left_out
 from twoview.bench.evidence import LeftOut
-from twoview.bench.experiment import Place
-from twoview.bench.probing import Bench, left_out
 from twoview.cli import run
 from twoview.loaders import beton, datasets
 from twoview.loaders.beton import open_beton

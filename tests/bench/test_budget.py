@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from twoview.bench import budget, recipe
-from twoview.bench.environment import environment
+from twoview.bench.config import recipe
+from twoview.bench.costs import projection as budget
 from twoview.bench.evidence import Accuracy, DeviceFigures, Figure, LoaderRates, Run, Training
+from twoview.bench.measurement.environment import environment
 
 LEE = recipe.load("lee2025-imagenet-simclr")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.bench.clocks import spread, steady
+from twoview.bench.measurement.clocks import spread, steady
 
 SECONDS = st.floats(1e-4, 1e3)
 

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipys
 
-from twoview.bench import bootstrap, evidence
-from twoview.bench.bootstrap import Cost, of_pairs, of_runs, of_shares
-from twoview.bench.compare import Comparison, Row, compare
-from twoview.bench.environment import environment
+from twoview.bench import evidence
+from twoview.bench.config.recipe import load
 from twoview.bench.evidence import (
     Accuracy,
     Ceilings,
@@ -27,8 +25,11 @@ from twoview.bench.evidence import (
     Run,
     Training,
 )
-from twoview.bench.progress import Terminal
-from twoview.bench.recipe import load
+from twoview.bench.measurement import bootstrap
+from twoview.bench.measurement.bootstrap import Cost, of_pairs, of_runs, of_shares
+from twoview.bench.measurement.environment import environment
+from twoview.bench.regression.compare import Comparison, Row, compare
+from twoview.bench.runtime.progress import Terminal
 from twoview.cli import run
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from twoview import cli
-from twoview.bench import conformance
+from twoview.bench.dataloader import conformance
 from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
 from twoview.loaders.presets import PRESETS
 

@@ -3,7 +3,7 @@
 import os
 import threading
 
-from twoview.bench.cores import confine, cores, cpu_count
+from twoview.bench.runtime.cores import confine, cores, cpu_count
 
 
 def test_every_thread_of_a_process_is_confined_and_what_it_starts():

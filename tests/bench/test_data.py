@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twoview.bench import data
+from twoview.bench.data import availability
 from twoview.cli import run
 from twoview.loaders import datasets
 from twoview.loaders.datasets import DATASETS, dataset
@@ -34,10 +34,10 @@ def test_what_is_there_and_what_is_missing(tmp_path, capsys):
         return Samples(lambda index: b"", np.zeros(3, np.int64), str(root))
 
     (tmp_path / "tiny-imagenet-200" / "train").mkdir(parents=True)
-    state = data.state(replace(dataset("tiny-imagenet"), read=read), tmp_path)
+    state = availability.state(replace(dataset("tiny-imagenet"), read=read), tmp_path)
     assert list(state["layout"].values()) == [True, False, False]
     assert state["splits"]["train"] == {"images": 3, "published": 100_000, "source": str(tmp_path), "problem": None}
-    lines = data.text(state).splitlines()
+    lines = availability.text(state).splitlines()
     assert "  there   tiny-imagenet-200/train" in lines and "  missing tiny-imagenet-200/val/images" in lines
     assert f"  train: 3 of 100,000 images, {tmp_path}" in lines and "  test: val is not there" in lines
     assert lines[-1] == f"  get it: twoview data tiny-imagenet --get --data-root {tmp_path}"

@@ -13,8 +13,8 @@ import torch
 import torchvision
 from torch import nn
 
-from twoview.bench import encoders
-from twoview.bench.layouts import LAYOUTS, convert
+from twoview.bench.evaluation import encoders
+from twoview.bench.evaluation.key_layouts import LAYOUTS, convert
 from twoview.cli import run
 from twoview.methods import checkpoint
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from twoview.bench import energy
+from twoview.bench.measurement import energy
 
 
 class NVMLError(Exception):

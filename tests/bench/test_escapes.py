@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from twoview.bench.escapes import csv_cell, csv_value, markdown, on_lines, on_one_line, one_line
+from twoview.bench.runtime.escapes import csv_cell, csv_value, markdown, on_lines, on_one_line, one_line
 
 COMMONMARK = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 OURS = {"<!-- -->", "<span>", "</span>"}

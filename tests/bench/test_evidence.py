@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from twoview.bench import energy, environment, evidence
-from twoview.bench.environment import Environment
+from twoview.bench import evidence
 from twoview.bench.evidence import Accuracy, Ceilings, DeviceFigures, Figure, LoaderRates, Run, Training
+from twoview.bench.measurement import energy, environment
+from twoview.bench.measurement.environment import Environment
 
-RESULTS = Path(evidence.__file__).parent.parent / "reports" / "results"
+RESULTS = Path(__file__).parents[2] / "reports" / "results"
 
 
 def run(name="a", **fields):
@@ -197,8 +198,8 @@ def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
 
 
 def test_the_published_schema_is_the_code_s():
-    """`twoview evidence --schema > bench/evidence.schema.json` makes it."""
-    assert Path(evidence.__file__).with_name("evidence.schema.json").read_text() == evidence.schema()
+    """`twoview evidence --schema > bench/evidence/schema.json` makes it."""
+    assert Path(evidence.__file__).with_name("schema.json").read_text() == evidence.schema()
 
 
 @pytest.mark.parametrize(

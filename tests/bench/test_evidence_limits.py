@@ -13,7 +13,7 @@ from twoview.bench import evidence
 from twoview.bench.evidence import ADAPTER, checked_name, path_of, read, read_folder
 from twoview.commands import evidence as command
 
-RESULTS = Path(evidence.__file__).parent.parent / "reports" / "results"
+RESULTS = Path(__file__).parents[2] / "reports" / "results"
 EXAMPLES = {
     "run": "quick-cifar10/quick-cifar10-seed0.json",
     "loader": "peers/peers-loader-photographs-crops-224.json",
@@ -137,6 +137,17 @@ def test_a_name_is_never_a_path(examples, tmp_path, name):
 def test_names_that_can_be(examples, tmp_path, name):
     assert path_of(tmp_path, name) == tmp_path / f"{name}.json"
     assert ADAPTER.validate_python(examples["run"] | {"name": name}).name == name
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [({}, "'kind' is missing"), ({"kind": [{"x": "y" * 9999}]}, "'kind' must be one of 'run', 'probe'")],
+)
+def test_the_kind_is_one_of_ours(tmp_path, values, says):
+    (tmp_path / "x.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=rf"x\.json is not an evidence record of twoview: {says}") as found:
+        read(tmp_path / "x.json")
+    assert len(str(found.value)) < 500
 
 
 def make_odd_files(folder):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from twoview.bench import flops
+from twoview.bench.measurement import flops
 
 
 def test_a_linear_layer():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from twoview.bench import gate
-from twoview.bench.gate import Allowed
+from twoview.bench.regression import gate
+from twoview.bench.regression.gate import Allowed
 
 pytest_plugins = ["pytester"]
 

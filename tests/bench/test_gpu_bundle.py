@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from twoview.bench import environment
-from twoview.bench.gpu import bundle, packed_cifar, suite, wheels
-from twoview.bench.gpu.wheels import Node
+from twoview.bench.measurement import environment
+from twoview.bench.suites.gpu import bundle, packed_cifar, suite, wheels
+from twoview.bench.suites.gpu.wheels import Node
 
 PYPROJECT = '[project]\nname = "twoview"\ndependencies = ["alpha>=2", "optuna", "numpy"]\n'
 
@@ -346,7 +346,7 @@ def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     _, calls, work = start("b", TWOVIEW_DATA=str(mine))
-    assert f"twoview -m twoview.bench.gpu.packed_cifar {tmp_path}/made/b/cifar10 {work.parent}/data" in calls
+    assert f"twoview -m twoview.bench.suites.gpu.packed_cifar {tmp_path}/made/b/cifar10 {work.parent}/data" in calls
     assert f"data {work.parent}/data" in calls
     (mine / packed_cifar.FOLDER).mkdir()
     assert not any("packed_cifar" in call for call in start("b", TWOVIEW_DATA=str(mine))[1])

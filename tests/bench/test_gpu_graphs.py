@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_gpu_suite import by_figure, last
 
-from twoview.bench.experiment import Place
-from twoview.bench.gpu import graphs
-from twoview.bench.gpu.scale import TINY, Context
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites.gpu import graphs
+from twoview.bench.suites.gpu.scale import TINY, Context
 from twoview.methods import graph
 from twoview.methods.trainer import Trainer
 

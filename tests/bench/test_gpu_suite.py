@@ -25,16 +25,18 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from twoview import cli
-from twoview.bench import budget, evidence, experiment, recipe
+from twoview.bench import evidence
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.experiment import Place, build_method
+from twoview.bench.config.progressive import Progressive
+from twoview.bench.costs import projection as budget
 from twoview.bench.evidence import DeviceFigures, Figure
-from twoview.bench.experiment import Place, build_method
-from twoview.bench.gpu import beside_lightly, cifar, correctness, rates, steps, suite
-from twoview.bench.gpu.scale import CIFAR, HEADLINE, TINY, Context, Scale, Skipped
-from twoview.bench.gpu.stepping import resident_batch
-from twoview.bench.gpu.suite import Step
-from twoview.bench.gpu.targets import TARGETS, target
 from twoview.bench.peers.job import StepJob
-from twoview.bench.progressive import Progressive
+from twoview.bench.suites.gpu import beside_lightly, cifar, correctness, rates, steps, suite
+from twoview.bench.suites.gpu.scale import CIFAR, HEADLINE, TINY, Context, Scale, Skipped
+from twoview.bench.suites.gpu.suite import Step
+from twoview.bench.suites.gpu.targets import TARGETS, target
+from twoview.bench.training.steps import resident_batch
 from twoview.commands import suite as suite_command
 from twoview.commands import suite_gpu
 from twoview.loaders.resident import Resident

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from twoview.bench import judging, recipe
-from twoview.bench.experiment import build_method
+from twoview.bench.config import recipe
+from twoview.bench.config.experiment import build_method
+from twoview.bench.evaluation import judging
 from twoview.methods import checkpoint
 
 

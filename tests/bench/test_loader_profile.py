@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twoview.bench.loader_profile import _steps, profile, text, variants
+from twoview.bench.dataloader.profile import _steps, profile, text, variants
 from twoview.loaders import presets
 from twoview.loaders.views import Blur, Jitter, Solarize, View
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from twoview.bench import loader_rates
-from twoview.bench.loader_rates import as_result, job_for, measure, measure_conversion, text
-from twoview.bench.loader_works import REQUIREMENTS, TABLE, LoaderWork
+from twoview.bench.dataloader import rates as loader_rates
+from twoview.bench.dataloader.rates import as_result, job_for, measure, measure_conversion, text
+from twoview.bench.dataloader.targets import REQUIREMENTS, TABLE, LoaderWork
 from twoview.bench.peers.decode import Decode
 from twoview.bench.peers.torchvision import transform
 from twoview.loaders import datasets, presets
@@ -50,7 +50,7 @@ def test_ours_beside_its_peers_one_of_them_absent(photographs):
 
 ENDLESS = """
 import sys, time
-from twoview.bench.loader_rates import Process
+from twoview.bench.dataloader.rates import Process
 from twoview.bench.peers.job import Job
 
 with Process("twoview", Job.model_validate_json(sys.argv[1])) as process:
@@ -117,7 +117,7 @@ def test_the_photographs_are_jpegs_of_quality_90_up_to_500_pixels():
 
 def test_what_is_required_is_measured():
     """Every requirement names a record of a suite and, for a ratio, a peer of it."""
-    from twoview.bench.suite import SUITES
+    from twoview.bench.suites.runner import SUITES
 
     works = {work.name: work for suite in SUITES.values() for work in suite.loaders}
     for requirement in REQUIREMENTS:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from twoview.bench import locks
-from twoview.bench.locks import alone
+from twoview.bench.runtime import locks
+from twoview.bench.runtime.locks import alone
 
 FORKS = multiprocessing.get_context("fork")
 

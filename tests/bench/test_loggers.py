@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from twoview.bench import loggers, recipe
+from twoview.bench.config import recipe
+from twoview.bench.training import loggers
 from twoview.cli import run
 from twoview.methods.trainer import History
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from twoview import cli
-from twoview.bench import loss_cost
-from twoview.bench.loss_cost import LIGHTLY, OURS, Job, measure, table
+from twoview.bench.costs import loss_cost
+from twoview.bench.costs.loss_cost import LIGHTLY, OURS, Job, measure, table
 
 
 def test_the_command_prints_every_loss_beside_lightlys(capsys):

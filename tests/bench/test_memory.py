@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from twoview.bench import memory
-from twoview.bench.memory import Holdings, PeakMemory, bytes_of, held_by, host_mib, split
+from twoview.bench.measurement import memory
+from twoview.bench.measurement.memory import Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 
 
 def test_the_peak_rises_with_what_is_held_and_starts_anew():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from twoview.bench import recipe
+from twoview.bench.config import recipe
 from twoview.bench.evidence import Accuracy, Training
-from twoview.bench.mllog import mllog, torchtitan
+from twoview.bench.training.mllog import mllog, torchtitan
 
 TRAINING = Training(
     epoch_seconds=[2.0, 4.0],

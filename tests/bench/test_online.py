@@ -8,10 +8,10 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 
-from twoview.bench import judging, training
-from twoview.bench.evidence import Training
-from twoview.bench.online import SHARE, warn
-from twoview.bench.progress import console
+from twoview.bench.evaluation import judging
+from twoview.bench.evidence import Training, trained
+from twoview.bench.runtime.progress import console
+from twoview.bench.training.online_probes import SHARE, warn
 from twoview.cli import run
 from twoview.methods import checkpoint
 
@@ -90,7 +90,7 @@ def test_a_training_is_the_same_with_probes_beside_it(train, tmp_path):
     alone, result = train("alone"), train("beside", "--probe.online", "--probe.online-knn-epochs", "2")
     assert alone["loss_hash"] == result["loss_hash"]
     path = tmp_path / "beside" / "checkpoints" / "r-seed0.pt"
-    measured, _ = training.measured(path)
+    measured, _ = trained.measured(path)
     assert len(measured.logged["online_top1"]) == 2 and 0 < measured.logged["online_top1"][1] <= 1
     assert len(measured.logged["online_knn_top1"]) == 1 and 10 < measured.logged["online_knn_top1"][0] <= 100
     assert len(measured.online_seconds) == 20 and measured.online_share > 0
@@ -104,6 +104,6 @@ def test_a_training_is_the_same_with_probes_beside_it(train, tmp_path):
 @pytest.mark.alone
 def test_the_head_is_a_small_part_of_a_step(train, tmp_path):
     train("out", "--probe.online")
-    measured, _ = training.measured(tmp_path / "out" / "checkpoints" / "r-seed0.pt")
+    measured, _ = trained.measured(tmp_path / "out" / "checkpoints" / "r-seed0.pt")
     share = statistics.median(measured.online_seconds) / statistics.median(measured.step_seconds)
     assert share < 10 * SHARE, "the head weighs the most on the smallest of networks"

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from twoview import cli
-from twoview.bench import out_of_memory, recipe, training
+from twoview.bench.config import recipe
+from twoview.bench.training import out_of_memory, train
 from twoview.methods import ranks
 
 CPU = torch.device("cpu")
@@ -52,7 +53,7 @@ def test_a_training_ends_in_that_sentence(monkeypatch, tmp_path, capsys):
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(training.betons, "of_dataset", lambda *_, **__: None)
-    monkeypatch.setattr(training, "_loader", no_room)
+    monkeypatch.setattr(train.betons, "of_dataset", lambda *_, **__: None)
+    monkeypatch.setattr(train, "_loader", no_room)
     assert cli.run(["train", "cifar10-simclr", "--batch", "64", "--precision", "fp32", "--out", str(tmp_path)]) == 2
     assert "twoview: cifar10-simclr ran out of memory: batch 64" in capsys.readouterr().err

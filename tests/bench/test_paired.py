@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.bench import paired
-from twoview.bench.compare import THRESHOLD
-from twoview.bench.experiment import Place
-from twoview.bench.paired import FEWEST, LIFE, Sides, measure
+from twoview.bench.config.experiment import Place
+from twoview.bench.regression import paired
+from twoview.bench.regression.compare import THRESHOLD
+from twoview.bench.regression.paired import FEWEST, LIFE, Sides, measure
 from twoview.cli import run
 
 HERE = Path(__file__).parents[2]

@@ -10,11 +10,13 @@ import torch
 from lightly.transforms.gaussian_blur import GaussianBlur
 from PIL import Image
 
-from twoview.bench import beside_peers, loader_rates, loader_works
-from twoview.bench.experiment import Place
+from twoview.bench.config.experiment import Place
+from twoview.bench.dataloader import rates as loader_rates
+from twoview.bench.dataloader import targets
 from twoview.bench.peers import worker
 from twoview.bench.peers.job import ConvertJob, Job
 from twoview.bench.peers.lightly import transform
+from twoview.bench.suites import peers as beside_peers
 from twoview.loaders import presets
 
 
@@ -106,7 +108,7 @@ def test_a_peer_that_takes_too_long_is_left_out():
 @pytest.mark.timeout(900)
 def test_all_beside_ours(betons, tmp_path):
     """The loaders on a small work, one of them absent, and the step."""
-    work = replace(loader_works.FASHION, images=128, batch=64, views="crops-msn", peers=("torchvision", "lightly"))
+    work = replace(targets.FASHION, images=128, batch=64, views="crops-msn", peers=("torchvision", "lightly"))
     scale = replace(beside_peers.ON_CPU, step_batch=4)
     loading, step = beside_peers.measure(Place(betons, tmp_path, None), 2, (work,), scale)
     assert loading.name == f"peers-{work.name}" and set(loading.images_per_s) == {"twoview", "torchvision"}

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.bench import experiment, plan, recipe
-from twoview.bench.memory import bytes_of
+from twoview.bench.config import experiment, recipe
+from twoview.bench.measurement.memory import bytes_of
+from twoview.bench.training import memory_plan
 
 CPU = torch.device("cpu")
 
@@ -20,7 +21,7 @@ def tiny(**changes):
 
 def test_what_can_be_counted_is_counted_exactly():
     asked = tiny()
-    held = plan.trace(asked, CPU, "fp32").holdings
+    held = memory_plan.trace(asked, CPU, "fp32").holdings
     method = experiment.build_method(asked)
     trained = bytes_of(p for p in method.parameters() if p.requires_grad)
     assert held.weights == held.optimiser == trained, "SGD has one momentum a weight"
@@ -35,24 +36,24 @@ def test_what_can_be_counted_is_counted_exactly():
 )
 def test_every_method_can_be_planned(name):
     asked = recipe.load(f"cifar10-{name}").model_copy(update={"batch": 16})
-    traced = plan.trace(asked, CPU, "bf16")
+    traced = memory_plan.trace(asked, CPU, "bf16")
     assert traced.holdings.activations > traced.holdings.views > 0
 
 
 def test_activations_grow_with_the_batch_and_less_in_bf16():
-    small, large = (plan.trace(tiny(batch=batch), CPU, "fp32").holdings.activations for batch in (32, 64))
+    small, large = (memory_plan.trace(tiny(batch=batch), CPU, "fp32").holdings.activations for batch in (32, 64))
     assert large == pytest.approx(2 * small, rel=0.1)
-    assert plan.trace(tiny(batch=64), CPU, "bf16").holdings.activations < large
+    assert memory_plan.trace(tiny(batch=64), CPU, "bf16").holdings.activations < large
 
 
 @given(st.integers(0, 3000), st.integers(1, 5000))
 def test_the_largest_that_fits(limit, near):
-    assert plan.largest(lambda batch: batch <= limit, near) == limit - limit % 8
+    assert memory_plan.largest(lambda batch: batch <= limit, near) == limit - limit % 8
 
 
 def test_memory_must_be_above_nothing():
     with pytest.raises(ValueError, match="--memory must be above 0"):
-        plan.plan(tiny(), 0.0)
+        memory_plan.plan(tiny(), 0.0)
 
 
 def asked_of(name, **changes):
@@ -61,11 +62,11 @@ def asked_of(name, **changes):
 
 def test_the_prediction_is_near_the_peak(monkeypatch):
     """A heap's holes differ from process to process by some percent: the tenth that is promised is the long trial's."""
-    monkeypatch.setattr(plan, "TRIAL_FLOPS", 5e10)  # a part of the batch
+    monkeypatch.setattr(memory_plan, "TRIAL_FLOPS", 5e10)  # a part of the batch
     asked = asked_of("cifar10-simclr", batch=64)
-    predicted = plan.plan(asked)
+    predicted = memory_plan.plan(asked)
     assert predicted.peak == sum(predicted.holdings) + predicted.overhead
-    assert predicted.peak == pytest.approx(plan.trial_apart(asked, CPU, "fp32"), rel=0.25)
+    assert predicted.peak == pytest.approx(memory_plan.trial_apart(asked, CPU, "fp32"), rel=0.25)
     assert "activations" in predicted.text and predicted.as_result()["holdings"]["weights"] > 0
 
 
@@ -76,5 +77,5 @@ def test_the_prediction_is_near_the_peak(monkeypatch):
 )
 def test_the_prediction_is_within_a_tenth_of_the_peak(name, batch):
     asked = asked_of(name, batch=batch)
-    peak = statistics.median(plan.trial_apart(asked, CPU, "fp32") for _ in range(3))
-    assert plan.plan(asked).peak == pytest.approx(peak, rel=0.1)
+    peak = statistics.median(memory_plan.trial_apart(asked, CPU, "fp32") for _ in range(3))
+    assert memory_plan.plan(asked).peak == pytest.approx(peak, rel=0.1)

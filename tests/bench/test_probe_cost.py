@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from twoview import cli
-from twoview.bench import probe_cost
+from twoview.bench.costs import probe_cost
+from twoview.bench.costs.probe_cost import PEERS, SIDES, Work, as_result, features, measure, table
 from twoview.bench.evidence import ProbeCost, read
-from twoview.bench.own_process import apart
-from twoview.bench.probe_cost import PEERS, SIDES, Work, as_result, features, measure, table
+from twoview.bench.runtime.processes import apart
 
 SMALL = Work("linear", train=2000, test=500, dim=32, classes=4, threads=1)
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from miniatures import MINIATURES
 
-from twoview.bench import evidence, judging, probing
-from twoview.bench.experiment import build_method
-from twoview.bench.recipe import parse
-from twoview.bench.transfer import SEVEN
+from twoview.bench import evidence
+from twoview.bench.config.experiment import build_method
+from twoview.bench.config.recipe import parse
+from twoview.bench.evaluation import judging, probing
+from twoview.bench.evaluation.transfer import SEVEN
 from twoview.cli import run
 from twoview.methods import checkpoint
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.table import Table
 
-from twoview.bench import progress
-from twoview.bench.progress import Terminal
+from twoview.bench.runtime import progress
+from twoview.bench.runtime.progress import Terminal
 from twoview.commands.output import lines, show
 
 TITLE = "\x1b]0;title taken\x07\x1b[2J\x9b31m\r\u202e"

@@ -7,8 +7,10 @@ from contextlib import contextmanager, redirect_stdout
 import pytest
 import torch
 
-from twoview.bench import experiment, recipe, training
-from twoview.bench.progressive import Growing, Progressive, alike
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.progressive import Growing, Progressive, alike
+from twoview.bench.evidence import trained
+from twoview.bench.training import train as training
 from twoview.cli import run
 from twoview.loaders.loader import Loader
 from twoview.loaders.masks import Mask
@@ -130,7 +132,7 @@ def runs(tmp_path_factory, betons):
 
 def test_the_record_says_which_size_each_epoch_had(runs):
     assert runs.whole[0] == 0
-    measured, ceilings = training.measured(runs.folder / "whole" / "checkpoints" / "r-seed0.pt")
+    measured, ceilings = trained.measured(runs.folder / "whole" / "checkpoints" / "r-seed0.pt")
     assert measured.sizes == SIZES and len(measured.losses) == STEPS
     assert measured.seconds_per_epoch == pytest.approx(sum(measured.epoch_seconds) / 4)
     one = recipe.load(str(runs.folder / "r.toml"))

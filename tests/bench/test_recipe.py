@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from twoview.bench import experiment, recipe
+from twoview.bench.config import experiment, recipe
 from twoview.methods import ranks
 
 GOOD = """

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from twoview.bench import evidence, recipe, suite
-from twoview.bench.experiment import Place, build_method, views_of
+from twoview.bench import evidence
+from twoview.bench.config import recipe
+from twoview.bench.config.experiment import Place, build_method, views_of
+from twoview.bench.suites import runner
 from twoview.loaders import datasets, masks, presets
 from twoview.methods import optim
 from twoview.methods.backbones import VITS, Backbone
@@ -120,8 +122,8 @@ def test_the_debiased_recipes_cost_what_simclr_costs():
 
 
 def test_the_suite_of_methods_holds_every_method_to_the_same_minute():
-    ones = [RECIPES[name] for name in suite.SUITES["methods"].recipes]
-    assert [one.method.name for one in ones] == list(suite.METHODS)
+    ones = [RECIPES[name] for name in runner.SUITES["methods"].recipes]
+    assert [one.method.name for one in ones] == list(runner.METHODS)
     same = {(one.dataset, one.train_images, one.backbone, one.probe, one.batch, one.size) for one in ones}
     views = {one.epochs * len(views_of(one)) for one in ones}
     assert len(same) == 1 and len(views) == 1, "the same images, encoder and probe, and as many views"
@@ -131,9 +133,9 @@ def test_the_suite_of_methods_holds_every_method_to_the_same_minute():
 @pytest.mark.timeout(3600)
 def test_every_method_beats_the_untrained_encoder(cifar_root, tmp_path):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", cifar_root)
-    suite.run(suite.SUITES["methods"], tmp_path / "evidence", place, seeds=1)
+    runner.run(runner.SUITES["methods"], tmp_path / "evidence", place, seeds=1)
     records, complaints = evidence.read_folder(tmp_path / "evidence")
     knn = {record.name: record.accuracy.knn_top1 for record in records if record.subject == "trained"}
     (untrained,) = [record.accuracy.knn_top1 for record in records if record.subject == "untrained"]
-    assert not complaints and len(knn) == len(suite.METHODS)
+    assert not complaints and len(knn) == len(runner.METHODS)
     assert min(knn.values()) > untrained, (untrained, knn)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from twoview.bench import evidence, reconstructions
-from twoview.bench.experiment import Place, build_method, normalise_for
-from twoview.bench.recipe import load, parse
+from twoview.bench import evidence
+from twoview.bench.config.experiment import Place, build_method, normalise_for
+from twoview.bench.config.recipe import load, parse
+from twoview.bench.evaluation import reconstructions
 from twoview.loaders import masks
 from twoview.methods import checkpoint
 from twoview.reports.report import write_report

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from twoview.bench import representations
-from twoview.bench.experiment import build_method
-from twoview.bench.recipe import load, parse
+from twoview.bench.config.experiment import build_method
+from twoview.bench.config.recipe import load, parse
+from twoview.bench.evaluation import representations
 from twoview.cli import run
 from twoview.loaders import presets
 from twoview.loaders.loader import Loader

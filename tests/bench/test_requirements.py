@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from twoview.bench import requirements
-from twoview.bench.gpu import bundle
+from twoview.bench.suites.gpu import bundle, requirements
 from twoview.loaders import turbojpeg
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +20,7 @@ NOT_CALLED = {"datasets"}
 # In a fresh interpreter: which files of ours `twoview suite gpu` loads, and what it loads of what it need not.
 LOADED = f"""
 import sys
-import twoview.cli, twoview.commands.suite_gpu, twoview.bench.gpu.suite, twoview.reports.report
+import twoview.cli, twoview.commands.suite_gpu, twoview.bench.suites.gpu.suite, twoview.reports.report
 ours = [module.__file__ for name, module in sys.modules.items() if name.startswith('{OURS}.') and module.__file__]
 print(*ours, sep='\\n')
 print(*{{*{bundle.UNUSED!r}, 'ffcv', 'lightly'}} & {{*sys.modules}}, file=sys.stderr)

@@ -10,9 +10,10 @@ import time
 import optuna
 import pytest
 
-from twoview.bench import recipe, search
-from twoview.bench.experiment import Place
-from twoview.bench.ranges import Search
+from twoview.bench.config import recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.config.search_space import Search
+from twoview.bench.training import search
 from twoview.cli import run
 
 TINY = """

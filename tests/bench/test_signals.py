@@ -9,7 +9,7 @@ import pytest
 # A program with handlers as the command line has them, to which a signal comes in the place that is asked for.
 PROGRAM = """
 import atexit, os, signal, sys, time, weakref
-from twoview.bench import signals
+from twoview.bench.runtime import signals
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,7 +55,7 @@ def test_a_signal_is_not_swallowed(number, place):
 
 IGNORED = """
 import os, signal
-from twoview.bench import signals
+from twoview.bench.runtime import signals
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signals.end_at_once()
@@ -69,7 +69,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 
 OTHERS = """
-from twoview.bench import signals
+from twoview.bench.runtime import signals
 
 class Thing:
     def __del__(self):

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.bench import training
-from twoview.bench.step_profile import IDLE, Row, Span, Summary, divided, segments
+from twoview.bench.training import train as training
+from twoview.bench.training.step_profile import IDLE, Row, Span, Summary, divided, segments
 from twoview.cli import run
 from twoview.loaders import presets
 from twoview.loaders.resident import Resident

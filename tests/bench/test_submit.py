@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from twoview.bench.submit import Job, Launch, script, submit
+from twoview.bench.training.slurm import Job, Launch, script, submit
 from twoview.cli import run
 
 JOB = Job(nodes=2, gpus=8, cpus=64, hours=24, partition="a100", sbatch={"account": "vision"})

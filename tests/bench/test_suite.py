@@ -10,9 +10,12 @@ import time
 import numpy as np
 import pytest
 
-from twoview.bench import evidence, experiment, recipe, suite, training
-from twoview.bench.experiment import Place
-from twoview.bench.suite import LoaderWork, Suite, run
+from twoview.bench import evidence
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites import runner
+from twoview.bench.suites.runner import LoaderWork, Suite, run
+from twoview.bench.training import train
 
 TINY = """
 source = "a test"
@@ -52,7 +55,7 @@ def place(tmp_path, betons):
 def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "evidence"
     with monkeypatch.context() as here:  # a process of its own is what the trainings that are killed have
-        here.setattr(suite, "_train_in_own_process", train_here)
+        here.setattr(runner, "_train_in_own_process", train_here)
         run(tiny, folder, place, seeds=2)
     records, complaints = evidence.read_folder(folder)
     assert not complaints
@@ -69,9 +72,9 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
             assert len(record.images_per_s["twoview"]) == 2
 
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(suite, "_train_in_own_process", None)
-    monkeypatch.setattr(suite.judging, "_probe", None)
-    monkeypatch.setattr(suite.loader_rates, "measure", None)
+    monkeypatch.setattr(runner, "_train_in_own_process", None)
+    monkeypatch.setattr(runner.judging, "_probe", None)
+    monkeypatch.setattr(runner.loader_rates, "measure", None)
     run(tiny, folder, place, seeds=2)
     assert before == {file: file.read_bytes() for file in folder.iterdir()}
 
@@ -82,31 +85,31 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
 
 
 def train_here(name, seed, place):
-    training.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
+    train.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
 
 
 def test_an_unknown_suite_is_an_error_with_the_nearest():
     with pytest.raises(ValueError, match=r"'quik': did you mean quick\?"):
-        suite.suite("quik")
+        runner.suite("quik")
 
 
 @pytest.mark.parametrize(("name", "classes"), [("imbalance", (2, 5, 10, 100)), ("imbalance-tiny", (2, 10))])
 def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classes):
-    ones = {one: recipe.load(one) for one in suite.suite(name).recipes}
+    ones = {one: recipe.load(one) for one in runner.suite(name).recipes}
     swept = [one for one in ones.values() if one.classes_per_batch and getattr(one.method, "prior", "") != "uniform"]
     settings = {}
     for one in swept:
         assert one.name.endswith(f"-k{one.classes_per_batch}")
         rest = one.model_dump(mode="json", exclude=recipe.ABOUT | {"name", "classes_per_batch"})
         settings.setdefault(one.method.name, []).append((one.classes_per_batch, rest))
-    assert tuple(settings) == suite.IMBALANCED
+    assert tuple(settings) == runner.IMBALANCED
     for runs in settings.values():
         assert tuple(k for k, _ in runs) == classes and all(rest == runs[0][1] for _, rest in runs)
     assert len({(one.epochs, one.train_images, one.batch) for one in swept}) == 1, "as many images in as many steps"
 
 
 def test_the_tiny_imbalance_suite_is_fair_and_says_what_it_is():
-    ones = [recipe.load(name) for name in suite.suite("imbalance-tiny").recipes]
+    ones = [recipe.load(name) for name in runner.suite("imbalance-tiny").recipes]
     assert len({(one.dataset, one.backbone, one.optim, one.probe, one.batch) for one in ones}) == 1
     assert all("too small to conclude from" in one.source for one in ones)
     tail = next(one for one in ones if one.name == "imbalance-msn-lt")
@@ -121,8 +124,8 @@ def test_the_tiny_imbalance_suite_is_fair_and_says_what_it_is():
 PROGRAM = """
 import sys
 from pathlib import Path
-from twoview.bench.experiment import Place
-from twoview.bench.suite import Suite, run
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites.runner import Suite, run
 betons, out = map(Path, sys.argv[1:3])
 run(Suite((), tuple(sys.argv[3:])), out / "evidence", Place(betons, out / "checkpoints", None), 1)
 """
@@ -181,7 +184,7 @@ def test_killed_twice_and_run_again(tiny, betons, tmp_path):
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(place, tmp_path):
-    """The claim of the quick suite, on Fashion-MNIST itself."""
+    """The claim of the quick runner, on Fashion-MNIST itself."""
     folder = tmp_path / "out" / "evidence"
     run(Suite((), ("quick-fashion-mnist",)), folder, place, seeds=3)
     records, _ = evidence.read_folder(folder)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from twoview.bench.recipe import load
-from twoview.bench.representations import Representation
+from twoview.bench.config.recipe import load
+from twoview.bench.evaluation.representations import Representation
 from twoview.bench.theory.images import STRONG, SUPERVISED, WEAK, claims, linear_cka, run
 from twoview.methods.probes.firing import Layer
 from twoview.methods.probes.separation import Separation

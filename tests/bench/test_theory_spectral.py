@@ -12,8 +12,9 @@ from scipy.optimize import approx_fprime
 from scipy.sparse.csgraph import laplacian
 from sklearn.metrics import adjusted_rand_score
 
-from twoview.bench import evidence, suite
-from twoview.bench.experiment import Place
+from twoview.bench import evidence
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites import runner
 from twoview.bench.theory import clusters, population, spectral, uniform_prior
 from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
 from twoview.bench.theory.graph import Graph, of_augmentations, of_neighbours, of_pairs
@@ -246,7 +247,7 @@ def test_verdicts_follow_the_rule():
 def test_an_experiment_of_the_suite_leaves_its_claims(tmp_path, monkeypatch):
     claim = uniform_prior.even("SimCLR", np.zeros((4, 2)), sized(1, 1, 1, 1))
     monkeypatch.setattr(uniform_prior, "run", lambda: [claim])
-    suite.run(suite.Suite(theory=("uniform_prior",)), tmp_path, Place(tmp_path, tmp_path, None), 1)
+    runner.run(runner.Suite(theory=("uniform_prior",)), tmp_path, Place(tmp_path, tmp_path, None), 1)
     record = evidence.read(tmp_path / "theory-uniform_prior.json")
     assert isinstance(record, evidence.Theory) and record.seconds > 0
     assert record.claims == [evidence.Claimed.of(claim)] and record.claims[0].verdict == "holds"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from twoview.bench import threads as module
-from twoview.bench.threads import loading_threads
+from twoview.bench.training import threads as module
+from twoview.bench.training.threads import loading_threads
 from twoview.loaders.loader import Loader
 from twoview.loaders.views import View
 from twoview.methods.backbones import Encoder

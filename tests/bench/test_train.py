@@ -57,7 +57,7 @@ main()
 # The command on two ranks: the second one cannot measure what they measure together, the first is slow to save.
 UNMEASURABLE = """
 import os, time
-from twoview.bench import training
+from twoview.bench.training import train as training
 from twoview.methods import checkpoint
 
 save = checkpoint.save

@@ -11,9 +11,11 @@ import miniatures
 import pytest
 import torch
 
-from twoview.bench import flops, online, training
-from twoview.bench.energy import Energy
-from twoview.bench.evidence import read_folder
+from twoview.bench.evidence import read_folder, trained
+from twoview.bench.measurement import flops
+from twoview.bench.measurement.energy import Energy
+from twoview.bench.training import online_probes
+from twoview.bench.training import train as training
 from twoview.cli import run
 from twoview.methods import checkpoint
 
@@ -108,7 +110,7 @@ def test_a_batch_of_all_images_is_an_epoch(runs):
     code, printed, _ = runs.train("whole", "--resume")
     result = json.loads(printed)
     assert code == 0 and result["loader_views_per_s"] > 0 and result["efficiency"] > 0
-    assert len(training.measured(runs.path("whole"))[1].loader_views_per_s) == training.CEILING_ROUNDS
+    assert len(trained.measured(runs.path("whole"))[1].loader_views_per_s) == training.CEILING_ROUNDS
     assert runs.probe("whole") == 0 and runs.record("whole").ceilings.loader > 0
 
 
@@ -121,7 +123,7 @@ def test_a_training_at_its_end_that_is_not_measured_is_finished(runs, unmeasured
     code, printed, _ = runs("probe", named, *runs.shared, "--json")
     assert code == 0 and json.loads(printed)["trained"]["knn_top1"] >= 0
     for path in (runs.path("resumed"), named):
-        measured, ceilings = training.measured(path)
+        measured, ceilings = trained.measured(path)
         assert len(measured.epoch_seconds) == 2 and measured.step_flops > 0 and ceilings.model > 0
 
 
@@ -141,20 +143,20 @@ def test_nothing_that_is_measured_fails_a_training(runs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(Energy, "joules", property(fails))
         broken.setattr(flops, "matrix_ceiling", fails)
-        broken.setattr(online, "head_seconds", fails)
+        broken.setattr(online_probes, "head_seconds", fails)
         broken.setattr(training, "_step_seconds", fails)
         code, printed, err = runs.train("broken")
     result = json.loads(printed)
     assert code == 0 and result["views_per_s"] > 0 and "efficiency" not in result and "mfu(%)" not in result
     for what in ("the energy", "ceilings", "matrix products", "the online head"):
         assert f"{what} could not be measured: no [counter] here" in err
-    before, ceilings = training.measured(runs.path("broken"))
+    before, ceilings = trained.measured(runs.path("broken"))
     assert ceilings is None and before.matrix_flops_per_s == before.online_seconds == [] and before.joules is None
     assert runs.probe("broken") == 0
     record = runs.record("broken")
     assert record.ceilings is None and record.training.epoch_seconds == before.epoch_seconds
     assert runs.train("broken", "--resume")[0] == 0, "what is absent is measured then"
-    after, ceilings = training.measured(runs.path("broken"))
+    after, ceilings = trained.measured(runs.path("broken"))
     assert ceilings.loader > 0 and after.step_flops > 0 and after.mfu > 0
     assert after.epoch_seconds == before.epoch_seconds and after.peak_host_mib == before.peak_host_mib
 
@@ -166,7 +168,7 @@ def test_a_step_whose_flops_cannot_be_counted_has_its_ceilings(runs, unmeasured,
     monkeypatch.setattr(flops, "counted", fails)
     unmeasured("uncounted")
     assert runs.train("uncounted", "--resume")[0] == 0
-    measured, ceilings = training.measured(runs.path("uncounted"))
+    measured, ceilings = trained.measured(runs.path("uncounted"))
     assert measured.step_flops is None and ceilings.model > 0
 
 
@@ -179,7 +181,7 @@ def test_what_ends_it_while_it_is_measured_takes_nothing(runs, unmeasured, monke
         impatient.setattr(training, "_ceilings", interrupted)
         assert runs.train("interrupted", "--resume")[0] == 130
     assert runs.probe("interrupted") == 0 and runs.record("interrupted").ceilings is None
-    before, save, written = training.measured(runs.path("interrupted"))[0], checkpoint.save, []
+    before, save, written = trained.measured(runs.path("interrupted"))[0], checkpoint.save, []
 
     def counted(path, state):
         save(path, state)
@@ -187,7 +189,7 @@ def test_what_ends_it_while_it_is_measured_takes_nothing(runs, unmeasured, monke
 
     monkeypatch.setattr(checkpoint, "save", counted)
     assert runs.train("interrupted", "--resume")[0] == 0
-    after, ceilings = training.measured(runs.path("interrupted"))
+    after, ceilings = trained.measured(runs.path("interrupted"))
     assert ceilings.model > 0 and after.epoch_seconds == before.epoch_seconds
     assert written == [runs.path("interrupted")], "what is there already is not written again"
 
@@ -196,14 +198,14 @@ def test_a_half_written_checkpoint_of_a_finished_training(runs, unmeasured):
     """The one before it takes its place, for whoever reads it next too; without one it is named."""
     unmeasured("half")
     assert runs.train("half", "--resume")[0] == 0
-    path, whole = runs.path("half"), training.measured(runs.path("half"))
+    path, whole = runs.path("half"), trained.measured(runs.path("half"))
     path.with_name("r-seed0.1.pt").write_bytes(path.read_bytes())
     for content in (b"", path.read_bytes()[:3000], b"<!DOCTYPE html>"):
         path.unlink()
         path.write_bytes(content)
         code, _, err = runs.train("half", "--resume")
         assert code == 0 and "the checkpoint before it is taken" in err
-        assert training.measured(path) == whole
+        assert trained.measured(path) == whole
     path.with_name("r-seed0.1.pt").unlink()
     path.write_bytes(content)
     code, _, err = runs.train("half", "--resume")
@@ -215,7 +217,7 @@ def test_an_unmeasured_one_whose_newest_checkpoint_is_half_written(runs, unmeasu
     path = runs.path("newest")
     path.rename(path.with_name("r-seed0.1.pt"))
     path.write_bytes(b"PK\x03\x04")
-    assert runs.train("newest", "--resume")[0] == 0 and training.measured(path)[1].model > 0
+    assert runs.train("newest", "--resume")[0] == 0 and trained.measured(path)[1].model > 0
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_batch_that_cannot_be_is_one_sentence_before_the_first_step(runs):
 
 def test_a_last_batch_of_one_image_is_left_out(runs):
     code, *_ = runs.train("rest", "--batch", "59", "--epochs", "1")
-    assert code == 0 and len(training.measured(runs.path("rest"))[0].losses) == 1
+    assert code == 0 and len(trained.measured(runs.path("rest"))[0].losses) == 1
     words = ("--probes", "fine-tune", "--batch", "59", "--epochs", "1", "--json")
     assert runs("probe", runs.path("rest"), *runs.shared, *words)[0] == 0
 
@@ -298,10 +300,10 @@ def test_a_training_in_a_strange_place(runs, tmp_path):
     assert done.returncode == 0, done.stderr
     events = [json.loads(line.removeprefix(":::MLLOG ")) for line in done.stdout.splitlines()]
     assert [event["key"] for event in events].count("epoch_stop") == 2
-    measured, ceilings = training.measured(runs.path("strange"))
+    measured, ceilings = trained.measured(runs.path("strange"))
     assert (
         ceilings.model > 0
         and min(measured.epoch_seconds) > 0
         and measured.model_threads <= len(os.sched_getaffinity(0))
     )
-    assert measured.losses == pytest.approx(training.measured(runs.path("whole"))[0].losses, rel=1e-3)
+    assert measured.losses == pytest.approx(trained.measured(runs.path("whole"))[0].losses, rel=1e-3)

@@ -10,18 +10,20 @@ from contextlib import contextmanager
 
 import pytest
 
-from twoview.bench import recipe, search, suite, training
-from twoview.bench.experiment import Place
-from twoview.bench.gpu import suite as gpu_suite
-from twoview.bench.gpu.scale import TINY
-from twoview.bench.suite import Suite
+from twoview.bench.config import recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites import runner
+from twoview.bench.suites.gpu import suite as gpu_suite
+from twoview.bench.suites.gpu.scale import TINY
+from twoview.bench.suites.runner import Suite
+from twoview.bench.training import search, train
 from twoview.cli import run
 
 # Another process that is in the block until its standard input ends.
 OTHER = """
 import sys
 from pathlib import Path
-from twoview.bench.locks import alone
+from twoview.bench.runtime.locks import alone
 
 with alone(Path(sys.argv[1]), "the file"):
     print("in", flush=True)
@@ -54,14 +56,14 @@ def test_two_trainings_of_one_recipe(tmp_path, capsys):
 
 def test_only_the_first_rank_asks(tmp_path, monkeypatch):
     one, asked = recipe.load("quick-fashion-mnist"), []
-    monkeypatch.setattr(training, "_train", lambda *given: asked.append(given))
+    monkeypatch.setattr(train, "_train", lambda *given: asked.append(given))
     place = Place(tmp_path, tmp_path / "checkpoints", None)
     with held_by_another(place.checkpoint(one)):
         monkeypatch.setenv("RANK", "1")
-        training.train(one, place, resume=False)
+        train.train(one, place, resume=False)
         monkeypatch.setenv("RANK", "0")
         with pytest.raises(BlockingIOError):
-            training.train(one, place, resume=False)
+            train.train(one, place, resume=False)
     assert len(asked) == 1
 
 
@@ -71,11 +73,11 @@ def test_two_suites_in_one_folder(tmp_path):
     folder.mkdir()
     with held_by_another(folder) as sentence:
         with pytest.raises(BlockingIOError, match=f"the folder {sentence}"):
-            suite.run(Suite(recipes=("quick-fashion-mnist",)), folder, place, 1)
+            runner.run(Suite(recipes=("quick-fashion-mnist",)), folder, place, 1)
         with pytest.raises(BlockingIOError, match=f"the folder {sentence}"):
             gpu_suite.run(folder, place, 1, TINY, ["gpu-losses"])
     assert not files(folder)
-    suite.run(Suite(), folder, place, 1)
+    runner.run(Suite(), folder, place, 1)
 
 
 def test_two_conversions_to_one_file(tmp_path, capsys):
@@ -160,7 +162,8 @@ def test_a_trial_that_runs_is_not_failed_by_another_that_opens_the_study(searche
 OPENED = """
 import sys
 from pathlib import Path
-from twoview.bench import recipe, search
+from twoview.bench.config import recipe
+from twoview.bench.training import search
 
 folder = Path(sys.argv[1])
 print(*(row["state"] for row in search.outcome(search.open_study(recipe.load(f"{folder}/s.toml"), folder))["groups"]))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from twoview.bench.loader_rates import job_for
+from twoview.bench.dataloader.rates import job_for
 from twoview.bench.peers.decode import Decode
 from twoview.loaders import beton, presets
 from twoview.loaders.loader import Loader

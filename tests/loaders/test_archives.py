@@ -202,6 +202,16 @@ def test_an_encrypted_zip_is_a_sentence(tmp_path):
         unpack(tmp_path / "x.zip", tmp_path / "out")
 
 
+def test_the_bytes_of_a_damaged_header_are_not_repeated(tmp_path):
+    zip_with(tmp_path / "x.zip", ["a" * 50_000])
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[content.index(b"aaaa") + 40_000] = ord("b")
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.zip cannot be unpacked: File name in directory 'aaa") as found:
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert len(str(found.value)) < 1000
+
+
 def test_a_gz_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "SMALL", 1)
     (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(1 << 20)))

@@ -8,7 +8,7 @@ import pytest
 from corpus import PNG, chunk, saved
 from PIL import Image
 
-from twoview.bench import betons
+from twoview.bench.data import betons
 from twoview.loaders import beton
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
 from twoview.loaders.datasets import read_image

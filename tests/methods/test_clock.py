@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from twoview.bench.clocks import spread
+from twoview.bench.measurement.clocks import spread
 from twoview.methods import clock as module
 from twoview.methods.clock import StepClock
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from twoview.bench.memory import PeakMemory, host_mib
+from twoview.bench.measurement.memory import PeakMemory, host_mib
 from twoview.methods.probes import nearest as search
 from twoview.methods.probes.knn import knn_top1, votes
 from twoview.methods.probes.nearest import nearest

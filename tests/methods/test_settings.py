@@ -53,6 +53,11 @@ def test_the_sentence_says_what_raises_the_limit(monkeypatch):
     assert Table(width=131073).width == 131073
 
 
+def test_a_key_is_shown_on_one_line():
+    assert fault(Settings, **{"a\nb": 1}) == "'a\\nb': unknown key"
+    assert fault(Settings, **{"a" * 500: 1}) == f"{'a' * 100}...: unknown key"
+
+
 def test_sides_and_texts():
     class Table(Settings):
         side: Side = 1

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from twoview.bench.environment import Environment
 from twoview.bench.evidence import Accuracy, Ceilings, LoaderRates, Run, Training
+from twoview.bench.measurement.environment import Environment
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

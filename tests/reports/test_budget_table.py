@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from twoview.bench import evidence, recipe
+from twoview.bench import evidence
+from twoview.bench.config import recipe
 from twoview.bench.evidence import DeviceFigures, Figure, Probed, Probing
 from twoview.cli import run
 from twoview.reports import papers

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from twoview.bench.environment import Environment
 from twoview.bench.evidence import DeviceFigures, Figure, write
+from twoview.bench.measurement.environment import Environment
 from twoview.reports.gpu_table import COLUMNS, gpu_table
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from twoview.bench.dataloader.targets import SIMCLR
 from twoview.bench.evidence import ConvertRates
-from twoview.bench.loader_works import SIMCLR
 from twoview.reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
 
 

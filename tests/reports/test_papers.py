@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from twoview.bench import recipe as recipes
+from twoview.bench.config import recipe as recipes
 from twoview.loaders.datasets import DATASETS
 from twoview.reports import papers
 from twoview.reports.papers import Claim, Paper, check

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from twoview.bench import evidence
 from twoview.bench.evidence import ADAPTER, Probing, read_folder, write
-from twoview.bench.locks import alone
-from twoview.bench.progress import Terminal
+from twoview.bench.runtime.locks import alone
+from twoview.bench.runtime.progress import Terminal
 from twoview.reports import report as reporting
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show

@@ -7,7 +7,7 @@ import pytest
 
 from tests.reports.conftest import NOON, machine
 from twoview.bench.evidence import Claimed, Theory, load, write
-from twoview.bench.theory.claims import Claim, Phase, Scatter
+from twoview.bench.evidence.claims import Claim, Phase, Scatter
 from twoview.reports.report import write_report
 from twoview.reports.theory import claim_rows, theory_table
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from twoview.bench import recipe
+from twoview.bench.config import recipe
 from twoview.bench.evidence import write
 from twoview.reports.report import write_report
 from twoview.reports.variants import COLUMNS, variants_table

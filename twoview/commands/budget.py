@@ -5,7 +5,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from twoview.bench import evidence
-from twoview.bench.progress import Terminal, console
+from twoview.bench.runtime.progress import Terminal, console
 from twoview.commands.numbers import above_0
 from twoview.reports import papers
 from twoview.reports.budget import budget_table

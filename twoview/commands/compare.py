@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import compare as comparing
-from twoview.bench.progress import Terminal
+from twoview.bench.regression import compare as comparing
+from twoview.bench.runtime.progress import Terminal
 from twoview.commands.numbers import above_0, at_least, at_most
 from twoview.loaders.limits import THREADS
 
@@ -49,8 +49,8 @@ def run(
     at_most(THREADS, threads=threads)
     above_0(threshold=threshold, accuracy_threshold=accuracy_threshold)
     if paired:
-        from twoview.bench.experiment import place_of
-        from twoview.bench.paired import compare_code
+        from twoview.bench.config.experiment import place_of
+        from twoview.bench.regression.paired import compare_code
 
         place = place_of(Path("out/compare"), None, data_root)
         found = compare_code(old, new, paired, place, threshold, threads, rounds)

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from json import dumps
 
-from twoview.bench.conformance import card, show
-from twoview.bench.progress import Terminal, console
+from twoview.bench.dataloader.conformance import card, show
+from twoview.bench.runtime.progress import Terminal, console
 
 
 def run(json: bool = False) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from twoview.bench.escapes import on_one_line
+from twoview.bench.runtime.escapes import on_one_line
 from twoview.commands.numbers import at_least, at_most
 from twoview.commands.output import show
 from twoview.conversion import convert

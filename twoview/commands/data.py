@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import data as inventory
+from twoview.bench.data import availability
 from twoview.commands.output import show
 from twoview.loaders import datasets
 from twoview.loaders.datasets import DATASETS
@@ -30,6 +30,6 @@ def run(
         raise ValueError("--get needs the name of a dataset")
     if get:
         for entry in entries:
-            inventory.get(entry, root)
-    states = [inventory.state(entry, root) for entry in entries]
-    show(states, json, "\n".join(inventory.text(found) for found in states))
+            availability.get(entry, root)
+    states = [availability.state(entry, root) for entry in entries]
+    show(states, json, "\n".join(availability.text(found) for found in states))

@@ -7,7 +7,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from twoview.bench import evidence
-from twoview.bench.escapes import on_one_line
+from twoview.bench.runtime.escapes import on_one_line
 from twoview.commands.output import show
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from twoview.bench import representations
-from twoview.bench.experiment import place_of
+from twoview.bench.config.experiment import place_of
+from twoview.bench.evaluation import representations
 from twoview.commands.numbers import a_seed, above_0, at_least
 from twoview.commands.output import show
 from twoview.reports.representations import plot

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import betons
-from twoview.bench.escapes import on_one_line
+from twoview.bench.data import betons
+from twoview.bench.runtime.escapes import on_one_line
 from twoview.commands.output import lines, show
 from twoview.loaders import beton
 

@@ -21,7 +21,7 @@ def run(what: Positional[Literal["recipes", "methods", "datasets", "views", "sui
 
 
 def _recipes() -> dict[str, str]:
-    from twoview.bench import recipe
+    from twoview.bench.config import recipe
 
     return {path.stem: recipe.load(path.stem).source for path in recipe.all_files()}
 
@@ -45,7 +45,7 @@ def _views() -> dict[str, str]:
 
 
 def _suites() -> dict[str, str]:
-    from twoview.bench.suite import SUITES
+    from twoview.bench.suites.runner import SUITES
 
     return {
         "gpu": "what one GPU does in so many --minutes, beside its targets",

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import loader_profile, loader_rates
-from twoview.bench.cores import cpu_count
+from twoview.bench.dataloader import profile as loader_profile
+from twoview.bench.dataloader import rates as loader_rates
+from twoview.bench.runtime.cores import cpu_count
 from twoview.commands.numbers import at_least, at_most
 from twoview.commands.output import show
 from twoview.loaders import beton, presets

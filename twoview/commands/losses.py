@@ -1,6 +1,6 @@
 """What every loss costs."""
 
-from twoview.bench import loss_cost
+from twoview.bench.costs import loss_cost
 from twoview.commands.numbers import at_most
 from twoview.commands.output import show
 from twoview.loaders.limits import BATCH, WIDTH

@@ -3,7 +3,7 @@
 from json import dumps
 from typing import Any
 
-from twoview.bench.escapes import on_lines, on_one_line
+from twoview.bench.runtime.escapes import on_lines, on_one_line
 
 
 def show(result: Any, as_json: bool, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from twoview.bench import beside_peers, evidence
-from twoview.bench.experiment import place_of
+from twoview.bench import evidence
+from twoview.bench.config.experiment import place_of
+from twoview.bench.suites import peers as beside_peers
 from twoview.commands.numbers import at_least
 from twoview.commands.output import show
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from twoview.bench import plan as planning
-from twoview.bench import recipe as recipes
-from twoview.bench.progress import console
+from twoview.bench.config import recipe as recipes
+from twoview.bench.runtime.progress import console
+from twoview.bench.training import memory_plan as planning
 from twoview.commands.output import show
 from twoview.methods.precision import Precision
 

@@ -6,10 +6,13 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from twoview.bench import encoders, evidence, judging, loggers, probing, reconstructions, training
-from twoview.bench import recipe as recipes
-from twoview.bench import transfer as transferring
-from twoview.bench.experiment import Place, place_of
+from twoview.bench import evidence
+from twoview.bench.config import recipe as recipes
+from twoview.bench.config.experiment import Place, place_of
+from twoview.bench.evaluation import encoders, judging, probing, reconstructions
+from twoview.bench.evaluation import transfer as transferring
+from twoview.bench.training import loggers
+from twoview.bench.training import train as training
 from twoview.commands.numbers import a_seed, at_least, at_most
 from twoview.commands.output import show
 from twoview.loaders.limits import BATCH, EPOCHS, PIXELS, REPEATS

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from twoview.bench import evidence, probe_cost
-from twoview.bench.cores import cpu_count
+from twoview.bench import evidence
+from twoview.bench.costs import probe_cost
+from twoview.bench.runtime.cores import cpu_count
 from twoview.commands.numbers import at_most
 from twoview.commands.output import show
 from twoview.loaders.limits import SAMPLES, THREADS, WIDTH

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench.progress import Terminal, console
+from twoview.bench.runtime.progress import Terminal, console
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import recipe as recipes
-from twoview.bench import search as searching
-from twoview.bench.experiment import place_of
+from twoview.bench.config import recipe as recipes
+from twoview.bench.config.experiment import place_of
+from twoview.bench.training import search as searching
 from twoview.commands.numbers import at_least
 from twoview.commands.output import show
 from twoview.reports.search import plot

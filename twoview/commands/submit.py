@@ -5,8 +5,8 @@ from shlex import split
 
 from tyro.conf import Positional
 
-from twoview.bench import recipe as recipes
-from twoview.bench import submit as slurm
+from twoview.bench.config import recipe as recipes
+from twoview.bench.training import slurm
 from twoview.commands.output import show
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import suite as suites
-from twoview.bench.experiment import place_of
+from twoview.bench.config.experiment import place_of
+from twoview.bench.suites import runner as suites
 from twoview.commands import report
 from twoview.commands.numbers import at_least, at_most
 from twoview.loaders.limits import REPEATS

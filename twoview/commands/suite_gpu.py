@@ -6,8 +6,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from twoview.bench import requirements
-from twoview.bench.experiment import place_of
+from twoview.bench.config.experiment import place_of
+from twoview.bench.suites.gpu import requirements
 from twoview.commands import report
 
 
@@ -45,12 +45,12 @@ def run(
     """
     place = place_of(out, None, data_root)
     if bundle:
-        from twoview.bench.gpu import bundle as bundles
+        from twoview.bench.suites.gpu import bundle as bundles
 
         bundles.write(bundle, place.root, node)
         return
-    from twoview.bench.gpu import suite
-    from twoview.bench.gpu.scale import SCALES
+    from twoview.bench.suites.gpu import suite
+    from twoview.bench.suites.gpu.scale import SCALES
     from twoview.reports.report import write_report
 
     steps = [step.strip() for step in only.split(",") if step.strip()]

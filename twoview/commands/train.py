@@ -10,12 +10,14 @@ import tyro
 from pydantic import BaseModel
 from tyro.conf import Positional, arg
 
-from twoview.bench import loggers, training
-from twoview.bench import recipe as recipes
-from twoview.bench.experiment import place_of, run_name, views_of
-from twoview.bench.mllog import mllog as mllog_lines
-from twoview.bench.mllog import torchtitan
-from twoview.bench.step_profile import StepProfiler
+from twoview.bench.config import recipe as recipes
+from twoview.bench.config.experiment import place_of, run_name, views_of
+from twoview.bench.evidence import trained
+from twoview.bench.training import loggers
+from twoview.bench.training import train as training
+from twoview.bench.training.mllog import mllog as mllog_lines
+from twoview.bench.training.mllog import torchtitan
+from twoview.bench.training.step_profile import StepProfiler
 from twoview.commands.output import lines, show
 from twoview.methods import registry
 
@@ -65,7 +67,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
         path = training.train(checked, place_of(out, betons, data_root), resume, device, profiler, log)
         if os.environ.get("RANK", "0") != "0":
             return  # the first rank speaks for all
-        measured, ceilings = training.measured(path)
+        measured, ceilings = trained.measured(path)
         if mllog:
             views = len(views_of(checked))
             print(*mllog_lines(checked.model_dump(mode="json"), measured, views, started), sep="\n")

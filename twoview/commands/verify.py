@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench import betons
-from twoview.bench.cores import cpu_count
+from twoview.bench.data import betons
+from twoview.bench.runtime.cores import cpu_count
 from twoview.commands.numbers import at_least, at_most
 from twoview.commands.output import lines, show
 from twoview.loaders import beton

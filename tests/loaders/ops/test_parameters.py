@@ -1,6 +1,6 @@
 """What the ops draw, against what torchvision draws: 5,000 draws each with fixed seeds, accepted at p > 0.01.
 
-The card of `twoview.bench.conformance`, which is tested too, has 20,000.
+The card of `twoview.bench.dataloader.conformance`, which is tested too, has 20,000.
 """
 
 from collections import Counter

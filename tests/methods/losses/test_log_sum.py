@@ -80,7 +80,7 @@ def test_the_size_decides(monkeypatch):
 
 SCRIPT = """
 import json, sys, time, torch
-from twoview.bench.memory import PeakMemory
+from twoview.bench.measurement.memory import PeakMemory
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent
 for run in sys.argv[1:]:

@@ -1,0 +1,250 @@
+"""A recipe made concrete on this machine: its method, its device, its images."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twoview.bench.config.progressive import Growing
+from twoview.bench.config.recipe import Recipe
+from twoview.bench.measurement.memory import GIB, bytes_of
+from twoview.bench.runtime.cores import cpu_count
+from twoview.loaders import datasets, presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.errors import reason
+from twoview.loaders.loader import Loader
+from twoview.loaders.resident import Resident, fits
+from twoview.loaders.samplers import classes_a_batch, long_tail, subset
+from twoview.loaders.views import View
+from twoview.methods import backbones, checkpoint, precision, ranks, registry
+from twoview.methods.method import Method
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes.online import Online
+from twoview.methods.trainer import Trainer
+
+HELD_OUT_SEED = 42
+SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment keeps its things: two folders, and the folder of the user's datasets, if any."""
+
+    betons: Path
+    checkpoints: Path
+    root: Path | None
+
+    def checkpoint(self, recipe: Recipe[Any]) -> Path:
+        return self.checkpoints / f"{run_name(recipe)}.pt"
+
+
+def place_of(out: Path, betons: Path | None, data_root: Path | None) -> Place:
+    """Where things are kept by default: OUT/checkpoints, OUT/betons, and the data root that TWOVIEW_DATA names."""
+    return Place(betons or out / "betons", out / "checkpoints", datasets.data_root(data_root))
+
+
+def run_name(recipe: Recipe[Any]) -> str:
+    return f"{recipe.name}-seed{recipe.seed}"
+
+
+def build_method(recipe: Recipe[Any]) -> Method:
+    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method.
+
+    ValueError, before any memory is taken, where this machine has not enough for the weights.
+    """
+    _check_fits(recipe, outline(recipe))
+    return _made(recipe)
+
+
+def outline(recipe: Recipe[Any]) -> Method:
+    """The method without weights: its parameters and buffers have shapes and take no memory."""
+    with torch.device("meta"):
+        return _made(recipe)
+
+
+def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) -> Method:
+    """The method with a checkpoint's weights. ValueError, naming path and weight, for those of another method, and for
+    numbers that are not finite.
+    """
+    mine = outline(recipe).state_dict()
+    for key, tensor in mine.items():
+        if key not in weights:
+            raise ValueError(f"{path} is not of its own recipe: {key} is missing")
+        if (weights[key].shape, weights[key].dtype) != (tensor.shape, tensor.dtype):
+            theirs, ours = (f"{one.dtype} {tuple(one.shape)}" for one in (weights[key], tensor))
+            raise ValueError(f"{path} is not of its own recipe: {key} must be {ours}, got {theirs}")
+        if not checkpoint.finite(weights[key]):
+            raise ValueError(f"{path}: {key} must be finite, and holds a number that is not")
+    for key in weights.keys() - mine.keys():
+        raise ValueError(f"{path} is not of its own recipe: {key} is left over")
+    method = build_method(recipe)
+    method.load_state_dict(weights)
+    return method
+
+
+def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
+    """The trainer goes on from a checkpoint's state. ValueError, naming path, where that is of another training."""
+    try:
+        trainer.resume(state)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
+
+
+def _check_fits(recipe: Recipe[Any], method: Method) -> None:
+    """ValueError where the weights alone are more than this machine's memory."""
+    need = bytes_of([*method.parameters(), *method.buffers()])
+    if need > (there := _memory()):
+        raise ValueError(
+            f"{recipe.name}: its weights must fit into the memory of {there / GIB:.1f} GiB, and take "
+            f"{need / GIB:,.1f} GiB"
+        )
+
+
+def _made(recipe: Recipe[Any]) -> Method:
+    torch.manual_seed(recipe.seed)
+    encoder = backbones.build(recipe.backbone, recipe.size)
+    views = presets.preset(recipe.views, recipe.size)
+    classes = len(datasets.dataset(recipe.dataset).classes)
+    method = registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
+    return Online(method, classes) if recipe.probe.online else method
+
+
+def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
+    """What the loader makes of each image: the recipe's views, as often as its method takes them."""
+    return outline(recipe).views
+
+
+def normalise_for(recipe: Recipe[Any]) -> Normalise:
+    dataset = datasets.dataset(recipe.dataset)
+    return Normalise(dataset.mean, dataset.std)
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name, a rank's own where torchrun started several. ValueError for CUDA where there is none."""
+    device = best_device() if name == "auto" else torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch sees no CUDA device here")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device
+
+
+def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precision:
+    kind: precision.Precision = precision.fastest(device) if recipe.precision == "auto" else recipe.precision
+    return kind
+
+
+def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision | None = None) -> Trainer:
+    """What trains the recipe's method, whose weights are fresh, on the device. kind: the recipe's own by default."""
+    return Trainer(
+        build_method(recipe),
+        recipe.optim,
+        epochs=recipe.epochs,
+        normalise=normalise_for(recipe),
+        device=device,
+        precision=kind or precision_for(recipe, device),
+        compile=recipe.compile,
+        cuda_graph=recipe.cuda_graph,
+        sync_batchnorm=recipe.sync_batchnorm,
+        checkpoint_steps=recipe.checkpoint_steps,
+    )
+
+
+def train_loader(
+    recipe: Recipe[Any], file: Beton, method: Method, device: torch.device, threads: int | None = None
+) -> Loader | Growing:
+    """The recipe's images and views. threads: if the recipe leaves them open; every core on a GPU, else 1, by default.
+
+    ValueError where the ranks cannot have equal parts of the batch, or views cannot grow.
+    """
+    indices = train_images(recipe, file.labels)
+    threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
+    order = None
+    if recipe.classes_per_batch:
+        order = partial(
+            classes_a_batch,
+            file.labels[indices],
+            recipe.batch,
+            recipe.classes_per_batch,
+            recipe.seed,
+            replace=recipe.with_replacement,
+            parts=ranks.world() if recipe.classes_per_rank else 1,
+        )
+    if recipe.batch % ranks.world():
+        raise ValueError(f"a batch of {recipe.batch} images cannot be shared equally among {ranks.world()} ranks")
+    shared: dict[str, Any] = {
+        "indices": indices,
+        "masks": method.masks,
+        "order": order,
+        "seed": recipe.seed,
+        "rank": ranks.rank(),
+        "world": ranks.world(),
+    }
+    batch = recipe.batch // ranks.world()
+    _check_batch(recipe, batch, method.views)
+    on_gpu = device.type == "cuda"
+    resident = recipe.resident == "on" or (recipe.resident == "auto" and on_gpu and fits(file, device, indices))
+
+    def loader(views: tuple[View, ...]) -> Loader:
+        if resident:
+            return Resident(file, views, batch, device=device, **shared)
+        return Loader(file, views, batch, threads=threads, pin=on_gpu, on_error=recipe.damaged, **shared)
+
+    if not recipe.progressive.start:
+        return loader(method.views)
+    if method.masks:
+        raise ValueError(f"progressive: {recipe.method.name} masks patches of views of one size, and these grow")
+    return Growing(partial(views_in, recipe, method), loader)
+
+
+def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> None:
+    """ValueError where the views of one batch are more than this machine's memory."""
+    need = batch * sum(3 * view.size**2 for view in views)
+    if need > (there := _memory()):
+        raise ValueError(
+            f"{recipe.name}: a batch must fit into the memory of {there / GIB:.1f} GiB, and the views of {batch:,} "
+            f"images take {need / GIB:,.1f} GiB"
+        )
+
+
+def _memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:
+    """The method's views in an epoch: the preset's at that epoch's size in the place of those at the recipe's."""
+    side = recipe.progressive.side(recipe.size, epoch)
+    full, smaller = (presets.preset(recipe.views, pixels) for pixels in (recipe.size, side))
+    return tuple(smaller[full.index(view)] for view in method.views)
+
+
+def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
+    """The samples to pretrain on. labels: int64 (N,), of the train split."""
+    kept = chosen(labels, recipe.held_out, recipe.train_images)
+    if recipe.long_tail.ratio > 1:
+        kept = kept[long_tail(labels[kept], recipe.long_tail.ratio, recipe.long_tail.kind, SUBSET_SEED)]
+    return kept
+
+
+def chosen(labels: np.ndarray, held_out: int, count: int) -> np.ndarray:
+    """The samples to use: those not held out, and of these `count`, equally many a class, where count is not 0.
+
+    Held out are the last of a permutation by torch's generator with seed 42: `random_split` as the data modules of
+    lightning-bolts call it, which the official code of Tan et al. 2024 uses.
+    """
+    if held_out >= len(labels):
+        raise ValueError(f"{held_out} images cannot be held out of {len(labels)}")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(HELD_OUT_SEED)).numpy()
+    kept = np.sort(order[: len(labels) - held_out])
+    return kept[subset(labels[kept], count, SUBSET_SEED)] if count else kept

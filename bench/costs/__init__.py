@@ -1,0 +1,1 @@
+"""What losses and probes cost, and what measured steps come to."""

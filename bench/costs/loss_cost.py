@@ -1,0 +1,205 @@
+"""What a loss costs: milliseconds and peak memory of forward and backward, beside lightly's where it has the same one.
+
+Each side of each round is a process of its own, forked from one that has imported torch and done nothing yet, so that a
+peak belongs to one loss at one batch. Sides and losses take turns; medians over the rounds.
+"""
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from twoview.bench.measurement.memory import PeakMemory
+from twoview.bench.runtime.processes import apart
+from twoview.bench.runtime.progress import progress
+from twoview.methods.losses.balanced import balanced
+from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.byol import byol
+from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.moco import moco
+from twoview.methods.losses.msn import msn, targets
+from twoview.methods.losses.priors import uniform
+from twoview.methods.losses.spectral import spectral
+from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.vicreg import vicreg
+
+BATCHES = (256, 1024, 8192)
+QUEUE = 4096  # keys of MoCo
+PROTOTYPES = 1024  # of MSN
+SECONDS = 0.2  # for which a step is repeated, and once at least
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MIXTURE: Any = {"gammas": (1.0, 2.0), "temperatures": (0.4, 0.4), "weight": 0.5}
+# name -> a maker of the loss for (B, d), in the setting that lightly's has, or the plainest.
+OURS: dict[str, Callable[[int, int], Loss]] = {
+    "nt_xent": lambda b, d: lambda z1, z2: nt_xent(z1, z2, 0.2),
+    "laplacian": lambda b, d: lambda z1, z2: kernel_infonce(z1, z2, 1, 0.4),
+    "kernel_sum": lambda b, d: lambda z1, z2: kernel_sum(z1, z2, **MIXTURE),
+    "mixed_kernel": lambda b, d: lambda z1, z2: mixed_kernel(z1, z2, **MIXTURE),
+    "concat": lambda b, d: lambda z1, z2: concat(z1, z2, **MIXTURE, joint=True),
+    "balanced": lambda b, d: lambda z1, z2: balanced(z1, z2, 0.2, include_positive=False),
+    "moco": lambda b, d: _moco(d),
+    "supcon": lambda b, d: lambda z1, z2: supcon(z1, z2, torch.arange(b, device=z1.device) % 10, 0.2),
+    "spectral": lambda b, d: spectral,
+    "vicreg": lambda b, d: lambda z1, z2: vicreg(z1, z2)["loss"],
+    "barlow": lambda b, d: lambda z1, z2: barlow(z1, z2, 5e-3),
+    "byol": lambda b, d: byol,
+    "msn": lambda b, d: _msn(d),
+}
+# The class of lightly.loss and its arguments, from the width.
+LIGHTLY: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
+    "nt_xent": ("NTXentLoss", lambda d: {"temperature": 0.2}),
+    "balanced": ("DCLLoss", lambda d: {"temperature": 0.2}),
+    "moco": ("NTXentLoss", lambda d: {"temperature": 0.2, "memory_bank_size": (QUEUE, d)}),
+    "vicreg": ("VICRegLoss", lambda d: {}),
+    "barlow": ("BarlowTwinsLoss", lambda d: {}),
+    "byol": ("NegativeCosineSimilarity", lambda d: {}),
+    "msn": ("MSNLoss", lambda d: {}),
+}
+# What its call takes besides the embeddings, from the width.
+WITH: dict[str, Callable[[int], dict[str, Any]]] = {"msn": lambda d: {"prototypes": _prototypes(d)}}
+
+
+class Job(NamedTuple):
+    loss: str
+    side: str  # twoview or lightly
+    batch: int
+    dim: int
+
+
+def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
+    """Rows of every loss at every batch: `ms` and `peak_mib` of ours, and of lightly's under `lightly`, or None.
+
+    A side that cannot run, for want of memory or of lightly, has `absent` and the reason instead.
+    ValueError for a batch, a width or a number of rounds that nothing can be measured with.
+    """
+    for name, value, least in (*(("--batches", b, 2) for b in batches), ("--dim", dim, 2), ("--rounds", rounds, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+    if dim % 2:
+        raise ValueError(f"--dim must be even, because concat halves it, not {dim}")
+    jobs = [
+        Job(loss, side, batch, dim)
+        for batch in batches
+        for loss in OURS
+        for side in ("twoview", "lightly")
+        if side == "twoview" or loss in LIGHTLY
+    ]
+    found: dict[Job, list[dict[str, Any]]] = {job: [] for job in jobs}
+    with progress("losses", rounds * len(jobs)) as advance:
+        for _ in range(rounds):
+            for job in jobs:
+                found[job].append(_in_its_own_process(job))
+                advance()
+
+    def row(loss: str, batch: int) -> dict[str, Any]:
+        ours, theirs = (found.get(Job(loss, side, batch, dim)) for side in ("twoview", "lightly"))
+        return {"loss": loss, "batch": batch, **_medians(ours or []), "lightly": _medians(theirs) if theirs else None}
+
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "threads": torch.get_num_threads(),
+        "dim": dim,
+        "rows": [row(loss, batch) for batch in batches for loss in OURS],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The rows as lines of text."""
+    lines = [f"{'loss':13} {'batch':>6} {'ms':>10} {'peak MiB':>9} {'lightly ms':>11} {'peak MiB':>9}"]
+    for row in result["rows"]:
+        theirs = row["lightly"] or {}
+        reason = next((side["absent"] for side in (row, theirs) if "absent" in side), "")
+        cells = f"{_number(row, 'ms'):>10} {_number(row, 'peak_mib'):>9}"
+        cells += f" {_number(theirs, 'ms'):>11} {_number(theirs, 'peak_mib'):>9}"
+        lines.append(f"{row['loss']:13} {row['batch']:6} {cells} {reason}".rstrip())
+    return "\n".join(lines)
+
+
+def cost(job: Job) -> dict[str, float]:
+    """Of forward and backward in this process: `ms`, the median of the repeats, and `peak_mib` above what was there."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    _step(job._replace(batch=min(job.batch, 256)), device)()  # threads, kernels and allocators are ready after it
+    step = _step(job, device)
+    memory = PeakMemory()
+    before, seconds = _held(memory), [_seconds(step)]
+    peak = _held(memory)
+    while sum(seconds) < SECONDS:
+        seconds.append(_seconds(step))
+    return {"ms": 1000 * statistics.median(seconds), "peak_mib": peak - before}
+
+
+def _step(job: Job, device: torch.device) -> Callable[[], None]:
+    loss = theirs(job.loss, job.dim, device) if job.side == "lightly" else OURS[job.loss](job.batch, job.dim)
+    z1, z2 = (torch.randn(job.batch, job.dim, device=device, requires_grad=True) for _ in range(2))
+
+    def step() -> None:
+        z1.grad = z2.grad = None
+        loss(z1, z2).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def theirs(name: str, dim: int, device: torch.device) -> Loss:
+    """lightly's loss of that name."""
+    kind, arguments = LIGHTLY[name]
+    loss: Loss = getattr(importlib.import_module("lightly.loss"), kind)(**arguments(dim)).to(device)
+    return partial(loss, **WITH[name](dim)) if name in WITH else loss
+
+
+def _moco(dim: int) -> Loss:
+    queue = _rows(QUEUE, dim)
+    return lambda query, key: moco(query, key.detach(), queue, 0.4)
+
+
+def _msn(dim: int) -> Loss:
+    """One view as the anchors, the other as the target, which has no gradient."""
+    prototypes = _prototypes(dim)
+    prior = uniform(PROTOTYPES).to(prototypes.device)
+    return lambda z1, z2: msn(z1[None], targets(z2, prototypes, prior, iterations=3), prototypes, prior)["loss"]
+
+
+def _prototypes(dim: int) -> Tensor:
+    """The same on both sides."""
+    torch.manual_seed(0)
+    return _rows(PROTOTYPES, dim)
+
+
+def _rows(count: int, dim: int) -> Tensor:
+    return torch.randn(count, dim, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _held(memory: PeakMemory) -> float:
+    return memory.host_mib if memory.device_mib is None else memory.device_mib
+
+
+def _in_its_own_process(job: Job) -> dict[str, Any]:
+    """`cost` of the job, or `absent` and why."""
+    return apart(cost, job, ["twoview.bench.costs.loss_cost", "lightly.loss"])
+
+
+def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    for one in rounds:
+        if "absent" in one:
+            return one
+    medians = {key: statistics.median(one[key] for one in rounds) for key in ("ms", "peak_mib")}
+    return {**medians, "rounds_ms": [one["ms"] for one in rounds]}
+
+
+def _number(side: dict[str, Any], key: str) -> str:
+    return f"{side[key]:.1f}" if key in side else ""

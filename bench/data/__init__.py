@@ -1,0 +1,1 @@
+"""Beton files of datasets, and which datasets are here."""

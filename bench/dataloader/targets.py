@@ -1,0 +1,86 @@
+"""What is measured of the loader and the writer, and how fast and small they have to be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from twoview.bench.dataloader.rates import BATCH, IMAGES, PEERS, WRITERS
+
+Figure = Literal["images/s", "first batch", "first batch, compiling", "peak memory"]
+
+
+@dataclass(frozen=True)
+class LoaderWork:
+    """Passes over `images` training images of a dataset, `views` at `size` pixels, beside the peers.
+
+    empty_cache: measure a first batch that has to compile its kernels, too.
+    """
+
+    dataset: str
+    views: str
+    size: int
+    images: int = IMAGES
+    batch: int = BATCH
+    peers: tuple[str, ...] = PEERS
+    rounds: int = 5
+    empty_cache: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"loader-{self.dataset}-{self.views}-{self.size}"
+
+
+@dataclass(frozen=True)
+class ConvertWork:
+    """Writing `images` JPEG files of a dataset to a beton file, beside the peers."""
+
+    dataset: str
+    images: int = 1280
+    peers: tuple[str, ...] = WRITERS
+    rounds: int = 5
+
+    @property
+    def name(self) -> str:
+        return f"convert-{self.dataset}"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A bound on a figure of the record of that name; `work` is the record in words.
+
+    against: the contestant whose figure divides ours; empty where the bound is on our own seconds.
+    bound: `images/s` must reach it at least, all others at most.
+    """
+
+    work: str
+    record: str
+    figure: Figure
+    against: str
+    bound: float
+
+
+SIMCLR = LoaderWork("photographs", "simclr-imagenet", 224, empty_cache=True)
+CROPS = LoaderWork("photographs", "crops", 224, peers=("ffcv", "decode"))
+# FFCV keeps decoded images of a batch for every view and slot: twelve views of 256 images would take it 7 GiB.
+MSN_CROPS = LoaderWork("photographs", "crops-msn", 224, images=512, batch=64, peers=("ffcv",))
+MSN = LoaderWork("photographs", "msn", 224, images=512, batch=64, peers=("ffcv",))
+FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
+CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
+CONVERT = ConvertWork("photographs")
+TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
+
+_SIMCLR, _CROPS = "SimCLR 2x224, every op", "crops 2x224"
+REQUIREMENTS = (
+    Requirement(_SIMCLR, SIMCLR.name, "images/s", "torchvision", 12),
+    Requirement(_SIMCLR, SIMCLR.name, "images/s", "ffcv", 1),
+    Requirement(_SIMCLR, SIMCLR.name, "images/s", "decode", 0.4),
+    Requirement(_CROPS, CROPS.name, "images/s", "ffcv", 2.5),
+    Requirement("crops 2x224 + 10x96", MSN_CROPS.name, "images/s", "ffcv", 6),
+    Requirement("MSN 2x224 + 10x96, every op", MSN.name, "images/s", "ffcv", 3),
+    Requirement("SimCLR 2x32 raw, CIFAR-10", CIFAR.name, "images/s", "torchvision", 40),
+    Requirement("SimCLR 2x32 raw, Fashion-MNIST", FASHION.name, "images/s", "torchvision", 40),
+    Requirement(_SIMCLR, SIMCLR.name, "first batch", "", 2),
+    Requirement(_SIMCLR, SIMCLR.name, "first batch, compiling", "", 25),
+    Requirement(_SIMCLR, SIMCLR.name, "peak memory", "ffcv", 0.5),
+    Requirement(_CROPS, CROPS.name, "peak memory", "ffcv", 0.5),
+    Requirement("convert JPEG files", CONVERT.name, "images/s", "ffcv", 3),
+)

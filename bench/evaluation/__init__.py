@@ -1,0 +1,1 @@
+"""Encoders, trained here or elsewhere, judged: probes, transfer, what they have learned."""

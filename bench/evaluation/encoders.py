@@ -1,0 +1,241 @@
+"""Encoders that others published, for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
+
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twoview.bench.evaluation.key_layouts import Layout, convert
+from twoview.loaders.errors import reason
+from twoview.loaders.limits import NAME
+from twoview.loaders.names import look_up
+from twoview.methods.checkpoint import (
+    check_header,
+    check_size,
+    check_tensors,
+    finite,
+    looks_like,
+    open_archive,
+    reason_of,
+)
+from twoview.methods.normalise import Normalise
+from twoview.methods.probes.features import fingerprint
+
+HEADS = ("fc.", "classifier.", "heads.", "head.")  # of torchvision's models
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Published:
+    """An encoder ready to be probed.
+
+    name: what stands in records, without characters that a file's name cannot have. module: normalised float
+    (B, 3, H, W) -> (B, dim), in eval mode, on the CPU. size: side of the images it was made for, in pixels.
+    normalise: what its pixels went through in training; None where the file does not say, which means the probed
+    dataset's own mean and std. hash: SHA-256 of structure and weights, in hex. source: where the weights are from.
+    """
+
+    name: str
+    module: nn.Module
+    dim: int
+    size: int
+    normalise: Normalise | None
+    hash: str
+    source: str
+
+
+def load(spec: str, arch: str | None = None, layout: str | None = None) -> Published:
+    """The encoder of the spec.
+
+    torchvision:NAME or torchvision:NAME.WEIGHTS, timm:NAME: with the weights published there, downloaded where they
+    are not there already. checkpoint:FILE: someone's file, by torch.save of tensors and plain values, or safetensors;
+    `arch` says which architecture its weights are of, as torchvision:NAME or timm:NAME, and `layout` whose key names
+    they have (`twoview.bench.evaluation.key_layouts`), which is found out by default.
+    ValueError for a spec that is none of these, an architecture or a layout that is not known, a key that is missing or
+    left over; OSError, naming the file, where weights can be neither found nor downloaded.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "checkpoint" and rest:
+        if arch is None:
+            raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, whose weights they are")
+        return _of_checkpoint(Path(rest), arch, layout)
+    if arch or layout:
+        raise ValueError(f"--arch and --layout go with --encoder checkpoint:FILE, not with {spec}")
+    if kind == "torchvision" and rest:
+        return _of_torchvision(rest)
+    if kind == "timm" and rest:
+        return _of_timm(rest)
+    raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, not {spec}")
+
+
+@torch.no_grad()
+def sized(encoder: Published, size: int) -> Published:
+    """The encoder for images of another side. ValueError if it takes none of that size."""
+    try:
+        dim = encoder.module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{encoder.name} takes no images of {size} pixels: {reason(error)}") from None
+    return replace(encoder, size=size, dim=dim)
+
+
+def _of_torchvision(name: str) -> Published:
+    from torchvision import models
+
+    arch, _, wanted = name.partition(".")
+    module, _, _ = _built(f"torchvision:{arch}")
+    known = models.get_model_weights(arch)
+    weights: Any = look_up(f"weights of {arch}", wanted, known.__members__) if wanted else known.DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"torchvision:{name}: {_absent(str(file), weights.url, error)}") from None
+    _fill(module, {key: value for key, value in state.items() if not key.startswith(HEADS)})
+    ready = weights.transforms()
+    return _published(
+        f"torchvision-{arch}.{weights.name}",
+        module,
+        ready.crop_size[0],
+        Normalise(tuple(ready.mean), tuple(ready.std)),
+        weights.url,
+    )
+
+
+def _of_timm(name: str) -> Published:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    _known_to_timm(name)
+    file = timm.get_pretrained_cfg(name)
+    source = "nowhere"
+    if file and (file.hf_hub_id or file.url):
+        source = f"huggingface.co/{file.hf_hub_id}" if file.hf_hub_id else str(file.url)
+    try:
+        module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the hub's client of the day raises
+        raise OSError(f"timm:{name}: {_absent('its file', source, error)}") from None
+    config: Any = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    normalise = Normalise(config["mean"], config["std"])
+    return _published(f"timm-{name}", module, config["input_size"][-1], normalise, source)
+
+
+def _absent(file: str, source: str, error: Exception) -> str:
+    first = str(error).partition("\n")[0]
+    return (
+        f"{file} is not there and cannot be had from {source} ({first}); a copy of it can be given as checkpoint:FILE"
+    )
+
+
+def _of_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
+    content = _opened(file)
+    if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
+        raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
+    tensors, found = convert(content, file, layout)
+    module, size, resnet = _built(arch)
+    cifar = resnet and "conv1.weight" in tensors and tensors["conv1.weight"].shape[2:] == (3, 3)
+    if cifar:
+        _give_cifar_stem(module, found)
+    try:
+        _fill(module, tensors)
+    except ValueError as error:
+        raise ValueError(f"{file} is not of {arch}: {error}") from None
+    normalise = None if cifar else Normalise(*IMAGENET)
+    return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalise, str(file))
+
+
+def _opened(file: Path) -> Any:
+    """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged, or
+    is no checkpoint at all, which is then said to be what it is.
+    """
+    check_size(file)
+    try:
+        if file.suffix == ".safetensors":
+            import safetensors.torch
+
+            check_header(file)
+            return safetensors.torch.load_file(file)
+        if zipfile.is_zipfile(file):  # else of an older torch, which wrote no archive
+            open_archive(file).close()
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        check_tensors(content, file)
+        return content
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            raise ValueError(
+                f"{file} holds more than tensors and plain values, and to read that is to run its code: save what it "
+                "has under state_dict, or the like, alone"
+            ) from None
+        why = "it is damaged, or no file of torch.save"  # torch itself advises to run what it holds
+    except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
+        why = reason_of(error)
+    raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or why}")
+
+
+def _built(arch: str) -> tuple[nn.Module, int, bool]:
+    """Of torchvision:NAME or timm:NAME, with fresh weights and no head: the module, its images' side, if a ResNet."""
+    kind, _, name = arch.partition(":")
+    if kind == "timm":
+        import timm
+
+        _known_to_timm(name)
+        module: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        return module, module.default_cfg["input_size"][-1], isinstance(module, timm.models.ResNet)
+    if kind == "torchvision":
+        from torchvision import models
+
+        look_up("model of torchvision", name, {one: one for one in models.list_models(module=models)})
+        module = models.get_model(name, weights=None)
+        head = next((word[:-1] for word in HEADS if hasattr(module, word[:-1])), None)
+        if head is None:
+            raise ValueError(f"torchvision:{name} has no head that could be taken off")
+        setattr(module, head, nn.Identity())
+        return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
+    raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, not {arch}")
+
+
+def _known_to_timm(name: str) -> None:
+    import timm
+
+    if "/" not in name:
+        look_up("model of timm", name.partition(".")[0], {one: one for one in timm.list_models()})
+
+
+def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:
+    """3x3 and no pooling, as everyone has it for CIFAR, but for the padding."""
+    out: int = module.conv1.out_channels  # type: ignore[union-attr, assignment]
+    module.conv1 = nn.Conv2d(3, out, 3, padding=layout.cifar_padding, bias=False)
+    module.maxpool = nn.Identity()
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Loads all of the tensors into all of the module. ValueError, naming the first key that is not as it should be.
+
+    A batch norm's count of batches may be missing: no encoder in eval mode reads it.
+    """
+    own = module.state_dict()
+    for key, tensor in own.items():
+        if key not in tensors and not key.endswith("num_batches_tracked"):
+            raise ValueError(f"{key} is missing")
+        if key in tensors and tensors[key].shape != tensor.shape:
+            raise ValueError(f"{key} is {tuple(tensors[key].shape)}, not {tuple(tensor.shape)}")
+    for key in tensors:
+        if key not in own:
+            raise ValueError(f"{key} is left over")
+    for key, tensor in tensors.items():
+        if not finite(tensor):
+            raise ValueError(f"{key} must be finite, and holds a number that is not")
+    module.load_state_dict(own | tensors)
+
+
+@torch.no_grad()
+def _published(name: str, module: nn.Module, size: int, normalise: Normalise | None, source: str) -> Published:
+    module.eval()
+    dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    content = fingerprint(module, normalise) if normalise else fingerprint(module)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # a file's own name may be anything
+    return Published(name, module, dim, size, normalise, content, source)

@@ -1,0 +1,197 @@
+"""One encoder on several datasets, probed in several ways: a record each. Run again, it goes on where it stopped."""
+
+import hashlib
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from twoview.bench import evidence
+from twoview.bench.config.experiment import Place
+from twoview.bench.config.recipe import Probe, checked_dataset, in_a_file_name
+from twoview.bench.data import availability
+from twoview.bench.evaluation import probing
+from twoview.bench.evaluation.encoders import Published
+from twoview.bench.evaluation.judging import JUDGED_BY
+from twoview.bench.evaluation.probing import BUDGETS, PROBES, Bench, Options
+from twoview.bench.evidence import Probed, Probing
+from twoview.bench.runtime.progress import console
+from twoview.loaders.names import look_up
+
+# The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
+SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")
+
+# Of the options, those that a probe's outcome depends on beside the seed and the precision.
+OPTIONS = {"end-to-end": {"protocol", "epochs", "batch"}, "fine-tune": {"epochs", "batch"}, "low-shot": {"splits"}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A dataset's results, by probe; or, where the dataset is not there, what is missing and what gets it."""
+
+    dataset: str
+    probed: dict[str, Probed] = field(default_factory=dict)
+    missing: str | None = None
+    get: str | None = None
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        """Top-1 of the head trained end to end less that of each linear probe on features, in points."""
+        ends = [found.top1 for label, found in self.probed.items() if label.startswith("end-to-end")]
+        on_features = [label for label in ("linear", "sgd-grid") if label in self.probed]
+        return {label: ends[0] - self.probed[label].top1 for label in on_features if ends}
+
+
+def transfer(
+    encoder: Published,
+    names: Iterable[str],
+    probes: Sequence[str],
+    settings: Probe,
+    options: Options,
+    place: Place,
+    folder: Path,
+    recipe: dict[str, Any] | None = None,
+) -> list[Row]:
+    """A row a dataset, each finished probe's record in `folder`. A record that is there is kept, and not made again.
+
+    ValueError if one that is there is of another encoder or size, or for a probe that is not known.
+    """
+    for name in probes:
+        look_up("probe", name, PROBES)
+    rows = []
+    for dataset in map(checked_dataset, names):
+        bench = Bench(encoder, dataset, settings, place, options)
+        row = Row(dataset.name)
+        for name in probes:
+            paths = [evidence.path_of(folder, _record_name(bench, label)) for label in probing.labels(name, options)]
+            if not all(path.exists() for path in paths):
+                if missing := _missing(bench):
+                    row = replace(row, missing=missing, get=availability.state(dataset, place.root)["get"])
+                    break
+                for label, found in probing.probe(bench, name):
+                    _keep(bench, label, found, folder, recipe)
+            for label, path in zip(probing.labels(name, options), paths, strict=True):
+                row.probed[label] = _kept(bench, label, path).probed
+        rows.append(row)
+    return rows
+
+
+def _missing(bench: Bench) -> str | None:
+    try:
+        bench.used("train"), bench.used("test")
+    except FileNotFoundError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _record_name(bench: Bench, label: str) -> str:
+    return f"probe-{bench.encoder.name}-{in_a_file_name(bench.dataset.name)}-{label}"
+
+
+def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[str, Any] | None) -> None:
+    record = Probing(
+        name=_record_name(bench, label),
+        encoder=bench.encoder.name,
+        encoder_hash=bench.encoder.hash,
+        dataset=bench.dataset.name,
+        size=bench.encoder.size,
+        probe=label,
+        probed=found,
+        asked=_asked(bench, label),
+        recipe=recipe,
+        data=bench.data,
+        left_out=bench.left_out,
+    )
+    if not evidence.path_of(folder, record.name).exists():
+        evidence.write(record, folder)
+    console.print(f"{bench.dataset.name}, {label}: {found.top1:.2f} %", markup=False)
+
+
+def _kept(bench: Bench, label: str, path: Path) -> Probing:
+    record = evidence.read(path)
+    if not isinstance(record, Probing):
+        raise ValueError(f"{path} is no record of a probe: name another --evidence-dir")
+    mine, theirs = _asked(bench, label), record.asked
+    if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
+        raise ValueError(f"{path} was probed with another {' and '.join(changed)}: name another --evidence-dir")
+    return record
+
+
+def _asked(bench: Bench, label: str) -> dict[str, Any]:
+    """All that the outcome of that name depends on, but for the data."""
+    used = {"seed", "precision"}.union(*(more for name, more in OPTIONS.items() if label.startswith(name)))
+    asked = {key: value for key, value in asdict(bench.options).items() if key in used}
+    for path in bench.options.lists:
+        if label == f"low-shot-{path.stem}":
+            asked["list"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    probe = bench.settings.model_dump(mode="json", include=JUDGED_BY)
+    return {"encoder": bench.encoder.hash, "size": bench.encoder.size, **probe, **asked}
+
+
+def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
+    """As JSON has it, what a paper spent beside what was spent here."""
+    return {
+        "encoder": encoder.name,
+        "encoder_hash": encoder.hash,
+        "source": encoder.source,
+        "size": encoder.size,
+        "datasets": {
+            row.dataset: {
+                "probes": {
+                    label: found.model_dump(mode="json") | {"budget": _budget(label)}
+                    for label, found in row.probed.items()
+                },
+                "gap_to_end_to_end": row.gaps,
+                "missing": row.missing,
+                "get": row.get,
+            }
+            for row in rows
+        },
+    }
+
+
+def text(encoder: Published, rows: Sequence[Row]) -> str:
+    """One table for people; a dataset that is absent has an empty row and, below, the command that gets it."""
+    cells: list[tuple[str, str, Probed | None]] = []
+    notes = []
+    for row in rows:
+        cells += [(row.dataset, label, found) for label, found in row.probed.items()]
+        if row.missing:
+            cells.append((row.dataset, "", None))
+            notes.append(f"{row.dataset} is absent: {row.missing}" + (f"; get it: {row.get}" if row.get else ""))
+        for label, gap in row.gaps.items():
+            notes.append(f"{row.dataset}: end to end is {gap:+.2f} points from {label} on features")
+    return "\n".join([f"{encoder.name}, {encoder.size} px", *table("dataset", cells), *notes])
+
+
+def table(first: str, cells: Sequence[tuple[str, str, Probed | None]]) -> list[str]:
+    """A line for each (what is in the first column, the probe's name, what it found), and what papers spent on such."""
+    lines: list[tuple[str, ...]] = [
+        (first, "probe", "top-1 %", "95 %", "top-5 %", "classes %", "spread", "seconds", "MiB"),
+        *((what, label, *(_cells(found) if found else ())) for what, label, found in cells),
+    ]
+    width = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
+    spent = [(label, BUDGETS[label]) for label in sorted({label for _, label, _ in cells} & BUDGETS.keys())]
+    return [
+        *("  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=False)).rstrip() for line in lines),
+        *(f"{label}: {one.hours:.3g} h and {one.memory_gib:g} GB ({one.provenance})" for label, one in spent),
+    ]
+
+
+def _cells(found: Probed) -> tuple[str, ...]:
+    classes = [value for value in found.per_class if value is not None]
+    memory = found.peak_host_mib if found.peak_device_mib is None else found.peak_device_mib
+    return (
+        f"{found.top1:.2f}",
+        f"{found.interval[0]:.2f} to {found.interval[1]:.2f}",
+        "" if found.top5 is None else f"{found.top5:.2f}",
+        f"{statistics.mean(classes):.2f}",
+        "" if found.spread is None else f"{found.spread:.2f}",
+        f"{found.seconds + (found.features_seconds or 0):.1f}",
+        f"{memory:.0f}",
+    )
+
+
+def _budget(label: str) -> dict[str, Any] | None:
+    return BUDGETS[label].model_dump(mode="json", exclude_none=True) if label in BUDGETS else None

@@ -1,0 +1,32 @@
+"""What a training measured, as its checkpoint has it."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from twoview.bench.config.recipe import parse
+from twoview.bench.evidence.records import Ceilings, Training
+from twoview.methods import checkpoint
+from twoview.methods.settings import first_fault
+
+
+def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings | None]:
+    """What training left in its checkpoint besides the weights; no ceilings where they could not be measured.
+
+    state: of the checkpoint, where it was read already. ValueError if training is not finished.
+    """
+    state = state or checkpoint.load(path)
+    if "measured" not in state:
+        epochs = parse(state["recipe"], str(path)).epochs
+        raise ValueError(f"{path} is at epoch {state['epoch']} of {epochs}: finish it with `twoview train --resume`")
+    return measured_in(state, path)
+
+
+def measured_in(state: dict[str, Any], path: Path) -> tuple[Training, Ceilings | None]:
+    """ValueError, naming the checkpoint and the key, for what no training has measured."""
+    ceilings = state["measured"]["ceilings"]
+    try:
+        return Training(**state["measured"]["training"]), Ceilings(**ceilings) if ceilings else None
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a checkpoint of twoview: measured.{first_fault(error)}") from None

@@ -1,0 +1,233 @@
+"""Old and new code measured in turn in one session, so that a noisy machine widens the interval and fails no build.
+
+Each side has a process of its own that runs the code of its folder. A round is a turn of either side, in random order,
+both on the same cores, drawn anew each round: one core may be the slower one for minutes. After LIFE rounds both
+processes are replaced, because a process may keep a difference of some percent for as long as it lives; such pairs of
+processes are what the interval is drawn from. Before every turn the machine is scored by a fixed piece of work,
+`calibration.py`: where that surely differs between the sides, it is the machine that does, and the interval is made
+that much longer at both ends. Pairs go on until the interval tells the allowed loss from twice as much, or there are
+enough of them.
+"""
+
+import io
+import random
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.dataloader.rates import OURS, Absent, Process, job_for
+from twoview.bench.dataloader.targets import TABLE, LoaderWork
+from twoview.bench.measurement import bootstrap
+from twoview.bench.measurement.bootstrap import Cost
+from twoview.bench.measurement.calibration import Calibration
+from twoview.bench.peers.job import Job, StepJob
+from twoview.bench.regression.compare import Comparison, Row
+from twoview.bench.runtime.cores import confine, cores, cpu_count
+from twoview.bench.runtime.progress import progress
+
+Name = Literal["old", "new"]
+SIDES: tuple[Name, Name] = ("old", "new")
+TURN = 0.05  # seconds at least: passes are repeated until they are over
+WARMUP = 3  # rounds of a pair that count for nothing
+LIFE = 15  # rounds of a pair
+FEWEST = 4 * LIFE  # rounds before the interval is looked at, which is then done after every pair
+REACH = 0.4  # of the allowed loss: what is twice that is then surely beyond it
+CALIBRATION_MIB = 3  # about 2 ms a core: a small part of a turn
+BATCHES = 2  # of the loader, a pass
+
+
+def _by_side() -> dict[Name, list[float]]:
+    return {side: [] for side in SIDES}
+
+
+@dataclass
+class Life:
+    """What one pair of processes measured, by side: a number a round, and the peaks of memory at the last, in MiB."""
+
+    seconds: dict[Name, list[float]] = field(default_factory=_by_side)  # an image
+    calibration: dict[Name, list[float]] = field(default_factory=_by_side)
+    peak_mib: dict[Name, float] = field(default_factory=dict)
+    device_mib: dict[Name, float] = field(default_factory=dict)
+
+
+@dataclass
+class Rounds:
+    """All that was measured, at least two pairs."""
+
+    lives: list[Life] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(len(life.seconds["new"]) for life in self.lives)
+
+    @property
+    def machine(self) -> Cost:
+        """The same work before new's turns over that before old's."""
+        return self._in_turn("calibration")
+
+    @property
+    def cost(self) -> Cost:
+        """New over old in time."""
+        return self._in_turn("seconds").widened(self.machine)
+
+    def _in_turn(self, what: Literal["seconds", "calibration"]) -> Cost:
+        old, new = ([getattr(life, what)[side] for life in self.lives] for side in SIDES)
+        return bootstrap.of_lives(old, new)
+
+    @property
+    def note(self) -> str:
+        """How much the interval can be believed, in a sentence."""
+        scores = [score for life in self.lives for side in SIDES for score in life.calibration[side]]
+        lower, middle, upper = np.quantile(scores, [0.25, 0.5, 0.75])
+        return (
+            f"{len(self)} rounds by {len(self.lives)} pairs of processes; the machine's own work took"
+            f" {1000 * middle:.2f} ms, quartiles {1000 * lower:.2f} to {1000 * upper:.2f}, and before new's turns"
+            f" {self.machine.ratio:.3f} ({self.machine.low:.3f} to {self.machine.high:.3f}) of before old's"
+        )
+
+
+class Sides:
+    """The work of both sides, each by the code of its folder. ValueError if a folder has none, or it cannot do it."""
+
+    def __init__(self, old: Path, new: Path, job: Job | StepJob) -> None:
+        self.job, self.trees = job, {"old": old.resolve(), "new": new.resolve()}
+        for tree in self.trees.values():
+            if not (tree / "twoview" / "bench" / "peers" / "worker.py").is_file():
+                raise ValueError(f"{tree} is no checkout of twoview: it has no twoview/bench/peers/worker.py")
+        self.machine = Calibration(CALIBRATION_MIB)
+
+    def __enter__(self) -> Self:
+        self.machine.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.machine.__exit__(*error)
+
+    def life(self, shuffle: random.Random) -> Life:
+        """LIFE rounds of a new pair of processes."""
+        life = Life()
+        with ExitStack() as stack:
+            processes = {side: stack.enter_context(self._process(side)) for side in SIDES}  # they start side by side
+            for side in SIDES:
+                self._asked(side, processes[side].answer)
+            for number in range(WARMUP + LIFE):
+                self._round(processes, life if number >= WARMUP else Life(), shuffle)
+        return life
+
+    def _process(self, side: Name) -> Process:
+        return Process(OURS, self.job, tree=self.trees[side], openmp=self.job.threads)
+
+    def _round(self, processes: dict[Name, Process], life: Life, shuffle: random.Random) -> None:
+        on = shuffle.sample(cores(), self.job.threads)
+        for side in shuffle.sample(SIDES, 2):
+            confine(processes[side].process.pid, on)
+            life.calibration[side].append(self.machine.seconds(on))
+            answer = self._asked(side, processes[side].work_a_round)
+            life.seconds[side].append(1 / answer["images_per_s"])
+            life.peak_mib[side] = answer["peak_mib"]
+            if answer["device_mib"] is not None:
+                life.device_mib[side] = answer["device_mib"]
+
+    def _asked(self, side: Name, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return what()
+        except Absent as reason:
+            raise ValueError(f"the {side} code in {self.trees[side]} cannot do the work: {reason}") from None
+
+
+def compare_code(
+    old: str, new: str, work: str, place: Place, allowed: float, threads: int, most: int, seed: int = 0
+) -> Comparison:
+    """Both sides' code at the work of that name on so many threads, each side a checkout's folder or a commit.
+
+    ValueError where a side cannot do the work, for fewer rounds than an interval takes or more threads than cores.
+    """
+    if most < FEWEST:
+        raise ValueError(f"--rounds must be at least {FEWEST}, not {most}")
+    if not 1 <= threads <= cpu_count():
+        raise ValueError(f"--threads must be from 1 to {cpu_count()}, the cores there are, not {threads}")
+    asked = job(work, place).model_copy(update={"threads": threads, "seconds": TURN})
+    with tree(old) as before, tree(new) as after, Sides(before, after, asked) as sides:
+        rounds = measure(sides, allowed, most, f"{work}, {old} and {new} in turn", seed)
+    return Comparison(_rows(work, rounds, allowed), notes=[rounds.note])
+
+
+def _rows(work: str, rounds: Rounds, allowed: float) -> list[Row]:
+    old, new = (1 / np.median([second for life in rounds.lives for second in life.seconds[side]]) for side in SIDES)
+    rows = [Row(work, "rate", "images/s", "more", old, new, rounds.cost, allowed, (len(rounds), len(rounds)))]
+    for name, peak in (("peak host memory", "peak_mib"), ("peak device memory", "device_mib")):
+        peaks = [getattr(life, peak) for life in rounds.lives]
+        if all(peaks):
+            before, after = ([mib[side] for mib in peaks] for side in SIDES)
+            cost, counts = bootstrap.of_pairs(before, after), (len(before), len(after))
+            old, new = np.median(before), np.median(after)
+            rows.append(Row(work, name, "MiB", "less", old, new, cost, allowed, counts))
+    return rows
+
+
+def measure(sides: Sides, allowed: float, most: int, what: str, seed: int = 0) -> Rounds:
+    """Pairs until the interval reaches no further than REACH of the allowed loss to either side, or `most` rounds.
+
+    Then a loss of twice what is allowed is found, whatever the noise was. The looks in between are at the interval's
+    width and not at where it lies, so they do not favour an alarm.
+    """
+    rounds, shuffle = Rounds(), random.Random(seed)
+    with progress(what, most // LIFE) as advance:
+        while len(rounds) + LIFE <= most:
+            rounds.lives.append(sides.life(shuffle))
+            advance()
+            if len(rounds) >= FEWEST and reach(rounds.cost) <= REACH * np.log1p(allowed):
+                break
+    return rounds
+
+
+def reach(cost: Cost) -> float:
+    """Half the interval's width, in logarithms."""
+    return float(np.log(cost.high / cost.low)) / 2
+
+
+def job(work: str, place: Place) -> Job | StepJob:
+    """The work of that name: the loader's, from `twoview list suites`, or the training step of a recipe."""
+    works = {one.name: one for one in TABLE if isinstance(one, LoaderWork)}
+    if work in works:
+        return _loading(works[work], place)
+    return stepping(recipe.load(work))
+
+
+def _loading(work: LoaderWork, place: Place) -> Job:
+    from twoview.bench.data import betons
+
+    file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
+    images = BATCHES * work.batch
+    return job_for(file.path.resolve(), work.views, work.size, cpu_count(), len(file), images, work.batch)
+
+
+def stepping(one: recipe.Recipe[Any]) -> StepJob:
+    """A recipe's step, one a pass. Only what it gives is handed on: old code need not know every key that new has."""
+    device = experiment.best_device()
+    given = one.model_dump(mode="json", exclude_unset=True, exclude={"expected", "budget", "search"})
+    given |= {"compile": one.compile, "precision": experiment.precision_for(one, device)}
+    return StepJob(images=one.batch, threads=cpu_count(), recipe=given, device=device.type, seconds=0.0)
+
+
+@contextmanager
+def tree(name: str) -> Iterator[Path]:
+    """A folder as it is, or a commit of the repository around here, laid out in a folder of its own meanwhile."""
+    if Path(name).is_dir():
+        yield Path(name)
+        return
+    archive = subprocess.run(["git", "archive", name], capture_output=True)
+    if archive.returncode:
+        raise ValueError(f"{name} is neither a folder nor a commit: {archive.stderr.decode().strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as content:
+            content.extractall(folder, filter="data")
+        yield Path(folder)

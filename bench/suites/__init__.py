@@ -1,0 +1,1 @@
+"""Named lists of measurements and trainings, each run to its end."""

@@ -1,0 +1,297 @@
+"""CIFAR-10 on one card: seconds an epoch, and how long until kNN accuracies are reached. Images and views lie there."""
+
+import math
+import statistics
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twoview.bench.config import experiment
+from twoview.bench.config.recipe import Recipe
+from twoview.bench.data import betons
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.measurement.memory import PeakMemory
+from twoview.bench.runtime.cores import cpu_count
+from twoview.bench.suites.gpu.scale import CIFAR, Context, Skipped
+from twoview.bench.training.steps import now, peaks
+from twoview.loaders import beton, datasets, presets
+from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.loader import Loader
+from twoview.methods.precision import autocast
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.trainer import LoaderLike, Trainer
+
+EPOCH, TIME = "gpu-cifar10-epoch", "gpu-cifar10-time"
+SIDE = 32  # of CIFAR-10's images
+CHUNK = 2000  # images whose features are made at once
+BATCHES = 50  # of which the views are timed alone
+PUBLISHED_K = 10  # neighbors
+PILOT = 2  # epochs that are timed before the others are laid out: the first compiles
+LATELY = 8  # finished epochs whose median says how long the next ones take
+RESERVE = 10  # seconds that are left for the last judgement and the record
+SLACK = 1.05  # what the other epochs may take, of what was timed
+
+
+def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
+    """Seconds of whole epochs of the trainer's own loop; the first, which compiles, apart.
+
+    The images are noise, as many as CIFAR-10 has: the time of an epoch does not depend on what they show.
+    """
+    scale = context.scale
+    whole = {"start": 0}  # every epoch at the recipe's size
+    one = scale.recipe(CIFAR, compile=scale.compile, epochs=1 + scale.clocked_epochs, resident="on", progressive=whole)
+    file = noise(context.place.betons, one.train_images or datasets.dataset(one.dataset).sizes["train"] or 0)
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {len(file):,} noise images"
+    trainer = scale.trainer(one)
+    with experiment.train_loader(one, file, trainer.method, trainer.device) as loader:
+        memory = PeakMemory()
+        empty = DeviceFigures(name=EPOCH, device=scale.device, figures=[], recipe=one.model_dump(mode="json"))
+        for epoch in range(one.epochs):
+            trainer.fit(loader, None, {}, until=epoch + 1)
+            seconds, waited = trainer.history.epoch_seconds, trainer.history.wait_seconds
+            waits = [100 * wait / whole for wait, whole in zip(waited, seconds, strict=True)]
+            record = empty.plus(
+                Figure(work=work, figure="an epoch", unit="s", samples=seconds[1:]),
+                Figure(work=work, figure="the first epoch, compiling", unit="s", samples=seconds[:1]),
+                Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
+                *peaks(memory, work),
+            )
+            yield record
+        views = _view_ms(loader, trainer, 3)
+        yield record.plus(Figure(work=work, figure="views of a batch, made alone", unit="ms", samples=views))
+
+
+def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
+    """Milliseconds in which the device makes the views of a batch while nothing trains, a number a round."""
+    samples = []
+    for epoch in range(rounds):
+        start = now(trainer.device)
+        count = sum(1 for _ in islice(loader.epoch(epoch), BATCHES))
+        samples.append(1000 * (now(trainer.device) - start) / count)
+    return samples
+
+
+def noise(folder: Path, count: int) -> beton.Beton:
+    """A beton file of random images of CIFAR-10's size, made where it is not there yet."""
+    path = folder / f"noise-{count}.beton"
+    if not path.exists():
+        images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+        samples = of_arrays(images, np.arange(count) % 10, "noise")
+        betons.convert(samples, path, "noise images", cpu_count())
+    return beton.open_beton(path)
+
+
+def train(context: Context) -> Iterator[DeviceFigures]:
+    """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
+
+    The epochs are as many as the step's time holds, at most the recipe's: two are timed, which are of the warm-up, then
+    the schedule is laid out for what fits, and its end again behind every judgement, since the pace changes. Should the
+    time be over before the last epoch, the record is what was judged until then. Nothing is downloaded; Skipped where
+    the data are not there.
+    """
+    scale = context.scale
+    one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
+    wanted = one.epochs
+    train_file, test_file = (_file(context, one, split) for split in ("train", "test"))
+    trainer, memory = scale.trainer(one), PeakMemory()
+    judge = Judge(one, train_file, test_file, trainer)
+
+    def over() -> bool:
+        return _left(context) <= 0
+
+    def left() -> float:
+        return _left(context) - judge.seconds * len(scale.judged_at)
+
+    loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
+    try:
+        if not trainer.fit(loader, None, {}, until=PILOT, stop=over):
+            raise Skipped(f"its time holds no {PILOT} epochs, and more are needed")
+        judge()
+        judge()  # once more, for the first time brings with it what the others are spared
+        one = fitted(one, trainer.history.epoch_seconds, left())
+        trainer.epochs, trainer.settings = one.epochs, one.optim
+        if one.progressive.start:  # the views grow by another plan now
+            loader.close()
+            loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
+        yield _record(context, one, wanted, trainer, judge, memory)
+        for share in scale.judged_at:
+            until = judged_epoch(one.epochs, share)
+            if until <= trainer.finished_epochs:
+                continue
+            if not trainer.fit(loader, None, {}, until=until, stop=over):
+                break  # in the middle of an epoch, which has no time yet
+            judge()
+            if trainer.finished_epochs < one.epochs:
+                one = refitted(one, wanted, trainer.history.epoch_seconds, left())
+                trainer.epochs = one.epochs
+            yield _record(context, one, wanted, trainer, judge, memory)
+    finally:
+        loader.close()
+
+
+def _left(context: Context) -> float:
+    """Seconds for training."""
+    return context.ends - RESERVE - time.monotonic()
+
+
+def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]:
+    """The recipe with as many epochs as PILOT timed ones, in seconds, and those that the seconds left hold; at most its
+    own, and at least one more than were timed.
+
+    The warm-up takes a fifth of them at most. Views that grow do so at the same shares of the training.
+    """
+    possible = range(PILOT + 1, one.epochs + 1)
+    return _laid_out(one, _longest(possible, left, lambda epochs: _seconds(_laid_out(one, epochs), timed)))
+
+
+def refitted(one: Recipe[Any], most: int, timed: Sequence[float], left: float) -> Recipe[Any]:
+    """The recipe with its end put where the seconds left hold it, at most at so many epochs. timed: all finished ones.
+
+    Where its views grow does not change.
+    """
+
+    def ending(epochs: int) -> Recipe[Any]:
+        return one.model_copy(update={"epochs": epochs})
+
+    possible = range(len(timed) + 1, most + 1)
+    return ending(_longest(possible, left, lambda epochs: _seconds(ending(epochs), timed)))
+
+
+def _longest(possible: range, left: float, seconds: Callable[[int], float]) -> int:
+    """The largest number of epochs that takes no more than the seconds left, else the smallest."""
+    fitting = bisect_right(possible, left, key=seconds)
+    return possible[max(fitting - 1, 0)]
+
+
+def _seconds(one: Recipe[Any], timed: Sequence[float]) -> float:
+    """That the epochs behind the timed ones are supposed to take.
+
+    An epoch of larger views takes the last timed ones' seconds times their pixels; the first of each size compiles for
+    as long as the first of all did.
+    """
+    done, compiling = len(timed), max(timed[0] - min(timed), 0.0)
+    sides = [one.progressive.side(one.size, epoch) for epoch in range(one.epochs)]
+    lately = [second for second, side in zip(timed[1:], sides[1:done], strict=True) if side == sides[done - 1]]
+    pixels = sum((side / sides[done - 1]) ** 2 for side in sides[done:])
+    return SLACK * statistics.median(lately[-LATELY:]) * pixels + compiling * len(set(sides) - set(sides[:done]))
+
+
+def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
+    grow, share = one.progressive, epochs / one.epochs
+    if grow.start:
+        first = max(PILOT, round(grow.first_epoch * share))
+        last = max(first + 1, round(grow.last_epoch * share))
+        grow = grow.model_copy(update={"first_epoch": first, "last_epoch": last})
+    warmup = min(one.optim.warmup_epochs, max(PILOT, epochs / 5))
+    optim = one.optim.model_copy(update={"warmup_epochs": warmup})
+    return one.model_copy(update={"epochs": epochs, "progressive": grow, "optim": optim})
+
+
+def judged_epoch(epochs: int, share: float) -> int:
+    """After which epoch kNN is measured, at this share of them and behind the timed ones."""
+    return max(PILOT + 1, math.ceil(share * epochs))
+
+
+class Judgement(NamedTuple):
+    """kNN accuracies, in percent: `published` as github.com/dkobak/simclr-cifar10 has it, of 10 neighbors that count
+    the same; `weighted` by the recipe's probe."""
+
+    published: float
+    weighted: float
+
+
+class Judge:
+    """kNN accuracies of the encoder as it is, on images that lie on the device.
+
+    found: by the number of finished epochs. seconds: that the last one took.
+    """
+
+    def __init__(self, one: Recipe[Any], train: beton.Beton, test: beton.Beton, trainer: Trainer) -> None:
+        self.probe, self.trainer = one.probe, trainer
+        self.bank = _labelled(train, one, one.probe.train_images, trainer.device)
+        self.queries = _labelled(test, one, one.probe.test_images, trainer.device)
+        self.found: dict[int, Judgement] = {}
+        self.seconds = 0.0
+
+    def __call__(self) -> None:
+        start = time.perf_counter()
+        self.trainer.method.eval()
+        bank, query = self._features(self.bank.images), self._features(self.queries.images)
+
+        def top1(k: int, temperature: float) -> float:
+            labels = self.bank.labels, self.queries.labels
+            return knn_top1(bank, labels[0], query, labels[1], k=k, temperature=temperature, device=bank.device)
+
+        self.found[self.trainer.finished_epochs] = Judgement(
+            published=top1(PUBLISHED_K, math.inf),  # at an infinite temperature all count the same
+            weighted=top1(self.probe.k, self.probe.temperature),
+        )
+        self.seconds = time.perf_counter() - start
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Tensor:
+        """(N, D), in the precision that trains."""
+        trainer = self.trainer
+        with autocast(trainer.device, trainer.precision):
+            return torch.cat([trainer.method.encode(trainer.normalise(chunk)) for chunk in torch.split(images, CHUNK)])
+
+
+class Labelled(NamedTuple):
+    """images: uint8 (N, 3, size, size), as the probes see them. labels: int64 (N,). Both on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def _labelled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.device) -> Labelled:
+    used, views = experiment.chosen(file.labels, 0, count), presets.preset("eval", one.size)
+    options: dict[str, Any] = {"shuffle": False, "drop_last": False, "threads": cpu_count()}
+    with Loader(file, views, CHUNK, indices=used, **options) as loader:
+        batches = [(batch.views[0].to(device), batch.label.to(device)) for batch in loader.epoch(0)]
+    images, labels = zip(*batches, strict=True)
+    return Labelled(torch.cat(images), torch.cat(labels))
+
+
+def _record(
+    context: Context, one: Recipe[Any], wanted: int, trainer: Trainer, judge: Judge, memory: PeakMemory
+) -> DeviceFigures:
+    """wanted: epochs of the recipe, of which `one` has those that fit."""
+    found, done = judge.found, trainer.finished_epochs
+    seconds = list(accumulate(trainer.history.epoch_seconds))
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}, {one.epochs} epochs"
+    best = max(judged.published for judged in found.values())
+    cut = "" if one.epochs == wanted else f"; the step's time holds {one.epochs} of the recipe's {wanted} epochs"
+    cut += "" if done == one.epochs else f"; {done} of {one.epochs} epochs are trained"
+    figures = []
+    for goal in context.scale.goals:
+        reached = [(0.0, *seconds)[epoch] / 60 for epoch, judged in found.items() if judged.published >= goal]
+        note = "" if reached else f"not reached: the best is {best:.2f} %{cut}"
+        figures.append(Figure(work=work, figure=f"time to {goal:g} % kNN", unit="min", samples=reached[:1], note=note))
+    published, weighted = ([getattr(judged, kind) for judged in found.values()] for kind in Judgement._fields)
+    kinds = f"k = {PUBLISHED_K}, unweighted", f"k = {one.probe.k}, weighted"
+    figures += [
+        Figure(work=work, figure="kNN, the best", unit="%", samples=[best], note=f"{kinds[0]}{cut}"),
+        Figure(work=work, figure="kNN, weighted, the best", unit="%", samples=[max(weighted)], note=f"{kinds[1]}{cut}"),
+        Figure(work=work, figure="kNN as it goes", unit="%", samples=published, note=kinds[0], course=True),
+        Figure(work=work, figure="kNN, weighted, as it goes", unit="%", samples=weighted, note=kinds[1], course=True),
+        Figure(work=work, figure="epochs at each kNN", unit="epochs", samples=[*map(float, found)], course=True),
+        Figure(work=work, figure="training after each epoch", unit="s", samples=seconds, course=True),
+        Figure(work=work, figure="a kNN accuracy of both kinds", unit="s", samples=[judge.seconds]),
+        *peaks(memory, work),
+    ]
+    return DeviceFigures(name=TIME, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+
+
+def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Beton:
+    place = context.place
+    try:
+        return betons.of_dataset(one.dataset, split, place.betons, place.root, download=False)
+    except FileNotFoundError as missing:
+        raise Skipped(str(missing)) from None

@@ -1,0 +1,150 @@
+"""Does the device compute what the processor computes? Every loss, and every op that makes views there."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twoview.bench.costs.loss_cost import MIXTURE, OURS
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.suites.gpu.scale import Context, Scale
+from twoview.loaders import beton, presets
+from twoview.loaders.datasets import bundled_photographs
+from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.loader import Loader
+from twoview.loaders.resident import Resident
+from twoview.methods.losses import data2vec, log_sum
+from twoview.methods.losses.balanced import balanced, class_means, prototypes
+from twoview.methods.losses.mae import mae
+from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.msn import Divergence, msn, targets
+from twoview.methods.losses.pairs import unit
+from twoview.methods.losses.priors import histogram, uniform
+
+# Relative: of the loss, and of the norm of the gradients' difference; float32 on the device, float64 on the processor.
+VALUE, GRADIENT = 1e-4, 1e-4
+LEVELS = 1.0  # of 255
+# Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, grey, blur and solarisation.
+PRESETS = ("simclr-cifar", "byol", "eval")
+SIDE = 32  # of the pictures and their views
+
+# (z1, z2, label) -> loss: what is not timed, or not so.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+OTHERS: dict[str, Loss] = {
+    # A queue of the first view's negatives, the same on both sides.
+    "moco": lambda z1, z2, label: moco(z1, z2.detach(), -z1.detach(), 0.4),
+    "moco_sum": lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE),
+    "balanced, prior": lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())),
+    "balanced, prototypes": lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2),
+    "balanced, oracle": lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2),
+    "nt_xent, in tiles": lambda z1, z2, label: _in_tiles(unit(z1), unit(z2)),
+    "msn": lambda z1, z2, label: _msn(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
+    "pmsn": lambda z1, z2, label: _msn(z1, z2, histogram(label.bincount(minlength=10), len(z1)), "from-prior"),
+    "mae": lambda z1, z2, label: mae(*_of_patches(z1, z2), patch=2),
+    "data2vec": lambda z1, z2, label: data2vec.data2vec(z1[None], data2vec.targets([z2[None], z2.flip(1)[None]])),
+}
+
+
+def _in_tiles(rows: Tensor, columns: Tensor) -> Tensor:
+    """The sum that larger batches need, of one view against the other, without each row's own column."""
+    own = torch.arange(len(rows), device=rows.device)[:, None]
+    loss: Tensor = log_sum._Tiled.apply(rows, columns, lambda cosine: cosine / 0.2, own, None, None)
+    return loss
+
+
+def _msn(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
+    """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
+    to = -z1.detach()
+    return msn(z1[None], targets(z2, to, prior, iterations=3), to, prior, divergence=divergence)["loss"]
+
+
+def _of_patches(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What MAE compares, of the first numbers of each view: 4 patches of 2 x 2 pixels, an image of 3 x 2 patches."""
+    hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
+    return z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden
+
+
+def losses(context: Context) -> Iterator[DeviceFigures]:
+    """Value and gradients of every loss on the device, in float32, and how far they are from the processor's of the
+    same input in float64.
+    """
+    scale = context.scale
+    torch.set_float32_matmul_precision("highest")  # TF32 is off by more than the tolerance
+    record = DeviceFigures(name="gpu-losses", device=scale.device, figures=[])
+    for name, loss in every_loss(scale).items():
+        there, there_gradient = _value_and_gradient(loss, scale, scale.where, torch.float32)
+        here, here_gradient = _value_and_gradient(loss, scale, torch.device("cpu"), torch.float64)
+        value = abs(there - here) / max(abs(here), 1e-12)
+        gradient = float((there_gradient.double() - here_gradient).norm() / here_gradient.norm().clamp_min(1e-12))
+        record = record.plus(
+            Figure(work=name, figure="value off", unit="x", samples=[value], tolerance=VALUE),
+            Figure(work=name, figure="gradient off", unit="x", samples=[gradient], tolerance=GRADIENT),
+        )
+        yield record
+
+
+def every_loss(scale: Scale) -> dict[str, Loss]:
+    """By name. Those that are timed have no labels of their own: supcon's are made inside."""
+
+    def of_pairs(name: str) -> Loss:
+        loss = OURS[name](scale.loss_batch, scale.loss_dim)
+        return lambda z1, z2, label: loss(z1, z2)
+
+    return {name: of_pairs(name) for name in OURS if name not in OTHERS} | OTHERS
+
+
+def _value_and_gradient(loss: Loss, scale: Scale, device: torch.device, dtype: torch.dtype) -> tuple[float, Tensor]:
+    """Of two related views, as training has them: the second is the first and noise. The gradients of both, flat."""
+    generator = torch.Generator().manual_seed(0)
+    first, noise = torch.randn(2, scale.loss_batch, scale.loss_dim, generator=generator)
+    label = (torch.arange(scale.loss_batch) % 10).to(device)
+    z1, z2 = (z.to(device, dtype).requires_grad_() for z in (first, first + 0.5 * noise))
+    value = loss(z1, z2, label)
+    gradients = torch.autograd.grad(value, (z1, z2), allow_unused=True)  # MoCo's keys have none
+    return value.item(), torch.cat([g.flatten().cpu() for g in gradients if g is not None])
+
+
+def views_name(preset: str) -> str:
+    return f"gpu-views-{preset}"
+
+
+def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
+    """Views made on the device beside the loader's: the largest difference in levels of 255, and how many differ."""
+    scale, wanted = context.scale, presets.preset(preset, SIDE)
+    with tempfile.TemporaryDirectory() as temporary:
+        file = pictures(Path(temporary, "pictures.beton"), scale.pictures)
+        batch = max(1, scale.pictures // 4)
+        with Resident(file, wanted, batch, device=scale.where) as ours, Loader(file, wanted, batch) as loader:
+            pairs = list(zip(ours.epoch(0), loader.epoch(0), strict=True))
+    off = torch.cat(
+        [
+            (there.cpu().int() - here.int()).abs().flatten()
+            for one, other in pairs
+            for there, here in zip(one.views, other.views, strict=True)
+        ]
+    )
+    most, share = float(off.max()), float((off > 0).float().mean())
+    figures = [
+        Figure(work=preset, figure="levels off", unit="of 255", samples=[most], tolerance=LEVELS),
+        Figure(work=preset, figure="values that differ", unit="%", samples=[100 * share]),
+    ]
+    yield DeviceFigures(name=views_name(preset), device=scale.device, figures=figures)
+
+
+def pictures(path: Path, count: int) -> beton.Beton:
+    """Small squares cut out of the bundled photographs at fixed places, raw."""
+    photographs = [np.asarray(photograph) for photograph in bundled_photographs().values()]
+    random = np.random.default_rng(0)
+
+    def cut(number: int) -> np.ndarray:
+        photograph = photographs[number % len(photographs)]
+        top, left = (int(random.integers(side - SIDE)) for side in photograph.shape[:2])
+        return photograph[top : top + SIDE, left : left + SIDE]
+
+    samples = of_arrays(np.stack([cut(number) for number in range(count)]), np.arange(count) % 10, "photographs")
+    for _ in beton.write(path, count, samples.stored):
+        pass
+    return beton.open_beton(path)

@@ -1,0 +1,145 @@
+"""Rates of training on JPEGs beside their two ceilings, in turn: the loader alone, and the model alone."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from twoview.bench.data import betons
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.measurement.energy import Energy
+from twoview.bench.measurement.flops import counted, matrix_ceiling, mfu
+from twoview.bench.measurement.memory import PeakMemory
+from twoview.bench.runtime.cores import cpu_count
+from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
+from twoview.bench.training.steps import LEAD, arrivals, loaded, now, peaks, stepped
+from twoview.loaders import beton, datasets
+from twoview.loaders.loader import Loader
+from twoview.methods.precision import DTYPES
+from twoview.methods.trainer import Objective, Trainer
+from twoview.methods.transfer import Moved, on_device
+
+NAME, HALF = "gpu-rates", "gpu-rates-half"
+
+
+def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
+    """SimCLR's ResNet-50 at 224 in Lee 2025's setting: loader, model and both, `scale.rounds` times in turn.
+
+    NAME is of the recipe's batch, HALF of half of it.
+
+    `real` is what training does: batches rendered from JPEGs, copied and trained on. Its efficiency is over the smaller
+    ceiling of the same round; data wait is the share of its step times in which the device stood waiting for a batch.
+    """
+    scale, place = context.scale, context.place
+    file, dataset = jpegs(place.betons, place.root, scale.jpegs)
+    one = scale.recipe(HEADLINE, dataset=dataset, compile=scale.compile)
+    batch = one.batch // 2 if name == HALF else one.batch
+    one = one.model_copy(update={"batch": batch})
+    trainer = scale.trainer(one)
+    views = batch * len(trainer.method.views)
+    images = np.arange(batch * (LEAD + scale.steps + 1)) % len(file)
+    work = f"SimCLR, {one.backbone.name} at {one.size}, batch {batch}, {dataset}"
+    empty = DeviceFigures(
+        name=name,
+        data=betons.identity(file),
+        device=scale.device,
+        figures=[],
+        recipe=one.model_dump(mode="json"),
+    )
+    loader = Loader(
+        file,
+        trainer.method.views,
+        batch,
+        masks=trainer.method.masks,
+        indices=images,
+        threads=cpu_count(),
+        pin=scale.where.type == "cuda",
+    )
+    with loader:
+        first = next(on_device(loader.epoch(0), scale.where))
+        memory = PeakMemory()
+        start = now(scale.where)
+        stepped(trainer, first, 0, scale.warmup)
+        warmup = Figure(
+            work=work, figure=f"first {scale.warmup} steps, compiling", unit="s", samples=[now(scale.where) - start]
+        )
+        yield empty.plus(warmup)
+        rounds = Rounds()
+        for number in range(scale.rounds):
+            rounds.loader.append(views * scale.steps / arrivals(loader, number, scale.steps))
+            clock = stepped(trainer, first, 1, scale.steps)
+            rounds.step_seconds.extend(clock.step_seconds)
+            rounds.model.append(views / statistics.mean(clock.step_seconds))
+            energy = Energy(scale.where)
+            clock = loaded(trainer, loader, number, scale.steps)
+            waits, seconds = sum(clock.wait_seconds), sum(clock.wait_seconds) + sum(clock.step_seconds)
+            if energy.joules is not None:
+                rounds.joules.append(energy.joules / (views * (LEAD + scale.steps)))
+            rounds.real.append(views * scale.steps / seconds)
+            rounds.waits.append(waits / seconds)
+            record = empty.plus(*rounds.figures(work), warmup, *peaks(memory, work))
+            yield record
+        yield record.plus(*utilisation(scale, trainer, first, work, statistics.median(rounds.step_seconds)))
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rates in views a second; step_seconds, of the model alone; waits, shares of real training; joules, a view."""
+
+    loader: list[float] = field(default_factory=list)
+    model: list[float] = field(default_factory=list)
+    real: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+
+    def figures(self, work: str) -> Iterator[Figure]:
+        ceilings = map(min, self.loader, self.model)
+        efficiency = [100 * real / ceiling for real, ceiling in zip(self.real, ceilings, strict=True)]
+        yield Figure(work=work, figure="loader alone", unit="views/s", samples=self.loader)
+        yield Figure(work=work, figure="model alone", unit="views/s", samples=self.model)
+        yield Figure(work=work, figure="real", unit="views/s", samples=self.real)
+        yield Figure(work=work, figure="efficiency", unit="%", samples=efficiency)
+        yield Figure(work=work, figure="data wait", unit="%", samples=[100 * wait for wait in self.waits])
+        milliseconds = [1000 * seconds for seconds in self.step_seconds]
+        yield Figure(work=work, figure="step, model alone", unit="ms", samples=milliseconds)
+        if self.joules:
+            yield Figure(work=work, figure="energy", unit="J/view", samples=self.joules)
+
+
+def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:
+    """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer.
+
+    What is counted is not compiled, and needs more memory: where that is too little, the rates stand without it.
+    """
+    plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)
+    flops, note = [], ""
+    try:
+        flops = [counted(lambda: plain(*batch)["loss"])]
+    except torch.OutOfMemoryError as error:
+        note = f"not counted: {' '.join(str(error).split())}"
+    trainer.optimiser.zero_grad(set_to_none=True)
+    yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=flops, note=note)
+    if note:
+        return
+    shares = [
+        100 * mfu(flops[0], seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])
+    ]
+    yield Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares)
+
+
+def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]:
+    """A beton file of JPEGs and its dataset: of the data root's ImageNet, evenly chosen, or the bundled photographs."""
+    try:
+        samples = datasets.dataset("imagenet").read(root, "train")
+    except FileNotFoundError:
+        return betons.of_dataset("photographs", "train", folder, root), "photographs"
+    path = folder / f"imagenet-{most}.beton"
+    if not path.exists():
+        every = max(1, len(samples) // most)
+        for _ in beton.write(path, min(most, len(samples)), lambda number: samples.stored(number * every), cpu_count()):
+            pass
+    return beton.open_beton(path), "imagenet"

@@ -1,0 +1,135 @@
+"""How much of everything the GPU suite does, and what its steps share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.config.recipe import Recipe
+from twoview.methods import determinism
+from twoview.methods.backbones import VITS
+from twoview.methods.trainer import Compile, Trainer
+
+HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224, two views: of rates, methods and lightly's step
+CIFAR = "gpu-cifar10-simclr"
+
+
+class Skipped(Exception):
+    """A step that cannot be done here; the reason in one sentence."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sizes of all steps. The defaults are for a GPU; TINY tries every step on a CPU in a few minutes.
+
+    compile: of the rates, of CIFAR-10 and beside lightly; the many single steps are as their recipes say, which is not
+        compiled: that would take about a minute each.
+    loss_batch, loss_dim: of the embeddings that every loss is checked on. pictures: images that views are checked on.
+    rounds, warmup, steps: of each measurement, the steps of each round.
+    step_batch: of the methods' steps and of lightly's. clocked_epochs: of CIFAR-10, behind the first, which compiles.
+    judged_at: shares of the training to a kNN accuracy, at which it is measured. goals: accuracies, in percent, whose
+        time is wanted.
+    jpegs: how many different ones are taken of an ImageNet that is there.
+    settings: put in place of a recipe's: those of "all", over them those of "vit" where the backbone is one, and over
+        them those of the recipe's name. Tables within tables, and only keys that a recipe has.
+    """
+
+    device: str = "cuda"
+    compile: Compile = "default"
+    loss_batch: int = 512
+    loss_dim: int = 128
+    pictures: int = 512
+    rounds: int = 2
+    warmup: int = 5
+    steps: int = 30  # as many as a projection needs
+    step_batch: int = 256
+    clocked_epochs: int = 4
+    judged_at: tuple[float, ...] = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+    goals: tuple[float, ...] = (80.0, 85.0, 90.0)
+    jpegs: int = 10_000
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def where(self) -> torch.device:
+        return torch.device(self.device)
+
+    def recipe(self, name: str, parts: Mapping[str, Any] | None = None, **changes: Any) -> Recipe[Any]:
+        """The recipe of that name. parts: keys and whole tables in place of its own. The settings go over them, and the
+        changes over the settings.
+
+        Its precision is the one that is taken here, so that a record says it.
+        """
+        values = recipe.load(name).model_dump(mode="json") | dict(parts or {})
+        one = recipe.parse(values, name)  # with the defaults of the method that it has now
+        values = one.model_dump(mode="json")
+        for key in ("all", *(["vit"] if one.backbone.name in VITS else []), name):
+            values = _put(values, self.settings.get(key, {}))
+        one = recipe.parse(values | changes, name)
+        return one.model_copy(update={"precision": experiment.precision_for(one, self.where)})
+
+    def trainer(self, one: Recipe[Any]) -> Trainer:
+        """The recipe's trainer with fresh weights, on the device, whose kernels are chosen as training chooses them."""
+        determinism.set_deterministic(one.deterministic)
+        return experiment.trainer(one, self.where)
+
+
+TINY = Scale(
+    device="cpu",
+    compile="off",
+    loss_batch=16,
+    loss_dim=8,
+    pictures=8,
+    warmup=1,
+    steps=3,
+    step_batch=4,
+    clocked_epochs=2,
+    judged_at=(0.5, 1.0),
+    goals=(5.0, 100.0),
+    jpegs=50,
+    settings={
+        "all": {
+            "size": 16,
+            "batch": 16,
+            "precision": "fp32",
+            "backbone": {"name": "resnet18"},  # the smallest that lightly's step has, too
+            "method": {"hidden": 16, "projection": 8, "queue": 16},
+        },
+        "vit": {
+            "size": 28,
+            "backbone": {"name": "vit-mini", "patch": 2},  # which divides small views, too
+            "method": {"layers": 2, "decoder_width": 16},
+        },
+        CIFAR: {
+            "backbone": {"name": "resnet-small", "width": 8},
+            "cuda_graph": False,
+            "epochs": 6,
+            "progressive": {"start": 8, "first_epoch": 2, "last_epoch": 4},
+            "train_images": 500,
+            "optim": {"warmup_epochs": 1},
+            "probe": {"train_images": 500, "test_images": 200},
+        },
+    },
+)
+SCALES = {"full": Scale(), "tiny": TINY}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step is given. folder: of the evidence so far. ends: of its time, by time.monotonic()."""
+
+    scale: Scale
+    place: Place
+    folder: Path
+    ends: float
+
+
+def _put(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(values)
+    for key in values.keys() & settings.keys():
+        inner = isinstance(values[key], dict) and isinstance(settings[key], Mapping)
+        result[key] = _put(values[key], settings[key]) if inner else settings[key]
+    return result

@@ -1,0 +1,137 @@
+"""One step of every method, and of every budget that a paper states: its time, its memory, and what it comes to."""
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from twoview.bench import evidence
+from twoview.bench.config import recipe
+from twoview.bench.config.recipe import Budget, Recipe
+from twoview.bench.costs import projection as budget
+from twoview.bench.costs.projection import Steps
+from twoview.bench.evidence import DeviceFigures, Figure
+from twoview.bench.measurement.energy import Energy
+from twoview.bench.measurement.memory import PeakMemory
+from twoview.bench.suites.gpu import rates
+from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
+from twoview.bench.training.steps import peaks, resident_batch, stepped
+from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved
+
+SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
+PROJECTED = "pretraining on one card, projected"
+SIMCLR = "simclr-imagenet"  # the views of a method that has none of its own
+VIEWS = {"supervised": "supervised", "mae": "mae", "data2vec": "data2vec", "msn": "msn", "pmsn": "msn"}
+OF_A_VIT = ("mae", "data2vec", "msn", "pmsn")
+
+
+def method_name(method: str) -> str:
+    return f"gpu-method-{method}"
+
+
+def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
+    """A method of default options at 224, on ResNet-50 or ViT-B/16 as its source, a resident batch, not compiled:
+    milliseconds and peak memory.
+    """
+    one = recipe_of(context.scale, method, context.scale.step_batch)
+    work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
+    figures, *_ = _step(context, one, work)
+    yield _record(context, method_name(method), one, figures)
+
+
+def recipe_of(scale: Scale, method: str, batch: int, **changes: Any) -> Recipe[Any]:
+    """The headline's recipe with a method of default options in the place of its own."""
+    parts: dict[str, Any] = {"method": {"name": method}, "views": VIEWS.get(method, SIMCLR)}
+    if method in OF_A_VIT:
+        parts["backbone"] = {"name": "vit-base", "patch": 16}
+    return scale.recipe(HEADLINE, parts, batch=batch, **changes)
+
+
+def _record(context: Context, name: str, one: Recipe[Any], figures: list[Figure]) -> DeviceFigures:
+    return DeviceFigures(name=name, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))
+
+
+def budgets() -> dict[str, tuple[str, ...]]:
+    """Recipe -> the recipes, itself first, whose steps cost the same; of all that state what their source spent.
+
+    The headline's comes first, then those whose hours are known.
+    """
+    stated = [one for one in map(recipe.load, (path.stem for path in recipe.all_files())) if one.budget.gpus]
+    stated.sort(key=lambda one: (one.name != HEADLINE, one.budget.hours is None))
+    alike: dict[str, list[str]] = {}
+    for one in stated:
+        alike.setdefault(budget.cost_of(one), []).append(one.name)
+    return {names[0]: tuple(names) for names in alike.values()}
+
+
+def budget_name(name: str) -> str:
+    return f"gpu-budget-{name}"
+
+
+def of_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceFigures]:
+    """The first recipe's step, measured, and from it the hours of each recipe's pretraining on this one card.
+
+    Where training itself was measured on the recipe, loader and all, the hours come from that, and no step is taken.
+    Each projection names the measured steps it comes from, and beside it stands what the source spent, with its
+    provenance.
+    """
+    one = context.scale.recipe(names[0])
+    record = _record(context, budget_name(names[0]), one, [])
+    measured = _trained(context, names[0])
+    if measured is None:
+        work = f"{names[0]}, a step of batch {one.batch}"
+        figures, trainer, batch = _step(context, one, work)
+        seconds = figures[0].median / 1000
+        record = record.plus(*figures, *rates.utilisation(context.scale, trainer, batch, work, seconds))
+        yield record
+        measured = budget.measured(record)
+        assert measured is not None
+    yield record.plus(*(_projected(recipe.load(name), measured) for name in names))
+
+
+def _projected(one: Recipe[Any], measured: Steps) -> Figure:
+    """One card's hours are GPU-hours. What the source spent stands in the note, never among what was measured."""
+    source = f"the source: {spent(one.budget)}"
+    try:
+        whole = budget.projection(one, measured.seconds, measured.idle or 0.0)
+    except ValueError as refused:
+        return Figure(work=one.name, figure=PROJECTED, unit="GPU-hours", samples=[], note=f"{refused}; {source}")
+    origin = "the model alone" if measured.idle is None else "training on JPEGs"
+    note = (
+        f"{whole.steps:,} steps; {origin}, {whole.seconds:.4g} s a step, {whole.measured} steady ones in"
+        f" {measured.record}; 95 % interval {whole.low:.4g} to {whole.high:.4g}; {source}"
+    )
+    return Figure(work=one.name, figure=PROJECTED, unit="GPU-hours", samples=[whole.hours], note=note)
+
+
+def spent(budget: Budget) -> str:
+    """In words, what is not stated left out."""
+    words = [f"{budget.gpus} x {budget.gpu or 'GPU'}"]
+    words += [f"{budget.hours:g} hours"] if budget.hours else []
+    words += [f"{budget.memory_gib:g} GiB each"] if budget.memory_gib else []
+    return f"{', '.join(words)} ({budget.provenance})"
+
+
+def _trained(context: Context, name: str) -> Steps | None:
+    """The steps of training itself, where that was measured on this recipe."""
+    path = evidence.path_of(context.folder, rates.NAME)
+    return budget.measured(evidence.read(path)) if name == HEADLINE and path.exists() else None
+
+
+def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], Trainer, Moved]:
+    """Figures of the recipe's step on a resident batch, its time first; and what took it."""
+    scale = context.scale
+    trainer = scale.trainer(one)
+    batch = resident_batch(one, trainer)
+    memory, energy = PeakMemory(), Energy(scale.where)
+    seconds = stepped(trainer, batch, scale.warmup, steps := scale.steps + SPARE).step_seconds
+    joules, views = energy.joules, one.batch * len(trainer.method.views)
+    figures = [
+        Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
+        Figure(work=work, figure="rate", unit="views/s", samples=[views / statistics.median(seconds)]),
+        *peaks(memory, work),
+    ]
+    if joules is not None:
+        a_view = joules / (views * (scale.warmup + steps))
+        figures.append(Figure(work=work, figure="energy", unit="J/view", samples=[a_view]))
+    return figures, trainer, batch

@@ -1,0 +1,53 @@
+"""What a user would pick instead, in turn with ours on this machine: loaders on the same file, and SimCLR's step."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from twoview.bench.config.experiment import Place, best_device
+from twoview.bench.data import betons
+from twoview.bench.dataloader import rates
+from twoview.bench.dataloader.targets import CROPS, FASHION, SIMCLR, LoaderWork
+from twoview.bench.evidence import DeviceFigures, LoaderRates
+from twoview.bench.runtime.cores import cpu_count
+from twoview.bench.suites.gpu import beside_lightly
+from twoview.bench.suites.gpu.scale import Context, Scale
+
+PATIENCE = 300.0  # seconds that a peer may take for its start, and for a round; the record names who took more
+ALL = ("torchvision", "lightly", "kornia", "spdl", "dali", "ffcv")
+# Passes of sixteen batches, so that what a peer does anew for each pass weighs little.
+WORKS = (
+    replace(SIMCLR, images=512, batch=32, peers=(*ALL, "decode")),
+    replace(CROPS, images=512, batch=32, peers=(*ALL, "decode")),
+    replace(FASHION, images=4096, peers=ALL),
+)
+# The step of a card, made small enough for a processor: of ResNet-18 at 64 pixels.
+ON_CPU = Scale("cpu", "off", step_batch=64, steps=1, settings={"all": {"size": 64, "backbone": {"name": "resnet18"}}})
+
+
+def measure(
+    place: Place, rounds: int, works: Sequence[LoaderWork] = WORKS, on_cpu: Scale = ON_CPU
+) -> Iterator[LoaderRates | DeviceFigures]:
+    """A record a work of the loader, then that of the step. ValueError if ours fails."""
+    for work in works:
+        file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
+        job = rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
+        yield rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
+    scale = Scale() if best_device().type == "cuda" else on_cpu
+    [step] = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
+    yield step.model_copy(update={"name": "peers-step"})
+
+
+def text(records: Sequence[LoaderRates | DeviceFigures]) -> str:
+    """For a reader: a line a contestant."""
+    lines: list[str] = []
+    for record in records:
+        if isinstance(record, LoaderRates):
+            lines += [record.name, rates.text(rates.as_result(record))]
+            continue
+        lines.append(f"{record.name}: {record.figures[0].work}")
+        for figure in record.figures:
+            measured = f"{figure.median:10.4g} {figure.unit}" if figure.samples else f"{'':10}"
+            lines.append(f"{figure.figure:40} {measured} {figure.note}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""A suite: a list of steps, each of which leaves one evidence record. A finished step is never repeated.
+
+A step is finished when its record is there; training inside a step goes on from its last checkpoint. So a suite that is
+killed, and run again with the same words, loses no finished record and at most the epoch that was running.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twoview.bench import evidence
+from twoview.bench.config import experiment, recipe
+from twoview.bench.config.experiment import Place
+from twoview.bench.data import betons
+from twoview.bench.dataloader import rates, targets
+from twoview.bench.dataloader.targets import ConvertWork, LoaderWork
+from twoview.bench.evaluation import judging, reconstructions
+from twoview.bench.evidence.claims import Claim
+from twoview.bench.runtime import processes
+from twoview.bench.runtime.cores import cpu_count
+from twoview.bench.runtime.locks import alone
+from twoview.bench.runtime.progress import console
+from twoview.bench.training import train as training
+from twoview.loaders import datasets
+from twoview.loaders.names import look_up
+
+
+@dataclass(frozen=True)
+class Suite:
+    """loaders: what to measure of the loader. recipes: what to train and judge, for each of so many seeds.
+
+    theory: experiments, which are files of `bench/theory` with a function run() -> list[Claim].
+    """
+
+    loaders: tuple[LoaderWork | ConvertWork, ...] = ()
+    recipes: tuple[str, ...] = ()
+    seeds: int = 1
+    theory: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """run() gives the record called `name`. recipe: settings a record that is there must have; None: any.
+
+    checkpoint: that run() leaves, if it does.
+    """
+
+    name: str
+    run: Callable[[], evidence.AnyRecord]
+    recipe: dict[str, Any] | None = None
+    checkpoint: Path | None = None
+
+
+METHODS = (
+    "simclr",
+    "kernel-infonce",
+    "balanced",
+    "moco",
+    "byol",
+    "barlow",
+    "vicreg",
+    "supcon",
+    "supervised",
+    "msn",
+    "pmsn",
+)
+# Of Assran et al. 2023: few classes a batch beside all of them, and the prior of PMSN on a long tail and without.
+IMBALANCED = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")
+TAILS = ("msn-lt", "pmsn-lt")
+PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
+# What could be changed of gpu-cifar10-simclr, one thing at a time, then what gained, together: rank-cifar10 is that
+# recipe for two cores.
+CHANGES = (
+    "crops",
+    "progressive",
+    "local",
+    "temperature-0.2",
+    "temperature-0.1",
+    "spectral",
+    "norm-hidden",
+    "norm-all",
+    "nesterov",
+    "no-warmup",
+    "lr-0.06",
+    "lr-0.12",
+    "lr-0.48",
+    "kept",
+    "kept-crops",
+    "kept-progressive",
+    "long",
+    "long-kept",
+)
+SUITES = {
+    "loader": Suite(targets.TABLE, ()),
+    "quick": Suite(
+        (targets.SIMCLR, targets.FASHION),
+        ("quick-fashion-mnist", "quick-fashion-mnist-supervised"),
+    ),
+    "quick-cifar10": Suite(
+        (targets.SIMCLR, targets.CIFAR),
+        ("quick-cifar10", "quick-cifar10-supervised"),
+    ),
+    "methods": Suite((), tuple(f"cifar10-{method}" for method in METHODS)),
+    "imbalance": Suite(
+        (),
+        (
+            *(f"assran2023-cifar100-{method}-k{k}" for method in IMBALANCED for k in (2, 5, 10, 100)),
+            *(f"assran2023-cifar100-{name}" for name in (*TAILS, *PRIORS)),
+        ),
+        seeds=3,
+    ),
+    "imbalance-tiny": Suite(
+        (),
+        (
+            *(f"imbalance-{method}-k{k}" for method in IMBALANCED for k in (2, 10)),
+            *(f"imbalance-{name}" for name in TAILS),
+        ),
+        seeds=2,
+    ),
+    "rank-cifar10": Suite((), ("rank-cifar10", *(f"rank-cifar10-{change}" for change in CHANGES)), seeds=3),
+    # The last one needs CIFAR-10.
+    "theory": Suite(theory=("sparse_coding", "spectral", "clusters", "uniform_prior", "images")),
+}
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name. ValueError with the known names, the nearest first, if there is none."""
+    return look_up("suite", name, SUITES)
+
+
+def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
+    """Runs the steps that have no record in `folder` yet.
+
+    ValueError if a record there is of other settings than this suite's: another --out is needed then. OSError if
+    another suite writes to the folder now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "the folder"):
+        _run(work, folder, place, seeds)
+
+
+def _run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
+    todo = list(steps(work, place, seeds))
+    for number, step in enumerate(todo, 1):
+        path = evidence.path_of(folder, step.name)
+        if path.exists():
+            _same_recipe(path, step)
+            console.print(f"[{number}/{len(todo)}] {step.name}: finished before, kept", markup=False)
+            continue
+        console.print(f"[{number}/{len(todo)}] {step.name}", markup=False)
+        record = step.run()
+        if step.checkpoint:
+            reconstructions.write(step.checkpoint, place, folder)
+        evidence.write(record, folder)
+
+
+def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
+    """Loaders and theory first; then for each seed the trained encoders and, once each, what they are held against."""
+    for loader in work.loaders:
+        yield Step(loader.name, lambda loader=loader: _measure_loader(loader, place))  # type: ignore[misc]
+    for experiment_name in work.theory:
+        yield Step(f"theory-{experiment_name}", partial(_measure_claims, experiment_name))
+    planned: set[str] = set()
+    for seed in range(seeds):
+        for name in work.recipes:
+            one = recipe.load(name).model_copy(update={"seed": seed})
+            for step in (_trained(name, one, place), _untrained(one, place), _pixels(one, place)):
+                if step.name not in planned:
+                    planned.add(step.name)
+                    yield step
+
+
+def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
+    def run() -> evidence.Run:
+        _train_in_own_process(name, one.seed, place)
+        return judging.judge(place.checkpoint(one), place)
+
+    return Step(experiment.run_name(one), run, one.settings(), place.checkpoint(one))
+
+
+def _train_in_own_process(name: str, seed: int, place: Place) -> None:
+    """So that the peak of memory that the training measures is its own."""
+    # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
+    preload = () if torch.cuda.is_available() else ("twoview.bench.training.train", "timm", "torch._dynamo")
+    processes.run(_train, (name, seed, place), preload)
+
+
+def _train(job: tuple[str, int, Place]) -> None:
+    name, seed, place = job
+    training.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
+
+
+def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
+    return Step(judging.baseline_name("untrained", one), lambda: judging.judge_untrained(one, place))
+
+
+def _pixels(one: recipe.Recipe[Any], place: Place) -> Step:
+    return Step(judging.baseline_name("pixels", one), lambda: judging.judge_pixels(one, place))
+
+
+def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.LoaderRates | evidence.ConvertRates:
+    threads, peers, rounds, name = cpu_count(), work.peers, work.rounds, work.name
+    if isinstance(work, ConvertWork):
+        samples = datasets.dataset(work.dataset).find(place.root, "train")
+        return rates.measure_conversion(samples, work.dataset, work.images, threads, peers, rounds, name)
+    file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
+    job = rates.job_for(file.path, work.views, work.size, threads, len(file), work.images, work.batch)
+    return rates.measure(job, peers, rounds, name, work.empty_cache)
+
+
+def _measure_claims(name: str) -> evidence.Theory:
+    begun = time.perf_counter()
+    claims: list[Claim] = importlib.import_module(f"twoview.bench.theory.{name}").run()
+    seconds = time.perf_counter() - begun
+    return evidence.Theory(name=f"theory-{name}", claims=[*map(evidence.Claimed.of, claims)], seconds=seconds)
+
+
+def _same_recipe(path: Path, step: Step) -> None:
+    record = evidence.read(path)
+    if not step.recipe or not isinstance(record, evidence.Run):
+        return
+    theirs = recipe.parse(record.recipe, str(path)).settings()
+    if changed := sorted(key for key in step.recipe if theirs[key] != step.recipe[key]):
+        raise ValueError(f"{path} was measured with another {' and '.join(changed)}: name another --out")

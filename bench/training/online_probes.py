@@ -1,0 +1,81 @@
+"""Probes while a recipe trains: kNN after some epochs, and what the probes beside the training cost."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from twoview.bench.config.experiment import SUBSET_SEED, train_images
+from twoview.bench.config.recipe import Recipe
+from twoview.bench.evaluation.probing import in_turn
+from twoview.bench.evidence import Training
+from twoview.bench.runtime.progress import console
+from twoview.loaders import presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.samplers import subset
+from twoview.methods import ranks
+from twoview.methods.probes.features import extract
+from twoview.methods.probes.knn import knn_top1
+from twoview.methods.probes.online import Online
+from twoview.methods.trainer import Trainer
+
+REPEATS = 20
+SHARE = 0.02  # of a training's time, that probes beside it may take
+
+
+def knn_watch(recipe: Recipe, trainer: Trainer, file: Beton, steps: int) -> Callable[[], None]:
+    """To be called after every step of `steps` an epoch: top-1 of kNN among training images, which has never seen the
+    test set, goes to the history's log after every N-th epoch, and the seconds that it took, which are training time.
+    """
+    every, count = recipe.probe.online_knn_epochs, recipe.probe.online_knn_images
+    if not every or ranks.rank() > 0:
+        return lambda: None
+    used = train_images(recipe, file.labels)
+    used = used[subset(file.labels[used], min(len(used), count + count // 4), SUBSET_SEED)]
+    (view,) = presets.preset("eval", recipe.size)
+    done = len(trainer.history.losses)
+
+    def watch() -> None:
+        nonlocal done
+        done += 1
+        if done % (every * steps):
+            return
+        started = time.perf_counter()
+        trainer.method.eval()
+        with in_turn(file, used, view) as loader:
+            x, label = extract(trainer.method.encode, loader, trainer.normalise, trainer.device, lambda: None)
+        trainer.method.train()
+        query = torch.arange(len(x)) % 5 == 0
+        k, temperature = recipe.probe.k, recipe.probe.temperature
+        top1 = knn_top1(x[~query], label[~query], x[query], label[query], k=k, temperature=temperature)
+        trainer.history.open_logged["online_knn_top1"] = [top1]
+        trainer.history.open_logged["online_knn_seconds"] = [time.perf_counter() - started]
+
+    return watch
+
+
+def head_seconds(trainer: Trainer, batch: int) -> list[float]:
+    """What a step of the online head takes by itself, on features of a batch; empty where there is none.
+
+    Launched kernel by kernel, also where the training is compiled or recorded, so that it is no less than there.
+    """
+    method = trainer.method
+    if not isinstance(method, Online):
+        return []
+    features = torch.randn(batch, method.weight.shape[0], device=trainer.device)
+    label = torch.zeros(batch, dtype=torch.int64, device=trainer.device)
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        method.learn(features, label)["online_loss"].item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def warn(training: Training) -> None:
+    """Says on the console where the probes took more of the training's time than they may."""
+    if (share := training.online_share or 0.0) > SHARE:
+        console.print(
+            f"[yellow]the probes beside the training took {share:.1%} of its time, more than {SHARE:.0%}: "
+            "probe kNN after more epochs, or fewer images"
+        )
