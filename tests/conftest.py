@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from twoview.cli import run
 from twoview.loaders import beton, datasets
 from twoview.loaders.beton import Beton
 
@@ -64,6 +65,15 @@ def fashion(tmp_path_factory) -> Beton:
     """2,000 real 28 x 28 images, raw."""
     samples = datasets.dataset("fashion-mnist").find(None, "train")
     return write_beton(tmp_path_factory.mktemp("fashion") / "fashion.beton", samples, 2000)
+
+
+@pytest.fixture(scope="session")
+def betons(tmp_path_factory):
+    """A folder with Fashion-MNIST converted by the command itself."""
+    folder = tmp_path_factory.mktemp("betons")
+    for split in ("train", "test"):
+        assert run(["convert", "fashion-mnist", f"{folder}/fashion-mnist-{split}.beton", "--split", split]) == 0
+    return folder
 
 
 @pytest.fixture

@@ -103,6 +103,13 @@ def test_a_floor_is_imported_by_twoview_alone():
             assert not {name.partition(".")[0] for name in imported(file)} & FLOORS, file
 
 
+def test_no_test_module_imports_another():
+    for file in (ROOT / "tests").rglob("*.py"):
+        for name in imported(file):
+            *_, module, _ = ("", *name.split("."))
+            assert not (name.startswith("test_") or module.startswith("test_")), f"{file.relative_to(ROOT)}: {name}"
+
+
 def test_the_public_api():
     """A name more or less is seen here, and is a change to be told users of."""
     assert set(twoview.__all__) == PUBLIC == set(dir(twoview))

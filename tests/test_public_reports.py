@@ -218,7 +218,7 @@ def test_lists_have_any_line_ends_and_one_encoding(tmp_path):
 
 # Textualize/rich#212: output ends in an error where the locale is not UTF-8
 def test_a_locale_of_ascii_ends_no_command():
-    program = r"from twoview.bench import pipes; pipes.outlive_readers(); print('97 \xb1 1 \u2265 96')"
+    program = r"from twoview.bench.runtime import pipes; pipes.outlive_readers(); print('97 \xb1 1 \u2265 96')"
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=ascii_only)
     assert done.stdout == rb"97 \xb1 1 \u2265 96" + b"\n", done.stderr

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import shutil
 import stat
 import tarfile
@@ -265,3 +266,37 @@ def test_a_named_dataset_with_a_wrong_archive_stays_away(root):
         with pytest.raises(ValueError, match=r"checksum of cifar-100-python.tar.gz"):
             ask()
     assert [child.name for child in root.iterdir()] == ["cifar-100-python.tar.gz"]
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    for read in (gunzipped, lambda file: unpack(file, tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"x\.tar must be a file, and is a pipe or a device"):
+            read(tmp_path / "x.tar")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["."], "holds a file called '.', which is no name of one: nothing is unpacked"),
+        ([""], "holds a file called '', which is no name of one: nothing is unpacked"),
+        (["a", "a/b"], "holds the path 'a/b', a part of which is a file and a folder: nothing is unpacked"),
+        (["a", "a/b/c"], "holds the path 'a/b/c', a part of which is a file and a folder: nothing is unpacked"),
+        (["a/b", "a"], "holds the path 'a', a part of which is a file and a folder: nothing is unpacked"),
+        (["a", "a/"], "holds the path 'a', a part of which is a file and a folder: nothing is unpacked"),
+        (["x" * 300], "cannot be unpacked: File name too long: "),
+        (["../" + "x" * 9999], r"holds the path '../xxx\w+\.\.\., which leads out of it"),
+    ],
+)
+def test_names_that_no_file_can_have_are_sentences(names, complaint, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            tar.addfile(info)
+    with pytest.raises(ValueError, match=rf"x\.tar {complaint}") as caught:
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+    assert "Errno" not in str(caught.value) and len(str(caught.value)) < 1000
+    assert [child.name for child in tmp_path.iterdir()] == ["x.tar"]

@@ -82,6 +82,13 @@ def test_every_damaged_byte_that_counts_is_found(tmp_path, monkeypatch):
         ({"x": np.ones((0, 3))}, "at least 1"),
         ({"x": np.ones(3)}, "field x must hold"),
         ({"x": np.array([[None]])}, "field x must hold"),
+        ({"x": np.array(3.0)}, "field x must hold"),
+        ({"x": np.ones((2,) + 33 * (1,))}, "field x must hold"),
+        ({"x": [[1, 2]]}, "field x must be a numpy array, got list"),
+        ({"x": 5}, "field x must be a numpy array, got int"),
+        ({7: np.ones((2, 2))}, "1 to 16 ASCII characters that print, got 7"),
+        ({"a\n": np.ones((2, 2))}, r"1 to 16 ASCII characters that print, got 'a\\n'"),
+        ({"a\0": np.ones((2, 2))}, r"1 to 16 ASCII characters that print, got 'a\\x00'"),
         ({"a name of many letters": np.ones((2, 2))}, "1 to 16 ASCII"),
         ({"x": np.ones((1, 1 << 21))}, "a page holds"),
     ],
@@ -90,3 +97,16 @@ def test_what_the_format_cannot_hold(fields, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         write_arrays(tmp_path / "no.beton", fields)
     assert not (tmp_path / "no.beton").exists()
+
+
+def test_a_field_s_name_that_would_not_print_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "PAGE", 4096)
+    path = tmp_path / "a.beton"
+    write_arrays(path, {"x": np.ones((2, 3), np.float32)})
+    content = bytearray(path.read_bytes())
+    start = arrays.HEADER.itemsize + 1
+    content[start : start + 5] = b"\x1b[2J\n"
+    content[content.index(b"<f4")] = ord("?")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.beton is damaged: field '\\x1b\[2J\\n' must be of numbers"):
+        read_arrays(path)

@@ -4,6 +4,8 @@ import re
 import resource
 import subprocess
 import sys
+from threading import Event, Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -386,3 +388,53 @@ def test_a_damaged_file_is_refused_or_its_intact_samples_are_the_written_ones(tm
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.beton"):
         open_beton(tmp_path / "nowhere.beton")
+
+
+@pytest.mark.timeout(60)
+def test_few_bytes_wait_for_their_turn(tmp_path, monkeypatch):
+    """The first sample is slow: of those behind it only so many are begun, and all are there in the end."""
+    monkeypatch.setattr(beton, "WAITING", 5 * 12_288)
+    begun, threads, slow = [], 3, Event()
+
+    def sample(index):
+        begun.append(index)
+        if index == 0:
+            slow.wait()
+        return raw(64, 64, index, index)
+
+    writer = Thread(target=lambda: list(write(tmp_path / "a.beton", 100, sample, threads)))
+    writer.start()
+    while len(begun) < 1 + 5:
+        sleep(0.01)
+    sleep(0.2)
+    assert 1 + 5 <= len(begun) <= 1 + 5 + threads - 1
+    slow.set()
+    writer.join()
+    assert open_beton(tmp_path / "a.beton").labels.tolist() == list(range(100))
+
+
+@pytest.mark.timeout(60)
+def test_a_script_that_goes_no_further_ends(tmp_path):
+    """Python waits for the threads of a pool before it ends: none may wait for the script."""
+    program = """
+import sys, pathlib
+from twoview.loaders import beton
+beton.WAITING = 1
+stored = beton.Stored(beton.RAW, 8, 8, bytes(192), 0)
+for _ in beton.write(pathlib.Path(sys.argv[1]), 100, lambda index: stored):
+    raise ValueError("the script's own")
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "a.beton"], capture_output=True, text=True)
+    assert done.returncode == 1 and "the script's own" in done.stderr
+
+
+def test_a_field_s_name_that_would_not_print_is_quoted(tmp_path):
+    write_all(tmp_path / "a.beton", [raw(8, 8)])
+    content = bytearray((tmp_path / "a.beton").read_bytes())
+    content[beton.HEADER.itemsize] = beton.INT_FIELD
+    start = beton.HEADER.itemsize + 1
+    content[start : start + 5] = b"\x1b[2J\n"
+    (tmp_path / "a.beton").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.beton") as caught:
+        open_beton(tmp_path / "a.beton")
+    assert str(caught.value).isprintable() and r"holds '\x1b[2J\n' (integer), label" in str(caught.value)

@@ -5,13 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-from corpus import PNG, chunk, saved
 from PIL import Image
 
+from tests.support.corpus import PNG, chunk, oriented, saved
 from twoview.bench.data import betons
 from twoview.loaders import beton
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
-from twoview.loaders.datasets import read_image
+from twoview.loaders.datasets import image_folder, read_image
 from twoview.loaders.datasets.samples import Samples, of_list
 from twoview.loaders.decode import view_table
 from twoview.loaders.images import open_image
@@ -216,3 +216,26 @@ def test_a_list_names_files_below_its_folder_alone(path, tmp_path):
     (tmp_path / "list.txt").write_text(f"{path} 0\n")
     with pytest.raises(ValueError, match=rf"list\.txt: line 1 must name a path below {tmp_path}, got '{path}'"):
         of_list(tmp_path / "list.txt", tmp_path, 2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG, turned"])
+def test_pixels_that_no_page_holds_are_refused_before_they_are_decoded(kind, tmp_path, monkeypatch):
+    """The PNG's are not even there: whoever decodes it says that it is damaged."""
+    (tmp_path / "a").mkdir()
+    if kind == "PNG":
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0))
+        (tmp_path / "a" / "1.png").write_bytes(PNG[:8] + header + PNG[33:])
+    else:
+        (tmp_path / "a" / "1.png").write_bytes(saved(Image.new("RGB", (2000, 1500)), "JPEG", exif=oriented(6)))
+        monkeypatch.setattr(Image.Image, "transpose", lambda *_: pytest.fail("the image was decoded"))
+    samples = image_folder(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page holds 8,388,608: store it smaller"
+    ):
+        samples.stored(0)
+    with pytest.raises(
+        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page holds 8,388,608: store it smaller"
+    ):
+        shrunk(samples, 1_990, 90).stored(0)
+    with pytest.raises((ValueError, pytest.fail.Exception), match=r"truncated|was decoded"):
+        shrunk(samples, 100, 90).stored(0)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import sys
 import tarfile
@@ -463,3 +464,28 @@ def test_a_hugging_face_dataset_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match="pip install datasets"):
         one.find(None, "train")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("inat18", "inat18/train2018.json"),
+        ("clevr-count", "clevr/CLEVR_v1.0/scenes/CLEVR_train_scenes.json"),
+        ("places205", "places205/trainvalsplit_places205/train_places205.csv"),
+        ("imagenet-lt", "imagenet-lt/ImageNet_LT_train.txt"),
+        ("tiny-imagenet", "tiny-imagenet-200/val/val_annotations.txt"),
+        ("fashion-mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
+        ("fashion-mnist", "FashionMNIST/raw/train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_list_is_named(name, path, tmp_path):
+    for folder in dataset(name).layout:
+        if not (tmp_path / folder).suffix:
+            (tmp_path / folder).mkdir(parents=True)
+    for number in range(200 if name == "tiny-imagenet" else 0):
+        (tmp_path / "tiny-imagenet-200" / "train" / str(number)).mkdir()
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / path)
+    with pytest.raises(ValueError, match=f"{path} must be a file, and is a pipe or a device"):
+        dataset(name).read(tmp_path, "test" if name == "tiny-imagenet" else "train")

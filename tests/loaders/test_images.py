@@ -3,6 +3,10 @@
 import io
 import os
 import re
+import socket
+import struct
+import subprocess
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps
 
+from tests.support.corpus import PHOTOGRAPH, of_scans, saved
 from twoview.cli import run
 from twoview.loaders import kernels
 from twoview.loaders.beton import JPEG, RAW, Beton, open_beton, write
 from twoview.loaders.datasets import image_folder, packages, read_image
-from twoview.loaders.images import naming, restrain_pillow
+from twoview.loaders.images import check_jpeg, naming, restrain_pillow
 from twoview.loaders.loader import Loader
 from twoview.loaders.views import View
 
@@ -63,7 +68,7 @@ class Converted:
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory) -> Converted:
     """A file of every kind in one folder, converted without those that are refused."""
-    from corpus import KINDS as made
+    from tests.support.corpus import KINDS as made
 
     folder = tmp_path_factory.mktemp("images") / "every" / "kind"
     folder.mkdir(parents=True)
@@ -257,3 +262,64 @@ def test_no_program_is_started_by_what_another_library_opens(ghostscript, tmp_pa
 def test_memory_that_runs_out_is_no_damage():
     with pytest.raises(MemoryError), naming("a.png"):
         raise MemoryError
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_image_file_is_left_out_and_never_waited_for(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "1.png")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    monkeypatch.chdir(folder)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+    with open(folder / "huge.jpg", "wb") as file:
+        file.truncate(100_000_000_000)
+    assert run(["convert", str(folder.parent), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
+    said = dict(re.findall(r"^left out: .*/a/(\w+)\.\w+ (.*)$", capsys.readouterr().out, re.M))
+    assert said == {
+        "pipe": "must be a file, and is a pipe or a device",
+        "zero": "must be a file, and is a pipe or a device",
+        "socket": "cannot be read: No such device or address",
+        "huge": "must have at most 536,870,912 bytes, got 100,000,000,000; "
+        "the environment variable TWOVIEW_MAX_IMAGE_BYTES raises this limit",
+    }
+
+
+def test_a_conversion_into_a_pipe_is_refused_before_an_image_is_read(tmp_path, capsys):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "damaged.jpg").touch()
+    os.mkfifo(tmp_path / "x.beton")
+    assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--force"]) == 2
+    assert f"twoview: {tmp_path}/x.beton must be a file, and is a pipe or a device\n" in capsys.readouterr().err
+    assert (tmp_path / "x.beton").is_fifo()
+
+
+def test_scans_are_counted_up_to_the_end_of_the_picture():
+    color, cmyk = PHOTOGRAPH, PHOTOGRAPH.convert("CMYK")
+    assert check_jpeg(of_scans(500, color), "a") and check_jpeg(of_scans(20, color) + of_scans(501, color), "a")
+    assert not check_jpeg(of_scans(500, cmyk), "a") and not check_jpeg(of_scans(20, cmyk) + of_scans(501, cmyk), "a")
+
+
+def test_nothing_of_pillow_s_reaches_stderr(tmp_path):
+    """Of a TIFF whose description is longer than the file Pillow warns, and it logs of one of too many channels."""
+    content = saved(Image.new("RGB", (10, 10)), "TIFF", description="a cat")
+    for name, entry, odd in (
+        ("long.tif", struct.pack("<HHI", 270, 2, 6), struct.pack("<HHI", 270, 2, 2**31 - 1)),
+        ("many.tif", struct.pack("<HHIH", 277, 3, 1, 3), struct.pack("<HHIH", 277, 3, 1, 65_535)),
+    ):
+        assert content.count(entry) == 1
+        (tmp_path / name).write_bytes(content.replace(entry, odd))
+    program = """
+import sys, pathlib
+from twoview.loaders.datasets import read_image
+print(read_image(pathlib.Path("long.tif")).shape)
+try:
+    read_image(pathlib.Path("many.tif"))
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\(10, 10, 3\)\nmany\.tif cannot be read as an image: .*\n", done.stdout)

@@ -75,6 +75,12 @@ def test_no_folder_that_can_be_written_is_needed(package, tmp_path):
     assert not list(package.rglob("*.nb[ic]"))
 
 
+def test_numba_s_compiler_is_needed(package):
+    words = [sys.executable, "-c", "import twoview.loaders.decode"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+    assert "ImportError: the loader's kernels must be compiled: unset NUMBA_DISABLE_JIT" in done.stderr
+
+
 def test_every_file_with_kernels_is_known():
     with_kernels = {path for path in kernels.LOADERS.rglob("*.py") if "@kernel" in path.read_text()}
     assert with_kernels - {Path(kernels.__file__)} <= set(kernels.sources())

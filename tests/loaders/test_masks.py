@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from test_loader import damaged_beton
 
+from tests.support.betons import damaged_beton
 from twoview.loaders import masks, rng
 from twoview.loaders.loader import Loader
 from twoview.loaders.masks import Mask, draw

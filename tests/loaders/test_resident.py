@@ -5,12 +5,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from absent_gpu import GPU, Watch, scalar_inductor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.absent_gpu import GPU, Watch, scalar_inductor
 from twoview.loaders import render, resident
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
 from twoview.loaders.loader import Loader
@@ -84,7 +84,7 @@ strength = st.floats(0, 2)
 VIEWS = st.builds(
     View,
     size=st.integers(12, 70),
-    scale=st.sampled_from([(0.08, 1.0), (0.01, 0.05), (1.0, 1.0), (2.0, 3.0)]),
+    scale=st.sampled_from([(0.08, 1.0), (0.01, 0.05), (1.0, 1.0)]),
     ratio=st.sampled_from([(3 / 4, 4 / 3), (0.2, 5.0)]),
     flip=probability,
     jitter=st.none() | st.builds(Jitter, strength, strength, strength, st.floats(0, 0.5), probability),

@@ -101,3 +101,20 @@ def test_what_cannot_be_decoded_is_refused_by_name_and_leaves_nothing(picture, t
     with pytest.raises(ValueError, match=name):
         through_a_beton(folder.parent, tmp_path / "a.beton")
     assert not (tmp_path / "a.beton").exists()
+
+
+def test_a_damaged_jpeg_is_not_made_a_whole_one(picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    contents = [jpeg(picture), jpeg(picture, exif=exif)]
+    contents = [content[: len(content) // 2] + b"\xff\xd9" for content in contents]
+    for number, content in enumerate(contents):
+        (tmp_path / "images" / "a" / f"{number}.jpg").write_bytes(content)
+    files = shrunk(image_folder(tmp_path / "images"), 64, 90)
+    others = shrunk(Samples(contents.__getitem__, np.zeros(2, np.int64), "a test"), 64, 90)
+    for samples, number in ((files, 0), (files, 1), (others, 0), (others, 1)):
+        with pytest.raises(
+            ValueError, match=r"^(.*/\d.jpg|sample \d of a test): the JPEG cannot be decoded: it is damaged"
+        ):
+            samples.image(number)

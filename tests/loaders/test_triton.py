@@ -15,9 +15,9 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from absent_gpu import GPU
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.absent_gpu import GPU
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.render import Renderer
 from twoview.loaders.resident import compiled

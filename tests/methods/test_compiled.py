@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from absent_gpu import scalar_inductor
-from test_graph import batches
-from test_methods import METHODS, make
 from torch import nn
 
+from tests.support.absent_gpu import scalar_inductor
+from tests.support.small_methods import METHODS, batches, make
 from twoview.methods import backbones
 from twoview.methods.backbones import Average, Encoder
 from twoview.methods.normalise import Normalise

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from absent_gpu import GPU, Watch, moved
-from test_graph import batches
-from test_methods import METHODS, make
-from test_trainer import Batch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from tests.support.absent_gpu import GPU, Watch, moved
+from tests.support.small_methods import METHODS, batches, make
+from tests.support.stripes import Batch
 from twoview.methods import optim
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent

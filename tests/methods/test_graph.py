@@ -4,11 +4,11 @@ import traceback
 
 import pytest
 import torch
-from test_methods import METHODS, batch, make
-from test_trainer import CPU, RECIPE, Batch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.support.small_methods import METHODS, batches, make
+from tests.support.stripes import CPU, RECIPE
 from twoview.methods import graph, optim
 from twoview.methods.graph import WARMUP
 from twoview.methods.normalise import Normalise
@@ -71,19 +71,6 @@ def on_cpu(monkeypatch, one_thread):
     monkeypatch.setattr(graph, "recorded", recorded)
 
 
-def batches(method, count=STEPS, images=6, side=None):
-    for number in range(count):
-        generator = torch.Generator().manual_seed(number)
-        views = tuple(
-            torch.randint(
-                0, 256, (images, side or view.size, side or view.size, 3), dtype=torch.uint8, generator=generator
-            ).permute(0, 3, 1, 2)
-            for view in method.views
-        )
-        masks = batch(method, number, images)[0][len(views) :]
-        yield Batch(views + masks, torch.randint(0, 10, (images,), generator=generator))
-
-
 def trainer(name, settings, cuda_graph):
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     return Trainer(
@@ -94,7 +81,7 @@ def trainer(name, settings, cuda_graph):
 def trained(name, settings, cuda_graph):
     """Losses and all that is logged of STEPS steps, and what the method is then."""
     one = trainer(name, settings, cuda_graph)
-    out = [one.step(*batch, number / 5) for number, batch in enumerate(batches(one.method))]
+    out = [one.step(*batch, number / 5) for number, batch in enumerate(batches(one.method, STEPS))]
     return [{key: value.item() for key, value in logged.items()} for logged in out], one.method.state_dict()
 
 
@@ -156,7 +143,7 @@ def test_resumed_it_is_recorded_anew(on_cpu, tmp_path):
         def epoch(self, epoch):
             first = self.position[1] if self.position[0] == epoch else 0
             self.position = epoch, first
-            return (batch for number, batch in enumerate(batches(whole.method)) if number >= first)
+            return (batch for number, batch in enumerate(batches(whole.method, STEPS)) if number >= first)
 
     settings = Optim(name="lars", lr=0.5)
     whole, stopped, resumed = (trainer("byol", settings, True) for _ in range(3))
@@ -172,7 +159,7 @@ def test_a_method_that_looks_at_a_value_is_refused_by_name(on_cpu):
     one = trainer("simclr", Optim(), True)
     one.method.after_step = lambda progress: 0.9 if progress > 0.5 else 0.8
     with pytest.raises(ValueError, match="cuda_graph: a step of SimCLR cannot be recorded: a look at a value"):
-        for batch in batches(one.method):
+        for batch in batches(one.method, STEPS):
             one.step(*batch, 0.0)
 
 

@@ -5,10 +5,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-from test_methods import batch, make
-from test_trainer import CPU, RECIPE, Stripes
-from test_trainer import make as make_trainer
 
+from tests.support.small_methods import batch, make
+from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.methods import checkpoint, optim
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim

@@ -1,13 +1,11 @@
 """The loop: it learns, it resumes as if it had never stopped, it stops at a NaN."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint
 from twoview.methods.backbones import Backbone, Encoder
@@ -15,65 +13,7 @@ from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
-from twoview.methods.supervised import Supervised, SupervisedOptions
 from twoview.methods.trainer import Trainer
-
-CPU = torch.device("cpu")
-RECIPE = {"name": "r"}
-
-
-class Batch(NamedTuple):
-    views: tuple[Tensor, ...]
-    label: Tensor
-    masks = ()
-
-
-@dataclass
-class Stripes:
-    """Four batches of 32: class 0 has horizontal stripes, class 1 vertical ones. A pure function of the epoch."""
-
-    views: int = 1
-    position: tuple[int, int] = (0, 0)
-
-    def __len__(self):
-        return 4
-
-    def state_dict(self):
-        return {"epoch": self.position[0], "batches": self.position[1]}
-
-    def load_state_dict(self, state):
-        self.position = state["epoch"], state["batches"]
-
-    def epoch(self, epoch):
-        self.position = epoch, self.position[1] if self.position[0] == epoch else 0
-        return self.rest(*self.position)
-
-    def rest(self, epoch, first):
-        for number in range(first, 4):
-            generator = torch.Generator().manual_seed(100 * epoch + number)
-            label = torch.randint(0, 2, (32,), generator=generator)
-            stripes = 255 * (torch.arange(8) % 2).float().expand(8, 8)
-            image = torch.where(label[:, None, None] == 0, stripes.T, stripes)[:, None].expand(32, 3, 8, 8)
-            views = tuple(
-                (0.8 * image + 51 * torch.rand(32, 3, 8, 8, generator=generator)).to(torch.uint8)
-                for _ in range(self.views)
-            )
-            yield Batch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
-
-
-def make(views=1, epochs=3, precision="fp32", name="sgd", compile="off"):
-    torch.manual_seed(0)
-    encoder = backbones.build(Backbone(width=4))
-    method = (
-        SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(8), View(8)), 2)
-        if views == 2
-        else Supervised(SupervisedOptions(), encoder, (View(8),), 2)
-    )
-    normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    settings = Optim(name=name, lr=0.05, warmup_epochs=0.5)
-    return Trainer(
-        method, settings, epochs=epochs, normalise=normalise, device=CPU, precision=precision, compile=compile
-    )
 
 
 def fit(trainer, path, loader=None):
@@ -84,7 +24,7 @@ def fit(trainer, path, loader=None):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_supervised_learns(tmp_path, precision):
-    trainer = make(epochs=6, precision=precision)
+    trainer = make_trainer(epochs=6, precision=precision)
     assert fit(trainer, tmp_path / "a.pt") == 24
     assert trainer.history.losses[-1] < 0.2 < trainer.history.losses[0]
     assert len(trainer.history.epoch_seconds) == 6 and len(trainer.history.losses) == 24
@@ -94,7 +34,7 @@ def test_supervised_learns(tmp_path, precision):
 @pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread, views, name):
-    whole = make(views, name=name)
+    whole = make_trainer(views, name=name)
     fit(whole, tmp_path / "whole.pt")
 
     class Power(Stripes):
@@ -103,10 +43,10 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
                 raise KeyboardInterrupt
             yield from super().epoch(epoch)
 
-    stopped = make(views, name=name)
+    stopped = make_trainer(views, name=name)
     with pytest.raises(KeyboardInterrupt):
         fit(stopped, tmp_path / "a.pt", Power(views))
-    resumed = make(views, name=name)
+    resumed = make_trainer(views, name=name)
     resumed.resume(checkpoint.load(tmp_path / "a.pt"))
     assert resumed.finished_epochs == 2
     assert fit(resumed, tmp_path / "a.pt") == 4
@@ -126,16 +66,16 @@ ODD_OPTIMISERS = {
 
 @pytest.mark.parametrize("complaint", ODD_OPTIMISERS)
 def test_an_optimiser_s_state_of_other_weights_is_not_taken_up(tmp_path, complaint):
-    fit(make(), tmp_path / "a.pt")
+    fit(make_trainer(), tmp_path / "a.pt")
     state = checkpoint.load(tmp_path / "a.pt")
     ODD_OPTIMISERS[complaint](state["optimiser"])
     with pytest.raises(ValueError, match=f"optimiser: {complaint}"):
-        make().resume(state)
+        make_trainer().resume(state)
 
 
 def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thread):
     """The number of epochs may be made smaller between the parts, within the warm-up: it decides only what follows."""
-    whole, parts, loader = make(epochs=4), make(epochs=9), Stripes(1)
+    whole, parts, loader = make_trainer(epochs=4), make_trainer(epochs=9), Stripes(1)
     whole.settings = parts.settings = whole.settings.model_copy(update={"warmup_epochs": 2.0})
     fit(whole, tmp_path / "whole.pt")
     files = sorted(tmp_path.iterdir())
@@ -148,7 +88,7 @@ def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thre
 
 def test_the_next_step_does_not_write_over_what_was_logged():
     """Where a method's result lies at one place in every step, as results of CUDA graphs do."""
-    trainer, place = make(), torch.zeros(())
+    trainer, place = make_trainer(), torch.zeros(())
     loss = trainer.method.loss
     trainer.method.loss = lambda views, label: {**loss(views, label), "place": place.add_(1)}
     logged = [trainer.step(batch.views, batch.label, 0.0)["place"] for batch in Stripes().epoch(0)]
@@ -157,7 +97,7 @@ def test_the_next_step_does_not_write_over_what_was_logged():
 
 def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
     seen = []
-    trainer = make()
+    trainer = make_trainer()
     trainer.method.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     batch = next(Stripes().epoch(0))
     trainer.step(*batch, 0.0)
@@ -168,7 +108,7 @@ def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
 
 def test_after_step_sees_the_progress():
     seen = []
-    trainer = make(epochs=2)
+    trainer = make_trainer(epochs=2)
     trainer.method.after_step = seen.append
     trainer.step(*next(Stripes().epoch(0)), 1.5)
     assert seen == [0.75]
@@ -201,7 +141,7 @@ def test_a_nan_stops_with_method_step_and_last_good_checkpoint(tmp_path):
 
 
 def test_embeddings_that_a_loss_refuses_stop_it_alike(tmp_path):
-    trainer = make(views=2)
+    trainer = make_trainer(views=2)
     trainer.settings = Optim(lr=1e30)
     path = tmp_path / "a.pt"
     with pytest.raises(
@@ -280,12 +220,12 @@ def test_a_compiled_step_computes_the_same():
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6])
 def test_stopped_after_any_step_it_goes_on_bit_for_bit(tmp_path, one_thread, stop_after):
-    whole = make(2)
+    whole = make_trainer(2)
     fit(whole, tmp_path / "whole.pt")
-    stopped, steps = make(2), []
+    stopped, steps = make_trainer(2), []
     done = stopped.fit(Stripes(2), tmp_path / "a.pt", RECIPE, lambda: steps.append(1), lambda: len(steps) == stop_after)
     assert not done and len(stopped.history.losses) == stop_after
-    resumed = make(2)
+    resumed = make_trainer(2)
     resumed.resume(checkpoint.load(tmp_path / "a.pt"))
     assert fit(resumed, tmp_path / "a.pt") == 12 - stop_after
     assert resumed.history.losses == whole.history.losses

@@ -180,7 +180,7 @@ def test_a_record_of_another_schema_is_named(trained):
     assert table[MEASURED].isna().all(axis=None) and "t is of no budget: t: colour: unknown key" in complaints
 
 
-def test_the_command(trained, tmp_path, capsys):
+def test_the_command(trained, tmp_path, capsys, monkeypatch):
     evidence.write(trained(), tmp_path / "e")
     (tmp_path / "e" / "foreign.json").write_text("{}")
     assert run(["budget", str(tmp_path / "e"), "--price", "3", "--json"]) == 0
@@ -188,7 +188,10 @@ def test_the_command(trained, tmp_path, capsys):
     first = json.loads(out)[0]
     assert first["source"] == "lee2025" and first["cost"] == pytest.approx(3 * first["gpu_hours"])
     assert "foreign.json" in err.replace("\n", "")
-    assert run(["budget", str(tmp_path / "nothing")]) == 0 and "lee2025" in capsys.readouterr().out
+    assert run(["budget", str(tmp_path / "none")]) == 2
+    assert f"no folder of evidence at {tmp_path / 'none'}" in capsys.readouterr().err.replace("\n", "")
+    monkeypatch.chdir(tmp_path)
+    assert run(["budget"]) == 0 and "lee2025" in capsys.readouterr().out
     assert run(["budget", "--price", "0"]) == 2 and "--price must be above 0" in capsys.readouterr().err
 
 

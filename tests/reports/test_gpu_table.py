@@ -2,43 +2,15 @@
 
 import io
 import math
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
-from twoview.bench.evidence import DeviceFigures, Figure, write
-from twoview.bench.measurement.environment import Environment
+from tests.support.device_records import device, rate
+from twoview.bench.evidence import Figure, write
 from twoview.reports.gpu_table import COLUMNS, gpu_table
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-MACHINE = Environment(
-    cpu="Zen 4",
-    cpu_count=2,
-    memory_gib=8.0,
-    gpu=None,
-    system="Linux",
-    python="3.11.2",
-    packages={},
-    commit="",
-    dirty=False,
-)
-
-
-def device(name, *figures, gpu="NVIDIA H100 80GB HBM3", hours=0):
-    return DeviceFigures(
-        name=name,
-        created=NOON + timedelta(hours=hours),
-        environment=MACHINE.model_copy(update={"gpu": gpu}),
-        device="cuda",
-        figures=list(figures),
-    )
-
-
-def rate(*samples):
-    return Figure(work="SimCLR", figure="real", unit="views/s", samples=list(samples))
 
 
 def row(*figures, **fields):

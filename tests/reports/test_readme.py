@@ -24,8 +24,7 @@ def test_the_tables_hold_what_the_records_say(make, tmp_path):
 
 
 def test_what_a_gpu_reached_stands_beside_its_target_and_all_else_on_the_page(tmp_path):
-    from test_gpu_table import device, rate
-
+    from tests.support.device_records import device, rate
     from twoview.bench.evidence import Figure
     from twoview.bench.evidence import write as keep
 

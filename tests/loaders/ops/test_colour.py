@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from pictures import PICTURES, picture, worst
 
+from tests.support.pictures import PICTURES, picture, worst
 from twoview.loaders.ops import blur, flip, gray, jitter, solarize
 
 FACTORS = [0.0, 0.2, 0.7, 1.0, 1.3, 1.8]

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pictures import noise, photograph
 
+from tests.support.pictures import noise, photograph
 from twoview.loaders.ops import crop, resize
 
 BOXES = [

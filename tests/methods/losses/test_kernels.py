@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from definitions import kernel_definition
 
+from tests.support.definitions import kernel_definition
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.losses.kernel import concat, exponential, kernel_infonce, kernel_sum, mixed_kernel
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from definitions import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.definitions import CASES
 from twoview.methods.losses.balanced import balanced
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel

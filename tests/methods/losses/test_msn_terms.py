@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from definitions import msn_terms, target_definition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.definitions import msn_terms, target_definition
 from twoview.methods.losses.msn import assign, mean_over_batch, msn, sinkhorn, targets
 from twoview.methods.losses.priors import histogram, power_law, uniform
 

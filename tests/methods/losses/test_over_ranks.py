@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from definitions import CASES, prototypes
 from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.support.definitions import CASES, prototypes
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.balanced import class_means
 from twoview.methods.losses.msn import msn, targets

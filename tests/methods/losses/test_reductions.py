@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from definitions import vicreg_terms
 
+from tests.support.definitions import vicreg_terms
 from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
 from twoview.methods.losses.barlow import barlow
 from twoview.methods.losses.byol import byol

@@ -103,6 +103,18 @@ def arithmetic_jpeg() -> bytes:
     return content
 
 
+def of_scans(count: int, image: Image.Image, **options: object) -> bytes:
+    """A progressive JPEG of so many scans, most of which say of the first component that nothing is to be added."""
+    content = saved(image, "JPEG", progressive=True, **options)
+    first = content[content.index(b"\xff\xc2") + 10]
+    blocks = -(-image.width // 8) * -(-image.height // 8)  # each of one bit, which is the only code of this table
+    table = segment(0xC4, b"\x10\x01" + bytes(15) + b"\x00")
+    scan = segment(0xDA, bytes([1, first, 0, 1, 63, 0])) + int("0" * blocks + "1" * (-blocks % 8), 2).to_bytes(
+        -(-blocks // 8)
+    )
+    return content[:-2] + table + scan * (count - content.count(b"\xff\xda")) + content[-2:]
+
+
 COLORS = {"gray": (0, 1), "RGB": (2, 3), "palette": (3, 1), "gray and alpha": (4, 2), "RGB and alpha": (6, 4)}
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # Adam7
 
@@ -185,6 +197,17 @@ def _jpegs() -> Entries:
     yield "JPEG and bytes behind it", "a.jpg", lambda: JPEG + bytes(1000) + b"moov" + JPEG
     yield "JPEG, bytes left over before its end", "a.jpg", lambda: JPEG[:-2] + bytes(4) + JPEG[-2:]
     yield "JPEG, half of the coded data", "a.jpg", lambda: JPEG[: len(JPEG) * 3 // 4] + JPEG[-2:]
+    turned = saved(PHOTOGRAPH, "JPEG", quality=90, exif=oriented(6))
+    yield (
+        "JPEG, half of the coded data, EXIF orientation 6",
+        "a.jpg",
+        lambda: turned[: len(turned) - len(JPEG) // 4] + turned[-2:],
+    )
+    inks = saved(PHOTOGRAPH.convert("CMYK"), "JPEG")
+    yield "JPEG, half of the coded data, CMYK", "a.jpg", lambda: inks[: len(inks) * 3 // 4] + inks[-2:]
+    yield "JPEG of 501 scans", "a.jpg", lambda: of_scans(501, PHOTOGRAPH)
+    yield "JPEG of 501 scans, EXIF orientation 6", "a.jpg", lambda: of_scans(501, PHOTOGRAPH, exif=oriented(6))
+    yield "JPEG of 501 scans, CMYK", "a.jpg", lambda: of_scans(501, PHOTOGRAPH.convert("CMYK"))
     yield "JPEG without its last two bytes", "a.jpg", lambda: JPEG[:-2]
     size = struct.pack(">BHH", 8, SIDE, SIDE)
     yield "JPEG of no height", "a.jpg", lambda: drawn_jpeg([(1, 1)]).replace(size, struct.pack(">BHH", 8, 0, SIDE))

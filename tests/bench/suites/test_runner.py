@@ -74,7 +74,7 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     before = {file: file.read_bytes() for file in folder.iterdir()}
     monkeypatch.setattr(runner, "_train_in_own_process", None)
     monkeypatch.setattr(runner.judging, "_probe", None)
-    monkeypatch.setattr(runner.loader_rates, "measure", None)
+    monkeypatch.setattr(runner.rates, "measure", None)
     run(tiny, folder, place, seeds=2)
     assert before == {file: file.read_bytes() for file in folder.iterdir()}
 

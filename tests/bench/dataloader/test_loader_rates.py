@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from twoview.bench.dataloader import rates as loader_rates
 from twoview.bench.dataloader.rates import as_result, job_for, measure, measure_conversion, text
 from twoview.bench.dataloader.targets import REQUIREMENTS, TABLE, LoaderWork
+from twoview.bench.peers import race
 from twoview.bench.peers.decode import Decode
 from twoview.bench.peers.torchvision import transform
 from twoview.loaders import datasets, presets
@@ -50,7 +50,7 @@ def test_ours_beside_its_peers_one_of_them_absent(photographs):
 
 ENDLESS = """
 import sys, time
-from twoview.bench.dataloader.rates import Process
+from twoview.bench.peers.race import Process
 from twoview.bench.peers.job import Job
 
 with Process("twoview", Job.model_validate_json(sys.argv[1])) as process:
@@ -142,14 +142,14 @@ class Dying:
 
 
 def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
-    start = loader_rates.Process.__init__
+    start = race.Process.__init__
 
     def dying(process, name, job, **rest):
         start(process, name, job, **rest)
         if name == "torchvision":
             process.work_a_round = Dying(process)
 
-    monkeypatch.setattr(loader_rates.Process, "__init__", dying)
+    monkeypatch.setattr(race.Process, "__init__", dying)
     record = measure(job(fashion, "eval", 28, 1, 64), ("torchvision",), 3, "x")
     assert len(record.images_per_s["twoview"]) == 3 and "torchvision" not in record.images_per_s
     assert record.notes["torchvision"] == "absent: its process ended with -9"
@@ -169,13 +169,13 @@ def test_a_file_that_ours_cannot_read_is_an_error(photographs, copy_of):
 
 def test_no_peers_unless_asked_and_the_processes_end_with_the_measurement(fashion, monkeypatch):
     started = []
-    start = loader_rates.Process
+    start = race.Process
 
     def remembering(*args, **more):
         started.append(start(*args, **more))
         return started[-1]
 
-    monkeypatch.setattr(loader_rates, "Process", remembering)
+    monkeypatch.setattr(race, "Process", remembering)
     assert as_result(measure(job(fashion, "eval", 28, 1, 64), (), 1, "x"))["peers"] == {}
     assert started and all(process.process.returncode is not None for process in started)
 

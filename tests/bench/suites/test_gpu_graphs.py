@@ -4,8 +4,8 @@ import time
 
 import pytest
 import torch
-from test_gpu_suite import by_figure, last
 
+from tests.support.gpu_steps import by_figure, last
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites.gpu import graphs
 from twoview.bench.suites.gpu.scale import TINY, Context

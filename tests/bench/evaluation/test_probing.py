@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import MINIATURES
 
+from tests.support.miniatures import MINIATURES
 from twoview.bench import evidence
 from twoview.bench.config.experiment import build_method
 from twoview.bench.config.recipe import parse

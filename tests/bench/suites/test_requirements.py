@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from twoview.bench.suites.gpu import bundle, requirements
 from twoview.loaders import turbojpeg
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = "twoview"
 # Imported by functions that the suite does not call: betons of Hugging Face's datasets.
 NOT_CALLED = {"datasets"}

@@ -24,6 +24,7 @@ from twoview.bench.evidence import (
     Probing,
     Run,
     Training,
+    files,
 )
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost, of_pairs, of_runs, of_shares
@@ -32,7 +33,7 @@ from twoview.bench.regression.compare import Comparison, Row, compare
 from twoview.bench.runtime.progress import Terminal
 from twoview.cli import run
 
-RESULTS = Path(__file__).parents[2] / "reports" / "results"
+RESULTS = Path(__file__).parents[3] / "reports" / "results"
 LOW = {"cpu_count": 1, "memory_gib": 1.0, "gpu": None}
 
 
@@ -90,7 +91,7 @@ def run_record(seed, slower=1.0, knn=80.0, mib=900.0, **recipe):
 @pytest.fixture
 def sides(tmp_path, monkeypatch):
     """A function: records of old and of new -> the two folders."""
-    monkeypatch.setattr(evidence, "CALIBRATION_ROUNDS", 0)  # of this machine at this moment
+    monkeypatch.setattr(files, "CALIBRATION_ROUNDS", 0)  # of this machine at this moment
 
     def write(*two):
         for name, records in zip(("old", "new"), two, strict=True):

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.support.gpu_steps import by_figure, fails, last
 from twoview import cli
 from twoview.bench import evidence
 from twoview.bench.config import experiment, recipe
@@ -60,16 +61,6 @@ def context(tmp_path):
 def small_data(context, betons):
     """The same, with images in CIFAR-10's place."""
     return replace(context, scale=SMALL, place=replace(context.place, betons=betons))
-
-
-def last(records):
-    """The whole record of a step."""
-    *_, whole = records
-    return whole
-
-
-def by_figure(record):
-    return {figure.figure: figure for figure in record.figures}
 
 
 def test_every_loss_is_checked_against_the_processor_s_float64(context):
@@ -410,20 +401,6 @@ def lingers(context):
     yield from fine(context)
 
 
-def fails(context, how):
-    if how == "skips":
-        raise Skipped("there is no data")
-    if how == "memory":
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
-    process = Figure(work="w", figure="process", unit="", samples=[os.getpid()])
-    yield DeviceFigures(name=how, device="cpu", figures=[process])
-    if how == "dies":
-        os._exit(9)
-    if how == "hangs":
-        time.sleep(3600)
-    raise RuntimeError("the device is lost")
-
-
 def crashes_behind_its_answer(context):
     """As a library may when its process ends."""
     atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
@@ -519,8 +496,8 @@ def test_what_a_step_has_measured_by_now_outlives_the_suite(context, tmp_path, e
     """On the disk and packed, while the step goes on: with the first figure there, the suite is ended."""
     pack = tmp_path / "out" / "records.tar.gz"
     words = [str(context.folder), str(tmp_path), str(pack)]
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
-    with subprocess.Popen([sys.executable, "-c", ENDED, *words], env=os.environ | {"PYTHONPATH": path}) as process:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen([sys.executable, "-c", ENDED, *words], env=environment) as process:
         while not stopped(context):
             assert process.poll() is None
             time.sleep(0.1)
@@ -539,7 +516,11 @@ ENDED = """
 import signal, sys
 from functools import partial
 from pathlib import Path
-from test_gpu_suite import TINY, Place, Step, fails, suite
+from tests.support.gpu_steps import fails
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites.gpu import suite
+from twoview.bench.suites.gpu.scale import TINY
+from twoview.bench.suites.gpu.suite import Step
 
 if __name__ == "__main__":
     folder, place, pack = map(Path, sys.argv[1:])

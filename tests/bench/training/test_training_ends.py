@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import miniatures
 import pytest
 import torch
 
+from tests.support import miniatures
 from twoview.bench.evidence import read_folder, trained
 from twoview.bench.measurement import flops
 from twoview.bench.measurement.energy import Energy

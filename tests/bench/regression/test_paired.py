@@ -14,7 +14,7 @@ from twoview.bench.regression.compare import THRESHOLD
 from twoview.bench.regression.paired import FEWEST, LIFE, Sides, measure
 from twoview.cli import run
 
-HERE = Path(__file__).parents[2]
+HERE = Path(__file__).parents[3]
 
 
 class Machine:

@@ -56,6 +56,16 @@ def test_the_second_process_is_told_who_is_first(tmp_path, holder, folder):
         pass
 
 
+def test_a_full_disk_is_said_of_the_lock(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left") as found, alone(tmp_path / "r.pt", "the file"):
+        pass
+    assert found.value.filename == str(tmp_path / ".r.pt.lock") and list(tmp_path.iterdir()) == []
+
+
 def test_the_next_one_may_and_nothing_is_left(tmp_path):
     path = tmp_path / "r.pt"
     for _ in range(2):

@@ -29,7 +29,8 @@ def test_what_fits_needs_no_more_than_there_is(monkeypatch):
         raise torch.OutOfMemoryError
     fits = int(str(raised.value).split("a batch of ")[1].split()[0])
     needs = [
-        out_of_memory.plan.counted(ASKED.model_copy(update={"batch": n}), CPU, "fp32", 1).peak for n in (fits, fits + 8)
+        out_of_memory.memory_plan.counted(ASKED.model_copy(update={"batch": n}), CPU, "fp32", 1).peak
+        for n in (fits, fits + 8)
     ]
     assert needs[0] <= 30 << 20 < needs[1]
 

@@ -11,11 +11,11 @@ from lightly.transforms.gaussian_blur import GaussianBlur
 from PIL import Image
 
 from twoview.bench.config.experiment import Place
-from twoview.bench.dataloader import rates as loader_rates
 from twoview.bench.dataloader import targets
 from twoview.bench.peers import worker
 from twoview.bench.peers.job import ConvertJob, Job
 from twoview.bench.peers.lightly import transform
+from twoview.bench.peers.race import Absent, Process, Race
 from twoview.bench.suites import peers as beside_peers
 from twoview.loaders import presets
 
@@ -79,8 +79,8 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
     for one in (job, ConvertJob(images=1, threads=1, folder=Path("none"))):
         with pytest.raises(SystemExit, match=r"the package ffcv.fields is not installed"):
             worker.make("ffcv", one)
-    race = loader_rates.Race(images_per_s={"twoview": [1.0], "lightly": []})
-    race.leave_out("lightly", loader_rates.Absent("the package lightly is not installed"))
+    race = Race(images_per_s={"twoview": [1.0], "lightly": []})
+    race.leave_out("lightly", Absent("the package lightly is not installed"))
     assert race.images_per_s == {"twoview": [1.0]}
     assert race.notes == {"lightly": "absent: the package lightly is not installed"}
 
@@ -98,8 +98,8 @@ def test_ffcv_s_passes_are_as_long_as_they_have_to_be(images):
 def test_a_peer_that_takes_too_long_is_left_out():
     job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
     with (
-        loader_rates.Process("torchvision", job, patience=0.01) as process,
-        pytest.raises(loader_rates.Absent, match=r"no answer in 0\.01 s, the most it may take"),
+        Process("torchvision", job, patience=0.01) as process,
+        pytest.raises(Absent, match=r"no answer in 0\.01 s, the most it may take"),
     ):
         process.answer()
 

@@ -11,11 +11,21 @@ import pytest
 import torch
 
 from twoview.bench import evidence
-from twoview.bench.evidence import Accuracy, Ceilings, DeviceFigures, Figure, LoaderRates, Run, Training
+from twoview.bench.evidence import (
+    Accuracy,
+    Ceilings,
+    DeviceFigures,
+    Figure,
+    LoaderRates,
+    Run,
+    Training,
+    files,
+    folder_index,
+)
 from twoview.bench.measurement import energy, environment
 from twoview.bench.measurement.environment import Environment
 
-RESULTS = Path(__file__).parents[2] / "reports" / "results"
+RESULTS = Path(__file__).parents[3] / "reports" / "results"
 
 
 def run(name="a", **fields):
@@ -139,11 +149,11 @@ def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
     other = evidence.checksum
 
     def slow(content):
-        monkeypatch.setattr(evidence, "checksum", other)
+        monkeypatch.setattr(files, "checksum", other)
         evidence.write(run("a", data={"writer": "first"}), tmp_path)
         return other(content)
 
-    monkeypatch.setattr(evidence, "checksum", slow)
+    monkeypatch.setattr(files, "checksum", slow)
     with pytest.raises(FileExistsError, match=r"a\.json exists; evidence is never rewritten"):
         evidence.write(run("a"), tmp_path)
     assert evidence.read(tmp_path / "a.json").data == {"writer": "first"}
@@ -174,6 +184,12 @@ def test_all_records_are_one_tidy_table(tmp_path):
     assert trained.calibration_s > 0 and "seed" not in set(table.metric)
 
 
+def test_a_folder_that_is_a_file_is_said(tmp_path):
+    (tmp_path / "e").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"/e must be a folder of evidence, and is a file$"):
+        evidence.write(run(), tmp_path / "e")
+
+
 def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
     evidence.write(run("a"), tmp_path)
     evidence.write(run("b"), tmp_path / "deeper")
@@ -184,7 +200,7 @@ def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
 
     reads = []
     read = evidence.read
-    monkeypatch.setattr(evidence, "read", lambda path: reads.append(path.name) or read(path))
+    monkeypatch.setattr(folder_index, "read", lambda path: reads.append(path.name) or read(path))
     assert evidence.index(tmp_path).equals(first) and not reads, "what it knows is not read"
     (tmp_path / "deeper" / "b.json").unlink()
     evidence.write(run("c"), tmp_path)

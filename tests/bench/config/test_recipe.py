@@ -156,7 +156,7 @@ WIDE = {"method": {"name": "simclr", "hidden": 131072, "projection": 131072}}
 
 def test_weights_and_batches_beyond_the_memory_are_refused_before_they_are_made(written, fashion, monkeypatch):
     values = recipe.load(written(GOOD)).model_dump(mode="json")
-    monkeypatch.setattr(experiment, "_memory", lambda: 2**30)
+    monkeypatch.setattr(experiment, "memory_limit", lambda: 2**30)
     with pytest.raises(ValueError, match=r"mine: its weights must fit into the memory of 1\.0 GiB, and take 64\.1 GiB"):
         experiment.build_method(recipe.parse(values | WIDE, "x"))
     wide = recipe.parse(values | WIDE, "x")
