@@ -18,6 +18,7 @@ from twoview.loaders.beton import ALLOCATION, FIELD, HEADER, PAGE, VERSION, read
 from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.files import whole_file
 from twoview.loaders.limits import FIELD_BYTES
+from twoview.loaders.names import quoted, shown
 from twoview.loaders.reading import OpenFile
 
 ARRAY_FIELD = 4  # ffcv.types.TYPE_ID_HANDLER
@@ -25,6 +26,7 @@ ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])  # ffcv.fie
 SEAL = np.dtype([("magic", "S8"), ("checksum", "<u8")])
 MAGIC = b"twoviewA"
 MOST_FIELDS = np.iinfo(HEADER["num_fields"]).max
+MOST_SIDES = ARGUMENTS["shape"].shape[0]  # of a sample's array
 NUMBERS = re.compile(r"[<>|]?[biufc][0-9]{1,2}")  # what numpy calls the dtypes of numbers
 
 
@@ -33,15 +35,18 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     ValueError, naming the field, for what the format cannot hold.
     """
+    for name, array in arrays.items():
+        if not isinstance(name, str) or not (name.isascii() and name.isprintable() and 0 < len(name) <= 16):
+            raise ValueError(f"{path}: a field's name has 1 to 16 ASCII characters that print, got {quoted(name)}")
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{path}: field {name} must be a numpy array, got {type(array).__name__}")
+        if not 2 <= array.ndim <= MOST_SIDES + 1 or 0 in array.shape[1:] or array.dtype.kind not in "biuf":
+            found = f"{array.dtype} of shape {array.shape[1:]}"
+            raise ValueError(f"{path}: field {name} must hold an array of numbers a sample, got {found}")
     counts = {name: len(array) for name, array in arrays.items()}
     if not counts or len(set(counts.values())) != 1 or not all(counts.values()):
         raise ValueError(f"{path}: every field needs the same number of samples, at least 1; they have {counts}")
     count = next(iter(counts.values()))
-    for name, array in arrays.items():
-        if not name.isascii() or not 0 < len(name) <= 16:
-            raise ValueError(f"{path}: a field's name has 1 to 16 ASCII characters, which {name!r} has not")
-        if array.ndim < 2 or array[0].size == 0 or array.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: field {name} must hold an array of numbers a sample, not {array.dtype} scalars")
     rows = np.concatenate([np.ascontiguousarray(a).reshape(count, -1).view(np.uint8) for a in arrays.values()], axis=1)
     sizes = np.array([array[0].nbytes for array in arrays.values()])
     width = rows.shape[1]
@@ -103,7 +108,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     fields = []
     for name, size, pointers in zip(layouts, sizes, regions.T, strict=True):
         if size > opened.size or (pointers > opened.size - size).any():
-            raise ValueError(f"{path} is damaged: a sample of field {name} lies outside the file")
+            raise ValueError(f"{path} is damaged: a sample of field {shown(name)} lies outside the file")
         fields.append(_gathered(opened, pointers, size, sum(sizes)))
     if seal is not None:
         table, rows = opened.read(table_start, table_size), np.concatenate(fields, axis=1)
@@ -160,7 +165,7 @@ def _layouts(path: Path, descriptors: np.ndarray) -> dict[str, tuple[np.dtype, t
     for descriptor in descriptors:
         name = descriptor["name"].tobytes().rstrip(b"\0").decode("ascii", "replace")
         if name in layouts:
-            raise ValueError(f"{path} must hold fields of different names, and two are called {name}")
+            raise ValueError(f"{path} must hold fields of different names, and two are called {shown(name)}")
         layouts[name] = _layout(path, name, descriptor["arguments"])
     return layouts
 
@@ -174,10 +179,10 @@ def _layout(path: Path, name: str, content: np.ndarray) -> tuple[np.dtype, tuple
             raise ValueError
         dtype = np.dtype(code)
     except (ValueError, TypeError, RecursionError):
-        raise ValueError(f"{path} is damaged: field {name} must be of numbers, got {text[:40]!r}") from None
+        raise ValueError(f"{path} is damaged: field {shown(name)} must be of numbers, got {text[:40]!r}") from None
     sides = arguments["shape"].tolist()
     shape = tuple(sides[: sides.index(0)] if 0 in sides else sides)
     if any(sides[len(shape) :]):
-        raise ValueError(f"{path} is damaged: field {name} must have a shape, got {sides}")
-    FIELD_BYTES.check(dtype.itemsize * math.prod(shape), f"{path}: a sample of field {name}")
+        raise ValueError(f"{path} is damaged: field {shown(name)} must have a shape, got {sides}")
+    FIELD_BYTES.check(dtype.itemsize * math.prod(shape), f"{path}: a sample of field {shown(name)}")
     return dtype, shape

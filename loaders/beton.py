@@ -17,12 +17,13 @@ ignores. A file of FFCV's own has none, and is read without them.
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,11 +32,13 @@ from twoview.loaders import checks
 from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.files import whole_file
 from twoview.loaders.limits import FIELD_BYTES, SAMPLES
+from twoview.loaders.names import shown
 from twoview.loaders.reading import OpenFile
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
 PAGE = 1 << 23  # bytes; ffcv's default, four huge pages
+WAITING = 4 * PAGE  # bytes of samples that a writer holds before it is their turn
 
 HEADER = np.dtype(
     [
@@ -176,7 +179,8 @@ def write(
         for index, result in enumerate(_in_order(count, sample, threads)):
             try:
                 stored = result()
-                _check(path, index, stored)
+                what = stored.origin or f"{path}: sample {index}"
+                check_fits(what, stored.mode, stored.height, stored.width, len(stored.content))
             except ValueError as error:
                 if skipped is None:
                     raise
@@ -233,7 +237,7 @@ def open_beton(path: str | PathLike[str]) -> Beton:
         raise _truncated(opened, header)
     image_at, label_at = _chosen(path, names, "RGB image", "image"), _chosen(path, names, "integer", "label")
     if image_at is None:
-        found = ", ".join(f"{name} ({kind})" for name, kind in names) or "no field"
+        found = ", ".join(f"{shown(name)} ({kind})" for name, kind in names) or "no field"
         raise ValueError(f"{path} must hold an RGB image field, and holds {found}")
     metadata = opened.read(start, rows_size).view(row)
     table = opened.read(table_start, table_size).view(ALLOCATION)
@@ -244,7 +248,7 @@ def open_beton(path: str | PathLike[str]) -> Beton:
     if not inside.all():
         raise ValueError(f"{path} is damaged: sample {np.argmin(inside)} lies outside the file")
     largest = int(np.argmax(table["size"]))
-    FIELD_BYTES.check(int(table["size"][largest]), f"{path}: field {names[image_at][0]} of sample {largest}")
+    FIELD_BYTES.check(int(table["size"][largest]), f"{path}: field {shown(names[image_at][0])} of sample {largest}")
     return Beton(
         path=path,
         opened=opened,
@@ -309,7 +313,7 @@ def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: st
     places = [place for place, (_, other) in enumerate(fields) if other == kind]
     named = [place for place in places if fields[place][0] == name]
     if len(places) > 1 and len(named) != 1:
-        found = ", ".join(fields[place][0] for place in places)
+        found = ", ".join(shown(fields[place][0]) for place in places)
         raise ValueError(f"{path} must hold one {kind} field, or one called {name}; it holds {found}")
     return next(iter(named or places), None)
 
@@ -403,29 +407,57 @@ def _descriptors() -> np.ndarray:
     return descriptors
 
 
-def _check(path: Path, index: int, stored: Stored) -> None:
-    origin = stored.origin or f"{path}: sample {index}"
-    if not (0 < stored.height < 1 << 16 and 0 < stored.width < 1 << 16):
-        raise ValueError(
-            f"{origin} is {stored.width:,} x {stored.height:,} pixels; the format takes 1 to 65,535 a side"
-        )
-    if len(stored.content) > PAGE:
-        size = f"{len(stored.content):,} bytes" + (" as pixels" if stored.mode == RAW else "")
-        raise ValueError(f"{origin} has {size}; a page holds {PAGE:,}: store it smaller with --max-resolution")
+def check_fits(what: str, mode: int, height: int, width: int, size: int) -> None:
+    """ValueError for an image that the format cannot hold. what: a sentence calls it so. size: its bytes in a page."""
+    if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
+        raise ValueError(f"{what} is {width:,} x {height:,} pixels; the format takes 1 to 65,535 a side")
+    if size > PAGE:
+        found = f"{size:,} bytes" + (" as pixels" if mode == RAW else "")
+        raise ValueError(f"{what} has {found}; a page holds {PAGE:,}: store it smaller with --max-resolution")
 
 
 def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Callable[[], Stored]]:
-    """The results of sample(0), sample(1), ..., to be called for, from a pool that runs at most a few samples ahead."""
+    """The results of sample(0), sample(1), ..., to be called for, from a pool that runs at most a few samples ahead.
+
+    None is begun before its turn while those that are done before theirs have WAITING bytes. No thread waits for room:
+    it would wait forever where the caller goes no further.
+    """
     ahead = 8 * threads
+    turn = begun = running = 0  # whose turn it is, the next to begin, how many run
+    done = gone = 0  # bytes of all that have run, and of those whose turn is over
+    results: deque[Future[Stored]] = deque()
+    lock = Lock()
+
+    def begin() -> None:
+        """What may be begun now. Called with the lock."""
+        nonlocal begun, running
+        while running < threads and begun < min(turn + ahead, count) and (done - gone < WAITING or begun == turn):
+            results.append(pool.submit(run, begun))
+            begun, running = begun + 1, running + 1
+
+    def run(index: int) -> Stored:
+        nonlocal running, done
+        size = 0
+        try:
+            stored = sample(index)
+            size = len(stored.content)
+            return stored
+        finally:
+            with lock:
+                running, done = running - 1, done + size
+                begin()
+
     with ThreadPoolExecutor(threads, "beton-writer") as pool:
-        waiting = deque(pool.submit(sample, index) for index in range(min(ahead, count)))
         try:
             for index in range(count):
-                future = waiting.popleft()
-                future.exception()  # waits
-                if index + ahead < count:
-                    waiting.append(pool.submit(sample, index + ahead))
+                turn = index
+                if running < threads:  # else whoever runs begins the next; where nobody has begun this one, nobody runs
+                    with lock:
+                        begin()
+                future = results.popleft()
+                failed = future.exception()  # waits
                 yield future.result
+                gone += 0 if failed else len(future.result().content)
         finally:
-            for future in waiting:
-                future.cancel()
+            with lock:
+                begun = count

@@ -1,6 +1,8 @@
 """What callers give, checked: one sentence says what must be true and what was found."""
 
+import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +25,35 @@ def at_least_one(name: str, values: Iterable[T]) -> tuple[T, ...]:
     given = tuple(values)
     if not given:
         raise ValueError(f"{name} must be at least one, got none")
+    return given
+
+
+def truth(name: str, value: Any) -> bool:
+    """The value. ValueError, naming it, unless it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def numbers(name: str, values: Any, count: int) -> None:
+    """ValueError, naming them, unless they are so many real numbers, all of them finite."""
+    given = values if isinstance(values, tuple | list) and len(values) == count else (None,)
+    try:
+        finite = all(isinstance(number, Real) and math.isfinite(number) for number in given)
+    except OverflowError:  # a whole number that is larger than any float
+        finite = False
+    if not finite:
+        raise ValueError(f"{name} must be {count} finite numbers, got {values!r}")
+
+
+def several(name: str, values: Any, kind: type[T]) -> tuple[T, ...]:
+    """The values. ValueError, naming them, for what is no sequence, and for anything else than this kind in it."""
+    if not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a sequence of {kind.__name__}, got {values!r}")
+    given = tuple(values)
+    for value in given:
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
     return given
 
 

@@ -1,19 +1,30 @@
 """Image files, opened by Pillow: those of the formats that are meant and within the limit of pixels."""
 
 import io
+import logging
+import re
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from twoview.loaders.decode import jpeg_fault
+from twoview.loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault
 from twoview.loaders.errors import reason
 from twoview.loaders.limits import PIXELS
 
 # What may be found in a file, whatever its name says. Pillow knows more formats, and for one it runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
+SCANS = 500  # of a JPEG, each of which goes over all of its pixels; where libturbojpeg stops
+# What begins a part of a JPEG. No marker: a byte that follows 0xFF in coded data, a restart in it, a byte that fills.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_SCAN, _END = b"\xda", b"\xd9"
+
+# Of odd images Pillow warns and logs, on stderr and with the path of its own source. Our sentences say what is wrong.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def open_image(content: bytes, what: str) -> Image.Image:
@@ -52,6 +63,38 @@ def restrain_pillow() -> None:
     """For this process, where another library opens images with Pillow: no Ghostscript, and the limit of pixels."""
     set_pillows_limit()
     EpsImagePlugin.gs_binary = False
+
+
+def check_jpeg(content: bytes, what: str) -> bool:
+    """Whether the loader decodes a JPEG; where it does not, Pillow may. Asked before Pillow is given one at all.
+
+    ValueError, naming it, for one that is damaged, of which Pillow makes a picture all the same, and for one of more
+    than SCANS scans, which would take Pillow for hours.
+    """
+    fault, words = jpeg_fault(content)
+    if fault not in (OK, BAD_JPEG) and _scans(content) > SCANS:
+        fault, words = BAD_JPEG, f"it has more than {SCANS} scans"
+    if fault == BAD_JPEG:
+        raise ValueError(f"{what}: {STATUS_TEXT[fault]} ({words})")
+    return fault == OK
+
+
+def _scans(content: bytes) -> int:
+    """How many scans a JPEG has, by the markers in front of them."""
+    count, place = 0, 2
+    while (marker := _MARKER.search(content, place)) and marker[1] != _END:
+        count += marker[1] == _SCAN
+        size = content[marker.end() : marker.end() + 2]  # of what is no coded data, in which anything may stand
+        place = marker.end() + int.from_bytes(size)
+    return count
+
+
+def smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The size, width and height, with no side longer than that and the aspect ratio kept to the pixel."""
+    if max(size) <= longest:
+        return size
+    width, height = (max(1, round(side * longest / max(size))) for side in size)
+    return width, height
 
 
 @contextmanager

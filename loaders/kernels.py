@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core import caching
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]  # which leaves nothing of libturbojpeg to call
+    raise ImportError("the loader's kernels must be compiled: unset NUMBA_DISABLE_JIT")
 
 LOADERS = Path(__file__).parent
 FILES = ("rng", "checksum", "decode", "masks", "render")  # of this package with kernels in them, besides those of ops

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import chain
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 import torch
@@ -24,10 +24,12 @@ from twoview.loaders import checks
 from twoview.loaders import masks as masking
 from twoview.loaders.beton import Beton
 from twoview.loaders.decode import fault, output_layout, view_table
+from twoview.loaders.limits import THREADS
 from twoview.loaders.masks import Mask
 from twoview.loaders.rng import ORDER, uniform
-from twoview.loaders.samplers import sequential, share, shuffled
+from twoview.loaders.samplers import positions, sequential, share, shuffled
 from twoview.loaders.views import View
+from twoview.loaders.views import checked as checked_views
 from twoview.loaders.workers import Workers
 
 CHUNK_PIXELS = 1 << 18  # of views: a millisecond or two, against 30 us that a chunk costs; three images at 224 twice
@@ -62,8 +64,10 @@ class Loader:
     rank, world: this process of how many; together they see the batches that one process with batch * world would.
     on_error: "raise", or "skip" to put another sample of `indices`, drawn by seed and epoch, in a damaged one's place;
         the numbers of the damaged ones are collected in `skipped`.
-    A loader that was used before a fork works in the child, too, on threads of its own.
-    Raises ValueError if there is no full batch to give, a mask does not fit its view, or a number is not one it can be.
+    A loader that was used before a fork works in the child, too, on threads of its own. It is neither pickled nor
+    copied: where processes are spawned, each opens the beton and makes its own.
+    Raises ValueError if there is no full batch to give, a mask does not fit its view, or an argument is not one it can
+    be.
     """
 
     def __init__(
@@ -84,22 +88,32 @@ class Loader:
         world: int = 1,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.beton, self.views = beton, checks.at_least_one("views", views)
+        if not isinstance(beton, Beton):
+            raise ValueError(f"beton must be a file opened by open_beton, got {beton!r}")
+        self.beton, self.views = beton, checked_views(views)
         self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else checks.sample_numbers(indices, len(beton))
         self.batch = checks.whole("batch", batch, 1)
         self.seed = checks.whole("seed", seed, 0, 2**64)
+        if not (order is None or callable(order)):
+            raise ValueError(f"order must be a function of the epoch, got {order!r}")
         # No method of the loader's own, which would hold it in a cycle until the garbage collector comes.
-        self.order = order or partial(shuffled if shuffle else _in_turn, len(self.indices), self.seed)
-        self.drop_last, self.pin, self.on_error = drop_last, pin, on_error
+        in_order = shuffled if checks.truth("shuffle", shuffle) else _in_turn
+        self.order = partial(in_order, len(self.indices), self.seed) if order is None else order
+        self.drop_last, self.pin = checks.truth("drop_last", drop_last), checks.truth("pin", pin)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}')
+        self.on_error = on_error
         self.threads = checks.whole("threads", threads, 1)
+        THREADS.check(self.threads, "a loader")
         self.world = checks.whole("world", world, 1)
         self.rank = checks.whole("rank", rank, 0, self.world)
         self.skipped: set[int] = set()
-        self._images = len(self.order(0))
-        self._batches = len(share(self._images, batch, rank, world, drop_last))
+        self._images = len(positions(self.order(0), len(self.indices)))
+        self._batches = len(share(self._images, self.batch, self.rank, self.world, self.drop_last))
         if self._batches == 0:
-            raise ValueError(f"{beton.path}: {self._images} images do not fill one batch of {batch * world}")
+            whole = self.batch * self.world
+            raise ValueError(f"{beton.path}: {self._images} images do not fill one batch of {whole}")
         self._table = view_table(self.views)
         self._pixels = sum(view.size**2 for view in self.views)  # of one image's views
         self._reached = (0, 0)  # epoch, batches of it handed over
@@ -128,9 +142,10 @@ class Loader:
     def epoch(self, epoch: int) -> "Epoch":
         """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering.
 
-        ValueError for no number from 0 on, and where the loader is closed, by then or before the epoch ends.
+        ValueError for no number from 0 on, for an order that is none, and where the loader is closed, by then or
+        before the epoch ends.
         """
-        epoch = checks.whole("epoch", epoch, 0)
+        epoch = checks.whole("epoch", epoch, 0, 2**63)  # an int64 in the kernels
         self._open()
         if not self._workers.here:  # a fork takes no thread along
             self._workers = self._hired()
@@ -159,13 +174,18 @@ class Loader:
         """
         if not isinstance(state, Mapping) or not {"epoch", "batches"} <= state.keys():
             raise ValueError(f"a loader's state must have an epoch and batches, got {str(state)[:80]}")
-        epoch = checks.whole("the state's epoch", state["epoch"], 0)
+        epoch = checks.whole("the state's epoch", state["epoch"], 0, 2**63)
         most = len(share(self._images, self.batch * self.world, 0, 1, self.drop_last))  # this rank may have fewer
         batches = checks.whole("the state's batches", state["batches"], 0, most + 1)
         for key, mine in self._work().items():
-            if key in state and state[key] != mine:  # an older state does not say of which data it is
-                raise ValueError(f"the loader's {key} must be {state[key]} as in the state, got {mine}")
+            theirs = state.get(key, mine)  # an older state does not say of which data it is
+            # A tensor or an array would compare each of its numbers.
+            if not isinstance(theirs, int | np.integer | str | None) or theirs != mine:
+                raise ValueError(f"the loader's {key} must be {str(theirs)[:80]} as in the state, got {mine}")
         self._reached = self._resume_at = epoch, batches
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Loader cannot be pickled or copied: open the beton in the other process and make one there")
 
     def _work(self) -> dict[str, Any]:
         data = None if self.beton.index is None else f"{self.beton.index:016x}"
@@ -181,7 +201,7 @@ class Loader:
             self._under_way.discard(me)
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
-        samples = self.indices[self.order(epoch)]
+        samples = self.indices[self._ordered(epoch)]
         places = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
         process = os.getpid()
@@ -203,6 +223,13 @@ class Loader:
             if os.getpid() == process:
                 for chunk in chain.from_iterable(chunks for _, chunks in started):
                     chunk.cancel()
+
+    def _ordered(self, epoch: int) -> np.ndarray:
+        """int64 (N,), positions in `indices`. ValueError where `order` gives others, or not as many as for epoch 0."""
+        order = positions(self.order(epoch), len(self.indices))
+        if len(order) != self._images:
+            raise ValueError(f"order must have {self._images} positions in every epoch, got {len(order)} in {epoch}")
+        return order
 
     def _open(self) -> None:
         if self._closed:

@@ -6,11 +6,11 @@ Masks depend on (seed, epoch, sample, view) alone, as pixels do (`loaders/rng.py
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from twoview.loaders import rng
+from twoview.loaders import checks, rng
 from twoview.loaders.kernels import kernel
 from twoview.loaders.views import View
 
@@ -39,6 +39,11 @@ class Mask:
     aspect: tuple[float, float] = (0.3, 1 / 0.3)
 
     def __post_init__(self) -> None:
+        for name in ("view", "rows", "columns", "kept", "smallest"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value >= 2**31:
+                raise ValueError(f"a mask's {name} must be a whole number below 2 ** 31, got {value!r}")
+        checks.numbers("a mask's aspect", self.aspect, 2)
         if self.view < 0:
             raise ValueError(f"a mask's view must be at least 0, not {self.view}")
         if self.rows < 1 or self.columns < 1:
@@ -49,12 +54,12 @@ class Mask:
             raise ValueError(f"a mask's kind must be random or block, not {self.kind!r}")
         if self.smallest < 1:
             raise ValueError(f"a mask's smallest block must be at least 1 patch, not {self.smallest}")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ValueError(f"a mask's aspect must be positive and in ascending order, not {self.aspect}")
+        if not 1e-6 <= self.aspect[0] <= self.aspect[1] <= 1e6:
+            raise ValueError(f"a mask's aspect must be from 1e-6 to 1e6 and in ascending order, not {self.aspect}")
 
     @property
     def patches(self) -> int:
-        return self.rows * self.columns
+        return int(self.rows) * int(self.columns)
 
 
 def of_view(
@@ -76,15 +81,16 @@ def of_view(
     return Mask(view, side, side, count, kind, smallest)
 
 
-def checked(masks: Sequence[Mask], views: Sequence[View]) -> tuple[Mask, ...]:
-    """The masks. ValueError for one whose view is not there, or has no such grid of patches."""
-    for mask in masks:
+def checked(masks: Any, views: Sequence[View]) -> tuple[Mask, ...]:
+    """The masks. ValueError for what is none, and for one whose view is not there, or has no such grid of patches."""
+    given = checks.several("masks", masks, Mask)
+    for mask in given:
         if mask.view >= len(views):
             raise ValueError(f"a mask's view must be below {len(views)}, the number of views, not {mask.view}")
         size = views[mask.view].size
         if size % mask.rows or size % mask.columns:
             raise ValueError(f"a view of {size} pixels is not divisible into {mask.rows} x {mask.columns} patches")
-    return tuple(masks)
+    return given
 
 
 def draw(mask: Mask, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
         near = difflib.get_close_matches(short, known, 5 if len(known) > _FEW else 1)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         rest = f"there are {len(known)} known ones" if len(known) > _FEW else f"known are {', '.join(known)}"
-        raise ValueError(f"unknown {kind} {_quoted(name)}: {hint}{rest}")
+        raise ValueError(f"unknown {kind} {quoted(name)}: {hint}{rest}")
     return known[name]
 
 
@@ -31,16 +31,22 @@ def checked_name(kind: str, name: str) -> str:
     ValueError unless it has 1 to `limits.NAME` ASCII letters, digits and `._-`, the first of which is no dot.
     """
     if not isinstance(name, str):
-        raise ValueError(f"the name of a {kind} must be a text, got {_quoted(name)}")
+        raise ValueError(f"the name of a {kind} must be a text, got {quoted(name)}")
     NAME.check(len(name), f"the name of a {kind}")
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"the name of a {kind} must be of ASCII letters, digits and the characters . _ - "
-            f"and not begin with a dot, got {_quoted(name)}"
+            f"and not begin with a dot, got {quoted(name)}"
         )
     return name
 
 
-def _quoted(name: object) -> str:
+def quoted(name: object) -> str:
+    """As Python writes it, cut where it is long."""
     text = repr(name)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def shown(name: str) -> str:
+    """A name that a file gives, as sentences have it: quoted where it is empty, long or would not print."""
+    return name if name.isprintable() and 0 < len(name) <= _SHOWN else quoted(name)

@@ -83,7 +83,7 @@ class Resident(Loader):
         return np.stack([decode(self.beton, int(sample)) for sample in self.indices])
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
-        order = self.order(epoch)
+        order = self._ordered(epoch)
         parts = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         for number in range(first, len(parts)):
             self._open()

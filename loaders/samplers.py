@@ -1,5 +1,7 @@
 """Traversal orders: pure functions of (seed, epoch)."""
 
+from typing import Any
+
 import numpy as np
 
 from twoview.loaders.names import look_up
@@ -18,6 +20,16 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     """
     keys = uniforms(np.uint64(seed), epoch, sequential(count), 0, ORDER, 0)
     return np.argsort(keys, kind="stable")
+
+
+def positions(order: Any, count: int) -> np.ndarray:
+    """int64 (N,): an order as its maker gives it. ValueError unless it is positions among `count` samples."""
+    given = np.asarray(order)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise ValueError(f"order must have whole numbers in one dimension, got {given.dtype} of shape {given.shape}")
+    for wrong in given[(given < 0) | (given >= count)]:
+        raise ValueError(f"order must have positions from 0 to {count - 1}, got {wrong}")
+    return given.astype(np.int64, copy=False)
 
 
 def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from twoview.loaders.datasets import Samples
-from twoview.loaders.images import naming, open_image
+from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 
 
 def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
@@ -15,7 +15,7 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
 
     Larger images are resized by PIL, antialiased bicubic, with the aspect ratio kept to the pixel. JPEGs become JPEGs
     of `quality` (1 to 95, PIL's scale); pixels stay pixels. ValueError for a resolution or quality out of range, and,
-    naming it, for an image that PIL cannot resize.
+    naming it, for an image that is damaged or that PIL cannot resize.
     """
     if not 1 <= max_resolution < 1 << 16:
         raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, not {max_resolution}")
@@ -23,18 +23,21 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
         raise ValueError(f"--quality must be 1 to 95, not {quality}")
 
     def image(index: int) -> np.ndarray | bytes:
-        content, name = samples.image(index), samples.name(index)
+        name = samples.name(index)
+        content = samples.large(index, max_resolution) if samples.large else samples.image(index)
         picture = open_image(content, name) if isinstance(content, bytes) else Image.fromarray(content)
-        with naming(name), picture:
-            longest = max(picture.size)
-            if longest <= max_resolution:
+        with picture:
+            size = smaller(picture.size, max_resolution)
+            if size == picture.size:
                 return content
-            width, height = (max(1, round(side * max_resolution / longest)) for side in picture.size)
-            small = picture.resize((width, height), Image.Resampling.BICUBIC)
+            if isinstance(content, bytes) and not samples.large:  # which has checked it
+                check_jpeg(content, name)
+            with naming(name):
+                small = picture.resize(size, Image.Resampling.BICUBIC)
             if not isinstance(content, bytes):
                 return np.asarray(small)
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=quality)
             return buffer.getvalue()
 
-    return replace(samples, image=image)
+    return replace(samples, image=image, large=None)

@@ -4,8 +4,12 @@ A method asks for a tuple of views; only the loader knows how they are made. The
 torchvision's SimCLR-style pipelines: resized crop, flip, colour jitter, grey, blur, solarise.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from twoview.loaders import checks
+
+T = TypeVar("T")
 
 
 class Jitter(NamedTuple):
@@ -59,3 +63,34 @@ class View:
     blur: Blur | None = None
     solarize: Solarize | None = None
     interpolation: str = "bilinear"
+
+
+def checked(views: Any) -> tuple[View, ...]:
+    """The views. ValueError, naming the field, where one is of another type, or a number is none or too large.
+
+    What else makes a view impossible is refused with all views, by `decode.view_table`.
+    """
+    given = checks.at_least_one("views", checks.several("views", views, View))
+    return tuple(_checked(view) for view in given)
+
+
+def _checked(view: View) -> View:
+    """The view, its sizes as Python's numbers: products of NumPy's small ones overflow."""
+    size = checks.whole("a view's size", view.size, 1)
+    resize = checks.whole("a view's resize", view.resize, 0, 2**31)
+    checks.numbers("a view's flip and gray", (view.flip, view.gray), 2)
+    checks.numbers("a view's ratio", view.ratio, 2)
+    if view.scale is not None:
+        checks.numbers("a view's scale", view.scale, 2)
+        if view.scale[1] > 1:
+            raise ValueError(f"a view's scale must be shares of the image, at most 1, got {view.scale}")
+    for name, op, kind in (
+        ("jitter", view.jitter, Jitter),
+        ("blur", view.blur, Blur),
+        ("solarize", view.solarize, Solarize),
+    ):
+        if op is not None:
+            if not isinstance(op, kind):
+                raise ValueError(f"a view's {name} must be a {kind.__name__} or None, got {op!r}")
+            checks.numbers(f"a view's {name}", op, len(kind._fields))
+    return replace(view, size=size, resize=resize)

@@ -21,7 +21,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -61,6 +60,8 @@ def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
 
 
 Key = Annotated[str, Field(max_length=KEY)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, lt=1e18, allow_inf_nan=False)]
 
 
 class Table(BaseModel):
@@ -70,14 +71,14 @@ class Table(BaseModel):
 class History(Table):
     """As `twoview.methods.trainer.History`. One of an older version has no seconds of steps."""
 
-    epoch_seconds: list[float]
-    wait_seconds: list[float]
-    losses: list[float]
-    step_seconds: list[float] = []
+    epoch_seconds: list[Seconds]
+    wait_seconds: list[Seconds]
+    losses: list[Annotated[float, Field(allow_inf_nan=False)]]
+    step_seconds: list[Seconds] = []
     logged: dict[str, list[float]] = {}
-    open_seconds: float = 0.0
-    open_wait: float = 0.0
-    open_logged: dict[str, list[float]] = {}
+    open_seconds: Seconds = 0.0
+    open_wait: Seconds = 0.0
+    open_logged: dict[str, Annotated[list[float], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
     def _of_the_same_steps(self) -> Self:
@@ -99,12 +100,16 @@ class Random(Table):
 
 
 class Reached(Table):
-    """The loader's state."""
+    """The loader's state. Another loader than ours may add what it needs."""
 
     model_config = ConfigDict(extra="allow")
 
-    epoch: NonNegativeInt
-    batches: NonNegativeInt
+    epoch: Count
+    batches: Count
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    images: Count = 0
+    global_batch: Count = 0
+    data: str | None = None
 
 
 class Measured(Table):
@@ -119,7 +124,7 @@ class State(Table):
 
     recipe: dict[str, Any]
     method: dict[Key, Tensor]
-    epoch: NonNegativeInt
+    epoch: Count
     world: PositiveInt | None = None
     precision: Precision | None = None
     optimiser: Optimiser | None = None
@@ -140,6 +145,8 @@ class State(Table):
     def _of_the_same_epoch(self) -> Self:
         if self.history and len(self.history.epoch_seconds) != self.epoch:
             raise ValueError(f"epoch is {self.epoch}, and its history is of {len(self.history.epoch_seconds)}")
+        if self.random is not None and self.world is not None and len(self.random) != self.world:
+            raise ValueError(f"random must be of {self.world} ranks, as world says, got {len(self.random)}")
         return self
 
 

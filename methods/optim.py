@@ -13,13 +13,14 @@ from twoview.methods.method import Method
 from twoview.methods.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Name = Literal["sgd", "lars", "adamw"]
 Steps = Annotated[tuple[PositiveFloat, ...], Field(max_length=100)]
 
 
 class Optim(Settings):
     """The `[optim]` table of a recipe."""
 
-    name: Literal["sgd", "lars", "adamw"] = "sgd"
+    name: Name = "sgd"
     lr: PositiveFloat = 0.1  # at its peak, for the recipe's batch; not scaled further
     momentum: NonNegativeFloat = 0.9  # of sgd and lars
     nesterov: bool = False  # of sgd
@@ -36,6 +37,14 @@ class Optim(Settings):
     clip_norm: NonNegativeFloat = 0.0  # the gradient's largest norm, of all but prototypes; 0: any
     trust: PositiveFloat = 0.001  # of lars: its trust coefficient, eta
     clip: bool = False  # of lars: an adapted rate is at most lr (LARC)
+
+
+# What each keeps of a weight: tensors of its shape, and the number of steps.
+KEPT: dict[Name, set[str]] = {
+    "sgd": {"momentum_buffer"},
+    "lars": {"momentum"},
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+}
 
 
 def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim.Optimizer:

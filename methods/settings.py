@@ -61,10 +61,15 @@ class _Short(reprlib.Repr):
         return super().repr_int(number, level) if abs(number) < 10**18 else "a number of more than 18 digits"
 
 
+def shown(value: Any) -> str:
+    """A value of any kind for a sentence: cut, on one line."""
+    return " ".join(_Short().repr(value).split())
+
+
 def first_fault(error: ValidationError) -> str:
     """The first thing that is wrong, in one sentence behind its dotted key: what must be, and what was found."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(_shown(str(part)) for part in first["loc"])
+    key = ".".join(_key(str(part)) for part in first["loc"])
     return f"{key}: {_sentence(first)}" if key else _sentence(first)
 
 
@@ -79,9 +84,9 @@ def _sentence(fault: Any) -> str:
         return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "value_error":  # of a check of ours, which says itself what it found
         return str(fault["ctx"]["error"])
-    return " ".join(f"{fault['msg']}, not {_Short().repr(fault['input'])}".split())
+    return " ".join(f"{fault['msg']}, not {shown(fault['input'])}".split())
 
 
-def _shown(key: str) -> str:
+def _key(key: str) -> str:
     short = key if len(key) <= limits.NAME.value else f"{key[: limits.NAME.value]}..."
     return short if short.isprintable() else repr(short)

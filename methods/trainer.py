@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from twoview.methods import checkpoint, graph, optim, ranks
+from twoview.methods import checkpoint, graph, optim, ranks, resumed
 from twoview.methods.clock import StepClock
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
@@ -190,11 +190,15 @@ class Trainer:
         checkpoint and return. on_checkpoint: called on the first rank behind each checkpoint, when the history is on
         the host. until: finished epochs at which to return, before the end of the training.
         FloatingPointError, naming method, step and checkpoint, if the loss is not finite, or no gradient in fp16; the
-        last good checkpoint is kept.
+        last good checkpoint is kept. ValueError, naming the checkpoint, if it was taken up and its loader's state is
+        not one of this loader.
         """
         self.method.train()
         if self._loader_state:
-            loader.load_state_dict(self._loader_state)
+            try:
+                loader.load_state_dict(self._loader_state)
+            except ValueError as error:
+                raise ValueError(f"{path or 'the checkpoint'} cannot be gone on from: {error}") from None
         while self.finished_epochs < (self.epochs if until is None else until):
             for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())
@@ -233,13 +237,18 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, as `fit` wrote it.
 
-        ValueError if another number of ranks wrote it, or the optimiser's state is of other weights.
+        ValueError if another number of ranks wrote it, or the optimiser's state is of other weights or settings.
         """
         if state["world"] != ranks.world():
             raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
         self.method.load_state_dict(state["method"])
-        self._check_optimiser(state["optimiser"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        theirs, mine = state["optimiser"], self.optimiser.state_dict()
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+        resumed.check_groups(theirs["param_groups"], mine["param_groups"])
+        kept = resumed.checked_state(theirs["state"], mine["state"], weights, self.settings.name)
+        resumed.check_scaler(state["scaler"], self.scaler.state_dict())
+        # My groups: they have what the recipe and its schedules decide, and another version of torch may lack keys.
+        self.optimiser.load_state_dict({**mine, "state": kept})
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
         if self.graph:
@@ -249,20 +258,6 @@ class Trainer:
         torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:  # which a checkpoint of a CPU has not
             torch.cuda.set_rng_state(random["cuda"], self.device)
-
-    def _check_optimiser(self, state: dict[str, Any]) -> None:
-        """What torch does not compare: it takes up a momentum of any shape, and fails at the next step."""
-        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
-        for number, entry in state["state"].items():
-            if not 0 <= number < len(weights):
-                raise ValueError(f"optimiser: there are {len(weights)} weights, and its state is of number {number}")
-            for name, value in entry.items():
-                if isinstance(value, Tensor) and value.ndim and value.shape != weights[number].shape:
-                    mine, theirs = tuple(weights[number].shape), tuple(value.shape)
-                    raise ValueError(f"optimiser: {name} of weight {number} must be {mine}, got {theirs}")
-        for group in state["param_groups"]:
-            if not {"params", "lr", "weight_decay", "adapt"} <= group.keys():
-                raise ValueError("optimiser: every group must have params, lr, weight_decay and adapt")
 
     def _save(self, path: Path, recipe: dict[str, Any]) -> None:
         """Of all ranks: each must ask."""

@@ -18,7 +18,7 @@ STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9,
 def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
     """Writes an SVG with a panel for each searched key: held-out kNN top-1 against the value of each trial.
 
-    outcome: as `bench/search.py` has it. A pruned trial stands, hollow, at the accuracy that it had reached.
+    outcome: as `bench/training/search.py` has it. A pruned trial stands, hollow, at the accuracy that it had reached.
     """
     keys = list(search.ranges)
     rows = -(-len(keys) // COLUMNS)

@@ -1,6 +1,8 @@
 """A recipe made concrete on this machine: its method, its device, its images."""
 
+import contextlib
 import os
+import resource
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,8 @@ from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
 
 HELD_OUT_SEED = 42
+# Bytes that this process' group may have; of the second and the first version of Linux' control groups.
+CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
 
 
@@ -55,10 +59,33 @@ def run_name(recipe: Recipe[Any]) -> str:
 def build_method(recipe: Recipe[Any]) -> Method:
     """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method.
 
-    ValueError, before any memory is taken, where this machine has not enough for the weights.
+    ValueError where there is not enough memory for the weights: before any is taken, if that can be told.
     """
-    _check_fits(recipe, outline(recipe))
-    return _made(recipe)
+    need, there = _bytes(outline(recipe)), memory_limit()
+    if need > there:
+        raise ValueError(
+            f"{recipe.name}: its weights must fit into the memory of {there / GIB:.1f} GiB, and take "
+            f"{need / GIB:,.1f} GiB"
+        )
+    try:
+        return _made(recipe)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise ValueError(too_little_for_weights(recipe)) from None
+
+
+def too_little_for_weights(recipe: Recipe[Any]) -> str:
+    """In words, where memory ran out before a step could be counted."""
+    need, there = _bytes(outline(recipe)), memory_limit()
+    return (
+        f"{recipe.name} ran out of memory: its weights take {need / GIB:.2f} GiB, and they, their gradients and the "
+        f"optimizer's state must fit into what is free of {there / GIB:.1f} GiB"
+    )
+
+
+def _bytes(method: Method) -> int:
+    return bytes_of([*method.parameters(), *method.buffers()])
 
 
 def outline(recipe: Recipe[Any]) -> Method:
@@ -92,17 +119,14 @@ def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     try:
         trainer.resume(state)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        if ran_out(error):
+            raise
         raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
 
 
-def _check_fits(recipe: Recipe[Any], method: Method) -> None:
-    """ValueError where the weights alone are more than this machine's memory."""
-    need = bytes_of([*method.parameters(), *method.buffers()])
-    if need > (there := _memory()):
-        raise ValueError(
-            f"{recipe.name}: its weights must fit into the memory of {there / GIB:.1f} GiB, and take "
-            f"{need / GIB:,.1f} GiB"
-        )
+def ran_out(error: Exception) -> bool:
+    """Whether the error says that memory ran out: torch's on a CPU is a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _made(recipe: Recipe[Any]) -> Method:
@@ -210,16 +234,23 @@ def train_loader(
 def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> None:
     """ValueError where the views of one batch are more than this machine's memory."""
     need = batch * sum(3 * view.size**2 for view in views)
-    if need > (there := _memory()):
+    if need > (there := memory_limit()):
         raise ValueError(
             f"{recipe.name}: a batch must fit into the memory of {there / GIB:.1f} GiB, and the views of {batch:,} "
             f"images take {need / GIB:,.1f} GiB"
         )
 
 
-def _memory() -> int:
-    """Bytes that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def memory_limit() -> int:
+    """Bytes that this process may have: the machine's, or fewer where its control group or `ulimit -v` says so."""
+    most = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CGROUP:
+        with contextlib.suppress(OSError, ValueError):  # it is not there, or says "max"
+            most.append(int(file.read_text()))
+    addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if addresses != resource.RLIM_INFINITY:
+        most.append(addresses)
+    return min(most)
 
 
 def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:

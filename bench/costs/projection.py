@@ -1,8 +1,8 @@
 """What a pretraining comes to in the whole, from steps that were measured: never from a loader's rate.
 
 A projection is so many epochs of so many steps of the median steady step. Its interval is that of the median, by the
-block bootstrap of `bench/bootstrap.py`: neighbouring steps hang together. It says from how many steps it comes, and
-there is none from fewer than FEWEST.
+block bootstrap (`bench/measurement/bootstrap.py`), since neighboring steps hang together. It says from how many steps
+it comes, and there is none from fewer than FEWEST.
 """
 
 import statistics

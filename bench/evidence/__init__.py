@@ -11,7 +11,7 @@ from twoview.bench.evidence.files import (
     write,
     write_part,
 )
-from twoview.bench.evidence.index import index
+from twoview.bench.evidence.folder_index import index
 from twoview.bench.evidence.records import (
     ADAPTER,
     Accuracy,

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from pydantic import ValidationError
 from twoview.bench.evidence.records import ADAPTER, AnyRecord, bounded, checked_name
 from twoview.bench.measurement.calibration import Calibration
 from twoview.bench.measurement.environment import frequencies
+from twoview.loaders import files
 from twoview.loaders.errors import MOST
 from twoview.loaders.files import whole_file
 from twoview.loaders.limits import RECORD_BYTES, Limit
@@ -37,6 +36,8 @@ def write(record: AnyRecord, folder: Path) -> Path:
     FileExistsError if one of that name is there, or another process is first: evidence is never rewritten.
     """
     path = path_of(folder, record.name)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} must be a folder of evidence, and is a file")
     if path.exists():
         raise FileExistsError(f"{path} exists; evidence is never rewritten")
     with Calibration() as work:
@@ -86,16 +87,8 @@ def read(path: Path) -> AnyRecord:
 
 
 def bytes_of(path: Path, most: Limit = RECORD_BYTES) -> bytes:
-    """Of a file that a record can be. It is asked what it is once it is open, so that nothing comes in between.
-
-    A pipe is neither waited for nor read, nor is anything else that is no file: ValueError.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError(f"{path} must be a file, and is a pipe or a device")
-        most.check(about.st_size, str(path))
-        return file.read(most.value)
+    """Of a file that a record can be, as `loaders.files.bytes_of` has them."""
+    return files.bytes_of(path, most)
 
 
 def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:

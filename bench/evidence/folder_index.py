@@ -21,7 +21,8 @@ def index(folder: Path) -> "pd.DataFrame":
     """What a folder holds, a row a file: whose record, or `complaint`, why it is none. All columns are text.
 
     It is kept there as index.csv, which nothing depends on: a file that it lacks, or has with another size or time of
-    change, is read, one that is gone is dropped. Where the folder cannot be written, it is not kept.
+    change, is read, one that is gone is dropped. It is not kept where the folder cannot be written, or something else
+    than a file has that name.
     """
     import pandas as pd
 
@@ -35,7 +36,7 @@ def index(folder: Path) -> "pd.DataFrame":
         rows.append(known.get(key) or dict(zip(INDEXED, key, strict=False)) | _entry(path))
     now = pd.DataFrame(rows, columns=INDEXED, dtype=object).fillna("")
     if list(known.values()) != now.to_dict("records"):
-        with contextlib.suppress(PermissionError), whole_file(kept) as part:
+        with contextlib.suppress(PermissionError, ValueError), whole_file(kept) as part:
             now.map(csv_cell).to_csv(part, index=False)
     return now
 

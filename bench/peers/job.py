@@ -49,7 +49,7 @@ class ConvertJob(Work):
 class StepJob(Work):
     """Training: steps of SimCLR on one resident batch, as many as fill a pass.
 
-    recipe: of `bench/recipe.py`, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
+    recipe: a recipe's values, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
     """
 
     kind: Literal["step"] = "step"

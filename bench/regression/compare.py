@@ -19,10 +19,10 @@ from rich.text import Text
 
 from twoview.bench import evidence
 from twoview.bench.config import recipe
-from twoview.bench.dataloader.rates import OURS
 from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost, Verdict
+from twoview.bench.peers.race import OURS
 from twoview.bench.runtime.escapes import markdown, one_line
 
 # Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.

@@ -124,7 +124,7 @@ class Gate:
         Steps on one resident batch, in a process of their own, whose peak of memory is not the other tests'.
         """
         from twoview.bench.config import recipe
-        from twoview.bench.dataloader.rates import OURS, Process
+        from twoview.bench.peers.race import OURS, Process
         from twoview.bench.regression import paired
 
         if self.allowed.recipe is None:

@@ -24,12 +24,13 @@ import numpy as np
 
 from twoview.bench.config import experiment, recipe
 from twoview.bench.config.experiment import Place
-from twoview.bench.dataloader.rates import OURS, Absent, Process, job_for
+from twoview.bench.dataloader.rates import job_for
 from twoview.bench.dataloader.targets import TABLE, LoaderWork
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost
 from twoview.bench.measurement.calibration import Calibration
 from twoview.bench.peers.job import Job, StepJob
+from twoview.bench.peers.race import OURS, Absent, Process
 from twoview.bench.regression.compare import Comparison, Row
 from twoview.bench.runtime.cores import confine, cores, cpu_count
 from twoview.bench.runtime.progress import progress

@@ -50,8 +50,11 @@ def _locked(path: Path, what: str, lock: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     file, mine = _taken(path, what, lock), os.getpid()
     try:
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:  # of a full disk, which names no file
+            raise OSError(error.errno, error.strerror, str(lock)) from None
         yield
     finally:
         if os.getpid() == mine and _is(file, lock):

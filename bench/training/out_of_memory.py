@@ -8,13 +8,12 @@ from typing import Any
 import psutil
 import torch
 
+from twoview.bench.config import experiment
 from twoview.bench.config.recipe import Recipe
 from twoview.bench.measurement.memory import GIB
 from twoview.bench.training import memory_plan
 from twoview.methods import ranks
 from twoview.methods.precision import Precision
-
-CPU_ALLOCATOR = "can't allocate memory"  # torch says so in a RuntimeError
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and CPU_ALLOCATOR not in str(error):
+        if not experiment.ran_out(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
         torch.cuda.empty_cache()
@@ -33,10 +32,16 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
 
 
 def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str:
-    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+    on_host = min(psutil.virtual_memory().total, experiment.memory_limit())
+    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else on_host
     mine = recipe.model_copy(update={"batch": recipe.batch // ranks.world()})
-    with ranks.alone():  # memory may have run out here and nowhere else
-        counted = memory_plan.counted(mine, device, kind, memory)
+    try:
+        with ranks.alone():  # memory may have run out here and nowhere else
+            counted = memory_plan.counted(mine, device, kind, memory)
+    except (MemoryError, RuntimeError) as error:  # it counts with weights, and these may be what is too large
+        if not experiment.ran_out(error):
+            raise
+        return experiment.too_little_for_weights(recipe)
     held = sorted(counted.holdings._asdict().items(), key=lambda item: -item[1])
     holds = ", ".join(f"{name} {size / GIB:.2f}" for name, size in held if size)
     fits = f"a batch of {counted.fits}" if counted.fits else f"not even a batch of {memory_plan.STEP}"

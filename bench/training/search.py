@@ -29,6 +29,7 @@ from twoview.bench.data import betons
 from twoview.bench.evaluation.probing import in_turn
 from twoview.bench.runtime.locks import alone, can_lock
 from twoview.bench.runtime.progress import console, progress
+from twoview.bench.training import out_of_memory
 from twoview.loaders import presets
 from twoview.loaders.samplers import subset
 from twoview.methods.probes.features import extract
@@ -118,7 +119,8 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
     for key, values in recipe.search.ranges.items():
         for value in values[:2] if scale(values) else values:
             with_values(recipe, {key: value})
-    kind = experiment.precision_for(recipe, experiment.best_device())
+    device = experiment.best_device()
+    kind = experiment.precision_for(recipe, device)
     betons.of_dataset(
         recipe.dataset, "train", place.betons, place.root
     )  # what is wrong with the data is no trial's fault
@@ -133,10 +135,12 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
             console.print(f"{what}: {', '.join(f'{key} {value}' for key, value in group.items())}", markup=False)
             one = with_values(recipe, {**group, "epochs": _epochs(recipe), "precision": kind})
             try:
-                study.tell(trial, held_out_accuracy(one, place, what, partial(_report, trial)))
+                with out_of_memory.explained(one, device, kind):
+                    top1 = held_out_accuracy(one, place, what, partial(_report, trial))
+                study.tell(trial, top1)
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
-            except (FloatingPointError, ValueError) as error:  # a loss or an embedding that is not finite
+            except (FloatingPointError, ValueError) as error:  # what is not finite, or too large for the memory
                 console.print(f"{what}: failed: {error}", markup=False)
                 trial.set_user_attr("error", str(error))
                 study.tell(trial, state=TrialState.FAIL)

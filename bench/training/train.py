@@ -120,10 +120,11 @@ def _train(
         kind = state["precision"] if state else ranks.of_all_ranks(precision_for(recipe, where))[0]
         with ranks.first_rank_first():
             train_file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
-        trainer = experiment.trainer(recipe, where, kind)
-        if state:
-            take_up(trainer, state, path)
-            console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
+        with out_of_memory.explained(recipe, where, kind):
+            trainer = experiment.trainer(recipe, where, kind)
+            if state:
+                take_up(trainer, state, path)
+                console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
         model = recipe.model_dump(mode="json")
         with (
             _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
-from typing import IO, Self
+from typing import IO, BinaryIO, Self
 
 from twoview.loaders.errors import reason
+from twoview.loaders.files import opened
 from twoview.loaders.limits import UNPACKED
+from twoview.loaders.names import quoted
 
 MOST_WORDS = 1 << 16  # bytes of a header's long name and other words
 DEEPEST = 64  # folders in folders
@@ -77,14 +79,20 @@ def unpack(file: Path, folder: Path) -> None:
 
     Only files and folders are made, with names and bytes and nothing else of the archive's: no link, device or mode,
     so that no member can lead another one out of the folder. ValueError, naming the archive, if it is damaged, a path
-    leads out of it, it holds anything else, or it unpacks to more than `limits.UNPACKED` or the disk has room for.
+    leads out of it, it holds anything else, or it unpacks to more than `limits.UNPACKED` or the disk has room for;
+    and for what is no file at all.
     """
+    with opened(file) as packed:
+        _unpack(file, packed, folder)
+
+
+def _unpack(file: Path, packed: BinaryIO, folder: Path) -> None:
     folder.mkdir(parents=True)
     try:
         room = _Room(file, folder)
-        for name, size, opened in _of_zip(file) if zipfile.is_zipfile(file) else _of_tar(file):
+        for name, size, content in (_of_zip if zipfile.is_zipfile(packed) else _of_tar)(file, packed):
             room.take(size)
-            _write(file, name, opened, folder, size)
+            _write(file, name, content, folder, size)
     except (_Refused, MemoryError):
         shutil.rmtree(folder)
         raise
@@ -97,11 +105,11 @@ def unpack(file: Path, folder: Path) -> None:
 
 
 def gunzipped(file: Path) -> bytes:
-    """The content of a .gz. ValueError, naming it, if it is damaged, or has more than `limits.UNPACKED`."""
+    """The content of a .gz. ValueError, naming it, if it is damaged, no file, or has more than `limits.UNPACKED`."""
     most = UNPACKED.value * max(file.stat().st_size, SMALL)
     try:
-        with gzip.open(file) as opened:
-            content = opened.read(most + 1)
+        with opened(file) as packed, gzip.open(packed) as unpacked:
+            content = unpacked.read(most + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} cannot be unpacked: {reason(error)}") from None
     if len(content) > most:
@@ -139,23 +147,24 @@ class _Room:
 _Members = Iterator[tuple[str, int, IO[bytes] | None]]
 
 
-def _of_zip(file: Path) -> _Members:
-    with zipfile.ZipFile(file) as archive:
+def _of_zip(file: Path, packed: BinaryIO) -> _Members:
+    with zipfile.ZipFile(packed) as archive:
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _Refused(f"{file} holds {member.filename!r}, which is {NEITHER}")
+                raise _Refused(f"{file} holds {quoted(member.filename)}, which is {NEITHER}")
             if member.is_dir():
                 yield member.filename, 0, None
             else:
-                with archive.open(member) as opened:
-                    yield member.filename, member.file_size, opened
+                with archive.open(member) as content:
+                    yield member.filename, member.file_size, content
 
 
-def _of_tar(file: Path) -> _Members:
-    with open(file, "rb") as opened:
-        mode = "r:gz" if opened.read(2) == GZIP else "r:"
-    with tarfile.open(file, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # of the mode
+def _of_tar(file: Path, packed: BinaryIO) -> _Members:
+    packed.seek(0)
+    mode = "r:gz" if packed.read(2) == GZIP else "r:"
+    packed.seek(0)
+    with tarfile.open(None, mode, packed, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # of the mode
         while member := archive.next():
             archive.members.clear()  # it keeps each, and there may be millions
             if member.isdir():
@@ -163,7 +172,7 @@ def _of_tar(file: Path) -> _Members:
             elif member.isreg() and not member.issparse():
                 yield member.name, member.size, archive.extractfile(member)
             else:
-                raise _Refused(f"{file} holds {member.name!r}, which is {NEITHER}")
+                raise _Refused(f"{file} holds {quoted(member.name)}, which is {NEITHER}")
 
 
 class _Member(tarfile.TarInfo):
@@ -177,24 +186,31 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _write(file: Path, name: str, opened: IO[bytes] | None, folder: Path, size: int) -> None:
+def _write(file: Path, name: str, content: IO[bytes] | None, folder: Path, size: int) -> None:
     """Makes one file or folder. size: bytes that the archive says it has."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
-        raise _Refused(f"{file} holds the path {name!r}, which leads out of it: nothing is unpacked")
+        raise _Refused(f"{file} holds the path {quoted(name)}, which leads out of it: nothing is unpacked")
+    if not path.parts and content is not None:
+        raise _Refused(f"{file} holds a file called {quoted(name)}, which is no name of one: nothing is unpacked")
     if len(path.parts) > DEEPEST:
         raise _Refused(f"{file} must have at most {DEEPEST} folders in each other, got {len(path.parts)}")
     target = folder / path
-    if opened is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as written:
-        while content := opened.read(min(size, PIECE)):
-            written.write(content)
-            size -= len(content)
+    try:
+        if content is None:
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "wb") as written:
+            while piece := content.read(min(size, PIECE)):
+                written.write(piece)
+                size -= len(piece)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise _Refused(
+            f"{file} holds the path {quoted(name)}, a part of which is a file and a folder: nothing is unpacked"
+        ) from None
     if size:
-        raise EOFError(f"{name!r} is cut short")
+        raise EOFError(f"{quoted(name)} is cut short")
 
 
 def _download(url: str, folder: Path) -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from twoview.loaders.beton import JPEG, RAW, Stored
+from twoview.loaders.beton import JPEG, RAW, Stored, check_fits
 from twoview.loaders.checksum import xxh64_of
-from twoview.loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault, jpeg_shape
-from twoview.loaders.files import NUMBER, lines_of
-from twoview.loaders.images import naming, open_image
-from twoview.loaders.limits import PIXELS
+from twoview.loaders.decode import jpeg_shape
+from twoview.loaders.files import NUMBER, bytes_of, lines_of
+from twoview.loaders.images import check_jpeg, naming, open_image, smaller
+from twoview.loaders.limits import IMAGE_BYTES, PIXELS
 
 # What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
 SUFFIXES = {
@@ -41,12 +41,15 @@ class Samples:
     """Samples of one split. image(i) gives uint8 (H, W, 3) pixels, or the bytes of a JPEG to be kept as they are.
 
     files: the file of each sample; empty where they are not in files of their own.
+    large(i, longest) gives the same of an image that will be made smaller, to have no side longer than that; `image`
+    refuses it where no page of a beton holds its pixels. None where `image` does not.
     """
 
     image: Callable[[int], np.ndarray | bytes]
     labels: np.ndarray
     source: str
     files: Sequence[str] = ()
+    large: Callable[[int, int], np.ndarray | bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,7 +97,11 @@ def of_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: st
 def of_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
     """files: N image files. labels: whole numbers (N,). ValueError for labels that are not."""
     found = _labels(labels, len(files), source)
-    return Samples(lambda index: read_image(Path(files[index])), found, source, files)
+
+    def image(index: int, longest: int | None = None) -> np.ndarray | bytes:
+        return read_image(Path(files[index]), longest)
+
+    return Samples(image, found, source, files, image)
 
 
 def _labels(labels: Sequence[int] | np.ndarray, count: int, source: str) -> np.ndarray:
@@ -226,31 +233,31 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
             raise FileNotFoundError(f"{listed_in} names {file}, which is not there")
 
 
-def read_image(file: Path) -> np.ndarray | bytes:
+def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
     """An image file as JPEG bytes where the loader can take them as they are, else as uint8 (H, W, 3) pixels.
 
-    Pixels are PIL's, turned upright by their EXIF tag. ValueError, naming the file, for what cannot be read or cannot
-    become 8-bit RGB. `loaders/IMAGES.md` says what becomes of which kind of file.
+    Pixels are PIL's, turned upright by their EXIF tag. ValueError, naming the file, for what cannot be read, cannot
+    become 8-bit RGB, or has more pixels than a page of a beton holds, before they are decoded. `loaders/IMAGES.md` says
+    what becomes of which kind of file.
+    longest: of the sides that are stored, where the caller makes larger images smaller; None where it does not.
     """
     try:
-        content = file.read_bytes()
+        content = bytes_of(file, IMAGE_BYTES)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
     image = open_image(content, str(file))
     if image.mode not in MODES:
         raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
-    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _turn(image) is None:
-        fault, words = jpeg_fault(content)
-        if fault == OK:
-            return content
-        if fault == BAD_JPEG:
-            raise ValueError(f"{file}: {STATUS_TEXT[fault]} ({words})")
+    if image.format in ("JPEG", "MPO") and check_jpeg(content, str(file)) and _turn(image) is None:
+        return content
+    width, height = smaller(image.size, longest) if longest else image.size
+    check_fits(str(file), RAW, height, width, 3 * height * width)
     with naming(str(file)):
         image.load()  # before its EXIF is asked for, which may stand behind the pixels
         turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)
         upright.info.pop("transparency", None)  # says nothing about RGB, and PIL warns of some kinds of it
-        return np.array(upright.convert("RGB"))
+        return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))  # which would copy it
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -13,7 +13,9 @@ from twoview.loaders.datasets.archives import Archive, gunzipped
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
 from twoview.loaders.datasets.samples import Samples, of_arrays
 from twoview.loaders.errors import reason
+from twoview.loaders.files import bytes_of
 from twoview.loaders.images import open_image
+from twoview.loaders.limits import LIST_BYTES
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"  # without a data root
@@ -42,11 +44,12 @@ def _fashion_mnist(root: Path | None, split: Split) -> Samples:
 def _idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
     """The uint8 values of an idx file, packed by gzip or not; None if it is not there.
 
-    ValueError, naming it, if it is damaged, or unpacks to more than `limits.UNPACKED`.
+    ValueError, naming it, if it is damaged, no file, or more than `limits.LIST_BYTES` or `limits.UNPACKED` allow.
     """
-    for file, read in ((folder / name, Path.read_bytes), (folder / f"{name}.gz", gunzipped)):
-        if file.is_file():
-            values = np.frombuffer(read(file)[4 + 4 * len(shape) :], np.uint8)
+    for file in (folder / name, folder / f"{name}.gz"):
+        if file.exists():
+            content = gunzipped(file) if file.suffix == ".gz" else bytes_of(file, LIST_BYTES)
+            values = np.frombuffer(content[4 + 4 * len(shape) :], np.uint8)
             if values.size % math.prod(shape[1:]):
                 sides = " x ".join(map(str, shape[1:]))
                 raise ValueError(f"{file} must hold images of {sides} bytes, and ends within one: it is damaged")

@@ -11,7 +11,8 @@ from twoview.loaders.datasets.archives import Archive
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
 from twoview.loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
 from twoview.loaders.errors import reason
-from twoview.loaders.files import lines_of
+from twoview.loaders.files import bytes_of, lines_of
+from twoview.loaders.limits import LIST_BYTES
 from twoview.loaders.samplers import shuffled
 
 _VALIDATION = {"train": "train", "test": "val"}  # where the test labels are not public
@@ -123,8 +124,9 @@ def kitti_distance(file: Path) -> int:
 
 
 def _json(file: Path, *keys: str) -> dict[str, Any]:
+    text = bytes_of(file, LIST_BYTES)
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {reason(error)}") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):

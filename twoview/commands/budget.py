@@ -13,7 +13,7 @@ from twoview.reports.terminal import budget_tables
 
 
 def run(
-    evidence_dir: Positional[Path] = Path("out"),
+    evidence_dir: Positional[Path | None] = None,
     price: float | None = None,
     all: bool = False,
     json: bool = False,
@@ -23,13 +23,14 @@ def run(
     A projection says from how many steady steps it comes; from fewer than 30 there is none.
 
     Args:
-        evidence_dir: folder of the records, one JSON file each; without it nothing has been measured.
+        evidence_dir: folder of the records, one JSON file each; by default out, where there is such a folder.
         price: of a GPU-hour, in your currency: adds the cost.
         all: show the budgets too that no recipe of ours repeats.
         json: print all of them as JSON.
     """
     above_0(price=price)
-    found, complaints = evidence.read_folder(evidence_dir) if evidence_dir.is_dir() else ([], [])
+    folder = evidence_dir or Path("out")
+    found, complaints = evidence.read_folder(folder) if evidence_dir or folder.is_dir() else ([], [])
     table, more = budget_table(papers.budgets(papers.load()), found, price)
     for complaint in [*complaints, *more]:
         console.print(complaint, markup=False)

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 from twoview.bench.regression import compare as comparing
 from twoview.bench.runtime.progress import Terminal
 from twoview.commands.numbers import above_0, at_least, at_most
+from twoview.loaders.files import whole_file
 from twoview.loaders.limits import THREADS
 
 
@@ -57,7 +58,8 @@ def run(
     else:
         found = comparing.compare(old, new, evidence_dir, threshold, accuracy_threshold)
     if markdown:
-        markdown.write_text(found.markdown(), encoding="utf-8")
+        with whole_file(markdown) as part:
+            part.write_text(found.markdown(), encoding="utf-8")
     if json:
         print(dumps(found.as_result(), indent=1))
     else:

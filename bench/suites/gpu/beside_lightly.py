@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from twoview.bench.config import recipe
-from twoview.bench.dataloader import rates as loader_rates
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.peers.job import StepJob
+from twoview.bench.peers.race import PATIENCE, Absent, race
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.suites.gpu.scale import HEADLINE, Context
 
 NAME = "gpu-lightly"
 
 
-def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Iterator[DeviceFigures]:
+def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigures]:
     """Views a second of both sides a round, and ours over lightly's, our step compiled as training compiles it.
 
     ValueError if ours fails; a lightly that is not there, cannot run, or takes more than `patience` seconds for its
@@ -29,8 +29,8 @@ def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Iterat
         device=scale.device,
     )
     try:
-        race = loader_rates.race(job, ("lightly",), scale.rounds, "step beside lightly", patience)
-    except loader_rates.Absent as reason:
+        result = race(job, ("lightly",), scale.rounds, "step beside lightly", patience)
+    except Absent as reason:
         raise ValueError(f"our side of the step failed: {reason}") from None
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"
     figures = [
@@ -38,8 +38,8 @@ def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Iterat
             work=work,
             figure=f"step in {side}",
             unit="views/s",
-            samples=[2 * rate for rate in race.images_per_s.get(side, [])],
-            note=race.notes.get(side, ""),
+            samples=[2 * rate for rate in result.images_per_s.get(side, [])],
+            note=result.notes.get(side, ""),
         )
         for side in ("twoview", "lightly")
     ]
@@ -47,6 +47,6 @@ def measure(context: Context, patience: float = loader_rates.PATIENCE) -> Iterat
     figures.append(Figure(work=work, figure="twoview / lightly", unit="x", samples=ratios))
     figures += [
         Figure(work=work, figure=f"peak memory of {side}, allocated", unit="GiB", samples=[mib / 1024])
-        for side, mib in race.device_mib.items()
+        for side, mib in result.device_mib.items()
     ]
     yield DeviceFigures(name=NAME, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))
