@@ -234,7 +234,7 @@ def render(
 ) -> str:
     """The page as HTML. The same arguments give the same text; nothing of the moment or the place goes in."""
     templates = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("twoview.reports"),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,

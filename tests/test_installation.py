@@ -122,6 +122,12 @@ def test_a_wheel_installs_one_package(python):
         ["-c", "import bench.mine; from twoview import load_recipe; assert load_recipe('quick-fashion-mnist').epochs"],
         ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "twoview", "list", "methods"],
         ["-m", "pytest", "-q", "--benchmark-save=first"],
+        ["-m", "twoview", "report", str(ROOT / "reports" / "results" / "peers"), "--out", "page"],
+        pytest.param(
+            ["-m", "twoview", "train", "quick-fashion-mnist", "--epochs", "1", "--optim.warmup-epochs", "0"]
+            + ["--train-images", "64", "--batch", "32"],
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_project_may_have_folders_of_our_folders_names(python, project, words):
