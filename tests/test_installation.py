@@ -124,8 +124,7 @@ def test_a_wheel_installs_one_package(python):
         ["-m", "pytest", "-q", "--benchmark-save=first"],
         ["-m", "twoview", "report", str(ROOT / "reports" / "results" / "peers"), "--out", "page"],
         pytest.param(
-            ["-m", "twoview", "train", "quick-fashion-mnist", "--epochs", "1", "--optim.warmup-epochs", "0"]
-            + ["--train-images", "64", "--batch", "32"],
+            ["-m", "twoview", "train", "quick-fashion-mnist", "--epochs", "8", "--train-images", "32", "--batch", "32"],
             marks=pytest.mark.long,
         ),
     ],
