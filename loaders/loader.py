@@ -88,7 +88,7 @@ class Loader:
         world: int = 1,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        if not isinstance(beton, Beton):
+        if not hasattr(beton, "layout"):  # a path, say
             raise ValueError(f"beton must be a file opened by open_beton, got {beton!r}")
         self.beton, self.views = beton, checked_views(views)
         self.masks = masking.checked(masks, self.views)
