@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twoview.bench.evidence import Run, bytes_of, reason
+from twoview.bench.evidence import Run, reason
+from twoview.loaders.files import bytes_of
 from twoview.loaders.limits import PICTURE_BYTES
 
 

@@ -52,7 +52,7 @@ UNCHECKED = tyro.constructors.ConstructorRegistry()
 
 @UNCHECKED.struct_rule
 def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """Leaves the checking of a recipe to `recipe.py`, whose errors are a sentence where tyro's are a traceback."""
+    """Leaves the checking of a recipe to `bench/config/recipe.py`: its errors are sentences, tyro's are tracebacks."""
     spec = pydantic_rule(info)
     return replace(spec, instantiate=info.type.model_construct) if spec else None
 

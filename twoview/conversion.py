@@ -9,7 +9,7 @@ import numpy as np
 from twoview.bench.data import betons
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
-from twoview.loaders import datasets
+from twoview.loaders import checks, datasets
 from twoview.loaders.limits import THREADS
 from twoview.loaders.shrink import shrunk
 
@@ -55,9 +55,7 @@ def convert(
     force: overwrite dest. FileExistsError where it exists; ValueError for an image that cannot be read.
     """
     path = Path(dest)
-    if threads < 0:
-        raise ValueError(f"threads must be at least 0, got {threads}")
-    THREADS.check(threads, "threads")
+    THREADS.check(checks.whole("threads", threads, 0), "threads")
     if not str(source):
         raise ValueError("source must be the name of a dataset, or a folder, got ''")
     with alone(path, "the file"):

@@ -1,7 +1,6 @@
 """The records of runs: raw samples, environment, commit and recipe, enough to recompute every number shown."""
 
 from twoview.bench.evidence.files import (
-    bytes_of,
     checksum,
     path_of,
     paths,
@@ -59,7 +58,6 @@ __all__ = [
     "Scatter",
     "Theory",
     "Training",
-    "bytes_of",
     "checked_name",
     "checksum",
     "index",

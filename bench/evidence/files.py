@@ -10,10 +10,9 @@ from pydantic import ValidationError
 from twoview.bench.evidence.records import ADAPTER, AnyRecord, bounded, checked_name
 from twoview.bench.measurement.calibration import Calibration
 from twoview.bench.measurement.environment import frequencies
-from twoview.loaders import files
 from twoview.loaders.errors import MOST
-from twoview.loaders.files import whole_file
-from twoview.loaders.limits import RECORD_BYTES, Limit
+from twoview.loaders.files import bytes_of, whole_file
+from twoview.loaders.limits import RECORD_BYTES
 from twoview.methods.settings import first_fault
 
 CALIBRATION_ROUNDS = 5
@@ -70,7 +69,7 @@ def _sealed(record: AnyRecord) -> str:
 
 def read(path: Path) -> AnyRecord:
     """Reads one record. ValueError, naming the file, if it is damaged or not ours, or asks for more than the limits."""
-    text = bytes_of(path)
+    text = bytes_of(path, RECORD_BYTES)
     try:
         record = ADAPTER.validate_json(text)
         content = json.loads(text)
@@ -84,11 +83,6 @@ def read(path: Path) -> AnyRecord:
     if record.schema_version > 1 and record.sha256 != checksum(content):
         raise ValueError(f"{path} is damaged: its checksum is not that of its content")
     return record
-
-
-def bytes_of(path: Path, most: Limit = RECORD_BYTES) -> bytes:
-    """Of a file that a record can be, as `loaders.files.bytes_of` has them."""
-    return files.bytes_of(path, most)
 
 
 def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:

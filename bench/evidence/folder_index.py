@@ -5,10 +5,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twoview.bench.evidence.files import bytes_of, paths, read, reason
+from twoview.bench.evidence.files import paths, read, reason
 from twoview.bench.evidence.samples import whose
 from twoview.bench.runtime.escapes import csv_cell, csv_value
-from twoview.loaders.files import whole_file
+from twoview.loaders.files import bytes_of, whole_file
+from twoview.loaders.limits import RECORD_BYTES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,9 @@ def index(folder: Path) -> "pd.DataFrame":
 
     kept, known = folder / INDEX, {}
     with contextlib.suppress(OSError, ValueError, KeyError):
-        before = pd.read_csv(BytesIO(bytes_of(kept)), dtype=str, keep_default_na=False)[INDEXED].map(csv_value)
+        before = pd.read_csv(BytesIO(bytes_of(kept, RECORD_BYTES)), dtype=str, keep_default_na=False)[INDEXED].map(
+            csv_value
+        )
         known = {tuple(row[key] for key in INDEXED[:3]): row for row in before.to_dict("records")}
     rows = []
     for path in paths(folder):

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
 
 from twoview.bench.config import experiment
@@ -32,8 +31,7 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
 
 
 def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str:
-    on_host = min(psutil.virtual_memory().total, experiment.memory_limit())
-    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else on_host
+    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else experiment.memory_limit()
     mine = recipe.model_copy(update={"batch": recipe.batch // ranks.world()})
     try:
         with ranks.alone():  # memory may have run out here and nowhere else

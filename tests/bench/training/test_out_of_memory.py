@@ -21,7 +21,7 @@ def test_what_torch_cannot_allocate_is_explained():
 
 
 def test_what_fits_needs_no_more_than_there_is(monkeypatch):
-    monkeypatch.setattr(out_of_memory.psutil, "virtual_memory", lambda: type("", (), {"total": 30 << 20}))
+    monkeypatch.setattr(out_of_memory.experiment, "memory_limit", lambda: 30 << 20)
     with (
         pytest.raises(ValueError, match=r"a batch of \d+ would") as raised,
         out_of_memory.explained(ASKED, CPU, "fp32"),
