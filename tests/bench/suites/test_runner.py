@@ -184,7 +184,7 @@ def test_killed_twice_and_run_again(tiny, betons, tmp_path):
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(place, tmp_path):
-    """The claim of the quick runner, on Fashion-MNIST itself."""
+    """The claim of the suite quick, on Fashion-MNIST itself."""
     folder = tmp_path / "out" / "evidence"
     run(Suite((), ("quick-fashion-mnist",)), folder, place, seeds=3)
     records, _ = evidence.read_folder(folder)
