@@ -53,6 +53,7 @@ UNCHECKED = tyro.constructors.ConstructorRegistry()
 @UNCHECKED.struct_rule
 def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
     """Leaves the checking of a recipe to `bench/config/recipe.py`: its errors are sentences, tyro's are tracebacks."""
+    # A private name of tyro: asked for the rule that it would apply, its public registry answers with this one.
     spec = pydantic_rule(info)
     return replace(spec, instantiate=info.type.model_construct) if spec else None
 

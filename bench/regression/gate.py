@@ -47,6 +47,7 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
     """The newest saved run of that name: `id_of` a test -> its benchmark. UsageError where nothing can be compared."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--twoview-baseline needs pytest-benchmark, which is not installed")
+    # A private name of pytest-benchmark: nothing public says which storage it uses and whether it is disabled.
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
     if session.disabled:
         raise pytest.UsageError("--twoview-baseline has nothing to compare: pytest-benchmark is disabled")

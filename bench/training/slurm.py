@@ -80,6 +80,7 @@ class Launch(Checkpointable):
 
 def script(words: list[str], job: Job, folder: Path) -> str:
     """The script that `submit` gives to sbatch, made without Slurm."""
+    # Private names of submitit, whose public SlurmExecutor makes the same script but cannot be built without srun.
     command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder.absolute()))}"
     return _make_sbatch_string(command=command, folder=folder.absolute(), **_parameters(words, job))
 
