@@ -11,46 +11,66 @@ from twoview.bench.costs import projection as budget
 from twoview.bench.costs.projection import Projection, Steps
 from twoview.bench.evidence import AnyRecord, Probing, text_in
 from twoview.loaders import datasets
-from twoview.reports.cells import COLUMNS as CELLS
+from twoview.reports.cells import Column
 from twoview.reports.papers import ABSENT, Row
+from twoview.reports.table import frame_of
 
 TRAINING, ALONE, PROBE = "training", "the model alone", "the whole probe"
 PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # a budget's work -> the probe of ours that does it
+
+
+class Published(Column):
+    """What was not published says so."""
+
+    def text(self, row: pd.Series) -> str:
+        return ABSENT if pd.isna(row[self.name]) else super().text(row)
+
+
+class Projected(Column):
+    """A projection, with its interval where there is one."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.name, "projected_low", "projected_high"
+
+    def text(self, row: pd.Series) -> str:
+        hours, low, high = (self.written(row[field]) for field in self.fields)
+        return hours if pd.isna(row["projected_low"]) else f"{hours} ({low} to {high})"
+
+
 COLUMNS = [
-    "source",
-    "row",
-    "work",
-    "dataset",
-    "backbone",
-    "batch",
-    "epochs",
-    "hardware",
-    "published_hours",
-    "published_gpu_hours",
-    "published_memory_gb",
-    "provenance",
-    "recipe",
-    "device",
-    "measured",
-    "measured_steps",
-    "step_ms",
-    "seconds_per_epoch",
-    "projected_hours",
-    "projected_low",
-    "projected_high",
-    "gpu_hours",
-    "gpu_hours_ratio",
-    "views_per_s_gpu",
-    "tflops",
-    "mfu",
-    "kwh",
-    "cost",
-    "memory_gib",
-    "precision",
-    "note",
-    "machine",
-    "date",
-    "name",
+    Column("source", "source", page=1),
+    Column("row", "row", page=2),
+    Column("work", "work"),
+    Column("dataset", "dataset"),
+    Column("backbone", "backbone"),
+    Column("batch", "batch", 0),
+    Column("epochs", "epochs", 0),
+    Column("hardware", "on", page=3),
+    Published("published_hours", "published hours", 2, page=4, terminal=1),
+    Published("published_gpu_hours", "published GPU-hours", 1, page=5, terminal=2),
+    Published("published_memory_gb", "published GB each", 1, page=6, terminal=3),
+    Column("provenance", "provenance", page=7),
+    Column("recipe", "recipe"),
+    Column("device", "device", page=8),
+    Column("measured", "measured", page=9),
+    Column("measured_steps", "measured steps", 0, page=10, terminal=7),
+    Column("step_ms", "step ms", 1, page=11, terminal=8),
+    Column("seconds_per_epoch", "s/epoch", 2, page=12, terminal=9),
+    Projected("projected_hours", "hours", 2, page=13, terminal=4),
+    Column("gpu_hours", "GPU-hours", 2, page=14, terminal=5),
+    Column("gpu_hours_ratio", "of published", 3, page=15, terminal=6),
+    Column("views_per_s_gpu", "views/s each", 1, page=16, terminal=10),
+    Column("tflops", "TFLOP/s each", 2, page=17, terminal=11),
+    Column("mfu", "of the ceiling", 1, share=True, page=18, terminal=12),
+    Column("kwh", "kWh", 3, page=19, terminal=13),
+    Column("cost", "cost", 2, terminal=14),
+    Column("memory_gib", "GiB each", 2, page=20, terminal=15),
+    Column("precision", "precision", page=21, terminal=16),
+    Column("note", "note", page=23),
+    Column("machine", "machine", page=22),
+    Column("date", "date"),
+    Column("name", "record", page=24),
 ]
 
 
@@ -77,7 +97,7 @@ def budget_table(
         beside = _steps_beside(row, steps, price) if row.work == "pretraining" else _probes_beside(row, probes, price)
         said = _said(row)
         rows += [{**said, **one} for one in beside] or [said]
-    return pd.DataFrame(rows, columns=COLUMNS), complaints
+    return frame_of(rows, COLUMNS), complaints
 
 
 def _said(row: Row) -> dict[str, Any]:
@@ -190,16 +210,6 @@ def _spent(row: Row, hours: float, gpus: int, price: float | None) -> dict[str, 
         "gpu_hours_ratio": (gpu_hours or hours) / row.gpu_hours if row.gpu_hours else None,
         "cost": gpu_hours * price if gpu_hours is not None and price is not None else None,
     }
-
-
-def text(row: pd.Series, name: str) -> str:
-    """A cell for a reader: what was not published says so, and a projection has its interval."""
-    if name.startswith("published_") and pd.isna(row[name]):
-        return ABSENT
-    if name == "projected_hours" and pd.notna(row["projected_low"]):
-        low, high = (CELLS[name].text(row[bound]) for bound in ("projected_low", "projected_high"))
-        return f"{CELLS[name].text(row[name])} ({low} to {high})"
-    return CELLS[name].text(row[name])
 
 
 def _joined(*notes: str) -> str:

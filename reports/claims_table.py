@@ -6,26 +6,26 @@ from typing import Any
 import pandas as pd
 
 from twoview.bench.evidence import Run
+from twoview.reports.cells import Bounded, Column
 from twoview.reports.leaderboard import overridden
 from twoview.reports.papers import Claim, Paper, check
 from twoview.reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
+from twoview.reports.table import frame_of
 
 NOT_MEASURED = "not measured"
 COLUMNS = [
-    "source",
-    "verdict",
-    "claim",
-    "effect",
-    "effect_low",
-    "effect_high",
-    "p",
-    "of",
-    "published_effect",
-    "statistic",
-    "dataset",
-    "provenance",
-    "note",
-    "machine",
+    Column("source", "source", page=1, terminal=1),
+    Column("verdict", "verdict", page=2, terminal=2),
+    Column("claim", "claim", page=3, terminal=3),
+    Bounded("effect", "measured", 2, page=4, terminal=4),
+    Column("p", "p", 2, small=True, page=5, terminal=6),
+    Column("of", "of", 0, page=6, terminal=5),
+    Column("published_effect", "published", 2, page=7, terminal=7),
+    Column("statistic", "test", page=8),
+    Column("dataset", "dataset", page=10, terminal=8),
+    Column("provenance", "provenance", page=9),
+    Column("note", "note", page=12),
+    Column("machine", "machine", page=11, terminal=9),
 ]
 
 
@@ -51,7 +51,7 @@ def claims_table(papers: Iterable[Paper], runs: Sequence[Run]) -> pd.DataFrame:
         said |= {"source": claim.paper, "published_effect": claim.value, "verdict": NOT_MEASURED}
         rows += [said | row for row in measured if row] or [said]
     rows.sort(key=lambda row: row["verdict"] == NOT_MEASURED)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return frame_of(rows, COLUMNS)
 
 
 def tally(table: pd.DataFrame) -> str:

@@ -9,9 +9,23 @@ import pandas as pd
 
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.suites.gpu.targets import CARD, Target, target
+from twoview.reports.cells import Column
+from twoview.reports.table import frame_of
 
 TRAINED = "training after each epoch"  # seconds, as `bench/suites/gpu/cifar.py` calls them
-COLUMNS = ["work", "figure", "measured", "quartiles", "target", "met", "published", "note", "machine", "date", "name"]
+COLUMNS = [
+    Column("work", "work", page=1, terminal=1, readme=1, readme_more=1),
+    Column("figure", "figure", page=2, terminal=2, readme=2, readme_more=2),
+    Column("measured", "measured", page=3, terminal=3, readme=3, readme_more=3),
+    Column("quartiles", "quartiles", page=4, terminal=6, readme=4, readme_more=4),
+    Column("target", "target", page=5, terminal=4, readme=5),
+    Column("met", "met", page=6, terminal=5),
+    Column("published", "published", page=7, terminal=7, readme=6),
+    Column("note", "note", page=8, terminal=8, readme=7, readme_more=5),
+    Column("machine", "machine"),
+    Column("date", "date", page=9),
+    Column("name", "record", page=10),
+]
 
 
 def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
@@ -29,7 +43,7 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
         for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
         for figure in (*record.figures, *_stopped(record))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return frame_of(rows, COLUMNS)
 
 
 def _stopped(record: DeviceFigures) -> list[Figure]:

@@ -17,8 +17,10 @@ import pandas as pd
 from twoview.bench.config.recipe import ABOUT, LongTail
 from twoview.bench.evidence import Run
 from twoview.reports import significance
+from twoview.reports.cells import Bounded, Column
 from twoview.reports.leaderboard import Shown
 from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
+from twoview.reports.table import frame_of
 
 JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
 METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
@@ -28,16 +30,19 @@ PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs 
 ENOUGH_IMAGES = 1_000_000  # ours: an encoder that saw fewer says nothing about its method
 
 COLUMNS = [
-    "method",
-    "comparison",
-    "dataset",
-    "seeds",
-    "paper",
-    *(f"{probe}_{part}" for probe in PROBES for part in PARTS),
-    "backbone",
-    "epochs",
-    "images_seen",
-    "machine",
+    Column("method", "method", page=1, terminal=1),
+    Column("comparison", "comparison", page=2, terminal=2),
+    Column("dataset", "dataset", page=3, terminal=9),
+    Column("seeds", "seeds", 0, page=4, terminal=8),
+    Column("paper", "the paper's", page=5, terminal=4),
+    Bounded("knn_difference", "kNN points", 2, page=6, terminal=3),
+    Column("knn_verdict", "kNN verdict", page=7, terminal=5),
+    Bounded("linear_difference", "linear points", 2, page=8, terminal=6),
+    Column("linear_verdict", "linear verdict", page=9, terminal=7),
+    Column("backbone", "backbone", page=10),
+    Column("epochs", "epochs", 0, page=11),
+    Column("images_seen", "images seen", 0, page=12, terminal=10),
+    Column("machine", "machine"),
 ]
 
 
@@ -97,7 +102,7 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
         for (long_tailed, data, machine), family in sorted(families.items())
         for row in (*_few_classes(family), *_priors(family, long_tailed))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return frame_of(rows, COLUMNS)
 
 
 def too_small(table: pd.DataFrame) -> str:

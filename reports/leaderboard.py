@@ -1,13 +1,13 @@
-"""Runs -> rows: one row a trained encoder with its baselines beside it, and the same rows summed up over seeds.
+"""Runs -> rows: one row a trained encoder with its baselines beside it.
 
 Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without evidence is NaN or empty.
-`seconds_to_target`: of a dataset in `significance.TARGETS`; of a run infinite where it never got there.
+`seconds_to_target`: of a dataset in `significance.TARGETS`; infinite where it never got there.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -18,79 +18,75 @@ from scipy import stats
 
 from twoview.bench.evidence.records import Count, PositiveCount, Run, Training, Word
 from twoview.bench.measurement.environment import Environment
-from twoview.reports.significance import LEVEL, TARGETS, course, interval, mlperf_time, seconds_to, welch
+from twoview.reports.cells import Column
+from twoview.reports.significance import LEVEL, TARGETS, course, seconds_to
+from twoview.reports.table import frame_of
+
+
+class Estimate(Column):
+    """An accuracy with the interval of its probe, where the record has it."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.name, f"{self.name}_low", f"{self.name}_high"
+
+    def text(self, row: pd.Series) -> str:
+        accuracy, low, high = (row[field] for field in self.fields)
+        plain = self.written(accuracy)
+        return plain if pd.isna(low) else f"{plain} ({low:.2f} to {high:.2f})"
+
 
 COLUMNS = [
-    "rank",
-    "method",
-    "dataset",
-    "backbone",
-    "resolution",
-    "views",
-    "epochs",
-    "batch",
-    "precision",
-    "loader",
-    "device",
-    "machine",
-    "knn_top1",
-    "linear_top1",
-    "untrained_knn_top1",
-    "untrained_linear_top1",
-    "pixels_knn_top1",
-    "pixels_linear_top1",
-    "knn_gain",
-    "knn_top5",
-    "knn_top1_low",
-    "knn_top1_high",
-    "linear_top5",
-    "linear_top1_low",
-    "linear_top1_high",
-    "views_per_s",
-    "views_per_s_iqr",
-    "seconds_per_epoch",
-    "seconds_to_target",
-    "data_wait_share",
-    "loader_views_per_s",
-    "model_views_per_s",
-    "efficiency",
-    "bottleneck",
-    "peak_memory_mib",
-    "peak_device_mib",
-    "train_images",
-    "test_images",
-    "seed",
-    "recipe",
-    "recipe_hash",
-    "overridden",
-    "commit",
-    "environment",
-    "date",
-    "name",
-]
-
-# What has to be equal for two runs to differ by their seed alone.
-EXPERIMENT = [
-    "dataset",
-    "method",
-    "backbone",
-    "resolution",
-    "epochs",
-    "batch",
-    "precision",
-    "device",
-    "machine",
-    "recipe",
-    "recipe_hash",
-]
-ACCURACIES = [
-    "knn_top1",
-    "linear_top1",
-    "untrained_knn_top1",
-    "untrained_linear_top1",
-    "pixels_knn_top1",
-    "pixels_linear_top1",
-    "knn_gain",
+    Column("rank", "rank", 0, page=3, terminal=1),
+    Column("method", "method", page=1, terminal=2),
+    Column("dataset", "dataset", page=2, terminal=3),
+    Column("backbone", "backbone", page=24, terminal=16),
+    Column("resolution", "px", 0, page=25),
+    Column("views", "views", page=26),
+    Column("epochs", "epochs", 0, page=27, terminal=17),
+    Column("batch", "batch", 0, page=28),
+    Column("precision", "precision", page=29),
+    Column("loader", "loader", page=30),
+    Column("device", "device", page=31),
+    Column("machine", "machine"),
+    Column("knn_top1", "kNN %", 2, terminal=4),
+    Column("linear_top1", "linear %", 2, terminal=6),
+    Column("untrained_knn_top1", "untrained kNN %", 2, page=7, terminal=13),
+    Column("untrained_linear_top1", "untrained linear %", 2, page=8),
+    Column("pixels_knn_top1", "pixels kNN %", 2, page=9, terminal=12),
+    Column("pixels_linear_top1", "pixels linear %", 2, page=10),
+    Column("knn_gain", "kNN gain", 2, page=6, terminal=5),
+    Column("knn_top5", "kNN top-5 %", 2),
+    Column("knn_top1_low", "kNN from %", 2),
+    Column("knn_top1_high", "to %", 2),
+    Column("linear_top5", "linear top-5 %", 2),
+    Column("linear_top1_low", "linear from %", 2),
+    Column("linear_top1_high", "to %", 2),
+    Column("views_per_s", "views/s", 1, page=11, terminal=8),
+    Column("views_per_s_iqr", "views/s IQR", 1, page=12),
+    Column("seconds_per_epoch", "s/epoch", 2, page=13, terminal=9),
+    Column("seconds_to_target", "s to target", 1, page=14),
+    Column("data_wait_share", "data wait", 2, share=True, page=15, terminal=15),
+    Column("loader_views_per_s", "loader alone, views/s", 1, page=16),
+    Column("model_views_per_s", "model alone, views/s", 1, page=17),
+    Column("efficiency", "efficiency", 2, share=True, page=18, terminal=10),
+    Column("bottleneck", "bottleneck", page=19, terminal=14),
+    Column("peak_memory_mib", "peak host MiB", 0, page=20, terminal=11),
+    Column("peak_device_mib", "peak device MiB", 0, page=21),
+    Column("train_images", "probe train images", 0),
+    Column("test_images", "probe test images", 0),
+    Column("seed", "seed", page=32, terminal=7),
+    Column("recipe", "recipe"),
+    Column("recipe_hash", "recipe hash"),
+    Column("overridden", "overridden"),
+    Column("commit", "commit", page=33),
+    Column("environment", "environment", page=34),
+    Column("date", "date", page=35),
+    Column("name", "record", page=36),
+    Column("published", "published", page=22),
+    Column("within_spread", "within its spread", page=23),
+    Estimate("knn_top1", "kNN %", 2, page=4),
+    Estimate("linear_top1", "linear %", 2, page=5),
 ]
 SPEEDS = [
     "views_per_s",
@@ -102,19 +98,6 @@ SPEEDS = [
     "efficiency",
     "peak_memory_mib",
     "peak_device_mib",
-]
-SUMMARY_COLUMNS = [
-    *EXPERIMENT,
-    "seeds",
-    "gain_seeds",
-    *(f"{accuracy}_{statistic}" for accuracy in ACCURACIES for statistic in ("mean", "sd", "min", "max")),
-    *(f"{probe}_interval_{end}" for probe in ("knn", "linear") for end in ("low", "high")),
-    "knn_p",
-    "seconds_to_target",
-    "time_p",
-    *SPEEDS,
-    "bottleneck",
-    "overridden",
 ]
 # Settings of a recipe that change how fast it trains or how it is watched, not what is trained.
 HARMLESS = ["seed", "precision", "compile", "cuda_graph", "deterministic", "loader_threads", "resident"]
@@ -152,7 +135,7 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 
     The untrained baseline is the one of the same dataset, backbone with all its parameters, resolution, seed, number
     of probe images and machine; raw pixels likewise, without backbone and seed. Of several the latest counts.
-    ValueError (pydantic's) if a recipe lacks a key of `Shown`.
+    published, within_spread: empty until `beside_papers`. ValueError (pydantic's) if a recipe lacks a key of `Shown`.
     """
     baselines = {_baseline_key(run, run.subject): run for run in _by_date(runs) if run.subject != "trained"}
     rows = [
@@ -160,56 +143,15 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
         for run in runs
         if run.subject == "trained"
     ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = frame_of(rows, COLUMNS)
     ranks = table.groupby(["dataset", "machine"])["knn_top1"].rank(method="min", ascending=False)
     table["rank"] = ranks.astype("int64")
     return table.sort_values(["dataset", "machine", "rank", "name"], ignore_index=True)
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a leaderboard over seeds: one row an experiment and machine.
-
-    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
-    of trained kNN and linear top-1 also the ends of Student's 95 % interval of the mean, NaN for one seed.
-    Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
-    A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
-    seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
-    one on the dataset and machine, by kNN top-1 and by the time to target; NaN for the best itself.
-    """
-    once = table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
-    seeds = dict(list(once.groupby(EXPERIMENT)))
-    rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
-    order = ["dataset", "machine", "knn_top1_mean", "method", "recipe_hash"]
-    over_seeds = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).sort_values(
-        order, ascending=[True, True, False, True, True], ignore_index=True
-    )
-    over_seeds["knn_p"] = _against_the_best(over_seeds, seeds, "knn_top1", -over_seeds["knn_top1_mean"])
-    over_seeds["time_p"] = _against_the_best(over_seeds, seeds, "seconds_to_target", over_seeds["seconds_to_target"])
-    return over_seeds
-
-
-def by_machine(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each machine apart, since a table that is read or sorted as one is a ranking."""
-    return [(str(machine), rows) for machine, rows in table.groupby("machine")]
-
-
 def commit_of(environment: Environment) -> str:
     """The commit, marked as git describe marks it where files had been changed since; empty without a checkout."""
     return environment.commit + ("-dirty" if environment.commit and environment.dirty else "")
-
-
-def _against_the_best(
-    over_seeds: pd.DataFrame, seeds: Mapping[Any, pd.DataFrame], column: str, order: pd.Series
-) -> pd.Series:
-    """Of each row, Welch's p against the one of its dataset and machine that is least by `order`; NaN for that one."""
-    p = pd.Series(math.nan, index=over_seeds.index)
-    for _, rows in over_seeds.groupby(["dataset", "machine"]):
-        if order[rows.index].notna().any():
-            best = order[rows.index].idxmin()
-            samples = {i: seeds[tuple(rows.loc[i, EXPERIMENT])][column].tolist() for i in rows.index}
-            for i in samples:
-                p[i] = welch(samples[i], samples[best]) if i != best else math.nan
-    return p
 
 
 def _by_date(runs: Iterable[Run]) -> list[Run]:
@@ -329,23 +271,3 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
     """Eight hex digits of everything but the seed: equal experiments, equal hash."""
     content = {key: value for key, value in recipe.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {"seeds": len(runs), "gain_seeds": int(runs["knn_gain"].count())}
-    for accuracy in ACCURACIES:
-        values = runs[accuracy]
-        row |= {
-            f"{accuracy}_mean": values.mean(),
-            f"{accuracy}_sd": values.std(ddof=1),
-            f"{accuracy}_min": values.min(),
-            f"{accuracy}_max": values.max(),
-        }
-    for probe in ("knn", "linear"):
-        _, low, high = interval(runs[f"{probe}_top1"].tolist())
-        row |= {f"{probe}_interval_low": low, f"{probe}_interval_high": high}
-    row["seconds_to_target"] = mlperf_time(runs["seconds_to_target"].tolist())
-    row["overridden"] = ", ".join(sorted(set(runs["overridden"]) - {""}))
-    row |= {speed: runs[speed].median() for speed in SPEEDS}
-    row["bottleneck"] = " or ".join(sorted(set(runs["bottleneck"]) - {""}))
-    return row

@@ -10,33 +10,49 @@ import pandas as pd
 
 from twoview.bench.dataloader.targets import REQUIREMENTS, Requirement
 from twoview.bench.evidence import ConvertRates, LoaderRates
+from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
+from twoview.reports.table import frame_of
 
 OURS = "twoview"
 
 # What has to be equal for two records to be measurements of the same work.
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 COLUMNS = [
-    *WORKLOAD,
-    "contestant",
-    "images_per_s",
-    "images_per_s_iqr",
-    "views_per_s",
-    "ours_over_it",
-    "first_batch_s",
-    "first_batch_empty_cache_s",
-    "peak_mib",
-    "added_mib",
-    "batch_mib",
-    "rounds",
-    "images",
-    "note",
-    "commit",
-    "environment",
-    "date",
-    "name",
+    Column("beton", "beton", page=12, terminal=10, readme=1),
+    Column("views", "views", page=13, readme=3),
+    Column("size", "px", 0, page=2, terminal=2, readme=2),
+    Column("batch", "batch", 0, page=14, readme=4),
+    Column("threads", "threads", 0, page=15, terminal=11),
+    Column("machine", "machine"),
+    Column("contestant", "loader", page=1, terminal=1, readme=5),
+    Column("images_per_s", "images/s", 1, page=3, terminal=3, readme=6),
+    Column("images_per_s_iqr", "IQR", 1, page=4, terminal=5),
+    Column("views_per_s", "views/s", 1, page=5, terminal=6),
+    Column("ours_over_it", "twoview / it", 2, page=6, terminal=4, readme=7),
+    Column("first_batch_s", "first batch s", 2, page=7, terminal=7, readme=8),
+    Column("first_batch_empty_cache_s", "first batch, compiling, s", 1, page=8),
+    Column("peak_mib", "peak MiB", 0, page=9, terminal=8, readme=9),
+    Column("added_mib", "of it by the loader", 0, page=10, terminal=9),
+    Column("batch_mib", "a batch MiB", 1, page=11),
+    Column("rounds", "rounds", 0, page=16),
+    Column("images", "images", 0),
+    Column("note", "note", page=17, terminal=12, readme=10),
+    Column("commit", "commit"),
+    Column("environment", "environment"),
+    Column("date", "date", page=18),
+    Column("name", "record"),
 ]
-REQUIRED_COLUMNS = ["work", "figure", "measured", "required", "met", "machine", "date", "name"]
+REQUIRED_COLUMNS = [
+    Column("work", "work", page=1, terminal=1, readme=1),
+    Column("figure", "figure", page=2, terminal=2, readme=2),
+    Column("measured", "measured", page=3, terminal=3, readme=3),
+    Column("required", "required", page=4, terminal=4, readme=4),
+    Column("met", "met", page=5, terminal=5, readme=5),
+    Column("machine", "machine"),
+    Column("date", "date", page=6),
+    Column("name", "record"),
+]
 
 
 def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
@@ -47,10 +63,10 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
     pair). A contestant that has a note and no rates is kept, without numbers: it was absent, not slow.
     """
     rows = [_row(record, contestant) for record in records for contestant in _contestants(record)]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = frame_of(rows, COLUMNS)
     table["peer"] = table["contestant"] != OURS
     order = [*WORKLOAD, "date", "name", "peer", "images_per_s", "contestant"]
-    return table.sort_values(order, ascending=[True] * 9 + [False, True], ignore_index=True)[COLUMNS]
+    return table.sort_values(order, ascending=[True] * 9 + [False, True], ignore_index=True).drop(columns="peer")
 
 
 def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFrame:
@@ -65,7 +81,7 @@ def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFram
         for requirement in REQUIREMENTS:
             measured = [(record, _figure(record, requirement)) for record in mine if record.name == requirement.record]
             rows += [_required_row(record, requirement, figure) for record, figure in measured if figure == figure][:1]
-    return pd.DataFrame(rows, columns=REQUIRED_COLUMNS)
+    return frame_of(rows, REQUIRED_COLUMNS)
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:

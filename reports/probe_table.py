@@ -9,27 +9,29 @@ from typing import Any
 import pandas as pd
 
 from twoview.bench.evidence import ProbeCost
+from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
+from twoview.reports.table import frame_of
 
 OURS, PEERS = "twoview", ("faiss", "scikit-learn")
 COLUMNS = [
-    "machine",
-    "probe",
-    "features",
-    "queries",
-    "setting",
-    "threads",
-    "seconds",
-    "added",
-    "peer",
-    "peer_seconds",
-    "peer_added",
-    "peer_over_ours",
-    "top1_difference",
-    "note",
-    "commit",
-    "date",
-    "name",
+    Column("machine", "machine"),
+    Column("probe", "probe", page=1, terminal=1, readme=1),
+    Column("features", "features", page=2, terminal=10, readme=2),
+    Column("queries", "queries", 0, page=3, terminal=11, readme=3),
+    Column("setting", "setting", page=4, terminal=2, readme=4),
+    Column("threads", "threads", 0, page=5, terminal=3, readme=5),
+    Column("seconds", "s", 2, page=6, terminal=4, readme=6),
+    Column("added", "MiB", 0, page=7, terminal=8, readme=7),
+    Column("peer", "peer", page=8, terminal=5, readme=8),
+    Column("peer_seconds", "its s", 2, page=9, terminal=6, readme=9),
+    Column("peer_added", "its MiB", 0, page=10, terminal=9, readme=10),
+    Column("peer_over_ours", "it / twoview", page=11, terminal=7, readme=11),
+    Column("top1_difference", "top-1 above it", 2, page=12, terminal=12, readme=12),
+    Column("note", "note", page=13, terminal=13),
+    Column("commit", "commit"),
+    Column("date", "date", page=14),
+    Column("name", "record", page=15),
 ]
 
 
@@ -40,7 +42,7 @@ def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
     was absent has no numbers, and `note` says why.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
-    return pd.DataFrame([_row(record) for _, record in sorted(newest.items())], columns=COLUMNS)
+    return frame_of([_row(record) for _, record in sorted(newest.items())], COLUMNS)
 
 
 def _row(record: ProbeCost) -> dict[str, Any]:

@@ -10,32 +10,34 @@ import pandas as pd
 
 from twoview.bench.evaluation.probing import BUDGETS
 from twoview.bench.evidence import Probing
+from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
+from twoview.reports.table import frame_of
 
 COLUMNS = [
-    "encoder",
-    "dataset",
-    "probe",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "spread",
-    "top5",
-    "mean_class",
-    "worst_class",
-    "train_images",
-    "test_images",
-    "seconds",
-    "peak_memory_mib",
-    "peak_device_mib",
-    "published_hours",
-    "published_memory_gb",
-    "provenance",
-    "resolution",
-    "machine",
-    "commit",
-    "date",
-    "name",
+    Column("encoder", "encoder", page=1, terminal=1),
+    Column("dataset", "dataset", page=2, terminal=2),
+    Column("probe", "probe", page=3, terminal=3),
+    Column("top1", "top-1 %", 2, page=4, terminal=4),
+    Column("top1_low", "from %", 2, page=5, terminal=5),
+    Column("top1_high", "to %", 2, page=6, terminal=6),
+    Column("spread", "sd over splits", 2, page=7, terminal=9),
+    Column("top5", "top-5 %", 2, page=8, terminal=10),
+    Column("mean_class", "mean class %", 2, page=9, terminal=11),
+    Column("worst_class", "worst class %", 2, page=10, terminal=12),
+    Column("train_images", "probe train images", 0, page=11),
+    Column("test_images", "probe test images", 0, page=12),
+    Column("seconds", "s", 2, page=13, terminal=7),
+    Column("peak_memory_mib", "peak host MiB", 0, page=14, terminal=13),
+    Column("peak_device_mib", "peak device MiB", 0, page=15, terminal=15),
+    Column("published_hours", "published hours", 2, page=16, terminal=8),
+    Column("published_memory_gb", "published GB each", 1, page=17, terminal=14),
+    Column("provenance", "provenance", page=18),
+    Column("resolution", "px", 0, page=19),
+    Column("machine", "machine"),
+    Column("commit", "commit"),
+    Column("date", "date", page=20),
+    Column("name", "record", page=21),
 ]
 
 
@@ -47,7 +49,7 @@ def probed_table(records: Sequence[Probing]) -> pd.DataFrame:
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     rows = [_row(record) for _, record in sorted(newest.items())]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["encoder", "dataset"], kind="stable", ignore_index=True)
+    return frame_of(rows, COLUMNS).sort_values(["encoder", "dataset"], kind="stable", ignore_index=True)
 
 
 def _row(record: Probing) -> dict[str, Any]:

@@ -10,7 +10,7 @@ WORDS = {"knn_top1": "kNN", "linear_top1": "linear"}
 
 
 def beside_papers(table: pd.DataFrame, papers: Iterable[Paper], statistic: str = "") -> pd.DataFrame:
-    """A leaderboard, or its summary (statistic: `_mean`), with two columns more.
+    """A leaderboard, or its summary (statistic: `_mean`), with what papers report in two of its columns.
 
     published: what a paper reports of the recipe, of each metric. within_spread: whether ours lies within its spread,
     of each metric that is ours too; nothing is said where the run's recipe is not the paper's, or the spread not known.

@@ -25,7 +25,6 @@ LEVEL = 0.95  # of the intervals
 SAME = 1e-9  # differences this near are equal: far below an image's share, far above what rounding leaves
 # What is compared of two encoders, and what a comparison of it consists of.
 PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
-DIFFERENCES = tuple(f"{probe}_difference" for probe in PROBES)
 AGREES, CONTRADICTS, NOT_RESOLVED = "agrees", "contradicts", "not resolved"
 
 Seeds = dict[int, Run]  # by seed, the latest run of each

@@ -1,25 +1,36 @@
 """What `twoview suite theory` measured -> rows: a claim, its measurement, its verdict and its figure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 
 import pandas as pd
 
 from twoview.bench.evidence import Claimed, Theory
+from twoview.reports.cells import Column
 from twoview.reports.figures import Plot
+from twoview.reports.table import frame_of
 from twoview.reports.theory_figures import plots
 
-COLUMNS = ["claim", "measured", "expected", "verdict", "source", "machine", "date", "name"]
+
+class Figures(Column):
+    """A claim's plots, on the page alone."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ()
 
 
-@dataclass(frozen=True)
-class ClaimRow:
-    """plots: none for a claim without a figure."""
-
-    claim: Claimed
-    machine: str
-    plots: list[Plot]
+COLUMNS = [
+    Column("claim", "claim", page=1, terminal=1, readme=1),
+    Column("measured", "measured", page=3, terminal=3),
+    Column("expected", "expected", page=4, terminal=4),
+    Column("verdict", "verdict", page=2, terminal=2, readme=2),
+    Column("source", "source", page=6, terminal=5),
+    Column("machine", "machine"),
+    Column("date", "date"),
+    Column("name", "record"),
+    Figures("figure", "figure", page=5),
+]
 
 
 def theory_table(records: Sequence[Theory]) -> pd.DataFrame:
@@ -34,15 +45,12 @@ def theory_table(records: Sequence[Theory]) -> pd.DataFrame:
         }
         for record, claim in _latest(records)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return frame_of(rows, COLUMNS)
 
 
-def claim_rows(records: Sequence[Theory]) -> list[ClaimRow]:
-    """The rows of `theory_table`, with their figures."""
-    return [
-        ClaimRow(claim, record.environment.machine, plots(claim, f"{record.environment.machine} {record.name}"))
-        for record, claim in _latest(records)
-    ]
+def theory_plots(records: Sequence[Theory]) -> list[list[Plot]]:
+    """Of each row of `theory_table`, its plots; none for a claim without a figure."""
+    return [plots(claim, f"{record.environment.machine} {record.name}") for record, claim in _latest(records)]
 
 
 def _latest(records: Sequence[Theory]) -> Iterator[tuple[Theory, Claimed]]:

@@ -10,22 +10,28 @@ import pandas as pd
 from twoview.bench.config.recipe import Recipe, flat, parse
 from twoview.bench.evidence import Run
 from twoview.reports import significance
+from twoview.reports.cells import Bounded, Column, Spread
 from twoview.reports.leaderboard import Shown, overridden
 from twoview.reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval
+from twoview.reports.table import frame_of
 
 WORDS = {AGREES: "better", CONTRADICTS: "worse"}
 NOT_CHANGES = ("name", "epochs", "seed")  # of an experiment: the row has them anyway
 
 COLUMNS = [
-    "recipe",
-    "changes",
-    "dataset",
-    "seeds",
-    "epochs",
-    "training_s",
-    *(f"{probe}_top1_{statistic}" for probe in PROBES for statistic in ("mean", "sd")),
-    *(f"{probe}_{part}" for probe in PROBES for part in PARTS),
-    "machine",
+    Column("recipe", "recipe", page=1, terminal=1),
+    Column("changes", "changes", page=2, terminal=12),
+    Column("dataset", "dataset", page=3, terminal=11),
+    Column("seeds", "seeds", 0, page=10, terminal=6),
+    Column("epochs", "epochs", 0, page=11, terminal=7),
+    Column("training_s", "training s", 0, page=12, terminal=5),
+    Spread("knn_top1", "kNN %", 2, page=4, terminal=4),
+    Spread("linear_top1", "linear %", 2, page=7, terminal=8),
+    Bounded("knn_difference", "kNN points", 2, page=5, terminal=2),
+    Column("knn_verdict", "kNN verdict", page=6, terminal=3),
+    Bounded("linear_difference", "linear points", 2, page=8, terminal=9),
+    Column("linear_verdict", "linear verdict", page=9, terminal=10),
+    Column("machine", "machine"),
 ]
 
 
@@ -51,7 +57,7 @@ def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
         for base in sorted({_base(seeds) for seeds in recipes.values()} & recipes.keys())
         for row in _family(recipes[base], [seeds for seeds in recipes.values() if _base(seeds) == base])
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return frame_of(rows, COLUMNS)
 
 
 def _base(seeds: Seeds) -> str:

@@ -43,7 +43,7 @@ def address(factory, tmp_path_factory):
                 folder,
             )
     write(make.loader({"twoview": [1200.0, 1300.0], HOSTILE: [600.0, 610.0]}), folder)
-    return write_report(folder, tmp_path_factory.mktemp("out")).page.as_uri()
+    return write_report(folder, tmp_path_factory.mktemp("out")).files["index.html"].as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from twoview.bench.config import recipe
 from twoview.bench.evidence import DeviceFigures, Figure, Probed, Probing
 from twoview.cli import run
 from twoview.reports import papers
-from twoview.reports.budget import COLUMNS, budget_table, text
-from twoview.reports.cells import ABSENT
-from twoview.reports.cells import COLUMNS as CELLS
-from twoview.reports.terminal import MEASURED as LISTED
-from twoview.reports.terminal import SPENT, budget_tables
+from twoview.reports.budget import COLUMNS, budget_table
+from twoview.reports.cells import ABSENT, fields
+from twoview.reports.table import Table
+from twoview.reports.terminal import show_budgets
 
 BUDGETS = papers.budgets(papers.load())
 LEE = recipe.load("lee2025-imagenet-simclr")
-MEASURED = COLUMNS[COLUMNS.index("device") : COLUMNS.index("note")]
+NAMES = list(fields(COLUMNS))
+MEASURED = NAMES[NAMES.index("device") : NAMES.index("note")]
 
 
 @pytest.fixture
@@ -41,6 +41,10 @@ def trained(make):
     return of
 
 
+def text(row, name):
+    return fields(COLUMNS)[name].text(row)
+
+
 def lee(records, work="pretraining", price=None):
     table, complaints = budget_table(BUDGETS, records, price)
     assert not complaints
@@ -49,7 +53,7 @@ def lee(records, work="pretraining", price=None):
 
 def test_without_records_the_measured_cells_are_empty():
     table, _ = budget_table(BUDGETS, [])
-    assert list(table.columns) == COLUMNS and len(table) == len(BUDGETS)
+    assert list(table.columns) == NAMES and len(table) == len(BUDGETS)
     assert table[MEASURED].isna().all(axis=None)
     lee2025 = table[table.source == "lee2025"].set_index("work")
     assert lee2025.published_hours.round(2).to_dict() == {"pretraining": 60.0, "linear": 36.0, "knn": 0.67}
@@ -68,15 +72,15 @@ def test_a_terminal_of_any_width_loses_nothing(trained, width):
     """Published and measured hours, GPU-hours, memory, the projection's interval and steps, rates, energy, cost."""
     table, _ = budget_table(BUDGETS, [trained()], price=2.5)
     console = Console(file=io.StringIO(), width=width)
-    for shown in budget_tables(table[table.source == "lee2025"], console):
-        console.print(shown)
+    budgets = Table("Budgets", COLUMNS, table[table.source == "lee2025"])
+    show_budgets(budgets, console)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     said = " ".join(console.file.getvalue().split())
     row = table[table.name == "t"].iloc[0]
-    for name in [*SPENT, *LISTED]:
-        heading, value = CELLS[name].heading.removeprefix("published "), text(row, name)
-        assert value != ABSENT and all(word in said for word in f"{heading}: {value}".split()), name
+    for column in budgets.shown("terminal"):
+        heading, value = column.heading.removeprefix("published "), column.text(row)
+        assert value != ABSENT and all(word in said for word in f"{heading}: {value}".split()), column.name
 
 
 def test_a_training_s_steps_beside_lee_s_budget(trained):

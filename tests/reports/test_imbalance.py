@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from twoview.bench.evidence import write
+from twoview.reports.cells import fields
 from twoview.reports.imbalance import COLUMNS, METHODS, imbalance_table, too_small, verdict
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show
@@ -91,7 +92,7 @@ def test_every_smaller_k_is_held_against_the_largest(make):
 
 def test_a_missing_run_is_an_empty_cell(make):
     table = imbalance_table(sweep(make, "simclr", [3.0, 4.0])[:3])  # the second seed has no K = 2
-    assert table["method"].drop_duplicates().tolist() == list(METHODS) and list(table.columns) == COLUMNS
+    assert table["method"].drop_duplicates().tolist() == list(METHODS) and list(table.columns) == list(fields(COLUMNS))
     assert table["seeds"].tolist()[0] == 1 and table["seeds"][1:].isna().all()
     assert table["knn_difference"][1:].isna().all() and (table["knn_verdict"][1:] == "").all()
     assert table["knn_low"].isna().all(), "one seed has no interval"
@@ -127,7 +128,7 @@ def test_every_prior_is_held_against_each_uniform_one(make):
 
 def test_what_has_no_sweep_and_no_prior_has_no_row(make):
     assert imbalance_table([make.run(), make.run("untrained"), make.run(method=MSN)]).empty
-    assert list(imbalance_table([]).columns) == COLUMNS
+    assert list(imbalance_table([]).columns) == list(fields(COLUMNS))
     assert too_small(imbalance_table([])) == ""
 
 
@@ -152,6 +153,6 @@ def test_page_terminal_and_csv_show_it(make, tmp_path):
     report = write_report(tmp_path / "evidence", tmp_path)
     console = Console(file=io.StringIO(), width=250)
     show(report, console)
-    for text in (report.page.read_text(), console.file.getvalue()):
+    for text in (report.files["index.html"].read_text(), console.file.getvalue()):
         assert "+3.50 (-2.85 to +9.85)" in text and "not resolved" in text and "too small to conclude" in text
-    assert report.imbalance_csv and "3.50,-2.85,9.85,not resolved" in report.imbalance_csv.read_text()
+    assert "3.50,-2.85,9.85,not resolved" in report.files["imbalance.csv"].read_text()

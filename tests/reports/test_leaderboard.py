@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from twoview.bench.evidence import Probed
-from twoview.reports.leaderboard import COLUMNS, SUMMARY_COLUMNS, leaderboard, summary
+from twoview.reports.cells import fields
+from twoview.reports.leaderboard import COLUMNS, leaderboard
+from twoview.reports.over_seeds import COLUMNS as SUMMARY_COLUMNS
+from twoview.reports.over_seeds import summary
 
 
 def test_a_row_holds_what_the_record_says(make):
@@ -17,7 +20,7 @@ def test_a_row_holds_what_the_record_says(make):
             make.run("pixels", knn=82.25, linear=80.0),
         ]
     )
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == list(fields(COLUMNS))
     assert len(table) == 1
     row = table.iloc[0]
     assert row["rank"] == 1
@@ -134,7 +137,7 @@ def test_spread_over_seeds(make):
         runs.append(make.run(knn=knn, seed=seed, training=make.training, ceilings=make.ceilings))
         runs.append(make.run("untrained", knn=untrained, seed=seed))
     over_seeds = summary(leaderboard(runs))
-    assert list(over_seeds.columns) == SUMMARY_COLUMNS
+    assert list(over_seeds.columns) == list(fields(SUMMARY_COLUMNS))
     assert len(over_seeds) == 1
     row = over_seeds.iloc[0]
     assert (row["seeds"], row["gain_seeds"]) == (3, 3)
@@ -178,8 +181,8 @@ def test_a_seed_run_again_counts_once_by_its_latest_run(make):
 
 def test_no_runs_give_empty_tables_with_their_columns():
     table = leaderboard([])
-    assert list(table.columns) == COLUMNS and table.empty
-    assert list(summary(table).columns) == SUMMARY_COLUMNS and summary(table).empty
+    assert list(table.columns) == list(fields(COLUMNS)) and table.empty
+    assert list(summary(table).columns) == list(fields(SUMMARY_COLUMNS)) and summary(table).empty
 
 
 def test_a_recipe_without_what_a_row_needs_is_an_error_that_names_the_key(make):

@@ -7,13 +7,14 @@ import pytest
 
 from twoview.bench.dataloader.targets import SIMCLR
 from twoview.bench.evidence import ConvertRates
+from twoview.reports.cells import fields
 from twoview.reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
 
 
 def test_median_interquartile_range_views_and_the_paired_ratio(make):
     rates = {"twoview": [100.0, 200.0, 400.0, 300.0], "torchvision": [50.0, 40.0, 100.0, 100.0]}
     table = loader_table([make.loader(rates, first_batch_s={"twoview": 0.5, "torchvision": 1.5})])
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == list(fields(COLUMNS))
     assert table["contestant"].tolist() == ["twoview", "torchvision"]
     ours, peer = table.iloc[0], table.iloc[1]
     assert (ours["images_per_s"], ours["views_per_s"], ours["ours_over_it"]) == (250.0, 500.0, 1.0)
@@ -61,7 +62,7 @@ def test_records_of_one_name_in_two_folders_are_told_apart_by_their_date(make):
 
 def test_no_records_give_an_empty_table_with_its_columns():
     table = loader_table([])
-    assert list(table.columns) == COLUMNS and table.empty and latest(table).empty
+    assert list(table.columns) == list(fields(COLUMNS)) and table.empty and latest(table).empty
 
 
 def test_memory_and_the_compiling_first_batch_stand_with_their_contestant(make):
@@ -95,7 +96,7 @@ def test_what_is_required_stands_beside_what_was_measured_shortfalls_included(ma
         images_per_s={"twoview": [900.0], "ffcv": [100.0]},
     )
     table = required_table([old, record, convert])
-    assert list(table.columns) == REQUIRED_COLUMNS
+    assert list(table.columns) == list(fields(REQUIRED_COLUMNS))
     assert [tuple(row) for row in table[["figure", "measured", "required", "met"]].itertuples(index=False)] == [
         ("images/s / torchvision", "11.91 x", "≥ 12 x", "no"),
         ("images/s / decode", "0.49 x", "≥ 0.4 x", "yes"),

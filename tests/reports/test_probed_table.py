@@ -66,9 +66,9 @@ def test_records_of_probes_alone_make_a_report(make, tmp_path):
         write(one, tmp_path / "evidence")
     report = write_report(tmp_path / "evidence", tmp_path / "out")
     assert report.complaints == ()
-    table = pd.read_csv(report.probed_csv)
+    table = pd.read_csv(report.files["probes.csv"])
     assert table["probe"].tolist() == ["knn", "knn", "low-shot-1%"] and table["top1"].tolist() == [62.5, 62.5, 40.0]
-    html = report.page.read_text()
+    html = report.files["index.html"].read_text()
     assert 'id="probes"' in html and "60.25" in html and "1.25" in html and "0.67" in html and HOSTILE not in html
     text = io.StringIO()
     show(report, Console(file=text, width=220))
@@ -78,4 +78,4 @@ def test_records_of_probes_alone_make_a_report(make, tmp_path):
 def test_without_such_records_there_is_no_table(make, tmp_path):
     write(make.run(), tmp_path / "evidence")
     report = write_report(tmp_path / "evidence", tmp_path / "out")
-    assert report.probed_csv is None and 'id="probes"' not in report.page.read_text()
+    assert "probes.csv" not in report.files and 'id="probes"' not in report.files["index.html"].read_text()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.leaderboard import leaderboard
+from twoview.reports.over_seeds import summary
 from twoview.reports.papers import ABSENT, Paper, Row, load
 from twoview.reports.published import beside_papers
 

@@ -61,25 +61,26 @@ class Page(HTMLParser):
 
 
 def words(report):
-    return " ".join("".join(Page(report.page.read_text()).text).replace("\u00a0", " ").split())
+    return " ".join("".join(Page(report.files["index.html"].read_text()).text).replace("\u00a0", " ").split())
 
 
 def test_csv_read_back_by_pandas(evidence, tmp_path):
     report = write_report(evidence, tmp_path / "out")
-    board = pd.read_csv(report.leaderboard_csv)
-    assert board.columns.tolist() == report.leaderboard.columns.tolist()
+    board = pd.read_csv(report.files["leaderboard.csv"])
+    frame = report.tables["leaderboard"].frame
+    assert board.columns.tolist() == frame.columns.tolist()
     assert board["name"].tolist() == ["simclr-1", "simclr-0"]
     assert board["rank"].tolist() == [1, 2]
     assert board["knn_gain"].tolist() == [5.0, 4.0]
     assert board["views_per_s"].tolist() == [2222.2, 2222.2]
     assert board["efficiency"].tolist() == [0.8889, 0.8889]
     assert board["peak_device_mib"].isna().all()
-    assert ",80.00,81.00," in report.leaderboard_csv.read_text()
-    exact = pd.read_parquet(report.leaderboard_parquet)
+    assert ",80.00,81.00," in report.files["leaderboard.csv"].read_text()
+    exact = pd.read_parquet(report.files["leaderboard.parquet"])
     assert exact.columns.tolist() == board.columns.tolist()
-    assert exact["views_per_s"].tolist() == report.leaderboard["views_per_s"].tolist() == [20_000 / 9] * 2
+    assert exact["views_per_s"].tolist() == frame["views_per_s"].tolist() == [20_000 / 9] * 2
 
-    loader = pd.read_csv(report.loader_csv)
+    loader = pd.read_csv(report.files["loader.csv"])
     assert loader["contestant"].tolist() == ["twoview", "ffcv", "dali"]
     assert loader["images_per_s"].tolist()[:2] == [1267.3, 605.0]
     assert loader["ours_over_it"].tolist()[:2] == [1.0, 2.09]
@@ -87,7 +88,7 @@ def test_csv_read_back_by_pandas(evidence, tmp_path):
 
 
 def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
-    html = write_report(evidence, tmp_path / "out").page.read_text()
+    html = write_report(evidence, tmp_path / "out").files["index.html"].read_text()
     page = Page(html)
     assert html.startswith("<!DOCTYPE html>")
     assert {"link", "img", "iframe"}.isdisjoint(page.seen)
@@ -115,13 +116,15 @@ def test_the_page_says_what_the_tables_hold(evidence, tmp_path):
 
 
 def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
-    first, second = (write_report(evidence, tmp_path / name) for name in ("one", "two"))
-    written = sorted(first.page.parent.iterdir())
+    one, two = (tmp_path / name for name in ("one", "two"))
+    for out in (one, two):
+        write_report(evidence, out)
     boards = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "parquet")]
-    assert [path.name for path in written] == ["budget.csv", "claims.csv", "index.html", *boards, "loader.csv"]
-    for path in written:
-        assert path.read_bytes() == (second.page.parent / path.name).read_bytes(), path.name
-    assert first.page.stat().st_size < 2_000_000
+    written = ["budget.csv", "claims.csv", "index.html", *boards, "loader.csv"]
+    assert sorted(path.name for path in one.iterdir()) == written
+    for name in written:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert (one / "index.html").stat().st_size < 2_000_000
 
 
 def test_hostile_names_are_text(make, tmp_path):
@@ -142,19 +145,19 @@ def test_hostile_names_are_text(make, tmp_path):
         make.loader({"twoview": [1.0], HOSTILE: [2.0]}, beton=HOSTILE, views=HOSTILE, notes={HOSTILE: HOSTILE}), folder
     )
     report = write_report(folder, tmp_path / "out")
-    html = report.page.read_text()
+    html = report.files["index.html"].read_text()
     page = Page(html)
     assert page.seen.count("script") == 1
     assert "<script>alert" not in html
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert HOSTILE in "".join(page.text)
-    assert pd.read_csv(report.leaderboard_csv)["method"].tolist() == [HOSTILE]
-    assert "<script>" not in report.leaderboard_md.read_text()
+    assert pd.read_csv(report.files["leaderboard.csv"])["method"].tolist() == [HOSTILE]
+    assert "<script>" not in report.files["leaderboard.md"].read_text()
 
 
 def test_markdown_keeps_hostile_words_in_their_cell(make, evidence, tmp_path):
     write(make.run(name="piped", method={"name": "a|b\n<b>"}), evidence)
-    lines = write_report(evidence, tmp_path / "out").leaderboard_md.read_text().splitlines()
+    lines = write_report(evidence, tmp_path / "out").files["leaderboard.md"].read_text().splitlines()
     assert "| 79.50 ± 0.71 |" in next(line for line in lines if "| simclr |" in line)
     assert any("| a\\|b &lt;b&gt; |" in line for line in lines)
 
@@ -162,17 +165,17 @@ def test_markdown_keeps_hostile_words_in_their_cell(make, evidence, tmp_path):
 def test_a_damaged_file_is_named_and_the_rest_is_shown(evidence, tmp_path):
     (evidence / "torn.json").write_text('{"kind": "run", "name": ')
     report = write_report(evidence, tmp_path / "out")
-    assert len(report.leaderboard) == 2
+    assert len(report.tables["leaderboard"].frame) == 2
     assert len(report.complaints) == 1 and report.complaints[0].startswith("torn.json ")
     assert "torn.json" in words(report)
-    assert str(tmp_path) not in report.page.read_text()
+    assert str(tmp_path) not in report.files["index.html"].read_text()
 
 
 def test_a_valid_record_without_what_a_row_needs_is_named_too(make, evidence, tmp_path):
     write(make.run(name="no-epochs", training=make.training.model_copy(update={"epoch_seconds": []})), evidence)
     write(make.run(name="no-size", size=None), evidence)
     report = write_report(evidence, tmp_path / "out")
-    assert len(report.leaderboard) == 2
+    assert len(report.tables["leaderboard"].frame) == 2
     assert [complaint.split()[0] for complaint in report.complaints] == ["no-epochs.json", "no-size.json"]
 
 
@@ -183,9 +186,9 @@ def test_baselines_alone_keep_the_header(make, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "loader.csv").write_text("of a report before\n")
     report = write_report(folder, tmp_path / "out")
-    board = pd.read_csv(report.leaderboard_csv)
-    assert board.empty and board.columns.tolist() == report.leaderboard.columns.tolist()
-    assert report.loader_csv is None and not (tmp_path / "out" / "loader.csv").exists()
+    board = pd.read_csv(report.files["leaderboard.csv"])
+    assert board.empty and board.columns.tolist() == report.tables["leaderboard"].frame.columns.tolist()
+    assert "loader.csv" not in report.files and not (tmp_path / "out" / "loader.csv").exists()
     assert "No encoder has been trained yet." in words(report)
 
 

@@ -1,7 +1,8 @@
 """The words are those of the numbers, and they say what is bad as plainly as what is good."""
 
-from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.leaderboard import leaderboard
 from twoview.reports.loader_table import loader_table
+from twoview.reports.over_seeds import summary
 from twoview.reports.sentences import headline, stronger_pixels
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 from scipy.special import stdtr
 
-from twoview.reports.leaderboard import leaderboard, summary
+from twoview.reports.leaderboard import leaderboard
+from twoview.reports.over_seeds import summary
 from twoview.reports.significance import TARGETS, course, interval, mlperf_time, seconds_to, verdict, welch
 
 

@@ -18,6 +18,7 @@ from twoview.bench.evidence import ADAPTER, Probing, read_folder, write
 from twoview.bench.runtime.locks import alone
 from twoview.bench.runtime.progress import Terminal
 from twoview.reports import report as reporting
+from twoview.reports import sections
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show
 
@@ -82,8 +83,8 @@ def test_any_valid_record_is_shown_or_named(committed, data, kind):
         return
     complaints = []
     if reporting._presentable(record, complaints):
-        made = reporting._made([record, ADAPTER.validate_python(committed[kind])], [], [])
-        assert made.files["index.html"]
+        _, files = reporting._made([record, ADAPTER.validate_python(committed[kind])], [], [])
+        assert files["index.html"]
     else:
         [complaint] = complaints
         assert complaint.startswith(f"{record.name}.json cannot be shown: ") and "\n" not in complaint
@@ -107,7 +108,7 @@ def test_a_probe_s_cost_beside_another_peer_is_a_row(committed, folder, tmp_path
     keep(cost, folder)
     keep(cost | {"name": "alone", "seconds": {"twoview": [1.0]}, "top1": {}, "added_mib": {}}, folder)
     report = write_report(folder, tmp_path / "out")
-    assert not report.complaints and sorted(report.probe_costs.peer) == ["", "cuml"]
+    assert not report.complaints and sorted(report.tables["probe-costs"].frame.peer) == ["", "cuml"]
 
 
 @pytest.mark.parametrize("breaks", [{"strange"}, {"strange", "other"}, {"strange", "good"}])
@@ -117,7 +118,7 @@ def test_a_record_that_breaks_a_part_of_the_report_is_named_and_the_others_are_s
     """Of the last, neither breaks anything by itself: the first is shown."""
     for name in ("strange", "other"):
         write(make.run(name=name, seed=1), folder)
-    plots = reporting.page.training_plots
+    plots = sections.training_plots
 
     def broken(runs, *others):
         together = {run.name for run in runs} & breaks
@@ -125,14 +126,14 @@ def test_a_record_that_breaks_a_part_of_the_report_is_named_and_the_others_are_s
             raise KeyError(" ".join(sorted(together)))
         return plots(runs, *others)
 
-    monkeypatch.setattr(reporting.page, "training_plots", broken)
+    monkeypatch.setattr(sections, "training_plots", broken)
     report = write_report(folder, tmp_path / "out")
     left_out = breaks - {"good"}
-    assert sorted(report.leaderboard.name) == sorted({"good", "strange", "other"} - left_out)
+    assert sorted(report.tables["leaderboard"].frame.name) == sorted({"good", "strange", "other"} - left_out)
     assert len(report.complaints) == len(left_out)
     for complaint in report.complaints:
         assert complaint.split(" cannot be shown: KeyError")[0].removesuffix(".json") in left_out
-        assert complaint.partition(" ")[0] in report.page.read_text()
+        assert complaint.partition(" ")[0] in report.files["index.html"].read_text()
 
 
 def test_pictures_that_are_no_files_are_named(folder, tmp_path):
@@ -182,17 +183,17 @@ def test_no_text_of_a_record_moves_a_terminal_s_cursor_or_is_a_formula_or_live_i
         if path.suffix in (".csv", ".md"):
             assert path.read_text().replace("\n", "").isprintable(), path
     for sequence in ("\x1b", "\x07", "\x9b", "\u202e"):
-        assert sequence not in report.page.read_text()
-    notes = pd.read_csv(report.loader_csv).note.tolist()
+        assert sequence not in report.files["index.html"].read_text()
+    notes = pd.read_csv(report.files["loader.csv"]).note.tolist()
     assert any(str(note).startswith("'=") for note in notes) and "'@SUM(1)" in notes
-    markdown = report.leaderboard_md.read_text()
+    markdown = report.files["leaderboard.md"].read_text()
     assert r"!\[pixel\](http\://evil.example" in markdown and "@<!-- -->everyone" in markdown
 
 
 def test_numbers_of_a_csv_stay_numbers(make, tmp_path):
     write(make.run(knn=70.0, seed=-1), tmp_path / "evidence")
     write(make.run("untrained", knn=75.0, seed=-1), tmp_path / "evidence")
-    board = pd.read_csv(write_report(tmp_path / "evidence", tmp_path / "out").leaderboard_csv)
+    board = pd.read_csv(write_report(tmp_path / "evidence", tmp_path / "out").files["leaderboard.csv"])
     assert board.knn_gain.tolist() == [-5.0] and board.seed.tolist() == [-1]
 
 
@@ -248,7 +249,7 @@ def test_a_probe_of_an_encoder_with_odd_texts_is_a_row(make, folder, tmp_path):
     )  # fmt: skip
     write(odd, folder)
     report = write_report(folder, tmp_path / "out")
-    assert not report.complaints and "\x1b" not in report.probed_csv.read_text()
+    assert not report.complaints and "\x1b" not in report.files["probes.csv"].read_text()
 
 
 def test_the_committed_evidence_is_read_as_it_was():

@@ -9,7 +9,7 @@ from tests.reports.conftest import NOON, machine
 from twoview.bench.evidence import Claimed, Theory, load, write
 from twoview.bench.evidence.claims import Claim, Phase, Scatter
 from twoview.reports.report import write_report
-from twoview.reports.theory import claim_rows, theory_table
+from twoview.reports.theory import theory_plots, theory_table
 
 
 def claim(name: str, **figure: list[float]) -> Claimed:
@@ -30,20 +30,19 @@ def test_a_row_a_claim_of_the_latest_record():
 
 @pytest.mark.parametrize("figure", [{"over tau": [0.1, 1.0, 10.0], "y": [1.0, 2.0, 3.0]}, {"y": [1.0, float("nan")]}])
 def test_a_figure_says_its_series_names(figure):
-    (row,) = claim_rows([record(claim("a claim", **figure))])
-    (plot,) = row.plots
+    ((plot,),) = theory_plots([record(claim("a claim", **figure))])
     assert "$" not in plot.svg, "formulas would be shown as they are written"
     assert ">y<" in plot.svg and (">tau<" in plot.svg) == ("over tau" in figure) and plot.caption == "a claim: y."
 
 
 def test_a_claim_without_a_figure_has_none():
-    assert claim_rows([record(claim("a claim"))])[0].plots == []
+    assert theory_plots([record(claim("a claim"))]) == [[]]
 
 
 def test_points_are_marked_by_their_class():
     points = Scatter(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.25, 1 / 3]), np.array([0, 1, 0]))
     panels = Claim("a claim", "s", "m", "e", "holds", scatter={"before": points, "after": points, "without": points})
-    (plot,) = claim_rows([record(Claimed.of(panels))])[0].plots
+    ((plot,),) = theory_plots([record(Claimed.of(panels))])
     assert all(f">{title}<" in plot.svg for title in panels.scatter)
     assert plot.caption == "a claim: points marked by their class; before; after; without."
     assert plot.svg.count("<use") == 9 and plot.svg.count("var(--second)") >= 3
@@ -55,7 +54,7 @@ def test_a_grid_has_its_values_its_axes_and_one_scale():
     keep, noise = np.array([0.25, 0.5]), np.array([0.01, 0.3])
     panels = {title: Phase("keep", keep, "noise", noise, value) for title, value in (("one", low), ("two", high))}
     one = Claimed.of(Claim("a claim", "s", "m", "e", "holds", phase=panels))
-    (plot,) = claim_rows([record(one)])[0].plots
+    ((plot,),) = theory_plots([record(one)])
     assert plot.caption == "a claim: one; two; over keep and noise, from 0.1 to 0.94."
     cells = [value for panel in (low, high) for value in panel.ravel() if not np.isnan(value)]
     assert all(plot.svg.count(f">{value:.2g}<") >= 1 for value in cells) and "nan" not in plot.svg
@@ -81,7 +80,7 @@ def test_the_table_of_samples_has_points_and_grids(tmp_path):
 def test_the_page_shows_claim_measurement_and_verdict(tmp_path):
     write(record(claim("Two objectives are one", y=[1.0, 2.0])), tmp_path / "evidence")
     written = write_report(tmp_path / "evidence", tmp_path)
-    page = written.page.read_text()
+    page = written.files["index.html"].read_text()
     assert "<td>Two objectives are one</td>" in page and "<td>holds</td>" in page
     assert "a source &lt;found&gt;" in page and "a source <found>" not in page
-    assert written.theory_csv and "Two objectives are one" in written.theory_csv.read_text()
+    assert "Two objectives are one" in written.files["theory.csv"].read_text()

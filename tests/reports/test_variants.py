@@ -6,6 +6,7 @@ import pytest
 
 from twoview.bench.config import recipe
 from twoview.bench.evidence import write
+from twoview.reports.cells import fields
 from twoview.reports.report import write_report
 from twoview.reports.variants import COLUMNS, variants_table
 
@@ -70,7 +71,7 @@ def test_another_machine_other_settings_and_a_base_that_was_not_run_are_no_compa
     assert variants_table([*base, *runs(make, WARMER, [40.0], cpu="Zen 5")]).empty
     changed = [run.model_copy(update={"overrides": {"optim.lr": 3}}) for run in runs(make, WARMER, [40.0])]
     assert variants_table([*base, *changed]).empty
-    assert list(variants_table([]).columns) == COLUMNS
+    assert list(variants_table([]).columns) == list(fields(COLUMNS))
 
 
 def test_a_recipe_that_cannot_be_read_any_more_is_shown_without_its_changes(make):
@@ -82,10 +83,10 @@ def test_page_terminal_and_csv_show_it(make, tmp_path):
     for run in [*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, WARMER, [42.0, 43.5, 43.5])]:
         write(run, tmp_path / "e")
     report = write_report(tmp_path / "e", tmp_path)
-    assert "method.temperature = 0.2,cifar10,3" in report.variants_csv.read_text()
-    page = report.page.read_text()
+    assert "method.temperature = 0.2,cifar10,3" in report.files["variants.csv"].read_text()
+    page = report.files["index.html"].read_text()
     assert "Recipes beside their base" in page and "+2.00 (+0.76 to +3.24)" in page and "41.00 ± 1.00" in page
-    assert write_report_without_variants(make, tmp_path).variants_csv is None
+    assert "variants.csv" not in write_report_without_variants(make, tmp_path).files
 
 
 def write_report_without_variants(make, tmp_path):

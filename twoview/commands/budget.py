@@ -8,8 +8,9 @@ from twoview.bench import evidence
 from twoview.bench.runtime.progress import Terminal, console
 from twoview.commands.numbers import above_0
 from twoview.reports import papers
-from twoview.reports.budget import budget_table
-from twoview.reports.terminal import budget_tables
+from twoview.reports.budget import COLUMNS, budget_table
+from twoview.reports.table import Table
+from twoview.reports.terminal import show_budgets
 
 
 def run(
@@ -37,7 +38,6 @@ def run(
     if json:
         print(table.to_json(orient="records", indent=1))
         return
-    for shown in budget_tables(table if all else table[table.recipe.notna()], Terminal()):
-        Terminal().print(shown)
+    show_budgets(Table("Budgets", COLUMNS, table if all else table[table.recipe.notna()]), Terminal())
     if not all:
         console.print(f"{table.recipe.isna().sum()} more budgets, which no recipe of ours repeats, by --all")

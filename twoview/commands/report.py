@@ -20,6 +20,6 @@ def run(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bo
     with console.status("writing the report"):
         written = write_report(evidence_dir, out)
     if json:
-        print(written.leaderboard.to_json(orient="records", indent=1))
+        print(written.tables["leaderboard"].frame.to_json(orient="records", indent=1))
     else:
         show(written, Terminal())

@@ -51,6 +51,6 @@ def run(
     suites.run(work, folder / "evidence", place_of(folder, None, data_root), seeds or work.seeds)
     if json and name.startswith(("imbalance", "theory")):
         written = write_report(folder / "evidence", folder)
-        table = written.theory if name == "theory" else written.imbalance
-        return print(table.to_json(orient="records", indent=1))
+        table = written.tables["theory" if name == "theory" else "imbalance"]
+        return print(table.frame.to_json(orient="records", indent=1))
     report.run(folder / "evidence", folder, json)

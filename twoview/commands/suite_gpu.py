@@ -62,7 +62,7 @@ def run(
         return
     failed = suite.run(out / "evidence", place, minutes, replace(SCALES[scale], device=device), steps, pack)
     if json:
-        print(write_report(out / "evidence", out).gpu.to_json(orient="records", indent=1))
+        print(write_report(out / "evidence", out).tables["gpu"].frame.to_json(orient="records", indent=1))
     elif not no_report and list((out / "evidence").rglob("*.json")):
         report.run(out / "evidence", out)
     if failed:

@@ -70,7 +70,7 @@ def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(online, b
         name="small-seed0", subject="trained", recipe=state["recipe"], seed=0, accuracy=accuracy, training=training
     )
     evidence.write(run, folder)
-    html = write_report(folder, tmp_path / "report").page.read_text()
+    html = write_report(folder, tmp_path / "report").files["index.html"].read_text()
     (address,) = re.findall(r'<img src="([^"]+)"', html)
     assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == picture.read_bytes()
 

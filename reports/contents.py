@@ -1,0 +1,102 @@
+"""Records -> what a report holds: every table, by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+
+from twoview.bench.evidence import (
+    AnyRecord,
+    ConvertRates,
+    DeviceFigures,
+    LoaderRates,
+    ProbeCost,
+    Probing,
+    Run,
+    Theory,
+)
+from twoview.reports import (
+    budget,
+    claims_table,
+    gpu_table,
+    imbalance,
+    leaderboard,
+    loader_table,
+    over_seeds,
+    papers,
+    probe_table,
+    probed_table,
+    theory,
+    variants,
+)
+from twoview.reports.cells import Column
+from twoview.reports.published import beside_papers
+from twoview.reports.reconstructions import Picture
+from twoview.reports.table import Table
+
+Kind = TypeVar("Kind", bound=AnyRecord)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a folder of evidence says.
+
+    tables: "summary", "budget", "claims" and those of `OF_RECORDS`. complaints: one sentence for each file of the
+    folder that was left out. files: where each was written, by name; none before.
+    """
+
+    records: Sequence[AnyRecord]
+    tables: dict[str, Table]
+    pictures: Sequence[Picture]
+    complaints: tuple[str, ...]
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+class OfRecords(NamedTuple):
+    """A table of the records of some kinds alone: how its rows are made."""
+
+    title: str
+    columns: list[Column]
+    kinds: tuple[type[AnyRecord], ...]
+    make: Callable[[Sequence[Any]], pd.DataFrame]
+
+    def table(self, records: Sequence[AnyRecord]) -> Table:
+        frame = self.make([record for record in records if isinstance(record, self.kinds)])
+        return Table(self.title, self.columns, frame)
+
+
+OF_RECORDS = {
+    "leaderboard": OfRecords("Runs", leaderboard.COLUMNS, (Run,), leaderboard.leaderboard),
+    "imbalance": OfRecords("Few classes a batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
+    "variants": OfRecords("Recipes beside their base", variants.COLUMNS, (Run,), variants.variants_table),
+    "probes": OfRecords("Probes", probed_table.COLUMNS, (Probing,), probed_table.probed_table),
+    "probe-costs": OfRecords("Probes' cost", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
+    "loader": OfRecords("Loader", loader_table.COLUMNS, (LoaderRates,), loader_table.loader_table),
+    "required": OfRecords(
+        "Required", loader_table.REQUIRED_COLUMNS, (LoaderRates, ConvertRates), loader_table.required_table
+    ),
+    "gpu": OfRecords("Steps", gpu_table.COLUMNS, (DeviceFigures,), gpu_table.gpu_table),
+    "theory": OfRecords("Theory", theory.COLUMNS, (Theory,), theory.theory_table),
+}
+
+
+def of(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
+    return [record for record in records if isinstance(record, kind)]
+
+
+def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complaints: Sequence[str]) -> Report:
+    """All tables of the records. complaints: those that there are already."""
+    published, runs = papers.load(), of(Run, records)
+    tables = {name: one.table(records) for name, one in OF_RECORDS.items()}
+    board = beside_papers(tables["leaderboard"].frame, published)
+    means = beside_papers(over_seeds.summary(board), published, "_mean")
+    budgets, of_no_budget = budget.budget_table(papers.budgets(published), records)
+    tables |= {
+        "leaderboard": replace(tables["leaderboard"], frame=board),
+        "summary": Table("Over seeds", over_seeds.COLUMNS, means),
+        "claims": Table("What the papers claim", claims_table.COLUMNS, claims_table.claims_table(published, runs)),
+        "budget": Table("Budgets", budget.COLUMNS, budgets),
+    }
+    return Report(records, tables, pictures, (*complaints, *of_no_budget))

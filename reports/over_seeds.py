@@ -1,0 +1,142 @@
+"""The rows of a leaderboard summed up over seeds: one row an experiment and machine."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from twoview.reports.cells import Between, Column, Spread
+from twoview.reports.leaderboard import SPEEDS
+from twoview.reports.significance import interval, mlperf_time, welch
+from twoview.reports.table import frame_of
+
+
+class OverSeeds(Spread):
+    """An accuracy whose least and greatest are drawn or said too."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return *super().fields, f"{self.name}_min", f"{self.name}_max"
+
+
+COLUMNS = [
+    Column("dataset", "dataset", page=2, terminal=2, markdown=1, readme=1),
+    Column("method", "method", page=1, terminal=1, markdown=2, readme=2),
+    Column("backbone", "backbone", page=26, markdown=3),
+    Column("resolution", "px", 0, page=27),
+    Column("epochs", "epochs", 0, page=28, markdown=4),
+    Column("batch", "batch", 0, markdown=5),
+    Column("precision", "precision"),
+    Column("device", "device"),
+    Column("machine", "machine"),
+    Column("recipe", "recipe", page=29, markdown=19, readme=3, readme_more=1),
+    Column("recipe_hash", "recipe hash"),
+    Column("seeds", "seeds", 0, page=3, terminal=3, markdown=6, readme=4),
+    Column("gain_seeds", "seeds with a gain", 0),
+    OverSeeds("knn_top1", "kNN %", 2, page=4, terminal=4, markdown=7, readme=5),
+    OverSeeds("linear_top1", "linear %", 2, page=11, terminal=9, markdown=10),
+    OverSeeds("untrained_knn_top1", "untrained kNN %", 2, page=9, terminal=8, readme=6),
+    OverSeeds("untrained_linear_top1", "untrained linear %", 2, page=13, terminal=13),
+    OverSeeds("pixels_knn_top1", "pixels kNN %", 2, page=10, terminal=7, readme=7),
+    OverSeeds("pixels_linear_top1", "pixels linear %", 2, page=14, terminal=12),
+    OverSeeds("knn_gain", "kNN gain", 2, page=7, terminal=5, readme=8),
+    Column("knn_gain_min", "least gain", 2, page=8, terminal=6, readme=9),
+    Between("knn_interval", "kNN, 95 % of the mean", 2, page=5, markdown=8),
+    Between("linear_interval", "linear, 95 % of the mean", 2, page=12, markdown=11),
+    Column("knn_p", "p, kNN", 2, small=True, page=6, terminal=14, markdown=9),
+    Column("seconds_to_target", "s to target", 1, page=17, terminal=15, markdown=16),
+    Column("time_p", "p, time", 2, small=True, page=18),
+    Column("views_per_s", "views/s", 1, page=19, markdown=14, readme_more=2),
+    Column("views_per_s_iqr", "views/s IQR", 1),
+    Column("seconds_per_epoch", "s/epoch", 2, page=20, markdown=15, readme_more=3),
+    Column("data_wait_share", "data wait", 2, share=True, page=21, readme_more=5),
+    Column("loader_views_per_s", "loader alone, views/s", 1),
+    Column("model_views_per_s", "model alone, views/s", 1),
+    Column("efficiency", "efficiency", 2, share=True, page=22, terminal=10, readme_more=4),
+    Column("peak_memory_mib", "peak host MiB", 0, page=24, markdown=17, readme_more=6),
+    Column("peak_device_mib", "peak device MiB", 0, page=25, markdown=18),
+    Column("bottleneck", "bottleneck", page=23, terminal=11),
+    Column("overridden", "overridden"),
+    Column("published", "published", page=15, terminal=16, markdown=12),
+    Column("within_spread", "within its spread", page=16, terminal=17, markdown=13),
+]
+# What has to be equal for two runs to differ by their seed alone.
+EXPERIMENT = [
+    "dataset",
+    "method",
+    "backbone",
+    "resolution",
+    "epochs",
+    "batch",
+    "precision",
+    "device",
+    "machine",
+    "recipe",
+    "recipe_hash",
+]
+ACCURACIES = [
+    "knn_top1",
+    "linear_top1",
+    "untrained_knn_top1",
+    "untrained_linear_top1",
+    "pixels_knn_top1",
+    "pixels_linear_top1",
+    "knn_gain",
+]
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a leaderboard over seeds: one row an experiment and machine.
+
+    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
+    of trained kNN and linear top-1 also the ends of Student's 95 % interval of the mean, NaN for one seed.
+    Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
+    A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
+    seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
+    one on the dataset and machine, by kNN top-1 and by the time to target; NaN for the best itself.
+    published, within_spread: empty until `beside_papers`.
+    """
+    once = table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
+    seeds = dict(list(once.groupby(EXPERIMENT)))
+    rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
+    order = ["dataset", "machine", "knn_top1_mean", "method", "recipe_hash"]
+    over_seeds = frame_of(rows, COLUMNS)
+    over_seeds = over_seeds.sort_values(order, ascending=[True, True, False, True, True], ignore_index=True)
+    over_seeds["knn_p"] = _against_the_best(over_seeds, seeds, "knn_top1", -over_seeds["knn_top1_mean"])
+    over_seeds["time_p"] = _against_the_best(over_seeds, seeds, "seconds_to_target", over_seeds["seconds_to_target"])
+    return over_seeds
+
+
+def _against_the_best(
+    over_seeds: pd.DataFrame, seeds: Mapping[Any, pd.DataFrame], column: str, order: pd.Series
+) -> pd.Series:
+    """Of each row, Welch's p against the one of its dataset and machine that is least by `order`; NaN for that one."""
+    p = pd.Series(math.nan, index=over_seeds.index)
+    for _, rows in over_seeds.groupby(["dataset", "machine"]):
+        if order[rows.index].notna().any():
+            best = order[rows.index].idxmin()
+            samples = {i: seeds[tuple(rows.loc[i, EXPERIMENT])][column].tolist() for i in rows.index}
+            for i in samples:
+                p[i] = welch(samples[i], samples[best]) if i != best else math.nan
+    return p
+
+
+def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
+    row: dict[str, Any] = {"seeds": len(runs), "gain_seeds": int(runs["knn_gain"].count())}
+    for accuracy in ACCURACIES:
+        values = runs[accuracy]
+        row |= {
+            f"{accuracy}_mean": values.mean(),
+            f"{accuracy}_sd": values.std(ddof=1),
+            f"{accuracy}_min": values.min(),
+            f"{accuracy}_max": values.max(),
+        }
+    for probe in ("knn", "linear"):
+        _, low, high = interval(runs[f"{probe}_top1"].tolist())
+        row |= {f"{probe}_interval_low": low, f"{probe}_interval_high": high}
+    row["seconds_to_target"] = mlperf_time(runs["seconds_to_target"].tolist())
+    row["overridden"] = ", ".join(sorted(set(runs["overridden"]) - {""}))
+    row |= {speed: runs[speed].median() for speed in SPEEDS}
+    row["bottleneck"] = " or ".join(sorted(set(runs["bottleneck"]) - {""}))
+    return row

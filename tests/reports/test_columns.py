@@ -1,0 +1,97 @@
+"""A column is said once: one more line of a table's list is in its CSV, on the page, the terminal and in Markdown."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from twoview.bench.evidence import write
+from twoview.reports import loader_table, over_seeds
+from twoview.reports.cells import Column, fields
+from twoview.reports.contents import OF_RECORDS, report_of
+from twoview.reports.readme import measured
+from twoview.reports.report import write_report
+from twoview.reports.table import Table, frame_of
+from twoview.reports.terminal import SHOWN, show
+
+
+@pytest.fixture
+def folder(make, tmp_path):
+    write(make.run(knn=79.25), tmp_path / "evidence")
+    write(make.loader({"twoview": [1200.0]}), tmp_path / "evidence")
+    return tmp_path / "evidence"
+
+
+@pytest.fixture
+def also():
+    """Puts a column into a list, until the test is over."""
+    put = []
+
+    def put_into(columns, at, column):
+        columns.insert(at, column)
+        put.append((columns, column))
+
+    yield put_into
+    for columns, column in put:
+        columns.remove(column)
+
+
+def shown(report):
+    console = Console(file=io.StringIO(), width=300)
+    show(report, console)
+    return console.file.getvalue()
+
+
+def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
+    row_of = loader_table._row
+    monkeypatch.setattr(loader_table, "_row", lambda *of: row_of(*of) | {"watts": 23.456})
+    also(loader_table.COLUMNS, 0, Column("watts", "board W", 1, page=2, terminal=2, readme=1))
+    report = write_report(folder, tmp_path / "out")
+    header, row = report.files["loader.csv"].read_text().splitlines()
+    assert header.startswith("watts,beton,") and row.startswith("23.5,photographs.beton,")
+    page = re.sub(r"\s+", " ", report.files["index.html"].read_text())
+    assert re.search(r"board W</button></th> <th[^>]*><button[^>]*>px</button>", page), "before the other second one"
+    assert '<td class="number" data-sort="23.5">23.5</td>' in page
+    assert re.search(r"^loader +board W +px +images/s ", shown(report), re.M)
+    assert re.search(r"^\| board W \| beton \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", measured(folder), re.M)
+
+
+def test_the_leaderboard_has_it_in_markdown(also, folder, tmp_path, monkeypatch):
+    row_of = over_seeds._over_seeds
+    monkeypatch.setattr(over_seeds, "_over_seeds", lambda runs: row_of(runs) | {"watts": 23.456})
+    also(over_seeds.COLUMNS, 0, Column("watts", "board W", 1, page=1, terminal=1, markdown=1))
+    report = write_report(folder, tmp_path / "out")
+    assert "| board W | dataset |" in report.files["leaderboard.md"].read_text()
+    assert "| 23.5 | fashion-mnist |" in report.files["leaderboard.md"].read_text()
+    assert "board W" in report.files["index.html"].read_text() and "board W" in shown(report)
+
+
+def test_a_column_with_no_place_is_in_csv_alone(also, folder, tmp_path):
+    also(loader_table.COLUMNS, 3, Column("watts", "board W", 1))
+    report = write_report(folder, tmp_path / "out")
+    assert ",size,watts,batch," in report.files["loader.csv"].read_text()
+    assert "board W" not in report.files["index.html"].read_text() + shown(report) + measured(folder)
+
+
+def test_a_name_has_one_heading_wherever_it_stands():
+    """`published` and `measured` are of another thing in each table, and are called so everywhere."""
+    tables = report_of([], [], []).tables
+    written = {}
+    for name, table in tables.items():
+        assert list(table.frame.columns) == list(fields(table.columns)), name
+        for column in table.columns:
+            said = column.heading, column.decimals, column.share, column.small
+            assert written.setdefault(column.name, said) == said, f"{column.name} in {name}"
+
+
+def test_every_table_is_on_the_terminal():
+    tables = report_of([], [], []).tables
+    assert {*SHOWN, "budget"} == tables.keys() > OF_RECORDS.keys()
+
+
+def test_equal_places_go_by_the_list_and_a_row_by_the_columns():
+    columns = [Column("b", "b", page=2), Column("a", "a", page=1), Column("c", "c"), Column("d", "d", page=1)]
+    table = Table("t", columns, frame_of([{"a": 1, "z": 2}], columns))
+    assert [column.name for column in table.shown("page")] == ["a", "d", "b"]
+    assert table.shown("terminal") == [] and table.csv() == "b,a,c,d\n,1,,\n"
