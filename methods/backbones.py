@@ -1,6 +1,6 @@
 """Backbones: images -> representations."""
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import (
@@ -12,23 +12,10 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
+from twoview.methods.encoder import Encoder
 from twoview.methods.settings import Repeats, Settings, Side, Width
+from twoview.methods.vit import VITS, ViT
 
-
-class Shape(NamedTuple):
-    """Of a ViT: the width of a token, the number of its blocks, and of the heads of each."""
-
-    width: int
-    depth: int
-    heads: int
-
-
-VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
-    "vit-mini": Shape(64, 4, 4),
-    "vit-tiny": Shape(192, 12, 3),
-    "vit-small": Shape(384, 12, 6),
-    "vit-base": Shape(768, 12, 12),
-}
 WIDE = "wide-resnet"
 ONLY = {  # keys that are some backbones' alone: theirs in words, and by name
     **dict.fromkeys(("patch", "positions", "drop_path"), ("ViTs", tuple(VITS))),
@@ -81,24 +68,9 @@ class Backbone(Settings):
         return {key: value for key, value in values(self).items() if key not in ONLY or self.name in ONLY[key][1]}
 
 
-class Encoder(nn.Module):
-    """(B, 3, H, W) -> (B, dim). `body` ends in a flat representation."""
-
-    def __init__(self, body: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.body = body
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out
-
-
 def build(backbone: Backbone, size: int = 224) -> Encoder:
     """An encoder with fresh weights, from torch's global generator. size: of its images, for a ViT's positions."""
     if backbone.name in VITS:
-        from twoview.methods.vit import ViT  # here, for it is an Encoder
-
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-small":
         return _small(backbone.width)

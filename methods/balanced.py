@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from twoview.loaders.views import View
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
 from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
 from twoview.methods.losses.gather import gather

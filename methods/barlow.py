@@ -6,7 +6,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from twoview.loaders.views import View
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
 from twoview.methods.losses.barlow import barlow
 from twoview.methods.method import Method

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from twoview.loaders.views import View
 from twoview.methods import ema
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions, mlp
 from twoview.methods.losses.byol import byol
 from twoview.methods.method import Method

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from twoview.loaders.masks import of_view
 from twoview.loaders.views import View
 from twoview.methods import ema
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.losses.data2vec import data2vec, targets
 from twoview.methods.method import Method, Options
 from twoview.methods.settings import Repeats, Width

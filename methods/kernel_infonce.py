@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from twoview.loaders.views import View
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
 from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
 from twoview.methods.losses.spectral import spectral

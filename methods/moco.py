@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from twoview.loaders.views import View
 from twoview.methods import ema
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import Norm, ProjectorOptions
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.moco import moco, moco_sum

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from twoview.loaders.masks import of_view
 from twoview.loaders.views import View
 from twoview.methods import ema
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
 from twoview.methods.losses.msn import Divergence, msn, targets
 from twoview.methods.losses.priors import uniform

@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from twoview.loaders.views import View
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.priors import histogram, power_law
 from twoview.methods.msn import MSN, MSNOptions

@@ -3,15 +3,31 @@
 The blocks are timm's. Patches are numbered row by row, as masks number them (`loaders/masks.py`).
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from twoview.methods.backbones import VITS, Encoder
+from twoview.methods.encoder import Encoder
 
 Positions = Literal["learned", "sincos"]
+
+
+class Shape(NamedTuple):
+    """Of a ViT: the width of a token, the number of its blocks, and of the heads of each."""
+
+    width: int
+    depth: int
+    heads: int
+
+
+VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
+    "vit-mini": Shape(64, 4, 4),
+    "vit-tiny": Shape(192, 12, 3),
+    "vit-small": Shape(384, 12, 6),
+    "vit-base": Shape(768, 12, 12),
+}
 
 
 class ViT(Encoder):

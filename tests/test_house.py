@@ -1,6 +1,7 @@
 """The house's structural rules: one import name, whose rooms are the repository's folders, and imports point down."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ def imported(file: Path) -> set[str]:
     return names
 
 
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts if parts[0] == "twoview" else ("twoview", *parts))
+    return name.removesuffix(".__init__")
+
+
 @pytest.mark.parametrize("floor", sorted(FLOORS))
 def test_imports_point_down(floor):
     """`twoview/` itself, the front door above them, is not among what a floor may import."""
@@ -91,6 +98,18 @@ def test_the_rooms_of_bench_are_in_order():
                 if name.startswith("twoview.bench."):
                     below = name.split(".")[2]
                     assert ROOMS.index(below) <= number, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_no_two_modules_import_each_other():
+    """At their tops or in functions, directly or around a circle of others."""
+    links = [ROOT / "twoview" / floor for floor in FLOORS]
+    front = [file for file in (ROOT / "twoview").rglob("*.py") if not any(link in file.parents for link in links)]
+    files = {module_of(file): file for file in [*front, *(f for floor in FLOORS for f in (ROOT / floor).rglob("*.py"))]}
+    imports = {}
+    for name, file in files.items():
+        named = {one if one in files else one.rpartition(".")[0] for one in imported(file)}
+        imports[name] = named & files.keys() - {name}
+    TopologicalSorter(imports).prepare()  # CycleError, naming those in the circle
 
 
 def test_a_floor_is_imported_by_twoview_alone():

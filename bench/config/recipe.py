@@ -19,12 +19,13 @@ from twoview.bench.config.search_space import Search
 from twoview.loaders import datasets, limits, presets
 from twoview.loaders.names import checked_name, look_up
 from twoview.methods import registry
-from twoview.methods.backbones import VITS, Backbone
+from twoview.methods.backbones import Backbone
 from twoview.methods.method import Options
 from twoview.methods.optim import Optim
 from twoview.methods.precision import Precision
 from twoview.methods.settings import Images, Settings, Side, Text, at_most, first_fault
 from twoview.methods.trainer import Compile
+from twoview.methods.vit import VITS
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OWN = ("source", "expected")  # what a recipe has not from its base

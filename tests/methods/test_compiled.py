@@ -7,7 +7,8 @@ from torch import nn
 from tests.support.absent_gpu import scalar_inductor
 from tests.support.small_methods import METHODS, batches, make
 from twoview.methods import backbones
-from twoview.methods.backbones import Average, Encoder
+from twoview.methods.backbones import Average
+from twoview.methods.encoder import Encoder
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.probes.online import Online

@@ -9,7 +9,8 @@ from torch import nn
 from twoview.loaders import reference
 from twoview.loaders.views import View
 from twoview.methods import optim
-from twoview.methods.backbones import Backbone, Encoder, build
+from twoview.methods.backbones import Backbone, build
+from twoview.methods.encoder import Encoder
 from twoview.methods.probes.end_to_end import Classifier, class_tokens, set_layer_rates
 from twoview.methods.probes.protocols import LEE, MAE, SOLO, TAN, VISSL, protocol
 from twoview.methods.vit import ViT

@@ -9,7 +9,7 @@ from torch import nn
 
 from twoview.loaders.views import View
 from twoview.methods import optim
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
 from twoview.methods.probes.online import MOMENTUM, RATE, Online
 from twoview.methods.simclr import SimCLR, SimCLROptions

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint
-from twoview.methods.backbones import Backbone, Encoder
+from twoview.methods.backbones import Backbone
+from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim

@@ -11,8 +11,8 @@ from twoview.bench.config import experiment, recipe
 from twoview.bench.config.experiment import Place
 from twoview.bench.config.recipe import Recipe
 from twoview.methods import determinism
-from twoview.methods.backbones import VITS
 from twoview.methods.trainer import Compile, Trainer
+from twoview.methods.vit import VITS
 
 HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224, two views: of rates, methods and lightly's step
 CIFAR = "gpu-cifar10-simclr"

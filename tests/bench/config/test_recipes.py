@@ -12,7 +12,8 @@ from twoview.bench.config.experiment import Place, build_method, views_of
 from twoview.bench.suites import runner
 from twoview.loaders import datasets, masks, presets
 from twoview.methods import optim
-from twoview.methods.backbones import VITS, Backbone
+from twoview.methods.backbones import Backbone
+from twoview.methods.vit import VITS
 
 RECIPES = {path.stem: recipe.load(path.stem) for path in recipe.all_files()}
 SMALL, SMALL_VIT = Backbone(width=8), Backbone(name="vit-mini", patch=4)

@@ -12,7 +12,7 @@ from twoview.bench.training import threads as module
 from twoview.bench.training.threads import loading_threads
 from twoview.loaders.loader import Loader
 from twoview.loaders.views import View
-from twoview.methods.backbones import Encoder
+from twoview.methods.encoder import Encoder
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.supervised import Supervised, SupervisedOptions
