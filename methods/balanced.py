@@ -13,7 +13,7 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.balanced import balanced, class_means, prototype_bias, prototypes
+from twoview.methods.losses.balanced import EXAMPLES, balanced, class_means, prototype_bias, prototypes
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.pairs import unit
 from twoview.methods.method import Method
@@ -43,16 +43,21 @@ class Balanced(Method):
     the image itself among it, so that a class alone in a batch has none.
     """
 
+    examples = EXAMPLES
+
     def __init__(self, options: BalancedOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"balanced takes two views, anchor and prototype, and the recipe's views are {len(views)}")
-        super().__init__(encoder, (views[0], *[views[1]] * options.prototype_views))
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim)
         self.register_buffer("seen", torch.zeros(classes))  # labels of each class so far: after an epoch, its share
         self.seen: Tensor
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def views_for(cls, options: BalancedOptions, views: tuple[View, ...]) -> tuple[View, ...]:
+        anchor, prototype = super().views_for(options, views)
+        return (anchor, *[prototype] * options.prototype_views)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         o = self.options
         z = torch.stack(self.projector(self.encode(torch.cat(views))).chunk(len(views)))
         positive = z[1]

@@ -8,7 +8,7 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.barlow import barlow
+from twoview.methods.losses.barlow import EXAMPLES, barlow
 from twoview.methods.method import Method
 from twoview.methods.settings import Repeats, Width
 
@@ -27,13 +27,13 @@ class BarlowOptions(ProjectorOptions):
 class Barlow(Method):
     """The cross-correlation of the projections of two views against the identity; one forward a view."""
 
+    examples = EXAMPLES
+
     def __init__(self, options: BarlowOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"barlow takes two views, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim, bias=False)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         z1, z2 = (self.projector(self.encode(view)) for view in views)
         return {"loss": self.options.scale * barlow(z1, z2, self.options.off_diagonal)}

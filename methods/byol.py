@@ -10,7 +10,7 @@ from twoview.loaders.views import View
 from twoview.methods import ema
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions, mlp
-from twoview.methods.losses.byol import byol
+from twoview.methods.losses.byol import EXAMPLES, byol
 from twoview.methods.method import Method
 from twoview.methods.settings import Width
 
@@ -34,16 +34,16 @@ class BYOL(Method):
     Each view is a forward of its own, online and target: BatchNorm must not mix views of different augmentations.
     """
 
+    examples = EXAMPLES
+
     def __init__(self, options: BYOLOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"byol takes two views, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim)
         self.predictor = mlp(options.projection, options.predictor, options.projection)
         self.target = ema.frozen_copy(nn.Sequential(encoder, self.projector))
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         p1, p2 = (self.predictor(self.projector(self.encode(view))) for view in views)
         with torch.no_grad():
             t1, t2 = (self.target(view) for view in views)

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from twoview.loaders.masks import of_view
+from twoview.loaders.masks import Mask, of_view
 from twoview.loaders.views import View
 from twoview.methods import ema
 from twoview.methods.encoder import Encoder
-from twoview.methods.losses.data2vec import data2vec, targets
+from twoview.methods.losses.data2vec import EXAMPLES, data2vec, targets
 from twoview.methods.method import Method, Options
 from twoview.methods.settings import Repeats, Width
 from twoview.methods.vit import ViT, left_out, taken, vit
@@ -40,24 +40,29 @@ class Data2Vec(Method):
     two the official evaluation sees could not be read; here the probes see the student.
     """
 
+    takes = 1
+    default_views = "data2vec"
+    needs_vit = True
+    examples = EXAMPLES
     encoder: ViT
 
     def __init__(self, options: Data2VecOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 1:
-            raise ValueError(f"data2vec takes one view, and the recipe's views are {len(views)}")
-        encoder = vit(encoder, "data2vec")
+        views, encoder = self.views_for(options, views), vit(encoder, options.name)
         depth = len(encoder.body.blocks)
         if options.layers > depth:
             raise ValueError(f"data2vec's layers must be at most the backbone's {depth} blocks, not {options.layers}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, views, self.masks_for(options, views, encoder.patch))
         self.options = options
-        self.masks = (of_view(views, 0, encoder.patch, 1 - options.masked, "block", options.smallest),)
         self.mask_token = nn.Parameter(0.02 * torch.randn(encoder.dim))
         self.head = nn.Linear(encoder.dim, encoder.dim)
         self.teacher = ema.frozen_copy(encoder).eval()
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        image, kept = views
+    @classmethod
+    def masks_for(cls, options: Data2VecOptions, views: tuple[View, ...], patch: int) -> tuple[Mask, ...]:
+        return (of_view(views, 0, patch, 1 - options.masked, "block", options.smallest),)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+        (image,), (kept,) = views, masks
         hidden = left_out(kept, self.masks[0].patches)
         prediction = self.head(taken(self.student(image, hidden), hidden))
         return {"loss": data2vec(prediction, taken(self.target(image), hidden), self.options.beta)}

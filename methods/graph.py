@@ -22,11 +22,12 @@ from twoview.methods import ranks
 from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
+from twoview.methods.transfer import Moved, changed
 
 WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
 
 Out = dict[str, Tensor]
-Step = Callable[[tuple[Tensor, ...], Tensor], Out]
+Step = Callable[[Moved], Out]
 
 
 def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
@@ -46,9 +47,9 @@ def check(device: torch.device, precision: Precision, compile: str, settings: Op
 class Graph:
     """A step that is recorded after WARMUP batches of one shape; a batch of another shape is recorded anew.
 
-    step: uint8 views, masks and labels on the device -> scalars; it may read nothing else that changes but what
-    `number` gives and tensors that change in place, and look at no value on the host. name: of the method.
-    ValueError, naming the method, if the step cannot be recorded.
+    step: a batch on the device -> scalars; it may read nothing else that changes but what `number` gives and tensors
+    that change in place, and look at no value on the host. name: of the method. ValueError, naming the method, if the
+    step cannot be recorded.
     """
 
     def __init__(self, step: Step, name: str, device: torch.device) -> None:
@@ -58,7 +59,7 @@ class Graph:
 
     def forget(self) -> None:
         """What was recorded, and the memory that it holds: for a batch of another shape, or other tensors behind it."""
-        self._inputs: tuple[Tensor, ...] = ()
+        self._inputs: Moved | None = None
         self._warm = 0
         self._replay: Callable[[], None] | None = None
         self._out: Out = {}
@@ -69,20 +70,21 @@ class Graph:
             self._numbers[name] = torch.zeros((), dtype=dtype, device=self._device)
         return self._numbers[name].fill_(value)
 
-    def __call__(self, views: tuple[Tensor, ...], label: Tensor) -> Out:
-        batch = (*views, label)
-        if [tensor.shape for tensor in batch] != [tensor.shape for tensor in self._inputs]:
+    def __call__(self, batch: Moved) -> Out:
+        if self._inputs is None or _shapes(batch) != _shapes(self._inputs):
             self.forget()
-            self._inputs = tuple(torch.empty_like(tensor) for tensor in batch)
+            self._inputs = changed(batch, torch.empty_like)
+        inputs = self._inputs
         with part("copy"):
-            for mine, theirs in zip(self._inputs, batch, strict=True):
+            for mine, theirs in zip(inputs.tensors, batch.tensors, strict=True):
                 mine.copy_(theirs)
+        whole = functools.partial(self._step, inputs)
         if self._warm < WARMUP:
             self._warm += 1
-            return aside(self._whole)
+            return aside(whole)
         if self._replay is None:
             try:
-                self._replay, self._out = recorded(self._whole)
+                self._replay, self._out = recorded(whole)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -92,8 +94,9 @@ class Graph:
             self._replay()
         return {name: value.clone() for name, value in self._out.items()}  # the next replay writes over them
 
-    def _whole(self) -> Out:
-        return self._step(self._inputs[:-1], self._inputs[-1])
+
+def _shapes(batch: Moved) -> list[torch.Size]:
+    return [tensor.shape for tensor in batch.tensors]
 
 
 def aside(work: Callable[[], Out]) -> Out:

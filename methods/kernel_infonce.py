@@ -9,7 +9,9 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
+from twoview.methods.losses.kernel import EXAMPLES as KERNELS
 from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
+from twoview.methods.losses.spectral import EXAMPLES as SPECTRAL
 from twoview.methods.losses.spectral import spectral
 from twoview.methods.method import Method
 
@@ -38,16 +40,16 @@ class KernelInfoNCE(Method):
     difference between the two methods.
     """
 
+    examples = KERNELS | SPECTRAL
+
     def __init__(self, options: KernelInfoNCEOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"kernel-infonce takes two views, and the recipe's views are {len(views)}")
         if options.loss == "concat" and options.projection % 2:
             raise ValueError(f"concat needs a projection of even width, not {options.projection}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim, bias=False)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
         return {"loss": self._loss(z1, z2)}
 

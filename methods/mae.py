@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from twoview.loaders.masks import of_view
+from twoview.loaders.masks import Mask, of_view
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
-from twoview.methods.losses.mae import mae
+from twoview.methods.losses.mae import EXAMPLES, mae
 from twoview.methods.method import Method, Options
 from twoview.methods.settings import Repeats, Width
 from twoview.methods.vit import ViT, left_out, sincos, vit
@@ -31,19 +31,24 @@ class MAEOptions(Options):
 class MAE(Method):
     """Only kept patches go through the encoder; a small decoder, thrown away later, sees them and the mask tokens."""
 
+    takes = 1
+    default_views = "mae"
+    needs_vit = True
+    examples = EXAMPLES
     encoder: ViT
 
     def __init__(self, options: MAEOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 1:
-            raise ValueError(f"mae takes one view, and the recipe's views are {len(views)}")
-        encoder = vit(encoder, "mae")
-        super().__init__(encoder, views)
+        views, encoder = self.views_for(options, views), vit(encoder, options.name)
+        super().__init__(encoder, views, self.masks_for(options, views, encoder.patch))
         self.options = options
-        self.masks = (of_view(views, 0, encoder.patch, 1 - options.masked),)
         self.decoder = Decoder(encoder, views[0].size, options)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        image, kept = views
+    @classmethod
+    def masks_for(cls, options: MAEOptions, views: tuple[View, ...], patch: int) -> tuple[Mask, ...]:
+        return (of_view(views, 0, patch, 1 - options.masked),)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+        (image,), (kept,) = views, masks
         hidden, prediction = self.predicted(image, kept)
         return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalise)}
 

@@ -11,7 +11,7 @@ from twoview.methods import ema
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import Norm, ProjectorOptions
 from twoview.methods.losses.gather import gather
-from twoview.methods.losses.moco import moco, moco_sum
+from twoview.methods.losses.moco import EXAMPLES, moco, moco_sum
 from twoview.methods.losses.pairs import unit
 from twoview.methods.method import Method
 from twoview.methods.settings import Keys
@@ -43,10 +43,10 @@ class MoCo(Method):
     batches, so that no query's image shares statistics with its key. Here query and key are forwards of two networks.
     """
 
+    examples = EXAMPLES
+
     def __init__(self, options: MoCoOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"moco takes two views, query and key, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim)
         self.key_network = ema.frozen_copy(nn.Sequential(encoder, self.projector))
@@ -54,7 +54,7 @@ class MoCo(Method):
         self.queue: Tensor
         self.keys: Tensor | None = None  # of the step under way, of all ranks
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         query = self.projector(self.encode(views[0]))
         with torch.no_grad():
             key = unit(self.key_network(views[1]).float())

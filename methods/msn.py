@@ -7,12 +7,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from twoview.loaders.masks import of_view
+from twoview.loaders.masks import Mask, of_view
 from twoview.loaders.views import View
 from twoview.methods import ema
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.msn import Divergence, msn, targets
+from twoview.methods.losses.msn import EXAMPLES, Divergence, msn, targets
 from twoview.methods.losses.priors import uniform
 from twoview.methods.method import Method
 from twoview.methods.settings import Iterations, Repeats, Width
@@ -59,23 +59,21 @@ class MSN(Method):
     have collapsed onto one.
     """
 
+    takes = 3
+    default_views = "msn"
+    needs_vit = True  # for its patch_drop
+    examples = EXAMPLES
     apart = ("prototypes",)
 
     def __init__(self, options: MSNOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) <= FOCAL:
-            raise ValueError(
-                f"{options.name} takes a target, a random and a focal view, and the recipe's views are {len(views)}"
-            )
-        super().__init__(encoder, (*views[:FOCAL], *[views[FOCAL]] * options.focal_views))
-        self.options = options
-        if isinstance(encoder, ViT) and (odd := [view.size for view in self.views if view.size % encoder.patch]):
+        views = self.views_for(options, views)
+        if isinstance(encoder, ViT) and (odd := [view.size for view in views if view.size % encoder.patch]):
             raise ValueError(
                 f"{options.name}: a view of {odd[0]} pixels is not divisible into patches of {encoder.patch}"
             )
-        if options.patch_drop:
-            patch = vit(encoder, f"{options.name} with patch_drop").patch
-            dropped = range(RANDOM, len(self.views) if options.drop_focal else FOCAL)
-            self.masks = tuple(of_view(self.views, view, patch, 1 - options.patch_drop) for view in dropped)
+        patch = vit(encoder, f"{options.name} with patch_drop").patch if options.patch_drop else None
+        super().__init__(encoder, views, self.masks_for(options, views, patch))
+        self.options = options
         self.projector = options.projector(encoder.dim, activation=nn.GELU)
         self.target = ema.frozen_copy(nn.Sequential(encoder, self.projector))
         bound = 1 / math.sqrt(options.projection)
@@ -84,9 +82,23 @@ class MSN(Method):
         self.register_buffer("uniform", uniform(options.prototypes), persistent=False)
         self.uniform: Tensor
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def views_for(cls, options: MSNOptions, views: tuple[View, ...]) -> tuple[View, ...]:
+        if len(views) < cls.takes:
+            raise ValueError(
+                f"{options.name} takes a target, a random and a focal view, and the recipe's views are {len(views)}"
+            )
+        return (*views[:FOCAL], *[views[FOCAL]] * options.focal_views)
+
+    @classmethod
+    def masks_for(cls, options: MSNOptions, views: tuple[View, ...], patch: int | None) -> tuple[Mask, ...]:
+        if not options.patch_drop or patch is None:
+            return ()
+        dropped = range(RANDOM, len(views) if options.drop_focal else FOCAL)
+        return tuple(of_view(views, view, patch, 1 - options.patch_drop) for view in dropped)
+
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         o, prior = self.options, self.prior(label)
-        views, masks = views[: len(self.views)], views[len(self.views) :]
         with torch.no_grad():
             target = self.target(views[TARGET])
         target = targets(target, self.prototypes, self.marginal(prior), o.temperature, o.sharpening, o.sinkhorn)

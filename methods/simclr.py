@@ -9,7 +9,8 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.infonce import nt_xent
+from twoview.methods.losses.infonce import EXAMPLES, nt_xent
+from twoview.methods.losses.log_sum import EXAMPLES as TILES
 from twoview.methods.method import Method
 
 GLOBAL = 2  # views that show a large part of the image; the others are local crops
@@ -29,7 +30,15 @@ class SimCLR(Method):
     loss is then the mean of NT-Xent over all pairs of views of which at least one is of the first two.
     """
 
+    examples = EXAMPLES | TILES
+
     def __init__(self, options: SimCLROptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
+        super().__init__(encoder, self.views_for(options, views))
+        self.temperature = options.temperature
+        self.projector = options.projector(encoder.dim)
+
+    @classmethod
+    def views_for(cls, options: SimCLROptions, views: tuple[View, ...]) -> tuple[View, ...]:
         sizes = [view.size for view in views]
         large, local = sizes[:GLOBAL], sizes[GLOBAL:]
         if len(large) < GLOBAL or len({*large}) > 1 or len({*local}) > 1 or max(local, default=0) >= large[0]:
@@ -37,11 +46,9 @@ class SimCLR(Method):
                 "simclr takes two views of one size, and local crops of one smaller size if any, "
                 f"and the recipe's views are of the sizes {', '.join(map(str, sizes))}"
             )
-        super().__init__(encoder, views)
-        self.temperature = options.temperature
-        self.projector = options.projector(encoder.dim)
+        return views
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         # One forward for all views of a size keeps the hardware busier, and BatchNorm sees them together, as in the
         # paper.
         z = [*self._project(views[:GLOBAL])]

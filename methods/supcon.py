@@ -9,7 +9,7 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.supcon import supcon
+from twoview.methods.losses.supcon import EXAMPLES, supcon
 from twoview.methods.method import Method
 
 
@@ -23,13 +23,14 @@ class SupConOptions(ProjectorOptions):
 class SupCon(Method):
     """The supervised contrastive loss on SimCLR's projections: the reference that needs labels."""
 
+    uses_labels = True
+    examples = EXAMPLES
+
     def __init__(self, options: SupConOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"supcon takes two views, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.temperature = options.temperature
         self.projector = options.projector(encoder.dim)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)
         return {"loss": supcon(z1, z2, label, self.temperature)}

@@ -19,13 +19,15 @@ class SupervisedOptions(Options):
 class Supervised(Method):
     """Cross entropy of a linear classifier on one view, trained together with the encoder."""
 
+    takes = 1
+    default_views = "supervised"
+    uses_labels = True
+
     def __init__(self, options: SupervisedOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 1:
-            raise ValueError(f"supervised takes one view, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.classifier = nn.Linear(encoder.dim, classes)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         logits = self.classifier(self.encode(views[0])).float()
         accuracy = (logits.detach().argmax(1) == label).float().mean()
         return {"loss": F.cross_entropy(logits, label), "accuracy": accuracy}

@@ -23,21 +23,10 @@ from twoview.methods.normalise import Normalise
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision, autocast
 from twoview.methods.sync_batchnorm import synchronised
-from twoview.methods.transfer import on_device
+from twoview.methods.transfer import BatchLike, Moved, on_device
 
 Compile = Literal["off", "default", "max-autotune"]
 SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips
-
-
-class BatchLike(Protocol):
-    """The `Batch` of loaders/loader.py, by its shape."""
-
-    @property
-    def views(self) -> tuple[Tensor, ...]: ...
-    @property
-    def masks(self) -> tuple[Tensor, ...]: ...
-    @property
-    def label(self) -> Tensor: ...
 
 
 class LoaderLike(Protocol):
@@ -73,7 +62,7 @@ class History:
 
 
 class Objective(nn.Module):
-    """uint8 views, masks and labels -> the method's losses, with normalisation and autocast inside, so that a compiler
+    """uint8 views, labels and masks -> the method's losses, with normalisation and autocast inside, so that a compiler
     sees the whole of it.
     """
 
@@ -81,10 +70,10 @@ class Objective(nn.Module):
         super().__init__()
         self.method, self.normalise, self.device, self.precision = method, normalise, device, precision
 
-    def forward(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
-        normalised = tuple(self.normalise(view) if view.dtype == torch.uint8 else view for view in views)
+    def forward(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+        normalised = tuple(self.normalise(view) for view in views)
         with autocast(self.device, self.precision):
-            return self.method.loss(normalised, label)
+            return self.method.loss(normalised, label, masks)
 
 
 class Trainer:
@@ -141,24 +130,24 @@ class Trainer:
     def finished_epochs(self) -> int:
         return len(self.history.epoch_seconds)
 
-    def step(self, views: tuple[Tensor, ...], label: Tensor, epoch: float) -> dict[str, Tensor]:
-        """One optimiser step at a fractional epoch, on uint8 views on the device, and the masks behind them.
+    def step(self, batch: Moved, epoch: float) -> dict[str, Tensor]:
+        """One optimiser step at a fractional epoch, on a batch on the device.
 
         Returns the loss and what else the method logs, on the device, without waiting for it.
         """
         optim.schedule(self.settings, self.optimiser, epoch, self.epochs)
         self._progress = epoch / self.epochs
         if self.graph is None:
-            return self._work(views, label)
+            return self._work(batch)
         for number, group in enumerate(self.optimiser.param_groups):
             group["lr"] = self.graph.number(f"lr of group {number}", group["lr"])
         self._progress = self.graph.number("progress", self._progress, torch.float64)
-        return self.graph(views, label)
+        return self.graph(batch)
 
-    def _work(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def _work(self, batch: Moved) -> dict[str, Tensor]:
         """What a step makes the device do, once the schedules are set."""
         with part("forward"):
-            out = self.objective(views, label)
+            out = self.objective(batch.views, batch.label, batch.masks)
         with part("backward"):
             self.scaler.scale(out["loss"]).backward()
         with part("optimiser"):
@@ -220,10 +209,10 @@ class Trainer:
         self._begin_span()
         batches = on_device(loader.epoch(epoch), self.device)
         done = int(loader.state_dict()["batches"])
-        for views, label in self._clock.batches(batches):
+        for batch in self._clock.batches(batches):
             try:
                 with self._clock.step():
-                    self._open.append(self.step(views, label, epoch + done / len(loader)))
+                    self._open.append(self.step(batch, epoch + done / len(loader)))
             except FloatingPointError as error:  # of a loss that looks at its embeddings first
                 raise self._diverged(f"{error}", len(self._open), path) from None
             on_step()

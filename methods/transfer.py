@@ -2,8 +2,8 @@
 
 import functools
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,20 +11,47 @@ from torch import Tensor
 from twoview.methods.parts import part
 
 AHEAD = 4
-Moved = tuple[tuple[Tensor, ...], Tensor]
 
 
-def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
-    """(views and masks, label) of each batch on the device. On a GPU they are copied on a stream of their own while the
-    batch before them trains, which needs page-locked memory; elsewhere they are handed on as they are. A loader that
-    makes its batches on the GPU makes them on that stream, so the stream that trains stands only for what is late.
+class BatchLike(Protocol):
+    """The `Batch` of loaders/loader.py, by its shape."""
+
+    @property
+    def views(self) -> tuple[Tensor, ...]: ...
+    @property
+    def label(self) -> Tensor: ...
+    @property
+    def masks(self) -> tuple[Tensor, ...]: ...
+
+
+class Moved(NamedTuple):
+    """A batch on the device that trains: uint8 (B, 3, H, W) views, an int64 (B,) label, int64 (B, kept) masks."""
+
+    views: tuple[Tensor, ...]
+    label: Tensor
+    masks: tuple[Tensor, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return *self.views, self.label, *self.masks
+
+
+def changed(batch: BatchLike, change: Callable[[Tensor], Tensor]) -> Moved:
+    """The batch, each of its tensors changed."""
+    return Moved(tuple(map(change, batch.views)), change(batch.label), tuple(map(change, batch.masks)))
+
+
+def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[Moved]:
+    """Each batch on the device. On a GPU they are copied on a stream of their own while the batch before them trains,
+    which needs page-locked memory; elsewhere they are handed on as they are. A loader that makes its batches on the GPU
+    makes them on that stream, so the stream that trains stands only for what is late.
 
     A host that launches steps faster than the GPU takes them waits at AHEAD of them: each has a batch on the GPU.
     """
     if device.type != "cuda":
         for batch in batches:
             with part("copy"):
-                moved = tuple(tensor.to(device) for tensor in (*batch.views, *batch.masks)), batch.label.to(device)
+                moved = changed(batch, lambda tensor: tensor.to(device))
             yield moved
         return
     stream = _stream(device)
@@ -35,11 +62,10 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Moved]:
         if len(ends) == AHEAD:
             ends.popleft().synchronize()
         with torch.cuda.stream(stream):
-            if (batch := next(batches, None)) is None:
+            if (following := next(batches, None)) is None:
                 break
             with part("copy"):
-                views = tuple(tensor.to(device, non_blocking=True) for tensor in (*batch.views, *batch.masks))
-                moved = views, batch.label.to(device, non_blocking=True)
+                moved = changed(following, lambda tensor: tensor.to(device, non_blocking=True))
                 copied = stream.record_event()
         if ahead:
             yield _handed_over(*ahead)
@@ -60,6 +86,6 @@ def _handed_over(moved: Moved, copied: torch.cuda.Event) -> Moved:
     """The stream that trains waits for the copy, whose memory is not given away before that stream is done with it."""
     training = torch.cuda.current_stream()
     training.wait_event(copied)
-    for tensor in (*moved[0], moved[1]):
+    for tensor in moved.tensors:
         tensor.record_stream(training)
     return moved

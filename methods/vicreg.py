@@ -8,7 +8,7 @@ from torch import Tensor
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.vicreg import vicreg
+from twoview.methods.losses.vicreg import EXAMPLES, vicreg
 from twoview.methods.method import Method
 from twoview.methods.settings import Repeats, Width
 
@@ -28,14 +28,14 @@ class VICRegOptions(ProjectorOptions):
 class VICReg(Method):
     """Invariance, variance and covariance of the expanded embeddings of two views; one forward a view."""
 
+    examples = EXAMPLES
+
     def __init__(self, options: VICRegOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
-        if len(views) != 2:
-            raise ValueError(f"vicreg takes two views, and the recipe's views are {len(views)}")
-        super().__init__(encoder, views)
+        super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim, bias=False)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         z1, z2 = (self.projector(self.encode(view)) for view in views)
         o = self.options
         return vicreg(z1, z2, o.invariance, o.variance, o.covariance)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from twoview.bench.config.assran2023 import ANY_PRIOR, JOINT_EMBEDDING, MASKED_IMAGE, METHODS
 from twoview.bench.config.recipe import ABOUT, LongTail
 from twoview.bench.evidence import Run
 from twoview.reports import significance
@@ -22,8 +23,6 @@ from twoview.reports.leaderboard import Shown
 from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
 from twoview.reports.table import frame_of
 
-JOINT_EMBEDDING, MASKED = ("simclr", "vicreg", "msn"), ("mae", "data2vec")
-METHODS = ("simclr", "vicreg", "msn", "pmsn", "mae", "data2vec")  # of the paper, in the order of the rows
 UNIFORM = ("MSN", "PMSN of uniform prior")
 LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
 PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
@@ -144,7 +143,7 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
                 drops = {probe: differences(*pair, probe) for probe in PROBES}
                 paper = "drops" if method in JOINT_EMBEDDING else ""
                 yield _row(method, f"K = {most} less K = {few}", paper, drops, pair[0])
-                if method in MASKED:
+                if method in MASKED_IMAGE:
                     less = {probe: _less_than(joint, drops[probe], probe) for probe in PROBES}
                     yield _row(method, f"others' drop less its own, K = {few}", "drops less", less, pair[0])
 
@@ -173,7 +172,7 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
             gains = {probe: differences(*pair, probe) for probe in PROBES}
             compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
-            yield _row("pmsn", compared, "better" if long_tailed else "worse", gains, pair[0])
+            yield _row(ANY_PRIOR, compared, "better" if long_tailed else "worse", gains, pair[0])
 
 
 def _row(method: str, comparison: str, paper: str, found: dict[str, Differences], runs: Seeds) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from twoview.bench.config.recipe import uses_labels
 from twoview.reports.loader_table import OURS, WORKLOAD, latest
-
-# Methods that read the labels: a reference beside the self-supervised ones, never the headline while there is another.
-SUPERVISED = ["supervised", "supcon"]
 
 
 def headline(summary: pd.DataFrame, loader: pd.DataFrame) -> list[str]:
@@ -28,8 +26,11 @@ def stronger_pixels(summary: pd.DataFrame) -> list[str]:
 
 
 def _lead(summary: pd.DataFrame) -> pd.Series:
-    """The self-supervised experiment that gains most, one with a spread before one without; supervised if need be."""
-    candidates = summary[~summary["method"].isin(SUPERVISED)]
+    """The self-supervised experiment that gains most, one with a spread before one without; supervised if need be.
+
+    Methods that learn from labels are a reference beside the others, never the headline while there is another.
+    """
+    candidates = summary[~summary["method"].map(uses_labels).astype(bool)]
     if candidates.empty:
         candidates = summary
     candidates = candidates.assign(with_spread=candidates["gain_seeds"] > 1)

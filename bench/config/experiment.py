@@ -57,10 +57,17 @@ def run_name(recipe: Recipe[Any]) -> str:
 
 
 def build_method(recipe: Recipe[Any]) -> Method:
-    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method.
+    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method. torch's
+    global generators are left as they were.
 
     ValueError where there is not enough memory for the weights: before any is taken, if that can be told.
     """
+    method, _ = _fresh(recipe)
+    return method
+
+
+def _fresh(recipe: Recipe[Any]) -> tuple[Method, Tensor]:
+    """`build_method`, and the state of the generator that drew the weights, once they are drawn."""
     need, there = _bytes(outline(recipe)), memory_limit()
     if need > there:
         raise ValueError(
@@ -68,7 +75,9 @@ def build_method(recipe: Recipe[Any]) -> Method:
             f"{need / GIB:,.1f} GiB"
         )
     try:
-        return _made(recipe)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(recipe.seed)
+            return _made(recipe), torch.get_rng_state()
     except RuntimeError as error:
         if not ran_out(error):
             raise
@@ -130,7 +139,7 @@ def ran_out(error: Exception) -> bool:
 
 
 def _made(recipe: Recipe[Any]) -> Method:
-    torch.manual_seed(recipe.seed)
+    """With weights from torch's global generator, the one that layers draw from."""
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
     classes = len(datasets.dataset(recipe.dataset).classes)
@@ -140,7 +149,8 @@ def _made(recipe: Recipe[Any]) -> Method:
 
 def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
     """What the loader makes of each image: the recipe's views, as often as its method takes them."""
-    return outline(recipe).views
+    views = presets.preset(recipe.views, recipe.size)
+    return registry.entry(recipe.method.name).method.views_for(recipe.method, views)
 
 
 def normalise_for(recipe: Recipe[Any]) -> Normalise:
@@ -169,9 +179,16 @@ def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precis
 
 
 def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision | None = None) -> Trainer:
-    """What trains the recipe's method, whose weights are fresh, on the device. kind: the recipe's own by default."""
+    """What trains the recipe's method, whose weights are fresh, on the device. kind: the recipe's own by default.
+
+    torch's global generators, from which a method draws as it trains (drop path), are set here: to the recipe's seed,
+    on the CPU behind what the weights have drawn. The trainer moves those of further ranks on.
+    """
+    method, drawn = _fresh(recipe)
+    torch.manual_seed(recipe.seed)
+    torch.set_rng_state(drawn)
     return Trainer(
-        build_method(recipe),
+        method,
         recipe.optim,
         epochs=recipe.epochs,
         normalise=normalise_for(recipe),

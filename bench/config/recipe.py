@@ -129,6 +129,12 @@ class Recipe(Settings, Generic[M]):
         return self.model_dump(mode="json", exclude=ABOUT)
 
 
+def uses_labels(method: str) -> bool:
+    """Whether the method of that name learns from labels whatever its options; one that is not ours is not known to."""
+    known = registry.METHODS.get(method)
+    return known is not None and known.method.uses_labels
+
+
 def all_files() -> list[Path]:
     """The recipe files of the package, by path."""
     return sorted(RECIPES.rglob("*.toml"))

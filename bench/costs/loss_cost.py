@@ -8,62 +8,19 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from twoview.bench.measurement.memory import PeakMemory
 from twoview.bench.runtime.processes import apart
 from twoview.bench.runtime.progress import progress
-from twoview.methods.losses.balanced import balanced
-from twoview.methods.losses.barlow import barlow
-from twoview.methods.losses.byol import byol
-from twoview.methods.losses.infonce import nt_xent
-from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
-from twoview.methods.losses.moco import moco
-from twoview.methods.losses.msn import msn, targets
-from twoview.methods.losses.priors import uniform
-from twoview.methods.losses.spectral import spectral
-from twoview.methods.losses.supcon import supcon
-from twoview.methods.losses.vicreg import vicreg
+from twoview.methods.losses.example import Loss
+from twoview.methods.registry import examples
 
 BATCHES = (256, 1024, 8192)
-QUEUE = 4096  # keys of MoCo
-PROTOTYPES = 1024  # of MSN
 SECONDS = 0.2  # for which a step is repeated, and once at least
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-MIXTURE: Any = {"gammas": (1.0, 2.0), "temperatures": (0.4, 0.4), "weight": 0.5}
-# name -> a maker of the loss for (B, d), in the setting that lightly's has, or the plainest.
-OURS: dict[str, Callable[[int, int], Loss]] = {
-    "nt_xent": lambda b, d: lambda z1, z2: nt_xent(z1, z2, 0.2),
-    "laplacian": lambda b, d: lambda z1, z2: kernel_infonce(z1, z2, 1, 0.4),
-    "kernel_sum": lambda b, d: lambda z1, z2: kernel_sum(z1, z2, **MIXTURE),
-    "mixed_kernel": lambda b, d: lambda z1, z2: mixed_kernel(z1, z2, **MIXTURE),
-    "concat": lambda b, d: lambda z1, z2: concat(z1, z2, **MIXTURE, joint=True),
-    "balanced": lambda b, d: lambda z1, z2: balanced(z1, z2, 0.2, include_positive=False),
-    "moco": lambda b, d: _moco(d),
-    "supcon": lambda b, d: lambda z1, z2: supcon(z1, z2, torch.arange(b, device=z1.device) % 10, 0.2),
-    "spectral": lambda b, d: spectral,
-    "vicreg": lambda b, d: lambda z1, z2: vicreg(z1, z2)["loss"],
-    "barlow": lambda b, d: lambda z1, z2: barlow(z1, z2, 5e-3),
-    "byol": lambda b, d: byol,
-    "msn": lambda b, d: _msn(d),
-}
-# The class of lightly.loss and its arguments, from the width.
-LIGHTLY: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
-    "nt_xent": ("NTXentLoss", lambda d: {"temperature": 0.2}),
-    "balanced": ("DCLLoss", lambda d: {"temperature": 0.2}),
-    "moco": ("NTXentLoss", lambda d: {"temperature": 0.2, "memory_bank_size": (QUEUE, d)}),
-    "vicreg": ("VICRegLoss", lambda d: {}),
-    "barlow": ("BarlowTwinsLoss", lambda d: {}),
-    "byol": ("NegativeCosineSimilarity", lambda d: {}),
-    "msn": ("MSNLoss", lambda d: {}),
-}
-# What its call takes besides the embeddings, from the width.
-WITH: dict[str, Callable[[int], dict[str, Any]]] = {"msn": lambda d: {"prototypes": _prototypes(d)}}
+CLASSES = 10  # equally many embeddings of each
 
 
 class Job(NamedTuple):
@@ -84,12 +41,13 @@ def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
             raise ValueError(f"{name} must be at least {least}, not {value}")
     if dim % 2:
         raise ValueError(f"--dim must be even, because concat halves it, not {dim}")
+    timed = {name: example for name, example in examples().items() if example.timed}
     jobs = [
         Job(loss, side, batch, dim)
         for batch in batches
-        for loss in OURS
+        for loss, example in timed.items()
         for side in ("twoview", "lightly")
-        if side == "twoview" or loss in LIGHTLY
+        if side == "twoview" or example.lightly
     ]
     found: dict[Job, list[dict[str, Any]]] = {job: [] for job in jobs}
     with progress("losses", rounds * len(jobs)) as advance:
@@ -106,7 +64,7 @@ def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "threads": torch.get_num_threads(),
         "dim": dim,
-        "rows": [row(loss, batch) for batch in batches for loss in OURS],
+        "rows": [row(loss, batch) for batch in batches for loss in timed],
     }
 
 
@@ -137,43 +95,30 @@ def cost(job: Job) -> dict[str, float]:
 
 
 def _step(job: Job, device: torch.device) -> Callable[[], None]:
-    loss = theirs(job.loss, job.dim, device) if job.side == "lightly" else OURS[job.loss](job.batch, job.dim)
+    loss = (theirs if job.side == "lightly" else ours)(job.loss, job.dim, device)
+    label = torch.arange(job.batch, device=device) % CLASSES
     z1, z2 = (torch.randn(job.batch, job.dim, device=device, requires_grad=True) for _ in range(2))
 
     def step() -> None:
         z1.grad = z2.grad = None
-        loss(z1, z2).backward()  # type: ignore[no-untyped-call]
+        loss(z1, z2, label).backward()  # type: ignore[no-untyped-call]
 
     return step
 
 
+def ours(name: str, dim: int, device: torch.device) -> Loss:
+    """Our loss of that name, in the setting in which it is timed."""
+    example = examples()[name]
+    return example.at_scale(dim, device) if example.at_scale else example.loss
+
+
 def theirs(name: str, dim: int, device: torch.device) -> Loss:
     """lightly's loss of that name."""
-    kind, arguments = LIGHTLY[name]
-    loss: Loss = getattr(importlib.import_module("lightly.loss"), kind)(**arguments(dim)).to(device)
-    return partial(loss, **WITH[name](dim)) if name in WITH else loss
-
-
-def _moco(dim: int) -> Loss:
-    queue = _rows(QUEUE, dim)
-    return lambda query, key: moco(query, key.detach(), queue, 0.4)
-
-
-def _msn(dim: int) -> Loss:
-    """One view as the anchors, the other as the target, which has no gradient."""
-    prototypes = _prototypes(dim)
-    prior = uniform(PROTOTYPES).to(prototypes.device)
-    return lambda z1, z2: msn(z1[None], targets(z2, prototypes, prior, iterations=3), prototypes, prior)["loss"]
-
-
-def _prototypes(dim: int) -> Tensor:
-    """The same on both sides."""
-    torch.manual_seed(0)
-    return _rows(PROTOTYPES, dim)
-
-
-def _rows(count: int, dim: int) -> Tensor:
-    return torch.randn(count, dim, device="cuda" if torch.cuda.is_available() else "cpu")
+    lightly = examples()[name].lightly
+    assert lightly is not None
+    loss = getattr(importlib.import_module("lightly.loss"), lightly.name)(**lightly.arguments(dim)).to(device)
+    beside = lightly.beside(dim, device)
+    return lambda z1, z2, label: loss(z1, z2, **beside)
 
 
 def _seconds(step: Callable[[], None]) -> float:

@@ -14,7 +14,7 @@ from twoview.bench.data import betons
 from twoview.loaders import presets
 from twoview.loaders.files import whole_file
 from twoview.loaders.loader import Loader
-from twoview.methods import checkpoint
+from twoview.methods import checkpoint, registry
 from twoview.methods.losses.mae import image_of, moments, pixels
 from twoview.methods.mae import MAE
 from twoview.methods.normalise import Normalise
@@ -32,7 +32,7 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
-    if recipe.method.name != "mae":
+    if registry.entry(recipe.method.name).method is not MAE:
         return None
     method: Any = trained_method(recipe, state["method"], path).eval()
     if isinstance(method, Online):

@@ -71,5 +71,5 @@ class Step:
 
     def one_pass(self) -> Iterator[object]:
         for _ in range(self.steps):
-            out = self.trainer.step(*self.batch, self.trainer.epochs)
+            out = self.trainer.step(self.batch, self.trainer.epochs)
         yield out["loss"].item()  # waits for the device

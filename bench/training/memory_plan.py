@@ -35,7 +35,7 @@ from twoview.loaders.loader import BATCHES_AHEAD, Loader
 from twoview.methods import optim, precision
 from twoview.methods.method import Method
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import on_device
+from twoview.methods.transfer import Moved, on_device
 
 TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
 TRIAL_FLOPS = 3e12  # of all steps of a trial: half a minute on two cores; fewer show too few of the holes
@@ -145,7 +145,7 @@ def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, 
         device=str(device),
         precision=kind,
         batch=recipe.batch,
-        views=len(experiment.build_method(recipe).views),
+        views=len(experiment.views_of(recipe)),
         size=recipe.size,
         holdings=whole.holdings,
         overhead=peak - sum(whole.holdings),
@@ -180,14 +180,14 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         trainer.optimiser = optim.build(recipe.optim, trainer.method)
         for tensor in [*trainer.objective.parameters(), *trainer.objective.buffers()]:
             living.see(tensor)
-        views, label = _batch(recipe, trainer.method, device)
+        batch = _batch(recipe, trainer.method, device)
         for _ in range(2):  # the second finds the optimiser's state
-            trainer.step(views, label, 0.0)
+            trainer.step(batch, 0.0)
         held = held_by(trainer.method, trainer.optimiser)._replace(gradients=living.gradients)
-        normalised = [torch.empty(view.shape, device=device) for view in views if view.dtype == torch.uint8]
-        holdings = split(living.peak, held, [*views, label], normalised)
+        normalised = [torch.empty(view.shape, device=device) for view in batch.views]
+        holdings = split(living.peak, held, batch.tensors, normalised)
         if device.type == "cpu":  # the loader's batches are in the same memory: those ahead, and the next
-            more = (BATCHES_AHEAD + 1) * bytes_of([*views, label])
+            more = (BATCHES_AHEAD + 1) * bytes_of(batch.tensors)
             holdings = holdings._replace(batch=holdings.batch + more)
     return Traced(holdings, living.heap_peak if device.type == "cpu" else 0, counter.get_total_flops() // 2)
 
@@ -208,8 +208,8 @@ def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         pin = device.type == "cuda"
         method = trainer.method
         with Loader(file, method.views, recipe.batch, masks=method.masks, indices=indices, pin=pin) as loader:
-            for views, label in on_device(loader.epoch(0), device):
-                trainer.step(views, label, 0.0)
+            for batch in on_device(loader.epoch(0), device):
+                trainer.step(batch, 0.0)
         return MIB * (peak.host_mib - before if peak.device_mib is None else peak.device_mib)
 
 
@@ -219,12 +219,12 @@ def _trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precisio
     return experiment.trainer(recipe.model_copy(update=plain), device, kind)
 
 
-def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
-    """uint8 views, channels-last, masks and labels, as the loader hands them over."""
+def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> Moved:
+    """uint8 views, channels-last, labels and masks, as the loader hands them over."""
     shapes = [(recipe.batch, view.size, view.size, 3) for view in method.views]
     views = tuple(torch.ones(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2) for shape in shapes)
     masks = tuple(torch.arange(mask.kept, device=device).repeat(recipe.batch, 1) for mask in method.masks)
-    return views + masks, torch.zeros(recipe.batch, dtype=torch.int64, device=device)
+    return Moved(views, torch.zeros(recipe.batch, dtype=torch.int64, device=device), masks)
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ LEAD = 2  # batches before the clock starts, with which copies and rendering run
 
 
 def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
-    """Random pixels, masks and labels of the recipe's shapes, on the device."""
+    """Random pixels, labels and masks of the recipe's shapes, on the device."""
     generator = torch.Generator().manual_seed(0)
     views = tuple(
         torch.randint(0, 256, (one.batch, view.size, view.size, 3), dtype=torch.uint8, generator=generator)
@@ -32,7 +32,7 @@ def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
     kept = tuple(torch.from_numpy(masks.draw(mask, images, 0, 0)).to(trainer.device) for mask in trainer.method.masks)
     classes = len(datasets.dataset(one.dataset).classes)
     label = torch.randint(0, classes, (one.batch,), generator=generator).to(trainer.device)
-    return views + kept, label
+    return Moved(views, label, kept)
 
 
 def stepped(trainer: Trainer, batch: Moved, warmup: int, steps: int) -> StepClock:
@@ -40,7 +40,7 @@ def stepped(trainer: Trainer, batch: Moved, warmup: int, steps: int) -> StepCloc
     clock = StepClock(trainer.device, warmup)
     for _ in range(warmup + steps):
         with clock.step():
-            trainer.step(*batch, trainer.epochs)
+            trainer.step(batch, trainer.epochs)
     clock.read()
     return clock
 
@@ -53,7 +53,7 @@ def loaded(trainer: Trainer, loader: Loader, epoch: int, steps: int) -> StepCloc
     with loader.epoch(epoch) as source:
         for batch in islice(clock.batches(on_device(source, trainer.device)), LEAD + steps):
             with clock.step():
-                trainer.step(*batch, trainer.epochs)
+                trainer.step(batch, trainer.epochs)
     clock.read()
     return clock
 

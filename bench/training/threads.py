@@ -23,7 +23,7 @@ def loading_threads(trainer: Trainer, loader: Loader | Growing, cores: int) -> i
     loader: of one thread. A copy of the model is timed, on all cores, so that the trainer is as it was.
     """
     with closing(_batches(loader)) as batches:
-        views, label = next(on_device(batches, trainer.device))
+        batch = next(on_device(batches, trainer.device))
         start = time.perf_counter()
         for _ in range(BATCHES):
             next(batches)
@@ -32,7 +32,7 @@ def loading_threads(trainer: Trainer, loader: Loader | Growing, cores: int) -> i
     state, steps = torch.get_rng_state(), []
     for _ in range(BATCHES):
         start = time.perf_counter()
-        objective(views, label)["loss"].backward()
+        objective(batch.views, batch.label, batch.masks)["loss"].backward()
         steps.append(time.perf_counter() - start)
     torch.set_rng_state(state)
     threads = min(max(math.ceil(load / min(steps)), 1), cores)

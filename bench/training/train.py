@@ -347,7 +347,7 @@ def _step_flops(trainer: Trainer, batch: Moved) -> float:
     if trainer.graph:
         trainer.graph.forget()  # its memory is needed
     try:
-        return flops.counted(lambda: trainer.objective.forward(*batch)["loss"])
+        return flops.counted(lambda: trainer.objective.forward(batch.views, batch.label, batch.masks)["loss"])
     except torch.OutOfMemoryError:
         return math.nan
 
@@ -363,6 +363,6 @@ def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
 def _step_seconds(trainer: Trainer, batch: Moved) -> float:
     start = time.perf_counter()
     for _ in range(CEILING_STEPS):
-        out = trainer.step(*batch, trainer.epochs)
+        out = trainer.step(batch, trainer.epochs)
     out["loss"].item()  # waits for the device
     return time.perf_counter() - start

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from twoview.methods.losses import checks
 from twoview.methods.losses.classes import class_sums
+from twoview.methods.losses.example import Example, Lightly
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather, rank_offset
 from twoview.methods.losses.log_sum import mean_log_sum
@@ -108,3 +109,18 @@ def prototype_bias(mean_view: Tensor, class_mean: Tensor) -> PrototypeBias:
     checks.embeddings(mean_view=mean_view, class_mean=class_mean)
     squared = (mean_view - class_mean).square().sum(1).mean()
     return PrototypeBias(squared, 1 - (unit(mean_view) * unit(class_mean)).sum(1).mean())
+
+
+EXAMPLES = {
+    "balanced": Example(
+        lambda z1, z2, label: balanced(z1, z2, 0.2, include_positive=False),
+        lightly=Lightly("DCLLoss", lambda dim: {"temperature": 0.2}),
+    ),
+    "balanced, prior": Example(
+        lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())), timed=False
+    ),
+    "balanced, prototypes": Example(
+        lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2), timed=False
+    ),
+    "balanced, oracle": Example(lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2), timed=False),
+}

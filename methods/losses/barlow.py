@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.products import squared_off_diagonal
@@ -25,3 +26,6 @@ def barlow(z1: Tensor, z2: Tensor, off_diagonal: float) -> Tensor:
 
 def _standardised(z: Tensor) -> Tensor:
     return (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
+
+
+EXAMPLES = {"barlow": Example(lambda z1, z2, label: barlow(z1, z2, 5e-3), lightly=Lightly("BarlowTwinsLoss"))}

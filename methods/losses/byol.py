@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.pairs import unit
 
@@ -17,3 +18,6 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """
     checks.embeddings(prediction=prediction, target=target)
     return 2 - 2 * (unit(prediction) * unit(target)).sum(1).mean()
+
+
+EXAMPLES = {"byol": Example(lambda z1, z2, label: byol(z1, z2), lightly=Lightly("NegativeCosineSimilarity"))}

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example
 from twoview.methods.losses.float32 import float32
 
 
@@ -32,3 +33,11 @@ def targets(layers: Sequence[Tensor]) -> Tensor:
     width = layers[0].shape[-1:]
     mean = torch.stack([F.layer_norm(layer.float(), width) for layer in layers]).mean(0)
     return F.layer_norm(mean, width)
+
+
+EXAMPLES = {
+    "data2vec": Example(
+        lambda z1, z2, label: data2vec(z1[None], targets([z2[None], z2.flip(1)[None]])),
+        timed=False,
+    )
+}

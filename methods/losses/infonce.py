@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.log_sum import LogKernel, mean_log_sum
 from twoview.methods.losses.pairs import pairs, unit
@@ -33,3 +34,10 @@ def infonce(z1: Tensor, z2: Tensor, log_kernel: LogKernel) -> Tensor:
     rows, columns, own, _ = pairs(z1, z2)
     everyone = mean_log_sum(rows, columns, log_kernel, own[:, None])
     return everyone - log_kernel((z1 * z2).sum(1)).mean()
+
+
+EXAMPLES = {
+    "nt_xent": Example(
+        lambda z1, z2, label: nt_xent(z1, z2, 0.2), lightly=Lightly("NTXentLoss", lambda dim: {"temperature": 0.2})
+    )
+}

@@ -9,11 +9,13 @@ loss is infinite), everything here is a log-sum-exp.
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.infonce import infonce
 from twoview.methods.losses.log_sum import LogKernel, mean_log_sum
@@ -132,3 +134,12 @@ def _check(z1: Tensor, z2: Tensor, gammas: Sequence[float], temperatures: Sequen
     for temperature in temperatures:
         checks.positive("temperature", temperature)
     checks.share("weight", weight)
+
+
+MIXTURE: Any = {"gammas": (1.0, 2.0), "temperatures": (0.4, 0.4), "weight": 0.5}
+EXAMPLES = {
+    "laplacian": Example(lambda z1, z2, label: kernel_infonce(z1, z2, 1, 0.4)),
+    "kernel_sum": Example(lambda z1, z2, label: kernel_sum(z1, z2, **MIXTURE)),
+    "mixed_kernel": Example(lambda z1, z2, label: mixed_kernel(z1, z2, **MIXTURE)),
+    "concat": Example(lambda z1, z2, label: concat(z1, z2, **MIXTURE, joint=True)),
+}

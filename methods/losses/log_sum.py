@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from twoview.methods.losses.example import Example
+from twoview.methods.losses.pairs import unit
+
 # The log of a kernel as an elementwise function of the cosine.
 LogKernel = Callable[[Tensor], Tensor]
 
@@ -106,3 +109,13 @@ class _Tiled(torch.autograd.Function):
             return None if known is None else known * factor
 
         return scaled(grad_rows), scaled(grad_columns), None, None, None, scaled(grad_extra)
+
+
+def _in_tiles(z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
+    """The sum that larger batches need, of one view against the other, without each row's own column."""
+    own = torch.arange(len(z1), device=z1.device)[:, None]
+    loss: Tensor = _Tiled.apply(unit(z1), unit(z2), lambda cosine: cosine / 0.2, own, None, None)
+    return loss
+
+
+EXAMPLES = {"nt_xent, in tiles": Example(_in_tiles, timed=False)}

@@ -1,9 +1,11 @@
 """MAE's regression of the pixels that the encoder has not seen (He et al. 2022)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example
 from twoview.methods.losses.float32 import float32
 
 
@@ -42,3 +44,12 @@ def image_of(patches: Tensor, patch: int, rows: int) -> Tensor:
 def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
     """(mean, standard deviation) of each patch, (B, N, 1); the variance over one less than its values, plus 1e-6."""
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def _example(z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
+    """Of the first numbers of each view: 4 patches of 2 x 2 pixels, an image of 3 x 2 patches."""
+    hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
+    return mae(z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden, patch=2)
+
+
+EXAMPLES = {"mae": Example(_example, timed=False)}

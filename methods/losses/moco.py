@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly, Loss
 from twoview.methods.losses.float32 import float32
-from twoview.methods.losses.kernel import exponential
+from twoview.methods.losses.kernel import MIXTURE, exponential
 from twoview.methods.losses.log_sum import mean_log_sum
 from twoview.methods.losses.pairs import unit
 
@@ -59,3 +60,23 @@ def moco_sum(
         for gamma, temperature in zip(gammas, temperatures, strict=True)
     )
     return weight * one + (1 - weight) * two
+
+
+def _at_scale(dim: int, device: torch.device) -> Loss:
+    queue = torch.randn(QUEUE, dim, device=device)
+    return lambda query, key, label: moco(query, key.detach(), queue, 0.4)
+
+
+QUEUE = 4096
+EXAMPLES = {
+    # The queue holds the first view's negatives, so that it is the same one on every device.
+    "moco": Example(
+        lambda z1, z2, label: moco(z1, z2.detach(), -z1.detach(), 0.4),
+        at_scale=_at_scale,
+        lightly=Lightly("NTXentLoss", lambda dim: {"temperature": 0.2, "memory_bank_size": (QUEUE, dim)}),
+    ),
+    "moco_sum": Example(
+        lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE),
+        timed=False,
+    ),
+}

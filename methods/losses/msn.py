@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly, Loss
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.pairs import unit
+from twoview.methods.losses.priors import histogram, uniform
 from twoview.methods.ranks import world
 
 Divergence = Literal["to-prior", "from-prior"]
@@ -118,3 +120,34 @@ def mean_over_batch(log_p: Tensor) -> Tensor:
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p, q) = sum p (log p - log q), the Kullback-Leibler divergence of two distributions (K,), a scalar."""
     return (log_p.exp() * (log_p - log_q)).sum()
+
+
+def _example(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
+    """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
+    to = -z1.detach()
+    return msn(z1[None], targets(z2, to, prior, iterations=3), to, prior, divergence=divergence)["loss"]
+
+
+def _at_scale(dim: int, device: torch.device) -> Loss:
+    """One view as the anchors, the other as the target, which has no gradient."""
+    to, prior = _prototypes(dim, device), uniform(PROTOTYPES).to(device)
+    return lambda z1, z2, label: msn(z1[None], targets(z2, to, prior, iterations=3), to, prior)["loss"]
+
+
+def _prototypes(dim: int, device: torch.device) -> Tensor:
+    """The same for lightly."""
+    return torch.randn(PROTOTYPES, dim, device=device, generator=torch.Generator(device).manual_seed(0))
+
+
+PROTOTYPES = 1024
+EXAMPLES = {
+    "msn": Example(
+        lambda z1, z2, label: _example(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
+        at_scale=_at_scale,
+        lightly=Lightly("MSNLoss", beside=lambda dim, device: {"prototypes": _prototypes(dim, device)}),
+    ),
+    "pmsn": Example(
+        lambda z1, z2, label: _example(z1, z2, histogram(label.bincount(minlength=10), len(z1)), "from-prior"),
+        timed=False,
+    ),
+}

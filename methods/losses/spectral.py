@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather, rank_offset
 from twoview.methods.losses.pairs import unit
@@ -26,3 +27,6 @@ def spectral(z1: Tensor, z2: Tensor) -> Tensor:
     own = rank_offset(len(z1)) + torch.arange(len(z1), device=z1.device)
     repel = squared_products(z1, columns, own) / (len(z1) * (len(columns) - 1))
     return repel - 2 * (z1 * z2).sum(1).mean()
+
+
+EXAMPLES = {"spectral": Example(lambda z1, z2, label: spectral(z1, z2))}

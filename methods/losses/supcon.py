@@ -4,6 +4,7 @@ from torch import Tensor
 
 from twoview.methods.losses import checks
 from twoview.methods.losses.classes import class_sums
+from twoview.methods.losses.example import Example
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.log_sum import mean_log_sum
@@ -30,3 +31,6 @@ def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
     # The cosine is linear, so the mean over the positives needs their sum alone.
     attract = (rows * (sums[own] - rows)).sum(1) / (counts[own] - 1)
     return everyone - attract.mean() / temperature
+
+
+EXAMPLES = {"supcon": Example(lambda z1, z2, label: supcon(z1, z2, label, 0.2))}

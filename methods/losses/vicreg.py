@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twoview.methods.losses import checks
+from twoview.methods.losses.example import Example, Lightly
 from twoview.methods.losses.float32 import float32
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.products import squared_off_diagonal
@@ -44,3 +45,6 @@ def _variance(z: Tensor) -> Tensor:
 def _covariance(z: Tensor) -> Tensor:
     centred = z - z.mean(0)
     return squared_off_diagonal(centred, centred) / (len(z) - 1) ** 2 / z.shape[1]
+
+
+EXAMPLES = {"vicreg": Example(lambda z1, z2, label: vicreg(z1, z2)["loss"], lightly=Lightly("VICRegLoss"))}

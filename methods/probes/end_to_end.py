@@ -46,7 +46,7 @@ class Classifier(Method):
         logits: Tensor = self.head(self.norm(features))
         return logits
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         logits = self.scores(views[0]).float()
         accuracy = (logits.detach().argmax(1) == label).float().mean()
         return {"loss": F.cross_entropy(logits, label, label_smoothing=self.protocol.smoothing), "accuracy": accuracy}

@@ -53,10 +53,10 @@ class Online(Method):
     def after_step(self, progress: float) -> None:
         self.method.after_step(progress)
 
-    def loss(self, views: tuple[Tensor, ...], label: Tensor) -> dict[str, Tensor]:
+    def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         watched = self._watched[0]
         watched.seen = None
-        out = self.method.loss(views, label)
+        out = self.method.loss(views, label, masks)
         seen, watched.seen = watched.seen, None
         return {**out, **self.learn(seen[: len(label)], label)}
 

@@ -74,5 +74,5 @@ def test_simclr_step(benchmark, fashion):
     method = registry.entry("simclr").build(options, backbones.build(Backbone()), views, 10)
     normalise = Normalise((0.286,) * 3, (0.353,) * 3)
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=torch.device("cpu"), precision="fp32")
-    loss = benchmark(lambda: trainer.step(batch.views, batch.label, 0.0)["loss"].item())
+    loss = benchmark(lambda: trainer.step(batch, 0.0)["loss"].item())
     assert loss > 0

@@ -49,7 +49,7 @@ def steps(method, backend=None, count=2, images=6):
     with torch._dynamo.config.patch(error_on_recompile=True):
         for number, batch in enumerate(batches(method, count, images)):
             torch.manual_seed(number)
-            losses.append({name: value.item() for name, value in one.step(*batch, 0.5).items()})
+            losses.append({name: value.item() for name, value in one.step(batch, 0.5).items()})
     return losses, gradients
 
 

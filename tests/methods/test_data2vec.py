@@ -86,7 +86,7 @@ def test_the_method_is_the_official_one_in_float64():
         for p in method.teacher.parameters():
             p.add_(0.1 * random(*p.shape, seed=p.numel()))
     image = random(3, 3, 16, 16)
-    ours = method.loss((image, KEPT), torch.zeros(3))["loss"]
+    ours = method.loss((image,), torch.zeros(3), (KEPT,))["loss"]
     assert ours.item() == pytest.approx(official(method, image, KEPT), rel=1e-5), "targets are float32"
 
 
@@ -95,7 +95,7 @@ def test_the_teacher_gets_no_gradient_and_the_student_sees_no_hidden_pixel():
     image = random(3, 3, 16, 16, dtype=torch.float32).requires_grad_()
     target = method.target(image)
     assert not target.requires_grad
-    method.loss((image, KEPT), torch.zeros(3))["loss"].backward()
+    method.loss((image,), torch.zeros(3), (KEPT,))["loss"].backward()
     assert all(p.grad is None for p in method.teacher.parameters())
     assert all(p.grad is not None for p in method.encoder.parameters())
     seen = image.grad[0].abs().sum(0).unflatten(0, (4, 4)).unflatten(2, (4, 4)).sum((1, 3)).flatten() > 0

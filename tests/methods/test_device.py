@@ -7,7 +7,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from tests.support.absent_gpu import GPU, Watch, moved
 from tests.support.small_methods import METHODS, batches, make
-from tests.support.stripes import Batch
 from twoview.methods import optim
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent
@@ -17,6 +16,7 @@ from twoview.methods.probes import nearest
 from twoview.methods.probes.features import extract
 from twoview.methods.probes.knn import knn_top1, votes
 from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved, changed
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_a_step_on_a_gpu_looks_at_no_value_and_takes_nothing_from_the_processor(
             for key, buffer in module._buffers.items():
                 module._buffers[key] = None if buffer is None else moved(mode, buffer)
         one.optimiser = optim.build(one.settings, one.method)
-        out = one.step(tuple(moved(mode, view) for view in batch.views), moved(mode, batch.label), 0.5)
+        out = one.step(changed(batch, lambda tensor: moved(mode, tensor)), 0.5)
     assert {value.device.type for value in out.values()} == {"cuda"}
 
 
@@ -72,7 +72,7 @@ class Images:
     def epoch(self, epoch):
         for images in (5, 5, 2):
             view = torch.zeros(images, 3, 8, 8, dtype=torch.uint8, device=self.device)
-            yield Batch((view,), torch.zeros(images, dtype=torch.int64, device=self.device))
+            yield Moved((view,), torch.zeros(images, dtype=torch.int64, device=self.device))
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")

@@ -81,7 +81,7 @@ def trainer(name, settings, cuda_graph):
 def trained(name, settings, cuda_graph):
     """Losses and all that is logged of STEPS steps, and what the method is then."""
     one = trainer(name, settings, cuda_graph)
-    out = [one.step(*batch, number / 5) for number, batch in enumerate(batches(one.method, STEPS))]
+    out = [one.step(batch, number / 5) for number, batch in enumerate(batches(one.method, STEPS))]
     return [{key: value.item() for key, value in logged.items()} for logged in out], one.method.state_dict()
 
 
@@ -123,7 +123,7 @@ def test_another_shape_is_recorded_anew(on_cpu, monkeypatch):
     plain, replayed = (trainer("simclr", Optim(name="lars"), cuda_graph) for cuda_graph in (False, True))
     for side, times in ((8, 1), (16, 2)):
         for one in batches(plain.method, WARMUP + 2, side=side):
-            assert plain.step(*one, 0.5)["loss"] == replayed.step(*one, 0.5)["loss"]
+            assert plain.step(one, 0.5)["loss"] == replayed.step(one, 0.5)["loss"]
         assert len(recordings) == times
 
 
@@ -160,7 +160,7 @@ def test_a_method_that_looks_at_a_value_is_refused_by_name(on_cpu):
     one.method.after_step = lambda progress: 0.9 if progress > 0.5 else 0.8
     with pytest.raises(ValueError, match="cuda_graph: a step of SimCLR cannot be recorded: a look at a value"):
         for batch in batches(one.method, STEPS):
-            one.step(*batch, 0.0)
+            one.step(batch, 0.0)
 
 
 @pytest.mark.parametrize(

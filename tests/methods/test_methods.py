@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.support.small_methods import METHODS, VIEWS, batch, make
+from tests.support.small_methods import METHODS, batch, make
 from twoview.loaders.views import View
 from twoview.methods import backbones, optim, precision, registry
 from twoview.methods.backbones import Backbone
@@ -18,8 +18,8 @@ from twoview.methods.supervised import SupervisedOptions
 @pytest.mark.parametrize("name", METHODS)
 def test_the_contract(name):
     method = make(name)
-    views, label = batch(method)
-    out = method.loss(views, label)
+    views, label, masks = batch(method)
+    out = method.loss(views, label, masks)
     assert out["loss"].shape == () and out["loss"].requires_grad and all(v.isfinite() for v in out.values())
     out["loss"].backward()
     learned = [p for p in method.parameters() if p.requires_grad]
@@ -33,10 +33,9 @@ def test_the_contract(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_another_number_of_views_is_an_error(name):
     entry = registry.entry(name)
-    with pytest.raises(ValueError, match=f"{name} takes"):
-        entry.build(
-            entry.options(name=name), backbones.build(Backbone(width=8)), (View(16),) * (5 - VIEWS.get(name, 2)), 10
-        )
+    views = (View(16),) * (5 - entry.method.takes)
+    with pytest.raises(ValueError, match=f"{name} takes|recipe's views must be {entry.method.takes} for {name}"):
+        entry.build(entry.options(name=name), backbones.build(Backbone(width=8)), views, 10)
 
 
 def steps(method, optimiser, numbers):
@@ -78,10 +77,10 @@ def test_bf16_autocast_gives_a_float32_loss_near_the_exact_one(name):
 def test_every_method_learns_a_batch_by_heart(name):
     method = make(name)
     optimiser = optim.build(Optim(name="adamw", lr=0.01), method)
-    views, label = batch(method, images=8)
+    by_heart = batch(method, images=8)
     losses = []
     for _ in range(15):
-        loss = method.loss(views, label)["loss"]
+        loss = method.loss(*by_heart)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

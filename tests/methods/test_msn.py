@@ -32,7 +32,7 @@ def batch(method, seed=0, images=8):
     generator = torch.Generator().manual_seed(seed)
     views = tuple(torch.randn(images, 3, view.size, view.size, generator=generator) for view in method.views)
     kept = tuple(torch.from_numpy(masks.draw(mask, np.arange(images), seed, 0)) for mask in method.masks)
-    return views + kept, torch.randint(0, 4, (images,), generator=generator)
+    return views, torch.randint(0, 4, (images,), generator=generator), kept
 
 
 def test_the_defaults_are_the_official_constants():
@@ -82,12 +82,12 @@ def test_only_kept_patches_go_through_the_encoder_and_views_of_a_size_at_once():
 
 def test_a_dropped_patch_is_not_seen_and_a_kept_one_is():
     method = make(patch_drop=0.5).eval()
-    (target, random, *rest), label = batch(method)
-    kept = rest[-1]
-    hidden = torch.ones(8, 16).scatter(1, kept, 0.0).reshape(8, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    loss = method.loss((target, random, *rest), label)["loss"]
-    assert torch.equal(method.loss((target, random + 9 * hidden, *rest), label)["loss"], loss)
-    assert not torch.equal(method.loss((target, random + 9 * (1 - hidden), *rest), label)["loss"], loss)
+    (target, random, *focal), label, kept = batch(method)
+    hidden = torch.ones(8, 16).scatter(1, kept[0], 0.0).reshape(8, 1, 4, 4)
+    hidden = hidden.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    loss = method.loss((target, random, *focal), label, kept)["loss"]
+    assert torch.equal(method.loss((target, random + 9 * hidden, *focal), label, kept)["loss"], loss)
+    assert not torch.equal(method.loss((target, random + 9 * (1 - hidden), *focal), label, kept)["loss"], loss)
 
 
 def test_a_resnet_takes_no_masks():
@@ -147,7 +147,7 @@ def test_the_probes_see_the_targets_encoder():
     with torch.no_grad():
         for parameter in method.encoder.parameters():
             parameter.add_(0.1)
-    (image, *_), _ = batch(method)
+    (image, *_), *_ = batch(method)
     for one in (method, Online(method, 4)):
         assert one.probed is method.target[0] and one.encoder is method.encoder
         assert torch.equal(one.encode(image), method.target[0](image))

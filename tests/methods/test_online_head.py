@@ -93,7 +93,7 @@ def test_it_is_the_method_that_it_watches_in_all_else():
 class Hiding(Method):
     """Never calls its encoder, but goes through the ViT inside, as masked autoencoders do."""
 
-    def loss(self, views, label):
+    def loss(self, views, label, masks=()):
         return {"loss": self.encoder.tokens(views[0]).square().mean()}
 
 

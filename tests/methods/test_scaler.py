@@ -53,8 +53,7 @@ class Overflowing(Trainer):
         for self.number in range(first, last):
             if not self.scaled:
                 self.optimiser.step = (lambda: None) if self.number in self.skipped else self.take
-            views, label = batch(self.method, self.number)
-            losses.append(self.step(views, label, 2 * self.number / STEPS)["loss"].item())
+            losses.append(self.step(batch(self.method, self.number), 2 * self.number / STEPS)["loss"].item())
         return losses
 
     def held(self):
@@ -114,11 +113,11 @@ def test_a_run_that_goes_on_behind_a_skipped_first_step_is_the_whole_run(name):
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_fp16_learns_behind_a_scale_that_is_too_large(name):
     """The scaler starts at 65,536 and halves that until a step's gradients are finite."""
-    method, (views, label) = make("supervised").train(), batch(make("supervised"))
+    method, given = make("supervised").train(), batch(make("supervised"))
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     trainer = Trainer(method, OPTIMISERS[name], epochs=1, normalise=normalise, device=CPU, precision="fp16")
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
-    losses = [trainer.step(views, label, 0.1)["loss"].item() for _ in range(30)]
+    losses = [trainer.step(given, 0.1)["loss"].item() for _ in range(30)]
     assert trainer.scaler.get_scale() < 2.0**24 and losses[-1] < 0.6 * losses[0], losses
 
 

@@ -15,6 +15,7 @@ from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved
 
 
 def fit(trainer, path, loader=None):
@@ -91,8 +92,8 @@ def test_the_next_step_does_not_write_over_what_was_logged():
     """Where a method's result lies at one place in every step, as results of CUDA graphs do."""
     trainer, place = make_trainer(), torch.zeros(())
     loss = trainer.method.loss
-    trainer.method.loss = lambda views, label: {**loss(views, label), "place": place.add_(1)}
-    logged = [trainer.step(batch.views, batch.label, 0.0)["place"] for batch in Stripes().epoch(0)]
+    trainer.method.loss = lambda views, label, masks: {**loss(views, label, masks), "place": place.add_(1)}
+    logged = [trainer.step(batch, 0.0)["place"] for batch in Stripes().epoch(0)]
     assert [value.item() for value in logged] == [1, 2, 3, 4]
 
 
@@ -101,7 +102,7 @@ def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
     trainer = make_trainer()
     trainer.method.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     batch = next(Stripes().epoch(0))
-    trainer.step(*batch, 0.0)
+    trainer.step(batch, 0.0)
     assert seen[0].is_contiguous(memory_format=torch.channels_last) and seen[0].dtype == torch.float32
     assert torch.allclose(seen[0], (batch.views[0].float() / 255 - 0.5) / 0.25, atol=1e-5)
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in trainer.method.parameters() if p.ndim == 4)
@@ -111,7 +112,7 @@ def test_after_step_sees_the_progress():
     seen = []
     trainer = make_trainer(epochs=2)
     trainer.method.after_step = seen.append
-    trainer.step(*next(Stripes().epoch(0)), 1.5)
+    trainer.step(next(Stripes().epoch(0)), 1.5)
     assert seen == [0.75]
 
 
@@ -122,7 +123,7 @@ class Diverging(Method):
         super().__init__(nn.Linear(3, 1), (View(8),))
         self.steps = 0
 
-    def loss(self, views, label):
+    def loss(self, views, label, masks=()):
         self.steps += 1
         value = self.encode(views[0].mean((2, 3))).mean()
         return {"loss": value * float("nan") if self.steps > 5 else value, "steps": torch.tensor(self.steps)}
@@ -199,7 +200,7 @@ def test_no_step_copies_an_image_from_one_memory_layout_into_another(backbone, p
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision=precision)
     view = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).to(memory_format=torch.channels_last)
     with Layouts() as layouts:
-        trainer.step((view, view), torch.zeros(4, dtype=torch.int64), 0.0)
+        trainer.step(Moved((view, view), torch.zeros(4, dtype=torch.int64)), 0.0)
     assert layouts.transposed == []
     with Layouts() as layouts:
         view.contiguous().to(memory_format=torch.channels_last)
@@ -215,7 +216,7 @@ def test_a_compiled_step_computes_the_same():
         method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(8), View(8)), 2)
         normalise = Normalise((0.5,) * 3, (0.25,) * 3)
         trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision="fp32", compile=compile)
-        losses.append([trainer.step(*batch, 0.1)["loss"].item() for batch in Stripes(2).epoch(0)])
+        losses.append([trainer.step(batch, 0.1)["loss"].item() for batch in Stripes(2).epoch(0)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

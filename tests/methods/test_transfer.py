@@ -57,8 +57,8 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
     for _ in on_device(iter(()), torch.device("cuda")):
         pass
     waited.clear()  # the stream of an epoch before is taken again
-    for step, (views, _) in enumerate(on_device(batches(), torch.device("cuda"))):
+    for step, batch in enumerate(on_device(batches(), torch.device("cuda"))):
         assert not entered, "training is on its own stream"
-        assert views[0].number == step and len(log) == step + 1, "training waits for the copy"
+        assert batch.views[0].number == step and len(log) == step + 1, "training waits for the copy"
         assert step - len(over) <= AHEAD + 1, "steps that are not known to be over"
     assert step == 11 and over == sorted(over) and over[0] == 1

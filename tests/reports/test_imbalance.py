@@ -6,9 +6,10 @@ import math
 import pytest
 from rich.console import Console
 
+from twoview.bench.config.assran2023 import METHODS
 from twoview.bench.evidence import write
 from twoview.reports.cells import fields
-from twoview.reports.imbalance import COLUMNS, METHODS, imbalance_table, too_small, verdict
+from twoview.reports.imbalance import COLUMNS, imbalance_table, too_small, verdict
 from twoview.reports.report import write_report
 from twoview.reports.terminal import show
 

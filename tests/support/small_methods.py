@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from tests.support.stripes import Batch
 from twoview.loaders import masks
 from twoview.loaders.views import View
 from twoview.methods import backbones, registry
 from twoview.methods.backbones import Backbone
+from twoview.methods.heads import ProjectorOptions
+from twoview.methods.transfer import Moved
 from twoview.methods.vit import ViT
 
 SMALL = {
@@ -19,27 +20,24 @@ SMALL = {
 }
 SMALL["msn"] = {"layers": 2, "prototypes": 12, "focal_views": 2, "patch_drop": 0.3, "drop_focal": True, "momentum": 0.9}
 SMALL["pmsn"] = {**SMALL["msn"], "prior": "classes", "sinkhorn": 1}
-ONE_VIEW = ("supervised", "mae", "data2vec")
-OF_A_VIT = ("mae", "data2vec", "msn", "pmsn")
-VIEWS = {**dict.fromkeys(ONE_VIEW, 1), "msn": 3, "pmsn": 3}  # of the others 2
 METHODS = sorted(registry.METHODS)
 
 
 def make(name, **changes):
     """The method on an encoder 8 channels wide, or a ViT of 16, with heads 8 wide."""
     torch.manual_seed(0)
-    options = SMALL.get(name, {}) if name in ONE_VIEW else {"hidden": 8, "projection": 8, **SMALL.get(name, {})}
     entry = registry.entry(name)
-    encoder = ViT(16, 2, 2, patch=4, size=16) if name in OF_A_VIT else backbones.build(Backbone(width=8))
-    views = (View(16), View(16), View(8))[: VIEWS.get(name, 2)]
-    return entry.build(entry.options(name=name, **options | changes), encoder, views, 10)
+    heads = {"hidden": 8, "projection": 8} if issubclass(entry.options, ProjectorOptions) else {}
+    encoder = ViT(16, 2, 2, patch=4, size=16) if entry.method.needs_vit else backbones.build(Backbone(width=8))
+    views = (View(16), View(16), View(8))[: entry.method.takes]
+    return entry.build(entry.options(name=name, **heads | SMALL.get(name, {}) | changes), encoder, views, 10)
 
 
 def batch(method, seed=0, images=6):
     generator = torch.Generator().manual_seed(seed)
     views = tuple(torch.randn(images, 3, view.size, view.size, generator=generator) for view in method.views)
     kept = tuple(torch.from_numpy(masks.draw(mask, np.arange(images), seed, 0)) for mask in method.masks)
-    return views + kept, torch.randint(0, 10, (images,), generator=generator)
+    return Moved(views, torch.randint(0, 10, (images,), generator=generator), kept)
 
 
 def batches(method, count, images=6, side=None):
@@ -51,5 +49,5 @@ def batches(method, count, images=6, side=None):
             ).permute(0, 3, 1, 2)
             for view in method.views
         )
-        masks = batch(method, number, images)[0][len(views) :]
-        yield Batch(views + masks, torch.randint(0, 10, (images,), generator=generator))
+        label = torch.randint(0, 10, (images,), generator=generator)
+        yield Moved(views, label, batch(method, number, images).masks)

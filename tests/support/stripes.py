@@ -1,10 +1,8 @@
 """Images that are easily learned, as a loader hands them over, and a small trainer for them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from twoview.loaders.views import View
 from twoview.methods import backbones
@@ -14,15 +12,10 @@ from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.supervised import Supervised, SupervisedOptions
 from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import Moved
 
 CPU = torch.device("cpu")
 RECIPE = {"name": "r"}
-
-
-class Batch(NamedTuple):
-    views: tuple[Tensor, ...]
-    label: Tensor
-    masks = ()
 
 
 @dataclass
@@ -55,7 +48,7 @@ class Stripes:
                 (0.8 * image + 51 * torch.rand(32, 3, 8, 8, generator=generator)).to(torch.uint8)
                 for _ in range(self.views)
             )
-            yield Batch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
+            yield Moved(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
 
 
 def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off"):

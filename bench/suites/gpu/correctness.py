@@ -1,14 +1,13 @@
 """Does the device compute what the processor computes? Every loss, and every op that makes views there."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from twoview.bench.costs.loss_cost import MIXTURE, OURS
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.suites.gpu.scale import Context, Scale
 from twoview.loaders import beton, presets
@@ -16,13 +15,8 @@ from twoview.loaders.datasets import bundled_photographs
 from twoview.loaders.datasets.samples import of_arrays
 from twoview.loaders.loader import Loader
 from twoview.loaders.resident import Resident
-from twoview.methods.losses import data2vec, log_sum
-from twoview.methods.losses.balanced import balanced, class_means, prototypes
-from twoview.methods.losses.mae import mae
-from twoview.methods.losses.moco import moco, moco_sum
-from twoview.methods.losses.msn import Divergence, msn, targets
-from twoview.methods.losses.pairs import unit
-from twoview.methods.losses.priors import histogram, uniform
+from twoview.methods.losses.example import Loss
+from twoview.methods.registry import examples
 
 # Relative: of the loss, and of the norm of the gradients' difference; float32 on the device, float64 on the processor.
 VALUE, GRADIENT = 1e-4, 1e-4
@@ -30,41 +24,6 @@ LEVELS = 1.0  # of 255
 # Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, grey, blur and solarisation.
 PRESETS = ("simclr-cifar", "byol", "eval")
 SIDE = 32  # of the pictures and their views
-
-# (z1, z2, label) -> loss: what is not timed, or not so.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-OTHERS: dict[str, Loss] = {
-    # A queue of the first view's negatives, the same on both sides.
-    "moco": lambda z1, z2, label: moco(z1, z2.detach(), -z1.detach(), 0.4),
-    "moco_sum": lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE),
-    "balanced, prior": lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())),
-    "balanced, prototypes": lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2),
-    "balanced, oracle": lambda z1, z2, label: balanced(z1, class_means(z2, label), 0.2),
-    "nt_xent, in tiles": lambda z1, z2, label: _in_tiles(unit(z1), unit(z2)),
-    "msn": lambda z1, z2, label: _msn(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
-    "pmsn": lambda z1, z2, label: _msn(z1, z2, histogram(label.bincount(minlength=10), len(z1)), "from-prior"),
-    "mae": lambda z1, z2, label: mae(*_of_patches(z1, z2), patch=2),
-    "data2vec": lambda z1, z2, label: data2vec.data2vec(z1[None], data2vec.targets([z2[None], z2.flip(1)[None]])),
-}
-
-
-def _in_tiles(rows: Tensor, columns: Tensor) -> Tensor:
-    """The sum that larger batches need, of one view against the other, without each row's own column."""
-    own = torch.arange(len(rows), device=rows.device)[:, None]
-    loss: Tensor = log_sum._Tiled.apply(rows, columns, lambda cosine: cosine / 0.2, own, None, None)
-    return loss
-
-
-def _msn(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
-    """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
-    to = -z1.detach()
-    return msn(z1[None], targets(z2, to, prior, iterations=3), to, prior, divergence=divergence)["loss"]
-
-
-def _of_patches(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What MAE compares, of the first numbers of each view: 4 patches of 2 x 2 pixels, an image of 3 x 2 patches."""
-    hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
-    return z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden
 
 
 def losses(context: Context) -> Iterator[DeviceFigures]:
@@ -74,9 +33,9 @@ def losses(context: Context) -> Iterator[DeviceFigures]:
     scale = context.scale
     torch.set_float32_matmul_precision("highest")  # TF32 is off by more than the tolerance
     record = DeviceFigures(name="gpu-losses", device=scale.device, figures=[])
-    for name, loss in every_loss(scale).items():
-        there, there_gradient = _value_and_gradient(loss, scale, scale.where, torch.float32)
-        here, here_gradient = _value_and_gradient(loss, scale, torch.device("cpu"), torch.float64)
+    for name, example in examples().items():
+        there, there_gradient = _value_and_gradient(example.loss, scale, scale.where, torch.float32)
+        here, here_gradient = _value_and_gradient(example.loss, scale, torch.device("cpu"), torch.float64)
         value = abs(there - here) / max(abs(here), 1e-12)
         gradient = float((there_gradient.double() - here_gradient).norm() / here_gradient.norm().clamp_min(1e-12))
         record = record.plus(
@@ -84,16 +43,6 @@ def losses(context: Context) -> Iterator[DeviceFigures]:
             Figure(work=name, figure="gradient off", unit="x", samples=[gradient], tolerance=GRADIENT),
         )
         yield record
-
-
-def every_loss(scale: Scale) -> dict[str, Loss]:
-    """By name. Those that are timed have no labels of their own: supcon's are made inside."""
-
-    def of_pairs(name: str) -> Loss:
-        loss = OURS[name](scale.loss_batch, scale.loss_dim)
-        return lambda z1, z2, label: loss(z1, z2)
-
-    return {name: of_pairs(name) for name in OURS if name not in OTHERS} | OTHERS
 
 
 def _value_and_gradient(loss: Loss, scale: Scale, device: torch.device, dtype: torch.dtype) -> tuple[float, Tensor]:

@@ -14,6 +14,7 @@ from twoview.bench.training.steps import peaks, resident_batch, stepped
 from twoview.methods import determinism
 from twoview.methods.graph import WARMUP
 from twoview.methods.trainer import Trainer
+from twoview.methods.transfer import changed
 
 NAME = "gpu-cifar10-step"
 REPLAYS = 5  # of each method
@@ -88,13 +89,12 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 
 def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
     """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
-    views, label = resident_batch(one, trainer)
-    turned = tuple(view.flip(0) for view in views), label.flip(0)
+    batch = resident_batch(one, trainer)
+    turned = changed(batch, lambda tensor: tensor.flip(0))
     determinism.set_deterministic(True, strict=False)
     try:
         losses = [
-            trainer.step(*(turned if number % 2 else (views, label)), number / 20)["loss"]
-            for number in range(WARMUP + REPLAYS)
+            trainer.step(turned if number % 2 else batch, number / 20)["loss"] for number in range(WARMUP + REPLAYS)
         ]
     finally:
         determinism.set_deterministic(one.deterministic)

@@ -118,7 +118,7 @@ def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds
     plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)
     flops, note = [], ""
     try:
-        flops = [counted(lambda: plain(*batch)["loss"])]
+        flops = [counted(lambda: plain(batch.views, batch.label, batch.masks)["loss"])]
     except torch.OutOfMemoryError as error:
         note = f"not counted: {' '.join(str(error).split())}"
     trainer.optimiser.zero_grad(set_to_none=True)

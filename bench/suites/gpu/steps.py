@@ -15,14 +15,12 @@ from twoview.bench.measurement.memory import PeakMemory
 from twoview.bench.suites.gpu import rates
 from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
 from twoview.bench.training.steps import peaks, resident_batch, stepped
+from twoview.methods import registry
 from twoview.methods.trainer import Trainer
 from twoview.methods.transfer import Moved
 
 SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
 PROJECTED = "pretraining on one card, projected"
-SIMCLR = "simclr-imagenet"  # the views of a method that has none of its own
-VIEWS = {"supervised": "supervised", "mae": "mae", "data2vec": "data2vec", "msn": "msn", "pmsn": "msn"}
-OF_A_VIT = ("mae", "data2vec", "msn", "pmsn")
 
 
 def method_name(method: str) -> str:
@@ -41,8 +39,9 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 
 def recipe_of(scale: Scale, method: str, batch: int, **changes: Any) -> Recipe[Any]:
     """The headline's recipe with a method of default options in the place of its own."""
-    parts: dict[str, Any] = {"method": {"name": method}, "views": VIEWS.get(method, SIMCLR)}
-    if method in OF_A_VIT:
+    kind = registry.entry(method).method
+    parts: dict[str, Any] = {"method": {"name": method}, "views": kind.default_views}
+    if kind.needs_vit:
         parts["backbone"] = {"name": "vit-base", "patch": 16}
     return scale.recipe(HEADLINE, parts, batch=batch, **changes)
 

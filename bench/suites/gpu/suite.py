@@ -42,8 +42,6 @@ LETTING_GO = 10  # seconds that a process may take to end once its answer is the
 STOPPED = "stopped"  # folder beside the records, of what stopped steps had measured
 UNDER_WAY = "the suite was ended"  # why a step stopped, as long as nothing better is known
 PATIENCE = 2  # times its `minutes`, which a step may take
-# Most asked first; what is not named here comes behind, as it is registered.
-ASKED = ("simclr", "byol", "moco", "barlow", "vicreg", "mae", "msn", "supcon", "supervised")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,6 @@ def all_steps() -> list[Step]:
         Step(correctness.views_name(preset), 0.4 if number else 1, partial(correctness.views, preset=preset))
         for number, preset in enumerate(correctness.PRESETS)
     )
-    methods = sorted(METHODS, key=lambda name: ASKED.index(name) if name in ASKED else len(ASKED))
     return [
         Step("gpu-losses", 0.4, correctness.losses),
         views,
@@ -83,11 +80,11 @@ def all_steps() -> list[Step]:
         # Its share leaves room for the steps behind it.
         Step(cifar.TIME, 1.5, cifar.train, share=0.6),
         Step(graphs.NAME, 0.5, graphs.of_cifar),
-        *(Step(steps.method_name(name), 0.3, partial(steps.of_method, method=name)) for name in methods),
+        *(Step(steps.method_name(name), 0.3, partial(steps.of_method, method=name)) for name in METHODS),
         Step(beside_lightly.NAME, 2, beside_lightly.measure),
         half_batch,
         *other_views,
-        *(Step(graphs.name_of(name), 0.3, partial(graphs.of_method, method=name)) for name in methods),
+        *(Step(graphs.name_of(name), 0.3, partial(graphs.of_method, method=name)) for name in METHODS),
         *budgets,
     ]
 

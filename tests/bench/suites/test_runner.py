@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from twoview.bench import evidence
-from twoview.bench.config import experiment, recipe
+from twoview.bench.config import assran2023, experiment, recipe
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites import runner
 from twoview.bench.suites.runner import LoaderWork, Suite, run
@@ -102,7 +102,7 @@ def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classe
         assert one.name.endswith(f"-k{one.classes_per_batch}")
         rest = one.model_dump(mode="json", exclude=recipe.ABOUT | {"name", "classes_per_batch"})
         settings.setdefault(one.method.name, []).append((one.classes_per_batch, rest))
-    assert tuple(settings) == runner.IMBALANCED
+    assert tuple(settings) == assran2023.METHODS
     for runs in settings.values():
         assert tuple(k for k, _ in runs) == classes and all(rest == runs[0][1] for _, rest in runs)
     assert len({(one.epochs, one.train_images, one.batch) for one in swept}) == 1, "as many images in as many steps"
