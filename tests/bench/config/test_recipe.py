@@ -159,13 +159,37 @@ def test_weights_and_batches_beyond_the_memory_are_refused_before_they_are_made(
     monkeypatch.setattr(experiment, "memory_limit", lambda: 2**30)
     with pytest.raises(ValueError, match=r"mine: its weights must fit into the memory of 1\.0 GiB, and take 64\.1 GiB"):
         experiment.build_method(recipe.parse(values | WIDE, "x"))
-    wide = recipe.parse(values | WIDE, "x")
-    assert len(experiment.views_of(wide)) == 2, "its outline has no weights"
     one = recipe.parse(values | {"size": 5600}, "x")
     method = experiment.build_method(recipe.parse(values, "x"))
     method.views = experiment.views_of(one)
     with pytest.raises(ValueError, match=r"a batch must fit into .* 1\.0 GiB, and the views of 8 images take 1\.4 GiB"):
         experiment.train_loader(one, fashion, method, torch.device("cpu"))
+
+
+def test_no_network_is_built_to_count_views(written, monkeypatch):
+    one = recipe.load(written(GOOD))
+    views = experiment.build_method(one).views
+    monkeypatch.setattr(experiment.backbones, "build", lambda *args: pytest.fail("a network is built"))
+    assert experiment.views_of(one) == views
+
+
+@pytest.mark.parametrize("make", [experiment.build_method, experiment.outline])
+def test_what_builds_a_method_leaves_torchs_generator_as_it_was(written, make):
+    one, before = recipe.load(written(GOOD)), torch.get_rng_state()
+    make(one)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_draws_from_the_seed_whatever_was_drawn_before(written):
+    """A method that draws as it trains goes on behind its weights' draws, as before there was a generator to keep."""
+    one = recipe.load(written(GOOD)).model_copy(update={"seed": 3})
+    torch.manual_seed(3)
+    ours = experiment._made(one).state_dict()
+    behind = torch.rand(4)
+    torch.rand(7)
+    trainer = experiment.trainer(one, torch.device("cpu"), "fp32")
+    assert torch.equal(torch.rand(4), behind) and torch.initial_seed() == 3, "from which other ranks' seeds follow"
+    assert all(torch.equal(weights, ours[name]) for name, weights in trainer.method.state_dict().items())
 
 
 def odd_weights(weights):
