@@ -70,7 +70,7 @@ class Objective(nn.Module):
         super().__init__()
         self.method, self.normalise, self.device, self.precision = method, normalise, device, precision
 
-    def forward(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...]) -> dict[str, Tensor]:
         normalised = tuple(self.normalise(view) for view in views)
         with autocast(self.device, self.precision):
             return self.method.loss(normalised, label, masks)

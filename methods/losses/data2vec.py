@@ -36,8 +36,5 @@ def targets(layers: Sequence[Tensor]) -> Tensor:
 
 
 EXAMPLES = {
-    "data2vec": Example(
-        lambda z1, z2, label: data2vec(z1[None], targets([z2[None], z2.flip(1)[None]])),
-        timed=False,
-    )
+    "data2vec": Example(lambda z1, z2, label: data2vec(z1[None], targets([z2[None], z2.flip(1)[None]])), timed=False)
 }

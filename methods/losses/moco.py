@@ -62,12 +62,14 @@ def moco_sum(
     return weight * one + (1 - weight) * two
 
 
+QUEUE = 4096  # keys, where the loss is timed
+
+
 def _at_scale(dim: int, device: torch.device) -> Loss:
     queue = torch.randn(QUEUE, dim, device=device)
     return lambda query, key, label: moco(query, key.detach(), queue, 0.4)
 
 
-QUEUE = 4096
 EXAMPLES = {
     # The queue holds the first view's negatives, so that it is the same one on every device.
     "moco": Example(
@@ -75,8 +77,5 @@ EXAMPLES = {
         at_scale=_at_scale,
         lightly=Lightly("NTXentLoss", lambda dim: {"temperature": 0.2, "memory_bank_size": (QUEUE, dim)}),
     ),
-    "moco_sum": Example(
-        lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE),
-        timed=False,
-    ),
+    "moco_sum": Example(lambda z1, z2, label: moco_sum(z1, z2.detach(), -z1.detach(), **MIXTURE), timed=False),
 }

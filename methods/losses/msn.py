@@ -122,6 +122,9 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum()
 
 
+PROTOTYPES = 1024  # where the loss is timed
+
+
 def _example(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
     """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
     to = -z1.detach()
@@ -135,11 +138,10 @@ def _at_scale(dim: int, device: torch.device) -> Loss:
 
 
 def _prototypes(dim: int, device: torch.device) -> Tensor:
-    """The same for lightly."""
+    """The same for ours and for lightly's."""
     return torch.randn(PROTOTYPES, dim, device=device, generator=torch.Generator(device).manual_seed(0))
 
 
-PROTOTYPES = 1024
 EXAMPLES = {
     "msn": Example(
         lambda z1, z2, label: _example(z1, z2, uniform(len(z1)).to(z1.device), "to-prior"),
