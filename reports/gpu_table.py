@@ -10,9 +10,9 @@ import pandas as pd
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.suites.gpu.targets import CARD, Target, target
 from twoview.reports.cells import Column
+from twoview.reports.labels import label
 from twoview.reports.table import frame_of
 
-TRAINED = "training after each epoch"  # seconds, as `bench/suites/gpu/cifar.py` calls them
 COLUMNS = [
     Column("work", "work", page=1, terminal=1, readme=1, readme_more=1),
     Column("figure", "figure", page=2, terminal=2, readme=2, readme_more=2),
@@ -36,34 +36,55 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
     `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach,
     which it says, or the tolerance of a check; `met` says whether it does, but for targets only on such a card.
     """
-    by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
-    latest = {(record.environment.machine, record.name): record for record in by_worth}
+    rows: list[dict[str, Any]] = []
+    for record in _latest(records):
+        rows += [_row(record, figure) for figure in record.figures]
+        if record.stopped:
+            rows.append(_stopped(record))
+    return frame_of(rows, COLUMNS)
+
+
+def target_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
+    """The rows of `gpu_table` whose figure has a target."""
     rows = [
         _row(record, figure)
-        for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
-        for figure in (*record.figures, *_stopped(record))
+        for record in _latest(records)
+        for figure in record.figures
+        if target(record.name, figure) is not None
     ]
     return frame_of(rows, COLUMNS)
 
 
-def _stopped(record: DeviceFigures) -> list[Figure]:
+def _latest(records: Sequence[DeviceFigures]) -> list[DeviceFigures]:
+    """Of each machine and step, a whole one where there is one; in the order of measurement."""
+    by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
+    latest = {(record.environment.machine, record.name): record for record in by_worth}
+    return sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
+
+
+def _stopped(record: DeviceFigures) -> dict[str, Any]:
     """A row that says why the step did not come to its end."""
-    if not record.stopped:
-        return []
-    return [Figure(work=record.name, figure="stopped", unit="", samples=[], note=record.stopped)]
+    empty = dict.fromkeys(("measured", "quartiles", "target", "met", "published"), "")
+    return {"work": record.name, "figure": "stopped", **empty, "note": record.stopped, **_about(record)}
 
 
 def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
-    aim = target(record.name, figure.figure, figure.work)
+    aim = target(record.name, figure)
     return {
         "work": figure.work,
-        "figure": figure.figure,
+        "figure": label(figure),
         "measured": _measured(figure),
         "quartiles": _quartiles(figure),
         "target": _aimed(aim, figure),
         "met": _met(aim, figure, record),
         "published": aim.published if aim else "",
         "note": figure.note,
+        **_about(record),
+    }
+
+
+def _about(record: DeviceFigures) -> dict[str, str]:
+    return {
         "machine": record.environment.machine,
         "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": record.name,
@@ -73,7 +94,7 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
 def _measured(figure: Figure) -> str:
     if not figure.samples:
         return ""
-    return _value(figure.samples[-1] if figure.course else figure.median, figure.unit)
+    return _value(figure.samples[-1] if figure.kind.course else figure.median, figure.kind.unit)
 
 
 def _value(value: float, unit: str) -> str:
@@ -81,7 +102,7 @@ def _value(value: float, unit: str) -> str:
 
 
 def _quartiles(figure: Figure) -> str:
-    if len(figure.samples) < 2 or figure.course:
+    if len(figure.samples) < 2 or figure.kind.course:
         return ""
     low, high = np.quantile(figure.samples, [0.25, 0.75])
     return f"{_value(low, '').strip()} to {_value(high, '').strip()}"
@@ -89,8 +110,8 @@ def _quartiles(figure: Figure) -> str:
 
 def _aimed(aim: Target | None, figure: Figure) -> str:
     if aim:
-        return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.unit)} on one {CARD}"
-    return f"≤ {_value(figure.tolerance, figure.unit)}" if figure.tolerance is not None else ""
+        return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.kind.unit)} on one {CARD}"
+    return f"≤ {_value(figure.tolerance, figure.kind.unit)}" if figure.tolerance is not None else ""
 
 
 def _met(aim: Target | None, figure: Figure, record: DeviceFigures) -> str:
@@ -102,6 +123,7 @@ def _met(aim: Target | None, figure: Figure, record: DeviceFigures) -> str:
     if aim is None or CARD not in (record.environment.gpu or ""):
         return ""
     if not figure.samples:
-        trained = [other.samples[-1] / 60 for other in record.figures if other.figure == TRAINED and other.samples]
+        elapsed = [other.samples for other in record.figures if other.quantity == "elapsed_time"]
+        trained = [samples[-1] / 60 for samples in elapsed if samples]
         return "no" if trained and trained[0] >= aim.bound else ""
     return "yes" if aim.met(figure.median) else "no"

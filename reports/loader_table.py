@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twoview.bench.dataloader.targets import REQUIREMENTS, Requirement
+from twoview.bench.dataloader.targets import REQUIREMENTS, Field, Requirement
 from twoview.bench.evidence import ConvertRates, LoaderRates
 from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
@@ -16,6 +16,12 @@ from twoview.reports.table import frame_of
 
 OURS = "twoview"
 
+LABELS: dict[Field, str] = {
+    "images_per_s": "images/s",
+    "first_batch_s": "first batch",
+    "first_batch_empty_cache_s": "first batch, compiling",
+    "peak_mib": "peak memory",
+}
 # What has to be equal for two records to be measurements of the same work.
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 COLUMNS = [
@@ -137,26 +143,29 @@ def _or_nan(value: float | None) -> float:
 
 def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> float:
     """The figure that the requirement bounds; NaN where the record lacks it."""
-    if requirement.figure == "images/s":
-        return _paired_ratio(record.images_per_s.get(OURS, []), record.images_per_s.get(requirement.against, []))
-    if isinstance(record, ConvertRates):
-        return math.nan
-    if requirement.figure == "peak memory":
-        return record.peak_mib.get(OURS, math.nan) / record.peak_mib.get(requirement.against, math.nan)
-    if requirement.figure == "first batch":
-        return record.first_batch_s.get(OURS, math.nan)
-    return _or_nan(record.first_batch_empty_cache_s)
+    measured = getattr(record, requirement.field, None)  # a writer's record has rates alone
+    by_contestant = measured if isinstance(measured, dict) else {OURS: measured}
+    ours = by_contestant.get(OURS)
+    if not requirement.against:
+        return _or_nan(ours)
+    return _paired_ratio(*map(_rounds, (ours, by_contestant.get(requirement.against))))
+
+
+def _rounds(measured: list[float] | float | None) -> list[float]:
+    """A number a round; what is not measured in rounds is one, and what was not measured none."""
+    if isinstance(measured, list):
+        return measured
+    return [] if measured is None else [measured]
 
 
 def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, figure: float) -> dict[str, Any]:
-    at_least = requirement.figure == "images/s"
     over, unit = (f" / {requirement.against}", "x") if requirement.against else ("", "s")
     return {
         "work": requirement.work,
-        "figure": requirement.figure + over,
+        "figure": LABELS[requirement.field] + over,
         "measured": f"{figure:.2f} {unit}",
-        "required": f"{'≥' if at_least else '≤'} {requirement.bound:g} {unit}",
-        "met": "yes" if (figure >= requirement.bound if at_least else figure <= requirement.bound) else "no",
+        "required": f"{'≥' if requirement.at_least else '≤'} {requirement.bound:g} {unit}",
+        "met": "yes" if requirement.met(figure) else "no",
         "machine": record.environment.machine,
         "date": _date(record),
         "name": record.name,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from twoview.bench.evidence import Run, read_folder
+from twoview.bench.evidence import DeviceFigures, Run, read_folder
 from twoview.bench.runtime.escapes import markdown
-from twoview.bench.suites.gpu.targets import target
 from twoview.loaders.files import whole_file
 from twoview.reports import over_seeds
 from twoview.reports.contents import OF_RECORDS, of
+from twoview.reports.gpu_table import target_table
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.loader_table import latest
 from twoview.reports.markdown import table_text
@@ -36,8 +36,7 @@ def measured(results: Path) -> str:
         OF_RECORDS[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
     )
     loader = replace(loader, frame=latest(loader.frame))
-    figures = steps.frame[["name", "figure", "work"]].values
-    aimed = steps.where([target(name, figure, work) is not None for name, figure, work in figures])
+    aimed = replace(steps, frame=target_table(of(DeviceFigures, records)))
     parts = []
     for machine, rows in aimed.by_machine():
         parts.append(f"On {markdown(machine)}, one card:")

@@ -18,13 +18,11 @@ from scipy.stats import t as student
 from twoview.bench.config.recipe import ABOUT
 from twoview.bench.evidence import DeviceFigures, Run
 from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, canvas, svg
-from twoview.reports.gpu_table import TRAINED
 from twoview.reports.leaderboard import Shown, recipe_hash
 from twoview.reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
 LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
-KNN_COURSE, EPOCHS_COURSE = "kNN as it goes", "epochs at each kNN"  # as `bench/suites/gpu/cifar.py` calls them
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
@@ -79,10 +77,11 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
     """Accuracy over time of the GPU suite's training: the latest of each machine, one run, so no interval."""
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for (machine, _), record in sorted(latest.items()):
-        found = {figure.figure: figure for figure in record.figures if figure.course}
-        if not {KNN_COURSE, EPOCHS_COURSE, TRAINED} <= found.keys():
+        found = {figure.quantity: figure for figure in record.figures}
+        if not {"knn_accuracy", "judged_epochs", "elapsed_time"} <= found.keys():
             continue
-        knn, epochs, seconds = found[KNN_COURSE], found[EPOCHS_COURSE].samples, (0.0, *found[TRAINED].samples)
+        knn, epochs = found["knn_accuracy"], found["judged_epochs"].samples
+        seconds = 0.0, *found["elapsed_time"].samples
         if len(epochs) != len(knn.samples) or not all(epoch in range(len(seconds)) for epoch in epochs):
             continue
         minutes = [seconds[int(epoch)] / 60 for epoch in epochs]
@@ -202,7 +201,9 @@ def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[
                 run.training.views_per_s
             )
     for record in devices:
-        real = [one for figure in record.figures if figure.figure == "real" for one in figure.samples if one > 0]
+        real = [
+            one for figure in record.figures if figure.quantity == "training_rate" for one in figure.samples if one > 0
+        ]
         if real and record.recipe:
             precision = str(record.recipe.get("precision", "auto"))
             key = _key(record.recipe, precision, record.device, record.environment.machine)

@@ -141,18 +141,19 @@ def _of_training(record: Run) -> Steps | None:
 
 def _of_device(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
     """Of `twoview suite gpu`: a step of a method or a budget, or the rates of training on JPEGs."""
-    by_name = {figure.figure: figure for figure in record.figures}
-    step = by_name.get("step") or by_name.get("step, model alone")
+    # What has a variant is of one side of a comparison.
+    figures = {figure.quantity: figure for figure in record.figures if not figure.variant}
+    step = figures.get("step_time") or figures.get("step_time_model_alone")
     if not step or not step.samples:
         return None
     seconds = [sample / 1000 for sample in step.samples]
-    alone, real = _median(by_name.get("model alone")), _median(by_name.get("real"))
-    rate, joules_a_view = _median(by_name.get("rate")), _median(by_name.get("energy"))
+    alone, real = _median(figures.get("model_rate")), _median(figures.get("training_rate"))
+    rate, joules_a_view = _median(figures.get("step_rate")), _median(figures.get("energy_per_view"))
     per_image = len(views_of(one))
     views = round(rate * statistics.median(seconds)) if rate else one.batch * per_image
-    flops, share = _median(by_name.get("FLOPs of a step")), _median(by_name.get("model FLOPs utilisation"))
+    flops, share = _median(figures.get("step_flops")), _median(figures.get("mfu"))
     on_gpu = record.device.startswith("cuda")
-    gib = _median(by_name.get("peak memory, allocated"))
+    gib, host_mib = _median(figures.get("peak_device_memory")), _median(figures.get("peak_host_memory"))
     return Steps(
         record=record.name,
         machine=record.environment.machine,
@@ -163,7 +164,7 @@ def _of_device(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
         views=views,
         gpus=int(on_gpu),
         precision=one.precision,
-        memory_gib=gib if gib is not None else (_median(by_name.get("peak host memory")) or 0) * MIB / 2**30,
+        memory_gib=gib if gib is not None else (host_mib or 0) * MIB / 2**30,
         flops=flops,
         mfu=None if share is None else share / 100,
         joules=joules_a_view * views if joules_a_view else None,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from twoview.bench.dataloader.rates import BATCH, IMAGES, PEERS, WRITERS
 
-Figure = Literal["images/s", "first batch", "first batch, compiling", "peak memory"]
+Field = Literal["images_per_s", "first_batch_s", "first_batch_empty_cache_s", "peak_mib"]  # of a record
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,24 @@ class ConvertWork:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A bound on a figure of the record of that name; `work` is the record in words.
+    """A bound on a field of the record of that name; `work` is the record in words.
 
     against: the contestant whose figure divides ours; empty where the bound is on our own seconds.
-    bound: `images/s` must reach it at least, all others at most.
+    bound: `images_per_s` must reach it at least, all others at most.
     """
 
     work: str
     record: str
-    figure: Figure
+    field: Field
     against: str
     bound: float
+
+    @property
+    def at_least(self) -> bool:
+        return self.field == "images_per_s"
+
+    def met(self, measured: float) -> bool:
+        return measured >= self.bound if self.at_least else measured <= self.bound
 
 
 SIMCLR = LoaderWork("photographs", "simclr-imagenet", 224, empty_cache=True)
@@ -70,17 +77,17 @@ TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
 
 _SIMCLR, _CROPS = "SimCLR 2x224, every op", "crops 2x224"
 REQUIREMENTS = (
-    Requirement(_SIMCLR, SIMCLR.name, "images/s", "torchvision", 12),
-    Requirement(_SIMCLR, SIMCLR.name, "images/s", "ffcv", 1),
-    Requirement(_SIMCLR, SIMCLR.name, "images/s", "decode", 0.4),
-    Requirement(_CROPS, CROPS.name, "images/s", "ffcv", 2.5),
-    Requirement("crops 2x224 + 10x96", MSN_CROPS.name, "images/s", "ffcv", 6),
-    Requirement("MSN 2x224 + 10x96, every op", MSN.name, "images/s", "ffcv", 3),
-    Requirement("SimCLR 2x32 raw, CIFAR-10", CIFAR.name, "images/s", "torchvision", 40),
-    Requirement("SimCLR 2x32 raw, Fashion-MNIST", FASHION.name, "images/s", "torchvision", 40),
-    Requirement(_SIMCLR, SIMCLR.name, "first batch", "", 2),
-    Requirement(_SIMCLR, SIMCLR.name, "first batch, compiling", "", 25),
-    Requirement(_SIMCLR, SIMCLR.name, "peak memory", "ffcv", 0.5),
-    Requirement(_CROPS, CROPS.name, "peak memory", "ffcv", 0.5),
-    Requirement("convert JPEG files", CONVERT.name, "images/s", "ffcv", 3),
+    Requirement(_SIMCLR, SIMCLR.name, "images_per_s", "torchvision", 12),
+    Requirement(_SIMCLR, SIMCLR.name, "images_per_s", "ffcv", 1),
+    Requirement(_SIMCLR, SIMCLR.name, "images_per_s", "decode", 0.4),
+    Requirement(_CROPS, CROPS.name, "images_per_s", "ffcv", 2.5),
+    Requirement("crops 2x224 + 10x96", MSN_CROPS.name, "images_per_s", "ffcv", 6),
+    Requirement("MSN 2x224 + 10x96, every op", MSN.name, "images_per_s", "ffcv", 3),
+    Requirement("SimCLR 2x32 raw, CIFAR-10", CIFAR.name, "images_per_s", "torchvision", 40),
+    Requirement("SimCLR 2x32 raw, Fashion-MNIST", FASHION.name, "images_per_s", "torchvision", 40),
+    Requirement(_SIMCLR, SIMCLR.name, "first_batch_s", "", 2),
+    Requirement(_SIMCLR, SIMCLR.name, "first_batch_empty_cache_s", "", 25),
+    Requirement(_SIMCLR, SIMCLR.name, "peak_mib", "ffcv", 0.5),
+    Requirement(_CROPS, CROPS.name, "peak_mib", "ffcv", 0.5),
+    Requirement("convert JPEG files", CONVERT.name, "images_per_s", "ffcv", 3),
 )

@@ -11,6 +11,7 @@ from twoview.bench.evidence.files import (
     write_part,
 )
 from twoview.bench.evidence.folder_index import index
+from twoview.bench.evidence.quantities import Quantity
 from twoview.bench.evidence.records import (
     ADAPTER,
     Accuracy,
@@ -53,6 +54,7 @@ __all__ = [
     "ProbeCost",
     "Probed",
     "Probing",
+    "Quantity",
     "Record",
     "Run",
     "Scatter",

@@ -5,7 +5,8 @@ accuracies), `probe` (one probe of any encoder on any dataset), `loader` (the ra
 same work), `convert` (the same of writing beton files), `probe-cost` (a probe and its peer on the same features),
 `device` (what a step of `twoview suite gpu` measured) and `theory` (claims of the papers beside measurements).
 `schema.json` is the schema that others may check them by (`twoview evidence --schema`). Version 2 adds what
-`write` seals: the checksum, the machine's calibration and clocks; version 1 is read as ever.
+`write` seals: the checksum, the machine's calibration and clocks; in version 3 a device's figure says its quantity
+instead of a label. Versions 1 and 2 are read as ever.
 """
 
 import hashlib
@@ -22,14 +23,16 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     model_validator,
 )
 
-from twoview.bench.evidence import claims
+from twoview.bench.evidence import claims, labels
 from twoview.bench.evidence.claims import Claim, Verdict
+from twoview.bench.evidence.quantities import KINDS, Kind, Quantity
 from twoview.bench.measurement.environment import Environment, environment
 from twoview.loaders import limits
 from twoview.loaders.limits import VALUES
@@ -280,7 +283,7 @@ class Record(Part):
     GPU right behind it, as the record was written. sha256: of all else, by `checksum`.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$"), AfterValidator(checked_name)]
     created: Annotated[AwareDatetime, AfterValidator(_is_of_this_age)] = Field(
         default_factory=lambda: datetime.now(UTC)
@@ -391,19 +394,30 @@ class ProbeCost(Record):
 
 
 class Figure(Part):
-    """One figure of a device: its samples in `unit`; none where it was not reached, and `note` says why.
+    """One figure of a device: samples of a quantity, in the quantity's unit; none where it was not reached, and `note`
+    says why.
 
-    work: what was done, in words. tolerance: what no sample of a check may exceed. note: what a reader has to know,
-    such as the measured step that a projection comes from. course: samples of one thing as it went on, not repeats.
+    work: what was done, in words. variant: which one, where a work has several of a quantity, as `85` of times to an
+    accuracy of 85 %, or the library of rates beside each other; else empty. tolerance: what no sample of a check may
+    exceed. note: what a reader has to know, such as the measured step that a projection comes from.
     """
 
     work: Text
-    figure: Text
-    unit: Word
+    quantity: Quantity = Field(json_schema_extra={"units": {name: kind.unit for name, kind in KINDS.items()}})
+    variant: Word = ""
     samples: list[float]
     note: Text = ""
     tolerance: Amount | None = None
-    course: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.quantity]
+
+    @property
+    def name(self) -> str:
+        """The quantity and its variant in words."""
+        words = self.quantity.replace("_", " ")
+        return f"{words}, {self.variant}" if self.variant else words
 
     @property
     def median(self) -> float:
@@ -416,6 +430,40 @@ class Figure(Part):
         return self.tolerance is not None and not all(sample <= self.tolerance for sample in self.samples)
 
 
+class LabeledFigure(Part):
+    """A figure as schema versions 1 and 2 have it: a label, in `figure`, says what was measured."""
+
+    work: Text
+    figure: Text
+    unit: Word
+    samples: list[float]
+    note: Text = ""
+    tolerance: Amount | None = None
+    course: bool = False
+
+    def measured(self) -> Figure:
+        """ValueError for a label or a unit that no version wrote."""
+        quantity, variant = labels.meant(self.figure)
+        if self.unit != (unit := KINDS[quantity].unit):
+            raise ValueError(f"unit of {self.figure} must be {unit}, got {self.unit!r}")
+        return Figure(
+            work=self.work,
+            quantity=quantity,
+            variant=variant,
+            samples=self.samples,
+            note=self.note,
+            tolerance=self.tolerance,
+        )
+
+
+def _measured(figure: Any) -> Any:
+    labeled = isinstance(figure, dict) and "figure" in figure
+    return LabeledFigure.model_validate(figure).measured() if labeled else figure
+
+
+AnyFigure = Annotated[Figure, BeforeValidator(_measured, json_schema_input_type=Figure | LabeledFigure)]
+
+
 class DeviceFigures(Record):
     """What one step of `twoview suite gpu` measured. recipe: what was trained, where the step trains one.
 
@@ -424,7 +472,7 @@ class DeviceFigures(Record):
 
     kind: Literal["device"] = "device"
     device: Word
-    figures: Annotated[list[Figure], Field(max_length=MANY)]
+    figures: Annotated[list[AnyFigure], Field(max_length=MANY)]
     recipe: Free | None = None
     stopped: Text = ""
 

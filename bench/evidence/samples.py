@@ -19,9 +19,9 @@ def load(folder: Path | str) -> "pd.DataFrame":
 
     name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
     backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
-    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or the figure, or a series of a
-    claim's; of, whose, as a contestant, a probe, what a method logs, the work of a figure, or a claim; unit, of a
-    figure: the others have it in their name; sample, its number; value, as float.
+    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or a figure's quantity, or a
+    series of a claim's; of, whose, as a contestant, a probe, what a method logs, the work of a figure, or a claim;
+    variant and unit, of a figure: the others have the unit in their name; sample, its number; value, as float.
     Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
     folder.
     """
@@ -40,7 +40,7 @@ def load(folder: Path | str) -> "pd.DataFrame":
 
 WHOSE = ["name", "kind", "created", "machine", "environment", "commit", "calibration_s", "recipe", "method", "dataset"]
 WHOSE += ["backbone", "size", "batch", "epochs", "subject", "seed"]
-SAMPLE = ["metric", "of", "unit", "sample", "value"]
+SAMPLE = ["metric", "of", "variant", "unit", "sample", "value"]
 
 
 def whose(record: AnyRecord) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _number_in(recipe: dict[str, Any], key: str, otherwise: int | None = None) -
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
-Sample = tuple[str, str, str, int, float]
+Sample = tuple[str, str, str, str, int, float]
 
 
 def _samples_of(record: AnyRecord) -> Iterator[Sample]:
@@ -86,13 +86,14 @@ def _samples_of(record: AnyRecord) -> Iterator[Sample]:
     about = {*Record.model_fields, "kind", "recipe", "overrides", "seed"}
     if isinstance(record, DeviceFigures):
         for figure in record.figures:
-            yield from ((figure.figure, figure.work, figure.unit, *sample) for sample in enumerate(figure.samples))
+            for number, value in enumerate(figure.samples):
+                yield figure.quantity, figure.work, figure.variant, figure.kind.unit, number, value
         return
     if isinstance(record, Theory):
-        yield "seconds", "", "", 0, record.seconds
+        yield "seconds", "", "", "", 0, record.seconds
         for claim in record.claims:
             for title, values in _drawn(claim):
-                yield from ((title, claim.name, "", *sample) for sample in enumerate(values))
+                yield from ((title, claim.name, "", "", *sample) for sample in enumerate(values))
         return
     for name, value in record:
         if name not in about:
@@ -121,6 +122,6 @@ def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:
             if isinstance(inner, list | tuple | Part | dict):
                 yield from _samples_in(inner, metric, str(number))
             elif isinstance(inner, int | float):
-                yield metric, of, "", number, inner
+                yield metric, of, "", "", number, inner
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield metric, of, "", 0, value
+        yield metric, of, "", "", 0, value

@@ -341,9 +341,9 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
         yield from _of_run(record)
     elif isinstance(record, DeviceFigures):
         for figure in record.figures:
-            better = _better(figure.unit)
-            if better and figure.samples and not figure.course and figure.tolerance is None:
-                yield Metric(f"{figure.work}: {figure.figure}", figure.unit, better, figure.samples)
+            unit, better, _ = figure.kind
+            if better and figure.samples:
+                yield Metric(f"{figure.work}: {figure.name}", unit, better, figure.samples)
     elif isinstance(record, Probing):
         yield Metric("top-1", "%", "more", [record.probed.top1], record.probed.test_images)
         yield Metric("seconds", "s", "less", [record.probed.seconds])
@@ -379,13 +379,6 @@ def _of_run(record: Run) -> Iterator[Metric]:
     images = record.accuracy.test_images
     yield Metric("kNN top-1", "%", "more", [record.accuracy.knn_top1], images)
     yield Metric("linear top-1", "%", "more", [record.accuracy.linear_top1], images)
-
-
-def _better(unit: str) -> Literal["less", "more"] | None:
-    """Which way a figure of that unit has to go; None where that depends."""
-    if unit.endswith("/s"):
-        return "more"
-    return "less" if unit in ("s", "ms", "GiB", "MiB", "J", "Wh") else None
 
 
 def _changed_packages(old: list[AnyRecord], new: list[AnyRecord]) -> list[str]:

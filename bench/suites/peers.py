@@ -48,6 +48,6 @@ def text(records: Sequence[LoaderRates | DeviceFigures]) -> str:
             continue
         lines.append(f"{record.name}: {record.figures[0].work}")
         for figure in record.figures:
-            measured = f"{figure.median:10.4g} {figure.unit}" if figure.samples else f"{'':10}"
-            lines.append(f"{figure.figure:40} {measured} {figure.note}".rstrip())
+            measured = f"{figure.median:10.4g} {figure.kind.unit}" if figure.samples else f"{'':10}"
+            lines.append(f"{figure.name:40} {measured} {figure.note}".rstrip())
     return "\n".join(lines)

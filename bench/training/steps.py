@@ -75,7 +75,8 @@ def now(device: torch.device) -> float:
 def peaks(memory: PeakMemory, work: str) -> Iterator[Figure]:
     """Peaks since `memory` was made: of the device where there is one, else of the host."""
     if memory.device_mib is None:
-        yield Figure(work=work, figure="peak host memory", unit="MiB", samples=[memory.host_mib])
+        yield Figure(work=work, quantity="peak_host_memory", samples=[memory.host_mib])
         return
-    for name, mib in (("allocated", memory.device_mib), ("reserved", memory.device_reserved_mib)):
-        yield Figure(work=work, figure=f"peak memory, {name}", unit="GiB", samples=[(mib or 0) * MIB / 2**30])
+    yield Figure(work=work, quantity="peak_device_memory", samples=[memory.device_mib * MIB / 2**30])
+    reserved = (memory.device_reserved_mib or 0) * MIB / 2**30
+    yield Figure(work=work, quantity="peak_device_memory_reserved", samples=[reserved])

@@ -134,7 +134,7 @@ def test_too_few_steps_are_said_and_not_projected(trained):
 
 
 def test_the_latest_of_a_machine_stands_beside_the_model_alone(trained, make):
-    figures = [Figure(work="w", figure="step", unit="ms", samples=[400.0] * 30)]
+    figures = [Figure(work="w", quantity="step_time", samples=[400.0] * 30)]
     alone = DeviceFigures(
         name="gpu-budget", device="cuda", figures=figures, recipe=trained().recipe, environment=trained().environment
     )

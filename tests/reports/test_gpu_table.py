@@ -27,7 +27,7 @@ def test_median_quartiles_and_the_target_beside_them():
 
 
 def test_of_a_course_over_time_the_end_is_shown():
-    found = row("gpu-cifar10-time", Figure(work="w", figure="f", unit="%", samples=[9.0, 70.0, 80.0], course=True))
+    found = row("gpu-cifar10-time", Figure(work="w", quantity="knn_accuracy", samples=[9.0, 70.0, 80.0]))
     assert (found["measured"], found["quartiles"]) == ("80 %", "")
 
 
@@ -38,17 +38,17 @@ def test_another_card_has_no_target_to_meet():
 
 def test_what_was_not_reached_has_no_figure_and_meets_nothing():
     missed = Figure(
-        work="w", figure="time to 90 % kNN", unit="min", samples=[], note="not reached: the best is 88.10 %"
+        work="w", quantity="time_to_accuracy", variant="90", samples=[], note="not reached: the best is 88.10 %"
     )
-    trained = Figure(work="w", figure="training after each epoch", unit="s", samples=[500.0, 1000.0], course=True)
+    trained = Figure(work="w", quantity="elapsed_time", samples=[500.0, 1000.0])
     found = row("gpu-cifar10-time", missed, trained)
     assert (found["measured"], found["target"], found["met"]) == ("", "≤ 15 min on one H100", "no")
     assert "99 minutes on one A100" in found["published"] and "88.10 %" in found["note"]
 
 
 def test_a_training_shorter_than_the_target_neither_meets_nor_misses_it():
-    missed = Figure(work="w", figure="time to 90 % kNN", unit="min", samples=[])
-    trained = Figure(work="w", figure="training after each epoch", unit="s", samples=[100.0, 200.0], course=True)
+    missed = Figure(work="w", quantity="time_to_accuracy", variant="90", samples=[])
+    trained = Figure(work="w", quantity="elapsed_time", samples=[100.0, 200.0])
     assert row("gpu-cifar10-time", missed, trained)["met"] == row("gpu-cifar10-time", missed)["met"] == ""
 
 
@@ -61,13 +61,13 @@ def test_a_step_that_stopped_says_why_and_gives_way_to_a_whole_record():
 
 
 def test_a_check_that_was_not_made_is_not_met():
-    check = Figure(work="moco", figure="recorded loss off", unit="x", samples=[], tolerance=1e-5)
+    check = Figure(work="moco", quantity="recorded_loss_difference", samples=[], tolerance=1e-5)
     assert row("gpu-graph-moco", check)["met"] == ""
 
 
 @pytest.mark.parametrize(("off", "met"), [(1e-6, "yes"), (1e-3, "no"), (math.nan, "no")])
 def test_a_check_is_held_to_its_tolerance_on_any_card(off, met):
-    check = Figure(work="nt_xent", figure="value off", unit="x", samples=[off], tolerance=1e-5)
+    check = Figure(work="nt_xent", quantity="loss_difference", samples=[off], tolerance=1e-5)
     found = row("gpu-losses", check, gpu="NVIDIA T4")
     assert (found["target"], found["met"]) == ("≤ 1e-05 x", met)
 
@@ -80,7 +80,7 @@ def test_the_latest_record_of_each_machine_counts():
 
 def test_terminal_page_and_csv_show_it(tmp_path):
     write(
-        device("gpu-rates-half", rate(1234.0), Figure(work="<b>", figure="f", unit="s", samples=[1.0])), tmp_path / "e"
+        device("gpu-rates-half", rate(1234.0), Figure(work="<b>", quantity="epoch_time", samples=[1.0])), tmp_path / "e"
     )
     report = write_report(tmp_path / "e", tmp_path)
     assert (

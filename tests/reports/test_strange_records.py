@@ -160,12 +160,13 @@ def hostile(make, committed, folder):
     rates = {"twoview": [1.0], text: [2.0]}
     write(make.loader(rates, cpu=text, beton=text, views=text, notes={text: f"={text}", "absent": "@SUM(1)"}), folder)
     for kind in ("device", "theory"):
-        content = copy.deepcopy(committed[kind])
+        record = ADAPTER.validate_python(committed[kind])
+        content = json.loads(record.model_dump_json())
         content["environment"]["cpu"] = text
         for part in content.get("figures", []) + content.get("claims", []):
             part |= {
                 key: f"{text}{part[key]}"
-                for key in ("work", "figure", "note", "name", "measured", "source")
+                for key in ("work", "variant", "note", "name", "measured", "source")
                 if isinstance(part.get(key), str)
             }
         keep(content, folder)

@@ -22,10 +22,12 @@ def timed(make, figures):
 
 @pytest.fixture
 def figures():
-    knn = {"figure": "kNN as it goes", "unit": "%", "samples": [50.0, 70.0, 80.0], "note": ""}
-    seconds = {"figure": "training after each epoch", "unit": "s", "samples": [60.0, 120.0, 180.0, 240.0, 330.0]}
-    epochs = {"figure": "epochs at each kNN", "unit": "epochs", "samples": [2.0, 4.0, 5.0]}
-    return [Figure(work="SimCLR, 5 epochs", course=True, **one) for one in (knn, epochs, seconds)]
+    samples = {
+        "knn_accuracy": [50.0, 70.0, 80.0],
+        "judged_epochs": [2.0, 4.0, 5.0],
+        "elapsed_time": [60.0, 120.0, 180.0, 240.0, 330.0],
+    }
+    return [Figure(work="SimCLR, 5 epochs", quantity=quantity, samples=some) for quantity, some in samples.items()]
 
 
 def test_the_gpu_suite_s_course_is_drawn_over_minutes(make, figures, monkeypatch):

@@ -30,4 +30,4 @@ def device(name, *figures, gpu="NVIDIA H100 80GB HBM3", hours=0):
 
 
 def rate(*samples):
-    return Figure(work="SimCLR", figure="real", unit="views/s", samples=list(samples))
+    return Figure(work="SimCLR", quantity="training_rate", samples=list(samples))

@@ -15,8 +15,8 @@ def last(records):
     return whole
 
 
-def by_figure(record):
-    return {figure.figure: figure for figure in record.figures}
+def by_name(record):
+    return {figure.name: figure for figure in record.figures}
 
 
 def fails(context, how):
@@ -24,7 +24,7 @@ def fails(context, how):
         raise Skipped("there is no data")
     if how == "memory":
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB")
-    process = Figure(work="w", figure="process", unit="", samples=[os.getpid()])
+    process = Figure(work="w", quantity="elapsed_time", samples=[os.getpid()])
     yield DeviceFigures(name=how, device="cpu", figures=[process])
     if how == "dies":
         os._exit(9)

@@ -36,17 +36,17 @@ def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigu
     figures = [
         Figure(
             work=work,
-            figure=f"step in {side}",
-            unit="views/s",
+            quantity="step_rate",
+            variant=side,
             samples=[2 * rate for rate in result.images_per_s.get(side, [])],
             note=result.notes.get(side, ""),
         )
         for side in ("twoview", "lightly")
     ]
     ratios = [our / their for our, their in zip(*(figure.samples for figure in figures), strict=False)]
-    figures.append(Figure(work=work, figure="twoview / lightly", unit="x", samples=ratios))
+    figures.append(Figure(work=work, quantity="speedup", variant="lightly", samples=ratios))
     figures += [
-        Figure(work=work, figure=f"peak memory of {side}, allocated", unit="GiB", samples=[mib / 1024])
+        Figure(work=work, quantity="peak_device_memory", variant=side, samples=[mib / 1024])
         for side, mib in result.device_mib.items()
     ]
     yield DeviceFigures(name=NAME, device=scale.device, figures=figures, recipe=one.model_dump(mode="json"))

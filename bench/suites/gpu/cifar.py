@@ -58,14 +58,14 @@ def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
             seconds, waited = trainer.history.epoch_seconds, trainer.history.wait_seconds
             waits = [100 * wait / whole for wait, whole in zip(waited, seconds, strict=True)]
             record = empty.plus(
-                Figure(work=work, figure="an epoch", unit="s", samples=seconds[1:]),
-                Figure(work=work, figure="the first epoch, compiling", unit="s", samples=seconds[:1]),
-                Figure(work=work, figure="data wait", unit="%", samples=waits[1:]),
+                Figure(work=work, quantity="epoch_time", samples=seconds[1:]),
+                Figure(work=work, quantity="first_epoch_time", samples=seconds[:1]),
+                Figure(work=work, quantity="data_wait", samples=waits[1:]),
                 *peaks(memory, work),
             )
             yield record
         views = _view_ms(loader, trainer, 3)
-        yield record.plus(Figure(work=work, figure="views of a batch, made alone", unit="ms", samples=views))
+        yield record.plus(Figure(work=work, quantity="augmentation_time", samples=views))
 
 
 def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
@@ -273,17 +273,19 @@ def _record(
     for goal in context.scale.goals:
         reached = [(0.0, *seconds)[epoch] / 60 for epoch, judged in found.items() if judged.published >= goal]
         note = "" if reached else f"not reached: the best is {best:.2f} %{cut}"
-        figures.append(Figure(work=work, figure=f"time to {goal:g} % kNN", unit="min", samples=reached[:1], note=note))
+        figures.append(
+            Figure(work=work, quantity="time_to_accuracy", variant=f"{goal:g}", samples=reached[:1], note=note)
+        )
     published, weighted = ([getattr(judged, kind) for judged in found.values()] for kind in Judgement._fields)
     kinds = f"k = {PUBLISHED_K}, unweighted", f"k = {one.probe.k}, weighted"
     figures += [
-        Figure(work=work, figure="kNN, the best", unit="%", samples=[best], note=f"{kinds[0]}{cut}"),
-        Figure(work=work, figure="kNN, weighted, the best", unit="%", samples=[max(weighted)], note=f"{kinds[1]}{cut}"),
-        Figure(work=work, figure="kNN as it goes", unit="%", samples=published, note=kinds[0], course=True),
-        Figure(work=work, figure="kNN, weighted, as it goes", unit="%", samples=weighted, note=kinds[1], course=True),
-        Figure(work=work, figure="epochs at each kNN", unit="epochs", samples=[*map(float, found)], course=True),
-        Figure(work=work, figure="training after each epoch", unit="s", samples=seconds, course=True),
-        Figure(work=work, figure="a kNN accuracy of both kinds", unit="s", samples=[judge.seconds]),
+        Figure(work=work, quantity="best_knn_accuracy", samples=[best], note=f"{kinds[0]}{cut}"),
+        Figure(work=work, quantity="best_weighted_knn_accuracy", samples=[max(weighted)], note=f"{kinds[1]}{cut}"),
+        Figure(work=work, quantity="knn_accuracy", samples=published, note=kinds[0]),
+        Figure(work=work, quantity="weighted_knn_accuracy", samples=weighted, note=kinds[1]),
+        Figure(work=work, quantity="judged_epochs", samples=[*map(float, found)]),
+        Figure(work=work, quantity="elapsed_time", samples=seconds),
+        Figure(work=work, quantity="knn_time", samples=[judge.seconds]),
         *peaks(memory, work),
     ]
     return DeviceFigures(name=TIME, device=context.scale.device, figures=figures, recipe=one.model_dump(mode="json"))

@@ -39,8 +39,8 @@ def losses(context: Context) -> Iterator[DeviceFigures]:
         value = abs(there - here) / max(abs(here), 1e-12)
         gradient = float((there_gradient.double() - here_gradient).norm() / here_gradient.norm().clamp_min(1e-12))
         record = record.plus(
-            Figure(work=name, figure="value off", unit="x", samples=[value], tolerance=VALUE),
-            Figure(work=name, figure="gradient off", unit="x", samples=[gradient], tolerance=GRADIENT),
+            Figure(work=name, quantity="loss_difference", samples=[value], tolerance=VALUE),
+            Figure(work=name, quantity="gradient_difference", samples=[gradient], tolerance=GRADIENT),
         )
         yield record
 
@@ -77,8 +77,8 @@ def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
     )
     most, share = float(off.max()), float((off > 0).float().mean())
     figures = [
-        Figure(work=preset, figure="levels off", unit="of 255", samples=[most], tolerance=LEVELS),
-        Figure(work=preset, figure="values that differ", unit="%", samples=[100 * share]),
+        Figure(work=preset, quantity="pixel_difference", samples=[most], tolerance=LEVELS),
+        Figure(work=preset, quantity="differing_pixels", samples=[100 * share]),
     ]
     yield DeviceFigures(name=views_name(preset), device=scale.device, figures=figures)
 

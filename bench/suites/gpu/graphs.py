@@ -41,12 +41,12 @@ def of_cifar(context: Context) -> Iterator[DeviceFigures]:
             batch, memory = resident_batch(one, trainer), PeakMemory()
             seconds = stepped(trainer, batch, scale.warmup + WARMUP, scale.steps).step_seconds
         except ValueError as reason:  # this device records no graphs, or not of this step
-            record = record.plus(Figure(work=work, figure="step", unit="ms", samples=[], note=str(reason)))
+            record = record.plus(Figure(work=work, quantity="step_time", samples=[], note=str(reason)))
             continue
         rate = one.batch * len(trainer.method.views) / statistics.median(seconds)
         record = record.plus(
-            Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
-            Figure(work=work, figure="rate", unit="views/s", samples=[rate]),
+            Figure(work=work, quantity="step_time", samples=[1000 * second for second in seconds]),
+            Figure(work=work, quantity="step_rate", samples=[rate]),
             *peaks(memory, work),
         )
         yield record
@@ -68,7 +68,7 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
     plain, again = (_losses(one, scale.trainer(one)) for _ in range(2))
     noise = _apart(plain, again)
-    figure = Figure(work=work, figure="plain loss again off", unit="x", samples=[noise])
+    figure = Figure(work=work, quantity="loss_repeat_difference", samples=[noise])
     record = DeviceFigures(name=name_of(method), device=scale.device, figures=[figure])
     yield record
     samples, note = [], ""
@@ -83,7 +83,7 @@ def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
             samples, note = [float("nan")], str(reason)
     tolerance = max(OFF, NOISE * noise)
     yield record.plus(
-        Figure(work=work, figure="recorded loss off", unit="x", samples=samples, note=note, tolerance=tolerance)
+        Figure(work=work, quantity="recorded_loss_difference", samples=samples, note=note, tolerance=tolerance)
     )
 
 

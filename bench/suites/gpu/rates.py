@@ -30,7 +30,7 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
 
     NAME is of the recipe's batch, HALF of half of it.
 
-    `real` is what training does: batches rendered from JPEGs, copied and trained on. Its efficiency is over the smaller
+    The training rate is of batches rendered from JPEGs, copied and trained on. Its efficiency is over the smaller
     ceiling of the same round; data wait is the share of its step times in which the device stood waiting for a batch.
     """
     scale, place = context.scale, context.place
@@ -64,7 +64,7 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
         start = now(scale.where)
         stepped(trainer, first, 0, scale.warmup)
         warmup = Figure(
-            work=work, figure=f"first {scale.warmup} steps, compiling", unit="s", samples=[now(scale.where) - start]
+            work=work, quantity="warmup_time", variant=str(scale.warmup), samples=[now(scale.where) - start]
         )
         yield empty.plus(warmup)
         rounds = Rounds()
@@ -99,15 +99,15 @@ class Rounds:
     def figures(self, work: str) -> Iterator[Figure]:
         ceilings = map(min, self.loader, self.model)
         efficiency = [100 * real / ceiling for real, ceiling in zip(self.real, ceilings, strict=True)]
-        yield Figure(work=work, figure="loader alone", unit="views/s", samples=self.loader)
-        yield Figure(work=work, figure="model alone", unit="views/s", samples=self.model)
-        yield Figure(work=work, figure="real", unit="views/s", samples=self.real)
-        yield Figure(work=work, figure="efficiency", unit="%", samples=efficiency)
-        yield Figure(work=work, figure="data wait", unit="%", samples=[100 * wait for wait in self.waits])
+        yield Figure(work=work, quantity="loader_rate", samples=self.loader)
+        yield Figure(work=work, quantity="model_rate", samples=self.model)
+        yield Figure(work=work, quantity="training_rate", samples=self.real)
+        yield Figure(work=work, quantity="efficiency", samples=efficiency)
+        yield Figure(work=work, quantity="data_wait", samples=[100 * wait for wait in self.waits])
         milliseconds = [1000 * seconds for seconds in self.step_seconds]
-        yield Figure(work=work, figure="step, model alone", unit="ms", samples=milliseconds)
+        yield Figure(work=work, quantity="step_time_model_alone", samples=milliseconds)
         if self.joules:
-            yield Figure(work=work, figure="energy", unit="J/view", samples=self.joules)
+            yield Figure(work=work, quantity="energy_per_view", samples=self.joules)
 
 
 def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:
@@ -122,13 +122,13 @@ def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds
     except torch.OutOfMemoryError as error:
         note = f"not counted: {' '.join(str(error).split())}"
     trainer.optimiser.zero_grad(set_to_none=True)
-    yield Figure(work=work, figure="FLOPs of a step", unit="FLOP", samples=flops, note=note)
+    yield Figure(work=work, quantity="step_flops", samples=flops, note=note)
     if note:
         return
     shares = [
         100 * mfu(flops[0], seconds, ceiling) for ceiling in matrix_ceiling(scale.where, DTYPES[trainer.precision])
     ]
-    yield Figure(work=work, figure="model FLOPs utilisation", unit="%", samples=shares)
+    yield Figure(work=work, quantity="mfu", samples=shares)
 
 
 def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]:

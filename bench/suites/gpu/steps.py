@@ -20,7 +20,6 @@ from twoview.methods.trainer import Trainer
 from twoview.methods.transfer import Moved
 
 SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
-PROJECTED = "pretraining on one card, projected"
 
 
 def method_name(method: str) -> str:
@@ -94,13 +93,13 @@ def _projected(one: Recipe[Any], measured: Steps) -> Figure:
     try:
         whole = budget.projection(one, measured.seconds, measured.idle or 0.0)
     except ValueError as refused:
-        return Figure(work=one.name, figure=PROJECTED, unit="GPU-hours", samples=[], note=f"{refused}; {source}")
+        return Figure(work=one.name, quantity="projected_gpu_hours", samples=[], note=f"{refused}; {source}")
     origin = "the model alone" if measured.idle is None else "training on JPEGs"
     note = (
         f"{whole.steps:,} steps; {origin}, {whole.seconds:.4g} s a step, {whole.measured} steady ones in"
         f" {measured.record}; 95 % interval {whole.low:.4g} to {whole.high:.4g}; {source}"
     )
-    return Figure(work=one.name, figure=PROJECTED, unit="GPU-hours", samples=[whole.hours], note=note)
+    return Figure(work=one.name, quantity="projected_gpu_hours", samples=[whole.hours], note=note)
 
 
 def spent(budget: Budget) -> str:
@@ -126,11 +125,11 @@ def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], 
     seconds = stepped(trainer, batch, scale.warmup, steps := scale.steps + SPARE).step_seconds
     joules, views = energy.joules, one.batch * len(trainer.method.views)
     figures = [
-        Figure(work=work, figure="step", unit="ms", samples=[1000 * second for second in seconds]),
-        Figure(work=work, figure="rate", unit="views/s", samples=[views / statistics.median(seconds)]),
+        Figure(work=work, quantity="step_time", samples=[1000 * second for second in seconds]),
+        Figure(work=work, quantity="step_rate", samples=[views / statistics.median(seconds)]),
         *peaks(memory, work),
     ]
     if joules is not None:
         a_view = joules / (views * (scale.warmup + steps))
-        figures.append(Figure(work=work, figure="energy", unit="J/view", samples=[a_view]))
+        figures.append(Figure(work=work, quantity="energy_per_view", samples=[a_view]))
     return figures, trainer, batch

@@ -202,7 +202,7 @@ def _keep(record: DeviceFigures, folder: Path, pack: Path | None) -> None:
 
 def _off(record: DeviceFigures) -> str:
     """What to say of the checks that failed."""
-    words = [f"{one.work}: {one.figure} {one.median:.3g} {one.unit}" for one in record.figures if one.off]
+    words = [f"{one.work}: {one.name} {one.median:.3g} {one.kind.unit}" for one in record.figures if one.off]
     return f"; beyond tolerance: {'; '.join(words)}" if words else ""
 
 

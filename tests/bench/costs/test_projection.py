@@ -102,17 +102,15 @@ def test_steps_of_a_training():
 
 def test_steps_of_the_gpu_suite():
     def of(**samples):
-        figures = [Figure(work="w", figure=name.replace("_", " "), unit="u", samples=s) for name, s in samples.items()]
+        figures = [Figure(work="w", quantity=quantity, samples=s) for quantity, s in samples.items()]
         one = LEE.model_dump(mode="json") | {"precision": "bf16"}
         return budget.measured(DeviceFigures(name="d", device="cuda", figures=figures, recipe=one))
 
-    alone = of(step=[500.0, 500.0], rate=[2048.0], energy=[0.5], **{"FLOPs of a step": [1e12]})
+    alone = of(step_time=[500.0, 500.0], step_rate=[2048.0], energy_per_view=[0.5], step_flops=[1e12])
     assert (alone.idle, alone.views, alone.joules, alone.flops, alone.gpus) == (None, 1024, 512.0, 1e12, 1)
-    both = of(
-        **{"step, model alone": [400.0], "model alone": [2560.0], "real": [2048.0], "peak memory, allocated": [9.5]}
-    )
+    both = of(step_time_model_alone=[400.0], model_rate=[2560.0], training_rate=[2048.0], peak_device_memory=[9.5])
     assert both.idle == pytest.approx(0.2) and both.views == 1024 and both.memory_gib == 9.5
-    assert of(other=[1.0]) is None
+    assert of(loader_rate=[1.0]) is None
 
 
 def test_a_loader_s_rates_are_no_steps():

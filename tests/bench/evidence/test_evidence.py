@@ -67,7 +67,7 @@ def test_the_seal(tmp_path):
     seal = content.pop("sha256")
     plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(plain.encode("ascii")).hexdigest() == seal
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == 3
     assert (
         len(content["calibration_seconds"]) == 5 and 0 < sum(content["calibration_seconds"]) < 0.3 * 20
     )  # busy machine
@@ -93,7 +93,7 @@ def test_damaged_and_foreign_files_are_passed_over_by_name(tmp_path):
     good = (tmp_path / "good.json").read_text()
     (tmp_path / "cut.json").write_text(good[:100])
     (tmp_path / "foreign.json").write_text('{"hello": 1}')
-    (tmp_path / "newer.json").write_text(json.dumps({**json.loads(good), "name": "newer", "schema_version": 3}))
+    (tmp_path / "newer.json").write_text(json.dumps({**json.loads(good), "name": "newer", "schema_version": 4}))
     (tmp_path / "changed.json").write_text(good.replace('"good"', '"changed"').replace("70.0", "71.0"))
     (tmp_path / "unsealed.json").write_text(json.dumps({**json.loads(good), "name": "unsealed", "sha256": None}))
     (tmp_path / "copy.json").write_text(good)
@@ -161,7 +161,7 @@ def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
 
 
 def test_all_records_are_one_tidy_table(tmp_path):
-    figures = [Figure(work="w", figure="step", unit="ms", samples=[3.0, 5.0])]
+    figures = [Figure(work="w", quantity="step_time", samples=[3.0, 5.0])]
     rates = LoaderRates(
         name="l", beton="b", views="v", size=32, views_per_image=2, images=8, threads=1,
         images_per_s={"twoview": [100.0, 120.0], "ffcv": [50.0]}, first_batch_s={"twoview": 0.5},
@@ -177,7 +177,7 @@ def test_all_records_are_one_tidy_table(tmp_path):
     assert values["a", "rank_wait_seconds", "1", 0] == 0.7 and values["a", "logged", "bias", 0] == 0.25
     assert values["l", "images_per_s", "twoview"].tolist() == [100.0, 120.0]
     assert values["l", "images_per_s", "ffcv", 0] == 50.0
-    steps = table[table.metric == "step"]
+    steps = table[table.metric == "step_time"]
     assert steps.value.tolist() == [3.0, 5.0] and set(steps.unit) == {"ms"} and set(steps.of) == {"w"}
     trained = table[table.name == "a"].iloc[0]
     assert (trained.method, trained.batch, trained.seed, trained.subject) == ("simclr", 8, 3, "trained")

@@ -114,7 +114,7 @@ def test_all_beside_ours(betons, tmp_path):
     assert loading.name == f"peers-{work.name}" and set(loading.images_per_s) == {"twoview", "torchvision"}
     assert loading.notes["lightly"].startswith("absent: ValueError: the lightly peer makes SimCLR's views only")
     assert "dali" not in loading.images_per_s
-    rates = {figure.figure: figure.samples for figure in step.figures}
-    assert len(rates["step in twoview"]) == len(rates["step in lightly"]) == 2
+    rates = {figure.name: figure.samples for figure in step.figures}
+    assert len(rates["step rate, twoview"]) == len(rates["step rate, lightly"]) == 2
     said = beside_peers.text([loading, step])
-    assert "lightly      absent:" in said and "twoview / lightly" in said
+    assert "lightly      absent:" in said and "speedup, lightly" in said

@@ -291,16 +291,19 @@ def test_a_probe_of_other_settings_is_not_compared_and_one_of_another_encoder_is
     assert found.left_out == ["other was measured with another k on either side, which is not compared"]
 
 
-def test_figures_of_a_device_go_the_way_of_their_unit(sides):
+def test_figures_of_a_device_go_the_way_of_their_quantity(sides):
     def record(factor):
         figures = [
-            Figure(work="w", figure="rate", unit="views/s", samples=[factor * s for s in (100.0, 101.0, 99.0)]),
-            Figure(work="w", figure="step", unit="ms", samples=[factor * s for s in (10.0, 10.1, 9.9)]),
-            Figure(work="w", figure="course", unit="s", samples=[1.0, 2.0], course=True),
+            Figure(work="w", quantity="step_rate", samples=[factor * s for s in (100.0, 101.0, 99.0)]),
+            Figure(work="w", quantity="step_time", samples=[factor * s for s in (10.0, 10.1, 9.9)]),
+            Figure(work="w", quantity="elapsed_time", samples=[1.0, 2.0]),
         ]
         return DeviceFigures(name="gpu-x", device="cuda", figures=figures)
 
-    assert verdicts(compare(*sides([record(1.0)], [record(1.2)]))) == {"w: rate": "better", "w: step": "worse"}
+    assert verdicts(compare(*sides([record(1.0)], [record(1.2)]))) == {
+        "w: step rate": "better",
+        "w: step time": "worse",
+    }
 
 
 def test_a_busier_machine_makes_the_interval_longer(sides, monkeypatch):
@@ -367,15 +370,15 @@ def test_a_strange_record_is_left_out_by_name(sides):
     """Half a recipe; no contestant of ours; a figure of 0 and one that is no number, of which there is no ratio."""
     strange = run_record(0)
     strange = strange.model_copy(update={"name": "strange", "recipe": {"name": "x", "method": "simclr"}})
-    samples = {"step": [0.0, 1.0], "best": [math.nan], "rate": [3.0, 3.1, 3.2]}
-    figures = [Figure(work="w", figure=name, unit="ms", samples=some) for name, some in samples.items()]
+    samples = {"step_time": [0.0, 1.0], "knn_time": [math.nan], "epoch_time": [3.0, 3.1, 3.2]}
+    figures = [Figure(work="w", quantity=quantity, samples=some) for quantity, some in samples.items()]
     others = [
         loader_record().model_copy(update={"name": "others", "images_per_s": {"ffcv": [1.0]}, "first_batch_s": {}}),
         DeviceFigures(name="gpu-x", device="cuda", figures=figures),
     ]
     found = compare(*sides([loader_record(), strange, *others], [loader_record(), *others]))
     assert {row.work for row in found.rows} == {"loader-x", "gpu-x"}
-    assert [row.metric for row in found.rows if row.work == "gpu-x"] == ["w: rate"]
+    assert [row.metric for row in found.rows if row.work == "gpu-x"] == ["w: epoch time"]
     assert any(sentence.startswith("strange.json cannot be compared: ") for sentence in found.left_out)
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from tests.support.gpu_steps import by_figure, last
+from tests.support.gpu_steps import by_name, last
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites.gpu import graphs
 from twoview.bench.suites.gpu.scale import TINY, Context
@@ -37,7 +37,7 @@ def stand_in(monkeypatch, stale=False):
 
 
 def loss_off(context, method):
-    return by_figure(last(graphs.of_method(context, method)))["recorded loss off"]
+    return by_name(last(graphs.of_method(context, method)))["recorded loss difference"]
 
 
 @pytest.mark.parametrize("method", ["simclr", "byol", "mae"])
@@ -46,7 +46,7 @@ def test_a_recorded_step_loses_what_the_plain_one_does(context, monkeypatch, met
     record = last(graphs.of_method(context, method))
     assert record.name == f"gpu-graph-{method}"
     plain, recorded = record.figures
-    assert plain.figure == "plain loss again off" and plain.samples == [0.0]
+    assert plain.quantity == "loss_repeat_difference" and plain.samples == [0.0]
     assert recorded.samples == [0.0] and recorded.tolerance == graphs.OFF and not recorded.off
 
 
@@ -68,7 +68,9 @@ def test_the_step_is_timed_plain_and_recorded_eager_and_compiled(context, monkey
     stand_in(monkeypatch)
     monkeypatch.setattr(graphs, "KINDS", (("off", False), ("off", True)))
     *parts, record = graphs.of_cifar(context)
-    steps = {figure.work.rpartition("batch 16, ")[2]: figure for figure in record.figures if figure.figure == "step"}
+    steps = {
+        figure.work.rpartition("batch 16, ")[2]: figure for figure in record.figures if figure.quantity == "step_time"
+    }
     assert set(steps) == {"plain, eager", "recorded, eager"}
     assert all(len(figure.samples) == TINY.steps for figure in steps.values())
     assert len(parts[0].figures) < len(record.figures)
@@ -133,7 +135,7 @@ def test_a_step_that_cannot_be_recorded_costs_the_others_nothing(context, monkey
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(graph, "recorded", refused)
-    recorded, plain = [one for one in last(graphs.of_cifar(context)).figures if one.figure == "step"]
+    recorded, plain = [one for one in last(graphs.of_cifar(context)).figures if one.quantity == "step_time"]
     assert recorded.samples == [] and "operation not permitted" in recorded.note and len(plain.samples) == TINY.steps
 
 

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from tests.support.gpu_steps import by_figure, fails, last
+from tests.support.gpu_steps import by_name, fails, last
 from twoview import cli
 from twoview.bench import evidence
 from twoview.bench.config import experiment, recipe
@@ -72,7 +72,7 @@ def test_every_loss_is_checked_against_the_processor_s_float64(context):
     assert any(figure.samples[0] > 0 for figure in record.figures), "the device's float32 is not float64"
 
 
-@pytest.mark.parametrize("wrong", ["value", "gradient"])
+@pytest.mark.parametrize("wrong", ["loss_difference", "gradient_difference"])
 def test_a_device_that_computes_a_loss_wrongly_is_seen(context, monkeypatch, wrong):
     """One part in a thousand, in one of them."""
     right = correctness._value_and_gradient
@@ -80,11 +80,11 @@ def test_a_device_that_computes_a_loss_wrongly_is_seen(context, monkeypatch, wro
     def off(loss, scale, device, dtype):
         value, gradient = right(loss, scale, device, dtype)
         factor = 1.001 if dtype == torch.float32 else 1
-        return (value * factor, gradient) if wrong == "value" else (value, gradient * factor)
+        return (value * factor, gradient) if wrong == "loss_difference" else (value, gradient * factor)
 
     monkeypatch.setattr(correctness, "_value_and_gradient", off)
     figures = last(correctness.losses(context)).figures
-    assert [figure.figure.startswith(wrong) for figure in figures] == [figure.off for figure in figures]
+    assert [figure.quantity == wrong for figure in figures] == [figure.off for figure in figures]
 
 
 @pytest.mark.parametrize("preset", correctness.PRESETS)
@@ -105,24 +105,24 @@ def test_views_made_on_the_device_agree_and_a_wrong_one_is_seen(context, monkeyp
 
 
 def test_a_check_that_gives_no_number_fails():
-    assert Figure(work="w", figure="f", unit="x", samples=[float("nan")], tolerance=1).off
+    assert Figure(work="w", quantity="loss_difference", samples=[float("nan")], tolerance=1).off
 
 
 def test_rates_of_loader_model_and_both(context):
     *parts, record = rates.measure(context, rates.HALF)
-    found = by_figure(record)
+    found = by_name(record)
     assert record.name == "gpu-rates-half" and record.recipe["batch"] == 8
     assert record.recipe["dataset"] == "photographs"
-    for name in ("loader alone", "model alone", "real", "efficiency", "data wait"):
+    for name in ("loader rate", "model rate", "training rate", "efficiency", "data wait"):
         assert len(found[name].samples) == 2
     for real, loader, model, efficiency in zip(
-        *(found[name].samples for name in ("real", "loader alone", "model alone", "efficiency")), strict=True
+        *(found[name].samples for name in ("training rate", "loader rate", "model rate", "efficiency")), strict=True
     ):
         assert efficiency == pytest.approx(100 * real / min(loader, model))
     assert all(0 <= share < 100 for share in found["data wait"].samples)
-    assert found["model FLOPs utilisation"].median > 0 and found["step, model alone"].median > 0
-    assert [len(by_figure(part)["real"].samples) for part in parts[1:]] == [1, 2], "what a cut would leave"
-    assert list(by_figure(parts[0])) == ["first 1 steps, compiling"]
+    assert found["mfu"].median > 0 and found["step time model alone"].median > 0
+    assert [len(by_name(part)["training rate"].samples) for part in parts[1:]] == [1, 2], "what a cut would leave"
+    assert list(by_name(parts[0])) == ["warmup time, 1"]
 
 
 def test_rates_stand_where_the_memory_is_too_little_to_count_their_work(context, monkeypatch):
@@ -155,25 +155,25 @@ def test_jpegs_are_imagenet_s_where_it_is_there(tmp_path):
 
 def test_the_seconds_of_an_epoch_need_no_data(context):
     *parts, record = cifar.clock_epochs(context)
-    found = by_figure(record)
-    assert [len(by_figure(part)["an epoch"].samples) for part in parts] == [0, 1, 2], "what a cut would leave"
-    assert len(found["an epoch"].samples) == 2 and len(found["the first epoch, compiling"].samples) == 1
-    assert all(ms > 0 for ms in found["views of a batch, made alone"].samples)
-    assert found["an epoch"].work.endswith("batch 16, 500 noise images")
+    found = by_name(record)
+    assert [len(by_name(part)["epoch time"].samples) for part in parts] == [0, 1, 2], "what a cut would leave"
+    assert len(found["epoch time"].samples) == 2 and len(found["first epoch time"].samples) == 1
+    assert all(ms > 0 for ms in found["augmentation time"].samples)
+    assert found["epoch time"].work.endswith("batch 16, 500 noise images")
     assert not list(context.place.checkpoints.glob("*")), "a checkpoint would be part of the seconds"
 
 
 def test_time_to_an_accuracy(small_data):
     *parts, record = cifar.train(small_data)
-    found = by_figure(record)
-    knn, seconds = found["kNN as it goes"].samples, found["training after each epoch"].samples
-    assert found["epochs at each kNN"].samples == [2, 3, 5] and len(knn) == 3
+    found = by_name(record)
+    knn, seconds = found["knn accuracy"].samples, found["elapsed time"].samples
+    assert found["judged epochs"].samples == [2, 3, 5] and len(knn) == 3
     assert len(seconds) == 5 and sorted(seconds) == seconds
-    assert found["time to 5 % kNN"].samples == [seconds[1] / 60]
-    assert found["time to 100 % kNN"].samples == [] and "not reached" in found["time to 100 % kNN"].note
-    assert found["kNN, the best"].samples == [max(knn)]
+    assert found["time to accuracy, 5"].samples == [seconds[1] / 60]
+    assert found["time to accuracy, 100"].samples == [] and "not reached" in found["time to accuracy, 100"].note
+    assert found["best knn accuracy"].samples == [max(knn)]
     assert record.recipe["epochs"] == 5
-    assert [len(by_figure(part)["kNN as it goes"].samples) for part in parts] == [1, 2]
+    assert [len(by_name(part)["knn accuracy"].samples) for part in parts] == [1, 2]
     assert not list(small_data.place.checkpoints.glob("*"))
 
 
@@ -206,9 +206,9 @@ class Nothing:
 def test_a_training_whose_time_is_over_leaves_its_curve(small_data, monkeypatch):
     left = iter([60.0] * 15)  # asked for after each step, four an epoch, and where epochs are laid out
     monkeypatch.setattr(cifar, "_left", lambda context: next(left, 0.0))
-    found = by_figure(last(cifar.train(small_data)))
-    assert found["epochs at each kNN"].samples == [2, 3], "none in the middle of an epoch, which has no time"
-    assert found["kNN, the best"].note.endswith("; 3 of 5 epochs are trained")
+    found = by_name(last(cifar.train(small_data)))
+    assert found["judged epochs"].samples == [2, 3], "none in the middle of an epoch, which has no time"
+    assert found["best knn accuracy"].note.endswith("; 3 of 5 epochs are trained")
 
     monkeypatch.setattr(cifar, "_left", lambda context: 0.0)
     with pytest.raises(Skipped, match="its time holds no 2 epochs"):
@@ -218,9 +218,9 @@ def test_a_training_whose_time_is_over_leaves_its_curve(small_data, monkeypatch)
 def test_a_record_says_how_many_of_the_recipe_s_epochs_its_time_held(small_data, monkeypatch):
     monkeypatch.setattr(cifar, "fitted", lambda one, timed, left: cifar._laid_out(one, 3))
     record = last(cifar.train(small_data))
-    found = by_figure(record)
-    assert found["kNN, the best"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
-    assert found["time to 100 % kNN"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
+    found = by_name(record)
+    assert found["best knn accuracy"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
+    assert found["time to accuracy, 100"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
     assert record.recipe["epochs"] == 3
 
 
@@ -286,7 +286,7 @@ def test_a_recipe_whose_views_grow_is_trained_by_the_epochs_that_fit(small_data)
     data = SMALL_DATA | {"size": 32, "epochs": 8}
     data["progressive"] = {"start": 16, "first_epoch": 3, "last_epoch": 6, "multiple": 8}
     record = last(cifar.train(replace(small_data, scale=replace(TINY, settings=TINY.settings | {CIFAR: data}))))
-    assert len(by_figure(record)["training after each epoch"].samples) == 8
+    assert len(by_name(record)["elapsed time"].samples) == 8
 
 
 def test_late_epochs_are_judged_and_the_last_one():
@@ -302,11 +302,11 @@ def test_cifar_10_that_is_not_there_is_skipped_by_name_and_not_downloaded(contex
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_of_every_method(context, method):
     record = last(steps.of_method(context, method))
-    found = by_figure(record)
+    found = by_name(record)
     assert record.recipe["method"]["name"] == method and record.recipe["epochs"] == 100
-    assert len(found["step"].samples) == 8 and found["peak host memory"].median > 0
+    assert len(found["step time"].samples) == 8 and found["peak host memory"].median > 0
     views = len(build_method(recipe.parse(record.recipe, method)).views)
-    assert found["rate"].median == pytest.approx(1000 * 4 * views / found["step"].median)
+    assert found["step rate"].median == pytest.approx(1000 * 4 * views / found["step time"].median)
 
 
 def test_every_stated_budget_is_projected_from_a_measured_step():
@@ -322,10 +322,10 @@ def test_every_stated_budget_is_projected_from_a_measured_step():
 
 def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
     record = last(steps.of_budget(context, (HEADLINE,)))
-    found = by_figure(record)
-    assert len(found["step"].samples) == 8 and found["FLOPs of a step"].median > 0
-    assert found["model FLOPs utilisation"].median > 0
-    projected = found[steps.PROJECTED]
+    found = by_name(record)
+    assert len(found["step time"].samples) == 8 and found["step flops"].median > 0
+    assert found["mfu"].median > 0
+    projected = found["projected gpu hours"]
     assert projected.samples == [] and projected.note.startswith("no projection: 0 of 8 measured steps are steady, 30")
     assert "8 x NVIDIA V100, 60 hours, 13 GiB each (found: about 2.5 days" in projected.note
 
@@ -333,7 +333,7 @@ def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
 def test_a_projection_names_its_steps_and_the_source_s_budget():
     """By hand: 1,281,167 images in batches of 512 are 2,502 whole steps an epoch, 250,200 in 100 epochs."""
     one = recipe.load(HEADLINE)
-    figures = [Figure(work="w", figure="step", unit="ms", samples=[400.0, 500.0, 600.0] * 20)]
+    figures = [Figure(work="w", quantity="step_time", samples=[400.0, 500.0, 600.0] * 20)]
     record = DeviceFigures(name="r", device="cpu", figures=figures, recipe=one.model_dump(mode="json"))
     alone = steps._projected(one, budget.measured(record))
     assert alone.samples == [pytest.approx(250_200 * 0.5 / 3600)]
@@ -345,12 +345,12 @@ def test_a_projection_takes_real_training_where_that_was_measured_and_no_step(co
     """1,024 views in 0.4 s alone; training does four fifths of that rate."""
     monkeypatch.delattr(steps, "_step")
     context = replace(context, scale=Scale(device="cpu"))
-    samples = {"step, model alone": [400.0] * 30, "model alone": [2560.0], "real": [2048.0]}
-    figures = [Figure(work="w", figure=name, unit="u", samples=values) for name, values in samples.items()]
+    samples = {"step_time_model_alone": [400.0] * 30, "model_rate": [2560.0], "training_rate": [2048.0]}
+    figures = [Figure(work="w", quantity=quantity, samples=values) for quantity, values in samples.items()]
     values = recipe.load(HEADLINE).model_dump(mode="json") | {"dataset": "photographs"}
     record = DeviceFigures(name="gpu-rates", device="cpu", figures=figures, recipe=values)
     evidence.write(record, context.folder)
-    projected = by_figure(last(steps.of_budget(context, (HEADLINE,))))[steps.PROJECTED]
+    projected = by_name(last(steps.of_budget(context, (HEADLINE,))))["projected gpu hours"]
     assert projected.samples == [pytest.approx(250_200 * 0.5 / 3600)]
     assert "training on JPEGs, 0.5 s a step, 30 steady ones in gpu-rates" in projected.note
 
@@ -363,8 +363,10 @@ def test_a_budget_that_states_no_hours_says_so():
 
 def test_the_step_beside_lightly_s(context):
     record = last(beside_lightly.measure(context))
-    found = by_figure(record)
-    ours, theirs, ratio = (found[name].samples for name in ("step in twoview", "step in lightly", "twoview / lightly"))
+    found = by_name(record)
+    ours, theirs, ratio = (
+        found[name].samples for name in ("step rate, twoview", "step rate, lightly", "speedup, lightly")
+    )
     assert len(ours) == len(theirs) == 2
     assert ratio == [our / their for our, their in zip(ours, theirs, strict=True)]
 
@@ -388,11 +390,11 @@ def test_lightly_s_step_is_the_same_network_and_learns():
 
 # What the suite runs in a process of its own has to be found there by name.
 def fine(context):
-    yield DeviceFigures(name="fine", device="cpu", figures=[Figure(work="w", figure="f", unit="s", samples=[1.0])])
+    yield DeviceFigures(name="fine", device="cpu", figures=[Figure(work="w", quantity="epoch_time", samples=[1.0])])
 
 
 def off(context):
-    figure = Figure(work="nt_xent", figure="value off", unit="x", samples=[0.5], tolerance=0.1)
+    figure = Figure(work="nt_xent", quantity="loss_difference", samples=[0.5], tolerance=0.1)
     yield DeviceFigures(name="off", device="cpu", figures=[figure])
 
 
@@ -433,7 +435,7 @@ def test_a_step_that_fails_or_cannot_be_done_ends_alone_and_leaves_what_it_had(c
     said = capsys.readouterr().err
     assert re.search(r"^\[1/7\] skips: skipped after \d+ s: there is no data$", said, re.M)
     assert re.search(r"^\[4/7\] lost: stopped after \d+ s: RuntimeError: the device is lost$", said, re.M)
-    assert "beyond tolerance: nt_xent: value off 0.5 x" in said
+    assert "beyond tolerance: nt_xent: loss difference 0.5 x" in said
     assert re.search(r"\[6/7\] long: skipped: it takes about 120 min, and \d+\.\d min are left", said)
     assert whole(context) == ["fine", "off"]
     assert stopped(context) == {
@@ -648,9 +650,17 @@ def test_the_other_steps_come_by_value_and_none_twice():
 def test_every_target_is_of_a_record_that_the_suite_makes():
     names = {step.name for step in suite.all_steps()}
     assert {one.record for one in TARGETS} <= names
-    assert target("gpu-rates-half", "real", "anything").bound == 3000
-    assert target("gpu-budget-lee2025-imagenet-simclr", steps.PROJECTED, "another recipe") is None
-    assert target("gpu-rates-half", "loader alone", "") is None
+    real, loader, hours = (
+        Figure(work="another recipe", quantity=quantity, samples=[])
+        for quantity in ("training_rate", "loader_rate", "projected_gpu_hours")
+    )
+    assert target("gpu-rates-half", real).bound == 3000 and target("gpu-rates-half", loader) is None
+    assert target("gpu-budget-lee2025-imagenet-simclr", hours) is None
+    minutes = [
+        target("gpu-cifar10-time", Figure(work="w", quantity="time_to_accuracy", variant=goal, samples=[]))
+        for goal in ("80", "85", "90")
+    ]
+    assert [one and one.bound for one in minutes] == [None, 5, 15]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -691,7 +701,7 @@ def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path
     def measured(folder, place, minutes, scale, only, pack):
         assert minutes == 7 and place.checkpoints == tmp_path / "checkpoints"
         assert (scale, only, pack) == (Scale(), ["gpu-losses", "gpu-rates-half"], tmp_path / "records.tar.gz")
-        figures = [Figure(work="SimCLR", figure="real", unit="views/s", samples=[1000.0, 1234.0, 2000.0])]
+        figures = [Figure(work="SimCLR", quantity="training_rate", samples=[1000.0, 1234.0, 2000.0])]
         record = DeviceFigures(name="gpu-rates-half", device="cuda", figures=figures, stopped="its time was over")
         evidence.write(record, folder)
         return ["gpu-losses"]
