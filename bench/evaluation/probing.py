@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place, best_device, chosen, take_up
 from twoview.bench.config.recipe import Budget, Probe, in_a_file_name
 from twoview.bench.data import betons
@@ -294,11 +295,8 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
         state, complaints = checkpoint.load_newest(path)
         for complaint in complaints:
             console.print(f"{complaint}; the checkpoint before it is taken", style="yellow", markup=False)
-        if state and state["recipe"] != settings:
-            changed = [key for key in settings if state["recipe"].get(key) != settings[key]]
-            raise ValueError(
-                f"{path} is of a probe with another {' and '.join(changed)}: remove it, or name another --out"
-            )
+        if state:
+            check_same(settings, state["recipe"], str(path), "remove it, or name another --out")
         device = best_device()
         torch.manual_seed(options.seed)
         method = Classifier(deepcopy(bench.encoder.module).cpu(), protocol, bench.classes, bench.encoder.size)

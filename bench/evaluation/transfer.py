@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twoview.bench import evidence
+from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
 from twoview.bench.config.recipe import Probe, checked_dataset, in_a_file_name
 from twoview.bench.data import availability
@@ -112,9 +113,9 @@ def _kept(bench: Bench, label: str, path: Path) -> Probing:
     record = evidence.read(path)
     if not isinstance(record, Probing):
         raise ValueError(f"{path} is no record of a probe: name another --evidence-dir")
-    mine, theirs = _asked(bench, label), record.asked
-    if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
-        raise ValueError(f"{path} was probed with another {' and '.join(changed)}: name another --evidence-dir")
+    mine = _asked(bench, label)
+    theirs = {key: record.asked.get(key) for key in mine}
+    check_same(mine, theirs, str(path), "name another --evidence-dir")
     return record
 
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from twoview.bench import evidence
 from twoview.bench.config import recipe
+from twoview.bench.config.differences import differing
 from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost, Verdict
@@ -251,10 +252,10 @@ def _apart(key: Key, pair: list[list[AnyRecord]], works: list[Works]) -> str:
         if machines:
             return f"{name} was measured on {machine} and on {', '.join(machines)}, which are not compared"
         return f"{name} on {machine} is on the {side} side alone"
-    settings = [_settings(record) for record in (*old, *new)]
-    keys = {key for one in settings for key in one}
-    if other_keys := sorted(key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)):
-        return f"{name} was measured with another {' and '.join(other_keys)} on either side, which is not compared"
+    first, *others = (_settings(record) for record in (*old, *new))
+    for one in others:
+        if words := differing(one, first, "the old record"):
+            return f"{name} is not compared: {words}"
     return ""
 
 

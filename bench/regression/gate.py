@@ -18,6 +18,7 @@ from typing import Annotated, Any, Self
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from twoview.bench.config.differences import differing
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.calibration import Calibration
 from twoview.bench.measurement.environment import environment
@@ -186,8 +187,8 @@ class Gate:
         if test is None:
             return self._warn(f"the baseline {name} {self._not_there(self.baseline)}: not compared")
         before = test["extra_info"]["twoview"]
-        if before.get("recipe") != self.measured.get("recipe"):
-            return self._warn(f"the baseline {name} is of another recipe: not compared")
+        if words := differing(self.measured.get("recipe") or {}, before.get("recipe") or {}, f"the baseline {name}"):
+            return self._warn(f"{words}: not compared")
         if lost := [*self._lost_speed(test), *self._lost_memory(before), *self._lost_accuracy(before)]:
             pytest.fail(on_one_line(f"worse than the baseline {name}: {'; '.join(lost)}"), pytrace=False)
 

@@ -16,6 +16,7 @@ import torch
 
 from twoview.bench import evidence
 from twoview.bench.config import assran2023, experiment, recipe
+from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
 from twoview.bench.data import betons
 from twoview.bench.dataloader import rates, targets
@@ -139,8 +140,8 @@ def suite(name: str) -> Suite:
 def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
     """Runs the steps that have no record in `folder` yet.
 
-    ValueError if a record there is of other settings than this suite's: another --out is needed then. OSError if
-    another suite writes to the folder now.
+    ValueError if a record there is of other settings than this suite's; OSError if another suite writes to the folder
+    now.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder, "the folder"):
@@ -227,6 +228,4 @@ def _same_recipe(path: Path, step: Step) -> None:
     record = evidence.read(path)
     if not step.recipe or not isinstance(record, evidence.Run):
         return
-    theirs = recipe.parse(record.recipe, str(path)).settings()
-    if changed := sorted(key for key in step.recipe if theirs[key] != step.recipe[key]):
-        raise ValueError(f"{path} was measured with another {' and '.join(changed)}: name another --out")
+    check_same(step.recipe, recipe.parse(record.recipe, str(path)).settings(), str(path), "name another --out")

@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from twoview.bench.config import experiment
+from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
 from twoview.bench.config.recipe import Recipe, check_schedule, with_values
 from twoview.bench.config.search_space import Search, scale
@@ -68,9 +69,8 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     theirs = study.user_attrs.get("recipe")
     if theirs is None:
         study.set_user_attr("recipe", mine)
-    elif theirs != mine:
-        changed = " and ".join(key for key in mine if theirs.get(key) != mine[key])
-        raise ValueError(f"{folder} holds a search with another {changed}: name another --out")
+    else:
+        check_same(mine, theirs, str(folder), "name another --out")
     _fail_the_killed(study, folder)
     return study
 

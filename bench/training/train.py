@@ -16,6 +16,7 @@ import torch
 from rich.markup import escape
 
 from twoview.bench.config import experiment
+from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import (
     Place,
     chosen_device,
@@ -25,7 +26,7 @@ from twoview.bench.config.experiment import (
     train_loader,
 )
 from twoview.bench.config.progressive import Growing, alike
-from twoview.bench.config.recipe import Recipe, check_schedule, flat, parse
+from twoview.bench.config.recipe import Recipe, check_schedule, parse
 from twoview.bench.data import betons
 from twoview.bench.evidence import Ceilings, Training, trained
 from twoview.bench.measurement import flops
@@ -228,11 +229,8 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
         console.print(f"[yellow]{escape(complaint)}; the checkpoint before it is taken")
     if state is None:
         return None
-    theirs, mine = (flat(one.settings()) for one in (parse(state["recipe"], str(path)), recipe))
-    for key in ("method.name", *mine):  # another method has other keys too
-        if theirs.get(key) != mine[key]:
-            as_it_was = f"{key} must be {theirs.get(key)!r} as in the checkpoint, got {mine[key]!r}"
-            raise ValueError(f"{path} is of another recipe: {as_it_was}")
+    theirs = parse(state["recipe"], str(path)).settings()
+    check_same(recipe.settings(), theirs, str(path), "resume with its settings, or name another --out")
     if complaints and os.environ.get("RANK", "0") == "0":
         checkpoint.save(path, state, kept=1)  # in the place of the damaged one, which is not kept as an older one
     return state

@@ -111,7 +111,11 @@ def test_train_probe_and_resume(says, tiny, betons, tmp_path):
     assert code == 2 and f"{result['checkpoint']} exists: go on with --resume" in err
     assert says(*words, "--resume", "--json")[:2] == (0, printed), "a finished run is not repeated"
     code, _, err = says(*words, "--resume", "--epochs", "3")
-    assert code == 2 and "is of another recipe: epochs must be 2 as in the checkpoint, got 3" in err
+    assert (
+        code == 2
+        and f"epochs must be 2 as in {result['checkpoint']}, got 3: resume with its settings, or name another --out"
+        in err
+    )
 
     words = ("probe", result["checkpoint"], "--betons", betons)
     code, printed, _ = says(*words, "--baselines", "--evidence-dir", tmp_path / "evidence", "--json")
@@ -294,7 +298,5 @@ def test_a_checkpoint_of_another_method_is_named(says, betons, tiny, tmp_path):
     other.write_text(TINY.replace("simclr-gray", "supervised-small").replace('"simclr"', '"supervised"'))
     code, _, err = says("train", other, "--name", "tiny", "--resume", *words)
     assert (
-        code == 2
-        and "tiny-seed0.pt is of another recipe: method.name must be 'simclr' as in the checkpoint, got 'supervised'"
-        in err
+        code == 2 and "tiny-seed0.pt, got 'supervised-small'; method.name must be 'simclr', got 'supervised': " in err
     )

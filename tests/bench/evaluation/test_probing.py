@@ -95,12 +95,12 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     assert probe(*words)[1] == result, "what is finished is kept"
     assert before == {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
     code, _, err = probe(*words, "--seed", "1")
-    assert code == 2 and "was probed with another seed: name another --evidence-dir" in err
+    assert code == 2 and "seed must be 0 as in " in err and ", got 1: name another --evidence-dir" in err
     knn = [{",".join(ALL): "knn", "tan2024": "lee2025"}.get(word, word) for word in words]
     assert probe(*knn)[0] == 0, "kNN has no protocol"
     few.write_text("\n".join(map(str, used[:50].tolist())))
     code, _, err = probe(*words)
-    assert code == 2 and "low-shot-few.json was probed with another list" in err
+    assert code == 2 and "list must be " in err and "low-shot-few.json, got " in err
 
 
 def evidence_labels(folder):
@@ -137,12 +137,12 @@ def test_a_head_trained_end_to_end_goes_on_where_it_stopped(encoder, betons, tmp
     again = found(stopped)
     assert again.top1 == whole.top1 and again.per_class == whole.per_class
     options = probing.Options(protocol="tan2024", epochs=4, batch=50)
-    with pytest.raises(ValueError, match="is of a probe with another epochs"):
+    with pytest.raises(ValueError, match=r"^epochs must be 3 as in .*\.pt, got 4: remove it, or name another --out$"):
         found(stopped)
     options = probing.Options(protocol="tan2024", epochs=3, batch=50)
     recipe = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"train_images": 200})})
     subject = replace(subject, size=8)
-    with pytest.raises(ValueError, match="is of a probe with another train_images and size"):
+    with pytest.raises(ValueError, match=r"^train_images must be \d+ as in .*\.pt, got 200; size must be \d+, got 8: "):
         found(stopped)
 
 

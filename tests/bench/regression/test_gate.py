@@ -112,7 +112,7 @@ def test_another_recipe_is_not_compared(project):
     content["benchmarks"][0]["extra_info"]["twoview"]["recipe"] = {"batch": 16}
     saved.write_text(json.dumps(content))
     done = against_main(project)
-    done.stdout.fnmatch_lines(["*the baseline main is of another recipe: not compared"])
+    done.stdout.fnmatch_lines(["*batch must be 16 as in the baseline main, got None: not compared"])
     done.assert_outcomes(passed=1, warnings=1)
 
 

@@ -80,7 +80,9 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
 
     path = tmp_path / "tiny-simclr.toml"
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 4"))
-    with pytest.raises(ValueError, match=r"tiny-simclr-seed0\.json was measured with another epochs"):
+    with pytest.raises(
+        ValueError, match=r"^epochs must be 3 as in .*tiny-simclr-seed0\.json, got 4: name another --out$"
+    ):
         run(tiny, folder, place, seeds=2)
 
 

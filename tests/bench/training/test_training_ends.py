@@ -19,6 +19,7 @@ from twoview.bench.training import train as training
 from twoview.cli import run
 from twoview.methods import checkpoint
 
+OTHERWISE = "resume with its settings, or name another --out"
 RECIPE = """
 source = "a test"
 dataset = "imagenette"
@@ -223,15 +224,15 @@ def test_an_unmeasured_one_whose_newest_checkpoint_is_half_written(runs, unmeasu
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--epochs", "3"], "epochs must be 2 as in the checkpoint, got 3"),
-        (["--batch", "30"], "batch must be 60 as in the checkpoint, got 30"),
-        (["--optim.lr", "0.02"], "optim.lr must be 0.01 as in the checkpoint, got 0.02"),
-        (["--views", "eval"], "views must be 'crops' as in the checkpoint, got 'eval'"),
+        (["--epochs", "3"], "epochs must be 2 as in {}, got 3"),
+        (["--batch", "30"], "batch must be 60 as in {}, got 30"),
+        (["--optim.lr", "0.02"], "optim.lr must be 0.01 as in {}, got 0.02"),
+        (["--views", "eval"], "views must be 'crops' as in {}, got 'eval'"),
     ],
 )
 def test_resumed_as_another_training_it_says_what_must_be_as_it_was(runs, words, complaint):
     code, _, err = runs.train("whole", "--resume", *words)
-    assert code == 2 and err.endswith(f"{runs.path('whole')} is of another recipe: {complaint}")
+    assert code == 2 and err.endswith(f"{complaint.format(runs.path('whole'))}: {OTHERWISE}")
 
 
 def test_a_batch_that_cannot_be_is_one_sentence_before_the_first_step(runs):
