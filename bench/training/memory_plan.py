@@ -6,14 +6,11 @@ holes that a process' allocator leaves) is measured by a trial of a few real ste
 batch. Not in it are the pages of the beton file, which the system keeps and gives back as it likes.
 """
 
-import json
 import math
-import subprocess
-import sys
 import tempfile
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +26,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from twoview.bench.config import experiment
 from twoview.bench.config.recipe import Recipe, parse
 from twoview.bench.measurement.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
+from twoview.bench.runtime import processes
 from twoview.loaders import beton
 from twoview.loaders.limits import BATCH
 from twoview.loaders.loader import BATCHES_AHEAD, Loader
@@ -286,13 +284,20 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
 
 
 def trial_apart(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
-    job = {"recipe": recipe.model_dump(mode="json"), "device": str(device), "kind": kind}
-    command = [sys.executable, "-m", "twoview.bench.training.memory_plan"]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ValueError(f"{recipe.name}: a trial step at batch {recipe.batch} failed: {reason}")
-    return float(json.loads(done.stdout))
+    """The trial in a process that has imported nothing before it counts. ValueError, saying why, where it failed."""
+    job = recipe.model_dump(mode="json"), device, kind
+    try:
+        return float(processes.run(_trial, job))
+    except Exception as error:  # whatever a step raises, or its process died
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{recipe.name}: a trial step at batch {recipe.batch} failed: {reason}") from None
+
+
+def _trial(job: tuple[dict[str, Any], torch.device, precision.Precision]) -> float:
+    import torchvision.models  # noqa: F401  # loaded before memory is counted
+
+    values, device, kind = job
+    return trial(parse(values, values["name"]), device, kind)
 
 
 def _tables(*modules: nn.Module) -> Iterator[dict[str, Any]]:
@@ -300,15 +305,3 @@ def _tables(*modules: nn.Module) -> Iterator[dict[str, Any]]:
         for part in module.modules():
             yield part._parameters
             yield part._buffers
-
-
-def _main(lines: Iterable[str]) -> None:
-    job = json.loads("".join(lines))
-    recipe = parse(job["recipe"], job["recipe"]["name"])
-    import torchvision.models  # noqa: F401  # loaded before memory is counted
-
-    print(json.dumps(trial(recipe, torch.device(job["device"]), job["kind"])))
-
-
-if __name__ == "__main__":
-    _main(sys.stdin)

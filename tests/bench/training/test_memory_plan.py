@@ -1,5 +1,6 @@
 """The plan counts what can be counted exactly, and its prediction holds for a training on this processor."""
 
+import math
 import statistics
 
 import pytest
@@ -53,6 +54,12 @@ def test_the_largest_that_fits(limit, near):
 def test_memory_must_be_above_nothing():
     with pytest.raises(ValueError, match="--memory must be above 0"):
         memory_plan.plan(tiny(), 0.0)
+
+
+def test_a_trial_that_fails_says_why(monkeypatch):
+    monkeypatch.setattr(memory_plan, "_trial", math.sqrt)  # of what is no number
+    with pytest.raises(ValueError, match=r"^cifar10-moco: a trial step at batch 32 failed: TypeError: must be real"):
+        memory_plan.trial_apart(tiny(), CPU, "fp32")
 
 
 def asked_of(name, **changes):
