@@ -1,0 +1,19 @@
+"""docs/architecture.md walks through files that exist, few enough to read in an afternoon."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+STEPS = re.findall(r"^(\d+)\. `([\w/]+\.py)`", TEXT, re.MULTILINE)
+
+
+def test_the_walk_is_of_fifteen_files_that_exist():
+    assert [int(number) for number, _ in STEPS] == list(range(1, 16))
+    assert [file for _, file in STEPS if not (ROOT / file).is_file()] == []
+
+
+def test_whatever_else_it_names_exists_too():
+    others = set(re.findall(r"`([\w/]+\.(?:py|md))`", TEXT)) - {"records.py"}
+    assert [name for name in sorted(others) if not (ROOT / name).is_file()] == []
+    assert (ROOT / "bench" / "evidence" / "records.py").is_file()
