@@ -21,8 +21,9 @@ from twoview.loaders.beton import Beton, Layout
 from twoview.loaders.checksum import xxh64
 from twoview.loaders.kernels import kernel
 from twoview.loaders.limits import PIXELS
-from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from twoview.loaders.views import View
+from twoview.loaders.ops import crop, flip, resize
+from twoview.loaders.ops.op import Op
+from twoview.loaders.views import OPS, View, ops_of
 
 _LIBRARY = turbojpeg.library()
 binding.load_library_permanently(_LIBRARY)
@@ -78,12 +79,12 @@ STATUS_TEXT = {
     UNREADABLE: "the sample's bytes cannot be read: the file was cut since it was opened, or its disk is damaged",
 }
 
-# The columns of a view table.
-(
-    SIZE, SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, RESIZE, BICUBIC, FLIP_P,
-    BRIGHTNESS, CONTRAST, SATURATION, HUE, JITTER_P, GRAY_P,
-    SIGMA_MIN, SIGMA_MAX, KERNEL, BLUR_P, THRESHOLD, SOLARIZE_P, COLUMNS,
-) = range(21)  # fmt: skip
+# The columns of a view table. Behind them: the settings of each op.
+SIZE, SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, RESIZE, BICUBIC, FLIP_P, SCRATCH, FIRST = range(10)
+_ENDS = FIRST + np.cumsum([op.width for op in OPS.values()])
+# Of each op, the places of its settings in a row.
+SETTINGS = {name: slice(int(end) - op.width, int(end)) for (name, op), end in zip(OPS.items(), _ENDS, strict=True)}
+COLUMNS = int(_ENDS[-1])
 
 
 def jpeg_fault(content: bytes) -> tuple[int, str]:
@@ -159,11 +160,12 @@ def view_table(views: Sequence[View]) -> np.ndarray:
         PIXELS.check(view.size**2, f"a view of size {view.size}")
         if view.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation must be bilinear or bicubic: {view}")
-        chances = (view.flip, view.gray, *(op.p for op in (view.jitter, view.blur, view.solarize) if op is not None))
+        for name, op in OPS.items():
+            row[SETTINGS[name]] = op.row(getattr(view, name))
+        chances = (view.flip, *(row[places][-1] for places in SETTINGS.values()))
         if not all(0 <= chance <= 1 for chance in chances):
             raise ValueError(f"probabilities must be from 0 to 1: {view}")
-        row[SIZE], row[BICUBIC] = view.size, view.interpolation == "bicubic"
-        row[FLIP_P], row[GRAY_P] = view.flip, view.gray
+        row[SIZE], row[BICUBIC], row[FLIP_P] = view.size, view.interpolation == "bicubic", view.flip
         if view.scale is None:
             if view.resize < view.size:
                 raise ValueError(f"a centre crop needs resize to be at least size: {view}")
@@ -174,20 +176,12 @@ def view_table(views: Sequence[View]) -> np.ndarray:
                     raise ValueError(f"scale and ratio must be two positive numbers in ascending order: {view}")
             row[[SCALE_MIN, SCALE_MAX]] = view.scale
             row[[RATIO_MIN, RATIO_MAX]] = view.ratio
-        if view.jitter is not None:
-            if not all(strength >= 0 for strength in view.jitter[:3]):
-                raise ValueError(f"brightness, contrast and saturation must be 0 or above: {view}")
-            if not 0 <= view.jitter.hue <= 0.5:
-                raise ValueError(f"hue must be in 0 .. 0.5 turns: {view}")
-            row[[BRIGHTNESS, CONTRAST, SATURATION, HUE, JITTER_P]] = view.jitter
-        if view.blur is not None:
-            if view.blur.kernel % 2 != 1 or not 0 < view.blur.kernel // 2 < view.size:
-                raise ValueError(f"a blur's kernel must be odd, at least 3 and less than twice the size: {view}")
-            if not 0 < view.blur.sigma_min <= view.blur.sigma_max:
-                raise ValueError(f"a blur's sigmas must be positive and in ascending order: {view}")
-            row[[SIGMA_MIN, SIGMA_MAX, KERNEL, BLUR_P]] = view.blur
-        if view.solarize is not None:
-            row[[THRESHOLD, SOLARIZE_P]] = view.solarize
+        for name, settings in ops_of(view).items():
+            try:
+                OPS[name].check(settings, view.size)
+            except ValueError as error:
+                raise ValueError(f"{error}: {view}") from None
+            row[SCRATCH] = max(row[SCRATCH], OPS[name].scratch(settings, view.size))
     return table
 
 
@@ -242,6 +236,25 @@ def _jpeg_status(handle, content, size, height, width, header):
     return OK
 
 
+def _in_turn(ops: Sequence[tuple[str, Op]]) -> Any:
+    """A kernel that applies the ops to an image, one after another, each with its settings in the view's row."""
+    if not ops:
+        return kernel(lambda image, row, scratch, seed, epoch, sample, view: None, kept=False, inline="always")
+    (name, op), *others = ops
+    apply, rest, begin, end = op.apply, _in_turn(others), SETTINGS[name].start, SETTINGS[name].stop
+
+    @kernel(kept=False, inline="always")
+    def run(image, row, scratch, seed, epoch, sample, view):
+        if row[end - 1] > 0:
+            apply(image, row[begin:end], scratch, seed, epoch, sample, view)
+        rest(image, row, scratch, seed, epoch, sample, view)
+
+    return run
+
+
+_apply = _in_turn(list(OPS.items()))
+
+
 @kernel
 def _cut(source, view, row, seed, epoch, sample, out, scratch):
     """Write one view of a source image, uint8 (H, W, 3), to out, uint8 (size, size, 3). Returns the scratch, grown."""
@@ -256,29 +269,14 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
         top, left, box_height, box_width = 0, 0, height, width
         full_height, full_width, y, x = crop.centre(height, width, int(row[RESIZE]), size)
     flipped = flip.draw(row[FLIP_P], seed, epoch, sample, view)
-    kernel = int(row[KERNEL])
-    need = max(resize.scratch_bytes(box_height, box_width, size), blur.scratch_bytes(size, kernel))
+    need = max(resize.scratch_bytes(box_height, box_width, size), int(row[SCRATCH]))
     if scratch.size < need:
         scratch = np.empty(need, np.uint8)
     bicubic = row[BICUBIC] != 0
     resize.resize(
         source, top, left, box_height, box_width, full_height, full_width, y, x, bicubic, flipped, out, scratch
     )
-    if row[JITTER_P] > 0:
-        strengths = (row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE])
-        jittered, factors, order = jitter.draw(
-            row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE], row[JITTER_P], seed, epoch, sample, view
-        )
-        if jittered:
-            jitter.jitter(out, strengths, factors, order)
-    if row[GRAY_P] > 0 and gray.draw(row[GRAY_P], seed, epoch, sample, view):
-        gray.gray(out)
-    if row[BLUR_P] > 0:
-        blurred, sigma = blur.draw(row[SIGMA_MIN], row[SIGMA_MAX], row[BLUR_P], seed, epoch, sample, view)
-        if blurred:
-            blur.blur(out, kernel, sigma, scratch)
-    if row[SOLARIZE_P] > 0 and solarize.draw(row[SOLARIZE_P], seed, epoch, sample, view):
-        solarize.solarize(out, row[THRESHOLD])
+    _apply(out, row, scratch, seed, epoch, sample, view)
     return scratch
 
 

@@ -20,7 +20,8 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]  # which leaves nothing of 
     raise ImportError("the loader's kernels must be compiled: unset NUMBA_DISABLE_JIT")
 
 LOADERS = Path(__file__).parent
-FILES = ("rng", "checksum", "decode", "masks", "render")  # of this package with kernels in them, besides those of ops
+# Of this package, besides those of ops: the files with kernels in them, and which ops are called in which order.
+FILES = ("rng", "checksum", "decode", "masks", "render", "views")
 
 
 def sources() -> list[Path]:
@@ -58,11 +59,17 @@ class _Cache(caching.FunctionCache):
     _impl_class = _Content
 
 
-def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """A decorator: compiles the function with `numba.njit`, without the GIL, and keeps the code. options: njit's."""
+def kernel(function: Callable[..., Any] | None = None, *, kept: bool = True, **options: Any) -> Any:
+    """A decorator: compiles the function with `numba.njit`, without the GIL, and keeps the code. options: njit's.
+
+    kept: False for a function inside a function, which no other process would find again. Its code is in that of the
+        kernels that call it.
+    """
     if function is None:
-        return partial(kernel, **options)
+        return partial(kernel, kept=kept, **options)
     dispatcher = njit(nogil=True, **options)(function)
+    if not kept:
+        return dispatcher
     with suppress(RuntimeError):  # no folder can be written: the dispatcher stays without a cache
         dispatcher._cache = _Cache(function)
     return dispatcher

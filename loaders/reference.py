@@ -1,15 +1,14 @@
 """The loader's plain twin: the same batches, bit for bit, from PIL, torchvision and a loop, written to be read.
 
 It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the drawn parameters (the ops'
-`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colours. Only the blur is spelled out here,
-since the loader's is not torchvision's (`loaders/ops/blur.py`).
+`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colours. Only the blur is spelled out, since
+the loader's is not torchvision's (`smoothed` in `loaders/ops/blur.py`).
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from twoview.loaders import checks
 from twoview.loaders import masks as masking
@@ -18,10 +17,10 @@ from twoview.loaders.decode import view_table
 from twoview.loaders.images import open_image
 from twoview.loaders.loader import Batch
 from twoview.loaders.masks import Mask
-from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
-from twoview.loaders.ops.taps import BITS
+from twoview.loaders.ops import crop, flip, resize
+from twoview.loaders.ops.op import Key
 from twoview.loaders.samplers import sequential, share, shuffled
-from twoview.loaders.views import View
+from twoview.loaders.views import OPS, View, ops_of
 
 
 class Reference:
@@ -81,7 +80,7 @@ def decode(beton: Beton, sample: int) -> np.ndarray:
     return np.asarray(open_image(content.tobytes(), f"{beton.path}: sample {sample}").convert("RGB"))
 
 
-def make(image: np.ndarray, view: View, key: tuple[np.uint64, int, int, int]) -> np.ndarray:
+def make(image: np.ndarray, view: View, key: Key) -> np.ndarray:
     """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `rng.py`."""
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
@@ -92,32 +91,6 @@ def make(image: np.ndarray, view: View, key: tuple[np.uint64, int, int, int]) ->
         out = resize.twin(image, top, left, box_height, box_width, view.size, bicubic)
     if flip.draw(view.flip, *key):
         out = flip.twin(out)
-    if view.jitter:
-        jittered, factors, order = jitter.draw(*view.jitter, *key)
-        if jittered:
-            out = jitter.twin(out, view.jitter[:4], factors, order)
-    if gray.draw(view.gray, *key):
-        out = gray.twin(out)
-    if view.blur:
-        blurred, sigma = blur.draw(view.blur.sigma_min, view.blur.sigma_max, view.blur.p, *key)
-        if blurred:
-            out = smoothed(out, blur.weights(view.blur.kernel, sigma))
-    if view.solarize and solarize.draw(view.solarize.p, *key):
-        out = solarize.twin(out, view.solarize.threshold)
+    for name, settings in ops_of(view).items():
+        out = OPS[name].twin(out, settings, key)
     return out
-
-
-def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """A uint8 (H, W, 3) image filtered by int32 taps along its rows, rounded to 8 bits, then along its columns."""
-    levels, weights = torch.tensor(image, dtype=torch.int64), torch.tensor(taps, dtype=torch.int64)
-    for direction in (1, 0):
-        levels = _filtered(levels, weights, direction)
-    return levels.byte().numpy()
-
-
-def _filtered(levels: Tensor, weights: Tensor, direction: int) -> Tensor:
-    """The rounded sums of neighbours along one direction, the image mirrored at its outermost pixels."""
-    last, radius = levels.shape[direction] - 1, len(weights) // 2
-    mirrored = last - (last - torch.arange(-radius, last + 1 + radius).abs()).abs()
-    neighbours = levels.index_select(direction, mirrored).unfold(direction, len(weights), 1)
-    return (((neighbours * weights).sum(-1) + (1 << (BITS - 1))) >> BITS).clamp(0, 255)

@@ -11,13 +11,8 @@ import numpy as np
 
 from twoview.loaders.kernels import kernel
 
-# What a number is drawn for. The values are part of the pixels' definition: append, never renumber.
-CROP = 0
-FLIP = 1
-JITTER = 2
-GRAY = 3
-BLUR = 4
-SOLARIZE = 5
+# What a number is drawn for. The ops' numbers, 0 to 5 and 12, are in their files (`STREAM`). The values are part of the
+# pixels' definition: append, never renumber.
 ORDER = 6
 INIT = 7
 MASK = 8

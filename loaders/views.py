@@ -1,41 +1,21 @@
 """What a view of an image is: a crop, its size, and the ops on it with their probabilities. Data, no code.
 
 A method asks for a tuple of views; only the loader knows how they are made. The ops run in the order of
-torchvision's SimCLR-style pipelines: resized crop, flip, colour jitter, grey, blur, solarise.
+torchvision's SimCLR-style pipelines: resized crop, flip, then those of `View`'s fields in their order.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, get_type_hints
 
 from twoview.loaders import checks
-
-T = TypeVar("T")
-
-
-class Jitter(NamedTuple):
-    """Colour jitter, with the strengths of `torchvision.transforms.ColorJitter`, applied with probability p."""
-
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    p: float
-
-
-class Blur(NamedTuple):
-    """Gaussian blur: sigma uniform in [sigma_min, sigma_max] pixels, `kernel` (odd) taps a side, with probability p."""
-
-    sigma_min: float
-    sigma_max: float
-    kernel: int
-    p: float
-
-
-class Solarize(NamedTuple):
-    """Inversion of all values at or above the threshold (0 to 255), applied with probability p."""
-
-    threshold: int
-    p: float
+from twoview.loaders.ops.blur import BLUR
+from twoview.loaders.ops.blur import Blur as Blur
+from twoview.loaders.ops.gray import GRAY
+from twoview.loaders.ops.jitter import JITTER
+from twoview.loaders.ops.jitter import Jitter as Jitter
+from twoview.loaders.ops.op import Op
+from twoview.loaders.ops.solarize import SOLARIZE
+from twoview.loaders.ops.solarize import Solarize as Solarize
 
 
 @dataclass(frozen=True)
@@ -58,11 +38,31 @@ class View:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     resize: int = 0
     flip: float = 0.5
-    jitter: Jitter | None = None
-    gray: float = 0.0
-    blur: Blur | None = None
-    solarize: Solarize | None = None
+    jitter: Annotated[Jitter | None, JITTER] = None
+    gray: Annotated[float, GRAY] = 0.0
+    blur: Annotated[Blur | None, BLUR] = None
+    solarize: Annotated[Solarize | None, SOLARIZE] = None
     interpolation: str = "bilinear"
+
+
+# By field, in the order in which they run.
+OPS: dict[str, Op] = {
+    field: hint.__metadata__[0]
+    for field, hint in get_type_hints(View, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+}
+_PROBABILITIES = ("flip", *(name for name, op in OPS.items() if op.settings is float))
+
+
+def ops_of(view: View) -> dict[str, Any]:
+    """The settings of the ops that the view has, by field."""
+    return {name: getattr(view, name) for name in OPS if getattr(view, name)}
+
+
+def without_ops(view: View) -> View:
+    """The crop, resize and flip alone."""
+    off: dict[str, Any] = {name: op.off for name, op in OPS.items()}
+    return replace(view, **off)
 
 
 def checked(views: Any) -> tuple[View, ...]:
@@ -78,19 +78,17 @@ def _checked(view: View) -> View:
     """The view, its sizes as Python's numbers: products of NumPy's small ones overflow."""
     size = checks.whole("a view's size", view.size, 1)
     resize = checks.whole("a view's resize", view.resize, 0, 2**31)
-    checks.numbers("a view's flip and gray", (view.flip, view.gray), 2)
+    probabilities = tuple(getattr(view, name) for name in _PROBABILITIES)
+    checks.numbers(f"a view's {' and '.join(_PROBABILITIES)}", probabilities, len(probabilities))
     checks.numbers("a view's ratio", view.ratio, 2)
     if view.scale is not None:
         checks.numbers("a view's scale", view.scale, 2)
         if view.scale[1] > 1:
             raise ValueError(f"a view's scale must be shares of the image, at most 1, got {view.scale}")
-    for name, op, kind in (
-        ("jitter", view.jitter, Jitter),
-        ("blur", view.blur, Blur),
-        ("solarize", view.solarize, Solarize),
-    ):
-        if op is not None:
-            if not isinstance(op, kind):
-                raise ValueError(f"a view's {name} must be a {kind.__name__} or None, got {op!r}")
-            checks.numbers(f"a view's {name}", op, len(kind._fields))
+    for name, op in OPS.items():
+        settings = getattr(view, name)
+        if op.settings is not float and settings is not None:
+            if not isinstance(settings, op.settings):
+                raise ValueError(f"a view's {name} must be a {op.settings.__name__} or None, got {settings!r}")
+            checks.numbers(f"a view's {name}", settings, op.width)
     return replace(view, size=size, resize=resize)

@@ -9,11 +9,9 @@ row says the same every time; with fresh seeds a row of draws would fail by chan
 
 import io
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import permutations
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from twoview.loaders import beton, datasets
-from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.ops import crop, flip, resize
+from twoview.loaders.ops.op import Counted, Drawn, Pairs, Pictures, after
 from twoview.loaders.presets import PRESETS, preset
+from twoview.loaders.views import OPS
 
 SOURCES, SIZES = ("photographs", "noise"), (32, 224)
 PICTURES = 7  # of each source; one crop of each photograph
@@ -34,17 +34,10 @@ BATCH = 4  # pictures of each source in the file that whole views are made of
 SEED = 11
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-FACTORS = (0.0, 0.2, 0.7, 1.0, 1.3, 1.8)
-TURNS = (-0.5, -0.2, -0.003, 0.0, 0.1, 0.33, 0.5)
-SIGMAS = (0.1, 0.5, 1.0, 2.0)
-THRESHOLDS = (0, 1, 128, 255, 256)
-
 DRAWS, LEAST_P = 20_000, 0.01
-STRENGTHS = (0.8, 0.4, 1.5, 0.2)  # beyond 1 the range of factors ends at 0
 RATES = (0.1, 0.2, 0.5, 0.8)
 
 Pixels = np.ndarray
-Pairs = Iterator[tuple[Pixels, Pixels]]  # ours, theirs
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ def card() -> Iterator[Row]:
 
 def pixels() -> Iterator[Row]:
     """Each op on photographs and on noise, at both sizes."""
-    for check, (pairs, bound) in OPS.items():
+    for check, (pairs, bound) in CHECKS.items():
         for size in SIZES:
             for source in SOURCES:
                 yield _compared("pixels", check, source, size, pairs(source, size), bound)
@@ -128,13 +121,6 @@ def _squares(source: str, size: int) -> list[Pixels]:
     return [np.array(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in _pictures(source)]
 
 
-def _after(kernel: Callable[..., None], picture: Pixels, *parameters: Any) -> Pixels:
-    """A copy that the kernel has changed."""
-    ours = picture.copy()
-    kernel(ours, *parameters)
-    return ours
-
-
 def _resized_crop(source: str, size: int, bicubic: bool) -> Pairs:
     """Four boxes of each picture as they are drawn, the whole picture, and a small box that has to grow."""
     for sample, picture in enumerate(_pictures(source)):
@@ -155,74 +141,24 @@ def _bicubic(source: str, size: int) -> Pairs:
     return _resized_crop(source, size, bicubic=True)
 
 
-def _step(step: int, kernel: Callable[..., None], factors: tuple[float, ...], source: str, size: int) -> Pairs:
-    """One step of the jitter by itself."""
-    only = [float(k == step) for k in range(4)]
-    for picture in _squares(source, size):
-        for factor in factors:
-            yield _after(kernel, picture, factor), jitter.twin(picture, only, [factor] * 4, (step,))
-
-
-def _brightness(source: str, size: int) -> Pairs:
-    return _step(jitter.BRIGHTNESS, jitter.brightness, FACTORS, source, size)
-
-
-def _contrast(source: str, size: int) -> Pairs:
-    return _step(jitter.CONTRAST, jitter.contrast, FACTORS, source, size)
-
-
-def _saturation(source: str, size: int) -> Pairs:
-    return _step(jitter.SATURATION, jitter.saturation, FACTORS, source, size)
-
-
-def _hue(source: str, size: int) -> Pairs:
-    return _step(jitter.HUE, jitter.hue, TURNS, source, size)
-
-
-def _jitter(source: str, size: int) -> Pairs:
-    """The four steps in each of their orders."""
-    factors = (1.3, 0.7, 1.5, -0.13)
-    for picture in _squares(source, size)[:2]:
-        for order in permutations(range(4)):
-            ours = _after(jitter.jitter, picture, STRENGTHS, factors, order)
-            yield ours, jitter.twin(picture, STRENGTHS, factors, order)
-
-
-def _grey(source: str, size: int) -> Pairs:
-    return ((_after(gray.gray, picture), gray.twin(picture)) for picture in _squares(source, size))
-
-
 def _flip(source: str, size: int) -> Pairs:
-    return ((_after(flip.flip, picture), flip.twin(picture)) for picture in _squares(source, size))
+    return ((after(flip.flip, picture), flip.twin(picture)) for picture in _squares(source, size))
 
 
-def _solarize(source: str, size: int) -> Pairs:
-    for picture in _squares(source, size):
-        for threshold in THRESHOLDS:
-            yield _after(solarize.solarize, picture, threshold), solarize.twin(picture, threshold)
-
-
-def _blur(source: str, size: int) -> Pairs:
-    """The kernel of SimCLR's ImageNet views at 224 pixels, at either size."""
-    scratch = np.empty(blur.scratch_bytes(size, 23), np.uint8)
-    for picture in _squares(source, size):
-        for sigma in SIGMAS:
-            yield _after(blur.blur, picture, 23, sigma, scratch), blur.twin(picture, 23, sigma)
+def _of_squares(pairs: Callable[[Pictures], Pairs], source: str, size: int) -> Pairs:
+    return pairs(_squares(source, size))
 
 
 _RESIZED = Bound(1, share=0.999, mean=0.1)
-OPS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
+CHECKS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
     "resized crop, bilinear": (_bilinear, _RESIZED),
     "resized crop, bicubic": (_bicubic, _RESIZED),
     "flip": (_flip, Bound(1)),
-    "brightness": (_brightness, Bound(1)),
-    "contrast": (_contrast, Bound(1)),
-    "saturation": (_saturation, Bound(1)),
-    "hue": (_hue, Bound(2)),
-    "jitter in every order": (_jitter, Bound(2)),
-    "grey": (_grey, Bound(1)),
-    "blur": (_blur, Bound(1)),
-    "solarise": (_solarize, Bound(1)),
+    **{
+        check: (partial(_of_squares, pairs), Bound(levels))
+        for op in OPS.values()
+        for check, (pairs, levels) in op.pixels.items()
+    },
 }
 
 
@@ -231,13 +167,13 @@ def draws() -> Iterator[Row]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         for height, width in ((375, 500), (500, 333)):
-            yield from _crop_draws(height, width)
-        yield from _jitter_draws()
-        yield from _sigma_draws()
+            yield from map(_tested, _crop_draws(height, width))
+        for op in OPS.values():
+            yield from map(_tested, op.draws(DRAWS, SEED))
     yield from _rates()
 
 
-def _crop_draws(height: int, width: int) -> Iterator[Row]:
+def _crop_draws(height: int, width: int) -> Iterator[Drawn]:
     ours = np.array([crop.draw(height, width, *SCALE, *RATIO, SEED, 0, sample, 0) for sample in range(DRAWS)])
     theirs = np.array([crop.twin(height, width, SCALE, RATIO) for _ in range(DRAWS)])
     measures: dict[str, Callable[[Pixels], Pixels]] = {
@@ -247,65 +183,35 @@ def _crop_draws(height: int, width: int) -> Iterator[Row]:
         "crop left": lambda box: box[:, 1],
     }
     for check, measure in measures.items():
-        yield _same(check, f"{width} x {height} pixels", measure(ours), measure(theirs))
-
-
-def _jitter_draws() -> Iterator[Row]:
-    from torchvision.transforms import ColorJitter
-
-    colour = ColorJitter(*STRENGTHS)
-    ranges = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
-    theirs = [ColorJitter.get_params(*ranges) for _ in range(DRAWS)]
-    ours = [jitter.draw(*STRENGTHS, 0.8, SEED, 0, sample, 0) for sample in range(DRAWS)]
-    for k, check in enumerate(("brightness factor", "contrast factor", "saturation factor", "hue factor")):
-        strength = f"strength {STRENGTHS[k]}"
-        yield _same(check, strength, [factors[k] for _, factors, _ in ours], [drawn[k + 1] for drawn in theirs])
-    orders = Counter(tuple(map(int, order)) for _, _, order in ours)
-    observed = [orders[order] for order in permutations(range(4))]
-    yield _as_likely("jitter order", "24 orders", observed, [DRAWS / 24] * 24, freedom=23)
-
-
-def _sigma_draws() -> Iterator[Row]:
-    from torchvision.transforms import GaussianBlur
-
-    ours = [blur.draw(0.1, 2.0, 0.5, SEED, 0, sample, 0)[1] for sample in range(DRAWS)]
-    yield _same("blur sigma", "0.1 .. 2 pixels", ours, [GaussianBlur.get_params(0.1, 2.0) for _ in range(DRAWS)])
+        yield Drawn(check, f"{width} x {height} pixels", measure(ours).tolist(), measure(theirs).tolist())
 
 
 def _rates() -> Iterator[Row]:
     """How often each op is applied, at four probabilities, each in an epoch of its own."""
-    applied: dict[str, Callable[[float, int, int], bool]] = {
-        "flip rate": lambda p, epoch, sample: flip.draw(p, SEED, epoch, sample, 0),
-        "jitter rate": lambda p, epoch, sample: jitter.draw(*STRENGTHS, p, SEED, epoch, sample, 0)[0],
-        "grey rate": lambda p, epoch, sample: gray.draw(p, SEED, epoch, sample, 0),
-        "blur rate": lambda p, epoch, sample: blur.draw(0.1, 2.0, p, SEED, epoch, sample, 0)[0],
-        "solarise rate": lambda p, epoch, sample: solarize.draw(p, SEED, epoch, sample, 0),
-    }
-    for check, draw in applied.items():
+    applied: dict[str, Callable[..., bool]] = {"flip": lambda p, *key: flip.draw(p, *key)}
+    applied |= {op.name: op.applied for op in OPS.values()}
+    for name, draw in applied.items():
         observed, expected = [], []
         for epoch, p in enumerate(RATES):
-            often = sum(draw(p, epoch, sample) for sample in range(DRAWS))
+            often = sum(draw(p, SEED, epoch, sample, 0) for sample in range(DRAWS))
             observed += [often, DRAWS - often]
             expected += [p * DRAWS, (1 - p) * DRAWS]
-        yield _as_likely(check, f"p = {', '.join(map(str, RATES))}", observed, expected, freedom=len(RATES))
+        rates = Counted(f"{name} rate", f"p = {', '.join(map(str, RATES))}", observed, expected)
+        yield _tested(rates, freedom=len(RATES))
 
 
-def _same(check: str, source: str, ours: Any, theirs: Any) -> Row:
+def _tested(found: Drawn | Counted, freedom: int | None = None) -> Row:
+    """freedom: of the outcomes counted; by default one less than there are."""
     from scipy import stats
 
-    return _tested(check, source, len(ours), stats.ks_2samp(ours, theirs).pvalue, "KS against torchvision")
-
-
-def _as_likely(check: str, source: str, observed: list[int], expected: list[float], freedom: int) -> Row:
-    from scipy import stats
-
-    p = stats.chisquare(observed, expected, ddof=len(observed) - 1 - freedom).pvalue
-    return _tested(check, source, sum(observed), p, "chi-square")
-
-
-def _tested(check: str, source: str, n: int, p: float, test: str) -> Row:
+    if isinstance(found, Drawn):
+        n, test = len(found.ours), "KS against torchvision"
+        p = stats.ks_2samp(found.ours, found.theirs).pvalue
+    else:
+        n, test, most = sum(found.observed), "chi-square", len(found.observed) - 1
+        p = stats.chisquare(found.observed, found.expected, ddof=0 if freedom is None else most - freedom).pvalue
     asked = f"{test}, p > {LEAST_P}"
-    return Row("draws", check, source, None, n, None, None, None, float(p), asked, bool(p > LEAST_P))
+    return Row("draws", found.check, found.source, None, n, None, None, None, float(p), asked, bool(p > LEAST_P))
 
 
 def views() -> Iterator[Row]:

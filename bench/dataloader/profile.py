@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from twoview.loaders.beton import Beton
 from twoview.loaders.decode import Decoder, output_layout, view_table
 from twoview.loaders.loader import Loader
 from twoview.loaders.samplers import sequential
-from twoview.loaders.views import Jitter, View
+from twoview.loaders.views import OPS, View, without_ops
 
 CHUNK = 64  # images, as many as the loader gives a thread at once with its usual batch and one thread
 
@@ -60,32 +61,22 @@ def profile(beton: Beton, views: Sequence[View], images: int, batch: int, rounds
 
 def variants(views: Sequence[View]) -> list[tuple[str, tuple[View, ...]]]:
     """(step, views): no view, the bare crops, then one op more at a time; the last one is `views` itself."""
-    last = tuple(replace(view, jitter=None, gray=0.0, blur=None, solarize=None) for view in views)
+    last = tuple(without_ops(view) for view in views)
     found: list[tuple[str, tuple[View, ...]]] = [("decode", ()), ("crop, resize, flip", last)]
-    for name, switched_on in OPS.items():
-        grown = tuple(switched_on(bare, full) for bare, full in zip(last, views, strict=True))
-        if grown != last:
-            found.append((name, grown))
-            last = grown
+    for field, op in OPS.items():
+        for name, part in op.steps.items():
+            grown = tuple(_grown(bare, full, field, part) for bare, full in zip(last, views, strict=True))
+            if grown != last:
+                found.append((name, grown))
+                last = grown
     return found
 
 
-def _strength(name: str) -> Callable[[View, View], View]:
-    def switched_on(bare: View, full: View) -> View:
-        if not full.jitter or not full.jitter.p or not getattr(full.jitter, name):
-            return bare
-        jitter = bare.jitter or Jitter(0.0, 0.0, 0.0, 0.0, full.jitter.p)
-        return replace(bare, jitter=jitter._replace(**{name: getattr(full.jitter, name)}))
-
-    return switched_on
-
-
-OPS: dict[str, Callable[[View, View], View]] = {
-    **{name: _strength(name) for name in ("brightness", "contrast", "saturation", "hue")},
-    "grey": lambda bare, full: replace(bare, gray=full.gray),
-    "blur": lambda bare, full: replace(bare, blur=full.blur) if full.blur and full.blur.p else bare,
-    "solarise": lambda bare, full: replace(bare, solarize=full.solarize) if full.solarize and full.solarize.p else bare,
-}
+def _grown(bare: View, full: View, field: str, part: Callable[[Any], Any]) -> View:
+    """With that part of an op, if the full view has it."""
+    op, settings = OPS[field], getattr(full, field)
+    switched_on: dict[str, Any] = {field: part(settings) if op.row(settings)[-1] > 0 else op.off}
+    return replace(bare, **switched_on)
 
 
 def text(steps: Sequence[Step]) -> str:

@@ -11,7 +11,7 @@ from nvidia.dali import fn, pipeline_def, types
 
 from twoview.bench.peers.job import Job
 from twoview.loaders.beton import JPEG, open_beton
-from twoview.loaders.views import View
+from twoview.loaders.views import View, ops_of
 
 
 class DALI:
@@ -22,8 +22,8 @@ class DALI:
 
     def make(self) -> None:
         job, views = self.job, self.job.view_tuple()
-        if any(view.scale is None or view.solarize for view in views):
-            raise ValueError("the dali peer makes random crops only, and does not solarise")
+        if any(view.scale is None or ops_of(view).keys() - {"jitter", "gray", "blur"} for view in views):
+            raise ValueError("the dali peer makes random crops, flips, jitter, gray and blur only")
         settings = {"batch_size": job.batch, "num_threads": job.threads, "device_id": None, "seed": 0}
         self.pipeline = pipeline(Source(job), views, **settings)
         self.pipeline.build()

@@ -21,7 +21,7 @@ from torch.utils.data import default_collate
 
 from twoview.bench.peers.job import Job
 from twoview.bench.peers.torchvision import in_workers, transform
-from twoview.loaders.views import View
+from twoview.loaders.views import View, ops_of, without_ops
 
 
 class Kornia:
@@ -32,7 +32,7 @@ class Kornia:
 
     def make(self) -> None:
         views = self.job.view_tuple()
-        crops = [transform(replace(view, flip=0.0, jitter=None, gray=0.0, blur=None, solarize=None)) for view in views]
+        crops = [transform(replace(without_ops(view), flip=0.0)) for view in views]
         self.loader = in_workers(self.job, crops, partial(collate, [batch_ops(view) for view in views]))
 
     def one_pass(self) -> Iterator[object]:
@@ -47,9 +47,9 @@ def collate(ops: Sequence[nn.Module], samples: list[tuple[Tensor, ...]]) -> tupl
 
 
 def batch_ops(view: View) -> nn.Module:
-    """kornia's ops of a view: float (B, 3, size, size) in [0, 1] -> the same. ValueError for a view that solarises."""
-    if view.solarize:
-        raise ValueError("the kornia peer does not solarise")
+    """kornia's ops of a view: float (B, 3, size, size) in [0, 1] -> the same. ValueError for a view with others."""
+    if others := ops_of(view).keys() - {"jitter", "gray", "blur"}:
+        raise ValueError(f"the kornia peer makes jitter, gray and blur only, and a view has {', '.join(others)}")
     steps: list[nn.Module] = [RandomHorizontalFlip(p=view.flip)]
     if view.jitter:
         steps.append(ColorJitter(*view.jitter[:4], p=view.jitter.p))

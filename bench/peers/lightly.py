@@ -13,7 +13,7 @@ from torch import nn
 
 from twoview.bench.peers.job import Job, StepJob
 from twoview.bench.peers.torchvision import in_workers
-from twoview.loaders.views import Jitter, View
+from twoview.loaders.views import Jitter, View, ops_of
 from twoview.methods.precision import autocast
 
 
@@ -35,9 +35,10 @@ class Lightly:
 
 def transform(view: View) -> SimCLRViewTransform:
     """lightly's pipeline for a view: PIL image -> float (3, size, size). ValueError if it is none of SimCLR's."""
-    if view.scale is None or view.scale[1] != 1 or view.ratio != View.ratio or view.solarize:
+    others = ops_of(view).keys() - {"jitter", "gray", "blur"}
+    if view.scale is None or view.scale[1] != 1 or view.ratio != View.ratio or others:
         raise ValueError(
-            "the lightly peer makes SimCLR's views only: random crops up to the whole image, no solarising"
+            "the lightly peer makes SimCLR's views only: random crops up to the whole image, jitter, gray and blur"
         )
     jitter = view.jitter or Jitter(0, 0, 0, 0, 0)
     return SimCLRViewTransform(

@@ -15,7 +15,7 @@ from torchvision import transforms
 
 from twoview.bench.peers.job import Job
 from twoview.loaders.beton import JPEG, Beton, open_beton
-from twoview.loaders.views import View
+from twoview.loaders.views import OPS, View
 
 
 class Torchvision:
@@ -76,15 +76,8 @@ def transform(view: View) -> transforms.Compose:
     else:
         steps = [transforms.RandomResizedCrop(view.size, view.scale, view.ratio, mode)]
     steps.append(transforms.RandomHorizontalFlip(view.flip))
-    if view.jitter:
-        *strengths, p = view.jitter
-        steps.append(transforms.RandomApply([transforms.ColorJitter(*strengths)], p))
-    steps.append(transforms.RandomGrayscale(view.gray))
-    if view.blur:
-        blur = transforms.GaussianBlur(view.blur.kernel, (view.blur.sigma_min, view.blur.sigma_max))
-        steps.append(transforms.RandomApply([blur], view.blur.p))
-    if view.solarize:
-        steps.append(transforms.RandomSolarize(view.solarize.threshold, view.solarize.p))
+    given = [(op, getattr(view, name)) for name, op in OPS.items() if getattr(view, name) is not None]
+    steps += [op.torchvision(settings) for op, settings in given]
     return transforms.Compose([*steps, transforms.PILToTensor()])
 
 

@@ -5,6 +5,7 @@ import math
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
 
+STREAM = 0
 TRIES = 10
 
 
@@ -18,13 +19,13 @@ def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch,
     log_min, log_max = math.log(ratio_min), math.log(ratio_max)
     for attempt in range(TRIES):
         first = 4 * attempt
-        share = scale_min + (scale_max - scale_min) * rng.uniform(seed, epoch, sample, view, rng.CROP, first)
-        log_ratio = log_min + (log_max - log_min) * rng.uniform(seed, epoch, sample, view, rng.CROP, first + 1)
+        share = scale_min + (scale_max - scale_min) * rng.uniform(seed, epoch, sample, view, STREAM, first)
+        log_ratio = log_min + (log_max - log_min) * rng.uniform(seed, epoch, sample, view, STREAM, first + 1)
         area, ratio = share * (height * width), math.exp(log_ratio)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top = int((height - h + 1) * rng.uniform(seed, epoch, sample, view, rng.CROP, first + 2))
-            left = int((width - w + 1) * rng.uniform(seed, epoch, sample, view, rng.CROP, first + 3))
+            top = int((height - h + 1) * rng.uniform(seed, epoch, sample, view, STREAM, first + 2))
+            left = int((width - w + 1) * rng.uniform(seed, epoch, sample, view, STREAM, first + 3))
             return top, left, h, w
     return fallback(height, width, ratio_min, ratio_max)
 

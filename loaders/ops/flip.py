@@ -5,11 +5,13 @@ import numpy as np
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
 
+STREAM = 1
+
 
 @kernel
 def draw(p, seed, epoch, sample, view):
     """Whether to flip, True with probability p."""
-    return rng.uniform(seed, epoch, sample, view, rng.FLIP, 0) < p
+    return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
 @kernel

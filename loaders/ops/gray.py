@@ -1,16 +1,27 @@
 """Grey: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16. It vectorises, on planes."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
+from twoview.loaders.ops.op import Key, Op, Pairs, Pictures, after
 from twoview.loaders.ops.planes import BLOCK, join, split
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+STREAM = 3
+P = 0  # the table's column
 
 
 @kernel
 def draw(p, seed, epoch, sample, view):
     """Whether to turn grey, True with probability p."""
-    return rng.uniform(seed, epoch, sample, view, rng.GRAY, 0) < p
+    return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
 @kernel
@@ -34,9 +45,67 @@ def gray(image):
         join(r, r, r, pixels, at, count)
 
 
+@kernel(inline="always")
+def apply(image, row, scratch, seed, epoch, sample, view):
+    """As `Op.apply`."""
+    if draw(row[P], seed, epoch, sample, view):
+        gray(image)
+
+
+@kernel(inline="always")
+def drawn(to, row, seed, epoch, sample, view):
+    """As `Op.drawn`: whether to turn gray."""
+    to[0] = draw(row[P], seed, epoch, sample, view)
+
+
+def luma_planes(red: "Tensor", green: "Tensor", blue: "Tensor") -> "Tensor":
+    """`luma` of planes, float32 (B, H, W)."""
+    return ((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * 2.0**-16).floor()
+
+
+def _on_device(settings: Sequence[float], device: "torch.device") -> Callable[..., list["Tensor"]]:
+    def turned(planes: list["Tensor"], drawn: "Tensor") -> list["Tensor"]:
+        luma, grayed = luma_planes(*planes), drawn[:, 0, None, None] > 0
+        return [luma.where(grayed, plane) for plane in planes]
+
+    return turned
+
+
 def twin(image):
     """The same by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
     return np.asarray(F.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3))
+
+
+def _twin(image: np.ndarray, p: float, key: Key) -> np.ndarray:
+    return twin(image) if draw(p, *key) else image
+
+
+def _torchvision(p: float) -> Any:
+    from torchvision.transforms import RandomGrayscale
+
+    return RandomGrayscale(p)
+
+
+def _pixels(pictures: Pictures) -> Pairs:
+    return ((after(gray, picture), twin(picture)) for picture in pictures)
+
+
+GRAY = Op(
+    name="grey",
+    stream=STREAM,
+    settings=float,
+    check=lambda p, size: None,
+    apply=apply,
+    twin=_twin,
+    drawn=drawn,
+    columns=lambda p: 1,
+    on_device=_on_device,
+    on_planes=True,
+    torchvision=_torchvision,
+    pixels={"grey": (_pixels, 1)},
+    applied=lambda p, *key: draw(p, *key),
+    steps={"grey": lambda p: p},
+)

@@ -10,6 +10,8 @@ Numba leaves LLVM's vectoriser of straight-line code off, and its loop vectorise
 number of taps in registers, so `_weigh` states the vectors itself, as plain LLVM vectors that any processor has.
 """
 
+from typing import TYPE_CHECKING
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,6 +19,9 @@ from numba.extending import intrinsic
 
 from twoview.loaders.kernels import kernel
 from twoview.loaders.ops.vectors import address
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BITS = 22
 
@@ -71,3 +76,15 @@ def weigh_row(out, out_at, source, source_at, step, weights, weights_at, taps, c
         weigh_32_bytes(out, out_at + j, source, source_at + j, step, weights, weights_at, taps)
     for j in range(whole, count):
         _weigh_byte(out, out_at + j, source, source_at + j, step, weights, weights_at, taps)
+
+
+def weigh_images(images: "Tensor", places: "Tensor", axis: int, index: "Tensor", weights: "Tensor") -> "Tensor":
+    """The sum by torch: the lines along an axis of uint8 (N, H, W, 3) images replaced by weighted sums of their pixels.
+
+    places: (B,), which images. index, weights: (B or 1, out, taps) and (B, out or 1, taps).
+    """
+    lines, places = images.movedim(axis, 1), places[:, None]
+    total = lines[places, index[..., 0]].int() * weights[..., 0, None, None] + (1 << (BITS - 1))
+    for k in range(1, weights.shape[-1]):
+        total = total + lines[places, index[..., k]].int() * weights[..., k, None, None]
+    return (total >> BITS).clamp(0, 255).byte().movedim(1, axis)

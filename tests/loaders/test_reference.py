@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twoview.loaders.loader import Loader
+from twoview.loaders.ops.blur import smoothed
 from twoview.loaders.presets import PRESETS, preset
-from twoview.loaders.reference import Reference, smoothed
+from twoview.loaders.reference import Reference
 from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 

@@ -19,7 +19,7 @@ from twoview.loaders.ops import blur, crop, flip, gray, jitter, solarize
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.reference import decode
 from twoview.loaders.resident import Resident, bytes_needed, fits
-from twoview.loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.views import OPS, Blur, Jitter, Solarize, View
 
 EVERYTHING = View(
     32, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 0.9), gray=0.2, blur=Blur(0.1, 2, 23, 0.5), solarize=Solarize(128, 0.5)
@@ -113,7 +113,13 @@ def test_jpegs_and_oblong_images_made_smaller_in_either_order(thumbnails, width,
 def test_the_drawn_parameters_are_those_of_the_ops():
     views = (View(28, scale=(0.2, 1.0)), EVERYTHING)
     samples, seed, epoch = np.array([3, 1, 2**31]), 9, 4
-    drawn = render.Renderer(views, 32, 40, torch.device("cpu")).draw(samples, seed, epoch)
+    renderer = render.Renderer(views, 32, 40, torch.device("cpu"))
+    drawn = renderer.draw(samples, seed, epoch)
+    places = dict(zip(OPS, zip((render.FIRST, *renderer.ends), renderer.ends, strict=False), strict=True))
+
+    def of(op, row):
+        return row[slice(*places[op])]
+
     for number, view in enumerate(views):
         for row, sample in zip(drawn[number], samples, strict=True):
             key = np.uint64(seed), epoch, int(sample), number
@@ -124,15 +130,14 @@ def test_the_drawn_parameters_are_those_of_the_ops():
             if applied:
                 steps, amounts = list(order), np.array([factors[step] for step in order], np.float32)
                 amounts.view(np.int32)[steps.index(jitter.HUE)] = int(factors[jitter.HUE] * 255)
-            assert list(row[render.STEP : render.AMOUNT]) == steps
-            assert list(row[render.AMOUNT : render.GRAYED]) == list(amounts.view(np.int32))
-            assert row[render.GRAYED] == gray.draw(view.gray, *key)
-            assert row[render.LEVEL] == (128 if view.solarize and solarize.draw(0.5, *key) else 256)
+            assert list(of("jitter", row)) == steps + list(amounts.view(np.int32))
+            assert of("gray", row) == gray.draw(view.gray, *key)
+            assert of("solarize", row) == (128 if view.solarize and solarize.draw(0.5, *key) else 256)
             taps = np.array([1 << 22])
             blurred, sigma = blur.draw(0.1, 2, 0.5, *key)
             if view.blur and blurred:
                 taps = blur.weights(23, sigma)
-            assert list(np.trim_zeros(row[render.TAPS :], "b")) == list(taps[len(taps) // 2 :])
+            assert list(np.trim_zeros(of("blur", row), "b")) == list(taps[len(taps) // 2 :])
 
 
 @pytest.mark.parametrize("shift", [0, 1, -127, 127])
@@ -145,7 +150,7 @@ def test_every_hue_and_saturation_of_8_bits(shift):
     dark = bright - bright.min(1, keepdims=True)  # the same chromas at every value
     image = np.concatenate([bright, dark])[None].astype(np.uint8, order="C")
     planes = [torch.from_numpy(image[..., channel]).float() for channel in range(3)]
-    turned = render._turned(planes, torch.tensor(shift, dtype=torch.int32), torch.from_numpy(render._ties()))
+    turned = jitter.turn_planes(planes, torch.tensor(shift, dtype=torch.int32), torch.from_numpy(jitter.hue_ties()))
     jitter.hue(image, (shift + 0.5 * np.sign(shift)) / 255)
     assert np.array_equal(torch.stack(turned, -1).byte().numpy(), image)
 
@@ -263,7 +268,7 @@ def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colours, monkeypatch):
         assert {t.device.type for t in (*batch.views, *batch.masks, batch.label, batch.index)} == {"cuda"}
         assert [view.shape[2] for view in batch.views] == [32, 16] and batch.masks[1].shape[1] == 6
     assert watch.fetched == watch.waited == []
-    columns = render.TAPS + 1 + loader._renderer.radius
+    columns = loader._renderer.ends[-1]
     assert watch.sent == [(2, 20, columns), (20, 6), (20, 6), (20,)] * len(batches)
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from twoview.loaders import rng
+from twoview.loaders.ops import blur, crop, flip
+from twoview.loaders.views import OPS
 
 ALL = 0xFFFFFFFF
 
@@ -35,18 +37,24 @@ def test_known_answers(key, counter, result):
     draw=st.integers(0, 1000),
 )
 def test_range_and_repetition(seed, epoch, sample, view, draw):
-    number = rng.uniform(seed, epoch, sample, view, rng.CROP, draw)
+    number = rng.uniform(seed, epoch, sample, view, crop.STREAM, draw)
     assert 0 <= number < 1
-    assert number == rng.uniform(seed, epoch, sample, view, rng.CROP, draw)
-    assert number == rng.uniforms(seed, epoch, np.array([sample]), view, rng.CROP, draw)[0]
+    assert number == rng.uniform(seed, epoch, sample, view, crop.STREAM, draw)
+    assert number == rng.uniforms(seed, epoch, np.array([sample]), view, crop.STREAM, draw)[0]
 
 
 @pytest.mark.parametrize("part", range(6))
 def test_every_part_of_the_counter_counts(part):
-    base = [7, 1, 2, 3, rng.BLUR, 5]
+    base = [7, 1, 2, 3, blur.STREAM, 5]
     numbers = set()
     for value in range(1000):
         base[part] = value
         numbers.add(rng.uniform(*base))
     assert len(numbers) == 1000
     assert stats.kstest(sorted(numbers), "uniform").pvalue > 0.01
+
+
+def test_no_two_things_are_drawn_from_the_same_numbers():
+    of_ops = [crop.STREAM, flip.STREAM, *(op.stream for op in OPS.values())]
+    others = [value for name, value in vars(rng).items() if name.isupper() and not name.startswith("_")]
+    assert sorted(of_ops + others) == list(range(len(of_ops) + len(others)))
