@@ -123,7 +123,7 @@ def _in_turn(ops: Sequence[tuple[str, Op]], number: int = 0) -> Any:
     def run(to, ends, row, seed, epoch, sample, view):  # type: ignore[no-untyped-def]
         begin, end = ends[number - 1] if number else FIRST, ends[number]
         if begin < end:
-            drawn(to[begin:end], row[first:last], seed, epoch, sample, view)
+            drawn(to[begin:end], row[first:last], int(row[decode.SIZE]), seed, epoch, sample, view)
         rest(to, ends, row, seed, epoch, sample, view)
 
     return run

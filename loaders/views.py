@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_type_hints
 from twoview.loaders import checks
 from twoview.loaders.ops.blur import BLUR
 from twoview.loaders.ops.blur import Blur as Blur
+from twoview.loaders.ops.erase import ERASE
+from twoview.loaders.ops.erase import Erase as Erase
 from twoview.loaders.ops.gray import GRAY
 from twoview.loaders.ops.jitter import JITTER
 from twoview.loaders.ops.jitter import Jitter as Jitter
@@ -28,7 +30,7 @@ class View:
     ratio: range of the crop's aspect ratio (width / height), drawn log-uniformly.
     resize: shorter side before the centre crop, in pixels; only read where scale is None.
     flip: probability of a horizontal flip.
-    jitter, blur, solarize: None means never.
+    jitter, blur, solarize, erase: None means never.
     gray: probability of three equal channels.
     interpolation: "bilinear" or "bicubic", both antialiased as PIL does it.
     """
@@ -42,6 +44,7 @@ class View:
     gray: Annotated[float, GRAY] = 0.0
     blur: Annotated[Blur | None, BLUR] = None
     solarize: Annotated[Solarize | None, SOLARIZE] = None
+    erase: Annotated[Erase | None, ERASE] = None
     interpolation: str = "bilinear"
 
 

@@ -77,8 +77,9 @@ def transform(view: View) -> transforms.Compose:
         steps = [transforms.RandomResizedCrop(view.size, view.scale, view.ratio, mode)]
     steps.append(transforms.RandomHorizontalFlip(view.flip))
     given = [(op, getattr(view, name)) for name, op in OPS.items() if getattr(view, name) is not None]
-    steps += [op.torchvision(settings) for op, settings in given]
-    return transforms.Compose([*steps, transforms.PILToTensor()])
+    steps += [op.torchvision(settings) for op, settings in given if not op.on_tensors]
+    steps.append(transforms.PILToTensor())
+    return transforms.Compose([*steps, *(op.torchvision(settings) for op, settings in given if op.on_tensors)])
 
 
 def one_thread(worker: int) -> None:

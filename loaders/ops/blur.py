@@ -126,7 +126,7 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 
 @kernel(inline="always")
-def drawn(to, row, seed, epoch, sample, view):
+def drawn(to, row, size, seed, epoch, sample, view):
     """As `Op.drawn`: the taps from the middle one outwards, and zeros."""
     to[0] = 1 << BITS
     if row[P] > 0:

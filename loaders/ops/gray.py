@@ -53,7 +53,7 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 
 @kernel(inline="always")
-def drawn(to, row, seed, epoch, sample, view):
+def drawn(to, row, size, seed, epoch, sample, view):
     """As `Op.drawn`: whether to turn gray."""
     to[0] = draw(row[P], seed, epoch, sample, view)
 

@@ -225,7 +225,7 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 
 @kernel(inline="always")
-def drawn(to, row, seed, epoch, sample, view):
+def drawn(to, row, size, seed, epoch, sample, view):
     """As `Op.drawn`: the steps in their order. A step of no strength is a brightness of factor 1."""
     jittered, factors, order = draw(
         row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE], row[P], seed, epoch, sample, view

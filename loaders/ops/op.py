@@ -64,8 +64,8 @@ class Op:
         row: float64, the settings; p is above 0. scratch: uint8, as many bytes as `scratch(settings, size)` says.
     twin: the same for a copy, by torchvision or PIL where they are bit-equal, given settings and key.
 
-    drawn: a kernel (to, row, seed, epoch, sample, view): writes to int32 (columns,), which holds zeros, what the device
-        needs of the draws; where the op is not applied, what changes nothing.
+    drawn: a kernel (to, row, size, seed, epoch, sample, view): writes to int32 (columns,), which holds zeros, what the
+        device needs of the draws; where the op is not applied, p being 0 or by chance, what changes nothing.
     columns: settings -> how many; of several views the most.
     on_device: settings of views that are made together, and the device -> a function of the views and what was drawn,
         int32 (B, columns). The views are uint8 (B, size, size, 3), or, `on_planes`, three planes of whole numbers,

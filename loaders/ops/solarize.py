@@ -49,7 +49,7 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 
 @kernel(inline="always")
-def drawn(to, row, seed, epoch, sample, view):
+def drawn(to, row, size, seed, epoch, sample, view):
     """As `Op.drawn`: the threshold, beyond all levels where there is nothing to invert."""
     to[0] = row[THRESHOLD] if draw(row[P], seed, epoch, sample, view) else 256
 
