@@ -80,7 +80,7 @@ STATUS_TEXT = {
 }
 
 # The columns of a view table. Behind them: the settings of each op.
-SIZE, SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, RESIZE, BICUBIC, FLIP_P, SCRATCH, FIRST = range(10)
+SIZE, SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, RESIZE, PADDING, BICUBIC, FLIP_P, SCRATCH, FIRST = range(11)
 _ENDS = FIRST + np.cumsum([op.width for op in OPS.values()])
 # Of each op, the places of its settings in a row.
 SETTINGS = {name: slice(int(end) - op.width, int(end)) for (name, op), end in zip(OPS.items(), _ENDS, strict=True)}
@@ -149,7 +149,8 @@ def _jpeg_header(handle: ctypes.c_void_p, content: bytes) -> tuple[int, int, int
 
 
 def view_table(views: Sequence[View]) -> np.ndarray:
-    """The views as numbers: float64 (V, COLUMNS). SCALE_MAX is 0 in a view without a random crop.
+    """The views as numbers: float64 (V, COLUMNS). SCALE_MAX is 0 in a view without a random resized crop, PADDING is -1
+    in one without padding.
 
     Raises ValueError for a view that cannot be made, naming it.
     """
@@ -166,16 +167,23 @@ def view_table(views: Sequence[View]) -> np.ndarray:
         if not all(0 <= chance <= 1 for chance in chances):
             raise ValueError(f"probabilities must be from 0 to 1: {view}")
         row[SIZE], row[BICUBIC], row[FLIP_P] = view.size, view.interpolation == "bicubic", view.flip
-        if view.scale is None:
-            if view.resize < view.size:
-                raise ValueError(f"a centre crop needs resize to be at least size: {view}")
-            row[RESIZE] = view.resize
-        else:
+        row[PADDING] = -1 if view.padding is None else view.padding
+        if view.scale is not None:
+            if view.padding is not None:
+                raise ValueError(f"padding needs scale to be None: {view}")
             for bounds in (view.scale, view.ratio):
                 if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
                     raise ValueError(f"scale and ratio must be two positive numbers in ascending order: {view}")
             row[[SCALE_MIN, SCALE_MAX]] = view.scale
             row[[RATIO_MIN, RATIO_MAX]] = view.ratio
+        elif view.padding is None:
+            if view.resize < view.size:
+                raise ValueError(f"a centre crop needs resize to be at least size: {view}")
+            row[RESIZE] = view.resize
+        else:
+            row[RESIZE] = view.resize or view.size
+            if row[RESIZE] + 2 * view.padding < view.size:
+                raise ValueError(f"a crop with padding needs resize + 2 * padding to be at least size: {view}")
         for name, settings in ops_of(view).items():
             try:
                 OPS[name].check(settings, view.size)
@@ -256,6 +264,17 @@ _apply = _in_turn(list(OPS.items()))
 
 
 @kernel
+def part(row, height, width, seed, epoch, sample, view):
+    """(full height, full width, top, left): what the whole image is resized to, and where the view lies in it; for a
+    view without a random resized crop."""
+    if row[PADDING] >= 0:
+        return crop.padded(
+            height, width, int(row[RESIZE]), int(row[SIZE]), int(row[PADDING]), seed, epoch, sample, view
+        )
+    return crop.centre(height, width, int(row[RESIZE]), int(row[SIZE]))
+
+
+@kernel
 def _cut(source, view, row, seed, epoch, sample, out, scratch):
     """Write one view of a source image, uint8 (H, W, 3), to out, uint8 (size, size, 3). Returns the scratch, grown."""
     height, width, _ = source.shape
@@ -267,7 +286,7 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
         full_height, full_width, y, x = size, size, 0, 0
     else:
         top, left, box_height, box_width = 0, 0, height, width
-        full_height, full_width, y, x = crop.centre(height, width, int(row[RESIZE]), size)
+        full_height, full_width, y, x = part(row, height, width, seed, epoch, sample, view)
     flipped = flip.draw(row[FLIP_P], seed, epoch, sample, view)
     need = max(resize.scratch_bytes(box_height, box_width, size), int(row[SCRATCH]))
     if scratch.size < need:

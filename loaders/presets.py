@@ -157,6 +157,11 @@ def _supervised_small(size: int) -> tuple[View, ...]:
     return (View(size, scale=(0.5, 1.0)),)
 
 
+def _supervised_cifar(size: int) -> tuple[View, ...]:
+    """He et al. 2016, section 4.2: padded by 4 of 32 pixels on each side, a random crop, a flip."""
+    return (View(size, scale=None, padding=size // 8),)
+
+
 def _eval(size: int) -> tuple[View, ...]:
     """The centre crop of torchvision's reference: 224 of a shorter side of 256. Up to 64 pixels the whole image."""
     return (View(size, scale=None, resize=size if size <= 64 else round(size * RESIZED / FULL), flip=0.0),)
@@ -184,5 +189,6 @@ PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "crops-msn": _crops_msn,
     "supervised": _supervised,
     "supervised-small": _supervised_small,
+    "supervised-cifar": _supervised_cifar,
     "eval": _eval,
 }

@@ -84,8 +84,12 @@ def make(image: np.ndarray, view: View, key: Key) -> np.ndarray:
     """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `rng.py`."""
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
-    if view.scale is None:
+    if view.scale is None and view.padding is None:
         out = crop.centre_twin(image, view.resize, view.size, bicubic)
+    elif view.scale is None:
+        side = view.resize or view.size
+        _, _, top, left = crop.padded(height, width, side, view.size, view.padding, *key)
+        out = crop.padded_twin(image, side, view.size, view.padding, top, left, bicubic)
     else:
         top, left, box_height, box_width = crop.draw(height, width, *view.scale, *view.ratio, *key)
         out = resize.twin(image, top, left, box_height, box_width, view.size, bicubic)

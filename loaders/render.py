@@ -24,15 +24,16 @@ from twoview.loaders.ops.op import Op
 from twoview.loaders.ops.taps import weigh_images
 from twoview.loaders.views import OPS, View, ops_of
 
-# The columns of what is drawn for a view, int32. Behind them: what each op draws, in as many columns as it asks for.
-TOP, LEFT, BOX_HEIGHT, BOX_WIDTH, FLIPPED, FIRST = range(6)
+# The columns of what is drawn for a view, int32: the box, and the first of the output pixels of `Lines` to be kept.
+# Behind them: what each op draws, in as many columns as it asks for.
+TOP, LEFT, BOX_HEIGHT, BOX_WIDTH, Y, X, FLIPPED, FIRST = range(8)
 
 
 class Lines(NamedTuple):
     """What the resize of `loaders/ops` reads for each output pixel of a line, for boxes of all lengths.
 
-    full: pixels that a box is resized to, of which `size` are kept. starts: int64 (longest + 1, size), in the box.
-    weights: int32 (longest + 1, size, taps), with zeros behind those of a length that has fewer taps.
+    full: pixels that a box is resized to. starts: int64 (longest + 1, count), in the box, for the output pixels that
+    may be kept. weights: int32 (longest + 1, count, taps), with zeros behind those of a length that has fewer taps.
     """
 
     full: int
@@ -97,11 +98,15 @@ class Renderer:
     def _kind(self, views: Sequence[View], numbers: Sequence[int], device: torch.device) -> Kind:
         row = self.table[numbers[0]]
         size, bicubic = int(row[decode.SIZE]), bool(row[decode.BICUBIC])
-        full_height, full_width, y, x = size, size, 0, 0
-        if row[decode.SCALE_MAX] == 0:
+        full_height, full_width, y, x, padding = size, size, 0, 0, int(row[decode.PADDING])
+        kept_height, kept_width = size, size
+        if padding >= 0:
+            full_height, full_width = crop.resized(self.height, self.width, int(row[decode.RESIZE]))
+            y, x, kept_height, kept_width = -padding, -padding, full_height + 2 * padding, full_width + 2 * padding
+        elif row[decode.SCALE_MAX] == 0:
             full_height, full_width, y, x = crop.centre(self.height, self.width, int(row[decode.RESIZE]), size)
-        columns = _lines(self.width, full_width, x, size, bicubic, device)
-        rows = _lines(self.height, full_height, y, size, bicubic, device)
+        columns = _lines(self.width, full_width, x, kept_width, bicubic, device)
+        rows = _lines(self.height, full_height, y, kept_height, bicubic, device)
         steps: list[tuple[bool, Step]] = []
         for (name, op), begin, end in zip(OPS.items(), (FIRST, *self.ends), self.ends, strict=False):
             settings = [getattr(view, name) for view in views]
@@ -154,6 +159,9 @@ def _draw(
                 )
             else:
                 box = (0, 0, height, width)
+            if row[decode.PADDING] >= 0:
+                _, _, y, x = decode.part(row, height, width, *key)
+                to[Y], to[X] = y + int(row[decode.PADDING]), x + int(row[decode.PADDING])
             to[TOP], to[LEFT], to[BOX_HEIGHT], to[BOX_WIDTH] = box
             to[FLIPPED] = flip.draw(row[decode.FLIP_P], *key)
             _drawn(to, ends, row, seed, epoch, samples[i], view)
@@ -162,17 +170,17 @@ def _draw(
 
 def _alike(table: np.ndarray) -> list[list[int]]:
     """The views in runs that are resized alike."""
-    alike = table[:, [decode.SIZE, decode.BICUBIC, decode.RESIZE]].tolist()
+    alike = table[:, [decode.SIZE, decode.BICUBIC, decode.RESIZE, decode.PADDING]].tolist()
     return [list(run) for _, run in groupby(range(len(table)), alike.__getitem__)]
 
 
-def _lines(longest: int, full: int, first: int, size: int, bicubic: bool, device: torch.device) -> Lines:
-    """Of the output pixels first .. first + size of boxes of 1 .. `longest` pixels, resized to `full`."""
-    made = [resize._taps(length, full, first, size, bicubic, False) for length in range(1, longest + 1)]
-    starts = np.zeros((longest + 1, size), np.int64)
-    weights = np.zeros((longest + 1, size, max(taps for _, _, taps in made)), np.int32)
+def _lines(longest: int, full: int, first: int, count: int, bicubic: bool, device: torch.device) -> Lines:
+    """Of the output pixels first .. first + count of boxes of 1 .. `longest` pixels, resized to `full`."""
+    made = [resize._taps(length, full, first, count, bicubic, False) for length in range(1, longest + 1)]
+    starts = np.zeros((longest + 1, count), np.int64)
+    weights = np.zeros((longest + 1, count, max(taps for _, _, taps in made)), np.int32)
     for length, (begin, weight, taps) in enumerate(made, 1):
-        starts[length], weights[length, :, :taps] = begin, weight.reshape(size, taps)
+        starts[length], weights[length, :, :taps] = begin, weight.reshape(count, taps)
     return Lines(full, torch.from_numpy(starts).to(device), torch.from_numpy(weights).to(device))
 
 
@@ -182,8 +190,8 @@ def _resized(images: Tensor, places: Tensor, drawn: Tensor, kind: Kind) -> Tenso
     box_height, box_width = drawn[:, BOX_HEIGHT, None], drawn[:, BOX_WIDTH, None]
     each, to = (torch.arange(count, device=drawn.device) for count in (len(places), kind.size))
     mirrored = torch.where(drawn[:, FLIPPED, None] > 0, kind.size - 1 - to, to)
-    along = 2, *_taken(kind.columns, drawn[:, LEFT, None], box_width, mirrored, width)
-    down = 1, *_taken(kind.rows, drawn[:, TOP, None], box_height, to, height)
+    along = 2, *_taken(kind.columns, drawn[:, LEFT, None], box_width, drawn[:, X, None] + mirrored, width)
+    down = 1, *_taken(kind.rows, drawn[:, TOP, None], box_height, drawn[:, Y, None] + to, height)
     along_first = weigh_images(weigh_images(images, places, *along), each, *down)
     if height <= kind.rows.full:
         return along_first

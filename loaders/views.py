@@ -25,10 +25,13 @@ class View:
     """One view of an image.
 
     size: side of the square output, in pixels.
-    scale: range of the crop's share of the image area. None means no random crop: the shorter side is
-        resized to `resize` pixels and the centre is cut.
+    scale: range of the crop's share of the image area. None means no random resized crop: the shorter side is
+        resized to `resize` pixels, and the center is cut, or what `padding` says.
     ratio: range of the crop's aspect ratio (width / height), drawn log-uniformly.
-    resize: shorter side before the centre crop, in pixels; only read where scale is None.
+    resize: shorter side before the cut, in pixels; only read where scale is None. With padding, 0 means size.
+    padding: where scale is None: pixels of black that are put on each side of the image, of which a random box is then
+        cut. `View(32, scale=None, padding=4)` is torchvision's `RandomCrop(32, 4)` for images of 32 pixels, and for
+        others behind its `Resize(32)`. None means the center crop.
     flip: probability of a horizontal flip.
     jitter, blur, solarize, erase: None means never.
     gray: probability of three equal channels.
@@ -39,6 +42,7 @@ class View:
     scale: tuple[float, float] | None = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     resize: int = 0
+    padding: int | None = None
     flip: float = 0.5
     jitter: Annotated[Jitter | None, JITTER] = None
     gray: Annotated[float, GRAY] = 0.0
@@ -92,6 +96,7 @@ def _checked(view: View) -> View:
         settings = getattr(view, name)
         if op.settings is not float and settings is not None:
             if not isinstance(settings, op.settings):
-                raise ValueError(f"a view's {name} must be a {op.settings.__name__} or None, got {settings!r}")
+                raise ValueError(f"a view's {name} must be of type {op.settings.__name__} or None, got {settings!r}")
             checks.numbers(f"a view's {name}", settings, op.width)
-    return replace(view, size=size, resize=resize)
+    padding = view.padding if view.padding is None else checks.whole("a view's padding", view.padding, 0, size)
+    return replace(view, size=size, resize=resize, padding=padding)

@@ -141,6 +141,19 @@ def _bicubic(source: str, size: int) -> Pairs:
     return _resized_crop(source, size, bicubic=True)
 
 
+def _padded_crop(source: str, size: int) -> Pairs:
+    """Two of each picture reduced to the size, as they are drawn, and one with the shorter side a half longer."""
+    padding = size // 8
+    for sample, picture in enumerate(_pictures(source)):
+        height, width, _ = picture.shape
+        scratch = np.empty(resize.scratch_bytes(height, width, size), np.uint8)
+        for view, side in enumerate((size, size, size * 3 // 2)):
+            *full, top, left = crop.padded(height, width, side, size, padding, SEED, 0, sample, view)
+            ours = np.empty((size, size, 3), np.uint8)
+            resize.resize(picture, 0, 0, height, width, *full, top, left, False, False, ours, scratch)
+            yield ours, crop.padded_twin(picture, side, size, padding, top, left)
+
+
 def _flip(source: str, size: int) -> Pairs:
     return ((after(flip.flip, picture), flip.twin(picture)) for picture in _squares(source, size))
 
@@ -153,6 +166,7 @@ _RESIZED = Bound(1, share=0.999, mean=0.1)
 CHECKS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
     "resized crop, bilinear": (_bilinear, _RESIZED),
     "resized crop, bicubic": (_bicubic, _RESIZED),
+    "crop with padding": (_padded_crop, _RESIZED),
     "flip": (_flip, Bound(1)),
     **{
         check: (partial(_of_squares, pairs), Bound(levels))
@@ -170,6 +184,7 @@ def draws() -> Iterator[Row]:
             yield from map(_tested, _crop_draws(height, width))
         for op in OPS.values():
             yield from map(_tested, op.draws(DRAWS, SEED))
+        yield from map(_tested, _padded_crop_draws())
     yield from _rates()
 
 
@@ -184,6 +199,18 @@ def _crop_draws(height: int, width: int) -> Iterator[Drawn]:
     }
     for check, measure in measures.items():
         yield Drawn(check, f"{width} x {height} pixels", measure(ours).tolist(), measure(theirs).tolist())
+
+
+def _padded_crop_draws() -> Iterator[Drawn]:
+    """Of images that are oblong, so that top and left have ranges of their own."""
+    from torchvision.transforms import RandomCrop
+
+    height, width, size, padding = 32, 48, 32, 4
+    padded = torch.empty(3, height + 2 * padding, width + 2 * padding)
+    ours = [crop.padded(height, width, size, size, padding, SEED, 0, sample, 0)[2:] for sample in range(DRAWS)]
+    theirs = [RandomCrop.get_params(padded, (size, size))[:2] for _ in range(DRAWS)]
+    for k, check in enumerate(("padded crop top", "padded crop left")):
+        yield Drawn(check, f"{width} x {height} pixels", [one[k] + padding for one in ours], [one[k] for one in theirs])
 
 
 def _rates() -> Iterator[Row]:

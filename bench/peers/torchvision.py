@@ -71,10 +71,12 @@ def transform(view: View) -> transforms.Compose:
     """torchvision's pipeline for a view: PIL image -> uint8 (3, size, size)."""
     mode = transforms.InterpolationMode(view.interpolation)
     steps: list[object]
-    if view.scale is None:
+    if view.scale is not None:
+        steps = [transforms.RandomResizedCrop(view.size, view.scale, view.ratio, mode)]
+    elif view.padding is None:
         steps = [transforms.Resize(view.resize, mode), transforms.CenterCrop(view.size)]
     else:
-        steps = [transforms.RandomResizedCrop(view.size, view.scale, view.ratio, mode)]
+        steps = [transforms.Resize(view.resize or view.size, mode), transforms.RandomCrop(view.size, view.padding)]
     steps.append(transforms.RandomHorizontalFlip(view.flip))
     given = [(op, getattr(view, name)) for name, op in OPS.items() if getattr(view, name) is not None]
     steps += [op.torchvision(settings) for op, settings in given if not op.on_tensors]

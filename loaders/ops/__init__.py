@@ -1,1 +1,1 @@
-"""One augmentation a file: the kernel, the drawing of its parameters, the torchvision twin it must agree with."""
+"""One augmentation a file: settings, draw, kernel, device arithmetic, the twin it must agree with; see `op.py`."""

@@ -1,4 +1,4 @@
-"""Where a view is cut: the random resized crop's box, and the evaluation's resize and centre crop."""
+"""Where a view is cut: the random resized crop's box, the evaluation's resize and centre crop, a crop with padding."""
 
 import math
 
@@ -42,16 +42,32 @@ def fallback(height, width, ratio_min, ratio_max):
 
 
 @kernel
+def resized(height, width, resize):
+    """(height, width) of the whole image once its shorter side is `resize` pixels, as by torchvision's `Resize`."""
+    if height < width:
+        return resize, int(resize * width / height)
+    return int(resize * height / width), resize
+
+
+@kernel
 def centre(height, width, resize, size):
     """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
     corner of the centred (size, size) box in it. As torchvision's `Resize(resize)`, `CenterCrop(size)`; resize >= size.
     """
-    full_height, full_width = resize, resize
-    if height < width:
-        full_width = int(resize * width / height)
-    else:
-        full_height = int(resize * height / width)
+    full_height, full_width = resized(height, width, resize)
     return full_height, full_width, round((full_height - size) / 2), round((full_width - size) / 2)
+
+
+@kernel
+def padded(height, width, resize, size, padding, seed, epoch, sample, view):
+    """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
+    corner of a random (size, size) box in it, uniform among those that lie in the image with `padding` pixels more on
+    each side. As torchvision's `Resize(resize)`, `RandomCrop(size, padding)`; resize + 2 * padding >= size.
+    """
+    full_height, full_width = resized(height, width, resize)
+    top = int((full_height + 2 * padding - size + 1) * rng.uniform(seed, epoch, sample, view, STREAM, 0)) - padding
+    left = int((full_width + 2 * padding - size + 1) * rng.uniform(seed, epoch, sample, view, STREAM, 1)) - padding
+    return full_height, full_width, top, left
 
 
 def twin(height, width, scale, ratio):
@@ -71,3 +87,15 @@ def centre_twin(image, resize, size, bicubic=False):
 
     mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     return np.asarray(F.center_crop(F.resize(Image.fromarray(image), resize, mode), size))
+
+
+def padded_twin(image, resize, size, padding, top, left, bicubic=False):
+    """The crop with padding of a uint8 (H, W, 3) image by torchvision on PIL images; top, left as from `padded`."""
+    import numpy as np
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
+    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
+    whole = F.pad(F.resize(Image.fromarray(image), resize, mode), [padding])
+    return np.asarray(F.crop(whole, top + padding, left + padding, size, size))

@@ -123,8 +123,8 @@ def twin(image, top, left, height, width, level):
 
 
 def _twin(image: np.ndarray, settings: Erase, key: Key) -> np.ndarray:
-    erased, *box = draw(len(image), *settings[:LEVEL], settings.p, *key)
-    return twin(image, *box, settings.level) if erased else image
+    erased, top, left, height, width = draw(len(image), *settings[:LEVEL], settings.p, *key)
+    return twin(image, top, left, height, width, settings.level) if erased else image
 
 
 def _torchvision(settings: Erase) -> Any:
@@ -138,8 +138,9 @@ def _pixels(pictures: Pictures) -> Pairs:
     """Boxes as they are drawn, one in a corner, and an empty one."""
     for sample, picture in enumerate(pictures):
         _, *box = draw(len(picture), *Erase()[:LEVEL], 1.0, 0, 0, sample, 0)
-        for place in (box, (0, 0, 5, 7), (3, 4, 0, 0)):
-            yield after(erase, picture, *place, 99), twin(picture, *place, 99)
+        for top, left, height, width in (box, (0, 0, 5, 7), (3, 4, 0, 0)):
+            ours = after(erase, picture, top, left, height, width, 99)
+            yield ours, twin(picture, top, left, height, width, 99)
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn]:

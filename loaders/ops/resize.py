@@ -36,7 +36,8 @@ def _taps(length, full, first, count, bicubic, backwards):
 
     Returns (starts int64 (count,), weights int32 (count * taps,), taps): output i is the sum over k < taps of
     weights[i * taps + k] * line[starts[i] + k]. The number of taps is the same for all, so that the inner loop's exit
-    is predicted; zero weights fill the gaps. `backwards` mirrors the outputs.
+    is predicted; zero weights fill the gaps. Outputs before 0 or from `full` on have no others, and so are black.
+    `backwards` mirrors the outputs.
 
     The loops over the outputs vectorise, in PIL's float64; places in the line are whole numbers there.
     """
@@ -52,6 +53,10 @@ def _taps(length, full, first, count, bicubic, backwards):
         ends[i] = np.trunc(min(np.float64(length), centres[i] + support + 0.5))
         totals[i] = 0.0
         most = max(most, np.int32(ends[i] - begins[i]))
+    for i in range(min(-first, count)):
+        ends[i], totals[i] = 0.0, 1.0
+    for i in range(max(full - first, 0), count):
+        ends[i], totals[i] = 0.0, 1.0
     taps = int(most)
     exact = np.empty((taps, count), np.float64)
     for k in range(taps):
@@ -118,7 +123,7 @@ def scratch_bytes(height, width, size):
 @kernel
 def resize(source, top, left, height, width, full_height, full_width, y, x, bicubic, flip, out, scratch):
     """Write to out, uint8 (h, w, 3), the part at (y, x) of the box (top, left, height, width) of source resized to
-    (full_height, full_width), mirrored left to right if `flip`.
+    (full_height, full_width), mirrored left to right if `flip`. What of that part lies outside is black.
 
     source: uint8 (H, W, 3), C-contiguous, not written. scratch: uint8 1-D, `scratch_bytes(height, width, max(h, w))`.
     """

@@ -22,11 +22,12 @@ from skimage import data
 
 from twoview.loaders import decode, turbojpeg
 from twoview.loaders.beton import Layout
-from twoview.loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.views import Blur, Erase, Jitter, Solarize, View
 
 EVERY_OP = View(
-    32, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 0.8), gray=0.2, blur=Blur(0.1, 2.0, 5, 0.5), solarize=Solarize(128, 0.2)
-)
+    32, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 0.8), gray=0.2, blur=Blur(0.1, 2.0, 5, 0.5), solarize=Solarize(128, 0.2),
+    erase=Erase(),
+)  # fmt: skip
 
 
 def whole(size: int) -> View:

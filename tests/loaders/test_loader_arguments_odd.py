@@ -65,10 +65,11 @@ FIELDS = [
     ({"ratio": (-1.0, 1.0)}, "scale and ratio must be two positive numbers in ascending order"),
     ({"flip": 7.0}, "probabilities must be from 0 to 1"),
     ({"gray": "x"}, "flip and gray must be 2 finite numbers, got (0.5, 'x')"),
-    ({"jitter": (0.4, 0.4, 0.4, 0.1, 0.8)}, "jitter must be a Jitter or None, got (0.4"),
+    ({"jitter": (0.4, 0.4, 0.4, 0.1, 0.8)}, "jitter must be of type Jitter or None, got (0.4"),
     ({"jitter": Jitter(math.inf, 0.4, 0.4, 0.1, 0.8)}, "jitter must be 5 finite numbers"),
     ({"blur": Blur(0.1, None, 3, 0.5)}, "blur must be 4 finite numbers"),
     ({"solarize": Solarize("x", 0.5)}, "solarize must be 2 finite numbers"),
+    ({"erase": (0.1, 0.2)}, "erase must be of type Erase or None, got (0.1"),
     ({"interpolation": 5}, "interpolation must be bilinear or bicubic"),
 ]
 

@@ -68,6 +68,10 @@ def test_mae():
     assert preset("mae", 224) == (View(224, scale=(0.2, 1.0), flip=0.5, interpolation="bicubic"),)
 
 
+def test_supervised_cifar_is_random_crop_32_4():
+    assert preset("supervised-cifar", 32) == (View(32, scale=None, padding=4, flip=0.5),)
+
+
 @pytest.mark.parametrize(
     ("name", "peer"),
     [("simclr-imagenet", "SimCLRTransform"), ("simsiam", "SimSiamTransform"), ("byol", "BYOLTransform")],

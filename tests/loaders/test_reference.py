@@ -10,7 +10,7 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.ops.blur import smoothed
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.reference import Reference
-from twoview.loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.views import Blur, Erase, Jitter, Solarize, View
 
 
 def same(beton, views, batch, epochs=(0,), **options):
@@ -40,11 +40,12 @@ def test_every_preset(photographs, fashion, name):
 def test_every_op_at_once(photographs, fashion, interpolation):
     view = View(
         64, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 1.0), gray=0.5, blur=Blur(0.1, 4.0, 31, 1.0), solarize=Solarize(100, 0.5),
-        interpolation=interpolation,
+        erase=Erase(level=7, p=0.5), interpolation=interpolation,
     )  # fmt: skip
+    padded = View(32, scale=None, resize=40, padding=6, erase=Erase(), interpolation=interpolation)
     centre = View(32, scale=None, resize=40, flip=0.5, interpolation=interpolation)
-    same(photographs, (view, centre), 8, seed=7)
-    same(fashion, (view, centre), 64, seed=7, indices=np.arange(64))
+    same(photographs, (view, centre, padded), 8, seed=7)
+    same(fashion, (view, centre, padded), 64, seed=7, indices=np.arange(64))
 
 
 probability = st.sampled_from([0.0, 0.5, 1.0])
@@ -60,6 +61,7 @@ VIEWS = st.builds(
     gray=probability,
     blur=st.none() | st.builds(Blur, st.just(0.1), st.floats(0.1, 8), odd, probability),
     solarize=st.none() | st.builds(Solarize, st.integers(0, 256), probability),
+    erase=st.none() | st.builds(Erase, level=st.integers(0, 255), p=probability),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )  # fmt: skip
 

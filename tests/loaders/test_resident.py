@@ -15,15 +15,16 @@ from twoview.loaders import render, resident
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
 from twoview.loaders.loader import Loader
 from twoview.loaders.masks import Mask
-from twoview.loaders.ops import blur, crop, flip, gray, jitter, solarize
+from twoview.loaders.ops import blur, crop, erase, flip, gray, jitter, solarize
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.reference import decode
 from twoview.loaders.resident import Resident, bytes_needed, fits
-from twoview.loaders.views import OPS, Blur, Jitter, Solarize, View
+from twoview.loaders.views import OPS, Blur, Erase, Jitter, Solarize, View
 
 EVERYTHING = View(
-    32, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 0.9), gray=0.2, blur=Blur(0.1, 2, 23, 0.5), solarize=Solarize(128, 0.5)
-)
+    32, jitter=Jitter(0.8, 0.8, 0.8, 0.5, 0.9), gray=0.2, blur=Blur(0.1, 2, 23, 0.5), solarize=Solarize(128, 0.5),
+    erase=Erase(level=9, p=0.5),
+)  # fmt: skip
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not here: torch sees no such device")
 
 
@@ -92,6 +93,7 @@ VIEWS = st.builds(
     blur=st.none() | st.builds(Blur, st.just(0.1), st.floats(0.1, 8), st.integers(1, 11).map(lambda r: 2 * r + 1),
                                probability),
     solarize=st.none() | st.builds(Solarize, st.integers(0, 256), probability),
+    erase=st.none() | st.builds(Erase, level=st.integers(0, 255), p=probability),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )  # fmt: skip
 
@@ -107,7 +109,10 @@ def test_jpegs_and_oblong_images_made_smaller_in_either_order(thumbnails, width,
     """In a tall box PIL filters the columns first; the batch holds boxes of both orders."""
     shrunk = View(20, scale=(0.2, 1.0), ratio=(0.3, 3.0), interpolation="bicubic")
     centre = View(24, scale=None, resize=30, flip=0.5)
-    compare(thumbnails(width, height, JPEG), (shrunk, centre, centre, EVERYTHING), 48, seed=4)
+    padded = View(24, scale=None, padding=5)
+    larger = View(48, scale=None, resize=45, padding=3, interpolation="bicubic")
+    views = shrunk, centre, centre, EVERYTHING, padded, padded, larger
+    compare(thumbnails(width, height, JPEG), views, 48, seed=4)
 
 
 def test_the_drawn_parameters_are_those_of_the_ops():
@@ -123,7 +128,7 @@ def test_the_drawn_parameters_are_those_of_the_ops():
     for number, view in enumerate(views):
         for row, sample in zip(drawn[number], samples, strict=True):
             key = np.uint64(seed), epoch, int(sample), number
-            assert tuple(row[render.TOP : render.FLIPPED]) == crop.draw(32, 40, *view.scale, *view.ratio, *key)
+            assert tuple(row[render.TOP : render.Y]) == crop.draw(32, 40, *view.scale, *view.ratio, *key)
             assert row[render.FLIPPED] == flip.draw(view.flip, *key)
             steps, amounts = [0] * 4, np.ones(4, np.float32)
             applied, factors, order = jitter.draw(*view.jitter, *key) if view.jitter else (False, (), ())
@@ -133,6 +138,9 @@ def test_the_drawn_parameters_are_those_of_the_ops():
             assert list(of("jitter", row)) == steps + list(amounts.view(np.int32))
             assert of("gray", row) == gray.draw(view.gray, *key)
             assert of("solarize", row) == (128 if view.solarize and solarize.draw(0.5, *key) else 256)
+            erased, top, left, height, width = erase.draw(32, *Erase()[: erase.LEVEL], 0.5, *key)
+            box = [top, left, top + height, left + width, 9] if view.erase and erased else [0] * 5
+            assert list(of("erase", row)) == box
             taps = np.array([1 << 22])
             blurred, sigma = blur.draw(0.1, 2, 0.5, *key)
             if view.blur and blurred:
@@ -293,3 +301,17 @@ def test_every_preset_on_a_gpu(colours, name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_on_a_gpu_at_the_size_of_the_images(colours, name):
     compare(colours, preset(name, 32), 24, (0, 1), device="cuda", drop_last=False)
+
+
+PADDED = View(32, scale=None, padding=4, erase=Erase()), View(24, scale=None, resize=30, padding=4)
+
+
+def test_erasing_and_padding_compiled_for_the_processor(colours):
+    with Resident(colours, PADDED, 24, device="cpu") as ours, Loader(colours, PADDED, 24) as own, scalar_inductor():
+        ours._views_of = resident.compiled(ours._renderer)
+        same(ours.epoch(0), own.epoch(0))
+
+
+@needs_cuda
+def test_erasing_and_padding_on_a_gpu(colours):
+    compare(colours, PADDED, 20, (0, 1), device="cuda", drop_last=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from twoview import cli
 from twoview.bench.dataloader import conformance
-from twoview.loaders.ops import blur, crop, flip, gray, jitter, resize, solarize
+from twoview.loaders.ops import blur, crop, erase, flip, gray, jitter, resize, solarize
 from twoview.loaders.presets import PRESETS
 
 
@@ -78,6 +78,7 @@ def off_by(levels, kernel):
         (gray, "gray", 2, "grey"),
         (blur, "blur", 3, "blur"),
         (solarize, "solarize", 2, "solarise"),
+        (erase, "erase", 1, "erase"),
     ],
 )
 def test_a_wrong_op_fails_its_row_and_no_other(monkeypatch, module, name, levels, check):
@@ -144,8 +145,8 @@ def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypat
     monkeypatch.setattr("twoview.commands.conformance.card", conformance.pixels)
     assert cli.run(["conformance"]) == 2
     out, err = capsys.readouterr()
-    assert "FAIL" in out and "20 of 22 rows pass" in out
-    assert "twoview: 2 of 22 rows of the card fail: hue on photographs at 32, hue on noise at 32" in err
+    assert "FAIL" in out and "24 of 26 rows pass" in out
+    assert "twoview: 2 of 26 rows of the card fail: hue on photographs at 32, hue on noise at 32" in err
 
 
 def test_the_tables_fit_a_terminal_of_100_columns(rows):

@@ -7,7 +7,7 @@ import pytest
 
 from twoview.bench.dataloader.profile import _steps, profile, text, variants
 from twoview.loaders import presets
-from twoview.loaders.views import Blur, Jitter, Solarize, View
+from twoview.loaders.views import Blur, Erase, Jitter, Solarize, View
 
 
 def names(views):
@@ -16,10 +16,11 @@ def names(views):
 
 def test_every_op_is_switched_on_once_and_the_last_variant_is_the_whole():
     full = View(32, jitter=Jitter(0.4, 0.4, 0.2, 0.1, p=0.8), gray=0.2, blur=Blur(0.1, 2.0, 3, p=0.5))
-    views = full, replace(full, blur=None, solarize=Solarize(128, 0.2))
+    views = full, replace(full, blur=None, solarize=Solarize(128, 0.2), erase=Erase())
     found = variants(views)
     assert names(views) == [
         "decode", "crop, resize, flip", "brightness", "contrast", "saturation", "hue", "grey", "blur", "solarise",
+        "erase",
     ]  # fmt: skip
     assert found[0][1] == () and found[1][1] == (View(32), View(32)) and found[-1][1] == views
     assert found[3][1][0].jitter == Jitter(0.4, 0.4, 0.0, 0.0, p=0.8)

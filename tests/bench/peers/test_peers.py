@@ -12,12 +12,13 @@ from PIL import Image
 
 from twoview.bench.config.experiment import Place
 from twoview.bench.dataloader import targets
-from twoview.bench.peers import worker
+from twoview.bench.peers import torchvision, worker
 from twoview.bench.peers.job import ConvertJob, Job
 from twoview.bench.peers.lightly import transform
 from twoview.bench.peers.race import Absent, Process, Race
 from twoview.bench.suites import peers as beside_peers
 from twoview.loaders import presets
+from twoview.loaders.views import Erase, View
 
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
@@ -36,6 +37,22 @@ def test_the_lightly_peer_does_the_same_ops(name):
 def test_what_lightlys_views_have_not_is_said():
     with pytest.raises(ValueError, match="makes SimCLR's views only"):
         transform(presets.preset("eval", 32)[0])
+
+
+def test_an_op_that_lightlys_views_have_not_is_said():
+    with pytest.raises(ValueError, match="makes SimCLR's views only"):
+        transform(View(32, erase=Erase()))
+
+
+def test_the_torchvision_peer_pads_before_the_flip_and_erases_bytes_at_the_end():
+    pipeline = torchvision.transform(View(24, scale=None, padding=3, erase=Erase(level=9, p=1.0)))
+    assert [type(step).__name__ for step in pipeline.transforms] == [
+        "Resize", "RandomCrop", "RandomHorizontalFlip", "RandomGrayscale", "PILToTensor", "RandomErasing",
+    ]  # fmt: skip
+    assert pipeline.transforms[0].size == 24 and pipeline.transforms[1].padding == 3
+    made = pipeline(Image.fromarray(np.full((40, 50, 3), 200, np.uint8)))
+    assert made.dtype == torch.uint8 and made.shape == (3, 24, 24) and set(made.unique().tolist()) <= {0, 9, 200}
+    assert 9 in made
 
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
