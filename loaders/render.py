@@ -52,7 +52,8 @@ class Step(NamedTuple):
 class Kind(NamedTuple):
     """Views `first` .. `last` - 1: of one size and interpolation, and so made together.
 
-    steps: those of neighbouring ops that work alike together, and whether on planes.
+    padded: whether which output pixels are kept is drawn. steps: those of neighbouring ops that work alike together,
+    and whether on planes.
     """
 
     first: int
@@ -60,6 +61,7 @@ class Kind(NamedTuple):
     size: int
     columns: Lines
     rows: Lines
+    padded: bool
     steps: list[tuple[bool, list[Step]]]
 
 
@@ -113,7 +115,7 @@ class Renderer:
             if any(op.row(one)[-1] > 0 for one in settings):
                 steps.append((op.on_planes, Step(op.on_device(settings, device), int(begin), int(end))))
         alike = [(on_planes, [step for _, step in run]) for on_planes, run in groupby(steps, lambda step: step[0])]
-        return Kind(numbers[0], numbers[-1] + 1, size, columns, rows, alike)
+        return Kind(numbers[0], numbers[-1] + 1, size, columns, rows, padding >= 0, alike)
 
 
 def _in_turn(ops: Sequence[tuple[str, Op]], number: int = 0) -> Any:
@@ -190,8 +192,10 @@ def _resized(images: Tensor, places: Tensor, drawn: Tensor, kind: Kind) -> Tenso
     box_height, box_width = drawn[:, BOX_HEIGHT, None], drawn[:, BOX_WIDTH, None]
     each, to = (torch.arange(count, device=drawn.device) for count in (len(places), kind.size))
     mirrored = torch.where(drawn[:, FLIPPED, None] > 0, kind.size - 1 - to, to)
-    along = 2, *_taken(kind.columns, drawn[:, LEFT, None], box_width, drawn[:, X, None] + mirrored, width)
-    down = 1, *_taken(kind.rows, drawn[:, TOP, None], box_height, drawn[:, Y, None] + to, height)
+    if kind.padded:  # for other views an addition of zeros would cost a kernel
+        mirrored, to = drawn[:, X, None] + mirrored, drawn[:, Y, None] + to
+    along = 2, *_taken(kind.columns, drawn[:, LEFT, None], box_width, mirrored, width)
+    down = 1, *_taken(kind.rows, drawn[:, TOP, None], box_height, to, height)
     along_first = weigh_images(weigh_images(images, places, *along), each, *down)
     if height <= kind.rows.full:
         return along_first

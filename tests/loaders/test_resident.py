@@ -93,7 +93,8 @@ VIEWS = st.builds(
     blur=st.none() | st.builds(Blur, st.just(0.1), st.floats(0.1, 8), st.integers(1, 11).map(lambda r: 2 * r + 1),
                                probability),
     solarize=st.none() | st.builds(Solarize, st.integers(0, 256), probability),
-    erase=st.none() | st.builds(Erase, level=st.integers(0, 255), p=probability),
+    erase=st.none() | st.builds(Erase, st.just(0.02), st.floats(0.02, 1), st.just(0.3), st.floats(0.3, 3.3),
+                                st.integers(0, 255), probability),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )  # fmt: skip
 
