@@ -62,7 +62,7 @@ class Mask:
         return int(self.rows) * int(self.columns)
 
 
-def of_view(
+def view_mask(
     views: Sequence[View], view: int, patch: int, kept: float, kind: Kind = "random", smallest: int = 16
 ) -> Mask:
     """The mask of a view that keeps a share of its square patches, rounded down to whole ones.

@@ -74,7 +74,9 @@ class Renderer:
         given = [ops_of(view) for view in views]
         widths = [max((op.columns(one[name]) for one in given if name in one), default=0) for name, op in OPS.items()]
         self.ends = FIRST + np.cumsum(widths)
-        self.kinds = [self._kind([views[number] for number in run], run, device) for run in _alike(self.table)]
+        self.kinds = [
+            self._kind([views[number] for number in run], run, device) for run in _resized_together(self.table)
+        ]
 
     def draw(self, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """int32 (V, B, columns) for the sample numbers, int64 (B,): the same draws as the loader's."""
@@ -114,8 +116,8 @@ class Renderer:
             settings = [getattr(view, name) for view in views]
             if any(op.row(one)[-1] > 0 for one in settings):
                 steps.append((op.on_planes, Step(op.on_device(settings, device), int(begin), int(end))))
-        alike = [(on_planes, [step for _, step in run]) for on_planes, run in groupby(steps, lambda step: step[0])]
-        return Kind(numbers[0], numbers[-1] + 1, size, columns, rows, padding >= 0, alike)
+        runs = [(on_planes, [step for _, step in run]) for on_planes, run in groupby(steps, lambda step: step[0])]
+        return Kind(numbers[0], numbers[-1] + 1, size, columns, rows, padding >= 0, runs)
 
 
 def _in_turn(ops: Sequence[tuple[str, Op]], number: int = 0) -> Any:
@@ -170,10 +172,10 @@ def _draw(
     return out
 
 
-def _alike(table: np.ndarray) -> list[list[int]]:
-    """The views in runs that are resized alike."""
-    alike = table[:, [decode.SIZE, decode.BICUBIC, decode.RESIZE, decode.PADDING]].tolist()
-    return [list(run) for _, run in groupby(range(len(table)), alike.__getitem__)]
+def _resized_together(table: np.ndarray) -> list[list[int]]:
+    """The numbers of the views, in runs of neighbors that are resized in the same way."""
+    resizing = table[:, [decode.SIZE, decode.BICUBIC, decode.RESIZE, decode.PADDING]].tolist()
+    return [list(run) for _, run in groupby(range(len(table)), resizing.__getitem__)]
 
 
 def _lines(longest: int, full: int, first: int, count: int, bicubic: bool, device: torch.device) -> Lines:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from twoview.loaders.masks import Mask, of_view
+from twoview.loaders.masks import Mask, view_mask
 from twoview.loaders.views import View
 from twoview.methods import ema
 from twoview.methods.encoder import Encoder
@@ -59,7 +59,7 @@ class Data2Vec(Method):
 
     @classmethod
     def masks_for(cls, options: Data2VecOptions, views: tuple[View, ...], patch: int) -> tuple[Mask, ...]:
-        return (of_view(views, 0, patch, 1 - options.masked, "block", options.smallest),)
+        return (view_mask(views, 0, patch, 1 - options.masked, "block", options.smallest),)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         (image,), (kept,) = views, masks

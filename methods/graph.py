@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from twoview.methods import ranks
+from twoview.methods.device_batches import Moved, changed
 from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
-from twoview.methods.transfer import Moved, changed
 
 WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
 
@@ -81,7 +81,7 @@ class Graph:
         whole = functools.partial(self._step, inputs)
         if self._warm < WARMUP:
             self._warm += 1
-            return aside(whole)
+            return on_side_stream(whole)
         if self._replay is None:
             try:
                 self._replay, self._out = recorded(whole)
@@ -99,7 +99,7 @@ def _shapes(batch: Moved) -> list[torch.Size]:
     return [tensor.shape for tensor in batch.tensors]
 
 
-def aside(work: Callable[[], Out]) -> Out:
+def on_side_stream(work: Callable[[], Out]) -> Out:
     """The work on the stream on which `recorded` records, as torch's documentation asks of the steps before it."""
     current, stream = torch.cuda.current_stream(), _stream()
     stream.wait_stream(current)

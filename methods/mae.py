@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from twoview.loaders.masks import Mask, of_view
+from twoview.loaders.masks import Mask, view_mask
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.losses.mae import EXAMPLES, mae
@@ -45,7 +45,7 @@ class MAE(Method):
 
     @classmethod
     def masks_for(cls, options: MAEOptions, views: tuple[View, ...], patch: int) -> tuple[Mask, ...]:
-        return (of_view(views, 0, patch, 1 - options.masked),)
+        return (view_mask(views, 0, patch, 1 - options.masked),)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         (image,), (kept,) = views, masks

@@ -29,7 +29,7 @@ class Method(nn.Module):
     views: what the loader makes of each image, in the order in which `loss` takes them.
     masks: which patches of which views the loader draws, in the order in which `loss` takes them.
     encoder: (B, 3, H, W) -> (B, D), what trains. probed: what stays when training is over, of the same shapes.
-    apart: names of parameters that train beside the network, neither decayed nor clipped: prototypes.
+    exempt: names of parameters that are neither decayed nor clipped: prototypes.
     """
 
     takes: int = 2
@@ -37,7 +37,7 @@ class Method(nn.Module):
     needs_vit: bool = False
     uses_labels: bool = False
     examples: Mapping[str, Example] = {}
-    apart: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
 
     def __init__(self, encoder: nn.Module, views: tuple[View, ...], masks: tuple[Mask, ...] = ()) -> None:
         super().__init__()

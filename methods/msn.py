@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from twoview.loaders.masks import Mask, of_view
+from twoview.loaders.masks import Mask, view_mask
 from twoview.loaders.views import View
 from twoview.methods import ema
 from twoview.methods.encoder import Encoder
@@ -95,7 +95,7 @@ class MSN(Method):
         if not options.patch_drop or patch is None:
             return ()
         dropped = range(RANDOM, len(views) if options.drop_focal else FOCAL)
-        return tuple(of_view(views, view, patch, 1 - options.patch_drop) for view in dropped)
+        return tuple(view_mask(views, view, patch, 1 - options.patch_drop) for view in dropped)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         o, prior = self.options, self.prior(label)

@@ -51,22 +51,22 @@ def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim
     """The optimiser over the model's parameters, fused or foreach (a few kernels a step, not one a parameter).
 
     Its groups: weights, which decay; vectors (biases, norms) and tokens, which do not unless told to; and what a method
-    trains apart, which never does, nor is clipped.
+    exempts, which is neither decayed nor clipped.
     recorded: in a CUDA graph, where AdamW counts its steps on the device.
     """
-    apart = {id(model.get_parameter(name)) for name in model.apart} if isinstance(model, Method) else set()
+    exempt = {id(model.get_parameter(name)) for name in model.exempt} if isinstance(model, Method) else set()
     plain = set() if optim.decay_tokens or optim.decay_all else _tokens(model)
     if not optim.decay_all:
         plain |= {id(p) for p in model.parameters() if p.ndim <= 1}
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {
-            "params": [p for p in parameters if id(p) not in plain | apart],
+            "params": [p for p in parameters if id(p) not in plain | exempt],
             "weight_decay": optim.weight_decay,
             "adapt": True,
         },
-        {"params": [p for p in parameters if id(p) in plain - apart], "weight_decay": 0.0, "adapt": False},
-        {"params": [p for p in parameters if id(p) in apart], "weight_decay": 0.0, "adapt": False, "apart": True},
+        {"params": [p for p in parameters if id(p) in plain - exempt], "weight_decay": 0.0, "adapt": False},
+        {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0, "adapt": False, "exempt": True},
     ]
     groups = [part for group in groups for part in _by_scale(group)]
     if optim.name == "lars":
@@ -109,11 +109,11 @@ def schedule(optim: Optim, optimiser: torch.optim.Optimizer, epoch: float, epoch
 
 
 def clip(optimiser: torch.optim.Optimizer, norm: float) -> None:
-    """Scales the gradient, of all together but what trains apart, to this norm at most, without a look at the device.
+    """Scales the gradient, of all but exempt weights together, to this norm at most, without a look at the device.
 
     Source: MSN's official code (`clip_grad_norm_` of the encoder with its head).
     """
-    clipped = [p for group in optimiser.param_groups if "apart" not in group for p in group["params"]]
+    clipped = [p for group in optimiser.param_groups if "exempt" not in group for p in group["params"]]
     nn.utils.clip_grad_norm_(clipped, norm, foreach=True)
 
 

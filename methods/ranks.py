@@ -66,7 +66,7 @@ def any_rank(flag: bool) -> bool:
     return bool(flags.item())
 
 
-def of_all_ranks(mine: Any) -> list[Any]:
+def gather_objects(mine: Any) -> list[Any]:
     """Every rank's value, rank after rank; every rank must ask."""
     if world() == 1:
         return [mine]

@@ -18,12 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from twoview.methods import checkpoint, graph, optim, ranks, resumed
 from twoview.methods.clock import StepClock
+from twoview.methods.device_batches import BatchLike, Moved, on_device
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision, autocast
 from twoview.methods.sync_batchnorm import synchronised
-from twoview.methods.transfer import BatchLike, Moved, on_device
 
 Compile = Literal["off", "default", "max-autotune"]
 SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips
@@ -268,7 +268,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loader": self._loader_state,
-            "random": ranks.of_all_ranks(random),
+            "random": ranks.gather_objects(random),
             "history": asdict(self.history),
         }
 

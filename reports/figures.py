@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from twoview.bench.evidence import LoaderRates, Run
 from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.leaderboard import Shown
-from twoview.reports.loader_table import OURS, WORKLOAD, latest
+from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
 # Colours drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
 INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
@@ -139,7 +139,7 @@ def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> 
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.7 * len(rows))
         heights = np.arange(len(rows))[::-1]
-        colours = [ACCENT if contestant == OURS else QUIET for contestant in rows["contestant"]]
+        colours = [ACCENT if contestant == TWOVIEW else QUIET for contestant in rows["contestant"]]
         axes.barh(heights, rows["images_per_s"], height=0.55, color=colours, alpha=0.75)
         for height, contestant in zip(heights, rows["contestant"], strict=True):
             axes.scatter(rounds[contestant], [height] * len(rounds[contestant]), s=9, color=INK, zorder=3)

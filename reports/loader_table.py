@@ -14,7 +14,7 @@ from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
-OURS = "twoview"
+TWOVIEW = "twoview"
 
 LABELS: dict[Field, str] = {
     "images_per_s": "images/s",
@@ -70,7 +70,7 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
     """
     rows = [_row(record, contestant) for record in records for contestant in _contestants(record)]
     table = frame_of(rows, COLUMNS)
-    table["peer"] = table["contestant"] != OURS
+    table["peer"] = table["contestant"] != TWOVIEW
     order = [*WORKLOAD, "date", "name", "peer", "images_per_s", "contestant"]
     return table.sort_values(order, ascending=[True] * 9 + [False, True], ignore_index=True).drop(columns="peer")
 
@@ -114,9 +114,9 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
         "images_per_s": median,
         "images_per_s_iqr": float(np.subtract(*np.quantile(rates, [0.75, 0.25]))) if len(rates) > 1 else math.nan,
         "views_per_s": median * record.views_per_image,
-        "ours_over_it": _paired_ratio(record.images_per_s.get(OURS, []), rates),
+        "ours_over_it": _paired_ratio(record.images_per_s.get(TWOVIEW, []), rates),
         "first_batch_s": record.first_batch_s.get(contestant, math.nan),
-        "first_batch_empty_cache_s": _or_nan(record.first_batch_empty_cache_s if contestant == OURS else None),
+        "first_batch_empty_cache_s": _or_nan(record.first_batch_empty_cache_s if contestant == TWOVIEW else None),
         "peak_mib": record.peak_mib.get(contestant, math.nan),
         "added_mib": record.added_mib.get(contestant, math.nan),
         "batch_mib": _or_nan(record.batch_mib),
@@ -144,8 +144,8 @@ def _or_nan(value: float | None) -> float:
 def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> float:
     """The figure that the requirement bounds; NaN where the record lacks it."""
     measured = getattr(record, requirement.field, None)  # a writer's record has rates alone
-    by_contestant = measured if isinstance(measured, dict) else {OURS: measured}
-    ours = by_contestant.get(OURS)
+    by_contestant = measured if isinstance(measured, dict) else {TWOVIEW: measured}
+    ours = by_contestant.get(TWOVIEW)
     if not requirement.against:
         return _or_nan(ours)
     return _paired_ratio(*map(_rounds, (ours, by_contestant.get(requirement.against))))

@@ -13,7 +13,7 @@ from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
-OURS, PEERS = "twoview", ("faiss", "scikit-learn")
+TWOVIEW, PEERS = "twoview", ("faiss", "scikit-learn")
 COLUMNS = [
     Column("machine", "machine"),
     Column("probe", "probe", page=1, terminal=1, readme=1),
@@ -46,9 +46,9 @@ def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
 
 
 def _row(record: ProbeCost) -> dict[str, Any]:
-    others = {*record.seconds, *record.notes} - {OURS}
+    others = {*record.seconds, *record.notes} - {TWOVIEW}
     peer = next((name for name in (*PEERS, *sorted(others)) if name in others), "")
-    ours, theirs = (record.seconds.get(side, []) for side in (OURS, peer))
+    ours, theirs = (record.seconds.get(side, []) for side in (TWOVIEW, peer))
     ratios = sorted(its / our for our, its in zip(ours, theirs, strict=False))
     return {
         "machine": record.environment.machine,
@@ -58,12 +58,12 @@ def _row(record: ProbeCost) -> dict[str, Any]:
         "setting": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in record.settings.items()),
         "threads": record.threads,
         "seconds": statistics.median(ours) if ours else math.nan,
-        "added": record.added_mib.get(OURS, math.nan),
+        "added": record.added_mib.get(TWOVIEW, math.nan),
         "peer": peer,
         "peer_seconds": statistics.median(theirs) if theirs else math.nan,
         "peer_added": record.added_mib.get(peer, math.nan),
         "peer_over_ours": f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if ratios else "",
-        "top1_difference": record.top1.get(OURS, math.nan) - record.top1.get(peer, math.nan),
+        "top1_difference": record.top1.get(TWOVIEW, math.nan) - record.top1.get(peer, math.nan),
         "note": "; ".join(f"{side}: {reason}" for side, reason in record.notes.items()),
         "commit": commit_of(record.environment),
         "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

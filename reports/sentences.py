@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from twoview.bench.config.recipe import uses_labels
-from twoview.reports.loader_table import OURS, WORKLOAD, latest
+from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
 
 def headline(summary: pd.DataFrame, loader: pd.DataFrame) -> list[str]:
@@ -62,9 +62,9 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
     """Of the work that most peers did too, of several the largest images; how many other works there are."""
     works: list[tuple[int, int, int, pd.Series, pd.DataFrame]] = []
     for _, rows in latest(loader).groupby(WORKLOAD, dropna=False):
-        ours = rows[(rows["contestant"] == OURS) & rows["images_per_s"].notna()]
+        ours = rows[(rows["contestant"] == TWOVIEW) & rows["images_per_s"].notna()]
         if not ours.empty:
-            peers = rows[(rows["contestant"] != OURS) & rows["ours_over_it"].notna()]
+            peers = rows[(rows["contestant"] != TWOVIEW) & rows["ours_over_it"].notna()]
             works.append((len(peers), ours.iloc[0]["size"], len(works), ours.iloc[0], peers))
     if not works:
         return "The loader has not been measured."

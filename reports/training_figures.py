@@ -117,10 +117,10 @@ def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
-    apart = 0.15 if rows["peak_device_mib"].notna().any() else 0.0
-    axes.barh(heights + apart, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
-    if apart:
-        axes.barh(heights - apart, rows["peak_device_mib"], height=0.3, color=SECOND, label="device")
+    offset = 0.15 if rows["peak_device_mib"].notna().any() else 0.0
+    axes.barh(heights + offset, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
+    if offset:
+        axes.barh(heights - offset, rows["peak_device_mib"], height=0.3, color=SECOND, label="device")
 
 
 def _shares(runs: Iterable[Run]) -> Iterator[Plot]:

@@ -108,11 +108,11 @@ def _changes(one: Run, base: Run) -> str:
     except ValueError:
         return "a recipe that this version cannot read"
     values, others = flat(mine.settings()), flat(theirs.settings())
-    told = _told(mine) | _told(theirs) | {"method.name"}  # the name of its own that each method has by default
-    changed = [key for key in values if key in told and key not in NOT_CHANGES and values[key] != others.get(key)]
+    given = _given(mine) | _given(theirs) | {"method.name"}  # the name of its own that each method has by default
+    changed = [key for key in values if key in given and key not in NOT_CHANGES and values[key] != others.get(key)]
     return ", ".join(f"{key} = {values[key]}" for key in changed)
 
 
-def _told(recipe: Recipe[Any]) -> set[str]:
+def _given(recipe: Recipe[Any]) -> set[str]:
     """The keys whose values are no defaults."""
     return set(flat(recipe.model_dump(mode="json", exclude_defaults=True)))

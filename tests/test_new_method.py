@@ -111,9 +111,9 @@ def test_the_gpu_suite_has_its_step_and_its_graph(toy, context):
     assert {steps.method_name("toy"), graphs.name_of("toy")} <= {step.name for step in suite.all_steps()}
     one = steps.recipe_of(TINY, "toy", 4)
     assert one.views == "simclr-gray" and one.backbone.name == "resnet18"
-    *_, record = steps.of_method(context, "toy")
-    assert {figure.figure for figure in record.figures} >= {"step", "rate"}
-    *_, record = graphs.of_method(context, "toy")
+    *_, record = steps.measure_method(context, "toy")
+    assert {figure.quantity for figure in record.figures} >= {"step_time", "step_rate"}
+    *_, record = graphs.measure_method(context, "toy")
     assert record.figures[0].samples == [0.0], "two plain steps lose the same"
 
 

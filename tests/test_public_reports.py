@@ -20,7 +20,7 @@ from PIL import Image
 
 from twoview.bench.config import recipe
 from twoview.loaders import beton, datasets
-from twoview.loaders.datasets.samples import of_arrays, of_list
+from twoview.loaders.datasets.samples import samples_from_arrays, samples_from_list
 from twoview.loaders.decode import view_table
 from twoview.loaders.files import whole_file
 from twoview.loaders.loader import Loader
@@ -145,9 +145,9 @@ def test_features_say_where_there_are_no_locks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shape", [(4, 8, 8), (4, 8, 8, 1), (4, 8, 8, 4), (4, 3, 8, 8)])
 def test_pixels_that_are_not_rgb_make_no_file(tmp_path, shape):
     with pytest.raises(ValueError, match=r"sample 0 of arrays must be uint8 pixels \(height, width, 3\), got uint8"):
-        written(tmp_path / "a.beton", of_arrays(np.zeros(shape, np.uint8), [0] * 4, "arrays"))
+        written(tmp_path / "a.beton", samples_from_arrays(np.zeros(shape, np.uint8), [0] * 4, "arrays"))
     with pytest.raises(ValueError, match="got float32"):
-        written(tmp_path / "a.beton", of_arrays(np.zeros((4, 8, 8, 3), np.float32), [0] * 4, "arrays"))
+        written(tmp_path / "a.beton", samples_from_arrays(np.zeros((4, 8, 8, 3), np.float32), [0] * 4, "arrays"))
     assert not list(tmp_path.iterdir())
 
 
@@ -164,12 +164,12 @@ def test_pixels_that_are_not_rgb_make_no_file(tmp_path, shape):
 )
 def test_labels_that_are_no_numbers_of_classes(labels, complaint):
     with pytest.raises(ValueError, match=f"^arrays: .*{complaint}"):
-        of_arrays(np.zeros((2, 8, 8, 3), np.uint8), labels, "arrays")
+        samples_from_arrays(np.zeros((2, 8, 8, 3), np.uint8), labels, "arrays")
 
 
 def test_labels_of_any_whole_type():
     for kind in (np.uint8, np.int16, np.uint64, bool):
-        labels = of_arrays(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1], kind), "arrays").labels
+        labels = samples_from_arrays(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1], kind), "arrays").labels
         assert labels.dtype == np.int64 and labels.tolist() == [0, 1]
 
 
@@ -202,13 +202,13 @@ def test_lists_have_any_line_ends_and_one_encoding(tmp_path):
     for end in ("\n", "\r\n"):
         for mark in ("", "\ufeff"):
             listed.write_bytes(f"{mark}é.png 0{end}b c.png 1{end}".encode())
-            samples = of_list(listed, tmp_path, 2)
+            samples = samples_from_list(listed, tmp_path, 2)
             assert samples.labels.tolist() == [0, 1] and samples.image(1).shape == (4, 4, 3)
             listed.write_bytes(f"{mark}3{end}1{end}".encode())
             assert read_list(listed, 4).tolist() == [3, 1]
     listed.write_bytes("é.png 0\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"list\.txt must be a text in UTF-8: "):
-        of_list(listed, tmp_path, 2)
+        samples_from_list(listed, tmp_path, 2)
     with pytest.raises(ValueError, match=r"list\.txt must be a text in UTF-8: "):
         read_list(listed, 4)
     toml = tmp_path / "own.toml"

@@ -50,7 +50,7 @@ class Progressive(Settings):
         return int(np.round(grown / self.multiple)) * self.multiple
 
 
-def alike(sides: list[int]) -> dict[int, int]:
+def epochs_per_side(sides: list[int]) -> dict[int, int]:
     """The first epoch of each side -> how many epochs have that side. sides: of every epoch."""
     return {sides.index(side): count for side, count in Counter(sides).items()}
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from twoview.bench.measurement.memory import PeakMemory
-from twoview.bench.runtime.processes import apart
+from twoview.bench.runtime.processes import try_run
 from twoview.bench.runtime.progress import progress
 from twoview.methods.losses.example import Loss
 from twoview.methods.registry import examples
@@ -135,7 +135,7 @@ def _held(memory: PeakMemory) -> float:
 
 def _in_its_own_process(job: Job) -> dict[str, Any]:
     """`cost` of the job, or `absent` and why."""
-    return apart(cost, job, ["twoview.bench.costs.loss_cost", "lightly.loss"])
+    return try_run(cost, job, ["twoview.bench.costs.loss_cost", "lightly.loss"])
 
 
 def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:

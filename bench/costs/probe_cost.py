@@ -17,7 +17,7 @@ from torch import Tensor
 
 from twoview.bench.evidence import ProbeCost
 from twoview.bench.measurement.memory import PeakMemory, host_mib
-from twoview.bench.runtime.processes import apart
+from twoview.bench.runtime.processes import try_run
 from twoview.bench.runtime.progress import progress
 from twoview.methods.probes.knn import votes
 from twoview.methods.probes.linear import logistic
@@ -71,7 +71,7 @@ def measure(work: Work, rounds: int) -> ProbeCost:
         for _ in range(rounds):
             for side in sides:
                 found[side].append(
-                    apart(cost, (work, side), ["twoview.bench.costs.probe_cost", "faiss", "sklearn.linear_model"])
+                    try_run(cost, (work, side), ["twoview.bench.costs.probe_cost", "faiss", "sklearn.linear_model"])
                 )
                 advance()
     absent = {side: one["absent"] for side, answers in found.items() for one in answers if "absent" in one}

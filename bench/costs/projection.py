@@ -110,13 +110,13 @@ def projection(one: Recipe[Any], seconds: Sequence[float], idle: float = 0.0) ->
 def measured(record: AnyRecord) -> Steps | None:
     """The steps of a record; None where it is not of steps. ValueError where its recipe is not of this version."""
     if isinstance(record, Run):
-        return _of_training(record)
+        return _training_steps(record)
     if isinstance(record, DeviceFigures) and record.recipe:
-        return _of_device(record, recipe.parse(record.recipe, record.name))
+        return _device_steps(record, recipe.parse(record.recipe, record.name))
     return None
 
 
-def _of_training(record: Run) -> Steps | None:
+def _training_steps(record: Run) -> Steps | None:
     training = record.training
     if not training or not training.step_seconds:
         return None
@@ -139,7 +139,7 @@ def _of_training(record: Run) -> Steps | None:
     )
 
 
-def _of_device(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
+def _device_steps(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
     """Of `twoview suite gpu`: a step of a method or a budget, or the rates of training on JPEGs."""
     # What has a variant is of one side of a comparison.
     figures = {figure.quantity: figure for figure in record.figures if not figure.variant}

@@ -43,7 +43,7 @@ def convert(
             advance()
 
 
-def of_dataset(
+def dataset_beton(
     name: str,
     split: datasets.Split,
     folder: Path,
@@ -93,9 +93,9 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
     """
     if not file.about:
         return
-    told = file.about.get("dataset"), file.about.get("split")
-    if told != (dataset.name, split):
-        made_of = f"{told[0]}'s {told[1]} images" if told[0] else "a folder"
+    recorded = file.about.get("dataset"), file.about.get("split")
+    if recorded != (dataset.name, split):
+        made_of = f"{recorded[0]}'s {recorded[1]} images" if recorded[0] else "a folder"
         raise ValueError(
             f"{file.path} must be converted from {dataset.name}'s {split} images, and was from {made_of}: "
             f"give it another name, or keep betons in another folder"

@@ -9,14 +9,14 @@ from typing import Any
 from twoview.bench.data import betons
 from twoview.bench.evidence import ConvertRates, LoaderRates
 from twoview.bench.peers.job import ConvertJob, Job
-from twoview.bench.peers.race import OURS, PATIENCE, Absent, Process, race
+from twoview.bench.peers.race import PATIENCE, TWOVIEW, Process, Unavailable, race
 from twoview.bench.peers.worker import CONTESTANTS
 from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets import Samples
 from twoview.loaders.decode import output_layout
 
 PEERS = ("torchvision", "ffcv", "decode")  # of the suites; `twoview peers` takes more
-WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != OURS)
+WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)
 IMAGES, BATCH = 1024, 256  # of a pass and of a batch, unless asked otherwise
 
 
@@ -37,7 +37,7 @@ def measure(
     try:
         compiled = _first_batch_with_empty_cache(job) if empty_cache else None
         result = race(job, peers, rounds, f"loader {job.beton.stem}, {job.views} at {job.size}", patience)
-    except Absent as reason:
+    except Unavailable as reason:
         raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(
         name=name,
@@ -60,7 +60,7 @@ def measure(
 
 
 def _first_batch_with_empty_cache(job: Job) -> float:
-    with tempfile.TemporaryDirectory() as kernels, Process(OURS, job, kernels) as process:
+    with tempfile.TemporaryDirectory() as kernels, Process(TWOVIEW, job, kernels) as process:
         return float(process.answer()["first_batch_s"])
 
 
@@ -81,7 +81,7 @@ def measure_conversion(
         try:
             job = ConvertJob(images=images, threads=threads, folder=folder)
             result = race(job, peers, rounds, f"convert {dataset}")
-        except Absent as reason:
+        except Unavailable as reason:
             raise ValueError(f"the writer cannot write {dataset}: {reason}") from None
     return ConvertRates(
         name=name,
@@ -109,14 +109,14 @@ def as_result(record: LoaderRates) -> dict[str, Any]:
 
     work = ("threads", "images", "batch", "batch_mib", "first_batch_empty_cache_s")
     absent = {name: {"absent": note} for name, note in record.notes.items() if name not in record.images_per_s}
-    peers = {name: {**one(name), "note": record.notes.get(name, "")} for name in record.images_per_s if name != OURS}
-    return {**one(OURS), **{key: getattr(record, key) for key in work}, "peers": {**peers, **absent}}
+    peers = {name: {**one(name), "note": record.notes.get(name, "")} for name in record.images_per_s if name != TWOVIEW}
+    return {**one(TWOVIEW), **{key: getattr(record, key) for key in work}, "peers": {**peers, **absent}}
 
 
 def text(result: dict[str, Any]) -> str:
     """`as_result` for a reader: a line a contestant."""
     lines = []
-    for name, one in {OURS: result, **result["peers"]}.items():
+    for name, one in {TWOVIEW: result, **result["peers"]}.items():
         rates = one.get("absent") or (
             f"{one['images_per_s']:9,.0f} images/s {one['views_per_s']:9,.0f} views/s, first batch"
             f" {one['first_batch_s']:.2f} s, peak {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of them its own"

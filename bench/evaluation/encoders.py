@@ -63,13 +63,13 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     if kind == "checkpoint" and rest:
         if arch is None:
             raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, whose weights they are")
-        return _of_checkpoint(Path(rest), arch, layout)
+        return _from_checkpoint(Path(rest), arch, layout)
     if arch or layout:
         raise ValueError(f"--arch and --layout go with --encoder checkpoint:FILE, not with {spec}")
     if kind == "torchvision" and rest:
-        return _of_torchvision(rest)
+        return _from_torchvision(rest)
     if kind == "timm" and rest:
-        return _of_timm(rest)
+        return _from_timm(rest)
     raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, not {spec}")
 
 
@@ -83,7 +83,7 @@ def sized(encoder: Published, size: int) -> Published:
     return replace(encoder, size=size, dim=dim)
 
 
-def _of_torchvision(name: str) -> Published:
+def _from_torchvision(name: str) -> Published:
     from torchvision import models
 
     arch, _, wanted = name.partition(".")
@@ -106,7 +106,7 @@ def _of_torchvision(name: str) -> Published:
     )
 
 
-def _of_timm(name: str) -> Published:
+def _from_timm(name: str) -> Published:
     import timm
     from timm.data.config import resolve_model_data_config
 
@@ -131,7 +131,7 @@ def _absent(file: str, source: str, error: Exception) -> str:
     )
 
 
-def _of_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
+def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
     content = _opened(file)
     if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
         raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")

@@ -91,7 +91,7 @@ class Bench:
 
     def used(self, split: str) -> tuple[Beton, np.ndarray]:
         """The split's file and which of its samples are used."""
-        file = betons.of_dataset(self.dataset.name, split, self.place.betons, self.place.root)
+        file = betons.dataset_beton(self.dataset.name, split, self.place.betons, self.place.root)
         self.data |= betons.identity(file)
         self.left_out |= left_out(file)
         if split == "train":
@@ -246,9 +246,9 @@ def _shot(text: str) -> tuple[Callable[..., np.ndarray], float]:
     """How to draw "1%", or "5" images a class."""
     try:
         if text.endswith("%") and 0 < float(text[:-1]) <= 100:
-            return low_shot.of_share, float(text[:-1]) / 100
+            return low_shot.labeled_share, float(text[:-1]) / 100
         if int(text) > 0:
-            return low_shot.of_each, int(text)
+            return low_shot.labeled_per_class, int(text)
     except ValueError:
         pass
     raise ValueError(f"low-shot takes a share of the labels such as 1%, or a number a class, not {text!r}")

@@ -37,7 +37,7 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
     method: Any = trained_method(recipe, state["method"], path).eval()
     if isinstance(method, Online):
         method = method.method
-    file = betons.of_dataset(recipe.dataset, "test", place.betons, place.root)
+    file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
     indices, views = chosen(file.labels, 0, SHOWN), presets.preset("eval", recipe.size)
     with Loader(file, views, SHOWN, masks=method.masks, indices=indices, seed=recipe.seed, shuffle=False) as loader:
         batch = next(loader.epoch(0))

@@ -63,7 +63,7 @@ class Representation:
 def measure(path: Path, place: Place, options: Options) -> Representation:
     """Of the encoder in a checkpoint that `twoview train` wrote. ValueError if it has no ReLU on maps (ViTs)."""
     encoder, recipe = judging.trained_encoder(path)
-    file = betons.of_dataset(recipe.dataset, "test", place.betons, place.root)
+    file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
     indices = chosen(file.labels, 0, options.images)
     device = best_device()
     watched = Watched(encoder.module.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]

@@ -35,16 +35,16 @@ def load(folder: Path | str) -> "pd.DataFrame":
         of = tuple(whose(record).values())
         rows += [of + sample for sample in _samples_of(record)]
     counts = dict.fromkeys(("size", "batch", "epochs", "seed"), "Int64")
-    return pd.DataFrame(rows, columns=WHOSE + SAMPLE).astype({"value": float, **counts})
+    return pd.DataFrame(rows, columns=RUN_COLUMNS + SAMPLE).astype({"value": float, **counts})
 
 
-WHOSE = ["name", "kind", "created", "machine", "environment", "commit", "calibration_s", "recipe", "method", "dataset"]
-WHOSE += ["backbone", "size", "batch", "epochs", "subject", "seed"]
+RUN_COLUMNS = ["name", "kind", "created", "machine", "environment", "commit", "calibration_s", "recipe", "method"]
+RUN_COLUMNS += ["dataset", "backbone", "size", "batch", "epochs", "subject", "seed"]
 SAMPLE = ["metric", "of", "variant", "unit", "sample", "value"]
 
 
 def whose(record: AnyRecord) -> dict[str, Any]:
-    """The columns WHOSE. What a recipe has of another type than recipes do is none."""
+    """The columns RUN_COLUMNS. What a recipe has of another type than recipes do is none."""
     recipe = getattr(record, "recipe", None) or {}
     work = {name: getattr(record, name, None) for name in ("dataset", "size", "batch", "subject", "seed")}
     return {

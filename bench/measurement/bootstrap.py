@@ -60,7 +60,7 @@ def stretches(samples: Sequence[float]) -> np.ndarray:
     return np.array([np.median(part) for part in np.array_split(samples, min(BLOCKS, len(samples)))])
 
 
-def of_runs(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost | None:
+def unpaired_cost(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost | None:
     """The cost by the runs of each side, each a sequence of positive samples; None where a side has one sample."""
     if sum(map(len, old)) < 2 or sum(map(len, new)) < 2:
         return None
@@ -69,17 +69,19 @@ def of_runs(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> C
     return _cost(new_middle - old_middle, new_draws - old_draws)
 
 
-def of_pairs(old: Sequence[float], new: Sequence[float]) -> Cost:
+def paired_cost(old: Sequence[float], new: Sequence[float]) -> Cost:
     """The cost by samples taken in turn, at least two: the first of old beside the first of new, and so on."""
-    return _of_logs(np.log(new) - np.log(old))
+    return _cost_of_logs(np.log(new) - np.log(old))
 
 
-def of_lives(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost:
+def trial_cost(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost:
     """The cost by samples taken in turn by pairs of processes, at least two, each a sequence of the rounds it lived."""
-    return _of_logs(np.array([middle(np.log(after) - np.log(before)) for before, after in zip(old, new, strict=True)]))
+    return _cost_of_logs(
+        np.array([middle(np.log(after) - np.log(before)) for before, after in zip(old, new, strict=True)])
+    )
 
 
-def of_shares(old: float, old_images: int, new: float, new_images: int) -> Cost:
+def accuracy_cost(old: float, old_images: int, new: float, new_images: int) -> Cost:
     """The cost of two accuracies, each a share of test images that might have been others: binomial draws.
 
     None of the images counts as half an image, since a ratio to 0 says nothing.
@@ -95,7 +97,7 @@ def of_shares(old: float, old_images: int, new: float, new_images: int) -> Cost:
     return _cost(float(cost[0]), cost[1:])
 
 
-def _of_logs(logs: np.ndarray) -> Cost:
+def _cost_of_logs(logs: np.ndarray) -> Cost:
     return _cost(float(middle(logs)), _draws(logs, np.random.default_rng(0)))
 
 

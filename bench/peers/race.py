@@ -18,21 +18,21 @@ from twoview.bench.peers.job import ConvertJob, Job, StepJob
 from twoview.bench.peers.worker import CONTESTANTS
 from twoview.bench.runtime.progress import progress
 
-OURS = "twoview"
+TWOVIEW = "twoview"
 PATIENCE = 600.0  # seconds that a contestant may take for its start, and for a round
 
 
-class Absent(Exception):
+class Unavailable(Exception):
     """A contestant that cannot take part; the reason in one sentence."""
 
 
 class Process:
-    """A contestant's process, started and ready for its first round. Absent if it cannot get there.
+    """A contestant's process, started and ready for its first round. Unavailable if it cannot get there.
 
     kernels: where Numba keeps its compiled kernels; beside their sources by default. tree: the checkout whose code it
     runs, on the interpreter of that one's own .venv where it has one; by default what is installed here.
     openmp: threads of torch and of other users of OpenMP, who choose their own number by default.
-    patience: seconds after which it is Absent for want of an answer.
+    patience: seconds after which it is Unavailable for want of an answer.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class Process:
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         if not select([self.process.stdout], [], [], self.patience)[0]:
-            raise Absent(f"it gave no answer in {self.patience:g} s, the most it may take")
+            raise Unavailable(f"it gave no answer in {self.patience:g} s, the most it may take")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
             self.complaints.seek(0)
             lines = self.complaints.read().strip().splitlines()
-            raise Absent(lines[-1] if lines else f"its process ended with {self.process.returncode}")
+            raise Unavailable(lines[-1] if lines else f"its process ended with {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -110,7 +110,7 @@ class Race:
     device_mib: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def leave_out(self, contestant: str, reason: Absent) -> None:
+    def leave_out(self, contestant: str, reason: Unavailable) -> None:
         for figures in (self.images_per_s, self.first_batch_s, self.peak_mib, self.added_mib, self.device_mib):
             figures.pop(contestant, None)
         self.notes[contestant] = f"absent: {reason}"
@@ -122,26 +122,26 @@ def race(
     """Runs ours and the peers in turn, in a new order each round.
 
     A peer that cannot take part, dies, or takes more than `patience` seconds for its start or a round, is left out of
-    the rates, its reason in the notes. Absent if ours is; ValueError for a peer that there is no code for.
+    the rates, its reason in the notes. Unavailable if ours is; ValueError for a peer that there is no code for.
     """
-    known = [name for name in CONTESTANTS[job.kind] if name != OURS]
+    known = [name for name in CONTESTANTS[job.kind] if name != TWOVIEW]
     for peer in peers:
         if peer not in known:
             raise ValueError(f"unknown peer {peer!r}: known are {', '.join(known)}")
     result = Race()
 
-    def leave_out(contestant: str, reason: Absent) -> None:
-        if contestant == OURS:
+    def leave_out(contestant: str, reason: Unavailable) -> None:
+        if contestant == TWOVIEW:
             raise reason
         result.leave_out(contestant, reason)
 
     with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
         ready = []
-        for contestant in (OURS, *peers):
+        for contestant in (TWOVIEW, *peers):
             process = stack.enter_context(Process(contestant, job, patience=patience))
             try:
                 answer = process.answer()
-            except Absent as absent:
+            except Unavailable as absent:
                 leave_out(contestant, absent)
             else:
                 ready.append(process)
@@ -156,7 +156,7 @@ def race(
             for process in tuple(ready):
                 try:
                     answer = process.work_a_round()
-                except Absent as absent:
+                except Unavailable as absent:
                     leave_out(process.name, absent)
                     ready.remove(process)
                 else:

@@ -23,7 +23,7 @@ from twoview.bench.config.differences import differing
 from twoview.bench.evidence import AnyRecord, ConvertRates, DeviceFigures, LoaderRates, ProbeCost, Probing, Run, Theory
 from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost, Verdict
-from twoview.bench.peers.race import OURS
+from twoview.bench.peers.race import TWOVIEW
 from twoview.bench.runtime.escapes import markdown, one_line
 
 # Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.
@@ -282,8 +282,8 @@ def _rows(
         if first.images:
             cost, allowed = _accuracy_cost(before, after, paired=seeds[0] == seeds[1]), accuracy_threshold
         else:
-            cost, allowed = bootstrap.of_runs(_costs(before), _costs(after)), threshold
-            equal = bootstrap.of_runs(*([record.calibration_seconds for record in side] for side in (old, new)))
+            cost, allowed = bootstrap.unpaired_cost(_costs(before), _costs(after)), threshold
+            equal = bootstrap.unpaired_cost(*([record.calibration_seconds for record in side] for side in (old, new)))
             cost = cost.widened(equal) if cost and equal and first.unit not in MEMORY else cost
         pooled = [[sample for metric in side for sample in metric.samples] for side in (before, after)]
         yield Row(
@@ -308,10 +308,10 @@ def _accuracy_cost(old: list[Metric], new: list[Metric], paired: bool) -> Cost |
     """Over seeds, seed by seed where both sides have the same; beside a single seed it is that of the test images."""
     if min(len(old), len(new)) == 1:
         shares = [fmean(metric.samples[0] for metric in side) / 100 for side in (old, new)]
-        return bootstrap.of_shares(shares[0], old[0].images or 0, shares[1], new[0].images or 0)
+        return bootstrap.accuracy_cost(shares[0], old[0].images or 0, shares[1], new[0].images or 0)
     if paired:
-        return bootstrap.of_pairs(*([1 / _above_0(metric) for metric in side] for side in (old, new)))
-    return bootstrap.of_runs(*([[1 / _above_0(metric)] for metric in side] for side in (old, new)))
+        return bootstrap.paired_cost(*([1 / _above_0(metric) for metric in side] for side in (old, new)))
+    return bootstrap.unpaired_cost(*([[1 / _above_0(metric)] for metric in side] for side in (old, new)))
 
 
 def _above_0(accuracy: Metric) -> float:
@@ -339,7 +339,7 @@ def _has_ratio(metric: Metric) -> bool:
 def metrics(record: AnyRecord) -> Iterator[Metric]:
     """What is compared of a record, raw samples, without those that compile and warm up."""
     if isinstance(record, Run):
-        yield from _of_run(record)
+        yield from _run_metrics(record)
     elif isinstance(record, DeviceFigures):
         for figure in record.figures:
             unit, better, _ = figure.kind
@@ -350,21 +350,21 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
         yield Metric("seconds", "s", "less", [record.probed.seconds])
         yield Metric("peak host memory", "MiB", "less", [record.probed.peak_host_mib])
     elif isinstance(record, ProbeCost):
-        if OURS in record.seconds:
-            yield Metric("seconds", "s", "less", record.seconds[OURS])
-        if OURS in record.added_mib:
-            yield Metric("added memory", "MiB", "less", [record.added_mib[OURS]])
+        if TWOVIEW in record.seconds:
+            yield Metric("seconds", "s", "less", record.seconds[TWOVIEW])
+        if TWOVIEW in record.added_mib:
+            yield Metric("added memory", "MiB", "less", [record.added_mib[TWOVIEW]])
     elif not isinstance(record, Theory):  # whose claims hold or fail
-        if OURS in record.images_per_s:
-            yield Metric("rate", "images/s", "more", record.images_per_s[OURS])
+        if TWOVIEW in record.images_per_s:
+            yield Metric("rate", "images/s", "more", record.images_per_s[TWOVIEW])
         if isinstance(record, LoaderRates):
-            if OURS in record.first_batch_s:
-                yield Metric("first batch", "s", "less", [record.first_batch_s[OURS]])
-            if OURS in record.peak_mib:
-                yield Metric("peak memory", "MiB", "less", [record.peak_mib[OURS]])
+            if TWOVIEW in record.first_batch_s:
+                yield Metric("first batch", "s", "less", [record.first_batch_s[TWOVIEW]])
+            if TWOVIEW in record.peak_mib:
+                yield Metric("peak memory", "MiB", "less", [record.peak_mib[TWOVIEW]])
 
 
-def _of_run(record: Run) -> Iterator[Metric]:
+def _run_metrics(record: Run) -> Iterator[Metric]:
     if training := record.training:
         epochs = training.epoch_seconds
         warm = len(training.step_seconds) // (len(epochs) if len(epochs) > 1 else 10)  # steps that count for nothing

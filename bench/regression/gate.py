@@ -126,7 +126,7 @@ class Gate:
         Steps on one resident batch, in a process of their own, whose peak of memory is not the other tests'.
         """
         from twoview.bench.config import recipe
-        from twoview.bench.peers.race import OURS, Process
+        from twoview.bench.peers.race import TWOVIEW, Process
         from twoview.bench.regression import paired
 
         if self.allowed.recipe is None:
@@ -139,7 +139,7 @@ class Gate:
         except (ValueError, OSError) as error:
             pytest.fail(on_one_line(f"@pytest.mark.twoview: {error}"), pytrace=False)
         self.measured["recipe"] = one.settings()
-        with Process(OURS, paired.stepping(one)) as process:
+        with Process(TWOVIEW, paired.stepping(one)) as process:
             process.answer()
             self._calibrate()
             answer = self.benchmark.pedantic(process.work_a_round, rounds=ROUNDS, warmup_rounds=WARMUP)
@@ -210,9 +210,9 @@ class Gate:
             self._warn("no time was measured in this test: its speed is not compared")
             return []
         old, new = test["stats"]["data"], self.benchmark.stats.stats.data
-        cost = bootstrap.of_runs([old], [new])
+        cost = bootstrap.unpaired_cost([old], [new])
         scores = [one["calibration_seconds"] for one in (test["extra_info"]["twoview"], self.measured)]
-        equal = bootstrap.of_runs([scores[0]], [scores[1]])
+        equal = bootstrap.unpaired_cost([scores[0]], [scores[1]])
         if cost is None or equal is None or (cost := cost.widened(equal)).verdict(allowed) != "worse":
             return []
         return [f"it takes {_times(cost, allowed)}"]
@@ -239,7 +239,7 @@ class Gate:
         for name, (new, images) in self.measured["accuracy"].items():
             if name in before["accuracy"]:
                 old, old_images = before["accuracy"][name]
-                cost = bootstrap.of_shares(old / 100, old_images, new / 100, images)
+                cost = bootstrap.accuracy_cost(old / 100, old_images, new / 100, images)
                 if cost.verdict(allowed) == "worse":
                     lost.append(f"its {name} is {new:.2f} %, {old:.2f} % before, and {allowed:.0%} less is allowed")
         return lost

@@ -1,9 +1,9 @@
 """Old and new code measured in turn in one session, so that a noisy machine widens the interval and fails no build.
 
 Each side has a process of its own that runs the code of its folder. A round is a turn of either side, in random order,
-both on the same cores, drawn anew each round: one core may be the slower one for minutes. After LIFE rounds both
-processes are replaced, because a process may keep a difference of some percent for as long as it lives; such pairs of
-processes are what the interval is drawn from. Before every turn the machine is scored by a fixed piece of work,
+both on the same cores, drawn anew each round: one core may be the slower one for minutes. After TRIAL_ROUNDS rounds
+both processes are replaced, because a process may keep a difference of some percent for as long as it lives; such pairs
+of processes are what the interval is drawn from. Before every turn the machine is scored by a fixed piece of work,
 `calibration.py`: where that surely differs between the sides, it is the machine that does, and the interval is made
 that much longer at both ends. Pairs go on until the interval tells the allowed loss from twice as much, or there are
 enough of them.
@@ -30,7 +30,7 @@ from twoview.bench.measurement import bootstrap
 from twoview.bench.measurement.bootstrap import Cost
 from twoview.bench.measurement.calibration import Calibration
 from twoview.bench.peers.job import Job, StepJob
-from twoview.bench.peers.race import OURS, Absent, Process
+from twoview.bench.peers.race import TWOVIEW, Process, Unavailable
 from twoview.bench.regression.compare import Comparison, Row
 from twoview.bench.runtime.cores import confine, cores, cpu_count
 from twoview.bench.runtime.progress import progress
@@ -39,8 +39,8 @@ Name = Literal["old", "new"]
 SIDES: tuple[Name, Name] = ("old", "new")
 TURN = 0.05  # seconds at least: passes are repeated until they are over
 WARMUP = 3  # rounds of a pair that count for nothing
-LIFE = 15  # rounds of a pair
-FEWEST = 4 * LIFE  # rounds before the interval is looked at, which is then done after every pair
+TRIAL_ROUNDS = 15  # rounds of a pair
+FEWEST = 4 * TRIAL_ROUNDS  # rounds before the interval is looked at, which is then done after every pair
 REACH = 0.4  # of the allowed loss: what is twice that is then surely beyond it
 CALIBRATION_MIB = 3  # about 2 ms a core: a small part of a turn
 BATCHES = 2  # of the loader, a pass
@@ -51,7 +51,7 @@ def _by_side() -> dict[Name, list[float]]:
 
 
 @dataclass
-class Life:
+class Trial:
     """What one pair of processes measured, by side: a number a round, and the peaks of memory at the last, in MiB."""
 
     seconds: dict[Name, list[float]] = field(default_factory=_by_side)  # an image
@@ -64,10 +64,10 @@ class Life:
 class Rounds:
     """All that was measured, at least two pairs."""
 
-    lives: list[Life] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return sum(len(life.seconds["new"]) for life in self.lives)
+        return sum(len(trial.seconds["new"]) for trial in self.trials)
 
     @property
     def machine(self) -> Cost:
@@ -80,16 +80,16 @@ class Rounds:
         return self._in_turn("seconds").widened(self.machine)
 
     def _in_turn(self, what: Literal["seconds", "calibration"]) -> Cost:
-        old, new = ([getattr(life, what)[side] for life in self.lives] for side in SIDES)
-        return bootstrap.of_lives(old, new)
+        old, new = ([getattr(trial, what)[side] for trial in self.trials] for side in SIDES)
+        return bootstrap.trial_cost(old, new)
 
     @property
     def note(self) -> str:
         """How much the interval can be believed, in a sentence."""
-        scores = [score for life in self.lives for side in SIDES for score in life.calibration[side]]
+        scores = [score for trial in self.trials for side in SIDES for score in trial.calibration[side]]
         lower, middle, upper = np.quantile(scores, [0.25, 0.5, 0.75])
         return (
-            f"{len(self)} rounds by {len(self.lives)} pairs of processes; the machine's own work took"
+            f"{len(self)} rounds by {len(self.trials)} pairs of processes; the machine's own work took"
             f" {1000 * middle:.2f} ms, quartiles {1000 * lower:.2f} to {1000 * upper:.2f}, and before new's turns"
             f" {self.machine.ratio:.3f} ({self.machine.low:.3f} to {self.machine.high:.3f}) of before old's"
         )
@@ -112,35 +112,35 @@ class Sides:
     def __exit__(self, *error: Any) -> None:
         self.machine.__exit__(*error)
 
-    def life(self, shuffle: random.Random) -> Life:
-        """LIFE rounds of a new pair of processes."""
-        life = Life()
+    def trial(self, shuffle: random.Random) -> Trial:
+        """TRIAL_ROUNDS rounds of a new pair of processes."""
+        trial = Trial()
         with ExitStack() as stack:
             processes = {side: stack.enter_context(self._process(side)) for side in SIDES}  # they start side by side
             for side in SIDES:
                 self._asked(side, processes[side].answer)
-            for number in range(WARMUP + LIFE):
-                self._round(processes, life if number >= WARMUP else Life(), shuffle)
-        return life
+            for number in range(WARMUP + TRIAL_ROUNDS):
+                self._round(processes, trial if number >= WARMUP else Trial(), shuffle)
+        return trial
 
     def _process(self, side: Name) -> Process:
-        return Process(OURS, self.job, tree=self.trees[side], openmp=self.job.threads)
+        return Process(TWOVIEW, self.job, tree=self.trees[side], openmp=self.job.threads)
 
-    def _round(self, processes: dict[Name, Process], life: Life, shuffle: random.Random) -> None:
+    def _round(self, processes: dict[Name, Process], trial: Trial, shuffle: random.Random) -> None:
         on = shuffle.sample(cores(), self.job.threads)
         for side in shuffle.sample(SIDES, 2):
             confine(processes[side].process.pid, on)
-            life.calibration[side].append(self.machine.seconds(on))
+            trial.calibration[side].append(self.machine.seconds(on))
             answer = self._asked(side, processes[side].work_a_round)
-            life.seconds[side].append(1 / answer["images_per_s"])
-            life.peak_mib[side] = answer["peak_mib"]
+            trial.seconds[side].append(1 / answer["images_per_s"])
+            trial.peak_mib[side] = answer["peak_mib"]
             if answer["device_mib"] is not None:
-                life.device_mib[side] = answer["device_mib"]
+                trial.device_mib[side] = answer["device_mib"]
 
     def _asked(self, side: Name, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             return what()
-        except Absent as reason:
+        except Unavailable as reason:
             raise ValueError(f"the {side} code in {self.trees[side]} cannot do the work: {reason}") from None
 
 
@@ -162,13 +162,13 @@ def compare_code(
 
 
 def _rows(work: str, rounds: Rounds, allowed: float) -> list[Row]:
-    old, new = (1 / np.median([second for life in rounds.lives for second in life.seconds[side]]) for side in SIDES)
+    old, new = (1 / np.median([second for trial in rounds.trials for second in trial.seconds[side]]) for side in SIDES)
     rows = [Row(work, "rate", "images/s", "more", old, new, rounds.cost, allowed, (len(rounds), len(rounds)))]
     for name, peak in (("peak host memory", "peak_mib"), ("peak device memory", "device_mib")):
-        peaks = [getattr(life, peak) for life in rounds.lives]
+        peaks = [getattr(trial, peak) for trial in rounds.trials]
         if all(peaks):
             before, after = ([mib[side] for mib in peaks] for side in SIDES)
-            cost, counts = bootstrap.of_pairs(before, after), (len(before), len(after))
+            cost, counts = bootstrap.paired_cost(before, after), (len(before), len(after))
             old, new = np.median(before), np.median(after)
             rows.append(Row(work, name, "MiB", "less", old, new, cost, allowed, counts))
     return rows
@@ -181,9 +181,9 @@ def measure(sides: Sides, allowed: float, most: int, what: str, seed: int = 0) -
     width and not at where it lies, so they do not favour an alarm.
     """
     rounds, shuffle = Rounds(), random.Random(seed)
-    with progress(what, most // LIFE) as advance:
-        while len(rounds) + LIFE <= most:
-            rounds.lives.append(sides.life(shuffle))
+    with progress(what, most // TRIAL_ROUNDS) as advance:
+        while len(rounds) + TRIAL_ROUNDS <= most:
+            rounds.trials.append(sides.trial(shuffle))
             advance()
             if len(rounds) >= FEWEST and reach(rounds.cost) <= REACH * np.log1p(allowed):
                 break
@@ -206,7 +206,7 @@ def job(work: str, place: Place) -> Job | StepJob:
 def _loading(work: LoaderWork, place: Place) -> Job:
     from twoview.bench.data import betons
 
-    file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
+    file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
     images = BATCHES * work.batch
     return job_for(file.path.resolve(), work.views, work.size, cpu_count(), len(file), images, work.batch)
 

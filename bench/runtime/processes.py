@@ -80,7 +80,7 @@ def _answer(work: Callable[[Any], Any], job: Any, connection: Connection) -> Non
         connection.send((True, RuntimeError(str(answer[1]))))
 
 
-def apart(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
+def try_run(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
     """measure(job), or `absent` and why: a package or the memory is not there, or the process died."""
     try:
         answer: dict[str, Any] = run(measure, job, preload)

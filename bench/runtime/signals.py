@@ -36,7 +36,7 @@ def end_at_once() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-class Asked:
+class StopRequest:
     """Whether a signal has asked this process to end."""
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class Asked:
 
 
 @contextmanager
-def deferred() -> Iterator[Asked]:
+def deferred() -> Iterator[StopRequest]:
     """Within the block a signal only asks, and is obeyed when the block has ended; a second one ends it at once."""
-    asked = Asked()
+    asked = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
         again, asked.signal = asked.signal is not None, number

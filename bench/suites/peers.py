@@ -31,7 +31,7 @@ def measure(
 ) -> Iterator[LoaderRates | DeviceFigures]:
     """A record a work of the loader, then that of the step. ValueError if ours fails."""
     for work in works:
-        file = betons.of_dataset(work.dataset, "train", place.betons, place.root)
+        file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
         job = rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
         yield rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
     scale = Scale() if best_device().type == "cuda" else on_cpu

@@ -25,7 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from twoview.bench.evidence.claims import Claim, Scatter, verdict
-from twoview.bench.theory.graph import Graph, of_neighbours
+from twoview.bench.theory.graph import Graph, neighbor_graph
 from twoview.bench.theory.parallel import side_by_side
 from twoview.bench.theory.population import (
     Objective,
@@ -99,7 +99,7 @@ def run() -> list[Claim]:
     """One claim a kernel, over all data, and one on the temperature."""
     tasks = {}
     for name, (points, truth) in data().items():
-        graph = of_neighbours(points)
+        graph = neighbor_graph(points)
         tasks[name] = Task(points, truth, graph, spectral_clusters(graph, truth.max() + 1))
     return [*side_by_side(partial(kernel, tasks=tasks), KERNELS), temperature(tasks)]
 
@@ -109,10 +109,10 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
     ours = _indices(tasks, {of: one.clusters for of, one in found.items()})
     at_random = _indices(tasks, {of: one.at_random for of, one in found.items()})
     theirs = _indices(tasks, {of: task.spectral for of, task in tasks.items()})
-    alike = np.array([adjusted_rand_score(task.spectral, found[of].clusters) for of, task in tasks.items()])
+    agreement = np.array([adjusted_rand_score(task.spectral, found[of].clusters) for of, task in tasks.items()])
     each = "; ".join(
         f"{of} {one:.2f} beside {other:.2f}, of each other {both:.2f}, from random starts alone {alone:.2f}"
-        for of, one, other, both, alone in zip(tasks, ours, theirs, alike, at_random, strict=True)
+        for of, one, other, both, alone in zip(tasks, ours, theirs, agreement, at_random, strict=True)
     )
     scatter = {of: _panel(task.points, found[of].clusters) for of, task in tasks.items()}
     scatter |= {f"{of}, embedded": _panel(found[of].z, found[of].clusters) for of in tasks}
@@ -127,7 +127,7 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
             f"contrastive ({names})": ours,
             "from random starts alone": at_random,
             "spectral clustering": theirs,
-            "contrastive against spectral clustering": alike,
+            "contrastive against spectral clustering": agreement,
         },
         scatter,
     )
@@ -138,19 +138,19 @@ def temperature(tasks: dict[str, Task]) -> Claim:
         return [contrastive(task, infonce(exponential(2, t))) for t in TEMPERATURES]
 
     found = dict(zip(tasks, side_by_side(at_each, tasks.values()), strict=True))
-    alike = {
+    agreement = {
         of: np.array([adjusted_rand_score(task.spectral, one.clusters) for one in found[of]])
         for of, task in tasks.items()
     }
-    each = "; ".join(f"{of} {', '.join(f'{one:.2f}' for one in line)}" for of, line in alike.items())
+    each = "; ".join(f"{of} {', '.join(f'{one:.2f}' for one in line)}" for of, line in agreement.items())
     listed = ", ".join(f"{t:g}" for t in TEMPERATURES)
     return Claim(
         "With the Gaussian kernel they are spectral clustering's at every temperature",
         f"{PAPER}; the paper's identity is of every temperature",
         f"adjusted Rand index against spectral clustering's at T {listed}: {each}; SimCLR's temperature is T / 2",
         f"at least {ALIKE:g} at every temperature (the threshold is ours)",
-        verdict(all((line >= ALIKE).all() for line in alike.values())),
-        {"over T": np.array(TEMPERATURES), **alike},
+        verdict(all((line >= ALIKE).all() for line in agreement.values())),
+        {"over T": np.array(TEMPERATURES), **agreement},
         {
             f"rings, T {t:g}": _panel(tasks["rings"].points, one.clusters)
             for t, one in zip(TEMPERATURES, found["rings"], strict=True)

@@ -64,7 +64,7 @@ class Graph:
         return np.asarray(self.weights[self._edges].cumsum())
 
 
-def of_augmentations(probabilities: np.ndarray) -> Graph:
+def augmentation_graph(probabilities: np.ndarray) -> Graph:
     """probabilities: float64 (N, n): how probably each of N equally probable images is turned into each of n nodes.
 
     A positive pair is two views of one image, drawn independently: pi = A^T A / N.
@@ -79,14 +79,14 @@ def of_augmentations(probabilities: np.ndarray) -> Graph:
     return Graph(probabilities.T @ probabilities)
 
 
-def of_pairs(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
+def pair_weights(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
     """float64 (nodes, nodes), symmetric, of sum 2B: how often two nodes were a positive pair in a batch of B."""
     counts = np.zeros((nodes, nodes))
     np.add.at(counts, (i, k), 1)
     return counts + counts.T
 
 
-def of_neighbours(points: np.ndarray, neighbours: int = 10) -> Graph:
+def neighbor_graph(points: np.ndarray, neighbours: int = 10) -> Graph:
     """An edge between two points where one is among the other's nearest; points: (n, d).
 
     ValueError unless 1 <= neighbours < n.

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist
 
 from twoview.bench.evidence.claims import Claim, verdict
-from twoview.bench.theory.graph import Graph, of_augmentations, of_pairs
+from twoview.bench.theory.graph import Graph, augmentation_graph, pair_weights
 from twoview.bench.theory.parallel import side_by_side
 from twoview.bench.theory.population import exponential, infonce, infonce_among, minimum, random_starts
 from twoview.methods.losses.infonce import nt_xent
@@ -47,10 +47,10 @@ def graphs() -> dict[str, tuple[Graph, int]]:
     rng = np.random.Generator(np.random.Philox(0))
     drawn = np.stack([rng.multinomial(8, row) for row in equal]) / 8
     return {
-        "a ring": (of_augmentations(ring), 2),
-        "four equal communities": (of_augmentations(equal), 3),
-        "four unequal communities": (of_augmentations(unequal), 3),
-        "four drawn communities": (of_augmentations(drawn), 3),
+        "a ring": (augmentation_graph(ring), 2),
+        "four equal communities": (augmentation_graph(equal), 3),
+        "four unequal communities": (augmentation_graph(unequal), 3),
+        "four drawn communities": (augmentation_graph(drawn), 3),
     }
 
 
@@ -69,7 +69,7 @@ def identity() -> list[Claim]:
             z = rng.standard_normal((len(graph), dim))
             z /= np.linalg.norm(z, axis=1, keepdims=True)
             z1, z2 = torch.from_numpy(z[i]), torch.from_numpy(z[k])
-            ours = laplacian_objective(z, of_pairs(i, k, len(graph)), tau)
+            ours = laplacian_objective(z, pair_weights(i, k, len(graph)), tau)
             same = (nt_xent(z1, z2, tau).item(), kernel_infonce(z1, z2, 2, 2 * tau).item())
             gaussian[row, column] = max(abs(loss - ours) for loss in same)
             laplace[row, column] = abs(kernel_infonce(z1, z2, 1, 2 * tau).item() - ours)
@@ -98,7 +98,7 @@ def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
     """[tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c.
 
     K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), of
-    `of_pairs`; c its sums.
+    `pair_weights`; c its sums.
     """
     c = counts.sum(1)
     attraction = np.trace(z.T @ laplacian(counts) @ z) / tau

@@ -165,15 +165,15 @@ def learned_in(rows: pd.DataFrame) -> Claim:
 def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
     """Of first stages over the masks' correlation and the noise, and without augmentation over the noise."""
     noisy = unmasked[unmasked.population < FAR_FROM_ONE].noise
-    told = {
+    fits = {
         "complementary masks": masked[masked.correlation == -1],
         "independent masks": masked[masked.correlation == 0],
         "no augmentation": unmasked,
     }
-    shares = {name: rows[rows.noise.isin(noisy)].in_span.to_numpy() for name, rows in told.items()}
+    shares = {name: rows[rows.noise.isin(noisy)].in_span.to_numpy() for name, rows in fits.items()}
     listed = "; ".join(f"{name} {', '.join(f'{share:.2f}' for share in found)}" for name, found in shares.items())
     complementary, *others = shares.values()
-    apart = bool((complementary > FAR_FROM_ONE).all() and all((other < FAR_FROM_ONE).all() for other in others))
+    separated = bool((complementary > FAR_FROM_ONE).all() and all((other < FAR_FROM_ONE).all() for other in others))
     return Claim(
         name="Where noise dominates, the first stage follows the features with complementary masks only",
         source=f"{PAPER}; that the first stage shows it is inferred from its moments",
@@ -182,7 +182,7 @@ def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
         f"{DATA.d}, d1 = {DATA.d1}, P(z_j != 0) {DATA.active:.3g}).",
         expected=f"Above {FAR_FROM_ONE} with complementary masks and below it otherwise, at each noise variance at "
         "which the population's gradient leaves less than that without augmentation.",
-        verdict=verdict(apart) if len(noisy) else "not testable at this size",
+        verdict=verdict(separated) if len(noisy) else "not testable at this size",
         phase={
             "share of energy in span(M)": phase(masked, "correlation", "noise", "in_span"),
             "the same of the population": phase(masked, "correlation", "noise", "population"),

@@ -16,7 +16,7 @@ from sklearn.datasets import make_blobs
 from twoview.bench.evidence.claims import Claim, Scatter, verdict
 from twoview.bench.theory.clusters import k_means, spectral_clusters
 from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
-from twoview.bench.theory.graph import Graph, of_neighbours
+from twoview.bench.theory.graph import Graph, neighbor_graph
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.losses.msn import assign
 from twoview.methods.losses.vicreg import vicreg
@@ -38,7 +38,7 @@ Clustering = Callable[[int], np.ndarray]  # of a seed: int (n,), below K
 
 def run() -> list[Claim]:
     points, _ = make_blobs(list(SIZES), centers=CENTRES, random_state=0)
-    graph = of_neighbours(points)
+    graph = neighbor_graph(points)
     methods: dict[str, Clustering] = {
         "SimCLR": partial(_embedded, graph, partial(nt_xent, temperature=0.1)),
         "VICReg": partial(_embedded, graph, lambda z1, z2: vicreg(z1, z2)["loss"]),

@@ -31,9 +31,9 @@ from twoview.loaders import beton
 from twoview.loaders.limits import BATCH
 from twoview.loaders.loader import BATCHES_AHEAD, Loader
 from twoview.methods import optim, precision
+from twoview.methods.device_batches import Moved, on_device
 from twoview.methods.method import Method
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved, on_device
 
 TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
 TRIAL_FLOPS = 3e12  # of all steps of a trial: half a minute on two cores; fewer show too few of the holes

@@ -121,7 +121,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
             with_values(recipe, {key: value})
     device = experiment.best_device()
     kind = experiment.precision_for(recipe, device)
-    betons.of_dataset(
+    betons.dataset_beton(
         recipe.dataset, "train", place.betons, place.root
     )  # what is wrong with the data is no trial's fault
     while (done := _done(study)) < trials:
@@ -177,7 +177,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     Held out are the recipe's own, or a tenth of the training images if it has none; the test images are not touched.
     on_epoch(epoch, top-1): called after each epoch; what it raises ends the training.
     """
-    file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root)
+    file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root)
     recipe = recipe.model_copy(update={"held_out": recipe.held_out or len(file) // 10})
     device = experiment.best_device()
     # Compiling takes about a minute, and there are many trials.

@@ -13,8 +13,8 @@ from twoview.bench.measurement.memory import MIB, PeakMemory
 from twoview.loaders import datasets, masks
 from twoview.loaders.loader import Loader
 from twoview.methods.clock import StepClock
+from twoview.methods.device_batches import Moved, on_device
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved, on_device
 
 LEAD = 2  # batches before the clock starts, with which copies and rendering run ahead
 

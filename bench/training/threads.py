@@ -11,8 +11,8 @@ import torch
 from twoview.bench.config.progressive import Growing
 from twoview.bench.runtime.progress import console
 from twoview.loaders.loader import Batch, Loader
+from twoview.methods.device_batches import on_device
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import on_device
 
 BATCHES = 3
 

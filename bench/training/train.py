@@ -25,7 +25,7 @@ from twoview.bench.config.experiment import (
     take_up,
     train_loader,
 )
-from twoview.bench.config.progressive import Growing, alike
+from twoview.bench.config.progressive import Growing, epochs_per_side
 from twoview.bench.config.recipe import Recipe, check_schedule, parse
 from twoview.bench.data import betons
 from twoview.bench.evidence import Ceilings, Training, trained
@@ -42,9 +42,9 @@ from twoview.bench.training.threads import loading_threads
 from twoview.loaders.beton import Beton
 from twoview.loaders.loader import Loader
 from twoview.methods import checkpoint, determinism, ranks
+from twoview.methods.device_batches import Moved, on_device
 from twoview.methods.precision import DTYPES
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved, on_device
 
 CEILING_ROUNDS = 3
 CEILING_STEPS = 5
@@ -118,9 +118,9 @@ def _train(
     with ranks.process_group(where):
         console.quiet = ranks.rank() > 0
         determinism.set_deterministic(recipe.deterministic)
-        kind = state["precision"] if state else ranks.of_all_ranks(precision_for(recipe, where))[0]
+        kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
         with ranks.first_rank_first():
-            train_file = betons.of_dataset(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
+            train_file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
         with out_of_memory.explained(recipe, where, kind):
             trainer = experiment.trainer(recipe, where, kind)
             if state:
@@ -249,8 +249,8 @@ def _recorded(
         losses=history.losses,
         logged=history.logged,
         sizes=sizes if recipe.progressive.start else [],
-        rank_wait_seconds=ranks.of_all_ranks(history.wait_seconds) if loader.world > 1 else [],
-        damaged_images=sum(ranks.of_all_ranks(len(loader.skipped))),
+        rank_wait_seconds=ranks.gather_objects(history.wait_seconds) if loader.world > 1 else [],
+        damaged_images=sum(ranks.gather_objects(len(loader.skipped))),
         step_seconds=history.step_seconds,
         precision=trainer.precision,
         device=str(trainer.device),
@@ -270,7 +270,7 @@ def _measure(
 
     What cannot be measured is absent; ValueError on a rank that cannot measure what all ranks measure together.
     """
-    epochs, dtype = alike(_sizes(recipe)), DTYPES[trainer.precision]
+    epochs, dtype = epochs_per_side(_sizes(recipe)), DTYPES[trainer.precision]
     neither: tuple[Ceilings | None, int | None] = None, None
     no_samples: list[float] = []
     ceilings, step_flops = _tried(

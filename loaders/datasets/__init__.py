@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from twoview.loaders.datasets.declaration import IMAGENET_MEAN, IMAGENET_STD, Dataset, NotInRoot, Split, data_root
 from twoview.loaders.datasets.imagenets import IMAGENETS
-from twoview.loaders.datasets.packages import of_hugging_face, of_torchvision
+from twoview.loaders.datasets.packages import hugging_face_dataset, torchvision_dataset
 from twoview.loaders.datasets.samples import Samples, image_folder, read_image
 from twoview.loaders.datasets.small import DEBIAN_FASHION_MNIST, DOWNLOADS, PHOTOGRAPHS, SMALL, bundled_photographs
-from twoview.loaders.datasets.transfer import TRANSFER
+from twoview.loaders.datasets.transfer_tasks import TRANSFER
 from twoview.loaders.names import look_up
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 DATASETS = {entry.name: entry for entry in (*SMALL, *IMAGENETS, *TRANSFER)}
-LIBRARIES: dict[str, Callable[[str], Dataset]] = {"torchvision": of_torchvision, "hf": of_hugging_face}
+LIBRARIES: dict[str, Callable[[str], Dataset]] = {"torchvision": torchvision_dataset, "hf": hugging_face_dataset}
 
 
 def dataset(name: str) -> Dataset:

@@ -90,7 +90,7 @@ def _unpack(file: Path, packed: BinaryIO, folder: Path) -> None:
     folder.mkdir(parents=True)
     try:
         room = _Room(file, folder)
-        for name, size, content in (_of_zip if zipfile.is_zipfile(packed) else _of_tar)(file, packed):
+        for name, size, content in (_zip_members if zipfile.is_zipfile(packed) else _tar_members)(file, packed):
             room.take(size)
             _write(file, name, content, folder, size)
     except (_Refused, MemoryError):
@@ -147,7 +147,7 @@ class _Room:
 _Members = Iterator[tuple[str, int, IO[bytes] | None]]
 
 
-def _of_zip(file: Path, packed: BinaryIO) -> _Members:
+def _zip_members(file: Path, packed: BinaryIO) -> _Members:
     with zipfile.ZipFile(packed) as archive:
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
@@ -160,7 +160,7 @@ def _of_zip(file: Path, packed: BinaryIO) -> _Members:
                     yield member.filename, member.file_size, content
 
 
-def _of_tar(file: Path, packed: BinaryIO) -> _Members:
+def _tar_members(file: Path, packed: BinaryIO) -> _Members:
     packed.seek(0)
     mode = "r:gz" if packed.read(2) == GZIP else "r:"
     packed.seek(0)

@@ -11,9 +11,9 @@ from twoview.loaders.datasets.samples import (
     check_there,
     folder_names,
     inside,
-    of_class_folders,
-    of_files,
-    of_list,
+    samples_from_class_folders,
+    samples_from_files,
+    samples_from_list,
 )
 from twoview.loaders.files import lines_of
 
@@ -30,7 +30,7 @@ IMAGENET_100 = Path(__file__).with_name("imagenet-100.txt")
 
 def _imagenet(root: Path | None, split: Split) -> Samples:
     folder = in_root(root, _FOLDERS[split], "imagenet")
-    return of_class_folders(folder, _all_classes(folder, 1000))
+    return samples_from_class_folders(folder, _all_classes(folder, 1000))
 
 
 def _all_classes(folder: Path, count: int) -> Sequence[str]:
@@ -77,19 +77,19 @@ def _get_imagenet(root: Path | None) -> None:
 
 
 def _imagenet_100(root: Path | None, split: Split) -> Samples:
-    return of_class_folders(in_root(root, _FOLDERS[split], "imagenet-100"), IMAGENET_100.read_text().split())
+    return samples_from_class_folders(in_root(root, _FOLDERS[split], "imagenet-100"), IMAGENET_100.read_text().split())
 
 
 def _imagenet_lt(root: Path | None, split: Split) -> Samples:
     listed = in_root(root, f"imagenet-lt/ImageNet_LT_{split}.txt", "imagenet-lt")
-    return of_list(listed, in_root(root, "imagenet", "imagenet-lt"), 1000)
+    return samples_from_list(listed, in_root(root, "imagenet", "imagenet-lt"), 1000)
 
 
 def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
     folder = in_root(root, "tiny-imagenet-200", "tiny-imagenet")
     names = _all_classes(in_root(root, "tiny-imagenet-200/train", "tiny-imagenet"), 200)
     if split == "train":
-        return of_class_folders(folder / "train", names)
+        return samples_from_class_folders(folder / "train", names)
     annotations = in_root(root, "tiny-imagenet-200/val/val_annotations.txt", "tiny-imagenet")
     labels = {name: label for label, name in enumerate(names)}
     rows = [line.split("\t") for line in lines_of(annotations)]
@@ -99,7 +99,7 @@ def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
     images = folder / "val" / "images"
     files = [inside(images, row[0], f"{annotations}: line {number}") for number, row in enumerate(rows, 1)]
     check_there(files, str(annotations))
-    return of_files(files, [labels[row[1]] for row in rows], str(folder / "val"))
+    return samples_from_files(files, [labels[row[1]] for row in rows], str(folder / "val"))
 
 
 _IMAGENETTE = {
@@ -118,7 +118,7 @@ _IMAGENETTE = {
 
 def _imagenette(name: str, folder: str, md5: str) -> Dataset:
     def read(root: Path | None, split: Split) -> Samples:
-        return of_class_folders(in_root(root, f"{folder}/{_SPLITS[split]}", name), _IMAGENETTE)
+        return samples_from_class_folders(in_root(root, f"{folder}/{_SPLITS[split]}", name), _IMAGENETTE)
 
     return Dataset(
         name=name,

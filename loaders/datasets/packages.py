@@ -17,7 +17,7 @@ from twoview.loaders.names import checked_name, look_up
 _TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
 
 
-def of_torchvision(name: str) -> Dataset:
+def torchvision_dataset(name: str) -> Dataset:
     """A classification dataset of torchvision. ValueError with the nearest name if there is none."""
     import torchvision.datasets
 
@@ -76,7 +76,7 @@ def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
     raise ValueError(f"torchvision.datasets.{kind.__name__} has no split {split!r}: {refusals[0]}")
 
 
-def of_hugging_face(name: str) -> Dataset:
+def hugging_face_dataset(name: str) -> Dataset:
     """An image classification dataset of the Hugging Face hub, called NAME or OWNER/NAME there.
 
     ValueError for what cannot be its name; ImportError if the package `datasets` is not there.

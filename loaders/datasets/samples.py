@@ -89,12 +89,12 @@ class Samples:
         return Stored(RAW, image.shape[0], image.shape[1], image.tobytes(), label, name)
 
 
-def of_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str) -> Samples:
+def samples_from_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str) -> Samples:
     """images: uint8 (N, H, W, 3). labels: whole numbers (N,). ValueError for labels that are not."""
     return Samples(lambda index: images[index], _labels(labels, len(images), source), source)
 
 
-def of_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
+def samples_from_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
     """files: N image files. labels: whole numbers (N,). ValueError for labels that are not."""
     found = _labels(labels, len(files), source)
 
@@ -124,10 +124,10 @@ def image_folder(folder: Path) -> Samples:
     names = folder_names(folder) if folder.is_dir() else []
     if not names:
         raise FileNotFoundError(f"{folder} is not a folder of class folders of images")
-    return of_class_folders(folder, names)
+    return samples_from_class_folders(folder, names)
 
 
-def of_class_folders(folder: Path, names: Iterable[str]) -> Samples:
+def samples_from_class_folders(folder: Path, names: Iterable[str]) -> Samples:
     """The images in `folder`'s class folders `names`; a label is a place in `names`.
 
     FileNotFoundError naming the class folder that is missing or holds no image.
@@ -142,7 +142,7 @@ def of_class_folders(folder: Path, names: Iterable[str]) -> Samples:
             raise FileNotFoundError(f"the class folder {folder / name} holds no image")
         files += found
         labels += [label] * len(found)
-    return of_files(files, labels, str(folder))
+    return samples_from_files(files, labels, str(folder))
 
 
 def folder_names(folder: Path) -> list[str]:
@@ -196,7 +196,7 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def of_list(file: Path, folder: Path, classes: int, separator: str | None = None) -> Samples:
+def samples_from_list(file: Path, folder: Path, classes: int, separator: str | None = None) -> Samples:
     """The images that a list names, a line each: a path below `folder`, the separator (white space), a label.
 
     ValueError naming file and line of what is no such path and label below `classes`; FileNotFoundError naming the list
@@ -212,7 +212,7 @@ def of_list(file: Path, folder: Path, classes: int, separator: str | None = None
         files.append(inside(folder, path.strip(), f"{file}: line {number}"))
         labels.append(int(label))
     check_there(files, str(file))
-    return of_files(files, labels, f"{folder}, listed in {file}")
+    return samples_from_files(files, labels, f"{folder}, listed in {file}")
 
 
 def inside(folder: Path, path: str, listed_in: str) -> str:

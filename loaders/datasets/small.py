@@ -11,7 +11,7 @@ from PIL import Image
 
 from twoview.loaders.datasets.archives import Archive, gunzipped
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
-from twoview.loaders.datasets.samples import Samples, of_arrays
+from twoview.loaders.datasets.samples import Samples, samples_from_arrays
 from twoview.loaders.errors import reason
 from twoview.loaders.files import bytes_of
 from twoview.loaders.images import open_image
@@ -37,7 +37,7 @@ def _fashion_mnist(root: Path | None, split: Split) -> Samples:
             labels = _idx(folder, f"{prefix}-labels-idx1-ubyte", (-1,))
             if labels is None or len(labels) != len(images):
                 raise ValueError(f"{folder}: the labels of {prefix}-images-idx3-ubyte are missing or too few")
-            return of_arrays(np.repeat(images[..., None], 3, axis=3), labels, str(folder))
+            return samples_from_arrays(np.repeat(images[..., None], 3, axis=3), labels, str(folder))
     raise FileNotFoundError(f"fashion-mnist is neither in {raw} nor in {DEBIAN_FASHION_MNIST}")
 
 
@@ -77,7 +77,7 @@ def _cifar(name: str, archive: Archive) -> Callable[[Path | None, Split], Sample
             data = getattr(torchvision.datasets, name.upper())(str(root), train=split == "train")
         except RuntimeError:
             raise FileNotFoundError(f"{folder} lacks a file, or one's checksum is not the published one") from None
-        return of_arrays(data.data, data.targets, str(folder))
+        return samples_from_arrays(data.data, data.targets, str(folder))
 
     return read
 
@@ -90,7 +90,7 @@ def _stl10(root: Path | None, split: Split) -> Samples:
         data = STL10(str(root), split=split)
     except RuntimeError:
         raise FileNotFoundError(f"{folder} lacks a file, or one's checksum is not the published one") from None
-    return of_arrays(data.data.transpose(0, 2, 3, 1), data.labels, str(folder))
+    return samples_from_arrays(data.data.transpose(0, 2, 3, 1), data.labels, str(folder))
 
 
 def _photographs(root: Path | None, split: Split) -> Samples:

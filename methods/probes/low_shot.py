@@ -16,12 +16,12 @@ from twoview.methods.probes.metrics import Metrics, metrics
 SPLITS = 3
 
 
-def of_share(label: np.ndarray, share: float, seed: int) -> np.ndarray:
+def labeled_share(label: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Row numbers, sorted, of as many of each class as the share says, and at least one. label: int64 (N,)."""
     return _drawn(label, lambda images: max(1, round(share * images)), seed)
 
 
-def of_each(label: np.ndarray, count: int, seed: int) -> np.ndarray:
+def labeled_per_class(label: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Row numbers, sorted, of `count` images of each class. ValueError, naming a class that has fewer."""
     names, sizes = np.unique(label, return_counts=True)
     if sizes.min() < count:

@@ -28,7 +28,7 @@ class Online(Method):
         nn.Module.__init__(self)
         self.method = method
         self.views, self.masks = method.views, method.masks
-        self.apart = tuple(f"method.{name}" for name in method.apart)
+        self.exempt = tuple(f"method.{name}" for name in method.exempt)
         vit = vit_of(method.encoder)
         # In a list, so that it is no module of this one too.
         self._watched: list[Any] = [vit.norm if vit else method.encoder]

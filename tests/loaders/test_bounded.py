@@ -12,7 +12,7 @@ from twoview.bench.data import betons
 from twoview.loaders import beton
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
 from twoview.loaders.datasets import image_folder, read_image
-from twoview.loaders.datasets.samples import Samples, of_list
+from twoview.loaders.datasets.samples import Samples, samples_from_list
 from twoview.loaders.decode import view_table
 from twoview.loaders.images import open_image
 from twoview.loaders.loader import Loader
@@ -215,7 +215,7 @@ def test_a_long_name_is_looked_up_in_no_time_and_not_repeated():
 def test_a_list_names_files_below_its_folder_alone(path, tmp_path):
     (tmp_path / "list.txt").write_text(f"{path} 0\n")
     with pytest.raises(ValueError, match=rf"list\.txt: line 1 must name a path below {tmp_path}, got '{path}'"):
-        of_list(tmp_path / "list.txt", tmp_path, 2)
+        samples_from_list(tmp_path / "list.txt", tmp_path, 2)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG, turned"])

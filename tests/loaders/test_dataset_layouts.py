@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from twoview.loaders.datasets import DATASETS, dataset, imagenets, small, transfer
-from twoview.loaders.datasets.transfer import clevr_count, clevr_distance, kitti_distance
+from twoview.loaders.datasets.transfer_tasks import clevr_count, clevr_distance, kitti_distance
 
 WNIDS = [f"n{number:08d}" for number in range(1000)]
 

@@ -179,10 +179,10 @@ def test_the_mask_of_a_replaced_sample_is_the_replacement_s(photographs, tmp_pat
 
 def test_a_kept_share_is_rounded_down_to_whole_patches():
     views = (View(224), View(96))
-    assert masks.of_view(views, 0, 16, 0.25) == Mask(0, 14, 14, 49)
-    assert masks.of_view(views, 1, 16, 0.3) == Mask(1, 6, 6, 10)
-    assert masks.of_view(views, 0, 16, 1 - 0.612, "block", 4) == Mask(0, 14, 14, 76, "block", 4)
-    assert masks.of_view((View(40),), 0, 4, 1 - 0.9).kept == 10, "100 * (1 - 0.9) is 9.999..."
+    assert masks.view_mask(views, 0, 16, 0.25) == Mask(0, 14, 14, 49)
+    assert masks.view_mask(views, 1, 16, 0.3) == Mask(1, 6, 6, 10)
+    assert masks.view_mask(views, 0, 16, 1 - 0.612, "block", 4) == Mask(0, 14, 14, 76, "block", 4)
+    assert masks.view_mask((View(40),), 0, 4, 1 - 0.9).kept == 10, "100 * (1 - 0.9) is 9.999..."
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_a_kept_share_is_rounded_down_to_whole_patches():
         (lambda: Mask(0, 4, 4, 1, "stripes"), "kind must be random or block, not 'stripes'"),
         (lambda: Mask(0, 4, 4, 1, "block", 0), "smallest block must be at least 1 patch, not 0"),
         (lambda: Mask(0, 4, 4, 1, "block", 4, (2.0, 1.0)), r"aspect must be .* not \(2.0, 1.0\)"),
-        (lambda: masks.of_view(VIEWS, 0, 4, 0.0), "kept must be above 0 and at most 1, not 0.0"),
-        (lambda: masks.of_view(VIEWS, 0, 4, 1.1), "kept must be above 0 and at most 1, not 1.1"),
-        (lambda: masks.of_view(VIEWS, 0, 14, 0.2), r"a share of 0\.2 leaves none of 4 patches"),
-        (lambda: masks.of_view(VIEWS, 0, 16, 0.5), "view of 28 pixels is not divisible into patches of 16"),
+        (lambda: masks.view_mask(VIEWS, 0, 4, 0.0), "kept must be above 0 and at most 1, not 0.0"),
+        (lambda: masks.view_mask(VIEWS, 0, 4, 1.1), "kept must be above 0 and at most 1, not 1.1"),
+        (lambda: masks.view_mask(VIEWS, 0, 14, 0.2), r"a share of 0\.2 leaves none of 4 patches"),
+        (lambda: masks.view_mask(VIEWS, 0, 16, 0.5), "view of 28 pixels is not divisible into patches of 16"),
         (lambda: masks.checked([Mask(0, 8, 8, 4)], VIEWS), "view of 28 pixels is not divisible into 8 x 8 patches"),
         (lambda: masks.checked([Mask(2, 7, 7, 4)], VIEWS), "view must be below 2, the number of views, not 2"),
     ],

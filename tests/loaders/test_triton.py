@@ -122,7 +122,7 @@ def kernels(name, size, batch, assembled):
     return len(sources), launches, others, made
 
 
-def apart(*work):
+def in_fresh_process(*work):
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(kernels, *work).result()
 
@@ -131,7 +131,7 @@ def test_a_batch_of_simclrs_views_of_cifar_is_four_launches():
     """A launch costs the host a few microseconds, while it could be launching the step, and what is between two
     kernels goes through the GPU's memory. Line by line the same views are hundreds of launches.
     """
-    made, launches, others, _ = apart("simclr-cifar", 32, 512, False)
+    made, launches, others, _ = in_fresh_process("simclr-cifar", 32, 512, False)
     assert 0 < made <= launches <= 4 and others == []
 
 
@@ -140,5 +140,5 @@ def test_a_batch_of_simclrs_views_of_cifar_is_four_launches():
 def test_every_presets_kernels_are_few_and_compile_to_machine_code(name):
     """Views that are blurred take three more, and each further size of view its own."""
     kinds = len({view.size for view in preset(name, 32)})
-    made, launches, others, assembled = apart(name, 32, 512, True)
+    made, launches, others, assembled = in_fresh_process(name, 32, 512, True)
     assert 0 < made == assembled <= launches <= 8 * kinds and others == []

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from tests.support.absent_gpu import GPU, Watch, moved
 from tests.support.small_methods import METHODS, batches, make
 from twoview.methods import optim
+from twoview.methods.device_batches import Moved, changed
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.normalise import Normalise
@@ -16,7 +17,6 @@ from twoview.methods.probes import nearest
 from twoview.methods.probes.features import extract
 from twoview.methods.probes.knn import knn_top1, votes
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved, changed
 
 CPU = torch.device("cpu")
 

@@ -67,7 +67,7 @@ def recorded(work):
 @pytest.fixture
 def on_cpu(monkeypatch, one_thread):
     monkeypatch.setattr(graph, "check", lambda *args: None)
-    monkeypatch.setattr(graph, "aside", lambda work: work())
+    monkeypatch.setattr(graph, "on_side_stream", lambda work: work())
     monkeypatch.setattr(graph, "recorded", recorded)
 
 

@@ -96,13 +96,17 @@ def test_a_grid_chooses_by_what_was_held_out_and_reaches_scikit_learn(digits):
 
 def test_few_labels_are_drawn_class_by_class():
     label = np.repeat([0, 1, 2], [500, 40, 3])
-    one = low_shot.of_share(label, 0.01, seed=0)
+    one = low_shot.labeled_share(label, 0.01, seed=0)
     assert np.bincount(label[one]).tolist() == [5, 1, 1]
-    assert np.bincount(label[low_shot.of_share(label, 0.1, 0)]).tolist() == [50, 4, 1]
-    assert np.bincount(label[low_shot.of_each(label, 3, 0)]).tolist() == [3, 3, 3]
-    assert one.tolist() == low_shot.of_share(label, 0.01, 0).tolist() != low_shot.of_share(label, 0.01, 1).tolist()
+    assert np.bincount(label[low_shot.labeled_share(label, 0.1, 0)]).tolist() == [50, 4, 1]
+    assert np.bincount(label[low_shot.labeled_per_class(label, 3, 0)]).tolist() == [3, 3, 3]
+    assert (
+        one.tolist()
+        == low_shot.labeled_share(label, 0.01, 0).tolist()
+        != low_shot.labeled_share(label, 0.01, 1).tolist()
+    )
     with pytest.raises(ValueError, match="4 images a class were asked for, and class 2 has 3"):
-        low_shot.of_each(label, 4, 0)
+        low_shot.labeled_per_class(label, 4, 0)
 
 
 def test_a_list_of_samples_is_read_and_its_faults_are_named(tmp_path):
@@ -124,7 +128,7 @@ def test_more_labels_are_better_and_splits_differ(digits):
     train, train_label, test, test_label = digits
     found = {}
     for count in (1, 10):
-        splits = [low_shot.of_each(train_label.numpy(), count, seed) for seed in range(3)]
+        splits = [low_shot.labeled_per_class(train_label.numpy(), count, seed) for seed in range(3)]
         found[count] = low_shot.low_shot(train, train_label, test, test_label, splits, 10, weight_decay=1e-2)
     one, ten = low_shot.mean(found[1]), low_shot.mean(found[10])
     assert 30 < one.top1 < ten.top1 - 10 and ten.top5 > one.top5

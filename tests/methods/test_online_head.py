@@ -78,7 +78,7 @@ def test_the_head_is_torchs_sgd_on_its_cross_entropy():
 
 def test_it_is_the_method_that_it_watches_in_all_else():
     watched = Online(method(), 3)
-    assert (watched.views, watched.masks, watched.apart) == (VIEWS, (), ())
+    assert (watched.views, watched.masks, watched.exempt) == (VIEWS, (), ())
     x = torch.randn(2, 3, 8, 8)
     watched.eval()
     assert torch.equal(watched.encode(x), watched.method.encode(x)) and watched.encoder is watched.method.encoder

@@ -70,13 +70,13 @@ with ranks.process_group(CPU):
                           precision="fp32", sync_batchnorm=True)
         trainer.fit(Noise(method), Path(sys.argv[1]), {})
         weights = torch.cat([p.detach().flatten() for p in method.state_dict().values()]).abs().sum().item()
-        everyone = ranks.of_all_ranks(weights)
+        everyone = ranks.gather_objects(weights)
         found[build.__name__] = {"losses": trainer.history.losses, "weights": everyone}
     here = torch.get_rng_state()
     torch.manual_seed(99)
     trainer.resume(checkpoint.load(Path(sys.argv[1])))
-    found["resumed"] = ranks.of_all_ranks(torch.equal(torch.get_rng_state(), here))
-    found["drawn"] = ranks.of_all_ranks(torch.rand(()).item())  # as drop path draws
+    found["resumed"] = ranks.gather_objects(torch.equal(torch.get_rng_state(), here))
+    found["drawn"] = ranks.gather_objects(torch.rand(()).item())  # as drop path draws
     if ranks.rank() == 0:
         print(json.dumps(found))
 """

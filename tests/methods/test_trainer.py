@@ -9,13 +9,13 @@ from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint
 from twoview.methods.backbones import Backbone
+from twoview.methods.device_batches import Moved
 from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved
 
 
 def fit(trainer, path, loader=None):

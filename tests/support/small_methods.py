@@ -7,8 +7,8 @@ from twoview.loaders import masks
 from twoview.loaders.views import View
 from twoview.methods import backbones, registry
 from twoview.methods.backbones import Backbone
+from twoview.methods.device_batches import Moved
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.transfer import Moved
 from twoview.methods.vit import ViT
 
 SMALL = {

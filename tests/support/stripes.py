@@ -7,12 +7,12 @@ import torch
 from twoview.loaders.views import View
 from twoview.methods import backbones
 from twoview.methods.backbones import Backbone
+from twoview.methods.device_batches import Moved
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.supervised import Supervised, SupervisedOptions
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved
 
 CPU = torch.device("cpu")
 RECIPE = {"name": "r"}

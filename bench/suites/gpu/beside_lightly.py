@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from twoview.bench.config import recipe
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.peers.job import StepJob
-from twoview.bench.peers.race import PATIENCE, Absent, race
+from twoview.bench.peers.race import PATIENCE, Unavailable, race
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.suites.gpu.scale import HEADLINE, Context
 
@@ -30,7 +30,7 @@ def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigu
     )
     try:
         result = race(job, ("lightly",), scale.rounds, "step beside lightly", patience)
-    except Absent as reason:
+    except Unavailable as reason:
         raise ValueError(f"our side of the step failed: {reason}") from None
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"
     figures = [

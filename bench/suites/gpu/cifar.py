@@ -22,7 +22,7 @@ from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.suites.gpu.scale import CIFAR, Context, Skipped
 from twoview.bench.training.steps import now, peaks
 from twoview.loaders import beton, datasets, presets
-from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.datasets.samples import samples_from_arrays
 from twoview.loaders.loader import Loader
 from twoview.methods.precision import autocast
 from twoview.methods.probes.knn import knn_top1
@@ -83,7 +83,7 @@ def noise(folder: Path, count: int) -> beton.Beton:
     path = folder / f"noise-{count}.beton"
     if not path.exists():
         images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
-        samples = of_arrays(images, np.arange(count) % 10, "noise")
+        samples = samples_from_arrays(images, np.arange(count) % 10, "noise")
         betons.convert(samples, path, "noise images", cpu_count())
     return beton.open_beton(path)
 
@@ -294,6 +294,6 @@ def _record(
 def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Beton:
     place = context.place
     try:
-        return betons.of_dataset(one.dataset, split, place.betons, place.root, download=False)
+        return betons.dataset_beton(one.dataset, split, place.betons, place.root, download=False)
     except FileNotFoundError as missing:
         raise Skipped(str(missing)) from None

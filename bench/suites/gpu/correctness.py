@@ -12,7 +12,7 @@ from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.suites.gpu.scale import Context, Scale
 from twoview.loaders import beton, presets
 from twoview.loaders.datasets import bundled_photographs
-from twoview.loaders.datasets.samples import of_arrays
+from twoview.loaders.datasets.samples import samples_from_arrays
 from twoview.loaders.loader import Loader
 from twoview.loaders.resident import Resident
 from twoview.methods.losses.example import Loss
@@ -93,7 +93,9 @@ def pictures(path: Path, count: int) -> beton.Beton:
         top, left = (int(random.integers(side - SIDE)) for side in photograph.shape[:2])
         return photograph[top : top + SIDE, left : left + SIDE]
 
-    samples = of_arrays(np.stack([cut(number) for number in range(count)]), np.arange(count) % 10, "photographs")
+    samples = samples_from_arrays(
+        np.stack([cut(number) for number in range(count)]), np.arange(count) % 10, "photographs"
+    )
     for _ in beton.write(path, count, samples.stored):
         pass
     return beton.open_beton(path)

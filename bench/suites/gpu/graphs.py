@@ -12,9 +12,9 @@ from twoview.bench.suites.gpu.scale import CIFAR, Context
 from twoview.bench.suites.gpu.steps import recipe_of
 from twoview.bench.training.steps import peaks, resident_batch, stepped
 from twoview.methods import determinism
+from twoview.methods.device_batches import changed
 from twoview.methods.graph import WARMUP
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import changed
 
 NAME = "gpu-cifar10-step"
 REPLAYS = 5  # of each method
@@ -28,7 +28,7 @@ def name_of(method: str) -> str:
     return f"gpu-graph-{method}"
 
 
-def of_cifar(context: Context) -> Iterator[DeviceFigures]:
+def measure_cifar(context: Context) -> Iterator[DeviceFigures]:
     """Milliseconds of the CIFAR-10 recipe's step, plain and recorded, eager and compiled, on a resident batch."""
     scale = context.scale
     record = DeviceFigures(name=NAME, device=scale.device, figures=[])
@@ -53,7 +53,7 @@ def of_cifar(context: Context) -> Iterator[DeviceFigures]:
     yield record
 
 
-def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
+def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     """How far a method's recorded step is from its plain one, in the losses of two batches in turn.
 
     Of float32 without TF32, by deterministic kernels where there are any: differences of rounding grow to a hundredth

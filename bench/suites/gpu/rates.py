@@ -18,9 +18,9 @@ from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
 from twoview.bench.training.steps import LEAD, arrivals, loaded, now, peaks, stepped
 from twoview.loaders import beton, datasets
 from twoview.loaders.loader import Loader
+from twoview.methods.device_batches import Moved, on_device
 from twoview.methods.precision import DTYPES
 from twoview.methods.trainer import Objective, Trainer
-from twoview.methods.transfer import Moved, on_device
 
 NAME, HALF = "gpu-rates", "gpu-rates-half"
 
@@ -136,7 +136,7 @@ def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]
     try:
         samples = datasets.dataset("imagenet").read(root, "train")
     except FileNotFoundError:
-        return betons.of_dataset("photographs", "train", folder, root), "photographs"
+        return betons.dataset_beton("photographs", "train", folder, root), "photographs"
     path = folder / f"imagenet-{most}.beton"
     if not path.exists():
         every = max(1, len(samples) // most)

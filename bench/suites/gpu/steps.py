@@ -16,8 +16,8 @@ from twoview.bench.suites.gpu import rates
 from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
 from twoview.bench.training.steps import peaks, resident_batch, stepped
 from twoview.methods import registry
+from twoview.methods.device_batches import Moved
 from twoview.methods.trainer import Trainer
-from twoview.methods.transfer import Moved
 
 SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
 
@@ -26,7 +26,7 @@ def method_name(method: str) -> str:
     return f"gpu-method-{method}"
 
 
-def of_method(context: Context, method: str) -> Iterator[DeviceFigures]:
+def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
     """A method of default options at 224, on ResNet-50 or ViT-B/16 as its source, a resident batch, not compiled:
     milliseconds and peak memory.
     """
@@ -56,17 +56,17 @@ def budgets() -> dict[str, tuple[str, ...]]:
     """
     stated = [one for one in map(recipe.load, (path.stem for path in recipe.all_files())) if one.budget.gpus]
     stated.sort(key=lambda one: (one.name != HEADLINE, one.budget.hours is None))
-    alike: dict[str, list[str]] = {}
+    same_cost: dict[str, list[str]] = {}
     for one in stated:
-        alike.setdefault(budget.cost_of(one), []).append(one.name)
-    return {names[0]: tuple(names) for names in alike.values()}
+        same_cost.setdefault(budget.cost_of(one), []).append(one.name)
+    return {names[0]: tuple(names) for names in same_cost.values()}
 
 
 def budget_name(name: str) -> str:
     return f"gpu-budget-{name}"
 
 
-def of_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceFigures]:
+def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceFigures]:
     """The first recipe's step, measured, and from it the hours of each recipe's pretraining on this one card.
 
     Where training itself was measured on the recipe, loader and all, the hours come from that, and no step is taken.

@@ -63,8 +63,8 @@ def all_steps() -> list[Step]:
     """Most valuable first: FIRST takes five minutes, and five more bring what is behind it up to some methods."""
     whole_batch, half_batch = (Step(name, 2, partial(rates.measure, name=name)) for name in (rates.NAME, rates.HALF))
     headline, *budgets = (
-        Step(steps.budget_name(name), 0.3, partial(steps.of_budget, names=alike))
-        for name, alike in steps.budgets().items()
+        Step(steps.budget_name(name), 0.3, partial(steps.measure_budget, names=same_cost))
+        for name, same_cost in steps.budgets().items()
     )
     views, *other_views = (
         # The first one comes before any kernel of the loader's is compiled.
@@ -79,12 +79,12 @@ def all_steps() -> list[Step]:
         Step(cifar.EPOCH, 1.2, cifar.clock_epochs),
         # Its share leaves room for the steps behind it.
         Step(cifar.TIME, 1.5, cifar.train, share=0.6),
-        Step(graphs.NAME, 0.5, graphs.of_cifar),
-        *(Step(steps.method_name(name), 0.3, partial(steps.of_method, method=name)) for name in METHODS),
+        Step(graphs.NAME, 0.5, graphs.measure_cifar),
+        *(Step(steps.method_name(name), 0.3, partial(steps.measure_method, method=name)) for name in METHODS),
         Step(beside_lightly.NAME, 2, beside_lightly.measure),
         half_batch,
         *other_views,
-        *(Step(graphs.name_of(name), 0.3, partial(graphs.of_method, method=name)) for name in METHODS),
+        *(Step(graphs.name_of(name), 0.3, partial(graphs.measure_method, method=name)) for name in METHODS),
         *budgets,
     ]
 
@@ -179,9 +179,9 @@ def _finished(folder: Path, name: str) -> bool:
     try:
         evidence.read(path)
     except ValueError as damaged:
-        aside = path.with_suffix(".damaged")
-        path.replace(aside)
-        _say(f"{damaged}; it is {aside} now, and measured again")
+        damaged_path = path.with_suffix(".damaged")
+        path.replace(damaged_path)
+        _say(f"{damaged}; it is {damaged_path} now, and measured again")
         return False
     return True
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from twoview.bench.config import experiment, recipe
-from twoview.bench.config.progressive import Growing, Progressive, alike
+from twoview.bench.config.progressive import Growing, Progressive, epochs_per_side
 from twoview.bench.evidence import trained
 from twoview.bench.training import train as training
 from twoview.cli import run
@@ -16,7 +16,7 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.masks import Mask
 from twoview.loaders.resident import Resident
 from twoview.methods import checkpoint
-from twoview.methods.transfer import Moved
+from twoview.methods.device_batches import Moved
 
 RECIPE = """
 source = "a test"
@@ -47,7 +47,7 @@ def test_ffcv_s_resnet_50_of_88_epochs():
     grows = Progressive(start=160, first_epoch=65, last_epoch=76)
     sides = [grows.side(192, epoch) for epoch in range(88)]
     assert sides == [160] * 71 + [192] * 17, "176 pixels, halfway between, are reached between epochs 70 and 71"
-    assert alike(sides) == {0: 71, 71: 17}
+    assert epochs_per_side(sides) == {0: 71, 71: 17}
     whole = Progressive(start=128, first_epoch=0, last_epoch=4)
     assert [whole.side(224, epoch) for epoch in range(6)] == [128, 160, 192, 192, 224, 224]
     assert Progressive().side(224, 0) == 224

@@ -9,7 +9,7 @@ from twoview import cli
 from twoview.bench.costs import probe_cost
 from twoview.bench.costs.probe_cost import PEERS, SIDES, Work, as_result, features, measure, table
 from twoview.bench.evidence import ProbeCost, read
-from twoview.bench.runtime.processes import apart
+from twoview.bench.runtime.processes import try_run
 
 SMALL = Work("linear", train=2000, test=500, dim=32, classes=4, threads=1)
 
@@ -43,7 +43,7 @@ def test_an_absent_peer_is_named(monkeypatch):
         "twoview": {"seconds": 2.0, "added_mib": 3.0, "top1": 50.0},
         "faiss": {"absent": "No module named 'faiss'"},
     }
-    monkeypatch.setattr(probe_cost, "apart", lambda measure, job, preload: answers[job[1]])
+    monkeypatch.setattr(probe_cost, "try_run", lambda measure, job, preload: answers[job[1]])
     record = measure(SMALL._replace(probe="knn", k=5), 2)
     assert record.seconds == {"twoview": [2.0, 2.0]} and record.notes == {"faiss": "No module named 'faiss'"}
     assert "absent: No module named 'faiss'" in table([record]) and "peer_over_ours" not in as_result(record)
@@ -67,7 +67,7 @@ def _dies(job):
 
 
 def test_a_process_that_dies_says_so():
-    assert apart(_dies, 3, []) == {"absent": "its process ended with 3"}
+    assert try_run(_dies, 3, []) == {"absent": "its process ended with 3"}
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from twoview.bench.config.experiment import Place
-from twoview.bench.data.betons import identity, of_dataset
+from twoview.bench.data.betons import dataset_beton, identity
 from twoview.bench.evaluation.probing import Bench, left_out
 from twoview.bench.evidence import LeftOut
 from twoview.cli import run
 from twoview.loaders import beton, datasets
 from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
-from twoview.loaders.datasets.samples import of_files
+from twoview.loaders.datasets.samples import samples_from_files
 
 
 def result(capsys, *words):
@@ -60,19 +60,19 @@ def test_a_damaged_image_stops_the_conversion_or_is_left_out_by_name(tmp_path, c
         Image.new("RGB", (8, 8)).save(tmp_path / "imagenette2" / "train" / wnid / "0.JPEG")
     (tmp_path / "imagenette2" / "train" / wnid / "1.JPEG").write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"1\.JPEG cannot be read as an image"):
-        of_dataset("imagenette", "train", tmp_path, tmp_path)
-    assert len(of_dataset("imagenette", "train", tmp_path, tmp_path, damaged="skip")) == 10
+        dataset_beton("imagenette", "train", tmp_path, tmp_path)
+    assert len(dataset_beton("imagenette", "train", tmp_path, tmp_path, damaged="skip")) == 10
     assert f"left out: {tmp_path}/imagenette2/train/{wnid}/1.JPEG" in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("label", [-1, 10])
 def test_labels_that_are_no_classes_of_the_dataset_are_named(label, tmp_path):
-    samples = datasets.samples.of_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
+    samples = datasets.samples.samples_from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
     for _ in beton.write(tmp_path / "imagenette-train.beton", 3, samples.stored):
         pass
     sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} of sample 1"
     with pytest.raises(ValueError, match=sentence):
-        of_dataset("imagenette", "train", tmp_path, None)
+        dataset_beton("imagenette", "train", tmp_path, None)
 
 
 def test_convert_shrinks_and_overwrites_only_when_told(folder, tmp_path, capsys):
@@ -150,14 +150,14 @@ def test_a_file_says_what_it_was_made_of(tmp_path, folder, capsys):
 
 def test_a_beton_of_images_that_the_data_root_no_longer_has_is_refused(tmp_path):
     first = imagenette(tmp_path / "first")
-    assert len(of_dataset("imagenette", "test", tmp_path, first)) == 10
-    assert len(of_dataset("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "the same elsewhere"
-    assert len(of_dataset("imagenette", "test", tmp_path, None)) == 10, "betons travel without their images"
+    assert len(dataset_beton("imagenette", "test", tmp_path, first)) == 10
+    assert len(dataset_beton("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "the same elsewhere"
+    assert len(dataset_beton("imagenette", "test", tmp_path, None)) == 10, "betons travel without their images"
     path = tmp_path / "imagenette-test.beton"
     for count, root in ((20, imagenette(tmp_path / "other", images=2)), (11, first)):
         (first / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "new.JPEG").write_bytes(b"anything")
         with pytest.raises(ValueError) as refused:
-            of_dataset("imagenette", "test", tmp_path, root)
+            dataset_beton("imagenette", "test", tmp_path, root)
         assert str(refused.value) == (
             f"{path} was converted from 10 images that are not the {count} of {root}/imagenette2/val: "
             "delete it, or keep betons in another folder"
@@ -166,12 +166,12 @@ def test_a_beton_of_images_that_the_data_root_no_longer_has_is_refused(tmp_path)
 
 def test_a_dataset_that_lacks_a_class_is_refused_and_one_that_is_not_there_is_not(tmp_path):
     root = imagenette(tmp_path / "root")
-    of_dataset("imagenette", "test", tmp_path, root)
+    dataset_beton("imagenette", "test", tmp_path, root)
     shutil.rmtree(root / "imagenette2" / "val" / next(iter(IMAGENETTE)))
     with pytest.raises(FileNotFoundError, match=f"the class folder .*{next(iter(IMAGENETTE))} is missing"):
-        of_dataset("imagenette", "test", tmp_path, root)
+        dataset_beton("imagenette", "test", tmp_path, root)
     shutil.rmtree(root / "imagenette2")
-    assert len(of_dataset("imagenette", "test", tmp_path, root)) == 10
+    assert len(dataset_beton("imagenette", "test", tmp_path, root)) == 10
 
 
 def test_images_renamed_or_of_another_class_are_other_images(tmp_path):
@@ -198,13 +198,13 @@ def test_a_beton_of_something_else_is_refused_whatever_its_name(tmp_path, folder
         with pytest.raises(
             ValueError, match=f"must be converted from imagenette's train images, and was from {made_of}"
         ):
-            of_dataset("imagenette", "train", tmp_path, None)
+            dataset_beton("imagenette", "train", tmp_path, None)
 
 
 def test_names_with_escapes_are_printed_as_such(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "\x1b[2J.JPEG").write_bytes(b"")
-    of_dataset("imagenette", "train", tmp_path, root, damaged="skip")
+    dataset_beton("imagenette", "train", tmp_path, root, damaged="skip")
     said = capsys.readouterr().err
     assert "\\x1b[2J.JPEG" in said.replace("\n", "") and "\x1b[2J.JPEG" not in said
 
@@ -213,7 +213,7 @@ def test_evidence_names_the_images_that_were_left_out(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / os.fsdecode(b"\xe9.JPEG")).write_bytes(b"")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
-    of_dataset("imagenette", "train", tmp_path, root, damaged="skip")
+    dataset_beton("imagenette", "train", tmp_path, root, damaged="skip")
     settings = SimpleNamespace(held_out=0, train_images=0)
     bench = Bench(None, datasets.dataset("imagenette"), settings, Place(tmp_path, tmp_path, root))
     bench.used("train")
@@ -235,7 +235,7 @@ def test_evidence_names_the_images_that_were_left_out(tmp_path, capsys):
     ],
 )
 def test_paths_are_below_the_folder_that_all_files_share(files, relative):
-    assert of_files(files, [0] * len(files), "here").relative == relative
+    assert samples_from_files(files, [0] * len(files), "here").relative == relative
 
 
 def test_inspect_shows_every_field_on_one_line(tmp_path, capsys, monkeypatch):

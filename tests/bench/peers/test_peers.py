@@ -15,7 +15,7 @@ from twoview.bench.dataloader import targets
 from twoview.bench.peers import torchvision, worker
 from twoview.bench.peers.job import ConvertJob, Job
 from twoview.bench.peers.lightly import transform
-from twoview.bench.peers.race import Absent, Process, Race
+from twoview.bench.peers.race import Process, Race, Unavailable
 from twoview.bench.suites import peers as beside_peers
 from twoview.loaders import presets
 from twoview.loaders.views import Erase, View
@@ -97,7 +97,7 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
         with pytest.raises(SystemExit, match=r"the package ffcv.fields is not installed"):
             worker.make("ffcv", one)
     race = Race(images_per_s={"twoview": [1.0], "lightly": []})
-    race.leave_out("lightly", Absent("the package lightly is not installed"))
+    race.leave_out("lightly", Unavailable("the package lightly is not installed"))
     assert race.images_per_s == {"twoview": [1.0]}
     assert race.notes == {"lightly": "absent: the package lightly is not installed"}
 
@@ -116,7 +116,7 @@ def test_a_peer_that_takes_too_long_is_left_out():
     job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
     with (
         Process("torchvision", job, patience=0.01) as process,
-        pytest.raises(Absent, match=r"no answer in 0\.01 s, the most it may take"),
+        pytest.raises(Unavailable, match=r"no answer in 0\.01 s, the most it may take"),
     ):
         process.answer()
 

@@ -27,7 +27,7 @@ from twoview.bench.evidence import (
     files,
 )
 from twoview.bench.measurement import bootstrap
-from twoview.bench.measurement.bootstrap import Cost, of_pairs, of_runs, of_shares
+from twoview.bench.measurement.bootstrap import Cost, accuracy_cost, paired_cost, unpaired_cost
 from twoview.bench.measurement.environment import environment
 from twoview.bench.regression.compare import Comparison, Row, compare
 from twoview.bench.runtime.progress import Terminal
@@ -109,7 +109,7 @@ def verdicts(found):
 def test_the_interval_is_scipys(monkeypatch):
     """Of independent samples, and without the correction for few of them."""
     old, new = (np.random.default_rng(seed).lognormal(0, 0.1, 20) for seed in (1, 2))
-    ours = np.log(of_runs([old], [new]))
+    ours = np.log(unpaired_cost([old], [new]))
     theirs = scipys(
         (np.log(old), np.log(new)),
         lambda a, b, axis=-1: bootstrap.middle(b) - bootstrap.middle(a),
@@ -133,15 +133,15 @@ def test_a_verdict_needs_the_whole_interval():
 
 
 def test_one_sample_has_no_interval():
-    assert of_runs([[1.0]], [[2.0, 2.1]]) is None
-    assert of_runs([[1.0], [1.1]], [[2.0], [2.1]]).ratio == pytest.approx(np.sqrt(2.0 * 2.1 / 1.1))
+    assert unpaired_cost([[1.0]], [[2.0, 2.1]]) is None
+    assert unpaired_cost([[1.0], [1.1]], [[2.0], [2.1]]).ratio == pytest.approx(np.sqrt(2.0 * 2.1 / 1.1))
 
 
 def test_an_accuracys_interval_is_that_of_its_images():
-    low, high = np.log(of_shares(0.8, 5000, 0.78, 5000)[1:])
+    low, high = np.log(accuracy_cost(0.8, 5000, 0.78, 5000)[1:])
     wanted = 1.96 * np.sqrt(0.2 / 0.8 / 5000 + 0.22 / 0.78 / 5000)  # the delta method
     assert (high - low) / 2 == pytest.approx(wanted, rel=0.06)
-    assert of_shares(0.8, 5000, 0.5, 5000).verdict(0.02) == "worse"
+    assert accuracy_cost(0.8, 5000, 0.5, 5000).verdict(0.02) == "worse"
 
 
 def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
@@ -151,7 +151,7 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
         rng = np.random.default_rng(seed)
         shared = noise(rng, 120, 0.95, 0.3)
         old, new = (shared * noise(rng, 120, 0.1, 0.05) for _ in range(2))
-        return of_pairs(old, slower * new).verdict(0.05)
+        return paired_cost(old, slower * new).verdict(0.05)
 
     found = [session(seed, 1.10) for seed in range(40)]
     alarms = [session(1000 + seed, 1.0) for seed in range(100)]
@@ -173,7 +173,7 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_recorded_noise():
         run = runs[rng.integers(len(runs))]
         start = rng.integers(100, len(run) - 160)  # the first steps warm up
         pairs = rng.permuted(np.reshape(run[start : start + 160], (80, 2)), axis=1)
-        return of_pairs(pairs[:, 0], slower * pairs[:, 1]).verdict(0.05)
+        return paired_cost(pairs[:, 0], slower * pairs[:, 1]).verdict(0.05)
 
     assert len(runs) > 20
     assert [session(1.10) for _ in range(40)].count("worse") >= 38
@@ -187,13 +187,13 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_records():
         rng = np.random.default_rng(seed)
         return 0.1 * noise(rng, 1000), 0.1 * slower * noise(rng, 1000)
 
-    found = [of_runs([old], [new]).verdict(0.05) for old, new in (two(seed, 1.10) for seed in range(40))]
+    found = [unpaired_cost([old], [new]).verdict(0.05) for old, new in (two(seed, 1.10) for seed in range(40))]
     assert found.count("worse") >= 38, found
     equal = [two(1000 + seed, 1.0) for seed in range(100)]
-    assert [of_runs([old], [new]).verdict(0.05) for old, new in equal].count("worse") <= 5
+    assert [unpaired_cost([old], [new]).verdict(0.05) for old, new in equal].count("worse") <= 5
     # Without an allowance the share of alarms is the interval's own, one end of 95 %.
     naive = [np.log(new / old).mean() > 1.96 * np.log(new / old).std() / np.sqrt(1000) for old, new in equal]
-    assert sum(of_runs([old], [new]).low > 1 for old, new in equal) <= 8 < sum(naive)
+    assert sum(unpaired_cost([old], [new]).low > 1 for old, new in equal) <= 8 < sum(naive)
 
 
 def test_regressions_of_runs_over_seeds(sides):

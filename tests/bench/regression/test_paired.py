@@ -11,7 +11,7 @@ import pytest
 from twoview.bench.config.experiment import Place
 from twoview.bench.regression import paired
 from twoview.bench.regression.compare import THRESHOLD
-from twoview.bench.regression.paired import FEWEST, LIFE, Sides, measure
+from twoview.bench.regression.paired import FEWEST, TRIAL_ROUNDS, Sides, measure
 from twoview.cli import run
 
 HERE = Path(__file__).parents[3]
@@ -20,7 +20,7 @@ HERE = Path(__file__).parents[3]
 class Machine:
     """In place of `Sides`: sides of known speed on a machine of known noise.
 
-    spread: of a turn. lasting: of a process, for as long as it lives. favours: how much longer new's turns take.
+    spread: of a turn. lasting: of a process, for as long as it trials. favours: how much longer new's turns take.
     """
 
     def __init__(self, slower, spread, lasting=0.0, favours=1.0, seed=0):
@@ -28,15 +28,15 @@ class Machine:
         self.spread, self.lasting, self.favours = spread, lasting, favours
         self.rng = np.random.default_rng(seed)
 
-    def life(self, shuffle):
-        life = paired.Life()
+    def trial(self, shuffle):
+        trial = paired.Trial()
         for side, factor in self.factors.items():
             process, machine = self.rng.lognormal(0, self.lasting), self.favours if side == "new" else 1.0
-            for _ in range(LIFE):
-                life.seconds[side].append(process * machine * factor * self.rng.lognormal(0, self.spread))
-                life.calibration[side].append(machine * self.rng.lognormal(0, 0.02))
-            life.peak_mib[side] = 100.0 * factor
-        return life
+            for _ in range(TRIAL_ROUNDS):
+                trial.seconds[side].append(process * machine * factor * self.rng.lognormal(0, self.spread))
+                trial.calibration[side].append(machine * self.rng.lognormal(0, 0.02))
+            trial.peak_mib[side] = 100.0 * factor
+        return trial
 
 
 def test_a_noisier_machine_takes_more_rounds_and_then_widens_the_interval():
@@ -49,9 +49,9 @@ def test_a_noisier_machine_takes_more_rounds_and_then_widens_the_interval():
 def test_what_lasts_as_long_as_a_process_is_not_taken_for_the_codes():
     """Two processes that differ by a tenth: each round says so, and the next pair something else."""
     rounds = measure(Machine(1.0, 0.01, lasting=0.10), 0.05, 120, "x")
-    assert len(rounds.lives) == 8 and rounds.cost.verdict(0.05) == "unclear"
-    one = np.log(np.divide(rounds.lives[0].seconds["new"], rounds.lives[0].seconds["old"]))
-    assert paired.reach(rounds.cost) > 5 * one.std() / LIFE**0.5
+    assert len(rounds.trials) == 8 and rounds.cost.verdict(0.05) == "unclear"
+    one = np.log(np.divide(rounds.trials[0].seconds["new"], rounds.trials[0].seconds["old"]))
+    assert paired.reach(rounds.cost) > 5 * one.std() / TRIAL_ROUNDS**0.5
 
 
 def test_memory_is_compared_by_the_peaks_of_the_processes():
@@ -136,8 +136,8 @@ def test_both_sides_turns_of_a_round_run_on_the_same_cores(fashion, monkeypatch)
     with Sides(HERE, HERE, loading(fashion)) as sides:
         measured = sides.machine.seconds
         sides.machine.seconds = lambda to: on["machine"].append(to) or measured(to)
-        life = sides.life(random.Random(0))
-    assert [len(life.seconds[side]) for side in paired.SIDES] == [LIFE, LIFE]
+        trial = sides.trial(random.Random(0))
+    assert [len(trial.seconds[side]) for side in paired.SIDES] == [TRIAL_ROUNDS, TRIAL_ROUNDS]
     assert [to for _, to in on["processes"]] == on["machine"]
     for (first, to), (second, same) in zip(on["processes"][::2], on["processes"][1::2], strict=True):
         assert first != second and to == same and len(to) == 1
@@ -149,7 +149,7 @@ def test_each_side_runs_the_code_of_its_own_folder(fashion, tmp_path):
         Sides(HERE, broken, loading(fashion)) as sides,
         pytest.raises(ValueError, match=r"the new code in .*new cannot do the work: OSError: broken code"),
     ):
-        sides.life(random.Random(0))
+        sides.trial(random.Random(0))
 
 
 def compared(old, new, work, trials, report):

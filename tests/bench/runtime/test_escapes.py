@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from twoview.bench.runtime.escapes import csv_cell, csv_value, markdown, on_lines, on_one_line, one_line
 
 COMMONMARK = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-OURS = {"<!-- -->", "<span>", "</span>"}
+OWN_TAGS = {"<!-- -->", "<span>", "</span>"}
 AWKWARD = st.text(
     st.sampled_from(list("ab 1@#:/.-+=_*~`|<>[]()!\\&$w\n\t\r\x1b\u202e\uff1d")) | st.characters(), max_size=40
 )
@@ -99,7 +99,7 @@ def test_markdown_shows_the_text_as_it_is(text):
             document.startswith("|") :
         ]  # behind the heading
         parts = [part for token in inlines for part in token.children]
-        assert all(part.type == "text" or part.type == "text_special" or part.content in OURS for part in parts)
+        assert all(part.type == "text" or part.type == "text_special" or part.content in OWN_TAGS for part in parts)
         shown = "".join(part.content for part in parts if part.type != "html_inline")
         assert shown == one_line(text)
 

@@ -37,13 +37,13 @@ def stand_in(monkeypatch, stale=False):
 
 
 def loss_off(context, method):
-    return by_name(last(graphs.of_method(context, method)))["recorded loss difference"]
+    return by_name(last(graphs.measure_method(context, method)))["recorded loss difference"]
 
 
 @pytest.mark.parametrize("method", ["simclr", "byol", "mae"])
 def test_a_recorded_step_loses_what_the_plain_one_does(context, monkeypatch, method):
     stand_in(monkeypatch)
-    record = last(graphs.of_method(context, method))
+    record = last(graphs.measure_method(context, method))
     assert record.name == f"gpu-graph-{method}"
     plain, recorded = record.figures
     assert plain.quantity == "loss_repeat_difference" and plain.samples == [0.0]
@@ -59,7 +59,7 @@ def test_the_steps_compared_are_deterministic_and_nothing_behind_them_is(context
         return step(*args)
 
     monkeypatch.setattr(Trainer, "step", watched)
-    last(graphs.of_method(context, "simclr"))
+    last(graphs.measure_method(context, "simclr"))
     assert seen == {(True, False)}
     assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.benchmark
 
@@ -67,7 +67,7 @@ def test_the_steps_compared_are_deterministic_and_nothing_behind_them_is(context
 def test_the_step_is_timed_plain_and_recorded_eager_and_compiled(context, monkeypatch):
     stand_in(monkeypatch)
     monkeypatch.setattr(graphs, "KINDS", (("off", False), ("off", True)))
-    *parts, record = graphs.of_cifar(context)
+    *parts, record = graphs.measure_cifar(context)
     steps = {
         figure.work.rpartition("batch 16, ")[2]: figure for figure in record.figures if figure.quantity == "step_time"
     }
@@ -135,7 +135,7 @@ def test_a_step_that_cannot_be_recorded_costs_the_others_nothing(context, monkey
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(graph, "recorded", refused)
-    recorded, plain = [one for one in last(graphs.of_cifar(context)).figures if one.quantity == "step_time"]
+    recorded, plain = [one for one in last(graphs.measure_cifar(context)).figures if one.quantity == "step_time"]
     assert recorded.samples == [] and "operation not permitted" in recorded.note and len(plain.samples) == TINY.steps
 
 

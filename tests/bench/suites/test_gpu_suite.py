@@ -301,7 +301,7 @@ def test_cifar_10_that_is_not_there_is_skipped_by_name_and_not_downloaded(contex
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_of_every_method(context, method):
-    record = last(steps.of_method(context, method))
+    record = last(steps.measure_method(context, method))
     found = by_name(record)
     assert record.recipe["method"]["name"] == method and record.recipe["epochs"] == 100
     assert len(found["step time"].samples) == 8 and found["peak host memory"].median > 0
@@ -310,18 +310,18 @@ def test_a_step_of_every_method(context, method):
 
 
 def test_every_stated_budget_is_projected_from_a_measured_step():
-    alike = steps.budgets()
+    same_cost = steps.budgets()
     stated = {path.stem for path in recipe.all_files() if recipe.load(path.stem).budget.gpus}
-    assert sorted(name for names in alike.values() for name in names) == sorted(stated)
-    assert next(iter(alike)) == HEADLINE
-    for first, names in alike.items():
+    assert sorted(name for names in same_cost.values() for name in names) == sorted(stated)
+    assert next(iter(same_cost)) == HEADLINE
+    for first, names in same_cost.items():
         ours = recipe.load(first)
         for other in map(recipe.load, names):
             assert (other.method, other.backbone, other.batch) == (ours.method, ours.backbone, ours.batch)
 
 
 def test_a_budget_s_step_with_its_work_and_no_projection_from_too_few(context):
-    record = last(steps.of_budget(context, (HEADLINE,)))
+    record = last(steps.measure_budget(context, (HEADLINE,)))
     found = by_name(record)
     assert len(found["step time"].samples) == 8 and found["step flops"].median > 0
     assert found["mfu"].median > 0
@@ -350,7 +350,7 @@ def test_a_projection_takes_real_training_where_that_was_measured_and_no_step(co
     values = recipe.load(HEADLINE).model_dump(mode="json") | {"dataset": "photographs"}
     record = DeviceFigures(name="gpu-rates", device="cpu", figures=figures, recipe=values)
     evidence.write(record, context.folder)
-    projected = by_name(last(steps.of_budget(context, (HEADLINE,))))["projected gpu hours"]
+    projected = by_name(last(steps.measure_budget(context, (HEADLINE,))))["projected gpu hours"]
     assert projected.samples == [pytest.approx(250_200 * 0.5 / 3600)]
     assert "training on JPEGs, 0.5 s a step, 30 steady ones in gpu-rates" in projected.note
 

@@ -14,14 +14,14 @@ from twoview.bench.suites.gpu import bundle, requirements
 from twoview.loaders import turbojpeg
 
 ROOT = Path(__file__).parents[3]
-OURS = "twoview"
+PACKAGE = "twoview"
 # Imported by functions that the suite does not call: betons of Hugging Face's datasets.
 NOT_CALLED = {"datasets"}
 # In a fresh interpreter: which files of ours `twoview suite gpu` loads, and what it loads of what it need not.
 LOADED = f"""
 import sys
 import twoview.cli, twoview.commands.suite_gpu, twoview.bench.suites.gpu.suite, twoview.reports.report
-ours = [module.__file__ for name, module in sys.modules.items() if name.startswith('{OURS}.') and module.__file__]
+ours = [module.__file__ for name, module in sys.modules.items() if name.startswith('{PACKAGE}.') and module.__file__]
 print(*ours, sep='\\n')
 print(*{{*{bundle.UNUSED!r}, 'ffcv', 'lightly'}} & {{*sys.modules}}, file=sys.stderr)
 """
@@ -39,7 +39,7 @@ def imported(files):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - {OURS}
+    return names - sys.stdlib_module_names - {PACKAGE}
 
 
 def test_the_list_is_what_the_suite_s_files_import(loaded):

@@ -17,7 +17,7 @@ from twoview.bench.config.experiment import Place
 from twoview.bench.suites import runner
 from twoview.bench.theory import clusters, population, spectral, uniform_prior
 from twoview.bench.theory.embedding import PairLoss, embed, embed_to_prototypes
-from twoview.bench.theory.graph import Graph, of_augmentations, of_neighbours, of_pairs
+from twoview.bench.theory.graph import Graph, augmentation_graph, neighbor_graph, pair_weights
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.losses.kernel import concat, kernel_infonce, kernel_sum, mixed_kernel
 
@@ -44,10 +44,10 @@ def test_of_two_cliques_hardly_joined_the_first_eigenvector_tells_them_apart(nor
 
 def test_augmentation_probabilities_make_the_pairs_they_say():
     # Image 0 becomes node 0 or 1, image 1 node 1 only: pi_01 = 1/2 (1/4), pi_11 = 1/2 (1/4 + 1).
-    graph = of_augmentations(np.array([[0.5, 0.5], [0.0, 1.0]]))
+    graph = augmentation_graph(np.array([[0.5, 0.5], [0.0, 1.0]]))
     np.testing.assert_allclose(graph.pi, [[0.125, 0.125], [0.125, 0.625]])
     i, k = graph.draw(np.random.default_rng(0), 40_000)
-    np.testing.assert_allclose(of_pairs(i, k, 2) / 80_000, graph.pi, atol=0.01)
+    np.testing.assert_allclose(pair_weights(i, k, 2) / 80_000, graph.pi, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_a_graph_that_is_none(weights, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: of_augmentations(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 is of 0.9"),
-        (lambda: of_augmentations(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
-        (lambda: of_augmentations(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
-        (lambda: of_neighbours(np.zeros((5, 2)), 5), "neighbours must be .* below the 5 points, not 5"),
-        (lambda: of_neighbours(np.zeros((5, 2)), 0), "neighbours must be .*, not 0"),
+        (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 is of 0.9"),
+        (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
+        (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbours must be .* below the 5 points, not 5"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbours must be .*, not 0"),
         (lambda: complete(4).bottom(4), "count must be at least 1 and below the 4 nodes, not 4"),
     ],
 )
@@ -83,7 +83,7 @@ def test_graphs_that_cannot_be_made(make, words):
 
 def test_the_objective_of_two_nodes_by_hand():
     # One pair at cosine 0: -log K = 1 / tau, and the other node is each one's only candidate.
-    z, counts = np.eye(2), of_pairs(np.array([0]), np.array([1]), 2)
+    z, counts = np.eye(2), pair_weights(np.array([0]), np.array([1]), 2)
     assert spectral.laplacian_objective(z, counts, 0.3) == pytest.approx(0, abs=1e-14)
     # The same pair twice: of the node itself there is one more, whose K is 1, of the other there are two.
     one = 1 / 0.3 + math.log(1 + 2 * math.exp(-1 / 0.3))
@@ -105,10 +105,10 @@ def test_infonce_is_the_laplacian_s_objective(nodes, pairs, dim, tau, seed):
     z = rng.standard_normal((nodes, dim))
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     ours = nt_xent(torch.from_numpy(z[i]), torch.from_numpy(z[k]), tau).item()
-    assert ours == pytest.approx(spectral.laplacian_objective(z, of_pairs(i, k, nodes), tau), abs=1e-9)
+    assert ours == pytest.approx(spectral.laplacian_objective(z, pair_weights(i, k, nodes), tau), abs=1e-9)
 
 
-OURS: dict[str, PairLoss] = {
+PAIR_LOSSES: dict[str, PairLoss] = {
     "Gaussian": partial(kernel_infonce, gamma=2, temperature=4),
     "Laplacian": partial(kernel_infonce, gamma=1, temperature=2),
     "gamma 0.5": partial(kernel_infonce, gamma=0.5, temperature=2**0.5),
@@ -127,21 +127,21 @@ def test_the_population_is_the_limit_of_many_pairs(kernel):
     i, k = np.repeat(i, times), np.repeat(k, times)
     z = np.random.default_rng(0).standard_normal((6, 4))
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    drawn = OURS[kernel](torch.from_numpy(z[i]), torch.from_numpy(z[k])).item() - math.log(2 * len(i))
+    drawn = PAIR_LOSSES[kernel](torch.from_numpy(z[i]), torch.from_numpy(z[k])).item() - math.log(2 * len(i))
     # Of 2B candidates an embedding is not its own: a difference of the order of 1 / 2B.
     assert clusters.KERNELS[kernel](z, graph.pi, 0.0001)[0] == pytest.approx(drawn, abs=2 / len(i))
 
 
 @pytest.mark.parametrize("kernel", clusters.KERNELS)
 def test_the_gradient_is_the_slope(kernel):
-    objective, pi = clusters.KERNELS[kernel], of_neighbours(np.random.default_rng(0).random((12, 2)), 3).pi
+    objective, pi = clusters.KERNELS[kernel], neighbor_graph(np.random.default_rng(0).random((12, 2)), 3).pi
     z = np.random.default_rng(1).standard_normal((12, 4))
     numeric = approx_fprime(z.ravel(), lambda flat: objective(flat.reshape(z.shape), pi, 0.1)[0], 1e-7)
     np.testing.assert_allclose(objective(z, pi, 0.1)[1].ravel(), numeric, atol=1e-6)
 
 
 def test_the_gradient_with_few_negatives_is_the_slope():
-    pi, rng = of_neighbours(np.random.default_rng(0).random((8, 2)), 3).pi, np.random.default_rng(1)
+    pi, rng = neighbor_graph(np.random.default_rng(0).random((8, 2)), 3).pi, np.random.default_rng(1)
     objective = population.infonce_among(population.exponential(2, 1.0), rng.multinomial(3, pi.sum(1), 5).astype(float))
     z = rng.standard_normal((8, 2))
     numeric = approx_fprime(z.ravel(), lambda flat: objective(flat.reshape(z.shape), pi, 0.1)[0], 1e-7)
@@ -189,7 +189,7 @@ def test_the_lowest_minimum_counts():
 def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
     points = np.concatenate([np.random.default_rng(0).normal(centre, 1, (20, 3)) for centre in (0, 30)])
     truth = np.repeat([0, 1], 20)
-    task = clusters.Task(points, truth, of_neighbours(points), 1 - truth)
+    task = clusters.Task(points, truth, neighbor_graph(points), 1 - truth)
     claim = clusters.kernel("Gaussian", {"two": task})
     assert claim.verdict == "holds" and claim.figure["contrastive against spectral clustering"] == [1.0]
     assert list(claim.scatter) == ["two", "two, embedded"]
@@ -201,7 +201,7 @@ def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
 
 def test_spectral_clustering_finds_what_is_apart():
     points = np.concatenate([np.random.default_rng(0).normal(centre, 1, (30, 2)) for centre in (0, 30)])
-    found = clusters.spectral_clusters(of_neighbours(points), 2)
+    found = clusters.spectral_clusters(neighbor_graph(points), 2)
     assert adjusted_rand_score(np.repeat([0, 1], 30), found) == 1
 
 
@@ -215,7 +215,7 @@ def test_the_same_seed_is_the_same_embedding():
 
 def test_from_one_start_it_is_msn_s_prior_alone_that_makes_clusters_alike():
     points = np.concatenate([np.arange(224.0), 1000 + np.arange(16.0)])[:, None]
-    graph, start = of_neighbours(points), np.repeat([0, 1], [224, 16])
+    graph, start = neighbor_graph(points), np.repeat([0, 1], [224, 16])
 
     def sizes(prior: list[float], weight: float) -> list[int]:
         z, prototypes = embed_to_prototypes(graph, start, torch.tensor(prior).double(), weight, 4, 300, 64, seed=0)

@@ -200,7 +200,7 @@ def no_room(*_, **__):
 def test_memory_that_is_refused_while_weights_are_made_is_one_sentence(monkeypatch, tmp_path, capsys):
     asked = recipe.load("cifar10-simclr")
     outlined = experiment.outline(asked)
-    monkeypatch.setattr(train.betons, "of_dataset", lambda *_, **__: None)
+    monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
     monkeypatch.setattr(experiment, "outline", lambda _: outlined)
     monkeypatch.setattr(experiment, "_made", no_room)
     assert cli.run(["train", "cifar10-simclr", "--out", str(tmp_path)]) == 2
@@ -210,7 +210,7 @@ def test_memory_that_is_refused_while_weights_are_made_is_one_sentence(monkeypat
 
 def test_memory_that_is_refused_behind_the_weights_is_one_sentence(monkeypatch, tmp_path, capsys):
     """As that of the optimiser's momentum."""
-    monkeypatch.setattr(train.betons, "of_dataset", lambda *_, **__: None)
+    monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
     monkeypatch.setattr(experiment, "trainer", no_room)
     monkeypatch.setattr(out_of_memory, "_sentence", lambda *_: "it ran out of memory")
     assert cli.run(["train", "cifar10-simclr", "--out", str(tmp_path)]) == 2
@@ -238,7 +238,7 @@ def test_a_trial_of_a_search_that_runs_out_of_memory_has_failed(monkeypatch, tmp
     asked = recipe.load("cifar10-simclr")
     values = asked.model_dump(mode="json") | {"search": {"ranges": {"optim.lr": [0.01, 1.0, "log"]}}}
     asked = recipe.parse(values, "x")
-    monkeypatch.setattr(search.betons, "of_dataset", lambda *_: None)
+    monkeypatch.setattr(search.betons, "dataset_beton", lambda *_: None)
     monkeypatch.setattr(search, "held_out_accuracy", no_room)
     monkeypatch.setattr(out_of_memory, "_sentence", lambda *_: "it ran out of memory")
     study = search.open_study(asked, tmp_path)

@@ -54,7 +54,7 @@ def test_a_training_ends_in_that_sentence(monkeypatch, tmp_path, capsys):
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(train.betons, "of_dataset", lambda *_, **__: None)
+    monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
     monkeypatch.setattr(train, "_loader", no_room)
     assert cli.run(["train", "cifar10-simclr", "--batch", "64", "--precision", "fp32", "--out", str(tmp_path)]) == 2
     assert "twoview: cifar10-simclr ran out of memory: batch 64" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 
 from twoview.loaders.datasets.archives import Archive
 from twoview.loaders.datasets.declaration import Dataset, Split, getter, in_root
-from twoview.loaders.datasets.samples import Samples, check_there, inside, of_files, of_list
+from twoview.loaders.datasets.samples import Samples, check_there, inside, samples_from_files, samples_from_list
 from twoview.loaders.errors import reason
 from twoview.loaders.files import bytes_of, lines_of
 from twoview.loaders.limits import LIST_BYTES
@@ -31,13 +31,13 @@ def _inat18(root: Path | None, split: Split) -> Samples:
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= 8142:
         raise ValueError(f"{listed} names a category that is not between 0 and 8,141")
     check_there(files, str(listed))
-    return of_files(files, labels, str(listed))
+    return samples_from_files(files, labels, str(listed))
 
 
 def _places205(root: Path | None, split: Split) -> Samples:
     lists = in_root(root, "places205/trainvalsplit_places205", "places205")
     images = in_root(root, "places205/data/vision/torralba/deeplearning/images256", "places205")
-    return of_list(lists / f"{_VALIDATION[split]}_places205.csv", images, 205, separator=",")
+    return samples_from_list(lists / f"{_VALIDATION[split]}_places205.csv", images, 205, separator=",")
 
 
 def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[[Path | None, Split], Samples]:
@@ -60,7 +60,7 @@ def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[
             raise ValueError(f"{scenes}: {error}") from None
         files = [file for file, _ in found]
         check_there(files, str(scenes))
-        return of_files(files, [number for _, number in found], str(images))
+        return samples_from_files(files, [number for _, number in found], str(images))
 
     return read
 
@@ -104,7 +104,7 @@ def _kitti(root: Path | None, split: Split) -> Samples:
     border = round(0.8 * len(names))
     chosen = np.sort(order[:border] if split == "train" else order[border:])
     labels = [kitti_distance(annotations / f"{names[index]}.txt") for index in chosen]
-    return of_files([files[index] for index in chosen], labels, str(images))
+    return samples_from_files([files[index] for index in chosen], labels, str(images))
 
 
 def kitti_distance(file: Path) -> int:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from twoview.methods import transfer
-from twoview.methods.transfer import AHEAD, on_device
+from twoview.methods.device_batches import AHEAD, on_device
 
 
 def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost(monkeypatch):
