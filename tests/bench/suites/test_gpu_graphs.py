@@ -32,7 +32,7 @@ def stand_in(monkeypatch, stale=False):
         return replay, out
 
     monkeypatch.setattr(graph, "check", lambda *args: None)
-    monkeypatch.setattr(graph, "aside", lambda work: work())
+    monkeypatch.setattr(graph, "on_side_stream", lambda work: work())
     monkeypatch.setattr(graph, "recorded", recorded)
 
 
