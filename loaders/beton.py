@@ -87,16 +87,22 @@ class Stored:
     origin: str = ""
 
 
-class Layout(NamedTuple):
+class SampleTable(NamedTuple):
     """Where and what the samples are: the fields of `Beton` of the same names."""
 
-    opened: OpenFile
     modes: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
     pointers: np.ndarray
     sizes: np.ndarray
     checksums: np.ndarray
+
+
+class Layout(NamedTuple):
+    """The file, and where in it the samples are."""
+
+    opened: OpenFile
+    table: SampleTable
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Beton:
     def layout(self) -> Layout:
         """What `Decoder.render` has to know of the file."""
         arrays = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
-        return Layout(self.opened, *arrays)
+        return Layout(self.opened, SampleTable(*arrays))
 
     def content(self, sample: int) -> np.ndarray:
         """A sample's bytes, uint8 1-D, not compared with their checksum. ValueError naming the file if it was cut."""

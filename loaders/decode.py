@@ -301,20 +301,19 @@ def _cut(source, view, row, seed, epoch, sample, out, scratch):
 
 @kernel
 def _render(
-    handle, descriptor, file_size, most_pixels, index, samples, table, seed, epoch, out, offsets, position,
+    handle, descriptor, file_size, most_pixels, stored, samples, table, seed, epoch, out, offsets, position,
     content, pixels, scratch,
 ):  # fmt: skip
     """(status int32 (n,), content, pixels, scratch): the work of `Decoder.render`; the scratch buffers come back grown.
 
-    index: (modes, heights, widths, pointers, sizes, checksums).
+    stored: a `SampleTable`.
     """
-    modes, heights, widths, pointers, sizes, checksums = index
     status = np.empty(samples.size, np.int32)
     header = np.empty(4, np.int32)
     for i in range(samples.size):
         sample = samples[i]
-        mode, height, width = modes[sample], heights[sample], widths[sample]
-        pointer, size = pointers[sample], sizes[sample]
+        mode, height, width = stored.modes[sample], stored.heights[sample], stored.widths[sample]
+        pointer, size = stored.pointers[sample], stored.sizes[sample]
         status[i] = _examine(mode, height, width, pointer, size, file_size, most_pixels)
         if status[i] != OK:
             continue
@@ -323,7 +322,7 @@ def _render(
         if not _read(descriptor, pointer, size, content):
             status[i] = UNREADABLE
             continue
-        if checksums.size and xxh64(content, 0, size) != checksums[sample]:
+        if stored.checksums.size and xxh64(content, 0, size) != stored.checksums[sample]:
             status[i] = CHANGED
             continue
         count = height * width * 3
@@ -383,9 +382,9 @@ class Decoder:
         """
         if self._handle is None:
             raise ValueError("the decoder is closed")
-        opened, *index = layout
-        least = min(array.size for array in index[:-1])
-        if samples.size and not 0 <= samples.min() <= samples.max() < min(least, layout.checksums.size or least):
+        opened, stored = layout
+        least = min(array.size for array in stored[:-1])
+        if samples.size and not 0 <= samples.min() <= samples.max() < min(least, stored.checksums.size or least):
             raise IndexError("a sample number is outside the dataset")
         bytes_each = table[:, SIZE].astype(np.int64) ** 2 * 3
         starts, ends = offsets + position * bytes_each, offsets + (position + samples.size) * bytes_each
@@ -394,7 +393,7 @@ class Decoder:
         status: np.ndarray
         status, self._content, self._pixels, self._scratch = _render(
             np.uint64(self._handle), np.int32(opened.descriptor), np.int64(opened.size), np.int64(PIXELS.value),
-            tuple(index), samples, table, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), epoch, out, offsets, position,
+            stored, samples, table, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF), epoch, out, offsets, position,
             self._content, self._pixels, self._scratch,
         )  # fmt: skip
         return status

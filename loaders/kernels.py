@@ -20,12 +20,13 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]  # which leaves nothing of 
     raise ImportError("the loader's kernels must be compiled: unset NUMBA_DISABLE_JIT")
 
 LOADERS = Path(__file__).parent
-# Of this package, besides those of ops: the files with kernels in them, and which ops are called in which order.
-FILES = ("rng", "checksum", "decode", "masks", "render", "views")
+# Of this package, besides those of ops: the files with kernels in them, and with what kernels are made for, the ops in
+# their order (`views`) and the sample table (`beton`).
+FILES = ("rng", "checksum", "decode", "masks", "render", "views", "beton")
 
 
 def sources() -> list[Path]:
-    """The source files of the kernels of this package."""
+    """The source files that the compiled code of this package depends on."""
     return [*(LOADERS / f"{name}.py" for name in FILES), *sorted(LOADERS.glob("ops/*.py"))]
 
 

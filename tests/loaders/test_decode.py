@@ -21,7 +21,7 @@ from PIL import Image
 from skimage import data
 
 from twoview.loaders import decode, turbojpeg
-from twoview.loaders.beton import Layout
+from twoview.loaders.beton import Layout, SampleTable
 from twoview.loaders.views import Blur, Erase, Jitter, Solarize, View
 
 EVERY_OP = View(
@@ -77,7 +77,7 @@ class Dataset:
             table = decode.view_table(views)
             with in_a_file(self.file) as descriptor:
                 told = self.file.size if self.told is None else self.told
-                layout = Layout(SimpleNamespace(descriptor=descriptor, size=told), *arrays)
+                layout = Layout(SimpleNamespace(descriptor=descriptor, size=told), SampleTable(*arrays))
                 status = render(layout, samples, table, seed, epoch, out, offsets, position)
         shapes = [(batch, view.size, view.size, 3) for view in views]
         ends = offsets + [np.prod(shape) for shape in shapes]
