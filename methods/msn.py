@@ -63,7 +63,7 @@ class MSN(Method):
     default_views = "msn"
     needs_vit = True  # for its patch_drop
     examples = EXAMPLES
-    apart = ("prototypes",)
+    exempt = ("prototypes",)
 
     def __init__(self, options: MSNOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
         views = self.views_for(options, views)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from twoview.loaders.datasets import DATASETS, dataset, imagenets, small, transfer
+from twoview.loaders.datasets import DATASETS, dataset, imagenets, small, transfer_tasks
 from twoview.loaders.datasets.transfer_tasks import clevr_count, clevr_distance, kitti_distance
 
 WNIDS = [f"n{number:08d}" for number in range(1000)]
@@ -62,11 +62,13 @@ def test_urls_and_checksums_are_torchvisions():
         (small._CIFAR10_ARCHIVE, (CIFAR10.url, CIFAR10.tgz_md5)),
         (small._CIFAR100_ARCHIVE, (CIFAR100.url, CIFAR100.tgz_md5)),
         (small._STL10_ARCHIVE, (STL10.url, STL10.tgz_md5)),
-        (transfer._CLEVR, (CLEVRClassification._URL, CLEVRClassification._MD5)),
-        (transfer._INAT_ARCHIVES[2], (inaturalist.DATASET_URLS["2018"], inaturalist.DATASET_MD5["2018"])),
+        (transfer_tasks._CLEVR, (CLEVRClassification._URL, CLEVRClassification._MD5)),
+        (transfer_tasks._INAT_ARCHIVES[2], (inaturalist.DATASET_URLS["2018"], inaturalist.DATASET_MD5["2018"])),
     ):
         assert (ours.url, ours.md5) == theirs
-    assert [archive.url for archive in transfer._KITTI_ARCHIVES] == [Kitti.data_url + name for name in Kitti.resources]
+    assert [archive.url for archive in transfer_tasks._KITTI_ARCHIVES] == [
+        Kitti.data_url + name for name in Kitti.resources
+    ]
     assert {wnid: names[0] for wnid, names in Imagenette._WNID_TO_CLASS.items()} == imagenets._IMAGENETTE
     for name, size in (("imagenette", "full"), ("imagenette-160", "160px")):
         assert dataset(name).get.__closure__[0].cell_contents[0].url == Imagenette._ARCHIVES[size][0]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from twoview.methods import transfer
+from twoview.methods import device_batches
 from twoview.methods.device_batches import AHEAD, on_device
 
 
@@ -36,7 +36,7 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
     monkeypatch.setattr(torch.cuda, "Event", Event)
     streams = [side]
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: streams.pop())
-    monkeypatch.setattr(transfer, "_stream", functools.cache(transfer._stream.__wrapped__))
+    monkeypatch.setattr(device_batches, "_stream", functools.cache(device_batches._stream.__wrapped__))
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: training)
 

@@ -190,7 +190,7 @@ class Tokens(nn.Module):
 
 
 class WithPrototypes(Method):
-    apart = ("prototypes",)
+    exempt = ("prototypes",)
 
     def __init__(self):
         super().__init__(Tokens(), ())
@@ -216,7 +216,7 @@ def test_what_decays(settings, decayed):
         assert found == {name: pytest.approx(decay if name in decayed else 0) for name in found}
 
 
-def test_the_gradient_is_clipped_as_one_but_for_what_trains_apart():
+def test_the_gradient_is_clipped_as_one_but_for_exempt_weights():
     model = WithPrototypes().double()
     optimiser = optim.build(Optim(clip_norm=3.0), model)
     for factor, share in ((100.0, None), (0.01, 1.0)):
