@@ -24,7 +24,7 @@ class BatchLike(Protocol):
     def masks(self) -> tuple[Tensor, ...]: ...
 
 
-class Moved(NamedTuple):
+class DeviceBatch(NamedTuple):
     """A batch on the device that trains: uint8 (B, 3, H, W) views, an int64 (B,) label, int64 (B, kept) masks."""
 
     views: tuple[Tensor, ...]
@@ -36,12 +36,12 @@ class Moved(NamedTuple):
         return *self.views, self.label, *self.masks
 
 
-def changed(batch: BatchLike, change: Callable[[Tensor], Tensor]) -> Moved:
+def map_tensors(batch: BatchLike, change: Callable[[Tensor], Tensor]) -> DeviceBatch:
     """The batch, each of its tensors changed."""
-    return Moved(tuple(map(change, batch.views)), change(batch.label), tuple(map(change, batch.masks)))
+    return DeviceBatch(tuple(map(change, batch.views)), change(batch.label), tuple(map(change, batch.masks)))
 
 
-def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[Moved]:
+def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[DeviceBatch]:
     """Each batch on the device. On a GPU they are copied on a stream of their own while the batch before them trains,
     which needs page-locked memory; elsewhere they are handed on as they are. A loader that makes its batches on the GPU
     makes them on that stream, so the stream that trains stands only for what is late.
@@ -51,12 +51,12 @@ def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[Mo
     if device.type != "cuda":
         for batch in batches:
             with part("copy"):
-                moved = changed(batch, lambda tensor: tensor.to(device))
+                moved = map_tensors(batch, lambda tensor: tensor.to(device))
             yield moved
         return
     stream = _stream(device)
     stream.wait_stream(torch.cuda.current_stream())  # for the images that a loader has put on the device
-    ahead: tuple[Moved, torch.cuda.Event] | None = None
+    ahead: tuple[DeviceBatch, torch.cuda.Event] | None = None
     ends: deque[torch.cuda.Event] = deque()  # of the steps that may not be over
     while True:
         if len(ends) == AHEAD:
@@ -65,7 +65,7 @@ def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[Mo
             if (following := next(batches, None)) is None:
                 break
             with part("copy"):
-                moved = changed(following, lambda tensor: tensor.to(device, non_blocking=True))
+                moved = map_tensors(following, lambda tensor: tensor.to(device, non_blocking=True))
                 copied = stream.record_event()
         if ahead:
             yield _handed_over(*ahead)
@@ -82,7 +82,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _handed_over(moved: Moved, copied: torch.cuda.Event) -> Moved:
+def _handed_over(moved: DeviceBatch, copied: torch.cuda.Event) -> DeviceBatch:
     """The stream that trains waits for the copy, whose memory is not given away before that stream is done with it."""
     training = torch.cuda.current_stream()
     training.wait_event(copied)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from twoview.methods import ranks
-from twoview.methods.device_batches import Moved, changed
+from twoview.methods.device_batches import DeviceBatch, map_tensors
 from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
@@ -27,7 +27,7 @@ from twoview.methods.precision import Precision
 WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
 
 Out = dict[str, Tensor]
-Step = Callable[[Moved], Out]
+Step = Callable[[DeviceBatch], Out]
 
 
 def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
@@ -59,7 +59,7 @@ class Graph:
 
     def forget(self) -> None:
         """What was recorded, and the memory that it holds: for a batch of another shape, or other tensors behind it."""
-        self._inputs: Moved | None = None
+        self._inputs: DeviceBatch | None = None
         self._warm = 0
         self._replay: Callable[[], None] | None = None
         self._out: Out = {}
@@ -70,10 +70,10 @@ class Graph:
             self._numbers[name] = torch.zeros((), dtype=dtype, device=self._device)
         return self._numbers[name].fill_(value)
 
-    def __call__(self, batch: Moved) -> Out:
+    def __call__(self, batch: DeviceBatch) -> Out:
         if self._inputs is None or _shapes(batch) != _shapes(self._inputs):
             self.forget()
-            self._inputs = changed(batch, torch.empty_like)
+            self._inputs = map_tensors(batch, torch.empty_like)
         inputs = self._inputs
         with part("copy"):
             for mine, theirs in zip(inputs.tensors, batch.tensors, strict=True):
@@ -95,7 +95,7 @@ class Graph:
         return {name: value.clone() for name, value in self._out.items()}  # the next replay writes over them
 
 
-def _shapes(batch: Moved) -> list[torch.Size]:
+def _shapes(batch: DeviceBatch) -> list[torch.Size]:
     return [tensor.shape for tensor in batch.tensors]
 
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from twoview.methods import checkpoint, graph, optim, ranks, resumed
 from twoview.methods.clock import StepClock
-from twoview.methods.device_batches import BatchLike, Moved, on_device
+from twoview.methods.device_batches import BatchLike, DeviceBatch, on_device
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
 from twoview.methods.parts import part
@@ -130,7 +130,7 @@ class Trainer:
     def finished_epochs(self) -> int:
         return len(self.history.epoch_seconds)
 
-    def step(self, batch: Moved, epoch: float) -> dict[str, Tensor]:
+    def step(self, batch: DeviceBatch, epoch: float) -> dict[str, Tensor]:
         """One optimiser step at a fractional epoch, on a batch on the device.
 
         Returns the loss and what else the method logs, on the device, without waiting for it.
@@ -144,7 +144,7 @@ class Trainer:
         self._progress = self.graph.number("progress", self._progress, torch.float64)
         return self.graph(batch)
 
-    def _work(self, batch: Moved) -> dict[str, Tensor]:
+    def _work(self, batch: DeviceBatch) -> dict[str, Tensor]:
         """What a step makes the device do, once the schedules are set."""
         with part("forward"):
             out = self.objective(batch.views, batch.label, batch.masks)

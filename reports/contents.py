@@ -43,7 +43,7 @@ Kind = TypeVar("Kind", bound=AnyRecord)
 class Report:
     """What a folder of evidence says.
 
-    tables: "summary", "budget", "claims" and those of `OF_RECORDS`. complaints: one sentence for each file of the
+    tables: "summary", "budget", "claims" and those of `RECORD_TABLES`. complaints: one sentence for each file of the
     folder that was left out. files: where each was written, by name; none before.
     """
 
@@ -54,7 +54,7 @@ class Report:
     files: dict[str, Path] = field(default_factory=dict)
 
 
-class OfRecords(NamedTuple):
+class RecordTable(NamedTuple):
     """A table of the records of some kinds alone: how its rows are made."""
 
     title: str
@@ -67,29 +67,29 @@ class OfRecords(NamedTuple):
         return Table(self.title, self.columns, frame)
 
 
-OF_RECORDS = {
-    "leaderboard": OfRecords("Runs", leaderboard.COLUMNS, (Run,), leaderboard.leaderboard),
-    "imbalance": OfRecords("Few classes a batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
-    "variants": OfRecords("Recipes beside their base", variants.COLUMNS, (Run,), variants.variants_table),
-    "probes": OfRecords("Probes", probed_table.COLUMNS, (Probing,), probed_table.probed_table),
-    "probe-costs": OfRecords("Probes' cost", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
-    "loader": OfRecords("Loader", loader_table.COLUMNS, (LoaderRates,), loader_table.loader_table),
-    "required": OfRecords(
+RECORD_TABLES = {
+    "leaderboard": RecordTable("Runs", leaderboard.COLUMNS, (Run,), leaderboard.leaderboard),
+    "imbalance": RecordTable("Few classes a batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
+    "variants": RecordTable("Recipes beside their base", variants.COLUMNS, (Run,), variants.variants_table),
+    "probes": RecordTable("Probes", probed_table.COLUMNS, (Probing,), probed_table.probed_table),
+    "probe-costs": RecordTable("Probes' cost", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
+    "loader": RecordTable("Loader", loader_table.COLUMNS, (LoaderRates,), loader_table.loader_table),
+    "required": RecordTable(
         "Required", loader_table.REQUIRED_COLUMNS, (LoaderRates, ConvertRates), loader_table.required_table
     ),
-    "gpu": OfRecords("Steps", gpu_table.COLUMNS, (DeviceFigures,), gpu_table.gpu_table),
-    "theory": OfRecords("Theory", theory.COLUMNS, (Theory,), theory.theory_table),
+    "gpu": RecordTable("Steps", gpu_table.COLUMNS, (DeviceFigures,), gpu_table.gpu_table),
+    "theory": RecordTable("Theory", theory.COLUMNS, (Theory,), theory.theory_table),
 }
 
 
-def of(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
+def select(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
     return [record for record in records if isinstance(record, kind)]
 
 
 def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complaints: Sequence[str]) -> Report:
     """All tables of the records. complaints: those that there are already."""
-    published, runs = papers.load(), of(Run, records)
-    tables = {name: one.table(records) for name, one in OF_RECORDS.items()}
+    published, runs = papers.load(), select(Run, records)
+    tables = {name: one.table(records) for name, one in RECORD_TABLES.items()}
     board = beside_papers(tables["leaderboard"].frame, published)
     means = beside_papers(over_seeds.summary(board), published, "_mean")
     budgets, of_no_budget = budget.budget_table(papers.budgets(published), records)

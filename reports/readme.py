@@ -9,7 +9,7 @@ from twoview.bench.evidence import DeviceFigures, Run, read_folder
 from twoview.bench.runtime.escapes import markdown
 from twoview.loaders.files import whole_file
 from twoview.reports import over_seeds
-from twoview.reports.contents import OF_RECORDS, of
+from twoview.reports.contents import RECORD_TABLES, select
 from twoview.reports.gpu_table import target_table
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.loader_table import latest
@@ -27,16 +27,16 @@ def measured(results: Path) -> str:
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
-    runs = of(Run, records)
+    runs = select(Run, records)
     board = leaderboard(runs)
     # Variants of one recipe are many rows, which say something beside it alone: the page has a table of theirs.
     board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
     trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(board))
     loader, required, steps, probes, theory = (
-        OF_RECORDS[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
+        RECORD_TABLES[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
     )
     loader = replace(loader, frame=latest(loader.frame))
-    aimed = replace(steps, frame=target_table(of(DeviceFigures, records)))
+    aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
     parts = []
     for machine, rows in aimed.by_machine():
         parts.append(f"On {markdown(machine)}, one card:")

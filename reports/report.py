@@ -12,7 +12,7 @@ from twoview.bench.evidence import AnyRecord, Run, read_folder, reason
 from twoview.bench.runtime.locks import alone
 from twoview.loaders.files import whole_file
 from twoview.reports import page
-from twoview.reports.contents import OF_RECORDS, Report, of, report_of
+from twoview.reports.contents import RECORD_TABLES, Report, report_of, select
 from twoview.reports.markdown import leaderboard_text
 from twoview.reports.reconstructions import Picture, pictures
 
@@ -34,7 +34,7 @@ def write_report(evidence: Path, out: Path) -> Report:
     if not shown:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
     with alone(out / "index.html", "the report"):
-        beside = pictures(of(Run, shown), evidence, complaints)
+        beside = pictures(select(Run, shown), evidence, complaints)
         report, files = _made_of_most(shown, beside, complaints)
         written = {name: content for name, content in files.items() if content is not None}
         with ExitStack() as all_written:
@@ -96,7 +96,7 @@ def _presentable(record: AnyRecord, complaints: list[str]) -> bool:
     its recipe.
     """
     try:
-        for one in OF_RECORDS.values():
+        for one in RECORD_TABLES.values():
             if isinstance(record, one.kinds):
                 one.table([record])
     except Exception as error:  # whatever it is, it is this record's

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from twoview.bench.evidence import AnyRecord, DeviceFigures, LoaderRates, Run, Theory
 from twoview.reports.claims_table import tally
-from twoview.reports.contents import Report, of
+from twoview.reports.contents import Report, select
 from twoview.reports.figures import Plot, accuracy_plots, difference_plots, loader_plots, loss_plots
 from twoview.reports.imbalance import too_small
 from twoview.reports.leaderboard import commit_of
@@ -111,7 +111,7 @@ Images of the test split; what the encoder saw of them; what the decoder made of
 Where normalised pixels are predicted, each hidden patch is given back its own mean and contrast.""")
     tables = report.tables["leaderboard"].by_machine()
     parts = [Part(legend=legend, tables=tables)]
-    if losses := loss_plots(of(Run, report.records)):
+    if losses := loss_plots(select(Run, report.records)):
         parts.append(Part(folded="The loss over steps", plots=losses))
     if report.pictures:
         parts.append(
@@ -121,7 +121,7 @@ Where normalised pixels are predicted, each hidden patch is given back its own m
 
 
 def _training(report: Report) -> Section:
-    runs, devices = of(Run, report.records), of(DeviceFigures, report.records)
+    runs, devices = select(Run, report.records), select(DeviceFigures, report.records)
     plots = training_plots(runs, report.tables["summary"].frame, devices)
     return Section("plots", "Time, rate and memory", [Part(plots=plots)] if plots else [])
 
@@ -163,7 +163,7 @@ says so, and some were set after first trials. A source says how sure we are tha
 (others say that it does), inferred or recalled. All shades of a claim's grids are of the scale under them.""")
     table = report.tables["theory"]
     caption = "; ".join(table.frame["machine"].unique())
-    plots = theory_plots(of(Theory, report.records))
+    plots = theory_plots(select(Theory, report.records))
     part = Part(note=note, template="theory.html.j2", tables=[(caption, table)], content=plots)
     return Section("theory", "Claims of the theory papers", [part] if plots else [])
 
@@ -179,7 +179,7 @@ The plots show the latest measurement of each.""")
     table, required = report.tables["loader"], report.tables["required"].by_machine()
     rates = Part(text="The loader has not been measured.")
     if tables := table.by_machine():
-        plots = loader_plots(of(LoaderRates, report.records), table.frame)
+        plots = loader_plots(select(LoaderRates, report.records), table.frame)
         rates = Part(legend=legend, tables=tables, plots=plots)
     return Section("loader", table.title, [Part(note=note, tables=required), rates] if required else [rates])
 
@@ -211,7 +211,7 @@ measured.""")
 def _method(report: Report) -> Section:
     content = {
         "environments": _environments(report.records),
-        "runs": [_details(run) for run in sorted(of(Run, report.records), key=lambda run: run.name)],
+        "runs": [_details(run) for run in sorted(select(Run, report.records), key=lambda run: run.name)],
     }
     return Section("method", "How it was measured", [Part(template="method.html.j2", content=content)])
 

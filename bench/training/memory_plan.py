@@ -31,7 +31,7 @@ from twoview.loaders import beton
 from twoview.loaders.limits import BATCH
 from twoview.loaders.loader import BATCHES_AHEAD, Loader
 from twoview.methods import optim, precision
-from twoview.methods.device_batches import Moved, on_device
+from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.method import Method
 from twoview.methods.trainer import Trainer
 
@@ -217,12 +217,12 @@ def _trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precisio
     return experiment.trainer(recipe.model_copy(update=plain), device, kind)
 
 
-def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> Moved:
+def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> DeviceBatch:
     """uint8 views, channels-last, labels and masks, as the loader hands them over."""
     shapes = [(recipe.batch, view.size, view.size, 3) for view in method.views]
     views = tuple(torch.ones(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2) for shape in shapes)
     masks = tuple(torch.arange(mask.kept, device=device).repeat(recipe.batch, 1) for mask in method.masks)
-    return Moved(views, torch.zeros(recipe.batch, dtype=torch.int64, device=device), masks)
+    return DeviceBatch(views, torch.zeros(recipe.batch, dtype=torch.int64, device=device), masks)
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,13 +13,13 @@ from twoview.bench.measurement.memory import MIB, PeakMemory
 from twoview.loaders import datasets, masks
 from twoview.loaders.loader import Loader
 from twoview.methods.clock import StepClock
-from twoview.methods.device_batches import Moved, on_device
+from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.trainer import Trainer
 
 LEAD = 2  # batches before the clock starts, with which copies and rendering run ahead
 
 
-def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
+def resident_batch(one: Recipe, trainer: Trainer) -> DeviceBatch:
     """Random pixels, labels and masks of the recipe's shapes, on the device."""
     generator = torch.Generator().manual_seed(0)
     views = tuple(
@@ -32,10 +32,10 @@ def resident_batch(one: Recipe, trainer: Trainer) -> Moved:
     kept = tuple(torch.from_numpy(masks.draw(mask, images, 0, 0)).to(trainer.device) for mask in trainer.method.masks)
     classes = len(datasets.dataset(one.dataset).classes)
     label = torch.randint(0, classes, (one.batch,), generator=generator).to(trainer.device)
-    return Moved(views, label, kept)
+    return DeviceBatch(views, label, kept)
 
 
-def stepped(trainer: Trainer, batch: Moved, warmup: int, steps: int) -> StepClock:
+def stepped(trainer: Trainer, batch: DeviceBatch, warmup: int, steps: int) -> StepClock:
     """The clock of steps on one resident batch, at the end of the schedule, where the weights hardly move."""
     clock = StepClock(trainer.device, warmup)
     for _ in range(warmup + steps):

@@ -42,7 +42,7 @@ from twoview.bench.training.threads import loading_threads
 from twoview.loaders.beton import Beton
 from twoview.loaders.loader import Loader
 from twoview.methods import checkpoint, determinism, ranks
-from twoview.methods.device_batches import Moved, on_device
+from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.precision import DTYPES
 from twoview.methods.trainer import Trainer
 
@@ -340,7 +340,7 @@ def _ceilings(
     return Ceilings(loader_views_per_s=rates[0], model_views_per_s=rates[1]), counted
 
 
-def _step_flops(trainer: Trainer, batch: Moved) -> float:
+def _step_flops(trainer: Trainer, batch: DeviceBatch) -> float:
     """NaN where the memory is too little: what is counted is not compiled, and needs more."""
     if trainer.graph:
         trainer.graph.forget()  # its memory is needed
@@ -358,7 +358,7 @@ def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
     return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
 
 
-def _step_seconds(trainer: Trainer, batch: Moved) -> float:
+def _step_seconds(trainer: Trainer, batch: DeviceBatch) -> float:
     start = time.perf_counter()
     for _ in range(CEILING_STEPS):
         out = trainer.step(batch, trainer.epochs)

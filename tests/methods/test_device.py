@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from tests.support.absent_gpu import GPU, Watch, moved
 from tests.support.small_methods import METHODS, batches, make
 from twoview.methods import optim
-from twoview.methods.device_batches import Moved, changed
+from twoview.methods.device_batches import DeviceBatch, map_tensors
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent
 from twoview.methods.normalise import Normalise
@@ -51,7 +51,7 @@ def test_a_step_on_a_gpu_looks_at_no_value_and_takes_nothing_from_the_processor(
             for key, buffer in module._buffers.items():
                 module._buffers[key] = None if buffer is None else moved(mode, buffer)
         one.optimiser = optim.build(one.settings, one.method)
-        out = one.step(changed(batch, lambda tensor: moved(mode, tensor)), 0.5)
+        out = one.step(map_tensors(batch, lambda tensor: moved(mode, tensor)), 0.5)
     assert {value.device.type for value in out.values()} == {"cuda"}
 
 
@@ -72,7 +72,7 @@ class Images:
     def epoch(self, epoch):
         for images in (5, 5, 2):
             view = torch.zeros(images, 3, 8, 8, dtype=torch.uint8, device=self.device)
-            yield Moved((view,), torch.zeros(images, dtype=torch.int64, device=self.device))
+            yield DeviceBatch((view,), torch.zeros(images, dtype=torch.int64, device=self.device))
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")

@@ -9,7 +9,7 @@ from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint
 from twoview.methods.backbones import Backbone
-from twoview.methods.device_batches import Moved
+from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
 from twoview.methods.normalise import Normalise
@@ -200,7 +200,7 @@ def test_no_step_copies_an_image_from_one_memory_layout_into_another(backbone, p
     trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision=precision)
     view = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).to(memory_format=torch.channels_last)
     with Layouts() as layouts:
-        trainer.step(Moved((view, view), torch.zeros(4, dtype=torch.int64)), 0.0)
+        trainer.step(DeviceBatch((view, view), torch.zeros(4, dtype=torch.int64)), 0.0)
     assert layouts.transposed == []
     with Layouts() as layouts:
         view.contiguous().to(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ from rich.console import Console
 from twoview.bench.evidence import write
 from twoview.reports import loader_table, over_seeds
 from twoview.reports.cells import Column, fields
-from twoview.reports.contents import OF_RECORDS, report_of
+from twoview.reports.contents import RECORD_TABLES, report_of
 from twoview.reports.readme import measured
 from twoview.reports.report import write_report
 from twoview.reports.table import Table, frame_of
@@ -87,7 +87,7 @@ def test_a_name_has_one_heading_wherever_it_stands():
 
 def test_every_table_is_on_the_terminal():
     tables = report_of([], [], []).tables
-    assert {*SHOWN, "budget"} == tables.keys() > OF_RECORDS.keys()
+    assert {*SHOWN, "budget"} == tables.keys() > RECORD_TABLES.keys()
 
 
 def test_equal_places_go_by_the_list_and_a_row_by_the_columns():

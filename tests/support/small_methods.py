@@ -7,7 +7,7 @@ from twoview.loaders import masks
 from twoview.loaders.views import View
 from twoview.methods import backbones, registry
 from twoview.methods.backbones import Backbone
-from twoview.methods.device_batches import Moved
+from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.heads import ProjectorOptions
 from twoview.methods.vit import ViT
 
@@ -37,7 +37,7 @@ def batch(method, seed=0, images=6):
     generator = torch.Generator().manual_seed(seed)
     views = tuple(torch.randn(images, 3, view.size, view.size, generator=generator) for view in method.views)
     kept = tuple(torch.from_numpy(masks.draw(mask, np.arange(images), seed, 0)) for mask in method.masks)
-    return Moved(views, torch.randint(0, 10, (images,), generator=generator), kept)
+    return DeviceBatch(views, torch.randint(0, 10, (images,), generator=generator), kept)
 
 
 def batches(method, count, images=6, side=None):
@@ -50,4 +50,4 @@ def batches(method, count, images=6, side=None):
             for view in method.views
         )
         label = torch.randint(0, 10, (images,), generator=generator)
-        yield Moved(views, label, batch(method, number, images).masks)
+        yield DeviceBatch(views, label, batch(method, number, images).masks)

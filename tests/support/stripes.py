@@ -7,7 +7,7 @@ import torch
 from twoview.loaders.views import View
 from twoview.methods import backbones
 from twoview.methods.backbones import Backbone
-from twoview.methods.device_batches import Moved
+from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.normalise import Normalise
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
@@ -48,7 +48,7 @@ class Stripes:
                 (0.8 * image + 51 * torch.rand(32, 3, 8, 8, generator=generator)).to(torch.uint8)
                 for _ in range(self.views)
             )
-            yield Moved(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
+            yield DeviceBatch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
 
 
 def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off"):

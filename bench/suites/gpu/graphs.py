@@ -12,7 +12,7 @@ from twoview.bench.suites.gpu.scale import CIFAR, Context
 from twoview.bench.suites.gpu.steps import recipe_of
 from twoview.bench.training.steps import peaks, resident_batch, stepped
 from twoview.methods import determinism
-from twoview.methods.device_batches import changed
+from twoview.methods.device_batches import map_tensors
 from twoview.methods.graph import WARMUP
 from twoview.methods.trainer import Trainer
 
@@ -90,7 +90,7 @@ def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
     """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
     batch = resident_batch(one, trainer)
-    turned = changed(batch, lambda tensor: tensor.flip(0))
+    turned = map_tensors(batch, lambda tensor: tensor.flip(0))
     determinism.set_deterministic(True, strict=False)
     try:
         losses = [

@@ -18,7 +18,7 @@ from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
 from twoview.bench.training.steps import LEAD, arrivals, loaded, now, peaks, stepped
 from twoview.loaders import beton, datasets
 from twoview.loaders.loader import Loader
-from twoview.methods.device_batches import Moved, on_device
+from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.precision import DTYPES
 from twoview.methods.trainer import Objective, Trainer
 
@@ -110,7 +110,7 @@ class Rounds:
             yield Figure(work=work, quantity="energy_per_view", samples=self.joules)
 
 
-def utilisation(scale: Scale, trainer: Trainer, batch: Moved, work: str, seconds: float) -> Iterator[Figure]:
+def utilisation(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, seconds: float) -> Iterator[Figure]:
     """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer.
 
     What is counted is not compiled, and needs more memory: where that is too little, the rates stand without it.

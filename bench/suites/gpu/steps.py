@@ -16,7 +16,7 @@ from twoview.bench.suites.gpu import rates
 from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale
 from twoview.bench.training.steps import peaks, resident_batch, stepped
 from twoview.methods import registry
-from twoview.methods.device_batches import Moved
+from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.trainer import Trainer
 
 SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
@@ -116,7 +116,7 @@ def _trained(context: Context, name: str) -> Steps | None:
     return budget.measured(evidence.read(path)) if name == HEADLINE and path.exists() else None
 
 
-def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], Trainer, Moved]:
+def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], Trainer, DeviceBatch]:
     """Figures of the recipe's step on a resident batch, its time first; and what took it."""
     scale = context.scale
     trainer = scale.trainer(one)

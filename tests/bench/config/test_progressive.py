@@ -16,7 +16,7 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.masks import Mask
 from twoview.loaders.resident import Resident
 from twoview.methods import checkpoint
-from twoview.methods.device_batches import Moved
+from twoview.methods.device_batches import DeviceBatch
 
 RECIPE = """
 source = "a test"
@@ -147,7 +147,7 @@ def test_the_record_says_which_size_each_epoch_had(runs):
         precision="fp32",
     )
     flops = [
-        training._step_flops(trainer, Moved((view, view), torch.zeros(32, dtype=torch.int64)))
+        training._step_flops(trainer, DeviceBatch((view, view), torch.zeros(32, dtype=torch.int64)))
         for side in SIZES
         for view in [torch.zeros(32, 3, side, side, dtype=torch.uint8)]
     ]
