@@ -168,6 +168,7 @@ def view_table(views: Sequence[View]) -> np.ndarray:
             raise ValueError(f"probabilities must be from 0 to 1: {view}")
         row[SIZE], row[BICUBIC], row[FLIP_P] = view.size, view.interpolation == "bicubic", view.flip
         row[PADDING] = -1 if view.padding is None else view.padding
+        PIXELS.check(view.resize**2, f"a view resized to {view.resize}")
         if view.scale is not None:
             if view.padding is not None:
                 raise ValueError(f"padding needs scale to be None: {view}")

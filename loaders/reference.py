@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from twoview.loaders import checks
 from twoview.loaders import masks as masking
 from twoview.loaders.beton import RAW, Beton
 from twoview.loaders.decode import view_table
@@ -20,7 +19,7 @@ from twoview.loaders.masks import Mask
 from twoview.loaders.ops import crop, flip, resize
 from twoview.loaders.ops.op import Key
 from twoview.loaders.samplers import sequential, share, shuffled
-from twoview.loaders.views import OPS, View, ops_of
+from twoview.loaders.views import OPS, View, checked, ops_of
 
 
 class Reference:
@@ -41,7 +40,7 @@ class Reference:
         shuffle: bool = True,
         drop_last: bool = True,
     ) -> None:
-        self.beton, self.views, self.batch, self.seed = beton, checks.at_least_one("views", views), batch, seed
+        self.beton, self.views, self.batch, self.seed = beton, checked(views), batch, seed
         self.masks = masking.checked(masks, self.views)
         self.indices = sequential(len(beton)) if indices is None else np.asarray(indices, np.int64)
         self.shuffle, self.drop_last = shuffle, drop_last

@@ -52,7 +52,7 @@ class Step(NamedTuple):
 class Kind(NamedTuple):
     """Views `first` .. `last` - 1: of one size and interpolation, and so made together.
 
-    padded: whether which output pixels are kept is drawn. steps: those of neighbouring ops that work alike together,
+    padded: whether which output pixels are kept is drawn. steps: those of neighboring ops that work alike together,
     and whether on planes.
     """
 

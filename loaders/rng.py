@@ -11,8 +11,8 @@ import numpy as np
 
 from twoview.loaders.kernels import kernel
 
-# What a number is drawn for. The ops' numbers, 0 to 5 and 12, are in their files (`STREAM`). The values are part of the
-# pixels' definition: append, never renumber.
+# What a number is drawn for. An op's number is in its own file (`STREAM`). The values are part of the definition of the
+# pixels: append, never renumber.
 ORDER = 6
 INIT = 7
 MASK = 8

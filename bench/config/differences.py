@@ -25,8 +25,8 @@ def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str) ->
     (key, its, my), *others = found
     words = [f"{key} must be {its} as in {where}, got {my}"]
     words += [f"{key} must be {its}, got {my}" for key, its, my in others[: FEW - 1]]
-    if len(found) > FEW:
-        words.append(f"{len(found) - FEW} more differ")
+    if (more := len(found) - FEW) > 0:
+        words.append(f"{more} more {'differs' if more == 1 else 'differ'}")
     return "; ".join(words)
 
 

@@ -6,6 +6,7 @@ The files are sealed, so the table is as it was; what a reader of a page sees is
 import re
 
 from twoview.bench.evidence.quantities import Quantity
+from twoview.methods.settings import shown
 
 OF_LABEL: dict[str, Quantity] = {
     "step": "step_time",
@@ -57,4 +58,4 @@ def meant(label: str) -> tuple[Quantity, str]:
     for pattern, quantity in OF_PATTERN.items():
         if found := re.fullmatch(pattern, label):
             return quantity, found[1]
-    raise ValueError(f"figure must be a label of schema version 1 or 2, got {label!r}")
+    raise ValueError(f"figure must be a label of schema version 1 or 2, got {shown(label)}")

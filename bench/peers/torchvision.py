@@ -78,10 +78,15 @@ def transform(view: View) -> transforms.Compose:
     else:
         steps = [transforms.Resize(view.resize or view.size, mode), transforms.RandomCrop(view.size, view.padding)]
     steps.append(transforms.RandomHorizontalFlip(view.flip))
-    given = [(op, getattr(view, name)) for name, op in OPS.items() if getattr(view, name) is not None]
-    steps += [op.torchvision(settings) for op, settings in given if not op.on_tensors]
-    steps.append(transforms.PILToTensor())
-    return transforms.Compose([*steps, *(op.torchvision(settings) for op, settings in given if op.on_tensors)])
+    on_tensors = False  # what the step before gives
+    for name, op in OPS.items():
+        if (settings := getattr(view, name)) is None:
+            continue
+        if op.on_tensors != on_tensors:
+            steps.append(transforms.PILToTensor() if op.on_tensors else transforms.ToPILImage())
+            on_tensors = op.on_tensors
+        steps.append(op.torchvision(settings))
+    return transforms.Compose(steps if on_tensors else [*steps, transforms.PILToTensor()])
 
 
 def one_thread(worker: int) -> None:

@@ -180,7 +180,7 @@ def compare(
     rows: list[Row] = []
     for key in sorted(works[0].keys() | works[1].keys()):
         pair = [work.get(key, []) for work in works]
-        if reason := _apart(key, pair, works):
+        if reason := _why_not_compared(key, pair, works):
             left_out.append(reason)
         else:
             rows += _rows(key[0], pair[0], pair[1], threshold, accuracy_threshold)
@@ -242,7 +242,7 @@ def _by_work(side: list[AnyRecord]) -> Works:
     return dict(works)
 
 
-def _apart(key: Key, pair: list[list[AnyRecord]], works: list[Works]) -> str:
+def _why_not_compared(key: Key, pair: list[list[AnyRecord]], works: list[Works]) -> str:
     """Why the work cannot be compared, in a sentence; empty if it can."""
     name, machine = key
     old, new = pair
@@ -252,10 +252,11 @@ def _apart(key: Key, pair: list[list[AnyRecord]], works: list[Works]) -> str:
         if machines:
             return f"{name} was measured on {machine} and on {', '.join(machines)}, which are not compared"
         return f"{name} on {machine} is on the {side} side alone"
-    first, *others = (_settings(record) for record in (*old, *new))
-    for one in others:
-        if words := differing(one, first, "the old record"):
-            return f"{name} is not compared: {words}"
+    first = _settings(old[0])
+    for side, record in (*(("old", record) for record in old[1:]), *(("new", record) for record in new)):
+        if words := differing(_settings(record), first, f"the old record of {old[0].created:%Y-%m-%d %H:%M:%S}"):
+            made = f"the {side} record of {record.created:%Y-%m-%d %H:%M:%S}"
+            return f"{name} is not compared, for {made} has other settings: {words}"
     return ""
 
 

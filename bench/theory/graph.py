@@ -86,12 +86,12 @@ def pair_weights(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
     return counts + counts.T
 
 
-def neighbor_graph(points: np.ndarray, neighbours: int = 10) -> Graph:
+def neighbor_graph(points: np.ndarray, neighbors: int = 10) -> Graph:
     """An edge between two points where one is among the other's nearest; points: (n, d).
 
-    ValueError unless 1 <= neighbours < n.
+    ValueError unless 1 <= neighbors < n.
     """
-    if not 1 <= neighbours < len(points):
-        raise ValueError(f"neighbours must be at least 1 and below the {len(points)} points, not {neighbours}")
-    nearest = kneighbors_graph(points, neighbours).toarray()
+    if not 1 <= neighbors < len(points):
+        raise ValueError(f"neighbors must be at least 1 and below the {len(points)} points, not {neighbors}")
+    nearest = kneighbors_graph(points, neighbors).toarray()
     return Graph(np.maximum(nearest, nearest.T))

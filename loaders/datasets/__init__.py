@@ -1,6 +1,6 @@
 """Name -> samples. Each dataset looks in the data root, then in system packages; the small ones are then downloaded.
 
-A dataset is one declaration: `small.py`, `imagenets.py`, `transfer.py`; or it has its name from another library:
+A dataset is one declaration: `small.py`, `imagenets.py`, `transfer_tasks.py`; or it has its name from another library:
 `packages.py`. `Samples.source` says where the samples were found.
 """
 

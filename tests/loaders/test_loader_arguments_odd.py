@@ -56,6 +56,8 @@ FIELDS = [
     ({"size": 10**30}, "size 1000000"),
     ({"scale": None, "resize": 8.5}, "resize must be a whole number, got 8.5"),
     ({"scale": None, "resize": 2**40}, "resize must be from 0 to"),
+    ({"scale": None, "resize": 2**31 - 1}, "a view resized to 2147483647 must have at most"),
+    ({"scale": None, "padding": 4, "resize": 2**31 - 1}, "a view resized to 2147483647 must have at most"),
     ({"scale": (0.1, math.inf)}, "scale must be 2 finite numbers, got (0.1, inf)"),
     ({"scale": 0.5}, "scale must be 2 finite numbers, got 0.5"),
     ({"scale": (2, 3)}, "scale must be shares of the image, at most 1, got (2, 3)"),

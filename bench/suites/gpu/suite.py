@@ -152,7 +152,7 @@ def _run(
         seconds = may_take(step, left, last=number == len(todo))
         _say(f"{heading}: may take {seconds:.0f} s")
         begun = time.monotonic()
-        outcome = _apart(step, Context(scale, place, folder, begun + seconds), keep)
+        outcome = _run_in_process(step, Context(scale, place, folder, begun + seconds), keep)
         took = f"{time.monotonic() - begun:.0f} s"
         if isinstance(outcome, Skipped):
             _say(f"{heading}: skipped after {took}: {outcome}")
@@ -213,9 +213,11 @@ def packed(folder: Path, path: Path) -> None:
             archive.add(record, record.relative_to(folder))
 
 
-def _apart(step: Step, context: Context, keep: Callable[[DeviceFigures], None]) -> DeviceFigures | Skipped:
+def _run_in_process(step: Step, context: Context, keep: Callable[[DeviceFigures], None]) -> DeviceFigures | Skipped:
     """The step in a process forked from one that has imported everything and asked nothing of the GPU's driver, which
     would be of no use to a fork of it. keep: gets the record as it grows, as one that was stopped.
+
+    Not by `processes.run`, which waits for one answer: a step has a deadline, and its record comes in parts.
     """
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so that torch.cuda.is_available() does not ask it, either
     forks = own_process.forks(PRELOAD)

@@ -21,6 +21,11 @@ THEIRS = {"epochs": 3, "optim": {"name": "sgd", "lr": 0.1}, "method": {"name": "
             "epochs must be 3 as in a.json, got 2; optim must be {'lr': 0.1, 'name': 'sgd'}, got None; "
             "seed must be None, got 1; 2 more differ",
         ),
+        (
+            {"epochs": 2, "optim": None, "seed": 1, "size": 8},
+            "epochs must be 3 as in a.json, got 2; optim must be {'lr': 0.1, 'name': 'sgd'}, got None; "
+            "seed must be None, got 1; 1 more differs",
+        ),
     ],
 )  # fmt: skip
 def test_what_must_be_as_it_was(mine, sentence):

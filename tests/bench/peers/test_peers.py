@@ -18,7 +18,7 @@ from twoview.bench.peers.lightly import transform
 from twoview.bench.peers.race import Process, Race, Unavailable
 from twoview.bench.suites import peers as beside_peers
 from twoview.loaders import presets
-from twoview.loaders.views import Erase, View
+from twoview.loaders.views import OPS, Erase, View
 
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "simclr-cifar", "crops"])
@@ -135,3 +135,11 @@ def test_all_beside_ours(betons, tmp_path):
     assert len(rates["step rate, twoview"]) == len(rates["step rate, lightly"]) == 2
     said = beside_peers.text([loading, step])
     assert "lightly      absent:" in said and "speedup, lightly" in said
+
+
+def test_torchvisions_ops_run_in_the_order_of_views_fields(monkeypatch):
+    behind = {"erase": OPS["erase"], "gray": OPS["gray"]}  # one of tensors before one of PIL images
+    monkeypatch.setattr(torchvision, "OPS", behind)
+    view = View(16, gray=0.5, erase=Erase(p=1.0))
+    names = [type(step).__name__ for step in torchvision.transform(view).transforms[2:]]
+    assert names == ["PILToTensor", "RandomErasing", "ToPILImage", "RandomGrayscale", "PILToTensor"]

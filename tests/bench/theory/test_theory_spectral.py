@@ -71,8 +71,8 @@ def test_a_graph_that_is_none(weights, words):
         (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 is of 0.9"),
         (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
         (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
-        (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbours must be .* below the 5 points, not 5"),
-        (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbours must be .*, not 0"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbors must be .* below the 5 points, not 5"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbors must be .*, not 0"),
         (lambda: complete(4).bottom(4), "count must be at least 1 and below the 4 nodes, not 4"),
     ],
 )
