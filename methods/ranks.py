@@ -1,5 +1,6 @@
 """This process among those that torchrun started: the group, who is who, and what all of them agree on."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ _alone = False
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the ranks that torchrun's environment names; without it there is one process and no group.
+    """Joins the ranks that torchrun's environment names; without it there is one process and no group. Trainers must be
+    made and dropped within the block.
 
     After an error the group is left as it is: to take it apart would mean to wait for ranks that may be gone.
     """
@@ -29,6 +31,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     _on_host = dist.new_group(backend="gloo", timeout=TIMEOUT) if device.type == "cuda" else dist.group.WORLD
     yield
+    # A trainer is in reference cycles, and one that is left holds the group: its threads would then end with Python,
+    # which aborts the process.
+    gc.collect()
     dist.barrier(_on_host)
     dist.destroy_process_group()
 

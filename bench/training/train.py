@@ -116,52 +116,65 @@ def _train(
     _check_writable(path.parent)
     where = chosen_device(device)
     with ranks.process_group(where):
-        console.quiet = ranks.rank() > 0
-        determinism.set_deterministic(recipe.deterministic)
-        kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
-        with ranks.first_rank_first():
-            train_file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
-        with out_of_memory.explained(recipe, where, kind):
-            trainer = experiment.trainer(recipe, where, kind)
-            if state:
-                take_up(trainer, state, path)
-                console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
-        model = recipe.model_dump(mode="json")
+        _train_in_group(recipe, place, path, state, where, profiler, log)
+
+
+def _train_in_group(
+    recipe: Recipe[Any],
+    place: Place,
+    path: Path,
+    state: dict[str, Any] | None,
+    where: torch.device,
+    profiler: StepProfiler | None,
+    log: loggers.Name | None,
+) -> None:
+    """A function of its own, so that no trainer outlives the group."""
+    console.quiet = ranks.rank() > 0
+    determinism.set_deterministic(recipe.deterministic)
+    kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
+    with ranks.first_rank_first():
+        train_file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
+    with out_of_memory.explained(recipe, where, kind):
+        trainer = experiment.trainer(recipe, where, kind)
+        if state:
+            take_up(trainer, state, path)
+            console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
+    model = recipe.model_dump(mode="json")
+    with (
+        _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,
+        out_of_memory.explained(recipe, where, kind),
+        _batchnorm_explained(recipe),
+        _loader(recipe, train_file, trainer) as loader,
+    ):
+        steps = recipe.epochs * len(loader) - len(trainer.history.losses)
+        peak, energy = PeakMemory(), Energy(where)
         with (
-            _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,
-            out_of_memory.explained(recipe, where, kind),
-            _batchnorm_explained(recipe),
-            _loader(recipe, train_file, trainer) as loader,
+            deferred() as asked,
+            progress(f"train {run_name(recipe)} in {kind}", steps) as advance,
+            _watched(profiler, trainer, steps) as watch,
         ):
-            steps = recipe.epochs * len(loader) - len(trainer.history.losses)
-            peak, energy = PeakMemory(), Energy(where)
-            with (
-                deferred() as asked,
-                progress(f"train {run_name(recipe)} in {kind}", steps) as advance,
-                _watched(profiler, trainer, steps) as watch,
-            ):
-                knn = online_probes.knn_watch(recipe, trainer, train_file, len(loader))
+            knn = online_probes.knn_watch(recipe, trainer, train_file, len(loader))
 
-                def on_step() -> None:
-                    watch()
-                    knn()
-                    advance()
+            def on_step() -> None:
+                watch()
+                knn()
+                advance()
 
-                if not trainer.fit(loader, path, model, on_step, asked, on_checkpoint):
-                    console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: go on with --resume")
-            if state and "measured" in state:
-                training = trained.measured_in(state, path)[0]
-            else:
-                training = _recorded(recipe, trainer, loader, peak, energy)
-                # Kept before any rank tries anything else: what is measured from here on may end one of them, or all.
-                whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
-                with ranks.first_rank_first():
-                    if ranks.rank() == 0:
-                        checkpoint.save(path, whole)
-                del whole
-            measured = _measure(recipe, trainer, loader, training)
-        if ranks.rank() == 0:
-            checkpoint.save(path, {**checkpoint.load(path), "measured": measured})
+            if not trainer.fit(loader, path, model, on_step, asked, on_checkpoint):
+                console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: go on with --resume")
+        if state and "measured" in state:
+            training = trained.measured_in(state, path)[0]
+        else:
+            training = _recorded(recipe, trainer, loader, peak, energy)
+            # Kept before any rank tries anything else: what is measured from here on may end one of them, or all.
+            whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
+            with ranks.first_rank_first():
+                if ranks.rank() == 0:
+                    checkpoint.save(path, whole)
+            del whole
+        measured = _measure(recipe, trainer, loader, training)
+    if ranks.rank() == 0:
+        checkpoint.save(path, {**checkpoint.load(path), "measured": measured})
 
 
 def _check_writable(folder: Path) -> None:

@@ -61,8 +61,8 @@ def pmsn():
                           prior="classes", momentum=0.9)
     return PMSN(options, ViT(16, 1, 2, patch=4, size=16), (View(16), View(16), View(8)), 3)
 
-found = {}
-with ranks.process_group(CPU):
+def main():
+    found = {}
     for build, settings in ((simclr, Optim(lr=0.01)), (pmsn, Optim(lr=0.1, final_weight_decay=0.1, clip_norm=0.1))):
         torch.manual_seed(0)
         method = build()
@@ -79,6 +79,9 @@ with ranks.process_group(CPU):
     found["drawn"] = ranks.gather_objects(torch.rand(()).item())  # as drop path draws
     if ranks.rank() == 0:
         print(json.dumps(found))
+
+with ranks.process_group(CPU):
+    main()
 """
 
 
