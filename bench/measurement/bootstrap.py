@@ -75,7 +75,7 @@ def paired_cost(old: Sequence[float], new: Sequence[float]) -> Cost:
 
 
 def trial_cost(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Cost:
-    """The cost by samples taken in turn by pairs of processes, at least two, each a sequence of the rounds it lived."""
+    """The cost by samples taken in turn by pairs of processes, at least two, each a sequence of rounds."""
     return _cost_of_logs(
         np.array([middle(np.log(after) - np.log(before)) for before, after in zip(old, new, strict=True)])
     )

@@ -253,10 +253,11 @@ def _why_not_compared(key: Key, pair: list[list[AnyRecord]], works: list[Works])
             return f"{name} was measured on {machine} and on {', '.join(machines)}, which are not compared"
         return f"{name} on {machine} is on the {side} side alone"
     first = _settings(old[0])
-    for side, record in (*(("old", record) for record in old[1:]), *(("new", record) for record in new)):
-        if words := differing(_settings(record), first, f"the old record of {old[0].created:%Y-%m-%d %H:%M:%S}"):
-            made = f"the {side} record of {record.created:%Y-%m-%d %H:%M:%S}"
-            return f"{name} is not compared, for {made} has other settings: {words}"
+    for side, records in (("old", old), ("new", new)):
+        for record in records:
+            if words := differing(_settings(record), first, f"the old record of {old[0].created:%Y-%m-%d %H:%M:%S}"):
+                made = f"the {side} record of {record.created:%Y-%m-%d %H:%M:%S}"
+                return f"{name} is not compared, for {made} has other settings: {words}"
     return ""
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from twoview.bench.config.experiment import run_name
-from twoview.bench.config.recipe import Recipe
+from twoview.bench.config.recipe import Recipe, flat
 from twoview.bench.evidence import Run
 from twoview.methods.trainer import History
 
@@ -155,14 +155,6 @@ def package(name: Name) -> ModuleType:
         if error.name != name:
             raise
         raise ImportError(f"--log {name}: the package {name} is not installed: pip install {name}") from None
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables within tables as keys with dots."""
-    result: dict[str, Any] = {}
-    for key, value in settings.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return result
 
 
 def _known_run(folder: Path) -> str | None:
