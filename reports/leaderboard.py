@@ -9,11 +9,11 @@ import json
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import stats
 
 from twoview.bench.evidence.records import Count, PositiveCount, Run, Training, Word
@@ -59,6 +59,8 @@ COLUMNS = [
     Column("knn_top5", "kNN top-5 %", 2),
     Column("knn_top1_low", "kNN from %", 2),
     Column("knn_top1_high", "to %", 2),
+    Column("knn10_top1", "kNN, k = 10 %", 2, page=37),
+    Column("knn_rule", "kNN rule", page=38),
     Column("linear_top5", "linear top-5 %", 2),
     Column("linear_top1_low", "linear from %", 2),
     Column("linear_top1_high", "to %", 2),
@@ -84,6 +86,7 @@ COLUMNS = [
     Column("date", "date", page=35),
     Column("name", "record", page=36),
     Column("published", "published", page=22),
+    Column("published_knn", "published kNN rule", page=39),
     Column("within_spread", "within its spread", page=23),
     Estimate("knn_top1", "kNN %", 2, page=4),
     Estimate("linear_top1", "linear %", 2, page=5),
@@ -112,6 +115,20 @@ class Named(BaseModel):
     name: Word
 
 
+class Neighbors(BaseModel):
+    """How the kNN of a recipe's `[probe]` table votes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    k: PositiveCount | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def rule(self) -> str:
+        """In words; empty for a record that does not say it."""
+        return f"k = {self.k}, cosine, weighted at {self.temperature:g}" if self.k and self.temperature else ""
+
+
 class Shown(BaseModel):
     """What a row shows of a recipe. `size` is the resolution in pixels."""
 
@@ -123,6 +140,7 @@ class Shown(BaseModel):
     backbone: Named
     epochs: Count
     batch: Count
+    probe: Neighbors = Neighbors()
 
     @field_validator("method", "backbone", mode="before")
     @classmethod
@@ -177,6 +195,7 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
         "batch": shown.batch,
         "machine": run.environment.machine,
         "knn_top1": run.accuracy.knn_top1,
+        "knn_rule": shown.probe.rule,
         "linear_top1": run.accuracy.linear_top1,
         "untrained_knn_top1": untrained.accuracy.knn_top1 if untrained else math.nan,
         "untrained_linear_top1": untrained.accuracy.linear_top1 if untrained else math.nan,
@@ -199,11 +218,13 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
 
 
 def _beyond_top1(run: Run) -> dict[str, float]:
-    """Top-5, NaN in records older than it is, and the ends of top-1's interval over test images, of both probes.
+    """Top-5 and the kNN of 10 neighbors, NaN in records older than they are, and the ends of top-1's interval over test
+    images, of both probes.
 
     A record without the interval has the number of test images: their bootstrap is binomial draws.
     """
-    row: dict[str, float] = {}
+    ten = run.accuracy.probes.get("knn-10")
+    row = {"knn10_top1": ten.top1 if ten else math.nan}
     for probe in ("knn", "linear"):
         found = run.accuracy.probes.get(probe)
         low, high = found.interval if found else _binomial(run, probe)

@@ -35,6 +35,8 @@ COLUMNS = [
     Column("seeds", "seeds", 0, page=3, terminal=3, markdown=6, readme=4),
     Column("gain_seeds", "seeds with a gain", 0),
     OverSeeds("knn_top1", "kNN %", 2, page=4, terminal=4, markdown=7, readme=5),
+    OverSeeds("knn10_top1", "kNN, k = 10 %", 2, page=30, markdown=20),
+    Column("knn_rule", "kNN rule", page=31, markdown=21),
     OverSeeds("linear_top1", "linear %", 2, page=11, terminal=9, markdown=10),
     OverSeeds("untrained_knn_top1", "untrained kNN %", 2, page=9, terminal=8, readme=6),
     OverSeeds("untrained_linear_top1", "untrained linear %", 2, page=13, terminal=13),
@@ -59,6 +61,7 @@ COLUMNS = [
     Column("bottleneck", "bottleneck", page=23, terminal=11),
     Column("overridden", "overridden"),
     Column("published", "published", page=15, terminal=16, markdown=12),
+    Column("published_knn", "published kNN rule", page=32, markdown=22),
     Column("within_spread", "within its spread", page=16, terminal=17, markdown=13),
 ]
 # What has to be equal for two runs to differ by their seed alone.
@@ -74,9 +77,11 @@ EXPERIMENT = [
     "machine",
     "recipe",
     "recipe_hash",
+    "knn_rule",
 ]
 ACCURACIES = [
     "knn_top1",
+    "knn10_top1",
     "linear_top1",
     "untrained_knn_top1",
     "untrained_linear_top1",

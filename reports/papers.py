@@ -33,6 +33,7 @@ FEWEST = 4  # runs of a rank correlation: of three no order has a p below 0.05
 # off a chart or concluded, and the note says how.
 Provenance = Literal["paper", "secondary", "code", "inferred"]
 # top1, top5: of a classifier that the source does not say more of. online: one that trains beside the encoder.
+# knn10: of the 10 nearest neighbors by cosine, unweighted, as our probe knn-10; knn: by another rule.
 Metric = Literal[
     "linear_top1",
     "linear_top5",
@@ -42,6 +43,7 @@ Metric = Literal[
     "top1",
     "top5",
     "knn_top1",
+    "knn10_top1",
     "finetune_top1",
 ]
 
@@ -56,6 +58,7 @@ class Row(Part):
     """One cell that others published, or did not.
 
     value, spread: of the metric, in percent, and the deviation over runs. Without a metric the row is of costs alone.
+    knn: the rule of a kNN accuracy: neighbors, weights, and of which epoch, as far as the source states it.
     work: what was measured or spent time on. epochs, batch: of that work. gpus, hardware: how many of what. hours: of
     wall time. memory_gb: the peak on each, in the source's own GB. recipe: the one of ours that does the same.
     """
@@ -68,6 +71,7 @@ class Row(Part):
     metric: Metric | None = None
     value: PositiveFloat | None = None
     spread: NonNegativeFloat | None = None
+    knn: str = ""
     epochs: PositiveInt | None = None
     batch: PositiveInt | None = None
     backbone: str | None = None
@@ -100,6 +104,8 @@ class Row(Part):
             raise ValueError("a value needs a metric")
         if self.value is None and self.spread is not None:
             raise ValueError("a spread needs a value")
+        if bool(self.knn) != str(self.metric).startswith("knn"):
+            raise ValueError("a kNN accuracy, and nothing else, has its rule in the key knn")
         return self
 
 

@@ -57,6 +57,8 @@ of the mean. Speed and memory: median over seeds.
 Gain: points of kNN top-1 above the same encoder untrained, of the same seed; the least is that of the worst seed.
 p, kNN: two-sided, of Welch's t over seeds against the best of the dataset on the machine, not corrected for the number
 of rows.
+kNN rule: how many neighbors vote, and that each is weighted by exp(cosine / temperature). kNN, k = 10: ten by cosine,
+unweighted. Codes differ in this, so a published kNN stands with its own rule.
 Published: what a paper reports of the same recipe, and whether our mean is within its spread.
 {targets}; by MLPerf's rule the mean over at least three seeds without the fastest and the slowest; p, time: of Welch's
 t against the fastest.

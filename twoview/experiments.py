@@ -49,7 +49,7 @@ def train(
 
 
 def probe(checkpoint: AnyPath, *, betons: AnyPath | None = None, data_root: AnyPath | None = None) -> evidence.Run:
-    """Judges a trained encoder by weighted kNN and a linear probe, as its recipe says, on its own dataset.
+    """Judges a trained encoder by kNN and a linear probe, as its recipe says, on its own dataset.
 
     Of the record, `accuracy.probes["knn"].top1` and `accuracy.probes["linear"].top1` are in percent.
     checkpoint: a file that `train` wrote. betons, data_root: as for `train`. ValueError if training is not finished.

@@ -15,7 +15,7 @@ from twoview.loaders import datasets
 from twoview.methods import checkpoint
 from twoview.methods.probes.features import fingerprint
 
-PROBES = ("knn", "linear")
+PROBES = ("knn", "knn-10", "linear")
 # What of the `[probe]` table decides a baseline's accuracies, and so its name.
 JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "weight_decay"}
 
@@ -93,7 +93,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
 
 
 def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
-    """A record's accuracy, by kNN and linear, on the recipe's own dataset and as its `[probe]` table says; its data."""
+    """A record's accuracy by `PROBES`, on the recipe's own dataset and as its `[probe]` table says; its data."""
     bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
     probes = {label: found for name in PROBES for label, found in probing.probe(bench, name)}
     accuracy = Accuracy(

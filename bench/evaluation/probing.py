@@ -1,5 +1,6 @@
 """An encoder and a dataset -> what each probe says of the one on the other."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -200,6 +201,13 @@ def _knn(bench: Bench) -> Iterator[Found]:
     yield Found("knn", metrics(scores, test.label), {"k": k, "temperature": temperature}, len(train.x))
 
 
+def _knn_10(bench: Bench) -> Iterator[Found]:
+    """The rule of codes that call scikit-learn: at an infinite temperature all neighbors count the same."""
+    train, test = bench.features()
+    scores = votes(*train, test.x, classes=bench.classes, k=10, temperature=math.inf, device=best_device())
+    yield Found("knn-10", metrics(scores, test.label), {"k": 10, "weights": "uniform"}, len(train.x))
+
+
 def _linear(bench: Bench) -> Iterator[Found]:
     (x, label), test = _on(best_device(), bench.features()[0]), bench.features()[1]
     head = logistic(x, label, bench.classes, weight_decay=bench.settings.weight_decay)
@@ -321,6 +329,7 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
 
 PROBES: dict[str, Callable[[Bench], Iterator[Found]]] = {
     "knn": _knn,
+    "knn-10": _knn_10,
     "linear": _linear,
     "sgd-grid": _sgd_grid,
     "low-shot": _low_shot,

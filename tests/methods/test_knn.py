@@ -1,6 +1,7 @@
 """kNN against a plain float64 definition, scikit-learn's classifier, lightly's function and faiss's exact index."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_the_votes_are_their_definition(sets, k, temperature):
     # A cosine is off by 1e-7, its weight by that over the temperature.
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-6 / temperature)
     assert np.argmax(expected, 1).tolist() == found.argmax(1).tolist()
+
+
+def test_at_an_infinite_temperature_each_neighbor_has_one_vote_as_in_scikit_learn(sets):
+    bank, label, query, _ = sets
+    found = torch.cat(list(votes(bank, label, query, classes=5, k=10, temperature=math.inf)))
+    model = KNeighborsClassifier(10, metric="cosine").fit(bank.double().numpy(), label.numpy())
+    np.testing.assert_allclose(found.numpy(), model.predict_proba(query.double().numpy()), atol=1e-6)
+    assert found.argmax(1).tolist() == model.predict(query.double().numpy()).tolist()
 
 
 def test_the_votes_are_scikit_learns(sets):

@@ -55,17 +55,30 @@ def test_top5_and_interval_stand_beside_top1(make):
         seconds=1,
         peak_host_mib=1,
     )
-    probes = {"knn": knn, "linear": knn.model_copy(update={"top5": None})}
+    probes = {
+        "knn": knn,
+        "knn-10": knn.model_copy(update={"top1": 82.0}),
+        "linear": knn.model_copy(update={"top5": None}),
+    }
     with_probes = run.model_copy(update={"accuracy": run.accuracy.model_copy(update={"probes": probes})})
     row = leaderboard([with_probes]).iloc[0]
     assert (row["knn_top5"], row["knn_top1_low"], row["knn_top1_high"]) == (97.5, 77.8, 80.1)
+    assert row["knn10_top1"] == 82.0
     assert math.isnan(row["linear_top5"]) and row["linear_top1_high"] == 80.1
     older = leaderboard([run]).iloc[0]
     draws = np.random.default_rng(0).binomial(5_000, 0.79, 100_000) / 50  # test images drawn anew
     assert [older["knn_top1_low"], older["knn_top1_high"]] == pytest.approx(
         np.quantile(draws, [0.025, 0.975]), abs=0.05
     )
-    assert math.isnan(older["knn_top5"]), "older records have none"
+    assert math.isnan(older["knn_top5"]) and math.isnan(older["knn10_top1"]), "older records have none"
+
+
+def test_a_row_says_by_which_rule_its_knn_is(make):
+    run = make.run()
+    assert leaderboard([run])["knn_rule"].tolist() == [""], "this record does not say it"
+    run = run.model_copy(update={"recipe": {**run.recipe, "probe": {"k": 20, "temperature": 0.07}}})
+    assert leaderboard([run])["knn_rule"].tolist() == ["k = 20, cosine, weighted at 0.07"]
+    assert summary(leaderboard([run]))["knn_rule"].tolist() == ["k = 20, cosine, weighted at 0.07"]
 
 
 def test_what_was_not_measured_is_empty(make):

@@ -112,7 +112,7 @@ address = "https://a"
 [[tables]]
 table = "1"
 provenance = "paper"
-rows = [{ row = "a", metric = "knn_top1", value = 1 }]
+rows = [{ row = "a", metric = "knn_top1", knn = "k = 200", value = 1 }]
 """
 
 
@@ -122,7 +122,9 @@ rows = [{ row = "a", metric = "knn_top1", value = 1 }]
         (('value = 1 }', 'value = 1, hour = 2 }'), r"rows\.0\.hour: Extra inputs"),
         (('title = "T"', 'titel = "T"'), r"title"),
         (('"paper"', '"recalled"'), r"rows\.0\.provenance"),
-        (('metric = "knn_top1", ', ''), r"rows\.0: .*a value needs a metric"),
+        (('metric = "knn_top1", knn = "k = 200", ', ''), r"rows\.0: .*a value needs a metric"),
+        (('knn = "k = 200", ', ''), r"rows\.0: .*a kNN accuracy, and nothing else, has its rule in the key knn"),
+        (('"knn_top1"', '"linear_top1"'), r"rows\.0: .*a kNN accuracy, and nothing else, has its rule in the key knn"),
         (('value = 1', 'spread = 1'), r"rows\.0: .*a spread needs a value"),
         (('rows = [{', 'rowz = [{'), r"tables\.0: a table has a list of rows"),
         (('title = "T"', 'title = '), r"is not TOML"),

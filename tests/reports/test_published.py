@@ -2,6 +2,7 @@
 
 import pytest
 
+from twoview.bench.evidence import Probed
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.over_seeds import summary
 from twoview.reports.papers import ABSENT, Paper, Row, load
@@ -37,6 +38,32 @@ def test_nothing_is_said_of_another_recipe_or_metric(make):
     assert beside(as_in_the_file(make.run()), metric="online_top1") == ("online top-1 80 ± 1.5", "")
     assert beside(as_in_the_file(make.run()), recipe="another") == (ABSENT, "")
     assert beside(as_in_the_file(make.run()), value=None, spread=None) == (ABSENT, "")
+
+
+def test_a_knn_is_compared_with_ours_of_the_same_rule(make):
+    rule = "k = 10, cosine, unweighted"
+    paper = Row(
+        paper="p", table="t", row="r", metric="knn10_top1", knn=rule, value=80, provenance="code", recipe="quick"
+    )
+    run = as_in_the_file(make.run(knn=70.0))
+    found = Probed(
+        top1=81.0,
+        top5=None,
+        per_class=[81.0],
+        interval=(80.0, 82.0),
+        train_images=10,
+        test_images=10,
+        seconds=1,
+        peak_host_mib=1,
+    )
+    probed = run.accuracy.model_copy(update={"probes": {"knn-10": found}})
+    for ours, said in (
+        (run, "not measured"),
+        (run.model_copy(update={"accuracy": probed}), "+1.00, no spread published"),
+    ):
+        papers = [Paper(key="p", title="P", address="a", rows=[paper], claims=[])]
+        row = beside_papers(leaderboard([ours]), papers).iloc[0]
+        assert (row["published_knn"], row["within_spread"]) == (rule, f"kNN {said}")
 
 
 def test_the_summary_compares_the_mean(make):

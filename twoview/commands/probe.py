@@ -39,7 +39,7 @@ def run(
     *,
     options: Annotated[probing.Options, arg(name="")] = probing.Options(),  # noqa: B008  # frozen
 ) -> None:
-    """Judge a frozen encoder: by weighted kNN and a linear probe as its recipe says, or by other probes and elsewhere.
+    """Judge a frozen encoder by kNN and a linear probe as its recipe says, or by other probes and elsewhere.
 
     With other --probes, --dataset, --transfer or --encoder each result is a record of its own, and run again the
     command goes on where it stopped.
@@ -51,7 +51,7 @@ def run(
         layout: whose names they have; found out by default.
         dataset: names from `twoview list datasets`; the recipe's own by default.
         transfer: the seven datasets of Assran et al. 2023; of one that is absent, say what gets it.
-        probes: of knn, linear, sgd-grid, low-shot, end-to-end, fine-tune.
+        probes: of knn, knn-10, linear, sgd-grid, low-shot, end-to-end, fine-tune.
         size: side of an image in pixels, instead of the encoder's.
         train_images: as many, equally many a class, instead of the recipe's; 0 means all.
         test_images: the same of the test split.

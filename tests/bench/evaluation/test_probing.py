@@ -30,7 +30,7 @@ RECIPE = {
     "backbone": {"width": 8},
     "probe": {"train_images": 300, "test_images": 200, "k": 20},
 }
-ALL = ("knn", "linear", "sgd-grid", "low-shot", "end-to-end", "fine-tune")
+ALL = ("knn", "knn-10", "linear", "sgd-grid", "low-shot", "end-to-end", "fine-tune")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,8 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     row = result["datasets"]["fashion-mnist"]
     found = row["probes"]
     assert set(found) == {
-        "knn", "linear", "sgd-grid", "low-shot-10%", "low-shot-2", "low-shot-few", "end-to-end-tan2024", "fine-tune",
+        "knn", "knn-10", "linear", "sgd-grid",
+        "low-shot-10%", "low-shot-2", "low-shot-few", "end-to-end-tan2024", "fine-tune",
     }  # fmt: skip
     for label, one in found.items():
         low, high = one["interval"]
@@ -90,7 +91,7 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     assert row["gap_to_end_to_end"]["linear"] == pytest.approx(ends["top1"] - found["linear"]["top1"])
 
     records, complaints = evidence.read_folder(tmp_path / "evidence")
-    assert not complaints and len(records) == 8 and all(isinstance(one, evidence.Probing) for one in records)
+    assert not complaints and len(records) == 9 and all(isinstance(one, evidence.Probing) for one in records)
     before = {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
     assert probe(*words)[1] == result, "what is finished is kept"
     assert before == {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
