@@ -27,16 +27,19 @@ def measure(
     name: str,
     empty_cache: bool = False,
     patience: float = PATIENCE,
+    precision: float | None = None,
 ) -> LoaderRates:
     """Loads in turn with the peers, whole batches only; with empty_cache also a first batch that compiles all kernels.
 
+    precision: as for `race`.
     ValueError if ours fails.
     """
     whole = job.images // job.batch * job.batch
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
     try:
         compiled = _first_batch_with_empty_cache(job) if empty_cache else None
-        result = race(job, peers, rounds, f"loader {job.beton.stem}, {job.views} at {job.size}", patience)
+        what = f"loader {job.beton.stem}, {job.views} at {job.size}"
+        result = race(job, peers, rounds, what, patience, precision)
     except Unavailable as reason:
         raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(

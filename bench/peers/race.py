@@ -1,6 +1,7 @@
 """A race: contestants do the same work, each in a process of its own, a round each in turn, several rounds."""
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -14,11 +15,15 @@ from select import select
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from scipy import stats
+
 from twoview.bench.peers.job import ConvertJob, Job, StepJob
 from twoview.bench.peers.worker import CONTESTANTS
 from twoview.bench.runtime.progress import progress
 
 TWOVIEW = "twoview"
+FEWEST_ROUNDS = 3  # of fewer an interval says nothing
 PATIENCE = 600.0  # seconds that a contestant may take for its start, and for a round
 
 
@@ -117,10 +122,17 @@ class Race:
 
 
 def race(
-    job: Job | ConvertJob | StepJob, peers: Sequence[str], rounds: int, what: str, patience: float = PATIENCE
+    job: Job | ConvertJob | StepJob,
+    peers: Sequence[str],
+    rounds: int,
+    what: str,
+    patience: float = PATIENCE,
+    precision: float | None = None,
 ) -> Race:
-    """Runs ours and the peers in turn, in a new order each round.
+    """Runs ours and the peers in turn, in a new order each round. What ours has to compile is compiled before.
 
+    precision: end before the last round, but not before the third, once the 95 % interval of every ratio of ours to a
+    peer's rate reaches at most this share to either side.
     A peer that cannot take part, dies, or takes more than `patience` seconds for its start or a round, is left out of
     the rates, its reason in the notes. Unavailable if ours is; ValueError for a peer that there is no code for.
     """
@@ -128,6 +140,9 @@ def race(
     for peer in peers:
         if peer not in known:
             raise ValueError(f"unknown peer {peer!r}: known are {', '.join(known)}")
+    if isinstance(job, Job):
+        with Process(TWOVIEW, job.model_copy(update={"images": job.batch}), patience=patience) as process:
+            process.answer()  # its kernels stay beside their sources, for all processes
     result = Race()
 
     def leave_out(contestant: str, reason: Unavailable) -> None:
@@ -166,4 +181,16 @@ def race(
                     if answer["device_mib"] is not None:
                         result.device_mib[process.name] = answer["device_mib"]
                 advance()
+            if precision is not None and settled(result.images_per_s, precision):
+                break
     return result
+
+
+def settled(images_per_s: dict[str, list[float]], precision: float) -> bool:
+    """Whether Student's 95 % interval of every ratio, on the logarithms of paired rounds, is within the precision."""
+    ours, *theirs = (np.log(rates) for rates in (images_per_s[TWOVIEW], *images_per_s.values()))
+    count = len(ours)
+    if count < FEWEST_ROUNDS:
+        return False
+    reach = stats.t.ppf(0.975, count - 1) / math.sqrt(count)
+    return all(reach * np.std(ours - their, ddof=1) <= math.log1p(precision) for their in theirs)

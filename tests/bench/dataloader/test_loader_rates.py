@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from scipy import stats
 from torchvision import transforms
 
 from twoview.bench.dataloader.rates import as_result, job_for, measure, measure_conversion, text
@@ -153,6 +154,36 @@ def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
     record = measure(job(fashion, "eval", 28, 1, 64), ("torchvision",), 3, "x")
     assert len(record.images_per_s["twoview"]) == 3 and "torchvision" not in record.images_per_s
     assert record.notes["torchvision"] == "absent: its process ended with -9"
+
+
+def test_rounds_end_once_the_ratios_are_known(fashion):
+    """The interval is scipy's; whether two rounds or a hundred are measured is decided by it alone."""
+    theirs = [100.0, 104.0, 98.0, 101.0]
+    ours = [250.0, 251.0, 249.0, 252.0]
+    for count in (2, 3, 4):
+        logs = np.log(np.divide(ours, theirs)[:count])
+        interval = stats.t.interval(0.95, count - 1, logs.mean(), stats.sem(logs))
+        share = np.expm1(interval[1] - logs.mean())
+        rates = {"twoview": ours[:count], "ffcv": theirs[:count]}
+        assert race.settled(rates, 1.01 * share) == (count > 2) and not race.settled(rates, 0.99 * share)
+    for precision, rounds in ((0.1, 3), (None, 4)):
+        record = measure(job(fashion, "eval", 28, 1, 64), (), 4, "x", precision=precision)
+        assert len(record.images_per_s["twoview"]) == rounds, "without peers nothing is open"
+
+
+def test_kernels_are_compiled_before_the_race(fashion, monkeypatch):
+    """By one batch of ours, in a process that has ended before the first contestant starts."""
+    started, start = [], race.Process
+
+    def remembering(name, job, **more):
+        started.append((name, job.images, [process.process.poll() for _, _, _, process in started]))
+        started[-1] = (*started[-1], start(name, job, **more))
+        return started[-1][-1]
+
+    monkeypatch.setattr(race, "Process", remembering)
+    measure(job(fashion, "eval", 28, 1, 96), (), 1, "x")
+    (first, batch, _, _), (second, images, ended, _) = started
+    assert (first, batch, second, images) == ("twoview", 32, "twoview", 96) and ended[0] is not None
 
 
 def test_an_unknown_peer_is_an_error(fashion):
