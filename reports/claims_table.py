@@ -8,74 +8,110 @@ import pandas as pd
 from twoview.bench.evidence import Run
 from twoview.reports.cells import Bounded, Column
 from twoview.reports.leaderboard import overridden
-from twoview.reports.papers import Claim, Paper, check
+from twoview.reports.papers import Check, Claim, Paper, check
 from twoview.reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
 from twoview.reports.table import frame_of
 
 NOT_MEASURED = "not measured"
+WORDS = {AGREES: "holds", CONTRADICTS: "fails", NOT_RESOLVED: "not resolved"}
+FULL, REDUCED = "the paper's", "reduced"
+REDUCED_WORDS = " at reduced scale"
 COLUMNS = [
     Column("source", "source", page=1, terminal=1),
     Column("verdict", "verdict", page=2, terminal=2),
     Column("claim", "claim", page=3, terminal=3),
-    Bounded("effect", "measured", 2, page=4, terminal=4),
-    Column("p", "p", 2, small=True, page=5, terminal=6),
-    Column("of", "of", 0, page=6, terminal=5),
-    Column("published_effect", "published", 2, page=7, terminal=7),
-    Column("statistic", "test", page=8),
-    Column("dataset", "dataset", page=10, terminal=8),
-    Column("provenance", "provenance", page=9),
-    Column("note", "note", page=12),
-    Column("machine", "machine", page=11, terminal=9),
+    Column("scale", "scale", page=4, terminal=10),
+    Bounded("effect", "measured", 2, page=5, terminal=4),
+    Column("resolvable", "least effect that 80 % of repetitions resolve", 2, page=6, terminal=11),
+    Column("p", "p", 2, small=True, page=7, terminal=6),
+    Column("of", "of", 0, page=8, terminal=5),
+    Column("published_effect", "published", 2, page=9, terminal=7),
+    Column("statistic", "test", page=10),
+    Column("dataset", "dataset", page=11, terminal=8),
+    Column("provenance", "provenance", page=12),
+    Column("note", "note", page=14),
+    Column("machine", "machine", page=13, terminal=9),
 ]
 
 
 def claims_table(papers: Iterable[Paper], runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a claim and machine that measured it, and behind them one without numbers for each that none did.
+    """One row a claim, scale and machine that measured it, and one without numbers for each claim that none did.
 
-    effect: the contrast in points of top-1, or the rank correlation, with its 95 % interval; of: how many seeds or runs
-    it comes of. verdict: "agrees" where the whole interval lies on the claim's side of 0, "contradicts" on the other,
-    "not resolved" where it holds 0 or comes of fewer than three; "not measured" without runs of the claim's own recipes
-    with nothing overridden, which alone are the paper's work.
+    scale: by the paper's own recipes, or by the smaller ones that stand for them. effect: the contrast in points of
+    top-1, or the rank correlation, with its 95 % interval; of: how many seeds or runs it comes of. verdict: "holds"
+    where the whole interval lies on the claim's side of 0, "fails" on the other, "not resolved" where it holds 0 or
+    comes of fewer than three, each "at reduced scale" where it is of that; "not measured" without runs of the recipes
+    that the claim names with nothing overridden but what the recipe itself searches.
     """
-    theirs = [run for run in runs if not overridden(run)]
+    theirs = [run for run in runs if not _changed(run)]
     machines = {
         machine: [run for run in theirs if run.environment.machine == machine]
         for machine in sorted({run.environment.machine for run in theirs})
     }
     rows: list[dict[str, Any]] = []
     for claim in (claim for paper in papers for claim in paper.claims):
-        measured = [_measured(claim, machine, own) for machine, own in machines.items()]
-        said: dict[str, Any] = {
-            name: getattr(claim, name) for name in ("claim", "statistic", "dataset", "provenance", "note")
-        }
-        said |= {"source": claim.paper, "published_effect": claim.value, "verdict": NOT_MEASURED}
-        rows += [said | row for row in measured if row] or [said]
+        checks: list[tuple[Check, str]] = [(claim, FULL), *((one, REDUCED) for one in claim.reduced)]
+        measured = [
+            _said(claim, one, scale) | row
+            for one, scale in checks
+            for machine, own in machines.items()
+            if (row := _measured(one, scale, machine, own))
+        ]
+        rows += measured or [_said(claim, claim, "") | {"verdict": NOT_MEASURED}]
     rows.sort(key=lambda row: row["verdict"] == NOT_MEASURED)
     return frame_of(rows, COLUMNS)
 
 
 def tally(table: pd.DataFrame) -> str:
-    """One sentence on all claims: how many have which verdict."""
-    counts = table["verdict"].value_counts()
-    words = ((AGREES, "agree"), (CONTRADICTS, "contradict"), (NOT_RESOLVED, "are not resolved"))
-    parts = [f"{counts.get(verdict, 0)} {word}" for verdict, word in words]
-    return f"Of {len(table)} claims {', '.join(parts)} and {counts.get(NOT_MEASURED, 0)} are not measured."
+    """How many claims have which verdict, by the paper's own recipes where both scales have one."""
+    own_first = table.sort_values("scale", key=lambda scale: scale == REDUCED, kind="stable")
+    verdicts = own_first.drop_duplicates(["source", "claim"])["verdict"]
+    at_full_scale = int((~verdicts.str.endswith(REDUCED_WORDS) & (verdicts != NOT_MEASURED)).sum())
+    counts = verdicts.str.removesuffix(REDUCED_WORDS).value_counts()
+    held, failed, open_ = (counts.get(word, 0) for word in WORDS.values())
+    return (
+        f"Claims that hold: {held} of {len(verdicts)}; that fail: {failed}; not resolved: {open_}; not measured: "
+        f"{counts.get(NOT_MEASURED, 0)}. Of these verdicts {at_full_scale} are by the papers' own recipes, the others "
+        "at reduced scale."
+    )
 
 
-def _measured(claim: Claim, machine: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _changed(run: Run) -> set[str]:
+    """Which settings are neither the recipe's nor drawn from what it says to search."""
+    search = run.recipe.get("search")
+    ranges = search.get("ranges") if isinstance(search, dict) else None
+    searched = set(ranges) if isinstance(ranges, dict) else set()
+    return set(overridden(run).split(", ")) - searched - {""}
+
+
+def _said(claim: Claim, one: Check, scale: str) -> dict[str, Any]:
+    return {
+        "source": claim.paper,
+        "claim": claim.claim,
+        "scale": scale,
+        "published_effect": claim.value,
+        "statistic": one.statistic,
+        "dataset": one.dataset,
+        "provenance": claim.provenance,
+        "note": one.note,
+    }
+
+
+def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run]) -> dict[str, Any]:
     """The measured columns; nothing where these runs do not tell."""
-    found = check(claim, runs)
+    found = check(one, runs)
     if found is None:
         return {}
-    ends = (-found.high, -found.low) if claim.correlation else (found.low, found.high)
+    ends = (-found.high, -found.low) if one.correlation else (found.low, found.high)
     word = NOT_RESOLVED if found.p is None else verdict(*ends, found.of)
-    if claim.two_sided and word == CONTRADICTS:  # that it is not 0 holds on either side
+    if one.two_sided and word == CONTRADICTS:  # that it is not 0 holds on either side
         word = AGREES
     return {
-        "verdict": word,
+        "verdict": WORDS[word] + (REDUCED_WORDS if scale == REDUCED else ""),
         "effect": found.size,
         "effect_low": found.low,
         "effect_high": found.high,
+        "resolvable": found.resolvable,
         "p": found.p,
         "of": found.of,
         "machine": machine,

@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 from scipy import stats
+from scipy.optimize import brentq
 
 from twoview.bench.evidence import Run
 from twoview.reports import significance
-from twoview.reports.significance import LEVEL, interval
+from twoview.reports.significance import LEVEL, POWER, interval, resolvable
 
 FOLDER = Path(__file__).parent / "papers"
 ABSENT = "not published here"
@@ -109,17 +110,15 @@ class Row(Part):
         return self
 
 
-class Claim(Part):
-    """A sign or an ordering that others state, and how it is checked.
+class Check(Part):
+    """How a sign or an ordering is tested on runs.
 
     statistic: the test in words. contrast: recipe -> weight; the claim is that the sum of the weighted accuracies is
     above 0, tested over the seeds that all recipes have (two_sided: that it is not 0). correlation, against: recipes
-    over whose runs the accuracy falls where what is logged by that name rises. A claim with neither needs a measurement
-    that no evidence holds yet. value: the size of the contrast, as published.
+    over whose runs the accuracy falls where what is logged by that name rises. One with neither needs a measurement
+    that no evidence holds yet.
     """
 
-    paper: str
-    claim: str
     statistic: str
     contrast: dict[str, float] = {}
     two_sided: bool = False
@@ -127,12 +126,10 @@ class Claim(Part):
     against: str | None = None
     dataset: str | None = None
     metric: Metric | None = None
-    value: float | None = None
-    provenance: Provenance
     note: str = ""
 
     @model_validator(mode="after")
-    def _has_one_check(self) -> Self:
+    def _is_one(self) -> Self:
         if self.contrast and self.correlation:
             raise ValueError("either a contrast or a correlation")
         if bool(self.correlation) != bool(self.against):
@@ -140,6 +137,20 @@ class Claim(Part):
         if (self.contrast or self.correlation) and self.metric not in ("linear_top1", "knn_top1"):
             raise ValueError("a check needs linear_top1 or knn_top1 as its metric")
         return self
+
+
+class Claim(Check):
+    """A sign or an ordering that others state, checked on runs of the paper's own recipes.
+
+    reduced: checks of the same on smaller recipes, each with a statistic of its own. value: the size of the contrast,
+    as published.
+    """
+
+    paper: str
+    claim: str
+    value: float | None = None
+    provenance: Provenance
+    reduced: tuple[Check, ...] = ()
 
 
 class Paper(Part):
@@ -156,7 +167,8 @@ class Verdict(NamedTuple):
     """A claim checked. size: of the contrast, in points over the sum of its positive weights, or the rank correlation.
 
     low, high: its 95 % interval, NaN where there is none. of: how many seeds, or runs. p: of the test; None, as is
-    `statistic`, where there are too few to tell.
+    `statistic`, where there are too few to tell. resolvable: the least size whose interval would lie on one side of 0
+    in 80 % of repetitions, NaN where there is no interval.
     """
 
     size: float
@@ -165,6 +177,7 @@ class Verdict(NamedTuple):
     statistic: float | None
     p: float | None
     of: int
+    resolvable: float
 
 
 def load(folder: Path = FOLDER) -> list[Paper]:
@@ -209,7 +222,7 @@ def budgets(papers: Iterable[Paper]) -> list[Row]:
     return sorted(rows, key=lambda row: row.recipe is None)
 
 
-def check(claim: Claim, runs: Iterable[Run]) -> Verdict | None:
+def check(claim: Check, runs: Iterable[Run]) -> Verdict | None:
     """A claim's statistic over the evidence; None without a check, or where no seed or too few runs tell anything.
 
     runs: trained ones are used, the last of each recipe and seed.
@@ -223,7 +236,7 @@ def check(claim: Claim, runs: Iterable[Run]) -> Verdict | None:
     return _correlation(claim, by_recipe) if claim.correlation else None
 
 
-def _contrast(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
+def _contrast(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
     """Student's t of the contrast over the seeds that all have: for two recipes the paired t."""
     seeds = set.intersection(*(set(by_recipe.get(name, {})) for name in claim.contrast))
     if not seeds:
@@ -233,14 +246,14 @@ def _contrast(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdi
         sum(weight * _accuracy(claim, by_recipe[name][seed]) for name, weight in claim.contrast.items()) / scale
         for seed in sorted(seeds)
     ]
-    bounds = interval(sizes)
+    bounds, least = interval(sizes), resolvable(sizes)
     if len(seeds) < significance.FEWEST or math.isnan(bounds[1]):
-        return Verdict(*bounds, None, None, len(seeds))
+        return Verdict(*bounds, None, None, len(seeds), least)
     test = stats.ttest_1samp(sizes, 0, alternative="two-sided" if claim.two_sided else "greater")
-    return Verdict(*bounds, float(test.statistic), float(test.pvalue), len(seeds))
+    return Verdict(*bounds, float(test.statistic), float(test.pvalue), len(seeds), least)
 
 
-def _correlation(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
+def _correlation(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
     """Spearman's rank correlation of accuracy and what was logged in the last epoch, over all runs."""
     pairs = [
         (run.training.logged[claim.against][-1], _accuracy(claim, run))
@@ -253,18 +266,34 @@ def _correlation(claim: Claim, by_recipe: Mapping[str, Mapping[int, Run]]) -> Ve
     test = stats.spearmanr(*zip(*pairs, strict=True), alternative="less")
     size = float(test.statistic)
     if len(pairs) < FEWEST:
-        return Verdict(size, math.nan, math.nan, None, None, len(pairs))
-    return Verdict(size, *_fisher(size, len(pairs)), size, float(test.pvalue), len(pairs))
+        return Verdict(size, math.nan, math.nan, None, None, len(pairs), math.nan)
+    least = resolvable_correlation(len(pairs))
+    return Verdict(size, *_fisher(size, len(pairs)), size, float(test.pvalue), len(pairs), least)
 
 
 def _fisher(correlation: float, count: int) -> tuple[float, float]:
     """A rank correlation's interval by Fisher's z, with Bonett and Wright's variance (2000); NaN where perfect."""
     if abs(correlation) == 1:
         return math.nan, math.nan
-    reach = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + correlation**2 / 2) / (count - 3))
+    reach = stats.norm.ppf((1 + LEVEL) / 2) * _fisher_error(correlation, count)
     middle = math.atanh(correlation)
     return math.tanh(middle - reach), math.tanh(middle + reach)
 
 
-def _accuracy(claim: Claim, run: Run) -> float:
+def _fisher_error(correlation: float, count: int) -> float:
+    return math.sqrt((1 + correlation**2 / 2) / (count - 3))
+
+
+def resolvable_correlation(count: int) -> float:
+    """The least rank correlation whose interval `_fisher` lies above 0 in 80 % of repetitions; 1 where none does."""
+    quantiles = float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
+
+    def above(correlation: float) -> float:
+        return math.atanh(correlation) - quantiles * _fisher_error(correlation, count)
+
+    most = 1 - 1e-12
+    return float(brentq(above, 0, most)) if above(most) > 0 else 1.0
+
+
+def _accuracy(claim: Check, run: Run) -> float:
     return float(getattr(run.accuracy, str(claim.metric)))

@@ -147,12 +147,12 @@ time over ours, the median of the paired rounds and their range.""")
 
 def _claims(report: Report) -> Section:
     legend = Markup("""\
-Signs and orderings that the four papers state without a number that could be read, and a test of each on runs of the
-paper's own recipes, nothing overridden. Measured: points of top-1, or a rank correlation, with its 95 % interval; of:
-how many seeds, or runs, it comes of. The verdict is the interval's: it lies on the claim's side of 0 (agrees), on the
-other (contradicts), or holds 0, or comes of fewer than three seeds, or of equal ones (not resolved). What the same
-claims come to at the size of a CPU, where that was measured, stands under "Few classes a batch" and "Claims of the
-theory papers".""")
+Signs and orderings that the four papers state without a number that could be read, and a test of each: on runs of the
+paper's own recipes, nothing overridden, or on smaller recipes that stand for them (scale: reduced). Measured: points of
+top-1, or a rank correlation, with its 95 % interval; of: how many seeds, or runs, it comes of. The verdict is the
+interval's: it lies on the claim's side of 0 (holds), on the other (fails), or it contains 0, or comes of fewer than
+three seeds, or of equal ones (not resolved). An effect smaller than the least one that 80 % of repetitions resolve may
+be there and not be seen.""")
     table = report.tables["claims"]
     part = Part(text=tally(table.frame), legend=legend, tables=[("The four papers", table)])
     return Section("claims", table.title, [part])

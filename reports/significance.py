@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from twoview.bench.evidence import Run
 
@@ -22,6 +23,7 @@ TARGETS_IN_WORDS = (
 )
 FEWEST = 3  # seeds of a time, of which the fastest and the slowest are dropped, and of a verdict
 LEVEL = 0.95  # of the intervals
+POWER = 0.8  # by convention: of a repetition to resolve an effect that is there
 SAME = 1e-9  # differences this near are equal: far below an image's share, far above what rounding leaves
 # What is compared of two encoders, and what a comparison of it consists of.
 PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
@@ -96,6 +98,20 @@ def interval(differences: Sequence[float]) -> tuple[float, float, float]:
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1))
     reach = quantile * stdev(differences) / math.sqrt(len(differences))
     return mean, mean - reach, mean + reach
+
+
+def resolvable(differences: Sequence[float]) -> float:
+    """The least mean difference whose `interval` lies above 0 in 80 % of repetitions, with the spread that these have;
+    NaN where they have no interval.
+
+    The mean over its standard error is then of the noncentral t distribution, whose noncentrality is that mean.
+    """
+    count = len(differences)
+    if count < 2 or np.ptp(differences) < SAME:
+        return math.nan
+    quantile = stats.t.ppf((1 + LEVEL) / 2, count - 1)
+    errors = brentq(lambda errors: stats.nct.sf(quantile, count - 1, errors) - POWER, 0, 100)
+    return float(errors) * stdev(differences) / math.sqrt(count)
 
 
 def verdict(low: float, high: float, count: int) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from twoview.reports import papers
 from twoview.reports.cells import fields
-from twoview.reports.claims_table import COLUMNS, claims_table
-from twoview.reports.papers import Claim, Paper
+from twoview.reports.claims_table import COLUMNS, claims_table, tally
+from twoview.reports.papers import Check, Claim, Paper
+from twoview.reports.significance import resolvable
 
 CLAIM = {"paper": "p", "claim": "c", "statistic": "s", "metric": "linear_top1", "provenance": "paper"}
 BEATS = Claim(**CLAIM, contrast={"a": 1.0, "b": -1.0}, value=1.5, note="n")
@@ -35,8 +36,8 @@ def only(claim, runs):
 @pytest.mark.parametrize(
     ("gains", "word"),
     [
-        ([1.0, 2.0, 3.0, 1.5], "agrees"),
-        ([-1.0, -2.0, -3.0, -1.5], "contradicts"),
+        ([1.0, 2.0, 3.0, 1.5], "holds"),
+        ([-1.0, -2.0, -3.0, -1.5], "fails"),
         ([1.0, -2.0, 3.0, -1.5], "not resolved"),
         ([2.0, 2.1], "not resolved"),
         ([2.0, 2.0, 2.0], "not resolved"),
@@ -47,7 +48,7 @@ def test_a_verdict_is_the_interval_s(make, gains, word):
     assert (row["verdict"], row["of"], row["published_effect"]) == (word, len(gains), 1.5)
     assert row["effect"] == pytest.approx(sum(gains) / len(gains))
     either = only(BEATS.model_copy(update={"two_sided": True}), runs(make, gains))["verdict"]
-    assert either == word.replace("contradicts", "agrees")
+    assert either == word.replace("fails", "holds")
 
 
 def test_what_falls_where_the_other_rises(make):
@@ -64,8 +65,8 @@ def test_what_falls_where_the_other_rises(make):
         ]
 
     falling = [80.0, 81.0, 70.0, 60.0, 55.0, 54.0, 53.0, 40.0]
-    assert only(claim, of(falling))["verdict"] == "agrees"
-    assert only(claim, of(falling[::-1]))["verdict"] == "contradicts"
+    assert only(claim, of(falling))["verdict"] == "holds"
+    assert only(claim, of(falling[::-1]))["verdict"] == "fails"
     assert only(claim, of(falling[:4]))["verdict"] == only(claim, of([4.0, 3.0, 2.0, 1.0]))["verdict"] == "not resolved"
 
 
@@ -78,7 +79,7 @@ def test_only_the_paper_s_own_recipe_counts(make):
 def test_machines_are_apart(make):
     both = [*runs(make, [2.0, 2.5, 3.0]), *runs(make, [-2.0, -2.5, -3.0], cpu="Zen 5")]
     table = claims_table([paper(BEATS)], both)
-    assert table.columns.tolist() == list(fields(COLUMNS)) and table["verdict"].tolist() == ["agrees", "contradicts"]
+    assert table.columns.tolist() == list(fields(COLUMNS)) and table["verdict"].tolist() == ["holds", "fails"]
     assert table["machine"].is_unique
 
 
@@ -86,3 +87,35 @@ def test_every_claim_that_was_read_has_a_row():
     table = claims_table(papers.load(), [])
     assert (table["verdict"] == "not measured").all() and (table["statistic"] != "").all()
     assert set(table["source"]) == {"lee2025", "tan2024", "assran2023", "wen2021"}
+
+
+def test_a_smaller_recipe_stands_for_the_paper_s_and_says_so(make):
+    """Its values may be those that its own search range leaves open, and no others."""
+    small = Check(statistic="small", contrast={"a": 1.0, "b": -1.0}, metric="linear_top1", dataset="cifar10")
+    claim = Claim(**CLAIM, contrast={"c": 1.0, "d": -1.0}, dataset="imagenet", reduced=(small,))
+    gains = [2.0, 2.5, 3.0]
+    row = only(claim, runs(make, gains))
+    assert (row["verdict"], row["scale"], row["statistic"]) == ("holds at reduced scale", "reduced", "small")
+    assert (row["dataset"], row["of"], row["resolvable"]) == ("cifar10", 3, pytest.approx(resolvable(gains)))
+    tuned = [
+        run.model_copy(update={"recipe": run.recipe | {"search": {"ranges": {"optim.lr": [0.1, 1.0, "log"]}}}})
+        for run in runs(make, gains, overrides={"optim.lr": 0.3})
+    ]
+    assert only(claim, tuned)["verdict"] == "holds at reduced scale"
+    assert only(claim, runs(make, gains, overrides={"optim.lr": 0.3}))["verdict"] == "not measured"
+
+
+def test_the_tally_counts_each_claim_once(make):
+    """By the paper's own recipes where these were run."""
+    small = Check(statistic="small", contrast={"a": -1.0, "b": 1.0}, metric="linear_top1")
+    claims = [
+        BEATS.model_copy(update={"claim": "both", "reduced": (small,)}),
+        Claim(**CLAIM | {"claim": "small"}, contrast={"c": 1.0, "d": -1.0}, reduced=(small,)),
+        Claim(**CLAIM | {"claim": "none"}, contrast={"c": 1.0, "d": -1.0}),
+    ]
+    table = claims_table([paper(*claims)], runs(make, [2.0, 2.5, 3.0]))
+    assert table["verdict"].tolist() == ["holds", "fails at reduced scale", "fails at reduced scale", "not measured"]
+    assert tally(table) == (
+        "Claims that hold: 1 of 3; that fail: 1; not resolved: 0; not measured: 1. Of these verdicts 1 are by the "
+        "papers' own recipes, the others at reduced scale."
+    )

@@ -10,6 +10,7 @@ from twoview.bench.config import recipe as recipes
 from twoview.loaders.datasets import DATASETS
 from twoview.reports import papers
 from twoview.reports.papers import Claim, Paper, check
+from twoview.reports.significance import resolvable
 
 PAPERS = papers.load()
 ROWS = [row for paper in PAPERS for row in paper.rows]
@@ -164,7 +165,7 @@ def test_a_contrast_of_two_is_the_paired_t(make, two_sided):
     verdict = check(claimed(contrast={"a": 1, "b": -1}, two_sided=two_sided), [alone, *runs])
     truth = stats.ttest_rel(a, b, alternative="two-sided" if two_sided else "greater")
     low, high = stats.ttest_rel(a, b).confidence_interval()
-    assert verdict == pytest.approx((np.mean(a - b), low, high, truth.statistic, truth.pvalue, 4))
+    assert verdict == pytest.approx((np.mean(a - b), low, high, truth.statistic, truth.pvalue, 4, resolvable(a - b)))
 
 
 def named(run, name):
@@ -200,4 +201,6 @@ def test_a_rank_correlation_over_runs(make):
     assert (math.atanh(verdict.low), math.atanh(verdict.high)) == pytest.approx(
         (math.atanh(verdict.size) - reach, math.atanh(verdict.size) + reach)
     )
+    least = verdict.resolvable
+    assert math.atanh(least) == pytest.approx((1.959964 + 0.841621) * math.sqrt(1 + least**2 / 2), rel=1e-6)
     assert check(claim, runs[:3]).p is None and check(claim, runs[:1]) is None and check(claim, []) is None

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import stdtr
 
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.over_seeds import summary
-from twoview.reports.significance import TARGETS, course, interval, mlperf_time, seconds_to, verdict, welch
+from twoview.reports.significance import TARGETS, course, interval, mlperf_time, resolvable, seconds_to, verdict, welch
 
 
 def judged(make, accuracies, **fields):
@@ -98,3 +100,17 @@ def test_a_verdict_takes_three_differences_and_an_interval_on_one_side():
         "agrees", "contradicts", "not resolved",
     ]  # fmt: skip
     assert verdict(0.1, 2.0, 2) == "not resolved"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_the_resolvable_effect_is_resolved_in_80_percent_of_repetitions(count):
+    """Of normal differences with the spread of those given, as often as by chance."""
+    rng = np.random.default_rng(count)
+    given = rng.normal(1.0, 3.0, count).tolist()
+    drawn = rng.normal(resolvable(given), np.std(given, ddof=1), (100_000, count))
+    reach = stats.t.ppf(0.975, count - 1) * drawn.std(1, ddof=1) / math.sqrt(count)
+    assert np.mean(drawn.mean(1) > reach) == pytest.approx(0.8, abs=0.006)  # four and a half standard errors
+
+
+def test_without_a_spread_nothing_is_resolvable():
+    assert math.isnan(resolvable([1.0])) and math.isnan(resolvable([2.0, 2.0, 2.0])) and math.isnan(resolvable([]))
