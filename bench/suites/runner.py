@@ -6,7 +6,7 @@ killed, and run again with the same words, loses no finished record and at most 
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from twoview.bench.runtime import processes
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
 from twoview.bench.runtime.progress import console
+from twoview.bench.training import search
 from twoview.bench.training import train as training
 from twoview.loaders import datasets
 from twoview.loaders.names import look_up
@@ -47,14 +48,15 @@ class Suite:
 
 @dataclass(frozen=True)
 class Step:
-    """run() gives the record called `name`. recipe: settings a record that is there must have; None: any.
+    """run() gives the record called `name`. recipe: whose settings a record that is there must have, but for those that
+    it searches; None: any.
 
     checkpoint: that run() leaves, if it does.
     """
 
     name: str
     run: Callable[[], evidence.AnyRecord]
-    recipe: dict[str, Any] | None = None
+    recipe: "recipe.Recipe[Any] | None" = None
     checkpoint: Path | None = None
 
 
@@ -139,68 +141,95 @@ def suite(name: str) -> Suite:
 
 
 def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
+    """The steps of a suite, as `run_steps` runs them."""
+    run_steps(steps(work, place, seeds), folder, place)
+
+
+def run_steps(steps: Iterable[Step], folder: Path, place: Place) -> None:
     """Runs the steps that have no record in `folder` yet.
 
-    ValueError if a record there is of other settings than this suite's; OSError if another suite writes to the folder
+    ValueError if a record there is of other settings than its step's; OSError if another suite writes to the folder
     now.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder, "the folder"):
-        _run(work, folder, place, seeds)
+        todo = list(steps)
+        for number, step in enumerate(todo, 1):
+            _run_step(step, folder, place, f"[{number}/{len(todo)}] {step.name}")
 
 
-def _run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
-    todo = list(steps(work, place, seeds))
-    for number, step in enumerate(todo, 1):
-        path = evidence.path_of(folder, step.name)
-        if path.exists():
-            _same_recipe(path, step)
-            console.print(f"[{number}/{len(todo)}] {step.name}: finished before, kept", markup=False)
-            continue
-        console.print(f"[{number}/{len(todo)}] {step.name}", markup=False)
-        record = step.run()
-        if step.checkpoint:
-            reconstructions.write(step.checkpoint, place, folder)
-        evidence.write(record, folder)
-        if isinstance(record, evidence.Run):
-            accuracy = record.accuracy
-            console.print(f"{step.name}: kNN {accuracy.knn_top1:.2f} %, linear probe {accuracy.linear_top1:.2f} %")
+def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
+    path = evidence.path_of(folder, step.name)
+    if path.exists():
+        _same_recipe(path, step)
+        console.print(f"{what}: finished before, kept", markup=False)
+        return
+    console.print(what, markup=False)
+    record = step.run()
+    if step.checkpoint:
+        reconstructions.write(step.checkpoint, place, folder)
+    evidence.write(record, folder)
+    if isinstance(record, evidence.Run):
+        accuracy = record.accuracy
+        console.print(
+            f"{step.name}: kNN {accuracy.knn_top1:.2f} %, linear probe {accuracy.linear_top1:.2f} %", markup=False
+        )
 
 
 def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
-    """For each seed the trained encoders and, once each, what they are held against; then theory and loaders."""
-    planned: set[str] = set()
-    for seed in range(seeds):
-        for name in work.recipes:
-            one = recipe.load(name).model_copy(update={"seed": seed})
-            for step in (_trained(name, one, place), _untrained(one, place), _pixels(one, place)):
-                if step.name not in planned:
-                    planned.add(step.name)
-                    yield step
+    """The trainings, then theory and loaders."""
+    yield from trainings([recipe.load(name) for name in work.recipes], place, seeds)
     for experiment_name in work.theory:
         yield Step(f"theory-{experiment_name}", partial(_measure_claims, experiment_name))
     for loader in work.loaders:
         yield Step(loader.name, partial(_measure_loader, loader, place))
 
 
-def _trained(name: str, one: recipe.Recipe[Any], place: Place) -> Step:
+def trainings(recipes: Sequence[recipe.Recipe[Any]], place: Place, seeds: int, trials: int = 0) -> Iterator[Step]:
+    """For each seed the trained encoders and, once each, what they are held against.
+
+    trials: how many groups of values each recipe with a table [search.ranges] is tuned by; 0: its values are kept.
+    """
+    planned: set[str] = set()
+    for seed in range(seeds):
+        for one in (each.model_copy(update={"seed": seed}) for each in recipes):
+            for step in (_trained(one, place, trials), _untrained(one, place), _pixels(one, place)):
+                if step.name not in planned:
+                    planned.add(step.name)
+                    yield step
+
+
+def _trained(one: recipe.Recipe[Any], place: Place, trials: int) -> Step:
     def run() -> evidence.Run:
-        _train_in_own_process(name, one.seed, place)
+        _train_in_own_process(_tuned(one, place, trials), place)
         return judging.judge(place.checkpoint(one), place)
 
-    return Step(experiment.run_name(one), run, one.settings(), place.checkpoint(one))
+    return Step(experiment.run_name(one), run, one, place.checkpoint(one))
 
 
-def _train_in_own_process(name: str, seed: int, place: Place) -> None:
+def _tuned(one: recipe.Recipe[Any], place: Place, trials: int) -> recipe.Recipe[Any]:
+    """With the best of so many groups of values; all seeds share the search, which is that of seed 0."""
+    if not (trials and one.search.ranges):
+        return one
+    first, folder = one.model_copy(update={"seed": 0}), place.checkpoints.parent / "search" / one.name
+    study = search.open_study(first, folder)
+    search.run(first, study, folder, trials, place)
+    best = search.outcome(study)["best"]
+    if best is None:
+        raise ValueError(f"{one.name}: none of {trials} groups of values could be trained to the end")
+    return recipe.with_values(one, best["values"])
+
+
+def _train_in_own_process(one: recipe.Recipe[Any], place: Place) -> None:
     """So that the peak of memory that the training measures is its own."""
     # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
     preload = () if torch.cuda.is_available() else ("twoview.bench.training.train", "timm", "torch._dynamo")
-    processes.run(_train, (name, seed, place), preload)
+    processes.run(_train, (one.model_dump(mode="json"), place), preload)
 
 
-def _train(job: tuple[str, int, Place]) -> None:
-    name, seed, place = job
-    training.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
+def _train(job: tuple[dict[str, Any], Place]) -> None:
+    values, place = job
+    training.train(recipe.parse(values, values["name"]), place, resume=True)
 
 
 def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
@@ -232,4 +261,7 @@ def _same_recipe(path: Path, step: Step) -> None:
     record = evidence.read(path)
     if not step.recipe or not isinstance(record, evidence.Run):
         return
-    check_same(step.recipe, recipe.parse(record.recipe, str(path)).settings(), str(path), "name another --out")
+    theirs = recipe.parse(record.recipe, str(path)).settings()
+    found = {key: value for key, value in recipe.flat(theirs).items() if key in step.recipe.search.ranges}
+    mine = recipe.with_values(step.recipe, found).settings()
+    check_same(mine, theirs, str(path), "name another --out")

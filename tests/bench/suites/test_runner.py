@@ -86,8 +86,27 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
         run(tiny, folder, place, seeds=2)
 
 
-def train_here(name, seed, place):
-    train.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=True)
+def train_here(one, place):
+    train.train(one, place, resume=True)
+
+
+def test_a_recipe_is_tuned_once_for_all_its_seeds(place, tmp_path, monkeypatch):
+    """By the best of the search's groups; what was found is no other setting when the suite runs again."""
+    path = tmp_path / "tuned.toml"
+    ranges = '[search]\nepochs = 1\n[search.ranges]\n"optim.lr" = [0.01, 1.0, "log"]\n'
+    path.write_text(TINY.format(method="simclr", views="simclr-gray") + ranges)
+    one, folder = recipe.load(str(path)), tmp_path / "out" / "evidence"
+    monkeypatch.setattr(runner, "_train_in_own_process", train_here)
+    for _ in range(2):
+        runner.run_steps(runner.trainings([one], place, seeds=2, trials=3), folder, place)
+        monkeypatch.setattr(runner.search, "run", None)
+    trained = [record for record in evidence.read_folder(folder)[0] if record.subject == "trained"]
+    best = runner.search.outcome(runner.search.open_study(one, tmp_path / "out" / "search" / "tuned"))["best"]
+    assert [record.recipe["optim"]["lr"] for record in trained] == [best["values"]["optim.lr"]] * 2
+    assert best["values"]["optim.lr"] != one.optim.lr and {record.seed for record in trained} == {0, 1}
+    with pytest.raises(ValueError, match=r"epochs must be 3 as in .*tuned-seed0\.json, got 2: name another --out"):
+        other = one.model_copy(update={"epochs": 2})
+        runner.run_steps(runner.trainings([other], place, seeds=2, trials=3), folder, place)
 
 
 def test_an_unknown_suite_is_an_error_with_the_nearest():
