@@ -4,16 +4,23 @@ The paper's formulas could not be read. The loss is inferred from descriptions o
 the oracle does, the norm of the bias and the use of a class prior are this project's proposals (`losses/balanced.py`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
 from twoview.methods.heads import ProjectorOptions
-from twoview.methods.losses.balanced import EXAMPLES, balanced, class_means, prototype_bias, prototypes
+from twoview.methods.losses.balanced import (
+    EXAMPLES,
+    Similarity,
+    balanced,
+    class_means,
+    prototype_bias,
+    prototypes,
+)
 from twoview.methods.losses.gather import gather
 from twoview.methods.losses.pairs import unit
 from twoview.methods.method import Method
@@ -30,9 +37,18 @@ class BalancedOptions(ProjectorOptions):
     nu: NonNegativeFloat = 1.0  # weight of attraction
     lam: NonNegativeFloat = 1.0  # weight of repulsion
     include_positive: bool = True  # whether the positive stands inside the log-sum too
+    similarity: Similarity = "cosine"  # or, of embeddings that are not normalized, "dot" or "distance"
     prototype_views: Repeats = 1  # m, views whose mean is the positive; the encoder sees m + 1 of each image
     oracle: Share = 0.0  # share of the class's mean in the batch, by label, in the positive
     known_prior: bool = False  # negatives weigh 1 / (n pi) of their class, its share pi counted from the labels
+
+    @model_validator(mode="after")
+    def _prototypes_are_directions(self) -> Self:
+        if self.similarity != "cosine" and (self.prototype_views > 1 or self.oracle):
+            raise ValueError(
+                f"similarity must be cosine with prototype_views above 1 or an oracle, got {self.similarity}"
+            )
+        return self
 
 
 class Balanced(Method):
@@ -66,7 +82,7 @@ class Balanced(Method):
         if o.oracle:
             positive = (1 - o.oracle) * positive + o.oracle * class_means(positive, label)
         log_prior = self._log_prior(label) if o.known_prior else None
-        loss = balanced(z[0], positive, o.temperature, o.nu, o.lam, o.include_positive, log_prior)
+        loss = balanced(z[0], positive, o.temperature, o.nu, o.lam, o.include_positive, log_prior, o.similarity)
         return {"loss": loss, **_bias(z.detach(), label)}
 
     def _log_prior(self, label: Tensor) -> Tensor:

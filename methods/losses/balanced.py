@@ -5,7 +5,7 @@ The paper's formula could not be read: what follows is inferred from description
 bounded by -nu s(z, z+) + (lambda / alpha) log sum_k exp(alpha s(z, z_k)), which at alpha = 1 / tau is `balanced`.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from twoview.methods.losses.gather import gather, rank_offset
 from twoview.methods.losses.log_sum import mean_log_sum
 from twoview.methods.losses.pairs import pairs, unit
 
+Similarity = Literal["cosine", "dot", "distance"]
+
 
 @float32
 def balanced(
@@ -28,13 +30,16 @@ def balanced(
     lam: float = 1.0,
     include_positive: bool = True,
     log_prior: Tensor | None = None,
+    similarity: Similarity = "cosine",
 ) -> Tensor:
-    """Attraction and repulsion weighed apart.
+    """Attraction and repulsion weighted separately.
 
-    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), s the cosine, k over all embeddings
-    but i and, unless include_positive, i+; the mean over all 2B embeddings. At (1, 1, True) it is NT-Xent, at
-    (1, 1, False) the decoupled contrastive loss (Yeh et al. 2021, without its weights).
+    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), s the similarity, k over all embeddings
+    but i and, unless include_positive, i+; the mean over all 2B embeddings. With the cosine it is at (1, 1, True)
+    NT-Xent, at (1, 1, False) the decoupled contrastive loss (Yeh et al. 2021, without its weights).
 
+    similarity: "cosine", z . z' of embeddings of unit length; "dot", z . z' of embeddings as they are; "distance",
+    -|z - z'|^2 / 2 of embeddings as they are, which for unit length is the cosine less 1.
     z1, z2: (B, d), any floating dtype, not normalised. z2 may hold prototypes. temperature: tau > 0. nu, lam: >= 0.
     log_prior: (B,), log(n pi_y) of each image, n the number of classes and pi_y its class's share of the data set,
     for data whose imbalance is known. A negative then weighs w = 1 / (n pi_y), as if all classes were as frequent; the
@@ -46,23 +51,30 @@ def balanced(
     checks.positive("temperature", temperature)
     checks.at_least_zero("nu", nu)
     checks.at_least_zero("lam", lam)
-    z1, z2 = unit(z1), unit(z2)
+    if similarity == "cosine":
+        z1, z2 = unit(z1), unit(z2)
     rows, columns, own, positive = pairs(z1, z2)
+    attract, of_the_row = (z1 * z2).sum(1), rows.new_zeros(())
+    if similarity == "distance":
+        # -|a - b|^2 / 2 = (a, 1) . (b, -|b|^2 / 2) - |a|^2 / 2, whose last part is the same for all of a row.
+        attract, of_the_row = -(z1 - z2).square().sum(1) / 2, rows.square().sum(1) / 2
+        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+        columns = torch.cat([columns, -columns.square().sum(1, keepdim=True) / 2], 1)
+    attract, of_the_row = attract.repeat(2) / temperature, of_the_row / temperature
     log_weight = None
     if log_prior is not None:
         checks.prior(log_prior, len(z1))
         log_weight = -gather(log_prior.to(rows)).repeat(2)
-    attract = (z1 * z2).sum(1).repeat(2) / temperature
     left_out = torch.stack([own, positive], 1)
     repel = mean_log_sum(
         rows,
         columns,
-        lambda cosine: cosine / temperature,
+        lambda product: product / temperature,
         left_out,
         log_weight,
-        extra=attract if include_positive else None,  # not among the columns, where it would be weighed
+        extra=attract + of_the_row if include_positive else None,  # not among the columns, where it would be weighed
     )
-    return lam * repel - nu * attract.mean()
+    return lam * (repel - of_the_row.mean()) - nu * attract.mean()
 
 
 @float32
@@ -119,6 +131,8 @@ EXAMPLES = {
     "balanced, prior": Example(
         lambda z1, z2, label: balanced(z1, z2, 0.2, 0.5, 2, True, torch.log1p(label.float())), timed=False
     ),
+    "balanced, dot": Example(lambda z1, z2, label: balanced(z1, z2, 2.0, similarity="dot"), timed=False),
+    "balanced, distance": Example(lambda z1, z2, label: balanced(z1, z2, 2.0, similarity="distance"), timed=False),
     "balanced, prototypes": Example(
         lambda z1, z2, label: balanced(z1, prototypes(torch.stack([z1, z2])), 0.2), timed=False
     ),

@@ -67,6 +67,49 @@ def test_the_oracle_mixes_in_the_class():
     assert torch.allclose(method.loss(views, LABEL)["loss"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "distance"])
+@pytest.mark.parametrize("include_positive", [True, False])
+@pytest.mark.parametrize("batch", [6, 400])  # whole, and in tiles
+def test_a_similarity_is_its_definition(similarity, include_positive, batch):
+    """float64, one pair at a time of the first rows, value and gradient."""
+    torch.manual_seed(1)
+    z1, z2 = (torch.randn(batch, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    measure = {
+        "cosine": lambda a, b: F.cosine_similarity(a, b, dim=-1),
+        "dot": lambda a, b: (a * b).sum(-1),
+        "distance": lambda a, b: -(a - b).square().sum(-1) / 2,
+    }[similarity]
+    tau, nu, lam = 2.0, 0.7, 1.3
+    both, losses = torch.cat([z1, z2]), []
+    for i in range(2 * batch):
+        other = (i + batch) % (2 * batch)
+        s = measure(both[i], both) / tau
+        kept = [k for k in range(2 * batch) if k != i and (include_positive or k != other)]
+        losses.append(lam * s[kept].logsumexp(0) - nu * s[other])
+    expected = torch.stack(losses).mean()
+    found = balanced(z1, z2, tau, nu, lam, include_positive, similarity=similarity)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-10)
+    for ours, theirs in zip(*(torch.autograd.grad(one, (z1, z2)) for one in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+
+def test_of_unit_length_all_similarities_are_one():
+    """At equal weights: the distance is then the cosine less 1, in the attraction as in the repulsion."""
+    z1, z2 = (F.normalize(z, dim=1) for z in torch.randn(2, 6, 5, dtype=torch.float64))
+    cosine, dot, distance = (
+        balanced(z1, z2, 0.3, similarity=similarity).item() for similarity in ("cosine", "dot", "distance")
+    )
+    assert dot == pytest.approx(cosine) and distance == pytest.approx(cosine)
+
+
+def test_prototypes_are_directions():
+    for wrong in ({"prototype_views": 2}, {"oracle": 0.5}):
+        with pytest.raises(
+            ValueError, match="similarity must be cosine with prototype_views above 1 or an oracle, got dot"
+        ):
+            BalancedOptions(similarity="dot", **wrong)
+
+
 def test_the_weights_reach_the_loss():
     method = make(nu=0.7, lam=1.3, include_positive=False).eval()
     views = images(method)
