@@ -32,8 +32,9 @@ def maps(seed, positive=0.5):
     return Layer(mean, torch.full_like(mean, positive))
 
 
-def verdicts(*representations):
-    return [claim.verdict for claim in claims(*representations)]
+def verdicts(strong, weak, supervised, again=None):
+    """The second supervised encoder is the first, unless another is given."""
+    return [claim.verdict for claim in claims(strong, weak, supervised, again or supervised)]
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.01, "holds"), (-0.01, "fails"), (0.0, "fails")])
@@ -58,6 +59,9 @@ def test_supervised_and_contrastive_differ_where_the_higher_layers_do():
     assert verdicts(same, weak, represented(layers=[maps(97), *same.layers[1:]]))[0] == "fails", "only the lowest does"
     halfway = represented(layers=[*same.layers[:4], Layer(same.layers[4].mean + last.mean, last.positive)])
     assert verdicts(same, weak, halfway)[0] == "fails", "two contrastive encoders differ more"
+    again = represented(layers=[*same.layers[:4], Layer(maps(96).mean, last.positive)])
+    assert verdicts(same, same, halfway)[0] == "holds"
+    assert verdicts(same, same, halfway, again)[0] == "fails", "two supervised encoders differ more"
 
 
 def test_what_was_not_found_is_not_decided():
@@ -65,7 +69,7 @@ def test_what_was_not_found_is_not_decided():
 
 
 def test_pictures_are_drawn_of_a_part_of_the_points():
-    apart = claims(represented(), represented(), represented())[2]
+    apart = claims(*[represented()] * 4)[2]
     assert len(apart.scatter) == 3
     for points in apart.scatter.values():
         assert len(points.x) == len(points.y) == len(points.label) <= 300 and set(points.label) == {0, 1}
