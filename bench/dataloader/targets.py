@@ -76,7 +76,7 @@ FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("t
 CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
 # The same, to be over soon: no more rounds than it takes to know the ratios to a twentieth.
-QUICK_SIMCLR = replace(SIMCLR, images=512, precision=0.05, empty_cache=False)
+QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, precision=0.05, empty_cache=False)
 QUICK_FASHION, QUICK_CIFAR = (replace(work, precision=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
 

@@ -1,6 +1,6 @@
 """One claim of a paper beside what was measured of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,7 +38,8 @@ class Claim:
     measured: what was measured, with its settings, and expected: what the claim asks for, each a sentence or a number.
     verdict: by the rule that `expected` states. figure: the curves behind it, a name each, 1-D arrays of one length;
     one named `over tau`, say, is the others' abscissa, and where there is none they are drawn over their index.
-    scatter, phase: panels by their title, drawn side by side.
+    scatter, phase: panels by their title, drawn side by side. effects: of each seed the number that decides, above 0
+    where the claim is right; none where no single number does.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Claim:
     figure: Mapping[str, np.ndarray] = field(default_factory=dict)
     scatter: Mapping[str, Scatter] = field(default_factory=dict)
     phase: Mapping[str, Phase] = field(default_factory=dict)
+    effects: Sequence[float] = ()
 
 
 def verdict(holds: bool) -> Verdict:

@@ -530,7 +530,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
 class Claimed(Part):
     """A claim and what was measured of it, as in `twoview.bench.evidence.claims.Claim`.
 
-    figure: series of one length, by name. scatter, phase: panels, by title.
+    effects: one a seed. figure: series of one length, by name. scatter, phase: panels, by title.
     """
 
     name: Text
@@ -538,6 +538,7 @@ class Claimed(Part):
     measured: Text
     expected: Text
     verdict: Verdict
+    effects: Annotated[list[Finite], Field(max_length=SOME)] = []
     figure: Contestants[Points] = {}
     scatter: Contestants[Scatter] = {}
     phase: Contestants[Phase] = {}

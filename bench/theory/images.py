@@ -3,8 +3,10 @@
 All encoders are AlexNets, also for Figures 1 and 3, whose WRN-34x5 takes hours.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,31 +25,40 @@ LAYERS = slice(1, 5)  # conv 2 to 5
 SHOWN = 300  # points of a t-SNE
 
 
-def run() -> list[Claim]:
-    """Trains three recipes, one of them with two seeds, a minute each. FileNotFoundError, with what gets it, where
-    CIFAR-10 is not.
+class Encoders(NamedTuple):
+    """Representations of the same images by encoders of one seed. again: supervised with another seed, the control."""
+
+    strong: Representation
+    weak: Representation
+    supervised: Representation
+    again: Representation
+
+
+def run(seeds: int = 1) -> list[Claim]:
+    """Trains three recipes, a minute each, with so many seeds, and one of them with one more. FileNotFoundError, with
+    what gets it, where CIFAR-10 is not.
     """
     with TemporaryDirectory() as folder:
         place = Place(Path(folder) / "betons", Path(folder) / "checkpoints", datasets.data_root(None))
-        strong, weak, supervised = (_measured(name, place) for name in (STRONG, WEAK, SUPERVISED))
-        return claims(strong, weak, supervised, _measured(SUPERVISED, place, seed=1))
+        strong, weak = ([_measured(name, place, seed) for seed in range(seeds)] for name in (STRONG, WEAK))
+        supervised = [_measured(SUPERVISED, place, seed) for seed in range(seeds + 1)]
+        return claims([*map(Encoders, strong, weak, supervised, supervised[1:])])
 
 
-def _measured(name: str, place: Place, seed: int = 0) -> Representation:
+def _measured(name: str, place: Place, seed: int) -> Representation:
     path = train.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=False)
     return representations.measure(path, place, representations.Options())
 
 
-def claims(
-    strong: Representation, weak: Representation, supervised: Representation, again: Representation
-) -> list[Claim]:
-    """Of four encoders' representations of the same images. again: supervised with another seed, the control."""
-    settings = f"a narrow AlexNet, 5,000 images of CIFAR-10, one seed each, {len(strong.label):,} test images"
+def claims(seeds: Sequence[Encoders]) -> list[Claim]:
+    """Of the encoders of each seed. Numbers in the claims' words are means over seeds; a verdict is every seed's."""
+    count = "one seed each" if len(seeds) == 1 else f"the mean of {len(seeds)} seeds"
+    settings = f"a narrow AlexNet, 5,000 images of CIFAR-10, {count}, {len(seeds[0].strong.label):,} test images"
     return [
-        _differ(strong, weak, supervised, again, settings),
-        _dense(strong, weak, settings),
-        _apart(strong, weak, supervised, settings),
-        _sparse(strong, weak, settings),
+        _differ(seeds, settings),
+        _dense(seeds, settings),
+        _apart(seeds, settings),
+        _sparse(seeds, settings),
     ]
 
 
@@ -60,66 +71,78 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sum((y.T @ x) ** 2) / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 
 
-def _differ(
-    strong: Representation, weak: Representation, supervised: Representation, again: Representation, settings: str
-) -> Claim:
-    labels, colours, seeds = (
-        np.array([linear_cka(a.mean.numpy(), b.mean.numpy()) for a, b in zip(one.layers, other.layers, strict=True)])
-        for one, other in ((strong, supervised), (strong, weak), (supervised, again))
-    )
+def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
+    # (seeds, layers) each
+    labels = np.array([_layers_cka(one.strong, one.supervised) for one in seeds])
+    colours = np.array([_layers_cka(one.strong, one.weak) for one in seeds])
+    controls = np.array([_layers_cka(one.supervised, one.again) for one in seeds])
+    last = np.minimum(np.minimum(labels[:, 0], colours[:, -1]), controls[:, -1])
     return Claim(
         "Supervised and contrastive features differ in the higher layers, more than augmentation or another seed makes "
         "them differ",
         f"{UNKNOWN.format(1)}; there by pictures of WRN-34x5, the statistic is ours",
         f"Linear CKA of the channels' means, conv 1 to 5: {_listed(labels)} between a supervised and a contrastive "
         f"encoder, {_listed(colours)} between two contrastive ones, with and without colour distortion, "
-        f"{_listed(seeds)} between two supervised ones of different seeds ({settings}).",
+        f"{_listed(controls)} between two supervised ones of different seeds ({settings}).",
         "Between supervised and contrastive less in conv 5 than in conv 1, and in conv 5 less than between the two "
         "contrastive encoders, and less than between the two supervised ones.",
-        verdict(bool(labels[-1] < min(labels[0], colours[-1], seeds[-1]))),
+        verdict(bool((labels[:, -1] < last).all())),
         {
-            "over layers": np.arange(1.0, len(labels) + 1),
-            "supervised and contrastive": labels,
-            "with and without colour distortion": colours,
-            "two supervised ones": seeds,
+            "over layers": np.arange(1.0, labels.shape[1] + 1),
+            "supervised and contrastive": labels.mean(0),
+            "with and without colour distortion": colours.mean(0),
+            "two supervised ones": controls.mean(0),
         },
+        effects=(controls - labels)[:, -1].tolist(),
     )
 
 
-def _dense(strong: Representation, weak: Representation, settings: str) -> Claim:
-    above = [float(one.layers[-1].positive.mean()) for one in (strong, weak)]
+def _layers_cka(one: Representation, other: Representation) -> list[float]:
+    return [linear_cka(a.mean.numpy(), b.mean.numpy()) for a, b in zip(one.layers, other.layers, strict=True)]
+
+
+def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
+    above = np.array([[float(one.layers[-1].positive.mean()) for one in (each.strong, each.weak)] for each in seeds])
+    strong, weak = above.mean(0)
     return Claim(
         "Without proper augmentation the features of images are dense",
         f"{PAPER.format(2)}, of which only the caption's reference was found",
-        f"In the last layer {percent(above[0])} of the values are above 0 with colour distortion and "
-        f"{percent(above[1])} without ({settings}); what the figure shows, and so what would decide, was not found.",
+        f"In the last layer {percent(strong)} of the values are above 0 with colour distortion and "
+        f"{percent(weak)} without ({settings}); what the figure shows, and so what would decide, was not found.",
         "Unknown: the claim is tested on sparse coding, where features are known.",
         "not testable at this size",
-        {"last layer above 0, with and without": np.array(above)},
+        {"last layer above 0, with and without": above.mean(0)},
+        effects=(above[:, 1] - above[:, 0]).tolist(),
     )
 
 
-def _apart(strong: Representation, weak: Representation, supervised: Representation, settings: str) -> Claim:
+def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
+    def both(measure: Callable[[Representation], float]) -> np.ndarray:
+        """(seeds, 2), with colour distortion and without."""
+        return np.array([[measure(each.strong), measure(each.weak)] for each in seeds])
+
     pairs = {
-        "silhouette": [one.of_representation.silhouette for one in (strong, weak)],
-        "silhouette of its t-SNE": [one.of_picture.silhouette for one in (strong, weak)],
-        "kNN, in percent,": [one.of_representation.knn for one in (strong, weak)],
-        "kNN of its t-SNE": [one.of_picture.knn for one in (strong, weak)],
+        "silhouette": both(lambda one: one.of_representation.silhouette),
+        "silhouette of its t-SNE": both(lambda one: one.of_picture.silhouette),
+        "kNN, in percent,": both(lambda one: one.of_representation.knn),
+        "kNN of its t-SNE": both(lambda one: one.of_picture.knn),
     }
-    words = ", ".join(f"{name} {a:.3g} beside {b:.3g}" for name, (a, b) in pairs.items())
+    words = ", ".join(f"{name} {a:.3g} beside {b:.3g}" for name, (a, b) in ((n, p.mean(0)) for n, p in pairs.items()))
+    first = seeds[0]
     return Claim(
         "Colour distortion sets the classes apart",
         UNKNOWN.format(3),
         f"The representation with it beside without: {words} ({settings}). Clusters as clear as the paper's are not "
         "testable at this size.",
         "All four larger with it.",
-        verdict(all(a > b for a, b in pairs.values())),
+        verdict(all((pair[:, 0] > pair[:, 1]).all() for pair in pairs.values())),
+        effects=(-np.diff(pairs["silhouette of its t-SNE"])[:, 0]).tolist(),
         scatter={
             f"t-SNE, {word}": _shown(one)
             for word, one in (
-                ("with colour distortion", strong),
-                ("without colour distortion", weak),
-                ("supervised", supervised),
+                ("with colour distortion", first.strong),
+                ("without colour distortion", first.weak),
+                ("supervised", first.supervised),
             )
         },
     )
@@ -131,32 +154,39 @@ def _shown(one: Representation) -> Scatter:
     return Scatter(one.points[chosen, 0], one.points[chosen, 1], one.label[chosen])
 
 
-def _sparse(strong: Representation, weak: Representation, settings: str) -> Claim:
-    numbers = [representations.as_result(one, representations.Options())["layers"] for one in (strong, weak)]
+def _sparse(seeds: Sequence[Encoders], settings: str) -> Claim:
+    numbers = [
+        [representations.as_result(one, representations.Options())["layers"] for one in (each.strong, each.weak)]
+        for each in seeds
+    ]
+    # (2, seeds, layers) each, with colour distortion and without
     positive, rate, sparseness = (
-        np.array([[layer[key] for layer in layers] for layers in numbers], float)
+        np.array([[[layer[key] for layer in layers] for layers in pair] for pair in numbers], float).swapaxes(0, 1)
         for key in ("positive", "firing_rate", "sparseness")
     )
-    words = ", ".join(f"conv {n} {percent(a)} beside {percent(b)}" for n, (a, b) in enumerate(positive.T[LAYERS], 2))
-    a, b = sparseness[:, LAYERS].mean(1)
+    mean = positive.mean(1)
+    words = ", ".join(f"conv {n} {percent(a)} beside {percent(b)}" for n, (a, b) in enumerate(mean.T[LAYERS], 2))
+    a, b = sparseness[..., LAYERS].mean((1, 2))
+    fewer = (positive[1] - positive[0])[:, LAYERS]
     return Claim(
         "With colour distortion neurons fire more sparsely",
         UNKNOWN.format(4),
         f"Share of values above 0, with it beside without: {words} ({settings}). Treves and Rolls' sparseness of the "
         f"channels' means, 1 where all fire alike, decides nothing here: {a:.2f} beside {b:.2f}.",
         "A smaller share with it in each of conv 2 to 5.",
-        verdict(bool((positive[0] < positive[1])[LAYERS].all())),
+        verdict(bool((fewer > 0).all())),
         {
-            "over layers": np.arange(1.0, positive.shape[1] + 1),
-            "above 0, with": positive[0],
-            "above 0, without": positive[1],
-            "fires for an image, with": rate[0],
-            "fires for an image, without": rate[1],
-            "sparseness, with": sparseness[0],
-            "sparseness, without": sparseness[1],
+            "over layers": np.arange(1.0, positive.shape[2] + 1),
+            **{
+                f"{word}, {kind}": values[row].mean(0)
+                for word, values in (("above 0", positive), ("fires for an image", rate), ("sparseness", sparseness))
+                for row, kind in enumerate(("with", "without"))
+            },
         },
+        effects=fewer.mean(1).tolist(),
     )
 
 
-def _listed(numbers: np.ndarray) -> str:
-    return ", ".join(f"{number:.2f}" for number in numbers)
+def _listed(layers: np.ndarray) -> str:
+    """layers: (seeds, layers)."""
+    return ", ".join(f"{number:.2f}" for number in layers.mean(0))

@@ -9,7 +9,7 @@ import torch
 
 from twoview.bench.config.recipe import load
 from twoview.bench.evaluation.representations import Representation
-from twoview.bench.theory.images import STRONG, SUPERVISED, WEAK, claims, linear_cka, run
+from twoview.bench.theory.images import STRONG, SUPERVISED, WEAK, Encoders, claims, linear_cka, run
 from twoview.methods.probes.firing import Layer
 from twoview.methods.probes.separation import Separation
 
@@ -34,7 +34,7 @@ def maps(seed, positive=0.5):
 
 def verdicts(strong, weak, supervised, again=None):
     """The second supervised encoder is the first, unless another is given."""
-    return [claim.verdict for claim in claims(strong, weak, supervised, again or supervised)]
+    return [claim.verdict for claim in claims([Encoders(strong, weak, supervised, again or supervised)])]
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.01, "holds"), (-0.01, "fails"), (0.0, "fails")])
@@ -64,12 +64,34 @@ def test_supervised_and_contrastive_differ_where_the_higher_layers_do():
     assert verdicts(same, same, halfway, again)[0] == "fails", "two supervised encoders differ more"
 
 
+def test_over_seeds_a_verdict_is_every_seed_s_and_effects_are_one_each():
+    """Above 0 where the claim is right: by the classes' silhouette in t-SNE, and by the share of values above 0."""
+    more, less, same = (Encoders(represented(step), *[represented()] * 3) for step in (0.01, -0.02, 0.0))
+    for seeds, word in (((more, more), "holds"), ((more, less), "fails"), ((more, same), "fails")):
+        _, dense, apart, sparse = claims(seeds)
+        assert (apart.verdict, sparse.verdict) == (word, word)
+        steps = [{id(more): 0.01, id(less): -0.02, id(same): 0.0}[id(one)] for one in seeds]
+        for claim in (dense, apart, sparse):
+            assert list(claim.effects) == pytest.approx(steps, abs=1e-6)
+            assert "the mean of 2 seeds" in claim.measured
+    (differ, *_) = claims(
+        [
+            Encoders(
+                represented(),
+                represented(),
+                *[represented(layers=[maps(n) for n in range(i, i + 5)]) for i in (40, 60)],
+            )
+        ]
+    )
+    assert len(differ.effects) == 1 and abs(differ.effects[0]) < 1
+
+
 def test_what_was_not_found_is_not_decided():
     assert verdicts(represented(0.1), represented(), represented())[1] == "not testable at this size"
 
 
 def test_pictures_are_drawn_of_a_part_of_the_points():
-    apart = claims(*[represented()] * 4)[2]
+    apart = claims([Encoders(*[represented()] * 4)])[2]
     assert len(apart.scatter) == 3
     for points in apart.scatter.values():
         assert len(points.x) == len(points.y) == len(points.label) <= 300 and set(points.label) == {0, 1}
