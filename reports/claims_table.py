@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from twoview.bench.evidence import Run
+from twoview.bench.evidence import Run, Theory
 from twoview.reports.cells import Bounded, Column
 from twoview.reports.leaderboard import overridden
 from twoview.reports.papers import Check, Claim, Paper, check
@@ -34,28 +34,26 @@ COLUMNS = [
 ]
 
 
-def claims_table(papers: Iterable[Paper], runs: Sequence[Run]) -> pd.DataFrame:
+def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequence[Theory]) -> pd.DataFrame:
     """One row a claim, scale and machine that measured it, and one without numbers for each claim that none did.
 
     scale: by the paper's own recipes, or by the smaller ones that stand for them. effect: the contrast in points of
-    top-1, or the rank correlation, with its 95 % interval; of: how many seeds or runs it comes of. verdict: "holds"
-    where the whole interval lies on the claim's side of 0, "fails" on the other, "not resolved" where it holds 0 or
-    comes of fewer than three, each "at reduced scale" where it is of that; "not measured" without runs of the recipes
-    that the claim names with nothing overridden but what the recipe itself searches.
+    top-1, the rank correlation, or the mean of what a claim of the theory measures, with its 95 % interval; of: how
+    many seeds or runs it comes of. verdict: "holds" where the whole interval lies on the claim's side of 0, "fails" on
+    the other, "not resolved" where it holds 0 or comes of fewer than three, each "at reduced scale" where it is of
+    that; "not measured" without runs of the recipes that the claim names with nothing overridden but what the recipe
+    itself searches.
     """
     theirs = [run for run in runs if not _changed(run)]
-    machines = {
-        machine: [run for run in theirs if run.environment.machine == machine]
-        for machine in sorted({run.environment.machine for run in theirs})
-    }
+    machines = sorted({record.environment.machine for record in (*theirs, *theories)})
     rows: list[dict[str, Any]] = []
     for claim in (claim for paper in papers for claim in paper.claims):
         checks: list[tuple[Check, str]] = [(claim, FULL), *((one, REDUCED) for one in claim.reduced)]
         measured = [
             _said(claim, one, scale) | row
             for one, scale in checks
-            for machine, own in machines.items()
-            if (row := _measured(one, scale, machine, own))
+            for machine in machines
+            if (row := _measured(one, scale, machine, theirs, theories))
         ]
         rows += measured or [_said(claim, claim, "") | {"verdict": NOT_MEASURED}]
     rows.sort(key=lambda row: row["verdict"] == NOT_MEASURED)
@@ -97,9 +95,13 @@ def _said(claim: Claim, one: Check, scale: str) -> dict[str, Any]:
     }
 
 
-def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """The measured columns; nothing where these runs do not tell."""
-    found = check(one, runs)
+def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run], theories: Sequence[Theory]) -> dict[str, Any]:
+    """The measured columns; nothing where the machine's runs and theories do not tell."""
+    found = check(
+        one,
+        [run for run in runs if run.environment.machine == machine],
+        [record for record in theories if record.environment.machine == machine],
+    )
     if found is None:
         return {}
     ends = (-found.high, -found.low) if one.correlation else (found.low, found.high)

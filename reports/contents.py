@@ -92,11 +92,12 @@ def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complai
     tables = {name: one.table(records) for name, one in RECORD_TABLES.items()}
     board = beside_papers(tables["leaderboard"].frame, published)
     means = beside_papers(over_seeds.summary(board), published, "_mean")
+    claims = claims_table.claims_table(published, runs, select(Theory, records))
     budgets, of_no_budget = budget.budget_table(papers.budgets(published), records)
     tables |= {
         "leaderboard": replace(tables["leaderboard"], frame=board),
         "summary": Table("Over seeds", over_seeds.COLUMNS, means),
-        "claims": Table("What the papers claim", claims_table.COLUMNS, claims_table.claims_table(published, runs)),
+        "claims": Table("What the papers claim", claims_table.COLUMNS, claims),
         "budget": Table("Budgets", budget.COLUMNS, budgets),
     }
     return Report(records, tables, pictures, (*complaints, *of_no_budget))

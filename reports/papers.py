@@ -6,7 +6,7 @@ says so. A claim without a number, a sign or an ordering, is a row too, and carr
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -22,7 +22,7 @@ from pydantic import (
 from scipy import stats
 from scipy.optimize import brentq
 
-from twoview.bench.evidence import Run
+from twoview.bench.evidence import Run, Theory
 from twoview.reports import significance
 from twoview.reports.significance import LEVEL, POWER, interval, resolvable
 
@@ -115,8 +115,9 @@ class Check(Part):
 
     statistic: the test in words. contrast: recipe -> weight; the claim is that the sum of the weighted accuracies is
     above 0, tested over the seeds that all recipes have (two_sided: that it is not 0). correlation, against: recipes
-    over whose runs the accuracy falls where what is logged by that name rises. One with neither needs a measurement
-    that no evidence holds yet.
+    over whose runs the accuracy falls where what is logged by that name rises. theory: the name of a claim that
+    `twoview suite theory` measures, whose effect is above 0 on average over seeds. One with none of them needs a
+    measurement that no evidence holds yet.
     """
 
     statistic: str
@@ -124,14 +125,15 @@ class Check(Part):
     two_sided: bool = False
     correlation: tuple[str, ...] = ()
     against: str | None = None
+    theory: str | None = None
     dataset: str | None = None
     metric: Metric | None = None
     note: str = ""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if self.contrast and self.correlation:
-            raise ValueError("either a contrast or a correlation")
+        if sum(map(bool, (self.contrast, self.correlation, self.theory))) > 1:
+            raise ValueError("either a contrast, a correlation or a claim of the theory")
         if bool(self.correlation) != bool(self.against):
             raise ValueError("a correlation is against something that is logged")
         if (self.contrast or self.correlation) and self.metric not in ("linear_top1", "knn_top1"):
@@ -222,11 +224,16 @@ def budgets(papers: Iterable[Paper]) -> list[Row]:
     return sorted(rows, key=lambda row: row.recipe is None)
 
 
-def check(claim: Check, runs: Iterable[Run]) -> Verdict | None:
+def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) -> Verdict | None:
     """A claim's statistic over the evidence; None without a check, or where no seed or too few runs tell anything.
 
-    runs: trained ones are used, the last of each recipe and seed.
+    runs: trained ones are used, the last of each recipe and seed. theories: the last with the claim's name and effects
+    is used.
     """
+    if claim.theory:
+        measured = sorted((record for record in theories), key=lambda record: record.created)
+        effects = [one.effects for record in measured for one in record.claims if one.name == claim.theory]
+        return _mean(next((list(one) for one in reversed(effects) if one), []), two_sided=False)
     by_recipe: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.created):
         if run.subject == "trained":
@@ -239,18 +246,23 @@ def check(claim: Check, runs: Iterable[Run]) -> Verdict | None:
 def _contrast(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
     """Student's t of the contrast over the seeds that all have: for two recipes the paired t."""
     seeds = set.intersection(*(set(by_recipe.get(name, {})) for name in claim.contrast))
-    if not seeds:
-        return None
     scale = sum(weight for weight in claim.contrast.values() if weight > 0)
     sizes = [
         sum(weight * _accuracy(claim, by_recipe[name][seed]) for name, weight in claim.contrast.items()) / scale
         for seed in sorted(seeds)
     ]
+    return _mean(sizes, claim.two_sided)
+
+
+def _mean(sizes: Sequence[float], two_sided: bool) -> Verdict | None:
+    """Student's t of the mean over seeds; None without any."""
+    if not sizes:
+        return None
     bounds, least = interval(sizes), resolvable(sizes)
-    if len(seeds) < significance.FEWEST or math.isnan(bounds[1]):
-        return Verdict(*bounds, None, None, len(seeds), least)
-    test = stats.ttest_1samp(sizes, 0, alternative="two-sided" if claim.two_sided else "greater")
-    return Verdict(*bounds, float(test.statistic), float(test.pvalue), len(seeds), least)
+    if len(sizes) < significance.FEWEST or math.isnan(bounds[1]):
+        return Verdict(*bounds, None, None, len(sizes), least)
+    test = stats.ttest_1samp(sizes, 0, alternative="two-sided" if two_sided else "greater")
+    return Verdict(*bounds, float(test.statistic), float(test.pvalue), len(sizes), least)
 
 
 def _correlation(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:

@@ -1,9 +1,11 @@
 """What papers claim in words: a verdict only from an interval of the claim's own recipes, each machine by itself."""
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 
+from twoview.bench.evidence import Theory
 from twoview.reports import papers
 from twoview.reports.cells import fields
 from twoview.reports.claims_table import COLUMNS, claims_table, tally
@@ -28,8 +30,8 @@ def runs(make, gains, overrides=(), **fields):
     ]
 
 
-def only(claim, runs):
-    (row,) = claims_table([paper(claim)], runs).to_dict("records")
+def only(claim, runs, theories=()):
+    (row,) = claims_table([paper(claim)], runs, theories).to_dict("records")
     return row
 
 
@@ -78,13 +80,13 @@ def test_only_the_paper_s_own_recipe_counts(make):
 
 def test_machines_are_apart(make):
     both = [*runs(make, [2.0, 2.5, 3.0]), *runs(make, [-2.0, -2.5, -3.0], cpu="Zen 5")]
-    table = claims_table([paper(BEATS)], both)
+    table = claims_table([paper(BEATS)], both, [])
     assert table.columns.tolist() == list(fields(COLUMNS)) and table["verdict"].tolist() == ["holds", "fails"]
     assert table["machine"].is_unique
 
 
 def test_every_claim_that_was_read_has_a_row():
-    table = claims_table(papers.load(), [])
+    table = claims_table(papers.load(), [], [])
     assert (table["verdict"] == "not measured").all() and (table["statistic"] != "").all()
     assert set(table["source"]) == {"lee2025", "tan2024", "assran2023", "wen2021"}
 
@@ -113,9 +115,24 @@ def test_the_tally_counts_each_claim_once(make):
         Claim(**CLAIM | {"claim": "small"}, contrast={"c": 1.0, "d": -1.0}, reduced=(small,)),
         Claim(**CLAIM | {"claim": "none"}, contrast={"c": 1.0, "d": -1.0}),
     ]
-    table = claims_table([paper(*claims)], runs(make, [2.0, 2.5, 3.0]))
+    table = claims_table([paper(*claims)], runs(make, [2.0, 2.5, 3.0]), [])
     assert table["verdict"].tolist() == ["holds", "fails at reduced scale", "fails at reduced scale", "not measured"]
     assert tally(table) == (
         "Claims that hold: 1 of 3; that fail: 1; not resolved: 0; not measured: 1. Of these verdicts 1 are by the "
         "papers' own recipes, the others at reduced scale."
     )
+
+
+def test_a_claim_of_the_theory_is_judged_by_its_effects(make):
+    small = Check(statistic="small", theory="features differ")
+    claim = Claim(**CLAIM, reduced=(small,))
+
+    def theory(effects, day=1, name="features differ"):
+        said = {"name": name, "source": "s", "measured": "m", "expected": "e", "verdict": "holds", "effects": effects}
+        created = datetime(2026, 3, day, tzinfo=UTC)
+        return Theory(name="t", created=created, environment=make.run().environment, claims=[said], seconds=1.0)
+
+    row = only(claim, [], [theory([-1.0, -1.1, -1.2], 1), theory([0.2, 0.3, 0.4], 2), theory([], 3)])
+    assert (row["verdict"], row["of"], row["effect"]) == ("holds at reduced scale", 3, pytest.approx(0.3))
+    assert only(claim, [], [theory([0.5])])["verdict"] == "not resolved at reduced scale", "one seed"
+    assert only(claim, [], [theory([0.2, 0.3, 0.4], name="another")])["verdict"] == "not measured"

@@ -12,6 +12,7 @@ from twoview.bench.evaluation.representations import Representation
 from twoview.bench.theory.images import STRONG, SUPERVISED, WEAK, Encoders, claims, linear_cka, run
 from twoview.methods.probes.firing import Layer
 from twoview.methods.probes.separation import Separation
+from twoview.reports import papers
 
 COUNT = 40
 
@@ -84,6 +85,12 @@ def test_over_seeds_a_verdict_is_every_seed_s_and_effects_are_one_each():
         ]
     )
     assert len(differ.effects) == 1 and abs(differ.effects[0]) < 1
+
+
+def test_the_papers_table_names_these_claims():
+    names = {claim.name for claim in claims([Encoders(*[represented()] * 4)])}
+    (wen,) = (paper for paper in papers.load() if paper.key == "wen2021")
+    assert {check.theory for claim in wen.claims for check in claim.reduced} == names
 
 
 def test_what_was_not_found_is_not_decided():
