@@ -27,7 +27,6 @@ from twoview.bench.runtime import processes
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
 from twoview.bench.runtime.progress import console
-from twoview.bench.training import search
 from twoview.bench.training import train as training
 from twoview.loaders import datasets
 from twoview.loaders.names import look_up
@@ -211,6 +210,8 @@ def _tuned(one: recipe.Recipe[Any], place: Place, trials: int) -> recipe.Recipe[
     """With the best of so many groups of values; all seeds share the search, which is that of seed 0."""
     if not (trials and one.search.ranges):
         return one
+    from twoview.bench.training import search  # here, for it needs optuna, which not every machine of a suite has
+
     first, folder = one.model_copy(update={"seed": 0}), place.checkpoints.parent / "search" / one.name
     study = search.open_study(first, folder)
     search.run(first, study, folder, trials, place)

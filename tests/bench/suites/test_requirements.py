@@ -20,7 +20,8 @@ NOT_CALLED = {"datasets"}
 # In a fresh interpreter: which files of ours `twoview suite gpu` loads, and what it loads of what it need not.
 LOADED = f"""
 import sys
-import twoview.cli, twoview.commands.suite_gpu, twoview.bench.suites.gpu.suite, twoview.reports.report
+import twoview.cli, twoview.commands.suite, twoview.commands.suite_gpu
+import twoview.bench.suites.gpu.suite, twoview.reports.report
 ours = [module.__file__ for name, module in sys.modules.items() if name.startswith('{PACKAGE}.') and module.__file__]
 print(*ours, sep='\\n')
 print(*{{*{bundle.UNUSED!r}, 'ffcv', 'lightly'}} & {{*sys.modules}}, file=sys.stderr)

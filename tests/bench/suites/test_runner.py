@@ -15,7 +15,7 @@ from twoview.bench.config import assran2023, experiment, recipe
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites import runner
 from twoview.bench.suites.runner import LoaderWork, Suite, run
-from twoview.bench.training import train
+from twoview.bench.training import search, train
 
 TINY = """
 source = "a test"
@@ -99,9 +99,9 @@ def test_a_recipe_is_tuned_once_for_all_its_seeds(place, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_train_in_own_process", train_here)
     for _ in range(2):
         runner.run_steps(runner.trainings([one], place, seeds=2, trials=3), folder, place)
-        monkeypatch.setattr(runner.search, "run", None)
+        monkeypatch.setattr(search, "run", None)
     trained = [record for record in evidence.read_folder(folder)[0] if record.subject == "trained"]
-    best = runner.search.outcome(runner.search.open_study(one, tmp_path / "out" / "search" / "tuned"))["best"]
+    best = search.outcome(search.open_study(one, tmp_path / "out" / "search" / "tuned"))["best"]
     assert [record.recipe["optim"]["lr"] for record in trained] == [best["values"]["optim.lr"]] * 2
     assert best["values"]["optim.lr"] != one.optim.lr and {record.seed for record in trained} == {0, 1}
     with pytest.raises(ValueError, match=r"epochs must be 3 as in .*tuned-seed0\.json, got 2: name another --out"):
