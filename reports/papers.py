@@ -231,9 +231,9 @@ def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) ->
     is used.
     """
     if claim.theory:
-        measured = sorted((record for record in theories), key=lambda record: record.created)
-        effects = [one.effects for record in measured for one in record.claims if one.name == claim.theory]
-        return _mean(next((list(one) for one in reversed(effects) if one), []), two_sided=False)
+        newest_first = sorted(theories, key=lambda record: record.created, reverse=True)
+        measured = (one for record in newest_first for one in record.claims if one.name == claim.theory)
+        return _mean(next((one.effects for one in measured if one.effects), []), claim.two_sided)
     by_recipe: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.created):
         if run.subject == "trained":

@@ -27,11 +27,11 @@ def measure(
     name: str,
     empty_cache: bool = False,
     patience: float = PATIENCE,
-    precision: float | None = None,
+    tolerance: float | None = None,
 ) -> LoaderRates:
     """Loads in turn with the peers, whole batches only; with empty_cache also a first batch that compiles all kernels.
 
-    precision: as for `race`.
+    tolerance: as for `race`.
     ValueError if ours fails.
     """
     whole = job.images // job.batch * job.batch
@@ -39,7 +39,7 @@ def measure(
     try:
         compiled = _first_batch_with_empty_cache(job) if empty_cache else None
         what = f"loader {job.beton.stem}, {job.views} at {job.size}"
-        result = race(job, peers, rounds, what, patience, precision)
+        result = race(job, peers, rounds, what, patience, tolerance)
     except Unavailable as reason:
         raise ValueError(f"the loader cannot read {job.beton}: {reason}") from None
     return LoaderRates(

@@ -12,7 +12,7 @@ Field = Literal["images_per_s", "first_batch_s", "first_batch_empty_cache_s", "p
 class LoaderWork:
     """Passes over `images` training images of a dataset, `views` at `size` pixels, beside the peers.
 
-    rounds: at most so many, fewer where `precision` is reached before (see `race`); None: always all.
+    rounds: of each contestant, or fewer once the ratios are known to `tolerance`, as `race` has it.
     empty_cache: measure a first batch that has to compile its kernels, too.
     """
 
@@ -23,7 +23,7 @@ class LoaderWork:
     batch: int = BATCH
     peers: tuple[str, ...] = PEERS
     rounds: int = 5
-    precision: float | None = None
+    tolerance: float | None = None
     empty_cache: bool = False
 
     @property
@@ -76,8 +76,8 @@ FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("t
 CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
 # The same, to be over soon: no more rounds than it takes to know the ratios to a twentieth.
-QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, precision=0.05, empty_cache=False)
-QUICK_FASHION, QUICK_CIFAR = (replace(work, precision=0.05) for work in (FASHION, CIFAR))
+QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, tolerance=0.05, empty_cache=False)
+QUICK_FASHION, QUICK_CIFAR = (replace(work, tolerance=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
 
 _SIMCLR, _CROPS = "SimCLR 2x224, every op", "crops 2x224"

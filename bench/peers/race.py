@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from scipy import stats
 
 from twoview.bench.peers.job import ConvertJob, Job, StepJob
 from twoview.bench.peers.worker import CONTESTANTS
@@ -127,12 +126,12 @@ def race(
     rounds: int,
     what: str,
     patience: float = PATIENCE,
-    precision: float | None = None,
+    tolerance: float | None = None,
 ) -> Race:
     """Runs ours and the peers in turn, in a new order each round. What ours has to compile is compiled before.
 
-    precision: end before the last round, but not before the third, once the 95 % interval of every ratio of ours to a
-    peer's rate reaches at most this share to either side.
+    tolerance: the race ends after the third round or a later one, once the 95 % interval of every ratio of our rate to
+    a peer's reaches at most this share to either side; None: all rounds are run.
     A peer that cannot take part, dies, or takes more than `patience` seconds for its start or a round, is left out of
     the rates, its reason in the notes. Unavailable if ours is; ValueError for a peer that there is no code for.
     """
@@ -140,9 +139,6 @@ def race(
     for peer in peers:
         if peer not in known:
             raise ValueError(f"unknown peer {peer!r}: known are {', '.join(known)}")
-    if isinstance(job, Job):
-        with Process(TWOVIEW, job.model_copy(update={"images": job.batch}), patience=patience) as process:
-            process.answer()  # its kernels stay beside their sources, for all processes
     result = Race()
 
     def leave_out(contestant: str, reason: Unavailable) -> None:
@@ -151,6 +147,9 @@ def race(
         result.leave_out(contestant, reason)
 
     with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
+        if isinstance(job, Job):
+            with Process(TWOVIEW, job.model_copy(update={"images": job.batch}), patience=patience) as process:
+                process.answer()  # its kernels stay beside their sources, for all processes
         ready = []
         for contestant in (TWOVIEW, *peers):
             process = stack.enter_context(Process(contestant, job, patience=patience))
@@ -181,16 +180,18 @@ def race(
                     if answer["device_mib"] is not None:
                         result.device_mib[process.name] = answer["device_mib"]
                 advance()
-            if precision is not None and settled(result.images_per_s, precision):
+            if tolerance is not None and settled(result.images_per_s, tolerance):
                 break
     return result
 
 
-def settled(images_per_s: dict[str, list[float]], precision: float) -> bool:
-    """Whether Student's 95 % interval of every ratio, on the logarithms of paired rounds, is within the precision."""
+def settled(images_per_s: dict[str, list[float]], tolerance: float) -> bool:
+    """Whether Student's 95 % interval of every ratio, on the logarithms of paired rounds, is within the tolerance."""
+    from scipy import stats  # here, for it takes half a second that other commands need not wait
+
     ours, *theirs = (np.log(rates) for rates in (images_per_s[TWOVIEW], *images_per_s.values()))
     count = len(ours)
     if count < FEWEST_ROUNDS:
         return False
     reach = stats.t.ppf(0.975, count - 1) / math.sqrt(count)
-    return all(reach * np.std(ours - their, ddof=1) <= math.log1p(precision) for their in theirs)
+    return all(reach * np.std(ours - their, ddof=1) <= math.log1p(tolerance) for their in theirs)

@@ -18,6 +18,7 @@ from twoview.bench import evidence
 from twoview.bench.config import assran2023, experiment, recipe
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
+from twoview.bench.config.recipe import Recipe
 from twoview.bench.data import betons
 from twoview.bench.dataloader import rates, targets
 from twoview.bench.dataloader.targets import ConvertWork, LoaderWork
@@ -55,7 +56,7 @@ class Step:
 
     name: str
     run: Callable[[], evidence.AnyRecord]
-    recipe: "recipe.Recipe[Any] | None" = None
+    recipe: Recipe[Any] | None = None
     checkpoint: Path | None = None
 
 
@@ -184,7 +185,7 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
         yield Step(loader.name, partial(_measure_loader, loader, place))
 
 
-def trainings(recipes: Sequence[recipe.Recipe[Any]], place: Place, seeds: int, trials: int = 0) -> Iterator[Step]:
+def trainings(recipes: Sequence[Recipe[Any]], place: Place, seeds: int, trials: int = 0) -> Iterator[Step]:
     """For each seed the trained encoders and, once each, what they are held against.
 
     trials: how many groups of values each recipe with a table [search.ranges] is tuned by; 0: its values are kept.
@@ -198,7 +199,7 @@ def trainings(recipes: Sequence[recipe.Recipe[Any]], place: Place, seeds: int, t
                     yield step
 
 
-def _trained(one: recipe.Recipe[Any], place: Place, trials: int) -> Step:
+def _trained(one: Recipe[Any], place: Place, trials: int) -> Step:
     def run() -> evidence.Run:
         _train_in_own_process(_tuned(one, place, trials), place)
         return judging.judge(place.checkpoint(one), place)
@@ -206,7 +207,7 @@ def _trained(one: recipe.Recipe[Any], place: Place, trials: int) -> Step:
     return Step(experiment.run_name(one), run, one, place.checkpoint(one))
 
 
-def _tuned(one: recipe.Recipe[Any], place: Place, trials: int) -> recipe.Recipe[Any]:
+def _tuned(one: Recipe[Any], place: Place, trials: int) -> Recipe[Any]:
     """With the best of so many groups of values; all seeds share the search, which is that of seed 0."""
     if not (trials and one.search.ranges):
         return one
@@ -221,7 +222,7 @@ def _tuned(one: recipe.Recipe[Any], place: Place, trials: int) -> recipe.Recipe[
     return recipe.with_values(one, best["values"])
 
 
-def _train_in_own_process(one: recipe.Recipe[Any], place: Place) -> None:
+def _train_in_own_process(one: Recipe[Any], place: Place) -> None:
     """So that the peak of memory that the training measures is its own."""
     # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
     preload = () if torch.cuda.is_available() else ("twoview.bench.training.train", "timm", "torch._dynamo")
@@ -233,11 +234,11 @@ def _train(job: tuple[dict[str, Any], Place]) -> None:
     training.train(recipe.parse(values, values["name"]), place, resume=True)
 
 
-def _untrained(one: recipe.Recipe[Any], place: Place) -> Step:
+def _untrained(one: Recipe[Any], place: Place) -> Step:
     return Step(judging.baseline_name("untrained", one), lambda: judging.judge_untrained(one, place))
 
 
-def _pixels(one: recipe.Recipe[Any], place: Place) -> Step:
+def _pixels(one: Recipe[Any], place: Place) -> Step:
     return Step(judging.baseline_name("pixels", one), lambda: judging.judge_pixels(one, place))
 
 
@@ -248,7 +249,7 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
         return rates.measure_conversion(samples, work.dataset, work.images, threads, peers, rounds, name)
     file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
     job = rates.job_for(file.path, work.views, work.size, threads, len(file), work.images, work.batch)
-    return rates.measure(job, peers, rounds, name, work.empty_cache, precision=work.precision)
+    return rates.measure(job, peers, rounds, name, work.empty_cache, tolerance=work.tolerance)
 
 
 def _measure_claims(name: str) -> evidence.Theory:

@@ -5,7 +5,7 @@ The paper's formula could not be read: what follows is inferred from description
 bounded by -nu s(z, z+) + (lambda / alpha) log sum_k exp(alpha s(z, z_k)), which at alpha = 1 / tau is `balanced`.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -51,6 +51,7 @@ def balanced(
     checks.positive("temperature", temperature)
     checks.at_least_zero("nu", nu)
     checks.at_least_zero("lam", lam)
+    checks.one_of("similarity", similarity, get_args(Similarity))
     if similarity == "cosine":
         z1, z2 = unit(z1), unit(z2)
     rows, columns, own, positive = pairs(z1, z2)

@@ -42,6 +42,11 @@ def at_least_zero(name: str, value: float) -> None:
         raise ValueError(f"{name} must be 0 or above, not {value}")
 
 
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
 def exponent(gamma: float) -> None:
     """exp(-d^gamma) is a positive definite kernel for gamma in (0, 2] and for no other."""
     if not 0 < gamma <= 2:

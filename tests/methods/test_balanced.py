@@ -102,6 +102,11 @@ def test_of_unit_length_all_similarities_are_one():
     assert dot == pytest.approx(cosine) and distance == pytest.approx(cosine)
 
 
+def test_an_unknown_similarity_is_an_error_and_never_another_one():
+    with pytest.raises(ValueError, match="similarity must be one of cosine, dot, distance, got 'dott'"):
+        balanced(*torch.randn(2, 6, 5), 0.5, similarity="dott")
+
+
 def test_prototypes_are_directions():
     for wrong in ({"prototype_views": 2}, {"oracle": 0.5}):
         with pytest.raises(

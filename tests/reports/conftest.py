@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twoview.bench.evidence import Accuracy, Ceilings, LoaderRates, Run, Training
+from twoview.bench.evidence import Accuracy, Ceilings, LoaderRates, Probed, Run, Training
 from twoview.bench.measurement.environment import Environment
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -73,6 +73,22 @@ class Factory:
             accuracy=Accuracy(knn_top1=knn, linear_top1=linear, train_images=10_000, test_images=test_images),
             training=training,
             ceilings=ceilings,
+        )
+
+    def probed(self, top1: float, **fields: Any) -> Probed:
+        """What a probe found."""
+        return Probed(
+            **{
+                "top1": top1,
+                "top5": None,
+                "per_class": [top1],
+                "interval": (top1 - 1, top1 + 1),
+                "train_images": 10,
+                "test_images": 10,
+                "seconds": 1,
+                "peak_host_mib": 1,
+            }
+            | fields
         )
 
     def loader(

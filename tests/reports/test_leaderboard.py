@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from twoview.bench.evidence import Probed
 from twoview.reports.cells import fields
 from twoview.reports.leaderboard import COLUMNS, leaderboard
 from twoview.reports.over_seeds import COLUMNS as SUMMARY_COLUMNS
@@ -45,16 +44,7 @@ def test_a_row_holds_what_the_record_says(make):
 
 def test_top5_and_interval_stand_beside_top1(make):
     run = make.run(knn=79.0)
-    knn = Probed(
-        top1=79.0,
-        top5=97.5,
-        per_class=[79.0],
-        interval=(77.8, 80.1),
-        train_images=10,
-        test_images=10,
-        seconds=1,
-        peak_host_mib=1,
-    )
+    knn = make.probed(79.0, top5=97.5, interval=(77.8, 80.1))
     probes = {
         "knn": knn,
         "knn-10": knn.model_copy(update={"top1": 82.0}),

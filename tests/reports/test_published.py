@@ -2,7 +2,6 @@
 
 import pytest
 
-from twoview.bench.evidence import Probed
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.over_seeds import summary
 from twoview.reports.papers import ABSENT, Paper, Row, load
@@ -46,17 +45,7 @@ def test_a_knn_is_compared_with_ours_of_the_same_rule(make):
         paper="p", table="t", row="r", metric="knn10_top1", knn=rule, value=80, provenance="code", recipe="quick"
     )
     run = as_in_the_file(make.run(knn=70.0))
-    found = Probed(
-        top1=81.0,
-        top5=None,
-        per_class=[81.0],
-        interval=(80.0, 82.0),
-        train_images=10,
-        test_images=10,
-        seconds=1,
-        peak_host_mib=1,
-    )
-    probed = run.accuracy.model_copy(update={"probes": {"knn-10": found}})
+    probed = run.accuracy.model_copy(update={"probes": {"knn-10": make.probed(81.0)}})
     for ours, said in (
         (run, "not measured"),
         (run.model_copy(update={"accuracy": probed}), "+1.00, no spread published"),

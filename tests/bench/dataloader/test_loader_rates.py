@@ -166,8 +166,8 @@ def test_rounds_end_once_the_ratios_are_known(fashion):
         share = np.expm1(interval[1] - logs.mean())
         rates = {"twoview": ours[:count], "ffcv": theirs[:count]}
         assert race.settled(rates, 1.01 * share) == (count > 2) and not race.settled(rates, 0.99 * share)
-    for precision, rounds in ((0.1, 3), (None, 4)):
-        record = measure(job(fashion, "eval", 28, 1, 64), (), 4, "x", precision=precision)
+    for tolerance, rounds in ((0.1, 3), (None, 4)):
+        record = measure(job(fashion, "eval", 28, 1, 64), (), 4, "x", tolerance=tolerance)
         assert len(record.images_per_s["twoview"]) == rounds, "without peers nothing is open"
 
 
