@@ -27,6 +27,7 @@ class Backbone(Settings):
     """The `[backbone]` table of a recipe."""
 
     name: Literal[
+        "resnet-tiny",
         "resnet-small",
         "resnet18",
         "resnet34",
@@ -39,7 +40,7 @@ class Backbone(Settings):
         "vit-base",
     ] = "resnet-small"  # ours for a CPU, torchvision's, two for 32 pixels, or a ViT of timm's blocks
     stem: Literal["cifar", "imagenet"] = "cifar"  # of torchvision's: 3x3 and no pooling, or 7x7, stride 2 and pooling
-    width: Width = 32  # channels of resnet-small's first block, of alexnet's first layer (published: 96)
+    width: Width = 32  # channels of the stem of resnet-tiny and resnet-small, of alexnet's first layer (published: 96)
     depth: Annotated[Repeats, Field(ge=10)] = 34  # of wide-resnet: its layers, 6 n + 4 for n blocks a stage
     widen: Repeats = 5  # of wide-resnet: how many times as wide as the first ResNets for CIFAR
     patch: Side = 16  # of a ViT: side of a patch in pixels
@@ -72,8 +73,10 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
     """An encoder with fresh weights, from torch's global generator. size: of its images, for a ViT's positions."""
     if backbone.name in VITS:
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
+    if backbone.name == "resnet-tiny":
+        return _strided(backbone.width, (2, 2))
     if backbone.name == "resnet-small":
-        return _small(backbone.width)
+        return _strided(backbone.width, (1, 2, 2))
     if backbone.name == WIDE:
         return _wide(backbone.depth, backbone.widen)
     if backbone.name == "alexnet":
@@ -81,19 +84,17 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
     return _torchvision(backbone.name, backbone.stem)
 
 
-def _small(width: int) -> Encoder:
-    """A ResNet of seven convolutions for about 32 pixels, stride 2 in the stem: an epoch is seconds on a CPU."""
-    body = nn.Sequential(
-        nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        _Block(width, width, stride=1),
-        _Block(width, 2 * width, stride=2),
-        _Block(2 * width, 4 * width, stride=2),
-        Average(),
-    )
+def _strided(width: int, strides: tuple[int, ...]) -> Encoder:
+    """A ResNet for about 32 pixels whose stem has stride 2: an epoch is seconds on a CPU. One residual block a stride;
+    a block of stride 2 has twice the channels of what comes in.
+    """
+    stem = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
+    layers = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    for stride in strides:
+        layers.append(_Block(width, width := stride * width, stride))
+    body = nn.Sequential(*layers, Average())
     _draw(body)
-    return Encoder(body, 4 * width)
+    return Encoder(body, width)
 
 
 def _wide(depth: int, widen: int) -> Encoder:

@@ -18,6 +18,7 @@ from twoview.bench.evidence import (
     Theory,
 )
 from twoview.reports import (
+    accuracy_per_second,
     budget,
     claims_table,
     gpu_table,
@@ -43,8 +44,8 @@ Kind = TypeVar("Kind", bound=AnyRecord)
 class Report:
     """What a folder of evidence says.
 
-    tables: "summary", "budget", "claims" and those of `RECORD_TABLES`. complaints: one sentence for each file of the
-    folder that was left out. files: where each was written, by name; none before.
+    tables: "summary", "accuracy-per-second", "budget", "claims" and those of `RECORD_TABLES`. complaints: one sentence
+    for each file of the folder that was left out. files: where each was written, by name; none before.
     """
 
     records: Sequence[AnyRecord]
@@ -92,11 +93,13 @@ def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complai
     tables = {name: one.table(records) for name, one in RECORD_TABLES.items()}
     board = beside_papers(tables["leaderboard"].frame, published)
     means = beside_papers(over_seeds.summary(board), published, "_mean")
+    timed = accuracy_per_second.accuracy_per_second(board)
     claims = claims_table.claims_table(published, runs, select(Theory, records))
     budgets, of_no_budget = budget.budget_table(papers.budgets(published), records)
     tables |= {
         "leaderboard": replace(tables["leaderboard"], frame=board),
         "summary": Table("Over seeds", over_seeds.COLUMNS, means),
+        "accuracy-per-second": Table("Accuracy per second", accuracy_per_second.COLUMNS, timed),
         "claims": Table("What the papers claim", claims_table.COLUMNS, claims),
         "budget": Table("Budgets", budget.COLUMNS, budgets),
     }

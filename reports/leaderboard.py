@@ -64,6 +64,7 @@ COLUMNS = [
     Column("linear_top5", "linear top-5 %", 2),
     Column("linear_top1_low", "linear from %", 2),
     Column("linear_top1_high", "to %", 2),
+    Column("training_s", "training s", 0, page=40),
     Column("views_per_s", "views/s", 1, page=11, terminal=8),
     Column("views_per_s_iqr", "views/s IQR", 1, page=12),
     Column("seconds_per_epoch", "s/epoch", 2, page=13, terminal=9),
@@ -92,6 +93,7 @@ COLUMNS = [
     Estimate("linear_top1", "linear %", 2, page=5),
 ]
 SPEEDS = [
+    "training_s",
     "views_per_s",
     "views_per_s_iqr",
     "seconds_per_epoch",
@@ -248,6 +250,7 @@ def _speed(run: Run) -> dict[str, Any]:
             "precision": training.precision,
             "loader": _loader(str(run.recipe.get("resident", "off")), training),
             "device": training.device,
+            "training_s": sum(training.epoch_seconds),
             "views_per_s": training.views_per_s,
             "views_per_s_iqr": _rates_iqr(training),
             "seconds_per_epoch": training.seconds_per_epoch,

@@ -49,6 +49,7 @@ COLUMNS = [
     Column("knn_p", "p, kNN", 2, small=True, page=6, terminal=14, markdown=9),
     Column("seconds_to_target", "s to target", 1, page=17, terminal=15, markdown=16),
     Column("time_p", "p, time", 2, small=True, page=18),
+    Column("training_s", "training s", 0, page=33, readme_more=7),
     Column("views_per_s", "views/s", 1, page=19, markdown=14, readme_more=2),
     Column("views_per_s_iqr", "views/s IQR", 1),
     Column("seconds_per_epoch", "s/epoch", 2, page=20, markdown=15, readme_more=3),
@@ -102,8 +103,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     one on the dataset and machine, by kNN top-1 and by the time to target; NaN for the best itself.
     published, within_spread: empty until `beside_papers`.
     """
-    once = table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
-    seeds = dict(list(once.groupby(EXPERIMENT)))
+    seeds = dict(list(once_a_seed(table).groupby(EXPERIMENT)))
     rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
     order = ["dataset", "machine", "knn_top1_mean", "method", "recipe_hash"]
     over_seeds = frame_of(rows, COLUMNS)
@@ -111,6 +111,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     over_seeds["knn_p"] = _against_the_best(over_seeds, seeds, "knn_top1", -over_seeds["knn_top1_mean"])
     over_seeds["time_p"] = _against_the_best(over_seeds, seeds, "seconds_to_target", over_seeds["seconds_to_target"])
     return over_seeds
+
+
+def once_a_seed(table: pd.DataFrame) -> pd.DataFrame:
+    """The latest row of each seed of an experiment."""
+    return table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
 
 
 def _against_the_best(

@@ -25,12 +25,14 @@ COLUMNS = [
     Column("seeds", "seeds", 0, page=10, terminal=6),
     Column("epochs", "epochs", 0, page=11, terminal=7),
     Column("training_s", "training s", 0, page=12, terminal=5),
+    Column("views_per_s", "views/s", 0, page=13, terminal=13),
     Spread("knn_top1", "kNN %", 2, page=4, terminal=4),
     Spread("linear_top1", "linear %", 2, page=7, terminal=8),
     Bounded("knn_difference", "kNN points", 2, page=5, terminal=2),
     Column("knn_verdict", "kNN verdict", page=6, terminal=3),
     Bounded("linear_difference", "linear points", 2, page=8, terminal=9),
     Column("linear_verdict", "linear verdict", page=9, terminal=10),
+    Column("base", "base"),
     Column("machine", "machine"),
 ]
 
@@ -38,12 +40,12 @@ COLUMNS = [
 def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a recipe whose base was trained on the same dataset and machine too, behind a row of the base itself.
 
-    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, of
-    the fastest seed, since other work on the machine only adds to them. Accuracies: mean over seeds and sample standard
-    deviation, in percent. `difference`: the mean over seeds, each seed's two runs paired, of the accuracy less the
-    base's, in points; `low` and `high` bound Student's 95 % interval of that mean. `verdict`: the interval lies above 0
-    ("better"), below ("worse"), or holds it or comes of fewer than three seeds ("not resolved"). Runs whose settings
-    are not those of their recipe's file are left out.
+    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, and
+    `views_per_s`: its rate, of the fastest seed, since other work on the machine only slows it down. Accuracies: mean
+    over seeds and sample standard deviation, in percent. `difference`: the mean over seeds, each seed's two runs
+    paired, of the accuracy less the base's, in points; `low` and `high` bound Student's 95 % interval of that mean.
+    `verdict`: the interval lies above 0 ("better"), below ("worse"), or holds it or comes of fewer than three seeds
+    ("not resolved"). Runs whose settings are not those of their recipe's file are left out.
     """
     trained: dict[tuple[str, str], dict[str, Seeds]] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
@@ -52,7 +54,7 @@ def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
             place = trained.setdefault((shown.dataset, run.environment.machine), {})
             place.setdefault(shown.name, {})[run.seed] = run
     rows = [
-        {"dataset": dataset, "machine": machine} | row
+        {"dataset": dataset, "machine": machine, "base": base} | row
         for (dataset, machine), recipes in sorted(trained.items())
         for base in sorted({_base(seeds) for seeds in recipes.values()} & recipes.keys())
         for row in _family(recipes[base], [seeds for seeds in recipes.values() if _base(seeds) == base])
@@ -75,13 +77,14 @@ def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
     """base: of which the differences are; empty: none are wanted."""
     latest = _latest(seeds)
     shown = Shown.model_validate(latest.recipe)
-    seconds = [sum(run.training.epoch_seconds) for run in seeds.values() if run.training]
+    trainings = [run.training for run in seeds.values() if run.training]
     row: dict[str, Any] = {
         "recipe": shown.name,
         "changes": _changes(latest, _latest(base)) if base else "",
         "seeds": len(seeds),
         "epochs": shown.epochs,
-        "training_s": min(seconds, default=np.nan),
+        "training_s": min((sum(one.epoch_seconds) for one in trainings), default=np.nan),
+        "views_per_s": max((one.views_per_s for one in trainings), default=np.nan),
     }
     for probe in PROBES:
         accuracies = [getattr(run.accuracy, f"{probe}_top1") for run in seeds.values()]

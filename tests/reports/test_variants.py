@@ -62,6 +62,7 @@ def test_the_seconds_are_of_all_epochs_of_the_fastest_seed(make):
     base = [*runs(make, BASE, [40.0], training=slow), *runs(make, BASE, [0.0, 41.0], training=make.training)[1:]]
     found = rows([*base, *runs(make, WARMER, [40.0])])
     assert found["rank-cifar10"]["training_s"] == 27
+    assert found["rank-cifar10"]["views_per_s"] == pytest.approx(make.training.views_per_epoch / 9)
     assert math.isnan(found["rank-cifar10-temperature-0.2"]["training_s"])
 
 
@@ -85,7 +86,8 @@ def test_page_terminal_and_csv_show_it(make, tmp_path):
     report = write_report(tmp_path / "e", tmp_path)
     assert "method.temperature = 0.2,cifar10,3" in report.files["variants.csv"].read_text()
     page = report.files["index.html"].read_text()
-    assert "Recipes beside their base" in page and "+2.00 (+0.76 to +3.24)" in page and "41.00 ± 1.00" in page
+    assert "Recipes beside their base" in page and "rank-cifar10. " in page
+    assert "+2.00 (+0.76 to +3.24)" in page and "41.00 ± 1.00" in page
     assert "variants.csv" not in write_report_without_variants(make, tmp_path).files
 
 
