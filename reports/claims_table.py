@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from twoview.bench.config.claims_scale import scale_of
+from twoview.bench.config.recipe import parse
 from twoview.bench.evidence import Run, Theory
 from twoview.reports.cells import Bounded, Column
-from twoview.reports.leaderboard import overridden
+from twoview.reports.leaderboard import HARMLESS, overridden
 from twoview.reports.papers import Check, Claim, Paper, check
 from twoview.reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
 from twoview.reports.table import frame_of
@@ -37,23 +39,33 @@ COLUMNS = [
 def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequence[Theory]) -> pd.DataFrame:
     """One row a claim, scale and machine that measured it, and one without numbers for each claim that none did.
 
-    scale: by the paper's own recipes, or by the smaller ones that stand for them. effect: the contrast in points of
+    scale: by the paper's own recipes, or by the smaller ones that stand for them, as they are or at another scale of
+    the claims' suite. effect: the contrast in points of
     top-1, the rank correlation, or the mean of what a claim of the theory measures, with its 95 % interval; of: how
     many seeds or runs it comes of. verdict: "holds" where the whole interval lies on the claim's side of 0, "fails" on
     the other, "not resolved" where it holds 0 or comes of fewer than three, each "at reduced scale" where it is of
     that; "not measured" without runs of the recipes that the claim names with nothing overridden but what the recipe
     itself searches.
     """
-    theirs = [run for run in runs if not _changed(run)]
-    machines = sorted({record.environment.machine for record in (*theirs, *theories)})
+    theirs: dict[str, list[Run]] = {"": []}
+    for run in runs:
+        if (size := _size(run)) is not None:
+            theirs.setdefault(size, []).append(run)
+    machines = sorted({record.environment.machine for record in (*runs, *theories)})
+    sizes = [f"{REDUCED}, {size}" if size else REDUCED for size in theirs]
     rows: list[dict[str, Any]] = []
     for claim in (claim for paper in papers for claim in paper.claims):
-        checks: list[tuple[Check, str]] = [(claim, FULL), *((one, REDUCED) for one in claim.reduced)]
+        tests: list[tuple[Check, str, list[Run], Sequence[Theory]]] = [(claim, FULL, theirs[""], theories)]
+        tests += [
+            (one, size, trained, theories if size == REDUCED else [])
+            for one in claim.reduced
+            for size, trained in zip(sizes, theirs.values(), strict=True)
+        ]
         measured = [
             _said(claim, one, scale) | row
-            for one, scale in checks
+            for one, scale, trained, theory in tests
             for machine in machines
-            if (row := _measured(one, scale, machine, theirs, theories))
+            if (row := _measured(one, scale, machine, trained, theory))
         ]
         rows += measured or [_said(claim, claim, "") | {"verdict": NOT_MEASURED}]
     rows.sort(key=lambda row: row["verdict"] == NOT_MEASURED)
@@ -62,7 +74,7 @@ def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequenc
 
 def tally(table: pd.DataFrame) -> str:
     """How many claims have which verdict, by the paper's own recipes where both scales have one."""
-    own_first = table.sort_values("scale", key=lambda scale: scale == REDUCED, kind="stable")
+    own_first = table.sort_values("scale", key=lambda scale: scale != FULL, kind="stable")
     verdicts = own_first.drop_duplicates(["source", "claim"])["verdict"]
     at_full_scale = int((~verdicts.str.endswith(REDUCED_WORDS) & (verdicts != NOT_MEASURED)).sum())
     counts = verdicts.str.removesuffix(REDUCED_WORDS).value_counts()
@@ -74,12 +86,19 @@ def tally(table: pd.DataFrame) -> str:
     )
 
 
-def _changed(run: Run) -> set[str]:
-    """Which settings are neither the recipe's nor drawn from what it says to search."""
+def _size(run: Run) -> str | None:
+    """Empty where nothing differs from the run's recipe but what the recipe itself searches; else the name of the scale
+    of the claims' suite at which it was trained; None where it is of none.
+    """
     search = run.recipe.get("search")
     ranges = search.get("ranges") if isinstance(search, dict) else None
     searched = set(ranges) if isinstance(ranges, dict) else set()
-    return set(overridden(run).split(", ")) - searched - {""}
+    if not set(overridden(run).split(", ")) - searched - {""}:
+        return ""
+    try:
+        return scale_of(parse(run.recipe, run.name), HARMLESS) or None
+    except ValueError:  # of another version
+        return None
 
 
 def _said(claim: Claim, one: Check, scale: str) -> dict[str, Any]:
@@ -109,7 +128,7 @@ def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run], theorie
     if one.two_sided and word == CONTRADICTS:  # that it is not 0 holds on either side
         word = AGREES
     return {
-        "verdict": WORDS[word] + (REDUCED_WORDS if scale == REDUCED else ""),
+        "verdict": WORDS[word] + ("" if scale == FULL else REDUCED_WORDS),
         "effect": found.size,
         "effect_low": found.low,
         "effect_high": found.high,

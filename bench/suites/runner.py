@@ -180,7 +180,7 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
     """The trainings, then theory and loaders."""
     yield from trainings([recipe.load(name) for name in work.recipes], place, seeds)
     for experiment_name in work.theory:
-        yield Step(f"theory-{experiment_name}", partial(_measure_claims, experiment_name))
+        yield Step(f"theory-{experiment_name}", partial(measure_claims, experiment_name))
     for loader in work.loaders:
         yield Step(loader.name, partial(_measure_loader, loader, place))
 
@@ -252,9 +252,10 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
     return rates.measure(job, peers, rounds, name, work.empty_cache, tolerance=work.tolerance)
 
 
-def _measure_claims(name: str) -> evidence.Theory:
+def measure_claims(name: str, **settings: Any) -> evidence.Theory:
+    """The record of an experiment of `bench/theory`. settings: arguments of its `run`."""
     begun = time.perf_counter()
-    claims: list[Claim] = importlib.import_module(f"twoview.bench.theory.{name}").run()
+    claims: list[Claim] = importlib.import_module(f"twoview.bench.theory.{name}").run(**settings)
     seconds = time.perf_counter() - begun
     return evidence.Theory(name=f"theory-{name}", claims=[*map(evidence.Claimed.of, claims)], seconds=seconds)
 

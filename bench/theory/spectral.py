@@ -28,6 +28,7 @@ BESIDE = 1e-3  # of a random start, that is added to eigenvectors of unit length
 USED = 0.01  # of the longest direction of an embedding: a shorter one is none
 SAME = 1e-6  # two objectives are one
 NEAR = 10.0  # degrees between two subspaces that are called one
+CODE = "Tan et al. 2024, official code, whose Gaussian kernel is exp(-d^2 / T) (found)"
 PAPER = "Tan et al. 2024, main theorem, as reviews of the paper state it (found, secondary)"
 READING = f"{PAPER}; that the two span one subspace is our reading of it (inferred)"
 
@@ -62,7 +63,7 @@ def _communities(community: np.ndarray) -> np.ndarray:
 def identity() -> list[Claim]:
     """Our losses in float64 on batches of 256 drawn pairs beside numpy's and scipy's Laplacian objective of them."""
     rng = np.random.Generator(np.random.Philox(1))
-    gaussian, laplace = np.empty((2, len(graphs()), len(TEMPERATURES)))
+    gaussian, laplace, halved, kept = np.empty((4, len(graphs()), len(TEMPERATURES)))
     for row, (graph, dim) in enumerate(graphs().values()):
         for column, tau in enumerate(TEMPERATURES):
             i, k = graph.draw(rng, 256)
@@ -73,6 +74,10 @@ def identity() -> list[Claim]:
             same = (nt_xent(z1, z2, tau).item(), kernel_infonce(z1, z2, 2, 2 * tau).item())
             gaussian[row, column] = max(abs(loss - ours) for loss in same)
             laplace[row, column] = abs(kernel_infonce(z1, z2, 1, 2 * tau).item() - ours)
+            # On unit vectors d^2 = 2 - 2 cos, so exp(-d^2 / T) is exp(cos / (T / 2)) times a constant.
+            code = kernel_infonce(z1, z2, 2, tau).item()
+            halved[row, column] = abs(code - nt_xent(z1, z2, tau / 2).item())
+            kept[row, column] = abs(code - nt_xent(z1, z2, tau).item())
     of = f"{gaussian.size} batches of 256 pairs, four graphs, tau {TEMPERATURES[0]:g} to {TEMPERATURES[-1]:g}, float64"
     return [
         Claim(
@@ -90,6 +95,18 @@ def identity() -> list[Claim]:
             f"above {SAME:g}",
             verdict(bool(laplace.min() > SAME)),
             {"over tau": np.array(TEMPERATURES), "least difference": laplace.min(0)},
+        ),
+        Claim(
+            "The Gaussian kernel at temperature T is SimCLR at T / 2",
+            CODE,
+            f"largest difference {halved.max():.1e} from SimCLR at T / 2, least {kept.min():.2g} from it at T; {of}",
+            f"at most {SAME:g}, and above it",
+            verdict(bool(halved.max() <= SAME < kept.min())),
+            {
+                "over tau": np.array(TEMPERATURES),
+                "largest difference at T / 2": halved.max(0),
+                "least difference at T": kept.min(0),
+            },
         ),
     ]
 

@@ -48,6 +48,7 @@ def _suites() -> dict[str, str]:
     from twoview.bench.suites.runner import SUITES
 
     return {
+        "claims": "what the papers claim, checked by small recipes that stand for theirs",
         "gpu": "what one GPU does in so many --minutes, beside its targets",
         **{
             name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory]) for name, one in SUITES.items()

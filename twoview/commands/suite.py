@@ -1,6 +1,7 @@
 """A list of measurements and trainings, run to its end."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,17 +14,17 @@ from twoview.commands.numbers import at_least, at_most
 from twoview.loaders.limits import REPEATS
 from twoview.reports.report import write_report
 
-FLAGS = ("--check", "--json", "--no-report")  # options of a suite that take no value
+FLAGS = ("--check", "--json", "--no-report", "--quick")  # options of a suite that take no value
+OF_THEIR_OWN = ("gpu", "claims")  # suites with options of their own
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
-    """`run`; for the suite gpu, which has options of its own, that of `suite_gpu.py`."""
+    """`run`; for a suite that has options of its own, that of `suite_NAME.py`."""
     for before, word in pairwise(("", *words)):
         # Behind an option that takes a value it is that value: `twoview suite quick --out gpu`.
-        if word == "gpu" and (before in FLAGS or not before.startswith("--")):
-            from twoview.commands import suite_gpu
-
-            return suite_gpu.run
+        if word in OF_THEIR_OWN and (before in FLAGS or not before.startswith("--")):
+            own: Callable[..., None] = import_module(f"twoview.commands.suite_{word}").run
+            return own
     return run
 
 
@@ -37,7 +38,8 @@ def run(
     """Run a suite: measure, train, judge, and write evidence and leaderboard. Run again, it goes on where it stopped.
 
     Args:
-        name: a name from `twoview list suites`; `twoview suite gpu --help` shows that one's options.
+        name: a name from `twoview list suites`; `twoview suite gpu --help` and `twoview suite claims --help` show
+            these two's options.
         out: folder of everything the suite makes; out/NAME by default.
         seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance and
             rank-cifar10 several times.

@@ -1,0 +1,102 @@
+"""The papers' claims at reduced scale: every recipe serves a claim, every scale is told from the others."""
+
+import pytest
+
+from twoview import cli
+from twoview.bench.config import claims_scale, recipe
+from twoview.bench.config.claims_scale import SCALES, names, scale_of
+from twoview.bench.config.experiment import Place
+from twoview.bench.suites import claims
+from twoview.commands import suite as suite_command
+from twoview.commands import suite_claims
+from twoview.loaders import presets
+from twoview.reports import papers
+
+EVERY_SCALE = {
+    **SCALES,
+    **{f"{name}, quick": scale.quick for name, scale in SCALES.items()},
+}
+
+
+def test_every_recipe_serves_a_claim_and_every_claim_has_its_recipes():
+    checks = [check for paper in papers.load() for claim in paper.claims for check in claim.reduced]
+    used = {name for check in checks for name in (*check.contrast, *check.correlation)}
+    assert used == set(names())
+    on = {name: recipe.load(name).dataset for name in used}
+    for check in checks:
+        assert {on[name] for name in (*check.contrast, *check.correlation)} <= {check.dataset}, check.statistic
+
+
+def test_what_is_compared_differs_in_what_the_claim_is_of_alone():
+    allowed = ("method", "views", "epochs", "classes_per_batch", "train_images", "long_tail", "name")
+    for name in names():
+        one = recipe.load(name)
+        if one.base and one.dataset == "cifar10":
+            mine, theirs = (recipe.flat(each.settings()) for each in (one, recipe.load(one.base)))
+            changed = {key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)}
+            assert all(key.startswith(allowed) for key in changed), (name, changed)
+
+
+def test_the_debiased_cost_what_simclr_costs():
+    whole = 2 * recipe.load("claims-lee2025-simclr").epochs
+    for m in (2, 4, 8):
+        one = recipe.load(f"claims-lee2025-debiased-{m}")
+        assert one.method.prototype_views == m
+        assert one.epochs * (m + 1) == pytest.approx(whole, rel=0.15)
+
+
+def test_all_kernels_are_tuned_alike():
+    tuned = [one for name in names() if (one := recipe.load(name)).search.ranges]
+    assert len(tuned) == 10 and len({one.search.epochs for one in tuned}) == 1
+    shared = ("optim.lr", "method.temperature")
+    assert len({str([one.search.ranges[key] for key in shared]) for one in tuned}) == 1
+
+
+@pytest.mark.parametrize("name", EVERY_SCALE)
+def test_a_run_tells_its_scale_whatever_its_seed_and_what_it_searched(name):
+    for file in map(recipe.load, names()):
+        one = EVERY_SCALE[name].of(file)
+        assert presets.preset(one.views, one.size) and one.optim.warmup_epochs <= one.epochs
+        searched = {key: values[0] for key, values in one.search.ranges.items()}
+        assert scale_of(recipe.with_values(one, {**searched, "seed": 3}), ["seed"]) == name
+    assert scale_of(recipe.with_values(one, {"optim.weight_decay": 0.5}), ["seed"]) == ""
+    assert scale_of(recipe.load("quick-cifar10"), ["seed"]) == ""
+
+
+def test_what_is_not_here_is_left_out_by_name(tmp_path, monkeypatch, capsys):
+    place = Place(tmp_path / "betons", tmp_path / "checkpoints", tmp_path)
+    missing = {"cifar100": "CIFAR-100 is not here."}
+    monkeypatch.setattr(claims, "_problem", lambda dataset, place: missing.get(dataset, ""))
+    steps = [step.name for step in claims.steps(SCALES["cpu"], place)]
+    assert "5 recipes on cifar100 are left out: CIFAR-100 is not here." in capsys.readouterr().err
+    assert {f"claims-assran2023-mae-k2-seed{seed}" for seed in range(3)} < set(steps)
+    assert not any("cifar100" in step for step in steps)
+    assert steps[-2:] == ["theory-spectral", "theory-images"]
+    assert "theory-images" not in [step.name for step in claims.steps(SCALES["cpu"].quick, place)]
+
+
+def test_a_dataset_that_is_not_there_is_a_sentence(tmp_path):
+    place = Place(tmp_path / "betons", tmp_path / "checkpoints", tmp_path)
+    assert "cifar" in claims._problem("cifar10", place) and claims._problem("fashion-mnist", place) == ""
+
+
+def test_the_command_runs_them_and_shows_the_verdicts(cifar_root, tmp_path, monkeypatch, capsys):
+    """On two recipes of one claim, very small; a second run repeats nothing."""
+    monkeypatch.chdir(tmp_path)
+    two = ["claims-lee2025-simclr", "claims-lee2025-dot"]
+    monkeypatch.setattr(claims_scale, "names", lambda: two)
+    small = {"train_images": 256, "probe.train_images": 200, "probe.test_images": 100, "backbone.width": 4}
+    tiny = claims_scale.Scale(seeds=3, trials=0, images=False, length=0.01, settings={"all": small})
+    monkeypatch.setitem(SCALES, "cpu", tiny)
+    assert cli.run(["suite", "claims", "--data-root", str(cifar_root)]) == 0
+    assert "at reduced scale" in capsys.readouterr().out
+    assert (tmp_path / "out" / "claims" / "evidence" / "claims-lee2025-dot-seed2.json").exists()
+    assert cli.run(["suite", "claims", "--data-root", str(cifar_root), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "finished before, kept" in shown.err and '"scale":"reduced, cpu"' in shown.out
+
+
+@pytest.mark.parametrize("words", ["claims", "claims --quick", "--quick claims", "--json claims --scale gpu"])
+def test_the_suite_is_named_before_or_behind_its_options(words):
+    assert suite_command.command(words.split()) is suite_claims.run
+    assert suite_command.command(["quick", "--out", "claims"]) is suite_command.run

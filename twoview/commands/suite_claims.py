@@ -1,0 +1,46 @@
+"""`twoview suite claims`: what the papers claim, checked at reduced scale."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from twoview.bench.config.claims_scale import SCALES
+from twoview.bench.config.experiment import place_of
+from twoview.commands import report
+
+
+def run(
+    name: Positional[Literal["claims"]],
+    out: Path | None = None,
+    scale: Literal["cpu", "gpu"] = "cpu",
+    quick: bool = False,
+    data_root: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Check the papers' claims at reduced scale: train small recipes that stand for the papers', and test each claim.
+
+    Run again, it goes on where it stopped.
+
+    Args:
+        name: claims.
+        out: folder of everything the suite makes; out/claims, or out/claims-gpu, out/claims-quick, by default.
+        scale: cpu, for two cores, or gpu, with larger networks, all images and more seeds.
+        quick: one short training each, whether everything runs; no claim gets a verdict.
+        data_root: folder of your datasets; TWOVIEW_DATA by default.
+        json: print the claims as JSON.
+    """
+    from twoview.bench.suites import claims, runner
+    from twoview.reports.report import write_report
+
+    chosen = SCALES[scale].quick if quick else SCALES[scale]
+    folder = out or Path("out") / "-".join(
+        ["claims", *([scale] if scale != "cpu" else []), *(["quick"] if quick else [])]
+    )
+    place = place_of(folder, None, data_root)
+    runner.run_steps(claims.steps(chosen, place), folder / "evidence", place)
+    if json:
+        return print(
+            write_report(folder / "evidence", folder).tables["claims"].frame.to_json(orient="records", indent=1)
+        )
+    report.run(folder / "evidence", folder)
