@@ -58,8 +58,16 @@ def _kobak_cifar_local(size: int) -> tuple[View, ...]:
 
 
 def _simclr_gray(size: int) -> tuple[View, ...]:
-    """Ours, for grey images of one centred object: larger crops, brightness and contrast only."""
+    """Ours, for gray images of one centered object: larger crops, brightness and contrast only."""
     view = View(size, scale=(0.2, 1.0), jitter=Jitter(0.4, 0.4, 0.0, 0.0, p=0.8))
+    return view, view
+
+
+def _simclr_gray_strong(size: int) -> tuple[View, ...]:
+    """Ours, for small gray images of one object: the most accurate of those tried at equal training time on
+    Fashion-MNIST. Twice the jitter of simclr-gray, and a fifth of the views solarized.
+    """
+    view = View(size, scale=(0.3, 1.0), jitter=Jitter(0.8, 0.8, 0.0, 0.0, p=0.8), solarize=Solarize(128, 0.2))
     return view, view
 
 
@@ -157,6 +165,11 @@ def _supervised_small(size: int) -> tuple[View, ...]:
     return (View(size, scale=(0.5, 1.0)),)
 
 
+def _flip(size: int) -> tuple[View, ...]:
+    """Ours, for a supervised training of a few epochs on small images: the whole image with a flip."""
+    return (View(size, scale=None, resize=size),)
+
+
 def _supervised_cifar(size: int) -> tuple[View, ...]:
     """He et al. 2016, section 4.2: padded by 4 of 32 pixels on each side, a random crop, a flip."""
     return (View(size, scale=None, padding=size // 8),)
@@ -173,6 +186,7 @@ PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "kobak-cifar": _kobak_cifar,
     "kobak-cifar-local": _kobak_cifar_local,
     "simclr-gray": _simclr_gray,
+    "simclr-gray-strong": _simclr_gray_strong,
     "kernel-infonce": _kernel_infonce,
     "simsiam": _simsiam,
     "vicreg": _vicreg,
@@ -189,6 +203,7 @@ PRESETS: dict[str, Callable[[int], tuple[View, ...]]] = {
     "crops-msn": _crops_msn,
     "supervised": _supervised,
     "supervised-small": _supervised_small,
+    "flip": _flip,
     "supervised-cifar": _supervised_cifar,
     "eval": _eval,
 }

@@ -1,5 +1,6 @@
 """Backbones: images -> representations."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch.nn.functional as F
@@ -74,9 +75,9 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
     if backbone.name in VITS:
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-tiny":
-        return _strided(backbone.width, (2, 2))
+        return _strided(backbone.width, ((2, 2), (4, 2)))
     if backbone.name == "resnet-small":
-        return _strided(backbone.width, (1, 2, 2))
+        return _strided(backbone.width, ((1, 1), (2, 2), (2, 2)))
     if backbone.name == WIDE:
         return _wide(backbone.depth, backbone.widen)
     if backbone.name == "alexnet":
@@ -84,14 +85,16 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
     return _torchvision(backbone.name, backbone.stem)
 
 
-def _strided(width: int, strides: tuple[int, ...]) -> Encoder:
-    """A ResNet for about 32 pixels whose stem has stride 2: an epoch is seconds on a CPU. One residual block a stride;
-    a block of stride 2 has twice the channels of what comes in.
+def _strided(width: int, blocks: Sequence[tuple[int, int]]) -> Encoder:
+    """A ResNet for about 32 pixels whose stem has stride 2: an epoch is seconds on a CPU.
+
+    width: channels of the stem. blocks: of each residual block, how many times as many channels go out as come in, and
+    its stride.
     """
     stem = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
-    layers = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    for stride in strides:
-        layers.append(_Block(width, width := stride * width, stride))
+    layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    for times, stride in blocks:
+        layers.append(_Block(width, width := times * width, stride))
     body = nn.Sequential(*layers, Average())
     _draw(body)
     return Encoder(body, width)

@@ -85,6 +85,18 @@ CHANGES = (
     "long",
     "long-kept",
 )
+# What could be changed of quick-fashion-mnist, one thing at a time, in about the same seconds of training.
+FASHION_CHANGES = (
+    "views",
+    "small",
+    "narrow",
+    "batch-256",
+    "lr-0.2",
+    "adamw",
+    "temperature-0.5",
+    "few-images",
+    "compile",
+)
 SUITES = {
     "loader": Suite(targets.TABLE, ()),
     # The shorter training first, so that a row is there soon.
@@ -130,6 +142,11 @@ SUITES = {
         seeds=2,
     ),
     "rank-cifar10": Suite((), ("rank-cifar10", *(f"rank-cifar10-{change}" for change in CHANGES)), seeds=3),
+    "rank-fashion-mnist": Suite(
+        (),
+        ("rank-fashion-mnist", *(f"rank-fashion-mnist-{change}" for change in FASHION_CHANGES)),
+        seeds=3,
+    ),
     # The last one needs CIFAR-10.
     "theory": Suite(theory=("sparse_coding", "spectral", "clusters", "uniform_prior", "images")),
 }

@@ -147,7 +147,7 @@ def test_supervised_reports_its_accuracy():
 @pytest.mark.parametrize(
     ("backbone", "dim", "parameters"),
     [
-        (Backbone(name="resnet-tiny", width=16), 64, 72_720),
+        (Backbone(name="resnet-tiny", width=16), 128, 204_176),
         (Backbone(name="resnet-small", width=32), 128, 307_360),
         (Backbone(name="resnet18", stem="imagenet"), 512, 11_176_512),
         (Backbone(name="resnet18", stem="cifar"), 512, 11_168_832),

@@ -41,8 +41,8 @@ def run(
         name: a name from `twoview list suites`; `twoview suite gpu --help` and `twoview suite claims --help` show
             these two's options.
         out: folder of everything the suite makes; out/NAME by default.
-        seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance and
-            rank-cifar10 several times.
+        seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance and the
+            rankings several times.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the leaderboard, or what the suites imbalance compared or theory found, as JSON.
     """
