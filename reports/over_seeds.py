@@ -44,6 +44,9 @@ COLUMNS = [
     OverSeeds("pixels_linear_top1", "pixels linear %", 2, page=14, terminal=12),
     OverSeeds("knn_gain", "kNN gain", 2, page=7, terminal=5, readme=8),
     Column("knn_gain_min", "least gain", 2, page=8, terminal=6, readme=9),
+    Between("knn_gain_interval", "kNN gain, 95 % of the mean", 2, page=34),
+    OverSeeds("linear_gain", "linear gain", 2, page=35, readme=10),
+    Between("linear_gain_interval", "linear gain, 95 % of the mean", 2, page=36),
     Between("knn_interval", "kNN, 95 % of the mean", 2, page=5, markdown=8),
     Between("linear_interval", "linear, 95 % of the mean", 2, page=12, markdown=11),
     Column("knn_p", "p, kNN", 2, small=True, page=6, terminal=14, markdown=9),
@@ -89,14 +92,16 @@ ACCURACIES = [
     "pixels_knn_top1",
     "pixels_linear_top1",
     "knn_gain",
+    "linear_gain",
 ]
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a leaderboard over seeds: one row an experiment and machine.
 
-    Accuracies and the gain over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
-    of trained kNN and linear top-1 also the ends of Student's 95 % interval of the mean, NaN for one seed.
+    Accuracies and the gains over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
+    of trained kNN and linear top-1 and of the gains also the ends of Student's 95 % interval of the mean, NaN for one
+    seed.
     Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
     A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
     seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
@@ -143,8 +148,9 @@ def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
             f"{accuracy}_max": values.max(),
         }
     for probe in ("knn", "linear"):
-        _, low, high = interval(runs[f"{probe}_top1"].tolist())
-        row |= {f"{probe}_interval_low": low, f"{probe}_interval_high": high}
+        for column, name in ((f"{probe}_top1", probe), (f"{probe}_gain", f"{probe}_gain")):
+            _, low, high = interval(runs[column].dropna().tolist())
+            row |= {f"{name}_interval_low": low, f"{name}_interval_high": high}
     row["seconds_to_target"] = mlperf_time(runs["seconds_to_target"].tolist())
     row["overridden"] = ", ".join(sorted(set(runs["overridden"]) - {""}))
     row |= {speed: runs[speed].median() for speed in SPEEDS}

@@ -34,13 +34,16 @@ from twoview.methods.precision import Precision
 from twoview.methods.probes import low_shot, protocols
 from twoview.methods.probes.end_to_end import Classifier
 from twoview.methods.probes.features import Features, Kept, extract, fingerprint
-from twoview.methods.probes.knn import votes
+from twoview.methods.probes.knn import vote
 from twoview.methods.probes.linear import logistic
 from twoview.methods.probes.metrics import Metrics, metrics
+from twoview.methods.probes.nearest import nearest
 from twoview.methods.probes.sgd_grid import sgd_grid
 from twoview.methods.trainer import Trainer
 
 BATCH = 500
+TEN = 10  # neighbors of the unweighted kNN
+KNN_MIB = 768  # that finding neighbors may take
 # What papers spent on the same probe, as far as they say it.
 BUDGETS = {
     "knn": Budget(hours=40 / 60, memory_gib=30, provenance="found: Lee 2025, ImageNet with ResNet-50, 8 V100"),
@@ -81,6 +84,7 @@ class Bench:
     data: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     _features: tuple[Features, Features] | None = None
+    _neighbors: list[tuple[Tensor, Tensor]] | None = None
 
     @property
     def normalise(self) -> Normalise:
@@ -106,6 +110,14 @@ class Bench:
             self._features = self._extracted("train"), self._extracted("test")
             self.features_seconds = time.perf_counter() - started
         return self._features
+
+    def neighbors(self) -> list[tuple[Tensor, Tensor]]:
+        """Of the test images among the training images, as `nearest` finds them: enough for every kNN probe."""
+        if self._neighbors is None:
+            train, test = self.features()
+            k = min(max(self.settings.k, TEN), len(train.x))
+            self._neighbors = list(nearest(train.x, test.x, k, KNN_MIB, best_device()))
+        return self._neighbors
 
     def _extracted(self, split: str) -> Features:
         device, precision = best_device(), self.options.precision
@@ -194,18 +206,20 @@ def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
 
 
 def _knn(bench: Bench) -> Iterator[Found]:
-    train, test = bench.features()
     k, temperature = bench.settings.k, bench.settings.temperature
-    device = best_device()
-    scores = votes(*train, test.x, classes=bench.classes, k=k, temperature=temperature, device=device)
-    yield Found("knn", metrics(scores, test.label), {"k": k, "temperature": temperature}, len(train.x))
+    yield _voted(bench, "knn", k, temperature, {"k": k, "temperature": temperature})
 
 
 def _knn_10(bench: Bench) -> Iterator[Found]:
     """The rule of codes that call scikit-learn: at an infinite temperature all neighbors count the same."""
+    yield _voted(bench, "knn-10", TEN, math.inf, {"k": TEN, "weights": "uniform"})
+
+
+def _voted(bench: Bench, name: str, k: int, temperature: float, settings: dict[str, Any]) -> Found:
     train, test = bench.features()
-    scores = votes(*train, test.x, classes=bench.classes, k=10, temperature=math.inf, device=best_device())
-    yield Found("knn-10", metrics(scores, test.label), {"k": 10, "weights": "uniform"}, len(train.x))
+    nearest = ((cosine[:, :k], row[:, :k]) for cosine, row in bench.neighbors())
+    scores = vote(nearest, train.label, classes=bench.classes, temperature=temperature)
+    return Found(name, metrics(scores, test.label), settings, len(train.x))
 
 
 def _linear(bench: Bench) -> Iterator[Found]:

@@ -1,6 +1,6 @@
 """Weighted k-nearest neighbours (Wu et al. 2018, section 3.4), exact."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -39,18 +39,38 @@ def votes(
     for name, features in (("bank", bank), ("query", query)):
         if len(features) == 0:
             raise ValueError(f"kNN: the {name} features are empty")
-    if k < 1 or temperature <= 0:
-        raise ValueError(f"kNN: k must be at least 1, not {k}, and the temperature above 0, not {temperature:g}")
+    if k < 1:
+        raise ValueError(f"kNN: k must be at least 1, not {k}")
+    found = nearest(bank, query, min(k, len(bank)), memory_mib * 3 / 4, device or torch.device("cpu"))
+    yield from vote(found, label, classes=classes, temperature=temperature, memory_mib=memory_mib / 4)
+
+
+@torch.no_grad()
+def vote(
+    neighbors: Iterable[tuple[Tensor, Tensor]],
+    label: Tensor,
+    *,
+    classes: int,
+    temperature: float,
+    memory_mib: float = 256,
+) -> Iterator[Tensor]:
+    """The scores of `votes` from neighbors that are known: for groups of queries their cosines, float32 (G, k), and
+    rows of the bank, int64 (G, k), as `nearest` gives them.
+
+    label: int64 (N,), the bank's. The other arguments and the errors are those of `votes`.
+    """
+    if temperature <= 0:
+        raise ValueError(f"kNN: the temperature must be above 0, not {temperature:g}")
     least, most = int(label.min()), int(label.max())
     if least < 0 or most >= classes:
         raise ValueError(f"kNN: the bank's labels must be from 0 to {classes - 1}, got {least if least < 0 else most}")
-    device = device or torch.device("cpu")
-    label, k = label.to(device), min(k, len(bank))
-    chunk = int(memory_mib * MIB / 4) // (4 * classes + 24 * k)  # a row of scores; its neighbours' weights and labels
-    for cosine, row in nearest(bank, query, k, memory_mib * 3 / 4, device):
-        for near, who in zip(cosine.split(max(chunk, 1)), row.split(max(chunk, 1)), strict=True):
+    for cosine, row in neighbors:
+        # a row of scores, and its neighbors' weights and labels
+        chunk = max(int(memory_mib * MIB) // (4 * classes + 24 * cosine.shape[1]), 1)
+        known = label.to(row.device)
+        for near, who in zip(cosine.split(chunk), row.split(chunk), strict=True):
             weight = (near / temperature).softmax(1)
-            yield weight.new_zeros(len(near), classes).scatter_add_(1, label[who], weight)
+            yield weight.new_zeros(len(near), classes).scatter_add_(1, known[who], weight)
 
 
 def knn_top1(
