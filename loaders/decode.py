@@ -71,7 +71,7 @@ STATUS_TEXT = {
     OUT_OF_RANGE: "the sample's bytes lie outside the file",
     RAW_SIZE: "the raw image's bytes are not height * width * 3",
     EMPTY: "the image has no pixels or no bytes",
-    CMYK: "the JPEG is CMYK, which has no unique RGB colours",
+    CMYK: "the JPEG is CMYK, which has no unique RGB colors",
     BAD_MODE: "the image is neither a JPEG nor raw",
     CHANGED: "the sample's bytes are not those that were written: their checksum differs",
     FOREIGN: "the JPEG is not of a kind that libturbojpeg decodes",
@@ -102,8 +102,8 @@ def jpeg_fault(content: bytes) -> tuple[int, str]:
         header = _jpeg_header(handle, content)
         if header is None:
             return FOREIGN, _words(handle)
-        height, width, colours = header
-        inks = colours in (_CMYK, _YCCK)
+        height, width, colors = header
+        inks = colors in (_CMYK, _YCCK)
         height, width = -(-height // 8), -(-width // 8)
         pixels = ctypes.create_string_buffer(height * width * (4 if inks else 1))
         size, kind = ctypes.c_ulong(len(content)), _INKS if inks else _GRAY
@@ -140,12 +140,12 @@ def _words(handle: ctypes.c_void_p) -> str:
 
 
 def _jpeg_header(handle: ctypes.c_void_p, content: bytes) -> tuple[int, int, int] | None:
-    """(height, width, colour space) of turbojpeg.h, or None."""
-    width, height, subsampling, colours = (ctypes.c_int() for _ in range(4))
-    to = [ctypes.byref(number) for number in (width, height, subsampling, colours)]
+    """(height, width, color space) of turbojpeg.h, or None."""
+    width, height, subsampling, colors = (ctypes.c_int() for _ in range(4))
+    to = [ctypes.byref(number) for number in (width, height, subsampling, colors)]
     if _turbojpeg.tjDecompressHeader3(handle, content, ctypes.c_ulong(len(content)), *to) != 0:
         return None
-    return height.value, width.value, colours.value
+    return height.value, width.value, colors.value
 
 
 def view_table(views: Sequence[View]) -> np.ndarray:
@@ -179,7 +179,7 @@ def view_table(views: Sequence[View]) -> np.ndarray:
             row[[RATIO_MIN, RATIO_MAX]] = view.ratio
         elif view.padding is None:
             if view.resize < view.size:
-                raise ValueError(f"a centre crop needs resize to be at least size: {view}")
+                raise ValueError(f"a center crop needs resize to be at least size: {view}")
             row[RESIZE] = view.resize
         else:
             row[RESIZE] = view.resize or view.size
@@ -198,7 +198,7 @@ def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
     """(offsets int64 (V,), total bytes) of a batch's buffer.
 
     View v is the bytes offsets[v] : offsets[v] + batch * size * size * 3, as (batch, size, size, 3). The views follow
-    each other without gaps, so neighbours of equal size are one block.
+    each other without gaps, so neighbors of equal size are one block.
     """
     ends = np.cumsum([0] + [batch * view.size * view.size * 3 for view in views], dtype=np.int64)
     return ends[:-1], int(ends[-1])
@@ -272,7 +272,7 @@ def part(row, height, width, seed, epoch, sample, view):
         return crop.padded(
             height, width, int(row[RESIZE]), int(row[SIZE]), int(row[PADDING]), seed, epoch, sample, view
         )
-    return crop.centre(height, width, int(row[RESIZE]), int(row[SIZE]))
+    return crop.center(height, width, int(row[RESIZE]), int(row[SIZE]))
 
 
 @kernel
@@ -355,7 +355,7 @@ class Decoder:
     def __init__(self) -> None:
         self._handle = _turbojpeg.tjInitDecompress()
         if not self._handle:
-            raise MemoryError("libturbojpeg could not be initialised")
+            raise MemoryError("libturbojpeg could not be initialized")
         self._content, self._pixels, self._scratch = (np.empty(0, np.uint8) for _ in range(3))
 
     def render(

@@ -28,7 +28,7 @@ def _blur(size: int, p: float) -> Blur:
 
 
 def _byol_view(size: int, blurred: float, solarized: float) -> View:
-    """The view that BYOL began with: weak in saturation, bicubic; blurred and solarised with these probabilities."""
+    """The view that BYOL began with: weak in saturation, bicubic; blurred and solarized with these probabilities."""
     jitter, solarize = Jitter(0.4, 0.4, 0.2, 0.1, p=0.8), Solarize(128, solarized)
     return View(size, jitter=jitter, gray=0.2, blur=_blur(size, blurred), solarize=solarize, interpolation="bicubic")
 
@@ -84,7 +84,7 @@ def _simsiam(size: int) -> tuple[View, ...]:
 
 
 def _vicreg(size: int) -> tuple[View, ...]:
-    """Bardes et al. 2022, official code, as Barlow Twins': one view always blurred, the other seldom and solarised."""
+    """Bardes et al. 2022, official code, as Barlow Twins': one view always blurred, the other seldom and solarized."""
     return _byol_view(size, blurred=1.0, solarized=0.0), _byol_view(size, blurred=0.1, solarized=0.2)
 
 
@@ -135,13 +135,13 @@ def _solo_simclr_cifar(size: int) -> tuple[View, ...]:
 
 
 def _solo_vicreg_cifar(size: int) -> tuple[View, ...]:
-    """solo-learn's CIFAR recipe for VICReg: crops of at least a fifth, no blur, both views solarised at 0.1."""
+    """solo-learn's CIFAR recipe for VICReg: crops of at least a fifth, no blur, both views solarized at 0.1."""
     view = replace(_byol_view(size, blurred=0.0, solarized=0.1), scale=(0.2, 1.0))
     return view, view
 
 
 def _solo_byol_cifar(size: int) -> tuple[View, ...]:
-    """solo-learn's CIFAR recipe for BYOL and Barlow Twins: no blur, the second view solarised at 0.2."""
+    """solo-learn's CIFAR recipe for BYOL and Barlow Twins: no blur, the second view solarized at 0.2."""
     return _byol_view(size, blurred=0.0, solarized=0.0), _byol_view(size, blurred=0.0, solarized=0.2)
 
 
@@ -176,7 +176,7 @@ def _supervised_cifar(size: int) -> tuple[View, ...]:
 
 
 def _eval(size: int) -> tuple[View, ...]:
-    """The centre crop of torchvision's reference: 224 of a shorter side of 256. Up to 64 pixels the whole image."""
+    """The center crop of torchvision's reference: 224 of a shorter side of 256. Up to 64 pixels the whole image."""
     return (View(size, scale=None, resize=size if size <= 64 else round(size * RESIZED / FULL), flip=0.0),)
 
 

@@ -1,7 +1,7 @@
 """The loader's plain twin: the same batches, bit for bit, from PIL, torchvision and a loop, written to be read.
 
 It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the drawn parameters (the ops'
-`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colours. Only the blur is spelled out, since
+`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colors. Only the blur is spelled out, since
 the loader's is not torchvision's (`smoothed` in `loaders/ops/blur.py`).
 """
 
@@ -84,7 +84,7 @@ def make(image: np.ndarray, view: View, key: Key) -> np.ndarray:
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
     if view.scale is None and view.padding is None:
-        out = crop.centre_twin(image, view.resize, view.size, bicubic)
+        out = crop.center_twin(image, view.resize, view.size, bicubic)
     elif view.scale is None:
         side = view.resize or view.size
         _, _, top, left = crop.padded(height, width, side, view.size, view.padding, *key)

@@ -108,7 +108,7 @@ class Renderer:
             full_height, full_width = crop.resized(self.height, self.width, int(row[decode.RESIZE]))
             y, x, kept_height, kept_width = -padding, -padding, full_height + 2 * padding, full_width + 2 * padding
         elif row[decode.SCALE_MAX] == 0:
-            full_height, full_width, y, x = crop.centre(self.height, self.width, int(row[decode.RESIZE]), size)
+            full_height, full_width, y, x = crop.center(self.height, self.width, int(row[decode.RESIZE]), size)
         columns = _lines(self.width, full_width, x, kept_width, bicubic, device)
         rows = _lines(self.height, full_height, y, kept_height, bicubic, device)
         steps: list[tuple[bool, Step]] = []

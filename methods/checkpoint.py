@@ -89,7 +89,7 @@ class History(Table):
         return self
 
 
-class Optimiser(Table):
+class Optimizer(Table):
     state: dict[int, dict[str, Any]]
     param_groups: list[dict[str, Any]]
 
@@ -127,14 +127,14 @@ class State(Table):
     epoch: Count
     world: PositiveInt | None = None
     precision: Precision | None = None
-    optimiser: Optimiser | None = None
+    optimizer: Optimizer | None = None
     scaler: dict[str, float] | None = None
     loader: Reached | None = None
     random: list[Random] | None = None
     history: History | None = None
     measured: Measured | None = None
 
-    @field_validator("world", "precision", "optimiser", "scaler", "random", "history", "measured")
+    @field_validator("world", "precision", "optimizer", "scaler", "random", "history", "measured")
     @classmethod
     def _is_one(cls, table: Any) -> Any:
         if table is None:

@@ -35,7 +35,7 @@ class Data2VecOptions(Options):
 class Data2Vec(Method):
     """The student sees all places, with a mask token for hidden patches (BEiT); the teacher sees the whole image.
 
-    The target is the mean of the teacher's top blocks, normalised. The teacher skips no block by chance, as in the
+    The target is the mean of the teacher's top blocks, normalized. The teacher skips no block by chance, as in the
     official code. Not in ours: BEiT's relative positions and layer scale; positions are the encoder's own. Which of the
     two the official evaluation sees could not be read; here the probes see the student.
     """

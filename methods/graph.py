@@ -1,4 +1,4 @@
-"""A whole training step as one CUDA graph: forward, backward, optimiser and moving averages, launched at once.
+"""A whole training step as one CUDA graph: forward, backward, optimizer and moving averages, launched at once.
 
 A step of many small kernels waits for the host, which launches them one by one; a graph is recorded once and replayed
 by one launch. A replay reads what lies where it lay when the step was recorded. Batches are therefore copied into
@@ -24,7 +24,7 @@ from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
 
-WARMUP = 3  # steps that run as they are: they make the optimiser's state, choose kernels and compile
+WARMUP = 3  # steps that run as they are: they make the optimizer's state, choose kernels and compile
 
 Out = dict[str, Tensor]
 Step = Callable[[DeviceBatch], Out]

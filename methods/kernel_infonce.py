@@ -30,7 +30,7 @@ class KernelInfoNCEOptions(ProjectorOptions):
     gamma2: Gamma = 2.0  # of a mixture's second kernel
     temperature2: NonNegativeFloat = 0.0  # T of the second kernel; 0 means that of the first
     weight: Share = 0.5  # lambda, of the first kernel in a mixture
-    joint: bool = True  # concat normalises the embedding as a whole (the official code), not each half
+    joint: bool = True  # concat normalizes the embedding as a whole (the official code), not each half
 
 
 class KernelInfoNCE(Method):

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 
 from twoview.loaders.masks import Mask, view_mask
@@ -22,7 +22,8 @@ class MAEOptions(Options):
 
     name: Literal["mae"] = "mae"
     masked: Share = 0.75  # share of the patches that the encoder does not see
-    normalise: bool = True  # whether the pixels to predict are normalised patch by patch
+    # Whether the pixels to predict are normalized patch by patch; older records have the other spelling.
+    normalize: bool = Field(default=True, validation_alias=AliasChoices("normalize", "normalise"))
     decoder_width: Width = 512
     decoder_depth: Repeats = 8  # its blocks
     decoder_heads: Width = 16  # of each block
@@ -50,7 +51,7 @@ class MAE(Method):
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         (image,), (kept,) = views, masks
         hidden, prediction = self.predicted(image, kept)
-        return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalise)}
+        return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalize)}
 
     def predicted(self, image: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers of the hidden patches, int64 (B, M), and what the decoder makes of them: (B, M, 3 * patch^2)."""

@@ -70,7 +70,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of training done, for moving averages and schedules."""
+        """Called after each optimizer step with the share of training done, for moving averages and schedules."""
 
     @property
     def probed(self) -> nn.Module:
@@ -78,6 +78,6 @@ class Method(nn.Module):
         return self.encoder
 
     def encode(self, x: Tensor) -> Tensor:
-        """x: normalised float (B, 3, H, W). Returns (B, D), what the probes see."""
+        """x: normalized float (B, 3, H, W). Returns (B, D), what the probes see."""
         out: Tensor = self.probed(x)
         return out

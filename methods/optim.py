@@ -1,4 +1,4 @@
-"""Optimisers and their schedules."""
+"""Optimizers and their schedules."""
 
 import math
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ KEPT: dict[Name, set[str]] = {
 
 
 def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim.Optimizer:
-    """The optimiser over the model's parameters, fused or foreach (a few kernels a step, not one a parameter).
+    """The optimizer over the model's parameters, fused or foreach (a few kernels a step, not one a parameter).
 
     Its groups: weights, which decay; vectors (biases, norms) and tokens, which do not unless told to; and what a method
     exempts, which is neither decayed nor clipped.
@@ -100,20 +100,20 @@ def _tokens(model: nn.Module) -> set[int]:
     return tokens
 
 
-def schedule(optim: Optim, optimiser: torch.optim.Optimizer, epoch: float, epochs: int) -> None:
-    """Sets the optimiser's learning rates and weight decays to those of a (fractional) epoch."""
-    for group in optimiser.param_groups:
+def schedule(optim: Optim, optimizer: torch.optim.Optimizer, epoch: float, epochs: int) -> None:
+    """Sets the optimizer's learning rates and weight decays to those of a (fractional) epoch."""
+    for group in optimizer.param_groups:
         group["lr"] = lr_at(optim, epoch, epochs) * group.get("scale", 1.0)
         if group["adapt"]:
             group["weight_decay"] = weight_decay_at(optim, epoch, epochs)
 
 
-def clip(optimiser: torch.optim.Optimizer, norm: float) -> None:
+def clip(optimizer: torch.optim.Optimizer, norm: float) -> None:
     """Scales the gradient, of all but exempt weights together, to this norm at most, without a look at the device.
 
     Source: MSN's official code (`clip_grad_norm_` of the encoder with its head).
     """
-    clipped = [p for group in optimiser.param_groups if "exempt" not in group for p in group["params"]]
+    clipped = [p for group in optimizer.param_groups if "exempt" not in group for p in group["params"]]
     nn.utils.clip_grad_norm_(clipped, norm, foreach=True)
 
 

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from twoview.methods.ranks import SumOverRanks, world
 
 
-def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with every BatchNorm over the joined batch: torch's on a GPU, ours on a CPU, where torch has none."""
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -19,12 +19,12 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
             joined.weight, joined.bias = child.weight, child.bias  # themselves: a target network's are frozen
             setattr(module, name, joined)
         else:
-            synchronised(child, device)
+            synchronized(child, device)
     return module
 
 
 class JoinedBatchNorm(_BatchNorm):
-    """(B, C, ...) -> the same, normalised in training by mean and variance over the ranks, which hold equally much."""
+    """(B, C, ...) -> the same, normalized in training by mean and variance over the ranks, which hold equally much."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -36,10 +36,10 @@ class JoinedBatchNorm(_BatchNorm):
         others = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         mean = SumOverRanks.apply(x.mean(others)) / world()
-        centred = x - mean.view(shape)
-        variance = SumOverRanks.apply(centred.square().mean(others)) / world()
+        centered = x - mean.view(shape)
+        variance = SumOverRanks.apply(centered.square().mean(others)) / world()
         self._follow(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world())
-        out = centred * torch.rsqrt(variance + self.eps).view(shape)
+        out = centered * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(input.dtype)

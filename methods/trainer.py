@@ -20,10 +20,10 @@ from twoview.methods import checkpoint, graph, optim, ranks, resumed
 from twoview.methods.clock import StepClock
 from twoview.methods.device_batches import BatchLike, DeviceBatch, on_device
 from twoview.methods.method import Method
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision, autocast
-from twoview.methods.sync_batchnorm import synchronised
+from twoview.methods.sync_batchnorm import synchronized
 
 Compile = Literal["off", "default", "max-autotune"]
 SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips
@@ -62,24 +62,24 @@ class History:
 
 
 class Objective(nn.Module):
-    """uint8 views, labels and masks -> the method's losses, with normalisation and autocast inside, so that a compiler
+    """uint8 views, labels and masks -> the method's losses, with normalization and autocast inside, so that a compiler
     sees the whole of it.
     """
 
-    def __init__(self, method: Method, normalise: Normalise, device: torch.device, precision: Precision) -> None:
+    def __init__(self, method: Method, normalize: Normalize, device: torch.device, precision: Precision) -> None:
         super().__init__()
-        self.method, self.normalise, self.device, self.precision = method, normalise, device, precision
+        self.method, self.normalize, self.device, self.precision = method, normalize, device, precision
 
     def forward(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        normalised = tuple(self.normalise(view) for view in views)
+        normalized = tuple(self.normalize(view) for view in views)
         with autocast(self.device, self.precision):
-            return self.method.loss(normalised, label, masks)
+            return self.method.loss(normalized, label, masks)
 
 
 class Trainer:
     """Trains a method for a number of epochs.
 
-    normalise: applied to the uint8 views on the device. precision: of the autocast; fp16 brings a loss scaler.
+    normalize: applied to the uint8 views on the device. precision: of the autocast; fp16 brings a loss scaler.
     compile: torch.compile's mode for the forward and backward pass; both record CUDA graphs where "max-autotune" can.
     cuda_graph: the whole step is recorded as a CUDA graph (methods/graph.py); ValueError where it cannot be.
     sync_batchnorm: BatchNorm's statistics over the joined batch of all ranks.
@@ -92,7 +92,7 @@ class Trainer:
         settings: optim.Optim,
         *,
         epochs: int,
-        normalise: Normalise,
+        normalize: Normalize,
         device: torch.device,
         precision: Precision,
         compile: Compile = "off",
@@ -103,19 +103,19 @@ class Trainer:
         if cuda_graph:
             graph.check(device, precision, compile, settings)
         if sync_batchnorm and ranks.world() > 1:
-            synchronised(method, device)
+            synchronized(method, device)
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.epochs, self.device, self.precision = settings, epochs, device, precision
         self.checkpoint_steps = checkpoint_steps
-        self.normalise = normalise.to(device)
-        self.objective: nn.Module = Objective(self.method, self.normalise, device, precision)
+        self.normalize = normalize.to(device)
+        self.objective: nn.Module = Objective(self.method, self.normalize, device, precision)
         self.compiled = compile != "off"
         if self.compiled:
             self.objective.compile(mode=compile, dynamic=False)
         if ranks.world() > 1:
-            # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronised.
+            # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronized.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
-        self.optimiser = optim.build(settings, self.method, recorded=cuda_graph)
+        self.optimizer = optim.build(settings, self.method, recorded=cuda_graph)
         self.graph = graph.Graph(self._work, type(method).__name__, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         if ranks.rank() > 0:  # the first one draws as one process does, the others what no other draws
@@ -131,15 +131,15 @@ class Trainer:
         return len(self.history.epoch_seconds)
 
     def step(self, batch: DeviceBatch, epoch: float) -> dict[str, Tensor]:
-        """One optimiser step at a fractional epoch, on a batch on the device.
+        """One optimizer step at a fractional epoch, on a batch on the device.
 
         Returns the loss and what else the method logs, on the device, without waiting for it.
         """
-        optim.schedule(self.settings, self.optimiser, epoch, self.epochs)
+        optim.schedule(self.settings, self.optimizer, epoch, self.epochs)
         self._progress = epoch / self.epochs
         if self.graph is None:
             return self._work(batch)
-        for number, group in enumerate(self.optimiser.param_groups):
+        for number, group in enumerate(self.optimizer.param_groups):
             group["lr"] = self.graph.number(f"lr of group {number}", group["lr"])
         self._progress = self.graph.number("progress", self._progress, torch.float64)
         return self.graph(batch)
@@ -150,13 +150,13 @@ class Trainer:
             out = self.objective(batch.views, batch.label, batch.masks)
         with part("backward"):
             self.scaler.scale(out["loss"]).backward()
-        with part("optimiser"):
+        with part("optimizer"):
             if self.settings.clip_norm:
-                self.scaler.unscale_(self.optimiser)
-                optim.clip(self.optimiser, self.settings.clip_norm)
-            self.scaler.step(self.optimiser)
+                self.scaler.unscale_(self.optimizer)
+                optim.clip(self.optimizer, self.settings.clip_norm)
+            self.scaler.step(self.optimizer)
             self.scaler.update()
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
         with part("after step"):
             self.method.after_step(self._progress)
         # Copies: the graphs of compile's max-autotune write the next step's results where this one's are.
@@ -226,18 +226,18 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, as `fit` wrote it.
 
-        ValueError if another number of ranks wrote it, or the optimiser's state is of other weights or settings.
+        ValueError if another number of ranks wrote it, or the optimizer's state is of other weights or settings.
         """
         if state["world"] != ranks.world():
             raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
         self.method.load_state_dict(state["method"])
-        theirs, mine = state["optimiser"], self.optimiser.state_dict()
-        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+        theirs, mine = state["optimizer"], self.optimizer.state_dict()
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         resumed.check_groups(theirs["param_groups"], mine["param_groups"])
         kept = resumed.checked_state(theirs["state"], mine["state"], weights, self.settings.name)
         resumed.check_scaler(state["scaler"], self.scaler.state_dict())
         # My groups: they have what the recipe and its schedules decide, and another version of torch may lack keys.
-        self.optimiser.load_state_dict({**mine, "state": kept})
+        self.optimizer.load_state_dict({**mine, "state": kept})
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
         if self.graph:
@@ -265,7 +265,7 @@ class Trainer:
             "world": ranks.world(),
             "precision": self.precision,
             "method": self.method.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loader": self._loader_state,
             "random": ranks.gather_objects(random),

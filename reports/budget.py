@@ -80,7 +80,7 @@ def budget_table(
     """A row for each budget and each machine that measured the same work, and one sentence for each record left out.
 
     Of a machine the latest training stands beside the latest steps of the model alone. A step counts only if it was of
-    the recipe that does what the row says: batch, views, size, method, backbone and optimiser; training on other data
+    the recipe that does what the row says: batch, views, size, method, backbone and optimizer; training on other data
     does not count either. What was not measured is empty, as is `cost` without a price, which is of a GPU-hour.
     gpu_hours_ratio: the projected GPU-hours over the published ones; of a processor its hours over them.
     """

@@ -1,4 +1,4 @@
-"""Inline SVG plots. The same tables give the same bytes; the page's stylesheet gives the colours and the font."""
+"""Inline SVG plots. The same tables give the same bytes; the page's stylesheet gives the colors and the font."""
 
 import io
 import re
@@ -20,7 +20,7 @@ from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.leaderboard import Shown
 from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
-# Colours drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
+# Colors drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
 INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
 
@@ -139,8 +139,8 @@ def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> 
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.7 * len(rows))
         heights = np.arange(len(rows))[::-1]
-        colours = [ACCENT if contestant == TWOVIEW else QUIET for contestant in rows["contestant"]]
-        axes.barh(heights, rows["images_per_s"], height=0.55, color=colours, alpha=0.75)
+        colors = [ACCENT if contestant == TWOVIEW else QUIET for contestant in rows["contestant"]]
+        axes.barh(heights, rows["images_per_s"], height=0.55, color=colors, alpha=0.75)
         for height, contestant in zip(heights, rows["contestant"], strict=True):
             axes.scatter(rounds[contestant], [height] * len(rounds[contestant]), s=9, color=INK, zorder=3)
         axes.set_yticks(heights, rows["contestant"])
@@ -190,8 +190,8 @@ def svg(figure: Figure, title: str) -> Markup:
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)  # holds for all elements
     text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1: the same in every figure
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, variable)
     return Markup(_lean(text))
 
 

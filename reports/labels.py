@@ -18,7 +18,7 @@ LABELS: dict[Quantity, str] = {
     "speedup": "twoview / peer",
     "energy_per_view": "energy",
     "step_flops": "FLOPs of a step",
-    "mfu": "model FLOPs utilisation",
+    "mfu": "model FLOPs utilization",
     "peak_device_memory": "peak memory, allocated",
     "peak_device_memory_reserved": "peak memory, reserved",
     "peak_host_memory": "peak host memory",

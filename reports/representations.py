@@ -30,11 +30,11 @@ def _tsne(ones: Sequence[Representation]) -> Figure:
     figure = Figure((SIDE * len(ones), SIDE + 0.8), layout="constrained")
     for number, one in enumerate(ones, 1):
         axes = figure.add_subplot(1, len(ones), number)
-        colours = matplotlib.colormaps["tab10" if len(one.classes) <= 10 else "hsv"]
+        colors = matplotlib.colormaps["tab10" if len(one.classes) <= 10 else "hsv"]
         for c, name in enumerate(one.classes):
             x, y = one.points[one.label == c].T
             axes.scatter(
-                x, y, s=4, lw=0, color=colours(c if len(one.classes) <= 10 else c / len(one.classes)), label=name
+                x, y, s=4, lw=0, color=colors(c if len(one.classes) <= 10 else c / len(one.classes)), label=name
             )
         numbers = one.of_representation
         axes.set_title(f"{one.encoder.name}\nsilhouette {numbers.silhouette:.3f}, kNN {numbers.knn:.1f} %", fontsize=9)

@@ -27,11 +27,11 @@ def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
         for number, key in enumerate(keys, 1):
             axes = figure.add_subplot(rows, min(COLUMNS, len(keys)), number)
             kind = scale(search.ranges[key])
-            for state, colour, fill in (("pruned", QUIET, "none"), ("complete", INK, INK)):
+            for state, color, fill in (("pruned", QUIET, "none"), ("complete", INK, INK)):
                 groups = [group for group in outcome["groups"] if group["state"] == state and group["top1"] is not None]
                 places = [_place(group["values"][key], search, key) for group in groups]
                 axes.scatter(
-                    places, [group["top1"] for group in groups], s=14, edgecolors=colour, facecolors=fill, label=state
+                    places, [group["top1"] for group in groups], s=14, edgecolors=color, facecolors=fill, label=state
                 )
             if best := outcome["best"]:
                 axes.scatter(

@@ -124,7 +124,7 @@ and the model alone on resident data. Seconds per epoch: the median epoch; views
 Accuracies stand with the 95 % bootstrap interval over test images. A dash: not measured.""")
     of_pictures = Markup("""\
 Images of the test split; what the encoder saw of them; what the decoder made of it, kept patches as they were.
-Where normalised pixels are predicted, each hidden patch is given back its own mean and contrast.""")
+Where normalized pixels are predicted, each hidden patch is given back its own mean and contrast.""")
     tables = report.tables["leaderboard"].by_machine()
     parts = [Part(legend=legend, tables=tables)]
     if losses := loss_plots(select(Run, report.records)):

@@ -15,9 +15,9 @@ from twoview.bench.evidence import Claimed, Phase, Scatter
 from twoview.bench.evidence.claims import OVER
 from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Plot, canvas, svg
 
-COLOURS = (ACCENT, SECOND, INK, QUIET)
-LINES = [(colour, style) for style, colour in product(("-", "--", ":"), COLOURS)]
-MARKS = [(colour, mark) for mark, colour in product(("o", "^", "s"), COLOURS)]
+COLORS = (ACCENT, SECOND, INK, QUIET)
+LINES = [(color, style) for style, color in product(("-", "--", ":"), COLORS)]
+MARKS = [(color, mark) for mark, color in product(("o", "^", "s"), COLORS)]
 WIDE = 20.0  # an abscissa that grows by more than this factor is drawn on a logarithmic scale
 MARKED = 30  # points of a line, up to which each has a mark
 A_ROW = 2  # panels side by side
@@ -47,10 +47,10 @@ def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
     over = next((name for name in figures if name.startswith(OVER)), None)
     series = {name: values for name, values in figures.items() if name != over}
     figure, axes = canvas(2.6 + 0.4 * len(series))
-    for (name, values), (colour, style) in zip(series.items(), cycle(LINES), strict=False):
+    for (name, values), (color, style) in zip(series.items(), cycle(LINES), strict=False):
         x = np.asarray(figures[over] if over else range(len(values)))
         mark = "o" if len(values) <= MARKED else None
-        axes.plot(x, values, color=colour, ls=style, lw=1.2, marker=mark, ms=4, label=name)
+        axes.plot(x, values, color=color, ls=style, lw=1.2, marker=mark, ms=4, label=name)
     if over:
         axes.set_xlabel(over.removeprefix(OVER), fontsize=8)
         if x.min() > 0 and x.max() > WIDE * x.min():
@@ -62,14 +62,14 @@ def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
 
 
 def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
-    """Colour and mark are the point's label. Of more than POINTS points every second is shown, or every third..."""
+    """Color and mark are the point's label. Of more than POINTS points every second is shown, or every third..."""
     figure, grid = _grid(panels)
     for axes, points in zip(grid, panels.values(), strict=True):
         every = math.ceil(len(points.x) / POINTS)
         label = np.asarray(points.label)[::every]
-        for one, (colour, mark) in zip(np.unique(label), cycle(MARKS), strict=False):
+        for one, (color, mark) in zip(np.unique(label), cycle(MARKS), strict=False):
             x, y = (np.asarray(values)[::every][label == one] for values in (points.x, points.y))
-            axes.scatter(x, y, s=7, color=colour, marker=mark, linewidths=0, alpha=0.8)
+            axes.scatter(x, y, s=7, color=color, marker=mark, linewidths=0, alpha=0.8)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])

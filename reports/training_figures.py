@@ -22,7 +22,7 @@ from twoview.reports.leaderboard import Shown, recipe_hash
 from twoview.reports.significance import TARGETS, course
 
 LEVEL = 0.95  # of the band around an accuracy
-LINES = [(colour, style) for style, colour in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
+LINES = [(color, style) for style, color in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
 KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
@@ -56,15 +56,15 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
         caption += f". {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(3 + 0.4 * len(recipes))
-            for (name, curves), (colour, style) in zip(recipes, cycle(LINES), strict=False):
+            for (name, curves), (color, style) in zip(recipes, cycle(LINES), strict=False):
                 length = min(map(len, curves))
                 points = np.array([curve[:length] for curve in curves])
                 minutes, accuracy = points.mean(0).T / [[60], [1]]
-                axes.plot(minutes, accuracy, color=colour, ls=style, lw=1.4, marker="o", ms=3, label=name)
+                axes.plot(minutes, accuracy, color=color, ls=style, lw=1.4, marker="o", ms=3, label=name)
                 if len(curves) > 1:
                     error = points[:, :, 1].std(0, ddof=1) / np.sqrt(len(curves))
                     reach = student.ppf((1 + LEVEL) / 2, len(curves) - 1) * error
-                    axes.fill_between(minutes, accuracy - reach, accuracy + reach, color=colour, alpha=0.18, lw=0)
+                    axes.fill_between(minutes, accuracy - reach, accuracy + reach, color=color, alpha=0.18, lw=0)
             if dataset in TARGETS:
                 axes.axhline(TARGETS[dataset], color=QUIET, ls=":", lw=0.8)
             axes.set_xlabel("minutes")
@@ -146,8 +146,8 @@ def _parts(run: Run) -> tuple[float, float, float]:
 
 def _stacked(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
     left = np.zeros(len(rows))
-    for part, colour, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "else")):
-        axes.barh(heights, rows[part], left=left, height=0.5, color=colour, label=label)
+    for part, color, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "else")):
+        axes.barh(heights, rows[part], left=left, height=0.5, color=color, label=label)
         left += rows[part].to_numpy()
 
 
@@ -165,11 +165,11 @@ def _kernels(runs: Iterable[Run]) -> Iterator[Plot]:
         caption = f"Kernels on {dataset}, {_words(group[0])}: top-1 in percent, mean and range over seeds. {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(0.8 * len(rows) + 0.6)
-            for shift, probe, colour, label in ((0.12, "knn", ACCENT, "kNN"), (-0.12, "linear", SECOND, "linear")):
+            for shift, probe, color, label in ((0.12, "knn", ACCENT, "kNN"), (-0.12, "linear", SECOND, "linear")):
                 mean = np.array([np.mean(row[probe]) for row in rows])
                 reach = [mean - [min(row[probe]) for row in rows], [max(row[probe]) for row in rows] - mean]
                 heights = np.arange(len(rows))[::-1] + shift
-                axes.errorbar(mean, heights, xerr=reach, fmt="o", ms=6, color=colour, capsize=3, label=label)
+                axes.errorbar(mean, heights, xerr=reach, fmt="o", ms=6, color=color, capsize=3, label=label)
             axes.set_yticks(np.arange(len(rows))[::-1], [row["kernel"] for row in rows])
             axes.set_ylim(-0.6, len(rows) - 0.4)
             axes.grid(axis="x", color=QUIET, alpha=0.3, lw=0.6)

@@ -201,7 +201,7 @@ def try_checkpoint(path: Path) -> None:
             method,
             one.optim,
             epochs=one.epochs,
-            normalise=experiment.normalise_for(one),
+            normalize=experiment.normalize_for(one),
             device=torch.device("cpu"),
             precision="fp32",
         )

@@ -1,6 +1,8 @@
 """The house's structural rules: one import name, whose rooms are the repository's folders, and imports point down."""
 
 import ast
+import re
+import subprocess
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -142,3 +144,19 @@ def test_the_product_does_not_depend_on_the_place_it_was_written_in():
     for floor in ("twoview", *FLOORS):
         for file in (ROOT / floor).rglob("*.py"):
             assert "/work/" not in file.read_text() and "../shared" not in file.read_text(), file
+
+
+BRITISH = re.compile(
+    "(optim|normal|solar|util|initial|minim|maxim|visual|standard|synchron|regular|organ|recogn|summar|serial)is[eia]"
+    "|colour|cent(re|ring)|neighbour|behaviour|favour|[bv]elled|gnalled|judgement|licence|learnt|grey",
+    re.IGNORECASE,
+)
+
+
+def test_there_is_one_spelling_the_american():
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for path in map(ROOT.joinpath, names):
+        if path.is_relative_to(ROOT / "reports" / "results") or path == Path(__file__) or not path.is_file():
+            continue  # records keep the words that they were written in
+        for line in path.read_text(errors="replace").splitlines():
+            assert not BRITISH.search(line) or "validation_alias" in line, f"{path}: {line}"

@@ -25,7 +25,7 @@ from twoview.loaders.samplers import classes_a_batch, long_tail, subset
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint, precision, ranks, registry
 from twoview.methods.method import Method
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
 
@@ -153,9 +153,9 @@ def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
     return registry.entry(recipe.method.name).method.views_for(recipe.method, views)
 
 
-def normalise_for(recipe: Recipe[Any]) -> Normalise:
+def normalize_for(recipe: Recipe[Any]) -> Normalize:
     dataset = datasets.dataset(recipe.dataset)
-    return Normalise(dataset.mean, dataset.std)
+    return Normalize(dataset.mean, dataset.std)
 
 
 def best_device() -> torch.device:
@@ -191,7 +191,7 @@ def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
         method,
         recipe.optim,
         epochs=recipe.epochs,
-        normalise=normalise_for(recipe),
+        normalize=normalize_for(recipe),
         device=device,
         precision=kind or precision_for(recipe, device),
         compile=recipe.compile,

@@ -1,4 +1,4 @@
-"""One experiment: data, views, method, optimiser, probe. A TOML file of `bench/recipes/`, checked by one schema.
+"""One experiment: data, views, method, optimizer, probe. A TOML file of `bench/recipes/`, checked by one schema.
 
 A file with `base = "NAME"` takes each key and table that it does not have from that recipe, all but `source` and
 `[expected]`. A base has no base.
@@ -72,7 +72,7 @@ class Probe(Settings):
     train_images: Images = 0  # from the train split, equally many a class; 0 means all
     held_out: Images = 0  # images of the train split left out first, as the recipe's own held_out
     test_images: Images = 0  # from the test split, equally many a class; 0 means all
-    k: SomeImages = 200  # neighbours of the weighted kNN
+    k: SomeImages = 200  # neighbors of the weighted kNN
     temperature: PositiveFloat = 0.1  # of the kNN's votes
     weight_decay: PositiveFloat = 1e-3  # of the linear probe
     online: bool = False  # a linear head learns beside the training, which it does not change
@@ -112,7 +112,7 @@ class Recipe(Settings, Generic[M]):
     with_replacement: bool = False  # draws the images of such a class; else all have come before one comes again
     precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
     compile: Compile = "off"  # torch.compile's mode
-    cuda_graph: bool = False  # the whole step, optimiser and moving averages too, recorded and launched at once
+    cuda_graph: bool = False  # the whole step, optimizer and moving averages too, recorded and launched at once
     sync_batchnorm: bool = False  # statistics over the joined batch of all ranks
     deterministic: bool = False  # two runs are bit-equal, at the price of speed
     loader_threads: Threads = 0  # 0: measured beside a model on the CPU, every core beside a GPU

@@ -2,7 +2,7 @@
 
 Both sides get the same features, made from a seed, and the same threads; each round of each side is a process of its
 own, in turn, so that a peak of memory belongs to one probe. A side's time is from the features to the accuracy: what
-normalises or standardises them, the index and the vote are counted in.
+normalizes or standardizes them, the index and the vote are counted in.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from twoview.methods.probes.linear import logistic
 
 TEMPERATURE = 0.1
 WEIGHT_DECAY = 1e-3
-SPREAD = 4.0  # of the features around their class's centre, which leaves a third of them to be mistaken
+SPREAD = 4.0  # of the features around their class's center, which leaves a third of them to be mistaken
 PEERS = {"knn": "faiss", "linear": "scikit-learn"}
 
 
@@ -143,17 +143,17 @@ def cost(job: tuple[Work, str]) -> dict[str, float]:
 
 
 def features(work: Work) -> Data:
-    """Clusters whose variances fall off as those of learnt features do, not normalised."""
+    """Clusters whose variances fall off as those of learned features do, not normalized."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.arange(1, work.dim + 1).float() ** -0.5
-    centres = torch.randn(work.classes, work.dim, generator=generator)
+    centers = torch.randn(work.classes, work.dim, generator=generator)
     parts: list[Tensor] = []
     for count in (work.train, work.test):
         label = torch.randint(0, work.classes, (count,), generator=generator)
         x = torch.randn(count, work.dim, generator=generator)
         for rows in range(0, count, 10_000):
             part = x[rows : rows + 10_000]
-            part.mul_(SPREAD).add_(centres[label[rows : rows + 10_000]]).mul_(scale)
+            part.mul_(SPREAD).add_(centers[label[rows : rows + 10_000]]).mul_(scale)
         parts += [x, label]
     return Data(*parts)
 

@@ -17,7 +17,7 @@ def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "classes": dataset.count,
-        "licence": dataset.licence,
+        "license": dataset.license,
         "origin": dataset.origin,
         "mean": dataset.mean,
         "std": dataset.std,
@@ -38,7 +38,7 @@ def get(dataset: Dataset, root: Path | None) -> None:
 def text(found: dict[str, Any]) -> str:
     """A state in lines for people."""
     classes = "" if found["classes"] is None else f"{found['classes']:,} classes; "
-    lines = [f"{found['name']}: {classes}{found['origin']}; licence: {found['licence']}"]
+    lines = [f"{found['name']}: {classes}{found['origin']}; license: {found['license']}"]
     lines += [f"  {'there  ' if there else 'missing'} {path}" for path, there in found["layout"].items()]
     for split, one in found["splits"].items():
         published = "" if one["published"] is None else f" of {one['published']:,}"

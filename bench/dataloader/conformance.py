@@ -57,7 +57,7 @@ class Bound:
 class Row:
     """One line of the card; what a row does not measure is None.
 
-    kind: pixels, draws or views. n: pairs of pictures, or draws. mean, worst: differences in grey levels.
+    kind: pixels, draws or views. n: pairs of pictures, or draws. mean, worst: differences in gray levels.
     within: share of the values that differ by no more than asked. p: the p-value of the test that `asked` names.
     """
 
@@ -115,7 +115,7 @@ def _pictures(source: str) -> list[Pixels]:
 
 @cache
 def _squares(source: str, size: int) -> list[Pixels]:
-    """uint8 (size, size, 3): photographs reduced; noise cut out, since reduced noise is grey."""
+    """uint8 (size, size, 3): photographs reduced; noise cut out, since reduced noise is gray."""
     if source == "noise":
         return [np.ascontiguousarray(picture[:size, :size]) for picture in _pictures(source)]
     return [np.array(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in _pictures(source)]
@@ -280,7 +280,7 @@ COLUMNS = {
     "views": ("check", "size", "n", "within", "worst", "asked", "passed"),
 }
 TITLES = {
-    "pixels": "Pixels beside torchvision's; differences in grey levels",
+    "pixels": "Pixels beside torchvision's; differences in gray levels",
     "draws": "Parameters beside torchvision's",
     "views": "Whole views beside the plain twin's",
 }

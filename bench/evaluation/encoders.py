@@ -23,7 +23,7 @@ from twoview.methods.checkpoint import (
     open_archive,
     reason_of,
 )
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.probes.features import fingerprint
 
 HEADS = ("fc.", "classifier.", "heads.", "head.")  # of torchvision's models
@@ -34,9 +34,9 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Published:
     """An encoder ready to be probed.
 
-    name: what stands in records, without characters that a file's name cannot have. module: normalised float
+    name: what stands in records, without characters that a file's name cannot have. module: normalized float
     (B, 3, H, W) -> (B, dim), in eval mode, on the CPU. size: side of the images it was made for, in pixels.
-    normalise: what its pixels went through in training; None where the file does not say, which means the probed
+    normalize: what its pixels went through in training; None where the file does not say, which means the probed
     dataset's own mean and std. hash: SHA-256 of structure and weights, in hex. source: where the weights are from.
     """
 
@@ -44,7 +44,7 @@ class Published:
     module: nn.Module
     dim: int
     size: int
-    normalise: Normalise | None
+    normalize: Normalize | None
     hash: str
     source: str
 
@@ -101,7 +101,7 @@ def _from_torchvision(name: str) -> Published:
         f"torchvision-{arch}.{weights.name}",
         module,
         ready.crop_size[0],
-        Normalise(tuple(ready.mean), tuple(ready.std)),
+        Normalize(tuple(ready.mean), tuple(ready.std)),
         weights.url,
     )
 
@@ -120,8 +120,8 @@ def _from_timm(name: str) -> Published:
     except Exception as error:  # whatever the hub's client of the day raises
         raise OSError(f"timm:{name}: {_absent('its file', source, error)}") from None
     config: Any = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
-    normalise = Normalise(config["mean"], config["std"])
-    return _published(f"timm-{name}", module, config["input_size"][-1], normalise, source)
+    normalize = Normalize(config["mean"], config["std"])
+    return _published(f"timm-{name}", module, config["input_size"][-1], normalize, source)
 
 
 def _absent(file: str, source: str, error: Exception) -> str:
@@ -144,8 +144,8 @@ def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
         _fill(module, tensors)
     except ValueError as error:
         raise ValueError(f"{file} is not of {arch}: {error}") from None
-    normalise = None if cifar else Normalise(*IMAGENET)
-    return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalise, str(file))
+    normalize = None if cifar else Normalize(*IMAGENET)
+    return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalize, str(file))
 
 
 def _opened(file: Path) -> Any:
@@ -233,9 +233,9 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def _published(name: str, module: nn.Module, size: int, normalise: Normalise | None, source: str) -> Published:
+def _published(name: str, module: nn.Module, size: int, normalize: Normalize | None, source: str) -> Published:
     module.eval()
     dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
-    content = fingerprint(module, normalise) if normalise else fingerprint(module)
+    content = fingerprint(module, normalize) if normalize else fingerprint(module)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # a file's own name may be anything
-    return Published(name, module, dim, size, normalise, content, source)
+    return Published(name, module, dim, size, normalize, content, source)

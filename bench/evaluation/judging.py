@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from twoview.bench.config.experiment import Place, build_method, normalise_for, run_name, trained_method
+from twoview.bench.config.experiment import Place, build_method, normalize_for, run_name, trained_method
 from twoview.bench.config.recipe import Recipe, in_a_file_name, overrides, parse
 from twoview.bench.evaluation import probing
 from twoview.bench.evaluation.encoders import Published
@@ -45,7 +45,7 @@ def judge_untrained(recipe: Recipe[Any], place: Place) -> Run:
 
 
 def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
-    """The record of the normalised pixels themselves as the representation."""
+    """The record of the normalized pixels themselves as the representation."""
     encoder = _as_published(baseline_name("pixels", recipe), nn.Identity(), recipe, "the pixels themselves")
     return _baseline("pixels", recipe, place, encoder)
 
@@ -76,9 +76,9 @@ def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]
 
 
 def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:
-    normalise = normalise_for(recipe)
+    normalize = normalize_for(recipe)
     dim = getattr(module, "dim", 3 * recipe.size**2)
-    return Published(name, module.eval(), dim, recipe.size, normalise, fingerprint(module, normalise), source)
+    return Published(name, module.eval(), dim, recipe.size, normalize, fingerprint(module, normalize), source)
 
 
 def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Published) -> Run:

@@ -29,7 +29,7 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.names import checked_name, look_up
 from twoview.loaders.views import View
 from twoview.methods import checkpoint
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.precision import Precision
 from twoview.methods.probes import low_shot, protocols
 from twoview.methods.probes.end_to_end import Classifier
@@ -87,8 +87,8 @@ class Bench:
     _neighbors: list[tuple[Tensor, Tensor]] | None = None
 
     @property
-    def normalise(self) -> Normalise:
-        return self.encoder.normalise or Normalise(self.dataset.mean, self.dataset.std)
+    def normalize(self) -> Normalize:
+        return self.encoder.normalize or Normalize(self.dataset.mean, self.dataset.std)
 
     @property
     def classes(self) -> int:
@@ -127,14 +127,14 @@ class Bench:
         kept = None
         if self.options.features:
             samples = [indices, file.labels[indices], *([file.checksums[indices]] if file.checksums.size else [])]
-            name = fingerprint(module, self.normalise)
+            name = fingerprint(module, self.normalize)
             kept = Kept(self.options.features, name, self.dataset.name, split, self.encoder.size, samples)
         with (
             in_turn(file, indices, view) as loader,
             progress(f"features of {self.dataset.name} {split} by {self.encoder.name}", len(loader)) as advance,
         ):
-            normalise = self.normalise.to(device)
-            return extract(module, loader, normalise, device, advance, precision=precision, kept=kept)
+            normalize = self.normalize.to(device)
+            return extract(module, loader, normalize, device, advance, precision=precision, kept=kept)
 
 
 def left_out(file: Beton) -> dict[str, LeftOut]:
@@ -322,8 +322,8 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
         device = best_device()
         torch.manual_seed(options.seed)
         method = Classifier(deepcopy(bench.encoder.module).cpu(), protocol, bench.classes, bench.encoder.size)
-        normalise, precision = bench.normalise, options.precision
-        trainer = Trainer(method, optim, epochs=epochs, normalise=normalise, device=device, precision=precision)
+        normalize, precision = bench.normalize, options.precision
+        trainer = Trainer(method, optim, epochs=epochs, normalize=normalize, device=device, precision=precision)
         if state:
             take_up(trainer, state, path)
         file, indices = bench.used("train")
@@ -336,7 +336,7 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     test, used = bench.used("test")
     method.eval()
     with in_turn(test, used, protocol.test(bench.encoder.size)) as loader, torch.no_grad():
-        scores = (method.scores(trainer.normalise(batch.views[0].to(device))).float() for batch in loader.epoch(0))
+        scores = (method.scores(trainer.normalize(batch.views[0].to(device))).float() for batch in loader.epoch(0))
         found = metrics(scores, torch.from_numpy(test.labels[used]))
     return Found(name, found, settings, len(indices))
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from twoview.bench.config.experiment import Place, chosen, normalise_for, run_name, trained_method
+from twoview.bench.config.experiment import Place, chosen, normalize_for, run_name, trained_method
 from twoview.bench.config.recipe import parse
 from twoview.bench.data import betons
 from twoview.loaders import presets
@@ -17,7 +17,7 @@ from twoview.loaders.loader import Loader
 from twoview.methods import checkpoint, registry
 from twoview.methods.losses.mae import image_of, moments, pixels
 from twoview.methods.mae import MAE
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.vit import taken
 
@@ -43,27 +43,27 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
         batch = next(loader.epoch(0))
     out = folder / f"{run_name(recipe)}.png"
     with whole_file(out) as temporary:
-        grid(rows(method, normalise_for(recipe), batch.views[0], batch.masks[0])).save(temporary, "png")
+        grid(rows(method, normalize_for(recipe), batch.views[0], batch.masks[0])).save(temporary, "png")
     return out
 
 
 @torch.no_grad()
-def rows(method: MAE, normalise: Normalise, view: Tensor, kept: Tensor) -> list[np.ndarray]:
+def rows(method: MAE, normalize: Normalize, view: Tensor, kept: Tensor) -> list[np.ndarray]:
     """Originals, what the encoder saw of them, what was made of it: uint8 (B, H, W, 3) each.
 
-    Kept patches are shown as they are. Where normalised pixels are predicted, a hidden patch gets back its own mean and
+    Kept patches are shown as they are. Where normalized pixels are predicted, a hidden patch gets back its own mean and
     standard deviation, which the decoder was not asked for.
     """
-    patch, image = method.encoder.patch, normalise(view)
+    patch, image = method.encoder.patch, normalize(view)
     hidden, predicted = method.predicted(image, kept)
     truth = pixels(image, patch)
-    if method.options.normalise:
+    if method.options.normalize:
         mean, std = moments(taken(truth, hidden))
         predicted = predicted * std + mean
     places = hidden[..., None].expand_as(predicted)
     shown = (truth, truth.scatter(1, places, 0.0), truth.scatter(1, places, predicted))
     images = [image_of(patches, patch, view.shape[2] // patch) for patches in shown]
-    levels = [(image / normalise.scale + normalise.shift).round().clamp(0, 255) for image in images]
+    levels = [(image / normalize.scale + normalize.shift).round().clamp(0, 255) for image in images]
     return [level.permute(0, 2, 3, 1).byte().numpy() for level in levels]
 
 

@@ -33,7 +33,7 @@ class Options:
     """How representations are shown. Each is an option of `twoview features`."""
 
     images: int = 2000  # of the test split, equally many a class; 0 means all
-    k: int = 10  # neighbours that vote on a class
+    k: int = 10  # neighbors that vote on a class
     perplexity: float = 30.0  # of t-SNE
     seed: int = 0  # of t-SNE
 
@@ -68,12 +68,12 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
     device = best_device()
     watched = Watched(encoder.module.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     (view,) = presets.preset("eval", encoder.size)
-    assert encoder.normalise
+    assert encoder.normalize
     with (
         in_turn(file, indices, view) as loader,
         progress(f"representation of {encoder.name}", len(loader)) as advance,
     ):
-        x, label = extract(watched, loader, encoder.normalise.to(device), device, advance)
+        x, label = extract(watched, loader, encoder.normalize.to(device), device, advance)
     layers, rows, classes = watched.layers(), directions(x), label.numpy()
     points = tsne(rows, options.perplexity, options.seed)
     return Representation(
@@ -92,7 +92,7 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
 
 
 def filters(encoder: nn.Module) -> list[np.ndarray]:
-    """The first convolution's, a colour a channel, each stretched to all of 0 to 255."""
+    """The first convolution's, a color a channel, each stretched to all of 0 to 255."""
     first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
     weight = first.weight.detach().float().cpu()
     low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)

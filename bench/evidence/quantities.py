@@ -29,7 +29,7 @@ Quantity = Literal[
     "weighted_knn_accuracy",  # at each judged epoch
     "judged_epochs",  # the epochs after which accuracies were measured
     "elapsed_time",  # of training, after each epoch
-    "knn_time",  # of one judgement by kNN
+    "knn_time",  # of one judgment by kNN
     "projected_gpu_hours",  # of a whole pretraining on one card
     "loss_repeat_difference",  # relative, of two plain trainings
     "recorded_loss_difference",  # relative, of a recorded step and a plain one

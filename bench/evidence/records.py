@@ -315,7 +315,7 @@ class Run(Record):
 
 
 class Probing(Record):
-    """One probe of one encoder on one dataset. encoder: its name; encoder_hash: of structure, weights, normalisation.
+    """One probe of one encoder on one dataset. encoder: its name; encoder_hash: of structure, weights, normalization.
 
     size: side of an image, in pixels. asked: all settings that the outcome depends on. recipe: that the encoder was
     trained by, None for one that others published.

@@ -1,6 +1,6 @@
 """How sure a cost of new code over old is: bootstrap intervals of a ratio, for samples that hang together in time.
 
-The samples of one run are not independent: a busy neighbour or a clock that drops slows many steps in a row, and an
+The samples of one run are not independent: a busy neighbor or a clock that drops slows many steps in a row, and an
 interval that took them for independent would be far too narrow. So a run is cut into BLOCKS stretches, each stretch is
 its median, and those are drawn (the non-overlapping block bootstrap, Carlstein 1986); an epoch or a round is a stretch
 already. Of several runs a side, the runs are drawn first, because two runs differ by more than their steps say. Where
@@ -56,7 +56,7 @@ def middle(samples: np.ndarray) -> np.ndarray:
 
 
 def stretches(samples: Sequence[float]) -> np.ndarray:
-    """The medians of at most BLOCKS stretches of neighbours, all about as long."""
+    """The medians of at most BLOCKS stretches of neighbors, all about as long."""
     return np.array([np.median(part) for part in np.array_split(samples, min(BLOCKS, len(samples)))])
 
 

@@ -18,7 +18,7 @@ from twoview.bench.runtime.cores import cpu_count
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 PEERS = ("lightly", "kornia", "spdl-core", "nvidia-dali-cuda130")
 ROOT = Path(__file__).resolve().parents[2]  # behind the link of the package `twoview`
-COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a tree that travelled without its .git
+COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a tree that traveled without its .git
 
 
 class Environment(BaseModel):
@@ -77,7 +77,7 @@ def environment() -> Environment:
 def commit_of(tree: Path) -> tuple[str, bool]:
     """The commit of a tree, and whether anything in it differs from that. An empty commit where none can be found.
 
-    What travelled with the tree comes first: around an unpacked tree there may be some other repository's checkout.
+    What traveled with the tree comes first: around an unpacked tree there may be some other repository's checkout.
     """
     try:
         brought = json.loads((tree / COMMIT).read_text())

@@ -15,7 +15,7 @@ def counted(loss: Callable[[], Tensor]) -> int:
     """FLOPs of the forward and backward pass of what `loss` computes: a product and a sum are two.
 
     Counted are matrix products, convolutions and attention, as torch executes them; a backward pass that computes
-    something again counts it again. Elementwise work, norms and the optimiser are not counted, as is usual for MFU.
+    something again counts it again. Elementwise work, norms and the optimizer are not counted, as is usual for MFU.
     """
     from torch.utils.flop_counter import FlopCounterMode  # here, for it imports triton
 
@@ -42,5 +42,5 @@ def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> l
 
 
 def mfu(step_flops: int, step_seconds: float, ceiling: float) -> float:
-    """Model FLOPs utilisation: the step's FLOP/s as a share of the ceiling's (Chowdhery et al. 2022, appendix B)."""
+    """Model FLOPs utilization: the step's FLOP/s as a share of the ceiling's (Chowdhery et al. 2022, appendix B)."""
     return step_flops / step_seconds / ceiling

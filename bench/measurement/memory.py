@@ -55,29 +55,29 @@ class Holdings(NamedTuple):
     """Who holds how many bytes at the peak of a training step.
 
     weights: what is trained. averages: parameters that no gradient reaches, as of a target network. buffers: running
-    statistics, queues, prototypes. optimiser: its state. gradients: of the weights. batch: the uint8 views and labels.
-    views: the same views normalised. activations: the rest, which are mostly what the backward pass needs.
+    statistics, queues, prototypes. optimizer: its state. gradients: of the weights. batch: the uint8 views and labels.
+    views: the same views normalized. activations: the rest, which are mostly what the backward pass needs.
     """
 
     weights: int = 0
     averages: int = 0
     buffers: int = 0
-    optimiser: int = 0
+    optimizer: int = 0
     gradients: int = 0
     batch: int = 0
     views: int = 0
     activations: int = 0
 
 
-def held_by(method: nn.Module, optimiser: torch.optim.Optimizer) -> Holdings:
-    """What a method and its optimiser hold now, each storage counted once."""
+def held_by(method: nn.Module, optimizer: torch.optim.Optimizer) -> Holdings:
+    """What a method and its optimizer hold now, each storage counted once."""
     parameters = list(method.parameters())
-    state = [value for entry in optimiser.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     return Holdings(
         weights=bytes_of(p for p in parameters if p.requires_grad),
         averages=bytes_of(p for p in parameters if not p.requires_grad),
         buffers=bytes_of(method.buffers()),
-        optimiser=bytes_of(state),
+        optimizer=bytes_of(state),
         gradients=bytes_of(p.grad for p in parameters if p.grad is not None),
     )
 

@@ -1,6 +1,6 @@
 """NVIDIA's DALI, on the processor alone: one decode an image, then its own ops, a sample a thread.
 
-Its jitter is one linear map of a pixel: hue and saturation in YIQ, contrast around mid-grey, in a fixed order.
+Its jitter is one linear map of a pixel: hue and saturation in YIQ, contrast around mid-gray, in a fixed order.
 """
 
 from collections.abc import Iterator, Sequence

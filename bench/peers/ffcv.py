@@ -1,4 +1,4 @@
-"""Stock FFCV. It has neither hue, grey nor blur, so it makes the crops and flips alone, one decode a view.
+"""Stock FFCV. It has neither hue, gray nor blur, so it makes the crops and flips alone, one decode a view.
 
 An epoch begins with fresh buffers, whose memory is touched for the first time: in passes of four batches it takes two
 fifths more processor time an image than in passes of sixteen. A user's epochs are long, so its passes are too.

@@ -18,7 +18,7 @@ from twoview.methods.precision import autocast
 
 
 class Lightly:
-    """The bytes are the beton file's own, as torchvision's are. Its views are floats, ours bytes; none normalises."""
+    """The bytes are the beton file's own, as torchvision's are. Its views are floats, ours bytes; none normalizes."""
 
     note = "PIL's blur; hands over floats"
 
@@ -60,7 +60,7 @@ def transform(view: View) -> SimCLRViewTransform:
 class Step:
     """The benchmark's step: both views in one forward under autocast, SGD, nothing compiled, torch's own memory format.
 
-    Its loader hands over normalised floats, so these lie on the device; ours lie there as bytes.
+    Its loader hands over normalized floats, so these lie on the device; ours lie there as bytes.
     """
 
     note = "eager, contiguous, float views; as lightly's ImageNet benchmark"
@@ -78,7 +78,7 @@ class Step:
         self.model = nn.Sequential(backbone, head).to(job.device)
         self.loss = NTXentLoss(method["temperature"])
         decay, momentum = optim["weight_decay"], optim["momentum"]
-        self.optimiser = torch.optim.SGD(self.model.parameters(), optim["lr"], momentum, weight_decay=decay)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), optim["lr"], momentum, weight_decay=decay)
         self.scaler = torch.amp.GradScaler(torch.device(job.device).type, enabled=recipe["precision"] == "fp16")
         self.steps = job.images // recipe["batch"]
         self.views = [torch.randn(recipe["batch"], 3, size, size, device=job.device) for _ in range(2)]
@@ -92,8 +92,8 @@ class Step:
         with autocast(torch.device(self.job.device), self.job.recipe["precision"]):
             z1, z2 = self.model(torch.cat(self.views)).chunk(2)
             loss: torch.Tensor = self.loss(z1, z2)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss

@@ -134,9 +134,9 @@ class Comparison:
             table.add_column(
                 column, justify="right" if 2 <= number <= 5 else "left", no_wrap=number > 1, overflow="fold"
             )
-        colours: dict[Verdict, str] = {"worse": "bold red", "better": "green", "same": "", "unclear": "dim"}
+        colors: dict[Verdict, str] = {"worse": "bold red", "better": "green", "same": "", "unclear": "dim"}
         for row in self.rows:
-            table.add_row(*(Text(one_line(cell)) for cell in row.cells()), style=colours[row.verdict])
+            table.add_row(*(Text(one_line(cell)) for cell in row.cells()), style=colors[row.verdict])
         return table
 
     def show(self, console: Console) -> None:

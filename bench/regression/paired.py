@@ -178,7 +178,7 @@ def measure(sides: Sides, allowed: float, most: int, what: str, seed: int = 0) -
     """Pairs until the interval reaches no further than REACH of the allowed loss to either side, or `most` rounds.
 
     Then a loss of twice what is allowed is found, whatever the noise was. The looks in between are at the interval's
-    width and not at where it lies, so they do not favour an alarm.
+    width and not at where it lies, so they do not favor an alarm.
     """
     rounds, shuffle = Rounds(), random.Random(seed)
     with progress(what, most // TRIAL_ROUNDS) as advance:

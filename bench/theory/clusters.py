@@ -1,6 +1,6 @@
 """Contrastive embeddings and k-means beside spectral clustering on the same graph, for each kernel of Kernel-InfoNCE.
 
-Tan et al. 2024 hold the two to be one method. Here both get the same graph of nearest neighbours and as many
+Tan et al. 2024 hold the two to be one method. Here both get the same graph of nearest neighbors and as many
 coordinates as there are clusters: scikit-learn's `SpectralClustering` from eigenvectors, ours as the minimum of the
 loss over free embeddings of the nodes, with the graph's edges as positive pairs and all nodes as negatives.
 
@@ -161,7 +161,7 @@ def temperature(tasks: dict[str, Task]) -> Claim:
 def contrastive(task: Task, objective: Objective, copies: int = 1) -> Found:
     """By k-means of the minimum, which has `copies` coordinates a cluster."""
     graph, clusters = task.graph, task.clusters
-    eigenvectors = np.hstack([np.ones((len(graph), 1)), graph.bottom(clusters - 1, normalised=True)])
+    eigenvectors = np.hstack([np.ones((len(graph), 1)), graph.bottom(clusters - 1, normalized=True)])
     starts = [np.tile(eigenvectors, copies), *random_starts(graph, copies * clusters, RANDOM)]
     minima = [descend(graph, objective, start) for start in starts]
     z = lowest(graph, objective, minima)

@@ -17,7 +17,7 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def embed(graph: Graph, loss: PairLoss, dim: int, steps: int, batch: int, seed: int) -> np.ndarray:
-    """float64 (n, dim), which minimises a loss of two views of a batch: by Adam with a cosine schedule.
+    """float64 (n, dim), which minimizes a loss of two views of a batch: by Adam with a cosine schedule.
 
     batch: pairs a step, so that an embedding has 2 batch - 2 negatives.
     """
@@ -58,11 +58,11 @@ def _array(z: Tensor) -> np.ndarray:
 def _descend(
     parameters: list[Tensor], loss: PairLoss, graph: Graph, rng: np.random.Generator, steps: int, batch: int
 ) -> None:
-    optimiser = torch.optim.Adam(parameters, LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         i, k = map(torch.from_numpy, graph.draw(rng, batch))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(i, k).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         schedule.step()

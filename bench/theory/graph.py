@@ -39,15 +39,15 @@ class Graph:
         """float64 (n, n): the joint probability of a positive pair, of sum 1."""
         return np.asarray(self.weights / self.weights.sum())
 
-    def bottom(self, count: int, normalised: bool = False) -> np.ndarray:
+    def bottom(self, count: int, normalized: bool = False) -> np.ndarray:
         """float64 (n, count): the eigenvectors of the smallest eigenvalues behind the constant vector's.
 
-        Of the Laplacian D - pi; normalised: of the random walk's, I - D^-1 pi, whose constant vector is the same.
+        Of the Laplacian D - pi; normalized: of the random walk's, I - D^-1 pi, whose constant vector is the same.
         ValueError unless 1 <= count < n.
         """
         if not 1 <= count < len(self):
             raise ValueError(f"count must be at least 1 and below the {len(self)} nodes, not {count}")
-        vectors = eigh(laplacian(self.pi), np.diag(self.pi.sum(1)) if normalised else None)[1]
+        vectors = eigh(laplacian(self.pi), np.diag(self.pi.sum(1)) if normalized else None)[1]
         return np.asarray(vectors[:, 1 : count + 1])
 
     def draw(self, rng: np.random.Generator, pairs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What colour distortion and labels do to an encoder of images, at the size of a CPU: Wen and Li 2021, Figures 1 to 4.
+"""What color distortion and labels do to an encoder of images, at the size of a CPU: Wen and Li 2021, Figures 1 to 4.
 
 All encoders are AlexNets, also for Figures 1 and 3, whose WRN-34x5 takes hours.
 """
@@ -74,15 +74,15 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
 def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
     # (seeds, layers) each
     labels = np.array([_layers_cka(one.strong, one.supervised) for one in seeds])
-    colours = np.array([_layers_cka(one.strong, one.weak) for one in seeds])
+    colors = np.array([_layers_cka(one.strong, one.weak) for one in seeds])
     controls = np.array([_layers_cka(one.supervised, one.again) for one in seeds])
-    last = np.minimum(np.minimum(labels[:, 0], colours[:, -1]), controls[:, -1])
+    last = np.minimum(np.minimum(labels[:, 0], colors[:, -1]), controls[:, -1])
     return Claim(
         "Supervised and contrastive features differ in the higher layers, more than augmentation or another seed makes "
         "them differ",
         f"{UNKNOWN.format(1)}; there by pictures of WRN-34x5, the statistic is ours",
         f"Linear CKA of the channels' means, conv 1 to 5: {_listed(labels)} between a supervised and a contrastive "
-        f"encoder, {_listed(colours)} between two contrastive ones, with and without colour distortion, "
+        f"encoder, {_listed(colors)} between two contrastive ones, with and without color distortion, "
         f"{_listed(controls)} between two supervised ones of different seeds ({settings}).",
         "Between supervised and contrastive less in conv 5 than in conv 1, and in conv 5 less than between the two "
         "contrastive encoders, and less than between the two supervised ones.",
@@ -90,7 +90,7 @@ def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
         {
             "over layers": np.arange(1.0, labels.shape[1] + 1),
             "supervised and contrastive": labels.mean(0),
-            "with and without colour distortion": colours.mean(0),
+            "with and without color distortion": colors.mean(0),
             "two supervised ones": controls.mean(0),
         },
         effects=(controls - labels)[:, -1].tolist(),
@@ -107,7 +107,7 @@ def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
     return Claim(
         "Without proper augmentation the features of images are dense",
         f"{PAPER.format(2)}, of which only the caption's reference was found",
-        f"In the last layer {percent(strong)} of the values are above 0 with colour distortion and "
+        f"In the last layer {percent(strong)} of the values are above 0 with color distortion and "
         f"{percent(weak)} without ({settings}); what the figure shows, and so what would decide, was not found.",
         "Unknown: the claim is tested on sparse coding, where features are known.",
         "not testable at this size",
@@ -118,7 +118,7 @@ def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
     def both(measure: Callable[[Representation], float]) -> np.ndarray:
-        """(seeds, 2), with colour distortion and without."""
+        """(seeds, 2), with color distortion and without."""
         return np.array([[measure(each.strong), measure(each.weak)] for each in seeds])
 
     pairs = {
@@ -130,7 +130,7 @@ def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
     words = ", ".join(f"{name} {a:.3g} beside {b:.3g}" for name, (a, b) in ((n, p.mean(0)) for n, p in pairs.items()))
     first = seeds[0]
     return Claim(
-        "Colour distortion sets the classes apart",
+        "Color distortion sets the classes apart",
         UNKNOWN.format(3),
         f"The representation with it beside without: {words} ({settings}). Clusters as clear as the paper's are not "
         "testable at this size.",
@@ -140,8 +140,8 @@ def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
         scatter={
             f"t-SNE, {word}": _shown(one)
             for word, one in (
-                ("with colour distortion", first.strong),
-                ("without colour distortion", first.weak),
+                ("with color distortion", first.strong),
+                ("without color distortion", first.weak),
                 ("supervised", first.supervised),
             )
         },
@@ -159,7 +159,7 @@ def _sparse(seeds: Sequence[Encoders], settings: str) -> Claim:
         [representations.as_result(one, representations.Options())["layers"] for one in (each.strong, each.weak)]
         for each in seeds
     ]
-    # (2, seeds, layers) each, with colour distortion and without
+    # (2, seeds, layers) each, with color distortion and without
     positive, rate, sparseness = (
         np.array([[[layer[key] for layer in layers] for layers in pair] for pair in numbers], float).swapaxes(0, 1)
         for key in ("positive", "firing_rate", "sparseness")
@@ -169,7 +169,7 @@ def _sparse(seeds: Sequence[Encoders], settings: str) -> Claim:
     a, b = sparseness[..., LAYERS].mean((1, 2))
     fewer = (positive[1] - positive[0])[:, LAYERS]
     return Claim(
-        "With colour distortion neurons fire more sparsely",
+        "With color distortion neurons fire more sparsely",
         UNKNOWN.format(4),
         f"Share of values above 0, with it beside without: {words} ({settings}). Treves and Rolls' sparseness of the "
         f"channels' means, 1 where all fire alike, decides nothing here: {a:.2f} beside {b:.2f}.",

@@ -1,4 +1,4 @@
-"""Wen and Li's learner: one layer of soft-threshold neurons, a contrastive loss without normalisation, plain SGD."""
+"""Wen and Li's learner: one layer of soft-threshold neurons, a contrastive loss without normalization, plain SGD."""
 
 import math
 from collections.abc import Iterator

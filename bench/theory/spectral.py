@@ -23,7 +23,7 @@ from twoview.methods.losses.kernel import kernel_infonce
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.5  # SimCLR's
 NEGATIVES, SETS = (1, 4, 16, 64), 64
-STARTS = 3  # of each minimisation, of which the lowest counts
+STARTS = 3  # of each minimization, of which the lowest counts
 BESIDE = 1e-3  # of a random start, that is added to eigenvectors of unit length
 USED = 0.01  # of the longest direction of an embedding: a shorter one is none
 SAME = 1e-6  # two objectives are one
@@ -40,7 +40,7 @@ def run() -> list[Claim]:
 def graphs() -> dict[str, tuple[Graph, int]]:
     """Of known augmentation probabilities: name -> graph, and how many of its eigenvectors tell its parts apart.
 
-    48 nodes, and as many images. On the ring an image becomes itself or a neighbour; in a community any of its nodes
+    48 nodes, and as many images. On the ring an image becomes itself or a neighbor; in a community any of its nodes
     (half of the time) or any node at all, and in the drawn communities only eight nodes of those, drawn once.
     """
     ring = np.mean([np.roll(np.eye(48), shift, 1) for shift in (-1, 0, 0, 1)], axis=0)
@@ -124,7 +124,7 @@ def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
     return float((attraction + c[used] @ np.log(sums[used])) / c.sum())
 
 
-def minimiser(graph: Graph, dim: int, tau: float) -> np.ndarray:
+def minimizer(graph: Graph, dim: int, tau: float) -> np.ndarray:
     """float64 (n, dim) of unit rows: the lowest of STARTS minima with all of the graph as negatives."""
     return minimum(graph, infonce(exponential(2, 2 * tau)), _starts(graph, dim))
 
@@ -139,7 +139,7 @@ def _starts(graph: Graph, dim: int) -> list[np.ndarray]:
 
 
 def span(z: np.ndarray) -> np.ndarray:
-    """float64 (n, r): an orthonormal basis of the centred unit embeddings' columns, (n, d), as far as they are used."""
+    """float64 (n, r): an orthonormal basis of the columns in use of the centered unit embeddings, (n, d)."""
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     directions, lengths, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
     return np.asarray(directions[:, lengths > USED * lengths[0]])
@@ -153,18 +153,18 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
 def subspace(name: str) -> Claim:
     graph, dim = graphs()[name]
     gap = eigvalsh(laplacian(graph.pi))[dim : dim + 2]
-    spans = [span(minimiser(graph, dim, tau)) for tau in TEMPERATURES]
+    spans = [span(minimizer(graph, dim, tau)) for tau in TEMPERATURES]
     used = np.array([basis.shape[1] for basis in spans])
-    plain, normalised = (np.array([angle(basis, graph.bottom(dim, walk)) for basis in spans]) for walk in (False, True))
+    plain, normalized = (np.array([angle(basis, graph.bottom(dim, walk)) for basis in spans]) for walk in (False, True))
     return Claim(
         f"On {name} the embedding spans the Laplacian's bottom eigenvectors, at every temperature",
         READING,
-        f"at tau {_listed(TEMPERATURES)}: largest principal angle {_listed(plain)} degrees, and {_listed(normalised)} "
-        f"to the normalised Laplacian's; dimensions in use {_listed(used)} of {dim}; "
+        f"at tau {_listed(TEMPERATURES)}: largest principal angle {_listed(plain)} degrees, and {_listed(normalized)} "
+        f"to the normalized Laplacian's; dimensions in use {_listed(used)} of {dim}; "
         f"the eigenvalue behind them is {gap[1] / gap[0]:.2f} times theirs; {len(graph)} nodes, all negatives",
         f"at most {NEAR:g} degrees and {dim} dimensions in use, at every temperature (the thresholds are ours)",
         verdict(bool((plain <= NEAR).all() and (used == dim).all())),
-        {"over tau": np.array(TEMPERATURES), "degrees": plain, "degrees, normalised Laplacian": normalised},
+        {"over tau": np.array(TEMPERATURES), "degrees": plain, "degrees, normalized Laplacian": normalized},
     )
 
 

@@ -1,6 +1,6 @@
-"""K-means with a uniform prior (Assran et al. 2023): which sizes clusters get under losses that maximise volume.
+"""K-means with a uniform prior (Assran et al. 2023): which sizes clusters get under losses that maximize volume.
 
-Four blobs of unequal sizes, far apart, are a graph of nearest neighbours. Each method embeds its nodes freely, and
+Four blobs of unequal sizes, far apart, are a graph of nearest neighbors. Each method embeds its nodes freely, and
 k-means, or the method's own prototypes, make as many clusters as there are blobs. What follows the data gets the blobs'
 sizes, what has a uniform prior gets clusters more alike. Prototypes start at spectral clustering's clusters, which are
 the blobs, whatever the prior: what moves them is the prior alone.
@@ -22,7 +22,7 @@ from twoview.methods.losses.msn import assign
 from twoview.methods.losses.vicreg import vicreg
 
 SIZES = (320, 160, 80, 40)
-CENTRES = ((-8, -8), (-8, 8), (8, -8), (8, 8))  # with a standard deviation of 1
+CENTERS = ((-8, -8), (-8, 8), (8, -8), (8, 8))  # with a standard deviation of 1
 K = len(SIZES)
 BLOBS, EQUAL = np.array(SIZES) / sum(SIZES), np.full(K, 1 / K)
 NEAR = 0.05  # of the total variation
@@ -37,7 +37,7 @@ Clustering = Callable[[int], np.ndarray]  # of a seed: int (n,), below K
 
 
 def run() -> list[Claim]:
-    points, _ = make_blobs(list(SIZES), centers=CENTRES, random_state=0)
+    points, _ = make_blobs(list(SIZES), centers=CENTERS, random_state=0)
     graph = neighbor_graph(points)
     methods: dict[str, Clustering] = {
         "SimCLR": partial(_embedded, graph, partial(nt_xent, temperature=0.1)),

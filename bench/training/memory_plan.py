@@ -175,15 +175,15 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
     trainer.scaler = torch.amp.GradScaler(device.type, enabled=False)  # it would look at values
     living = _Living(trainer.method)
     with FlopCounterMode(display=False) as counter, fake, living:
-        trainer.optimiser = optim.build(recipe.optim, trainer.method)
+        trainer.optimizer = optim.build(recipe.optim, trainer.method)
         for tensor in [*trainer.objective.parameters(), *trainer.objective.buffers()]:
             living.see(tensor)
         batch = _batch(recipe, trainer.method, device)
-        for _ in range(2):  # the second finds the optimiser's state
+        for _ in range(2):  # the second finds the optimizer's state
             trainer.step(batch, 0.0)
-        held = held_by(trainer.method, trainer.optimiser)._replace(gradients=living.gradients)
-        normalised = [torch.empty(view.shape, device=device) for view in batch.views]
-        holdings = split(living.peak, held, batch.tensors, normalised)
+        held = held_by(trainer.method, trainer.optimizer)._replace(gradients=living.gradients)
+        normalized = [torch.empty(view.shape, device=device) for view in batch.views]
+        holdings = split(living.peak, held, batch.tensors, normalized)
         if device.type == "cpu":  # the loader's batches are in the same memory: those ahead, and the next
             more = (BATCHES_AHEAD + 1) * bytes_of(batch.tensors)
             holdings = holdings._replace(batch=holdings.batch + more)

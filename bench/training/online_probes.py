@@ -43,7 +43,7 @@ def knn_watch(recipe: Recipe, trainer: Trainer, file: Beton, steps: int) -> Call
         started = time.perf_counter()
         trainer.method.eval()
         with in_turn(file, used, view) as loader:
-            x, label = extract(trainer.method.encode, loader, trainer.normalise, trainer.device, lambda: None)
+            x, label = extract(trainer.method.encode, loader, trainer.normalize, trainer.device, lambda: None)
         trainer.method.train()
         query = torch.arange(len(x)) % 5 == 0
         k, temperature = recipe.probe.k, recipe.probe.temperature

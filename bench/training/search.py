@@ -200,7 +200,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
         def judge() -> float:
             trainer.method.eval()
             features = [
-                extract(trainer.method.encode, part, trainer.normalise, device, lambda: None)
+                extract(trainer.method.encode, part, trainer.normalize, device, lambda: None)
                 for part in (bank, queries)
             ]
             trainer.method.train()

@@ -31,7 +31,7 @@ BEFORE, WARMUP, STEPS = 5, 2, 10  # steps: not seen, seen and forgotten by torch
 OPERATORS = 12  # on the page
 IDLE, OTHER, COPY = "idle", "other", "copy"
 PARTS = (
-    "data wait", "augment", COPY, "normalise", "forward", "backward", "optimiser", "after step", "graph", "checkpoint",
+    "data wait", "augment", COPY, "normalize", "forward", "backward", "optimizer", "after step", "graph", "checkpoint",
     OTHER,
 )  # fmt: skip
 WAITS = ("data wait", "checkpoint")  # in which a device without work waits for the host
@@ -130,7 +130,7 @@ class StepProfiler:
             if done <= BEFORE + WARMUP + STEPS:
                 profiler.step()
 
-        with _normalise_named(trainer), profiler:
+        with _normalize_named(trainer), profiler:
             yield on_step
 
     def _finish(self, profiler: Any, device: torch.device, moments: list[float]) -> None:
@@ -155,21 +155,21 @@ class StepProfiler:
 
 
 @contextmanager
-def _normalise_named(trainer: Trainer) -> Iterator[None]:
-    """Names the normalising, unless the step is compiled: then it is a line of a kernel of the forward pass."""
+def _normalize_named(trainer: Trainer) -> Iterator[None]:
+    """Names the normalizing, unless the step is compiled: then it is a line of a kernel of the forward pass."""
     if trainer.compiled:
         yield
         return
     open_ranges: list[Any] = []
 
     def begin(*_: object) -> None:
-        open_ranges.append(part("normalise"))
+        open_ranges.append(part("normalize"))
         open_ranges[-1].__enter__()
 
     def end(*_: object) -> None:
         open_ranges.pop().__exit__(None, None, None)
 
-    hooks = trainer.normalise.register_forward_pre_hook(begin), trainer.normalise.register_forward_hook(end)
+    hooks = trainer.normalize.register_forward_pre_hook(begin), trainer.normalize.register_forward_hook(end)
     yield
     for hook in hooks:
         hook.remove()

@@ -49,7 +49,7 @@ from twoview.methods.trainer import Trainer
 CEILING_ROUNDS = 3
 CEILING_STEPS = 5
 # What of a checkpoint only a training needs.
-GONE_ON_FROM = ("world", "precision", "optimiser", "scaler", "loader", "random", "history")
+GONE_ON_FROM = ("world", "precision", "optimizer", "scaler", "loader", "random", "history")
 T = TypeVar("T")
 
 

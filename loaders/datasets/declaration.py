@@ -33,7 +33,7 @@ class Dataset:
     std: tuple[float, float, float] = IMAGENET_STD
     statistics: str = "ImageNet's, as torchvision's weights have them"
     layout: tuple[str, ...]
-    licence: str
+    license: str
     origin: str
     read: Callable[[Path | None, Split], Samples]
     get: Callable[[Path | None], None] | None = None

@@ -17,7 +17,7 @@ from twoview.loaders.datasets.samples import (
 )
 from twoview.loaders.files import lines_of
 
-_LICENCE = "for non-commercial research and education; see https://image-net.org/download"
+_LICENSE = "for non-commercial research and education; see https://image-net.org/download"
 _FOLDERS = {"train": "imagenet/train", "test": "imagenet/val"}
 _BY_HAND = (
     "put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from "
@@ -126,7 +126,7 @@ def _imagenette(name: str, folder: str, md5: str) -> Dataset:
         names=lambda: list(_IMAGENETTE.values()),
         sizes={"train": 9_469, "test": 3_925},
         layout=(f"{folder}/train", f"{folder}/val"),
-        licence=f"Apache 2.0 for the selection; its images are ImageNet's: {_LICENCE}",
+        license=f"Apache 2.0 for the selection; its images are ImageNet's: {_LICENSE}",
         origin="https://github.com/fastai/imagenette",
         read=read,
         # Url and checksum are torchvision's.
@@ -147,7 +147,7 @@ IMAGENETS = (
         names=_imagenet_names,
         sizes={"train": 1_281_167, "test": 50_000},  # its test images have no public labels: the validation images
         layout=tuple(_FOLDERS.values()),
-        licence=_LICENCE,
+        license=_LICENSE,
         origin="https://image-net.org/challenges/LSVRC/2012",
         read=_imagenet,
         get=_get_imagenet,
@@ -159,7 +159,7 @@ IMAGENETS = (
         names=lambda: IMAGENET_100.read_text().split(),
         sizes={"train": 126_689, "test": 5_000},
         layout=tuple(_FOLDERS.values()),
-        licence=_LICENCE,
+        license=_LICENSE,
         origin="ImageNet, and the classes of github.com/HobbitLong/CMC's imagenet100.txt",
         read=_imagenet_100,
         get=_get_imagenet,
@@ -171,7 +171,7 @@ IMAGENETS = (
         names=_imagenet_names,
         sizes={"train": 115_846, "test": 50_000},
         layout=("imagenet-lt/ImageNet_LT_train.txt", "imagenet-lt/ImageNet_LT_test.txt", *_FOLDERS.values()),
-        licence=_LICENCE,
+        license=_LICENSE,
         origin="ImageNet, and the lists of Liu et al. (CVPR 2019)",
         read=_imagenet_lt,
         by_hand=f"curl --create-dirs --output-dir ROOT/imagenet-lt -LO '{_LT_LISTS}/ImageNet_LT_{{train,test}}.txt'; "
@@ -182,7 +182,7 @@ IMAGENETS = (
         count=200,
         sizes={"train": 100_000, "test": 10_000},  # its test images have no public labels: the validation images
         layout=("tiny-imagenet-200/train", "tiny-imagenet-200/val/images", "tiny-imagenet-200/val/val_annotations.txt"),
-        licence="not stated by its authors; its images are ImageNet's",
+        license="not stated by its authors; its images are ImageNet's",
         origin="http://cs231n.stanford.edu/tiny-imagenet-200.zip, with the checksum that its users share",
         read=_tiny_imagenet,
         get=getter("tiny-imagenet", "", _TINY),

@@ -118,7 +118,7 @@ def _photographs(root: Path | None, split: Split) -> Samples:
 
 
 def bundled_photographs() -> dict[str, Image.Image]:
-    """The colour photographs, at least 300 pixels a side, inside the installed scikit-learn and scikit-image."""
+    """The color photographs, at least 300 pixels a side, inside the installed scikit-learn and scikit-image."""
     import skimage
     import sklearn
 
@@ -152,7 +152,7 @@ SMALL = (
         std=(0.3530,) * 3,
         statistics="computed on the training images",
         layout=("FashionMNIST/raw",),
-        licence="MIT",
+        license="MIT",
         origin="https://github.com/zalandoresearch/fashion-mnist, or Debian's package dataset-fashion-mnist",
         read=_fashion_mnist,
         get=_get_fashion_mnist,
@@ -167,7 +167,7 @@ SMALL = (
         std=(0.2470, 0.2435, 0.2616),
         statistics="computed on the training images",
         layout=(_CIFAR10_ARCHIVE.holds,),
-        licence="not stated by its authors",
+        license="not stated by its authors",
         origin="https://www.cs.toronto.edu/~kriz/cifar.html",
         read=_cifar("cifar10", _CIFAR10_ARCHIVE),
         get=getter("cifar10", "", _CIFAR10_ARCHIVE),
@@ -182,7 +182,7 @@ SMALL = (
         std=(0.2673, 0.2564, 0.2762),
         statistics="of the training images, as github.com/weiaicunzai/pytorch-cifar100 gives them",
         layout=(_CIFAR100_ARCHIVE.holds,),
-        licence="not stated by its authors",
+        license="not stated by its authors",
         origin="https://www.cs.toronto.edu/~kriz/cifar.html",
         read=_cifar("cifar100", _CIFAR100_ARCHIVE),
         get=getter("cifar100", "", _CIFAR100_ARCHIVE),
@@ -194,7 +194,7 @@ SMALL = (
         names=lambda: _STL10,
         sizes={"train": 5_000, "test": 8_000, "unlabeled": 100_000},  # the label of what has none is -1
         layout=(_STL10_ARCHIVE.holds,),
-        licence="not stated by its authors; its images are ImageNet's",
+        license="not stated by its authors; its images are ImageNet's",
         origin="https://cs.stanford.edu/~acoates/stl10",
         read=_stl10,
         get=getter("stl10", "", _STL10_ARCHIVE),
@@ -205,7 +205,7 @@ SMALL = (
         names=lambda: _PHOTOGRAPHS,
         sizes={"train": PHOTOGRAPHS, "test": 64},
         layout=(),
-        licence="see scikit-learn and scikit-image",
+        license="see scikit-learn and scikit-image",
         origin="the installed packages scikit-learn and scikit-image",
         read=_photographs,
     ),

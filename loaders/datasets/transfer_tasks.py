@@ -160,7 +160,7 @@ def _clevr_task(name: str, names: tuple[str, ...], label: Callable[[list[dict[st
         names=lambda: names,
         sizes={"train": 70_000, "test": 15_000},
         layout=tuple(f"clevr/CLEVR_v1.0/{what}" for p in ("train", "val") for what in (f"images/{p}", _scenes(p))),
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         origin="https://cs.stanford.edu/people/jcjohns/clevr; the task is VTAB's (github.com/google-research)",
         read=_clevr(name, label),
         get=getter(name, "clevr", _CLEVR),
@@ -177,7 +177,7 @@ TRANSFER = (
         count=8142,
         sizes={"train": 437_513, "test": 24_426},  # its test labels are not public: the validation images
         layout=("inat18/train2018.json", "inat18/val2018.json", "inat18/train_val2018"),
-        licence="for non-commercial research and education; each image has its own",
+        license="for non-commercial research and education; each image has its own",
         origin="https://github.com/visipedia/inat_comp/tree/master/2018",
         read=_inat18,
         get=getter("inat18", "inat18", *_INAT_ARCHIVES),
@@ -191,7 +191,7 @@ TRANSFER = (
             "places205/trainvalsplit_places205/val_places205.csv",
             "places205/data/vision/torralba/deeplearning/images256",
         ),
-        licence="for non-commercial research and education; see http://places.csail.mit.edu",
+        license="for non-commercial research and education; see http://places.csail.mit.edu",
         origin="http://places.csail.mit.edu/downloadData.html",
         read=_places205,
         by_hand=f"mkdir -p ROOT/places205 && curl {_PLACES}/imagesPlaces205_resize.tar.gz | tar xz -C ROOT/places205 "
@@ -209,7 +209,7 @@ TRANSFER = (
         names=lambda: ("up to 8 m", "up to 20 m", "beyond 20 m", "no vehicle"),
         sizes={"train": 5_985, "test": 1_496},  # of 7,481
         layout=("Kitti/raw/training/image_2", "Kitti/raw/training/label_2"),
-        licence="CC BY-NC-SA 3.0",
+        license="CC BY-NC-SA 3.0",
         origin="https://www.cvlibs.net/datasets/kitti/eval_object.php; the task is VTAB's (github.com/google-research)",
         read=_kitti,
         get=getter("kitti-distance", "Kitti/raw", *_KITTI_ARCHIVES),

@@ -181,13 +181,13 @@ def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
 
 
 def _filtered(levels: "Tensor", weights: "Tensor", direction: int) -> "Tensor":
-    """The rounded sums of neighbours along one direction, the image mirrored at its outermost pixels."""
+    """The rounded sums of neighbors along one direction, the image mirrored at its outermost pixels."""
     import torch
 
     last, radius = levels.shape[direction] - 1, len(weights) // 2
     mirrored = last - (last - torch.arange(-radius, last + 1 + radius).abs()).abs()
-    neighbours = levels.index_select(direction, mirrored).unfold(direction, len(weights), 1)
-    return (((neighbours * weights).sum(-1) + (1 << (BITS - 1))) >> BITS).clamp(0, 255)
+    neighbors = levels.index_select(direction, mirrored).unfold(direction, len(weights), 1)
+    return (((neighbors * weights).sum(-1) + (1 << (BITS - 1))) >> BITS).clamp(0, 255)
 
 
 def _twin(image: np.ndarray, settings: Blur, key: Key) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Eight lines of RGB pixels as columns, and back: a column is 32 bytes, one pixel of each line, four bytes a pixel.
 
-In columns the neighbours of a pixel lie a vector apart, and a sum along a row is a sum of whole vectors (`taps.py`).
+In columns the neighbors of a pixel lie a vector apart, and a sum along a row is a sum of whole vectors (`taps.py`).
 The copies are 8 x 8 transpositions, stated as LLVM vectors.
 """
 

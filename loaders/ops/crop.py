@@ -1,4 +1,4 @@
-"""Where a view is cut: the random resized crop's box, the evaluation's resize and centre crop, a crop with padding."""
+"""Where a view is cut: the random resized crop's box, the evaluation's resize and center crop, a crop with padding."""
 
 import math
 
@@ -14,7 +14,7 @@ def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch,
     """(top, left, height, width) of a random crop in pixels, as `RandomResizedCrop.get_params` of torchvision draws it.
 
     The share of the area is uniform, the aspect ratio (width / height) log-uniform, the position uniform among those
-    that fit. After ten boxes that do not fit: the largest centred box whose aspect ratio is in range.
+    that fit. After ten boxes that do not fit: the largest centered box whose aspect ratio is in range.
     """
     log_min, log_max = math.log(ratio_min), math.log(ratio_max)
     for attempt in range(TRIES):
@@ -32,7 +32,7 @@ def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch,
 
 @kernel
 def fallback(height, width, ratio_min, ratio_max):
-    """(top, left, height, width) of the largest centred box with an aspect ratio in [ratio_min, ratio_max]."""
+    """(top, left, height, width) of the largest centered box with an aspect ratio in [ratio_min, ratio_max]."""
     w, h = width, height
     if width < ratio_min * height:
         h = max(1, round(width / ratio_min))
@@ -50,9 +50,10 @@ def resized(height, width, resize):
 
 
 @kernel
-def centre(height, width, resize, size):
+def center(height, width, resize, size):
     """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
-    corner of the centred (size, size) box in it. As torchvision's `Resize(resize)`, `CenterCrop(size)`; resize >= size.
+    corner of the centered (size, size) box in it. As torchvision's `Resize(resize)` and `CenterCrop(size)`, for a
+    resize of at least size.
     """
     full_height, full_width = resized(height, width, resize)
     return full_height, full_width, round((full_height - size) / 2), round((full_width - size) / 2)
@@ -78,7 +79,7 @@ def twin(height, width, scale, ratio):
     return RandomResizedCrop.get_params(torch.empty(3, height, width), list(scale), list(ratio))
 
 
-def centre_twin(image, resize, size, bicubic=False):
+def center_twin(image, resize, size, bicubic=False):
     """The evaluation's view of a uint8 (H, W, 3) image by torchvision on PIL images."""
     import numpy as np
     from PIL import Image

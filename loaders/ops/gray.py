@@ -1,4 +1,4 @@
-"""Grey: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16. It vectorises, on planes."""
+"""Gray: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16. It vectorises, on planes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ P = 0  # the table's column
 
 @kernel
 def draw(p, seed, epoch, sample, view):
-    """Whether to turn grey, True with probability p."""
+    """Whether to turn gray, True with probability p."""
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
@@ -33,7 +33,7 @@ def luma(r, g, b):
 
 @kernel
 def gray(image):
-    """Turn a uint8 (H, W, 3) image grey, in place."""
+    """Turn a uint8 (H, W, 3) image gray, in place."""
     pixels = image.reshape(-1)
     planes = np.empty((3, BLOCK), np.float32)
     r, g, b = planes[0], planes[1], planes[2]
@@ -94,7 +94,7 @@ def _pixels(pictures: Pictures) -> Pairs:
 
 
 GRAY = Op(
-    name="grey",
+    name="gray",
     stream=STREAM,
     settings=float,
     check=lambda p, size: None,
@@ -105,7 +105,7 @@ GRAY = Op(
     on_device=_on_device,
     on_planes=True,
     torchvision=_torchvision,
-    pixels={"grey": (_pixels, 1)},
+    pixels={"gray": (_pixels, 1)},
     applied=lambda p, *key: draw(p, *key),
-    steps={"grey": lambda p: p},
+    steps={"gray": lambda p: p},
 )

@@ -1,12 +1,12 @@
-"""Colour jitter: brightness, contrast, saturation and hue in a random order, as torchvision does it on PIL images.
+"""Color jitter: brightness, contrast, saturation and hue in a random order, as torchvision does it on PIL images.
 
 Each step rounds to 8 bits before the next, with PIL's own arithmetic, and the result equals PIL's bit for bit:
-`Image.blend` truncates in float32, contrast blends with the rounded mean of the grey image at that point, hue goes
+`Image.blend` truncates in float32, contrast blends with the rounded mean of the gray image at that point, hue goes
 through PIL's 8-bit HSV.
 
 The steps are fused: the image is cut into blocks, a block becomes three planes of float32 (`planes.py`), goes through
 its steps there and becomes pixels again. Contrast alone needs to have seen the whole image, so there are two sweeps at
-most: the steps before contrast and the sum of the grey levels, then contrast and the steps after it.
+most: the steps before contrast and the sum of the gray levels, then contrast and the steps after it.
 
 The loops of the steps vectorise (8 lanes under AVX2): they have no branches, and their numbers are 32 bits wide; one
 64-bit number in a loop halves its speed. All four steps take 164 us at 224 pixels, where a sweep a step takes 247.
@@ -50,7 +50,7 @@ TURNS = (-0.5, -0.2, -0.003, 0.0, 0.1, 0.33, 0.5)
 
 
 class Jitter(NamedTuple):
-    """Colour jitter, with the strengths of `torchvision.transforms.ColorJitter`, applied with probability p."""
+    """Color jitter, with the strengths of `torchvision.transforms.ColorJitter`, applied with probability p."""
 
     brightness: float
     contrast: float
@@ -103,18 +103,18 @@ def jitter(image, strengths, factors, order):
     if strengths[CONTRAST] > 0:
         while order[before] != CONTRAST:
             before += 1
-        grey = _sweep(image, planes, True, before > 0 and not kept, strengths, factors, order, 0, before, mean)
-        mean = np.float32(int(grey / (image.size // 3) + 0.5))
+        gray = _sweep(image, planes, True, before > 0 and not kept, strengths, factors, order, 0, before, mean)
+        mean = np.float32(int(gray / (image.size // 3) + 0.5))
     read = strengths[CONTRAST] <= 0 or not kept
     _sweep(image, planes, read, True, strengths, factors, order, before, 4, mean)
 
 
 @kernel
 def _sweep(image, planes, read, write, strengths, factors, order, begin, end, mean):
-    """Steps order[begin : end] on the whole image, block by block; the sum of the grey levels they leave behind.
+    """Steps order[begin : end] on the whole image, block by block; the sum of the gray levels they leave behind.
 
     planes: float32 (3, BLOCK), for the blocks to be worked on. read: whether they are to be copied from the image
-    first; write: to it afterwards. mean: the grey that contrast blends with.
+    first; write: to it afterwards. mean: the gray that contrast blends with.
     """
     pixels = image.reshape(-1)
     r, g, b = planes[0], planes[1], planes[2]
@@ -167,8 +167,8 @@ def _sum(r, g, b, count):
 @kernel
 def _saturate(r, g, b, count, factor):
     for i in range(count):
-        grey = luma(r[i], g[i], b[i])
-        r[i], g[i], b[i] = _blend(grey, r[i], factor), _blend(grey, g[i], factor), _blend(grey, b[i], factor)
+        gray = luma(r[i], g[i], b[i])
+        r[i], g[i], b[i] = _blend(gray, r[i], factor), _blend(gray, g[i], factor), _blend(gray, b[i], factor)
 
 
 @kernel(error_model="numpy")
@@ -204,7 +204,7 @@ def _turn(reds, greens, blues, count, shift):
 
 @kernel
 def _shade(full, slope, absence):
-    """A channel of an 8-bit HSV colour: value * (1 - strength / 255 * absence / 255), rounded.
+    """A channel of an 8-bit HSV color: value * (1 - strength / 255 * absence / 255), rounded.
 
     `absence`, clipped to 0 .. 255, is how far the hue is from this channel. All are whole numbers below 2 ** 24, and so
     exact in float32, up to the division.
@@ -252,13 +252,13 @@ def brightness(image, factor):
 
 @kernel
 def contrast(image, factor):
-    """Blend a uint8 (H, W, 3) image with its mean grey, in place; factor 1 changes nothing."""
+    """Blend a uint8 (H, W, 3) image with its mean gray, in place; factor 1 changes nothing."""
     jitter(image, (0.0, 1.0, 0.0, 0.0), (0.0, factor, 0.0, 0.0), (BRIGHTNESS, CONTRAST, SATURATION, HUE))
 
 
 @kernel
 def saturation(image, factor):
-    """Blend a uint8 (H, W, 3) image with its own grey, in place; factor 1 changes nothing."""
+    """Blend a uint8 (H, W, 3) image with its own gray, in place; factor 1 changes nothing."""
     jitter(image, (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, factor, 0.0), (BRIGHTNESS, CONTRAST, SATURATION, HUE))
 
 
@@ -277,7 +277,7 @@ def _on_device(settings: Sequence[Jitter | None], device: "torch.device") -> Cal
     def jittered(planes: list["Tensor"], drawn: "Tensor") -> list["Tensor"]:
         """The four steps in each image's own order.
 
-        Brightness, contrast and saturation are blends with black, the mean grey and the pixel's own grey. Each turn
+        Brightness, contrast and saturation are blends with black, the mean gray and the pixel's own gray. Each turn
         makes the blend and the turned hue, and selects: as cheap as memory, where grouping images by order would cost
         shapes.
         """
@@ -313,7 +313,7 @@ def _blend_planes(base: "Tensor", value: "Tensor", factor_bits: "Tensor") -> "Te
 
 
 def turn_planes(planes: list["Tensor"], shift: "Tensor", ties: "Tensor") -> list["Tensor"]:
-    """The colours with their 8-bit hue moved by `shift` levels: PIL's RGB to HSV and back.
+    """The colors with their 8-bit hue moved by `shift` levels: PIL's RGB to HSV and back.
 
     planes: red, green, blue, float32 (B, H, W). shift: int32. ties: from `hue_ties`.
 
@@ -347,15 +347,15 @@ def _shade_plane(value: "Tensor", strength: "Tensor", absence: "Tensor") -> "Ten
 def hue_ties() -> np.ndarray:
     """int32 (256,): PIL's hue where the exact one is 0 .. 254: that, or one less.
 
-    Whole hues n are those of 2 n of the 6 * 85 colours of a wheel of chroma 85, and as floating-point numbers their
+    Whole hues n are those of 2 n of the 6 * 85 colors of a wheel of chroma 85, and as floating-point numbers their
     quotients are the same for every chroma.
     """
     from PIL import Image
 
     place = 2 * np.arange(256)
     wheel = (np.abs(place - 255) - 85, 170 - np.abs(place - 170), 170 - np.abs(place - 340))
-    colours = np.stack([np.clip(channel, 0, 85) for channel in wheel], -1).astype(np.uint8)
-    return np.asarray(Image.fromarray(colours[None]).convert("HSV"))[0, :, 0].astype(np.int32)
+    colors = np.stack([np.clip(channel, 0, 85) for channel in wheel], -1).astype(np.uint8)
+    return np.asarray(Image.fromarray(colors[None]).convert("HSV"))[0, :, 0].astype(np.int32)
 
 
 def twin(image, strengths, factors, order):
@@ -401,8 +401,8 @@ def _pixels(pictures: Pictures) -> Pairs:
 def _draws(count: int, seed: int) -> Iterator[Drawn | Counted]:
     from torchvision.transforms import ColorJitter
 
-    colour = ColorJitter(*STRENGTHS)
-    ranges = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
+    color = ColorJitter(*STRENGTHS)
+    ranges = (color.brightness, color.contrast, color.saturation, color.hue)
     theirs = [ColorJitter.get_params(*ranges) for _ in range(count)]
     ours = [draw(*STRENGTHS, 0.8, seed, 0, sample, 0) for sample in range(count)]
     for k, check in enumerate(("brightness factor", "contrast factor", "saturation factor", "hue factor")):

@@ -1,6 +1,6 @@
 """A block of interleaved RGB pixels as three planes of float32, and back.
 
-The ops that mix the channels of a pixel work on planes, where LLVM's loop vectoriser finds neighbours to load; on
+The ops that mix the channels of a pixel work on planes, where LLVM's loop vectoriser finds neighbors to load; on
 interleaved pixels it gives up. A level is a whole number from 0 to 255 in float32, so that the steps of an op's sweep
 over a block pass it on without a conversion. A block's planes stay in the first-level cache between the two copies,
 which are stated as LLVM vectors, eight pixels at a time.

@@ -5,7 +5,7 @@ filter's support grows with the reduction. From Pillow 13 the columns come first
 twice the pixels that the width shrinks by. The order and the place of the rounding matter: the other order moves one
 pixel in six by a level, and bicubic's overshoot by more.
 
-Along the rows a pixel of eight lines makes a vector (`columns.py`), along the columns 32 neighbouring bytes do; the
+Along the rows a pixel of eight lines makes a vector (`columns.py`), along the columns 32 neighboring bytes do; the
 sums are in `taps.py`. At 224 pixels from a box of 337 x 450 that takes 148 us, where four lines side by side took 225.
 
 A flip costs nothing here: the table of the horizontal taps is written backwards.
@@ -45,12 +45,12 @@ def _taps(length, full, first, count, bicubic, backwards):
     stretch = max(1.0, scale)
     support = (2.0 if bicubic else 1.0) * stretch
     table = np.empty((4, count), np.float64)
-    centres, begins, ends, totals = table[0], table[1], table[2], table[3]
+    centers, begins, ends, totals = table[0], table[1], table[2], table[3]
     most = np.int32(1)
     for i in range(count):
-        centres[i] = (first + i + 0.5) * scale
-        begins[i] = np.trunc(max(0.0, centres[i] - support + 0.5))
-        ends[i] = np.trunc(min(np.float64(length), centres[i] + support + 0.5))
+        centers[i] = (first + i + 0.5) * scale
+        begins[i] = np.trunc(max(0.0, centers[i] - support + 0.5))
+        ends[i] = np.trunc(min(np.float64(length), centers[i] + support + 0.5))
         totals[i] = 0.0
         most = max(most, np.int32(ends[i] - begins[i]))
     for i in range(min(-first, count)):
@@ -63,7 +63,7 @@ def _taps(length, full, first, count, bicubic, backwards):
         row = exact[k]
         for i in range(count):
             place = min(begins[i], np.float64(length - taps)) + k
-            x = (place - centres[i] + 0.5) * (1.0 / stretch)
+            x = (place - centers[i] + 0.5) * (1.0 / stretch)
             value = _bicubic(x) if bicubic else _bilinear(x)
             row[i] = value if begins[i] <= place and place < ends[i] else 0.0
             totals[i] += row[i]

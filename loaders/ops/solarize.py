@@ -1,4 +1,4 @@
-"""Solarise: values at or above the threshold are inverted. The loop vectorises."""
+"""Solarize: values at or above the threshold are inverted. The loop vectorises."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +27,7 @@ class Solarize(NamedTuple):
 
 @kernel
 def draw(p, seed, epoch, sample, view):
-    """Whether to solarise, True with probability p."""
+    """Whether to solarize, True with probability p."""
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
@@ -86,7 +86,7 @@ def _pixels(pictures: Pictures) -> Pairs:
 
 
 SOLARIZE = Op(
-    name="solarise",
+    name="solarize",
     stream=STREAM,
     settings=Solarize,
     check=lambda settings, size: None,
@@ -96,7 +96,7 @@ SOLARIZE = Op(
     columns=lambda settings: 1,
     on_device=_on_device,
     torchvision=_torchvision,
-    pixels={"solarise": (_pixels, 1)},
+    pixels={"solarize": (_pixels, 1)},
     applied=lambda p, *key: draw(p, *key),
-    steps={"solarise": lambda settings: settings},
+    steps={"solarize": lambda settings: settings},
 )

@@ -1,4 +1,4 @@
-"""Weighted sums of neighbouring bytes: the inner loop of resize and blur.
+"""Weighted sums of neighboring bytes: the inner loop of resize and blur.
 
     out[j] = clip((half + sum over k of weights[k] * source[j + k * step]) >> 22)        0 <= k < taps
 
@@ -27,7 +27,7 @@ BITS = 22
 
 
 def _weigh(width):
-    """The sum for `width` neighbouring bytes. Reads and writes exactly those bytes and no others."""
+    """The sum for `width` neighboring bytes. Reads and writes exactly those bytes and no others."""
     i32 = ir.IntType(32)
     narrow, wide = ir.VectorType(ir.IntType(8), width), ir.VectorType(i32, width)
 
@@ -70,7 +70,7 @@ _weigh_byte = _weigh(1)
 
 @kernel
 def weigh_row(out, out_at, source, source_at, step, weights, weights_at, taps, count):
-    """The sum for `count` neighbouring bytes with the same weights, from weights[weights_at] on. Arrays are 1-D."""
+    """The sum for `count` neighboring bytes with the same weights, from weights[weights_at] on. Arrays are 1-D."""
     whole = count - count % 32
     for j in range(0, whole, 32):
         weigh_32_bytes(out, out_at + j, source, source_at + j, step, weights, weights_at, taps)

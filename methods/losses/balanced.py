@@ -40,7 +40,7 @@ def balanced(
 
     similarity: "cosine", z . z' of embeddings of unit length; "dot", z . z' of embeddings as they are; "distance",
     -|z - z'|^2 / 2 of embeddings as they are, which for unit length is the cosine less 1.
-    z1, z2: (B, d), any floating dtype, not normalised. z2 may hold prototypes. temperature: tau > 0. nu, lam: >= 0.
+    z1, z2: (B, d), any floating dtype, not normalized. z2 may hold prototypes. temperature: tau > 0. nu, lam: >= 0.
     log_prior: (B,), log(n pi_y) of each image, n the number of classes and pi_y its class's share of the data set,
     for data whose imbalance is known. A negative then weighs w = 1 / (n pi_y), as if all classes were as frequent; the
     positive weighs 1. All zeros (balanced data) change nothing. Returns a float32 scalar.
@@ -80,9 +80,9 @@ def balanced(
 
 @float32
 def prototypes(views: Tensor) -> Tensor:
-    """The renormalised mean of m views of each image: the debiased positive. With m = 1 the view itself, as in SimCLR.
+    """The renormalized mean of m views of each image: the debiased positive. With m = 1 the view itself, as in SimCLR.
 
-    views: (m, B, d), any floating dtype, not normalised. Returns float32 (B, d) of unit length, with gradient: SimCLR
+    views: (m, B, d), any floating dtype, not normalized. Returns float32 (B, d) of unit length, with gradient: SimCLR
     stops none. The paper's own construction could not be read; this one is PROPOSED.
     """
     if views.ndim != 3 or not len(views):
@@ -95,7 +95,7 @@ def prototypes(views: Tensor) -> Tensor:
 def class_means(z: Tensor, label: Tensor) -> Tensor:
     """Of each image the mean of the unit embeddings of its class in the batch over all ranks, itself among them.
 
-    z: (B, d), any floating dtype, not normalised. label: whole numbers (B,). Returns float32 (B, d), not renormalised.
+    z: (B, d), any floating dtype, not normalized. label: whole numbers (B,). Returns float32 (B, d), not renormalized.
     Mixed into a positive it makes the oracle of `prototypes`; against an image's mean view it shows the bias.
     """
     checks.embeddings(z=z)

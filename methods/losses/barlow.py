@@ -14,17 +14,17 @@ def barlow(z1: Tensor, z2: Tensor, off_diagonal: float) -> Tensor:
     """sum_i (1 - C_ii)^2 + off_diagonal * sum_{i != j} C_ij^2, C the correlation of view 1 with view 2 over the batch.
 
     Mean and variance (over B, 1e-5 added, as in BatchNorm) are those of all ranks' embeddings.
-    z1, z2: (B, D), any floating dtype, not normalised. off_diagonal: >= 0. Returns a float32 scalar.
+    z1, z2: (B, D), any floating dtype, not normalized. off_diagonal: >= 0. Returns a float32 scalar.
     Source: Zbontar et al. 2021, equation 1 and algorithm 1.
     """
     checks.embeddings(z1=z1, z2=z2)
     checks.at_least_zero("off_diagonal", off_diagonal)
-    one, two = (_standardised(gather(z)) for z in (z1, z2))
+    one, two = (_standardized(gather(z)) for z in (z1, z2))
     diagonal = (one * two).mean(0)
     return (1 - diagonal).square().sum() + off_diagonal * squared_off_diagonal(one, two) / len(one) ** 2
 
 
-def _standardised(z: Tensor) -> Tensor:
+def _standardized(z: Tensor) -> Tensor:
     return (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
 
 

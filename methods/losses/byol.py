@@ -12,7 +12,7 @@ from twoview.methods.losses.pairs import unit
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean squared distance of the unit vectors, 2 - 2 cos, one direction of the two.
 
-    prediction, target: (B, d), any floating dtype, not normalised. No gradient is stopped here: the target comes from
+    prediction, target: (B, d), any floating dtype, not normalized. No gradient is stopped here: the target comes from
     a network that has none. Returns a float32 scalar.
     Source: Grill et al. 2020, equation 2.
     """

@@ -25,9 +25,9 @@ def data2vec(prediction: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
 
 
 def targets(layers: Sequence[Tensor]) -> Tensor:
-    """(B, T, dim), float32: the mean of the blocks' outputs, each token normalised in each of them and in the mean.
+    """(B, T, dim), float32: the mean of the blocks' outputs, each token normalized in each of them and in the mean.
 
-    layers: (B, T, dim) each. Normalised to mean 0 and variance 1, without weights; the second time is the official
+    layers: (B, T, dim) each. Normalized to mean 0 and variance 1, without weights; the second time is the official
     command's `--post_target_layer_norm`.
     """
     width = layers[0].shape[-1:]

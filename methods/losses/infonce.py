@@ -11,13 +11,13 @@ from twoview.methods.losses.pairs import pairs, unit
 
 @float32
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy of two views of a batch.
+    """Normalized temperature-scaled cross entropy of two views of a batch.
 
     loss_i = -s(z_i, z_i+) / tau + log sum_{k != i} exp(s(z_i, z_k) / tau), s the cosine, over all 2B embeddings,
     the positive inside the sum; the mean over i.
 
-    z1, z2: (B, d), any floating dtype, not normalised; row i of both comes from image i. temperature: tau > 0.
-    Returns a float32 scalar: normalisation, logits and log-sum-exp are float32, whatever autocast says
+    z1, z2: (B, d), any floating dtype, not normalized; row i of both comes from image i. temperature: tau > 0.
+    Returns a float32 scalar: normalization, logits and log-sum-exp are float32, whatever autocast says
     (float64 stays float64).
     Source: Chen et al. 2020, equation 1; `objective.py` of google-research/simclr.
     """

@@ -51,7 +51,7 @@ def kernel_infonce(z1: Tensor, z2: Tensor, gamma: float, temperature: float) -> 
     K = exp(-d^gamma / T), d the L2 distance of unit vectors. gamma 2 is the Gaussian kernel (NT-Xent at T / 2), 1 the
     Laplacian.
 
-    z1, z2: (B, d), any floating dtype, not normalised. gamma: in (0, 2]. temperature: T > 0. Returns a float32 scalar.
+    z1, z2: (B, d), any floating dtype, not normalized. gamma: in (0, 2]. temperature: T > 0. Returns a float32 scalar.
     Source: `gamma_loss` of the official code, which is the paper's Algorithm 2.
     """
     _check(z1, z2, (gamma,), (temperature,))
@@ -97,7 +97,7 @@ def concat(
     """Concatenation sum: the first half of the embedding under one kernel, the second under the other.
 
     weight * C(gamma_1, T_1) of the first halves + (1 - weight) * C(gamma_2, T_2) of the second. joint: the embedding
-    is normalised as a whole, so that its halves are shorter than 1, as the official code does (loss_type "product",
+    is normalized as a whole, so that its halves are shorter than 1, as the official code does (loss_type "product",
     gamma_2 = 2, one T); otherwise each half is. Other arguments as in `kernel_sum`; the width must be even.
     """
     _check(z1, z2, gammas, temperatures, weight)

@@ -10,25 +10,25 @@ from twoview.methods.losses.float32 import float32
 
 
 @float32
-def mae(prediction: Tensor, image: Tensor, hidden: Tensor, patch: int, normalise: bool = True) -> Tensor:
+def mae(prediction: Tensor, image: Tensor, hidden: Tensor, patch: int, normalize: bool = True) -> Tensor:
     """The mean squared difference between predicted and true pixels of the hidden patches, a float32 scalar.
 
     prediction: (B, M, 3 * patch^2), any floating dtype. image: (B, 3, H, W). hidden: int64 (B, M), patches' numbers.
-    normalise: the truth is each patch's pixels less their mean, over their standard deviation.
+    normalize: the truth is each patch's pixels less their mean, over their standard deviation.
     ValueError where the shapes do not agree.
     Source: equation of section 3 in words, and facebookresearch/mae, models_mae.py `forward_loss`.
     """
     checks.patches("prediction", prediction, hidden, 3 * patch**2)
     truth = pixels(image, patch)
     truth = truth.gather(1, hidden[..., None].expand(-1, -1, truth.shape[-1]))
-    if normalise:
+    if normalize:
         mean, std = moments(truth)
         truth = (truth - mean) / std
     return F.mse_loss(prediction, truth)
 
 
 def pixels(image: Tensor, patch: int) -> Tensor:
-    """(B, 3, H, W) -> (B, N, 3 * patch^2): patches row by row, in each its pixels row by row, in each its colours."""
+    """(B, 3, H, W) -> (B, N, 3 * patch^2): patches row by row, in each its pixels row by row, in each its colors."""
     b, c, height, width = image.shape
     cells = image.permute(0, 2, 3, 1).reshape(b, height // patch, patch, width // patch, patch, c)
     return cells.transpose(2, 3).flatten(3).flatten(1, 2)

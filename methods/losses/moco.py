@@ -24,7 +24,7 @@ def moco(
     Kernel-InfoNCE it does not.
 
     query, key: (B, d), row i of both from image i. queue: (K, d), keys of older batches, the same on all ranks. Any
-    floating dtype, none normalised. Key and queue get the gradient that they ask for, in practice none.
+    floating dtype, none normalized. Key and queue get the gradient that they ask for, in practice none.
     temperature: T > 0. gamma: in (0, 2]. Returns a float32 scalar.
     Source: He et al. 2020, equation 1, with the kernels of Tan et al. 2024.
     """

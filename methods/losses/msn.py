@@ -41,8 +41,8 @@ def msn(
     mean_entropy: H(pbar), which is log K where all prototypes are used alike and 0 where all images share one.
     Float32 scalars (float64 of float64 input).
 
-    anchors: (V, B, d), any floating dtype, not normalised. target: (B, K), probabilities without gradient, of
-    `targets`. prototypes: (K, d), not normalised. prior: (K,), above 0, of sum 1. temperature: tau > 0.
+    anchors: (V, B, d), any floating dtype, not normalized. target: (B, K), probabilities without gradient, of
+    `targets`. prototypes: (K, d), not normalized. prior: (K,), above 0, of sum 1. temperature: tau > 0.
     With the uniform prior it is MSN, whose me-max term -H(pbar) + log K is KL(pbar, uniform); with another one PMSN.
     Source: Assran et al. 2022, equation 1 and the official code's src/losses.py; Assran et al. 2023 replace the prior.
     The direction of their KL could not be read: stable-pretraining's is to the prior, as MSN's, lightly's from it.
@@ -78,8 +78,8 @@ def targets(
 ) -> Tensor:
     """Probabilities (B, K), without gradient: assigned, sharpened and, with iterations above 0, balanced by Sinkhorn.
 
-    z: (B, d), any floating dtype, not normalised. prototypes: (K, d). marginal: (K,), above 0, of sum 1, to which
-    Sinkhorn balances. sharpening: T in (0, 1], p -> p^(1/T) renormalised.
+    z: (B, d), any floating dtype, not normalized. prototypes: (K, d). marginal: (K,), above 0, of sum 1, to which
+    Sinkhorn balances. sharpening: T in (0, 1], p -> p^(1/T) renormalized.
     Source: Assran et al. 2022, section 3; the official code's src/losses.py.
     """
     checks.embeddings(z=z)

@@ -23,7 +23,7 @@ def histogram(counts: Tensor, prototypes: int) -> Tensor:
 
     The C classes, sorted, lie side by side with widths 1 / C, and so do the prototypes with widths 1 / K: a prototype
     has what lies over it. With K a multiple of C each class has K / C prototypes of equal shares; with K below C
-    neighbours share a prototype. Each class counts one image more than it has, so that none is without a share.
+    neighbors share a prototype. Each class counts one image more than it has, so that none is without a share.
 
     counts: (C,), images of each class, any dtype. That classes are spread so is this project's choice: how Assran et
     al. 2023 did it could not be read.

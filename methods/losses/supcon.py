@@ -18,7 +18,7 @@ def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
     loss_i = -1/|P(i)| sum_{p in P(i)} [s(z_i, z_p) / tau - log sum_{k != i} exp(s(z_i, z_k) / tau)], P(i) all others
     of both views with i's label; the mean over all 2B embeddings. With every label different it is NT-Xent.
 
-    z1, z2: (B, d), any floating dtype, not normalised. label: whole numbers (B,). temperature: tau > 0.
+    z1, z2: (B, d), any floating dtype, not normalized. label: whole numbers (B,). temperature: tau > 0.
     Returns a float32 scalar.
     Source: Khosla et al. 2020, equation 2; HobbitLong/SupContrast scales it by tau / base tau, which is 1 there.
     """

@@ -21,7 +21,7 @@ def vicreg(
     views (the official code's 1/2, which solo-learn has not). covariance: sum_{i != j} cov_ij^2 / D, the sum of both
     views. Variances and covariances are those of all ranks' embeddings, over B - 1.
 
-    z1, z2: (B, D), any floating dtype, not normalised.
+    z1, z2: (B, D), any floating dtype, not normalized.
     Source: facebookresearch/vicreg, main_vicreg.py.
     """
     checks.embeddings(z1=z1, z2=z2)
@@ -43,8 +43,8 @@ def _variance(z: Tensor) -> Tensor:
 
 
 def _covariance(z: Tensor) -> Tensor:
-    centred = z - z.mean(0)
-    return squared_off_diagonal(centred, centred) / (len(z) - 1) ** 2 / z.shape[1]
+    centered = z - z.mean(0)
+    return squared_off_diagonal(centered, centered) / (len(z) - 1) ** 2 / z.shape[1]
 
 
 EXAMPLES = {"vicreg": Example(lambda z1, z2, label: vicreg(z1, z2)["loss"], lightly=Lightly("VICRegLoss"))}

@@ -11,7 +11,7 @@ from twoview.methods.probes.protocols import Protocol
 class Classifier(Method):
     """Cross entropy of a linear head, for the trainer: a `Method` with one view.
 
-    encoder: normalised float (B, 3, H, W) -> (B, dim). classes: of the head. side: of an image, in pixels.
+    encoder: normalized float (B, 3, H, W) -> (B, dim). classes: of the head. side: of an image, in pixels.
     A frozen encoder stays as it is, BatchNorm's statistics too.
     """
 

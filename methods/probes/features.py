@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from twoview.loaders.errors import reason
 from twoview.loaders.files import whole_file
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.precision import DTYPES, Precision, autocast
 from twoview.methods.trainer import LoaderLike
 
@@ -47,13 +47,13 @@ class Features(NamedTuple):
 class Kept:
     """Where features stay, named by all that they depend on, so that they are never taken for others.
 
-    encoder: the `fingerprint` of encoder and normalisation. samples: arrays with an entry a sample, in the loader's
+    encoder: the `fingerprint` of encoder and normalization. samples: arrays with an entry a sample, in the loader's
     order, that say which these are: their numbers, and the checksums of their content where the file has them.
 
     How to use it, with a `Loader` of one view, unshuffled, that drops nothing:
 
-        kept = Kept(folder, fingerprint(encoder, normalise), "cifar10", "train", 32, (indices, file.labels[indices]))
-        features = extract(encoder, loader, normalise, device, advance, precision="bf16", kept=kept)
+        kept = Kept(folder, fingerprint(encoder, normalize), "cifar10", "train", 32, (indices, file.labels[indices]))
+        features = extract(encoder, loader, normalize, device, advance, precision="bf16", kept=kept)
     """
 
     folder: Path
@@ -86,7 +86,7 @@ def fingerprint(*modules: nn.Module) -> str:
 def extract(
     encode: Callable[[Tensor], Tensor],
     loader: LoaderLike,
-    normalise: Normalise,
+    normalize: Normalize,
     device: torch.device,
     on_batch: Callable[[], None],
     *,
@@ -105,7 +105,7 @@ def extract(
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in loader.epoch(0):
             with autocast(device, precision):
-                x = encode(normalise(batch.views[0].to(device)))
+                x = encode(normalize(batch.views[0].to(device)))
             yield x.flatten(1).to("cpu", DTYPES[precision]), batch.label.to("cpu")
             on_batch()
 

@@ -1,4 +1,4 @@
-"""Weighted k-nearest neighbours (Wu et al. 2018, section 3.4), exact."""
+"""Weighted k-nearest neighbors (Wu et al. 2018, section 3.4), exact."""
 
 from collections.abc import Iterable, Iterator
 

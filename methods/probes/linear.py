@@ -48,7 +48,7 @@ class Linear(NamedTuple):
 
 
 def logistic(train: Tensor, label: Tensor, classes: int, *, weight_decay: float = 1e-3) -> Linear:
-    """The minimiser of mean cross entropy + weight_decay / 2 * |W|^2 on standardised features.
+    """The minimizer of mean cross entropy + weight_decay / 2 * |W|^2 on standardized features.
 
     train: (N, D), of any float type; label: int64 (N,) in 0 .. classes - 1. The intercept is not decayed.
     In scikit-learn's words: LogisticRegression(C=1 / (N * weight_decay)) behind a StandardScaler.
@@ -58,7 +58,7 @@ def logistic(train: Tensor, label: Tensor, classes: int, *, weight_decay: float 
 
 
 def logistic_regression(x: Tensor, label: Tensor, weight_decay: float, classes: int) -> tuple[Tensor, Tensor]:
-    """The minimiser's weight (C, D) and bias (C,). x: float (N, D), standardised; label: int64 (N,)."""
+    """The minimizer's weight (C, D) and bias (C,). x: float (N, D), standardized; label: int64 (N,)."""
     weight = torch.zeros(classes, x.shape[1], requires_grad=True, device=x.device)
     bias = torch.zeros(classes, requires_grad=True, device=x.device)
     solver = torch.optim.LBFGS([weight, bias], max_iter=300, history_size=20, line_search_fn="strong_wolfe")

@@ -1,6 +1,6 @@
 """The k nearest by cosine, exact: every similarity is computed, in float32, and only the best are kept.
 
-A bank goes by in chunks, which are normalised once for a whole group of queries. On a CPU a kernel goes over each
+A bank goes by in chunks, which are normalized once for a whole group of queries. On a CPU a kernel goes over each
 tile, a block of queries times a chunk, and compares it with every query's worst of the best so far; threads
 share the blocks. On a GPU the tiles are larger, `torch.topk` merges them, and the host waits once a group.
 """
@@ -52,9 +52,9 @@ def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.d
     share = int(memory_mib * MIB) // 8
     cpu = device.type == "cpu"
     tiles = torch.get_num_threads() if cpu else 2  # topk's answer has a row as long at most
-    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # as it is stored, and normalised
+    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # as it is stored, and normalized
     block = min(queries, share // max(tiles * 4 * chunk, 1), BLOCK if cpu else queries)
-    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # a query, normalised from its copy; its best; the answer
+    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # a query, normalized from its copy; its best; the answer
     group = min(queries, 6 * share // each)
     if not (chunk and block and group):
         raise ValueError(f"kNN: the memory is too little for features of {dim} numbers and k = {k}")
@@ -62,7 +62,7 @@ def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.d
     return Plan(group, -(-group // (turns * tiles)) if cpu else block, chunk)
 
 
-def _normalised(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalized(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows of length 1, float32, on the device, and whether all of them are finite. A row of zeros stays so."""
     x = features.to(device).float()
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -82,13 +82,13 @@ def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch
 
     Whether all is finite is looked at when the search is over, for a look before would stop the device at every chunk.
     """
-    query, whole = _normalised(query, device)
+    query, whole = _normalized(query, device)
     best = query.new_full((len(query), k), -torch.inf)
     where = torch.zeros(len(query), k, dtype=torch.int64, device=device)
     chunks_whole = []
     with _no_tf32():
         for first in range(0, len(bank), plan.chunk):
-            chunk, chunk_whole = _normalised(bank[first : first + plan.chunk], device)
+            chunk, chunk_whole = _normalized(bank[first : first + plan.chunk], device)
             chunks_whole.append(chunk_whole)
             for at in range(0, len(query), plan.block):
                 rows = slice(at, at + plan.block)
@@ -112,7 +112,7 @@ def _no_tf32() -> Iterator[None]:
 def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
     """numpy's matrix product, in one thread each, and `_keep` on each tile, which takes finite numbers only."""
     threads = torch.get_num_threads()
-    query, whole = _normalised(query, device)
+    query, whole = _normalized(query, device)
     _check(query=[whole])
     rows = query.numpy()
     keys = np.zeros((len(rows), _room(k)), np.uint64)
@@ -130,7 +130,7 @@ def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.d
 
     with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
         for first in range(0, len(bank), plan.chunk):
-            chunk, whole = _normalised(bank[first : first + plan.chunk], device)
+            chunk, whole = _normalized(bank[first : first + plan.chunk], device)
             _check(bank=[whole])
             list(pool.map(share, range(threads), [chunk.numpy()] * threads, [first] * threads))
         list(pool.map(lambda at: keys[at : at + plan.block].sort(axis=1), starts))

@@ -19,7 +19,7 @@ class Online(Method):
 
     `loss` returns the method's own losses, to the bit, and `online_loss` and `online_top1`, a share, of the head before
     its step. The head steps by the gradient of cross entropy written down, so that it is in no graph and in no
-    optimiser: a handful of small kernels, no look at the device. Features are standardised by their batch, so that one
+    optimizer: a handful of small kernels, no look at the device. Features are standardized by their batch, so that one
     rate fits every encoder. Where the method hides patches from its encoder, they are hidden from the head too. The
     features are always those of the encoder that trains, also where other probes see its moving average.
     """

@@ -51,7 +51,7 @@ def _crop(size: int) -> View:
     return View(size)
 
 
-def _centre(size: int) -> View:
+def _center(size: int) -> View:
     """224 of a shorter side of 256; up to 64 pixels the whole image."""
     return View(size, scale=None, resize=size if size <= 64 else round(size * 256 / 224), flip=0.0)
 
@@ -77,7 +77,7 @@ def _kernel_infonce_test(size: int) -> View:
 
 LEE = Protocol(
     train=_crop,
-    test=_centre,
+    test=_center,
     optim=Optim(name="lars", lr=1.6, momentum=0.9, weight_decay=0.0, trust=0.001, decay_all=True),
     epochs=90,
     batch=4096,
@@ -96,7 +96,7 @@ TAN = Protocol(
 )
 SOLO = Protocol(
     train=_crop,
-    test=_centre,
+    test=_center,
     optim=Optim(name="sgd", lr=1.0, momentum=0.9, weight_decay=0.0, steps=(60, 80), decay_all=True),
     epochs=100,
     batch=256,
@@ -148,13 +148,13 @@ def _vissl(epochs: int, train: Callable[[int], View], test: Callable[[int], View
 
 
 VISSL = {
-    "imagenet": _vissl(28, _crop, _centre, step=8),
-    "inat18": _vissl(84, _crop, _centre, step=24),
+    "imagenet": _vissl(28, _crop, _center, step=8),
+    "inat18": _vissl(84, _crop, _center, step=24),
     "cifar100": _vissl(28, _whole(0.5), _whole(0.0), step=8),
     "clevr-count": _vissl(50, _squeezed(0.5), _squeezed(0.0)),
     "clevr-distance": _vissl(100, _squeezed(0.5), _squeezed(0.0)),
-    "kitti-distance": _vissl(28, _crop, _centre, step=8),
-    "places205": _vissl(14, _crop, _centre, step=4),
+    "kitti-distance": _vissl(28, _crop, _center, step=8),
+    "places205": _vissl(14, _crop, _center, step=4),
 }
 PROTOCOLS = {"lee2025": LEE, "tan2024": TAN, "solo-learn": SOLO, "mae-finetune": MAE}
 NAMES = (*PROTOCOLS, "vissl")

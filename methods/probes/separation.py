@@ -9,7 +9,7 @@ from torch import Tensor
 
 class Separation(NamedTuple):
     """silhouette: the mean over all points, from -1 to 1; 0 where classes lie upon one another. knn: percent of points
-    whose class is that of most of their nearest neighbours, of which the point is none.
+    whose class is that of most of their nearest neighbors, of which the point is none.
     """
 
     silhouette: float
@@ -22,9 +22,9 @@ def directions(x: Tensor) -> np.ndarray:
 
 
 def separation(x: np.ndarray, label: np.ndarray, k: int) -> Separation:
-    """Of the points' classes, by Euclidean distance. x: (N, D). label: int64 (N,). k: neighbours that vote.
+    """Of the points' classes, by Euclidean distance. x: (N, D). label: int64 (N,). k: neighbors that vote.
 
-    ValueError if all are of one class, or there are no k neighbours.
+    ValueError if all are of one class, or there are no k neighbors.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -32,7 +32,7 @@ def separation(x: np.ndarray, label: np.ndarray, k: int) -> Separation:
     if len(np.unique(label)) < 2:
         raise ValueError("the images are all of one class, and nothing can lie apart")
     if not 0 < k < len(x):
-        raise ValueError(f"k is {k}: each of {len(x)} images has {len(x) - 1} neighbours")
+        raise ValueError(f"k is {k}: each of {len(x)} images has {len(x) - 1} neighbors")
     votes = KNeighborsClassifier(k).fit(x, label)
     return Separation(float(silhouette_score(x, label)), 100 * float(votes.score(None, label)))
 

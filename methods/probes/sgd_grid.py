@@ -51,8 +51,8 @@ def sgd_grid(
     """Trains a head for every pair of rate and decay on nine tenths of the features, compares them on the tenth that
     is held out, and trains the best pair again on all.
 
-    train: (N, D), of any float type, on the device that is to compute; label: int64 (N,). Each head minimises mean
-    cross entropy + weight_decay / 2 * |W|^2 on standardised features from zero weights: momentum 0.9, cosine to 0.
+    train: (N, D), of any float type, on the device that is to compute; label: int64 (N,). Each head minimizes mean
+    cross entropy + weight_decay / 2 * |W|^2 on standardized features from zero weights: momentum 0.9, cosine to 0.
     ValueError if there are fewer than two features.
     """
     if len(train) < 2:

@@ -9,7 +9,7 @@ from twoview.loaders import beton, presets
 from twoview.loaders.loader import Loader
 from twoview.methods import backbones, registry
 from twoview.methods.backbones import Backbone
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLROptions
 from twoview.methods.trainer import Trainer
@@ -65,14 +65,14 @@ def test_convert_jpeg(benchmark, photographs, tmp_path):
 
 
 def test_simclr_step(benchmark, fashion):
-    """One optimiser step of SimCLR on 64 images, two views each, resident."""
+    """One optimizer step of SimCLR on 64 images, two views each, resident."""
     views = presets.preset("simclr-gray", 28)
     with Loader(fashion, views, 64) as loader:
         batch = next(loader.epoch(0))
     torch.manual_seed(0)
     options = SimCLROptions(hidden=256, projection=64)
     method = registry.entry("simclr").build(options, backbones.build(Backbone()), views, 10)
-    normalise = Normalise((0.286,) * 3, (0.353,) * 3)
-    trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=torch.device("cpu"), precision="fp32")
+    normalize = Normalize((0.286,) * 3, (0.353,) * 3)
+    trainer = Trainer(method, Optim(), epochs=1, normalize=normalize, device=torch.device("cpu"), precision="fp32")
     loss = benchmark(lambda: trainer.step(batch, 0.0)["loss"].item())
     assert loss > 0

@@ -44,7 +44,7 @@ def labels(name, root, split="train"):
 def test_a_declaration_is_whole(name):
     one = DATASETS[name]
     assert len(one.classes) == one.count == len(set(one.classes)) or name.startswith("imagenet")
-    assert {"train", "test"} <= set(one.sizes) and one.licence and one.origin and one.statistics
+    assert {"train", "test"} <= set(one.sizes) and one.license and one.origin and one.statistics
     assert all(0 < value < 1 for value in one.mean + one.std)
     assert one.get or one.by_hand or not one.layout
     with pytest.raises(ValueError, match=f"{name} has no split 'validation'"):
@@ -454,8 +454,8 @@ def test_a_hugging_face_dataset_by_name(tmp_path, monkeypatch):
 
     stand_in = types.ModuleType("datasets")
     stand_in.get_dataset_split_names = lambda name: ["train", "validation"]
-    grey = Image.fromarray(np.full((4, 5), 7, np.uint8))
-    stand_in.load_dataset = lambda name, split: Rows([{"picture": grey, "kind": 1}] * (2 if split == "train" else 1))
+    gray = Image.fromarray(np.full((4, 5), 7, np.uint8))
+    stand_in.load_dataset = lambda name, split: Rows([{"picture": gray, "kind": 1}] * (2 if split == "train" else 1))
     monkeypatch.setitem(sys.modules, "datasets", stand_in)
     one = dataset("hf:someone/pets")
     assert one.classes == ("cat", "dog") and one.find(None, "train").labels.tolist() == [1, 1]

@@ -102,7 +102,7 @@ def jpeg(image, **options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_colour_and_grey_jpegs_keep_their_bytes(picture, tmp_path, mode):
+def test_color_and_gray_jpegs_keep_their_bytes(picture, tmp_path, mode):
     file = tmp_path / "a.jpg"
     file.write_bytes(jpeg(picture.convert(mode)))
     assert read_image(file) == file.read_bytes()

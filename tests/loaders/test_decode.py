@@ -162,7 +162,7 @@ def test_faults(dataset, code):
     assert (view == 99).all(), "the place of a faulty sample is not written"
 
 
-def test_a_fault_leaves_its_neighbours_alone(mixed):
+def test_a_fault_leaves_its_neighbors_alone(mixed):
     _, (expected,) = mixed.render([EVERY_OP], [0, 1, 2])
     broken = copy(mixed)
     broken.file = mixed.file.copy()

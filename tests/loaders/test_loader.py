@@ -130,7 +130,7 @@ def test_an_error_reaches_the_caller_within_a_second(photographs, tmp_path):
 
 
 def test_bytes_changed_since_they_were_written_are_noticed(photographs, copy_of):
-    """Also where the JPEG still decodes: here one bit in the middle of its colours."""
+    """Also where the JPEG still decodes: here one bit in the middle of its colors."""
     path = copy_of(photographs)
     content = bytearray(path.read_bytes())
     content[int(photographs.pointers[5] + photographs.sizes[5] // 2)] ^= 1

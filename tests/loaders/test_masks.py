@@ -112,7 +112,7 @@ def test_every_patch_is_kept_equally_often_and_every_pair():
 
 
 def test_blocks_are_blocks():
-    """A block mask's borders are short: neighbours are alike far more often than at random."""
+    """A block mask's borders are short: neighbors are alike far more often than at random."""
     samples = np.arange(200)
 
     def alike(kind):

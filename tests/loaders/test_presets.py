@@ -82,9 +82,9 @@ def test_the_settings_are_lightlys(name, peer):
 
     for ours, theirs in zip(preset(name, 224), getattr(lightly.transforms, peer)().transforms, strict=True):
         steps = {type(step).__name__: step for step in theirs.transform.transforms}
-        wanted, colour = transforms.ColorJitter(*ours.jitter[:4]), steps["RandomApply"].transforms[0]
+        wanted, color = transforms.ColorJitter(*ours.jitter[:4]), steps["RandomApply"].transforms[0]
         for key in ("brightness", "contrast", "saturation", "hue"):
-            assert getattr(colour, key) == pytest.approx(getattr(wanted, key))
+            assert getattr(color, key) == pytest.approx(getattr(wanted, key))
         assert steps["RandomResizedCrop"].scale == ours.scale and steps["RandomHorizontalFlip"].p == ours.flip
         assert steps["RandomApply"].p == ours.jitter.p and steps["RandomGrayscale"].p == ours.gray
         assert (*steps["GaussianBlur"].sigmas, steps["GaussianBlur"].prob) == (*ours.blur[:2], ours.blur.p)

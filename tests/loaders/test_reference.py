@@ -43,9 +43,9 @@ def test_every_op_at_once(photographs, fashion, interpolation):
         erase=Erase(level=7, p=0.5), interpolation=interpolation,
     )  # fmt: skip
     padded = View(32, scale=None, resize=40, padding=6, erase=Erase(), interpolation=interpolation)
-    centre = View(32, scale=None, resize=40, flip=0.5, interpolation=interpolation)
-    same(photographs, (view, centre, padded), 8, seed=7)
-    same(fashion, (view, centre, padded), 64, seed=7, indices=np.arange(64))
+    center = View(32, scale=None, resize=40, flip=0.5, interpolation=interpolation)
+    same(photographs, (view, center, padded), 8, seed=7)
+    same(fashion, (view, center, padded), 64, seed=7, indices=np.arange(64))
 
 
 probability = st.sampled_from([0.0, 0.5, 1.0])

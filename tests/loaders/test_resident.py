@@ -30,7 +30,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is n
 
 @pytest.fixture(scope="module")
 def thumbnails(photographs, tmp_path_factory):
-    """A function: (width, height, mode) -> a beton of the photographs at that size, in colour."""
+    """A function: (width, height, mode) -> a beton of the photographs at that size, in color."""
 
     def make(width, height, mode):
         def sample(index):
@@ -50,7 +50,7 @@ def thumbnails(photographs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def colours(thumbnails):
+def colors(thumbnails):
     """48 real images of 32 x 32, raw."""
     return thumbnails(32, 32, RAW)
 
@@ -74,9 +74,9 @@ def compare(beton, views, batch, epochs=(0,), device="cpu", **options):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset(colours, fashion, name):
+def test_every_preset(colors, fashion, name):
     for size in (28, 32, 64):
-        compare(colours, preset(name, size), 24, (1,), seed=2**63 + 5)
+        compare(colors, preset(name, size), 24, (1,), seed=2**63 + 5)
     compare(fashion, preset(name, 28), 48, indices=np.arange(96), seed=1)
 
 
@@ -101,18 +101,18 @@ VIEWS = st.builds(
 
 @settings(max_examples=30)
 @given(views=st.lists(VIEWS, min_size=1, max_size=3), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**31 - 1))
-def test_any_views(colours, views, seed, epoch):
-    compare(colours, views, 12, (epoch,), seed=seed, indices=np.arange(12))
+def test_any_views(colors, views, seed, epoch):
+    compare(colors, views, 12, (epoch,), seed=seed, indices=np.arange(12))
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 64), (64, 40), (33, 90)])
 def test_jpegs_and_oblong_images_made_smaller_in_either_order(thumbnails, width, height):
     """In a tall box PIL filters the columns first; the batch holds boxes of both orders."""
     shrunk = View(20, scale=(0.2, 1.0), ratio=(0.3, 3.0), interpolation="bicubic")
-    centre = View(24, scale=None, resize=30, flip=0.5)
+    center = View(24, scale=None, resize=30, flip=0.5)
     padded = View(24, scale=None, padding=5)
     larger = View(48, scale=None, resize=45, padding=3, interpolation="bicubic")
-    views = shrunk, centre, centre, EVERYTHING, padded, padded, larger
+    views = shrunk, center, center, EVERYTHING, padded, padded, larger
     compare(thumbnails(width, height, JPEG), views, 48, seed=4)
 
 
@@ -200,15 +200,15 @@ def test_orders_and_lengths(fashion, shuffle, drop_last):
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_ranks(colours, drop_last):
+def test_ranks(colors, drop_last):
     for rank in range(3):
-        compare(colours, (EVERYTHING,), 7, rank=rank, world=3, drop_last=drop_last)
+        compare(colors, (EVERYTHING,), 7, rank=rank, world=3, drop_last=drop_last)
 
 
-def test_a_restart_in_mid_epoch_from_the_loader_s_state_or_its_own(colours):
-    with Loader(colours, (EVERYTHING,), 8, seed=3) as loader, Resident(
-        colours, (EVERYTHING,), 8, device="cpu", seed=3
-    ) as first, Resident(colours, (EVERYTHING,), 4, device="cpu", seed=3, rank=1, world=2) as second:  # fmt: skip
+def test_a_restart_in_mid_epoch_from_the_loader_s_state_or_its_own(colors):
+    with Loader(colors, (EVERYTHING,), 8, seed=3) as loader, Resident(
+        colors, (EVERYTHING,), 8, device="cpu", seed=3
+    ) as first, Resident(colors, (EVERYTHING,), 4, device="cpu", seed=3, rank=1, world=2) as second:  # fmt: skip
         whole = list(loader.epoch(2))
         with loader.epoch(2) as theirs, first.epoch(2) as ours:
             for _ in range(3):
@@ -231,14 +231,14 @@ def test_images_of_several_sizes_are_refused(photographs):
     assert fits(photographs, torch.device("cpu"), np.array([7])) is False, "one photograph is a large JPEG"
 
 
-def test_images_that_exceed_the_memory_are_refused(colours, monkeypatch):
+def test_images_that_exceed_the_memory_are_refused(colors, monkeypatch):
     needed = 48 * 32 * 32 * 3
-    assert bytes_needed(colours, np.arange(48)) == needed
-    assert fits(colours, torch.device("cpu"))
+    assert bytes_needed(colors, np.arange(48)) == needed
+    assert fits(colors, torch.device("cpu"))
     monkeypatch.setattr(resident, "free_bytes", lambda device: needed - 1)
-    assert not fits(colours, torch.device("cpu")) and fits(colours, torch.device("cpu"), np.arange(8))
+    assert not fits(colors, torch.device("cpu")) and fits(colors, torch.device("cpu"), np.arange(8))
     with pytest.raises(ValueError, match=r"48 images need 147,456 bytes, and cpu has 147,455 free"):
-        Resident(colours, (View(32),), 8, device="cpu")
+        Resident(colors, (View(32),), 8, device="cpu")
 
 
 def test_a_damaged_image_is_named_before_the_first_batch(fashion, copy_of):
@@ -250,7 +250,7 @@ def test_a_damaged_image_is_named_before_the_first_batch(fashion, copy_of):
         Resident(open_beton(path), (View(28),), 8, device="cpu")
 
 
-def test_every_renderer_is_one_graph_however_many_there_are(colours):
+def test_every_renderer_is_one_graph_however_many_there_are(colors):
     """torch compiles one code object for eight renderers at most, and here for two."""
     images, places = torch.zeros(12, 32, 32, 3, dtype=torch.uint8), torch.arange(12)
     with torch._dynamo.config.patch(recompile_limit=2):
@@ -261,7 +261,7 @@ def test_every_renderer_is_one_graph_however_many_there_are(colours):
             assert torch.equal(view, renderer.make(images, places, drawn)[0])
 
 
-def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colours, monkeypatch):
+def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colors, monkeypatch):
     """By tensors without values, so that a look at one is an error. What is drawn, which images, and the masks go
     there from page-locked memory; nothing comes back. The compiler of the views is left out.
     """
@@ -269,7 +269,7 @@ def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colours, monkeypatch):
     monkeypatch.setattr(resident, "compiled", lambda renderer: renderer.make)
     views, masks = (EVERYTHING, View(16)), (Mask(0, 4, 4, 6), Mask(1, 4, 4, 6, "block", smallest=2))
     with FakeTensorMode():
-        loader = Resident(colours, views, 20, device=GPU, masks=masks, drop_last=False)
+        loader = Resident(colors, views, 20, device=GPU, masks=masks, drop_last=False)
         with Watch() as watch:
             batches = list(loader.epoch(0))
     assert [len(batch.label) for batch in batches] == [20, 20, 8]
@@ -282,37 +282,37 @@ def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colours, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
-def test_compiled_for_the_processor(colours, name):
+def test_compiled_for_the_processor(colors, name):
     """BYOL's views have every op, and made smaller, as here, their resizes go either way."""
     views = preset(name, 24)
-    with Resident(colours, views, 24, device="cpu") as ours, Loader(colours, views, 24) as own, scalar_inductor():
+    with Resident(colors, views, 24, device="cpu") as ours, Loader(colors, views, 24) as own, scalar_inductor():
         ours._views_of = resident.compiled(ours._renderer)
         same(ours.epoch(0), own.epoch(0))
 
 
 @needs_cuda
 @pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
-def test_every_preset_on_a_gpu(colours, name):
+def test_every_preset_on_a_gpu(colors, name):
     """Each is compiled, which takes half a minute. BYOL's views have every op."""
-    compare(colours, preset(name, 28), 20, (0, 1), device="cuda", drop_last=False)
+    compare(colors, preset(name, 28), 20, (0, 1), device="cuda", drop_last=False)
 
 
 @needs_cuda
 @pytest.mark.long
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_on_a_gpu_at_the_size_of_the_images(colours, name):
-    compare(colours, preset(name, 32), 24, (0, 1), device="cuda", drop_last=False)
+def test_every_preset_on_a_gpu_at_the_size_of_the_images(colors, name):
+    compare(colors, preset(name, 32), 24, (0, 1), device="cuda", drop_last=False)
 
 
 PADDED = View(32, scale=None, padding=4, erase=Erase()), View(24, scale=None, resize=30, padding=4)
 
 
-def test_erasing_and_padding_compiled_for_the_processor(colours):
-    with Resident(colours, PADDED, 24, device="cpu") as ours, Loader(colours, PADDED, 24) as own, scalar_inductor():
+def test_erasing_and_padding_compiled_for_the_processor(colors):
+    with Resident(colors, PADDED, 24, device="cpu") as ours, Loader(colors, PADDED, 24) as own, scalar_inductor():
         ours._views_of = resident.compiled(ours._renderer)
         same(ours.epoch(0), own.epoch(0))
 
 
 @needs_cuda
-def test_erasing_and_padding_on_a_gpu(colours):
-    compare(colours, PADDED, 20, (0, 1), device="cuda", drop_last=False)
+def test_erasing_and_padding_on_a_gpu(colors):
+    compare(colors, PADDED, 20, (0, 1), device="cuda", drop_last=False)

@@ -42,10 +42,10 @@ def test_a_subset_larger_than_the_data_is_an_error():
         subset(np.zeros(10, np.int64), 11, 0)
 
 
-labelled = st.lists(st.integers(0, 6), min_size=20, max_size=120).map(np.array)
+labeled = st.lists(st.integers(0, 6), min_size=20, max_size=120).map(np.array)
 
 
-@given(labels=labelled, data=st.data(), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 50), replace=st.booleans())
+@given(labels=labeled, data=st.data(), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 50), replace=st.booleans())
 def test_every_batch_has_exactly_k_classes_equally(labels, data, seed, epoch, replace):
     names = np.unique(labels)
     classes = data.draw(st.integers(1, len(names)))
@@ -148,7 +148,7 @@ def test_cifar_100_lt_has_the_counts_of_its_authors():
     assert counts.tolist() == [int(500 * 0.01 ** (c / 99.0)) for c in range(100)] and len(chosen) == 10_847
 
 
-@given(labels=labelled, ratio=st.floats(1, 500), kind=st.sampled_from(["exponential", "power"]), seed=st.integers(0, 9))
+@given(labels=labeled, ratio=st.floats(1, 500), kind=st.sampled_from(["exponential", "power"]), seed=st.integers(0, 9))
 def test_a_long_tail_falls_by_the_ratio_and_takes_what_there_is(labels, ratio, kind, seed):
     chosen = long_tail(labels, ratio, kind, seed)
     assert (np.diff(chosen) > 0).all() and np.array_equal(chosen, long_tail(labels, ratio, kind, seed))

@@ -57,7 +57,7 @@ def test_what_is_out_of_range_is_named(resolution, quality, named):
 
 
 def test_sources_of_every_kind_arrive_as_pil_reads_them(picture, tmp_path):
-    """Grey, CMYK, turned, 1 x 1, and 20,000 pixels wide."""
+    """Gray, CMYK, turned, 1 x 1, and 20,000 pixels wide."""
     folder = tmp_path / "images" / "only"
     folder.mkdir(parents=True)
     exif = Image.Exif()

@@ -9,7 +9,7 @@ from tests.support.small_methods import METHODS, batches, make
 from twoview.methods import backbones
 from twoview.methods.backbones import Average
 from twoview.methods.encoder import Encoder
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
@@ -33,7 +33,7 @@ def steps(method, backend=None, count=2, images=6):
         method.train(),
         Optim(name="sgd", lr=1e-6),
         epochs=2,
-        normalise=Normalise((0.5,) * 3, (0.25,) * 3),
+        normalize=Normalize((0.5,) * 3, (0.25,) * 3),
         device=torch.device("cpu"),
         precision="bf16",
     )
@@ -45,7 +45,7 @@ def steps(method, backend=None, count=2, images=6):
         named = one.method.named_parameters()
         gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
 
-    one.optimiser.register_step_pre_hook(keep)
+    one.optimizer.register_step_pre_hook(keep)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for number, batch in enumerate(batches(method, count, images)):
             torch.manual_seed(number)
@@ -75,7 +75,7 @@ def test_a_step_is_one_graph_forwards_and_backwards_for_batch_after_batch(name, 
 
 
 def test_simclr_compiled_in_bf16_has_its_loss_and_its_gradients(one_thread):
-    """Normalisation, autocast, network, head and loss, forwards and backwards. Compiled, what is between two sums is
+    """Normalization, autocast, network, head and loss, forwards and backwards. Compiled, what is between two sums is
     not rounded to bf16 each time, so the gradients differ, about as much as bf16 makes them differ from float32.
     """
     [plain], [gradients] = steps(make("simclr"), count=1, images=32)

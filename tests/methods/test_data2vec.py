@@ -38,19 +38,19 @@ def test_the_loss_is_the_plain_one(beta):
     assert torch.autograd.gradcheck(lambda p: data2vec(p, target, beta), prediction.requires_grad_())
 
 
-def standardised(values):
+def standardized(values):
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / len(values)
     return [(value - mean) / math.sqrt(variance + 1e-5) for value in values]
 
 
-def test_targets_are_normalised_layer_by_layer_and_again():
+def test_targets_are_normalized_layer_by_layer_and_again():
     layers = [random(2, 3, 4, seed=seed) for seed in range(3)]
     ours = targets(layers)
     for b in range(2):
         for t in range(3):
-            rows = [standardised(layer[b, t].tolist()) for layer in layers]
-            expected = standardised([sum(column) / 3 for column in zip(*rows, strict=True)])
+            rows = [standardized(layer[b, t].tolist()) for layer in layers]
+            expected = standardized([sum(column) / 3 for column in zip(*rows, strict=True)])
             assert ours[b, t].tolist() == pytest.approx(expected, abs=1e-5)
 
 

@@ -11,7 +11,7 @@ from twoview.methods import optim
 from twoview.methods.device_batches import DeviceBatch, map_tensors
 from twoview.methods.losses import log_sum
 from twoview.methods.losses.infonce import nt_xent
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.probes import nearest
 from twoview.methods.probes.features import extract
@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 
 
 def trainer(method):
-    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3)
     return Trainer(
-        method, Optim(name="lars", clip_norm=1.0), epochs=2, normalise=normalise, device=CPU, precision="fp32"
+        method, Optim(name="lars", clip_norm=1.0), epochs=2, normalize=normalize, device=CPU, precision="fp32"
     )
 
 
@@ -50,7 +50,7 @@ def test_a_step_on_a_gpu_looks_at_no_value_and_takes_nothing_from_the_processor(
                     module._parameters[key] = nn.Parameter(moved(mode, parameter), parameter.requires_grad)
             for key, buffer in module._buffers.items():
                 module._buffers[key] = None if buffer is None else moved(mode, buffer)
-        one.optimiser = optim.build(one.settings, one.method)
+        one.optimizer = optim.build(one.settings, one.method)
         out = one.step(map_tensors(batch, lambda tensor: moved(mode, tensor)), 0.5)
     assert {value.device.type for value in out.values()} == {"cuda"}
 
@@ -82,9 +82,9 @@ def test_features_and_labels_are_fetched_once_a_batch_and_nothing_else_is(device
     with FakeTensorMode():
         with GPU:
             encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)).eval()
-            normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+            normalize = Normalize((0.5,) * 3, (0.25,) * 3)
         with Watch() as watch:
-            x, label = extract(encoder, Images(device), normalise, GPU, lambda: None, precision="bf16")
+            x, label = extract(encoder, Images(device), normalize, GPU, lambda: None, precision="bf16")
     assert (x.shape, x.dtype, x.device) == ((12, 4), torch.bfloat16, CPU)
     assert (label.shape, label.dtype, label.device) == ((12,), torch.int64, CPU)
     sizes = (5, 5, 2)

@@ -23,20 +23,20 @@ def encoder():
 
 
 def steps(one, count=60):
-    """Trains on images whose colour is their label; returns the last accuracies' mean."""
+    """Trains on images whose color is their label; returns the last accuracies' mean."""
     random = torch.Generator().manual_seed(1)
     settings = one.protocol.optim.model_copy(update={"lr": 0.05, "warmup_epochs": 0})
-    optimiser = optim.build(settings, one)
+    optimizer = optim.build(settings, one)
     accuracy = []
     one.train()
     for step in range(count):
         label = torch.randint(3, (32,), generator=random)
         x = torch.eye(3)[label][:, :, None, None].expand(32, 3, 8, 8) + torch.randn(32, 3, 8, 8, generator=random)
-        optim.schedule(settings, optimiser, step / count, 1)
+        optim.schedule(settings, optimizer, step / count, 1)
         out = one.loss((x,), label)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         out["loss"].backward()
-        optimiser.step()
+        optimizer.step()
         accuracy.append(float(out["accuracy"]))
     return sum(accuracy[-10:]) / 10
 
@@ -59,13 +59,13 @@ def test_protocols_are_what_their_sources_say():
     assert TAN.test(32).resize == 35
     assert [optim.lr_at(SOLO.optim, epoch, 100) for epoch in (0, 59.9, 60, 80)] == pytest.approx([1, 1, 0.1, 0.01])
     # The table of papers' facts: epochs, where the rate falls, what a training image goes through.
-    crop, centre = View(224), View(224, scale=None, resize=256, flip=0.0)
+    crop, center = View(224), View(224, scale=None, resize=256, flip=0.0)
     for name, epochs, falls, train, test in (
-        ("imagenet", 28, (8, 16, 24), crop, centre),
+        ("imagenet", 28, (8, 16, 24), crop, center),
         ("cifar100", 28, (8, 16, 24), View(224, scale=None, resize=224), View(224, scale=None, resize=224, flip=0.0)),
-        ("places205", 14, (4, 8, 12), crop, centre),
-        ("inat18", 84, (24, 48, 72), crop, centre),
-        ("kitti-distance", 28, (8, 16, 24), crop, centre),
+        ("places205", 14, (4, 8, 12), crop, center),
+        ("inat18", 84, (24, 48, 72), crop, center),
+        ("kitti-distance", 28, (8, 16, 24), crop, center),
     ):
         one = protocol("vissl", name)
         assert (one.epochs, one.optim.steps, one.train(224), one.test(224)) == (epochs, falls, train, test)
@@ -109,9 +109,9 @@ def test_layers_of_a_vit_have_the_rates_of_maes_code():
         layer = int(inner.split(".")[1]) + 1 if inner.startswith("blocks") else 4
         layer = 0 if inner.startswith(("cls_token", "pos_embed", "patch_embed")) else layer
         assert parameter.lr_scale == pytest.approx(0.65 ** (4 - layer)), name
-    optimiser = optim.build(MAE.optim, one)
-    optim.schedule(MAE.optim, optimiser, 5.0, 100)
-    by_parameter = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    optimizer = optim.build(MAE.optim, one)
+    optim.schedule(MAE.optim, optimizer, 5.0, 100)
+    by_parameter = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(by_parameter) == len(list(one.parameters()))
     assert by_parameter[id(one.head.weight)] == pytest.approx(2e-3)
     assert by_parameter[id(one.encoder.body.blocks[0].attn.qkv.weight)] == pytest.approx(2e-3 * 0.65**3)

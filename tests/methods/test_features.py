@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from twoview.loaders.loader import Batch
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.probes import features as module
 from twoview.methods.probes.features import Kept, extract, fingerprint, load
 
 CPU = torch.device("cpu")
-NORMALISE = Normalise((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
+NORMALIZE = Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
 
 
 class Images:
@@ -58,12 +58,12 @@ def encoder():
 
 def kept_in(folder, encoder, **other):
     what = {"dataset": "digits", "split": "train", "size": 4, "samples": (np.arange(25),)} | other
-    return Kept(folder, fingerprint(encoder, NORMALISE), **what)
+    return Kept(folder, fingerprint(encoder, NORMALIZE), **what)
 
 
 def run(encoder, loader, **options):
     calls = []
-    found = extract(encoder, loader, NORMALISE, CPU, lambda: calls.append(1), **options)
+    found = extract(encoder, loader, NORMALIZE, CPU, lambda: calls.append(1), **options)
     assert len(calls) == len(loader)
     return found
 
@@ -80,7 +80,7 @@ def test_what_is_kept_is_what_memory_holds(tmp_path, encoder, precision, dtype):
         first.x.equal(there.x) and first.label.equal(there.label) and there.label.tolist() == [i % 3 for i in range(25)]
     )
     with torch.no_grad():
-        plain = encoder(NORMALISE(Images().pixels))
+        plain = encoder(NORMALIZE(Images().pixels))
     assert torch.allclose(there.x.float(), plain, atol={"fp32": 1e-6, "fp16": 5e-3, "bf16": 4e-2}[precision])
     again = Images()
     assert run(encoder, again, precision=precision, kept=kept).x.equal(there.x) and again.given == []
@@ -102,7 +102,7 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(tmp_path, encoder, one_thr
                     os.kill(os.getpid(), signal.SIGKILL)
                 return encoder(x)
 
-            extract(dying, Images(), NORMALISE, CPU, lambda: None, kept=kept)
+            extract(dying, Images(), NORMALIZE, CPU, lambda: None, kept=kept)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) and not kept.path("fp32").exists(), deadly
     rest = Images()
@@ -121,16 +121,16 @@ def test_an_extraction_by_other_batches_begins_anew(tmp_path, encoder):
 
     failing.left = 4
     with pytest.raises(KeyboardInterrupt):
-        extract(failing, Images(), NORMALISE, CPU, lambda: None, kept=kept)
+        extract(failing, Images(), NORMALIZE, CPU, lambda: None, kept=kept)
     other = Images(batch=10)
     assert run(encoder, other, kept=kept).x.equal(run(encoder, Images(batch=10)).x) and other.given == [0, 1, 2]
 
 
 def test_every_thing_they_depend_on_is_in_their_name(tmp_path, encoder):
     other = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten()).eval()
-    renormalised = Kept(
+    renormalized = Kept(
         tmp_path,
-        fingerprint(encoder, Normalise((0.4, 0.5, 0.6), (0.2, 0.3, 0.3))),
+        fingerprint(encoder, Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.3))),
         "digits",
         "train",
         4,
@@ -139,7 +139,7 @@ def test_every_thing_they_depend_on_is_in_their_name(tmp_path, encoder):
     keys = [
         kept_in(tmp_path, encoder),
         kept_in(tmp_path, other),
-        renormalised,
+        renormalized,
         kept_in(tmp_path, encoder, dataset="hf:some/digits"),
         kept_in(tmp_path, encoder, split="test"),
         kept_in(tmp_path, encoder, size=8),

@@ -11,7 +11,7 @@ from tests.support.small_methods import METHODS, batches, make
 from tests.support.stripes import CPU, RECIPE
 from twoview.methods import graph, optim
 from twoview.methods.graph import WARMUP
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.trainer import Trainer
 
@@ -72,9 +72,9 @@ def on_cpu(monkeypatch, one_thread):
 
 
 def trainer(name, settings, cuda_graph):
-    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3)
     return Trainer(
-        make(name).train(), settings, epochs=2, normalise=normalise, device=CPU, precision="fp32", cuda_graph=cuda_graph
+        make(name).train(), settings, epochs=2, normalize=normalize, device=CPU, precision="fp32", cuda_graph=cuda_graph
     )
 
 
@@ -95,7 +95,7 @@ def test_every_method_replays_to_the_bit(name, on_cpu):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_the_fused_optimisers_follow_the_others(name, on_cpu):
+def test_the_fused_optimizers_follow_the_others(name, on_cpu):
     settings = Optim(name=name, lr=0.01, warmup_epochs=0.6, clip_norm=0.5)
     (plain, weights), (replayed, others) = (trained("simclr", settings, cuda_graph) for cuda_graph in (False, True))
     assert [logged["loss"] for logged in plain] == pytest.approx([logged["loss"] for logged in replayed], rel=1e-5)
@@ -108,11 +108,11 @@ def test_a_learning_rate_on_the_device_is_the_number_to_the_bit(name):
     for kind in (float, torch.tensor):
         parameter = torch.nn.Parameter(torch.linspace(-1, 1, 35).view(5, 7))
         module = torch.nn.ParameterList([parameter])
-        optimiser = optim.build(Optim(name=name), module, recorded=True)
+        optimizer = optim.build(Optim(name=name), module, recorded=True)
         for lr in (0.1, 0.07, 0.03):
             parameter.grad = parameter.detach().sin()
-            optimiser.param_groups[0]["lr"] = kind(lr)
-            optimiser.step()
+            optimizer.param_groups[0]["lr"] = kind(lr)
+            optimizer.step()
         weights.append(parameter.detach())
     assert torch.equal(*weights)
 

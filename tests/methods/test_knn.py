@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 def features(count, dim=12, classes=5, seed=0):
     """Overlapping clusters: enough right answers to count, enough wrong ones to tell weightings apart."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, dim, generator=torch.Generator().manual_seed(99))
     label = torch.randint(0, classes, (count,), generator=generator)
-    return centres[label] + 1.3 * torch.randn(count, dim, generator=generator), label
+    return centers[label] + 1.3 * torch.randn(count, dim, generator=generator), label
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_classes_are_ranked_as_lightly_ranks_them(sets):
         assert found[row].argsort(descending=True)[:count].tolist() == expected[row, :count].tolist()
 
 
-def test_the_neighbours_are_faisss(sets):
+def test_the_neighbors_are_faisss(sets):
     faiss = pytest.importorskip("faiss")
     bank, query = (torch.nn.functional.normalize(x, dim=1) for x in (sets[0], sets[2]))
     index = faiss.IndexFlatIP(bank.shape[1])
@@ -119,7 +119,7 @@ def test_both_searches_find_the_best_however_they_are_cut(count, queries, dim, k
     bank, query = rng.standard_normal((count, dim)), rng.standard_normal((queries, dim))
     if order == "few values":
         bank = np.sign(bank)
-    elif order != "random":  # towards or away from the queries, which is the most or the least to keep
+    elif order != "random":  # toward or away from the queries, which is the most or the least to keep
         query = np.abs(query)
         bank = bank[np.argsort(bank.sum(1) * (1 if order == "rising" else -1))]
     bank, query = torch.tensor(bank, dtype=torch.float32), torch.tensor(query, dtype=torch.float32)

@@ -70,14 +70,14 @@ def test_the_heads_of_a_grid_are_torchs_sgd_one_by_one(digits):
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     groups = [{"params": [head.weight], "weight_decay": grid.best.weight_decay}, {"params": [head.bias]}]
-    optimiser = torch.optim.SGD(groups, lr=grid.best.lr, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * 4)
+    optimizer = torch.optim.SGD(groups, lr=grid.best.lr, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * 4)
     orders = torch.Generator().manual_seed(5)
     for _ in range(epochs):
         for rows in torch.randperm(200, generator=orders).split(batch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(head(x[rows]), label[rows]).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     # torch multiplies the rate into the buffer's step, as we do, so that only rounding differs.
     assert torch.allclose(grid.head.weight, head.weight, atol=1e-5)

@@ -55,7 +55,7 @@ def test_pixels_are_the_official_patches_and_come_back():
     assert torch.equal(image_of(pixels(wide, 4), 4, rows=2), wide)
 
 
-def plain(prediction, image, hidden, patch, normalise):
+def plain(prediction, image, hidden, patch, normalize):
     """One patch and pixel at a time."""
     total = []
     for b, numbers in enumerate(hidden.tolist()):
@@ -64,7 +64,7 @@ def plain(prediction, image, hidden, patch, normalise):
             truth = [
                 float(image[b, c, top + y, left + x]) for y in range(patch) for x in range(patch) for c in range(3)
             ]
-            if normalise:
+            if normalize:
                 mean = sum(truth) / len(truth)
                 variance = sum((value - mean) ** 2 for value in truth) / (len(truth) - 1)
                 truth = [(value - mean) / math.sqrt(variance + 1e-6) for value in truth]
@@ -73,13 +73,13 @@ def plain(prediction, image, hidden, patch, normalise):
     return sum(total) / len(total)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_the_loss_is_the_plain_one(normalise):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_loss_is_the_plain_one(normalize):
     image, hidden = random(2, 3, 6, 9), some(2, 6, 4)
     prediction = random(2, 4, 27, seed=1)
-    ours = mae(prediction, image, hidden, 3, normalise)
-    assert ours.item() == pytest.approx(plain(prediction, image, hidden, 3, normalise), rel=1e-12)
-    half = mae(prediction.bfloat16(), image.float(), hidden, 3, normalise)
+    ours = mae(prediction, image, hidden, 3, normalize)
+    assert ours.item() == pytest.approx(plain(prediction, image, hidden, 3, normalize), rel=1e-12)
+    half = mae(prediction.bfloat16(), image.float(), hidden, 3, normalize)
     assert half.dtype == torch.float32 and half.item() == pytest.approx(ours.item(), rel=1e-2)
 
 

@@ -38,13 +38,13 @@ def test_another_number_of_views_is_an_error(name):
         entry.build(entry.options(name=name), backbones.build(Backbone(width=8)), views, 10)
 
 
-def steps(method, optimiser, numbers):
+def steps(method, optimizer, numbers):
     losses = []
     for number in numbers:
         loss = method.loss(*batch(method, number))["loss"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(number / 10)
         losses.append(loss.item())
     return losses
@@ -56,11 +56,11 @@ def test_all_that_a_method_remembers_is_in_its_checkpoint(name, one_thread):
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
-    optimiser = optim.build(Optim(lr=0.05, momentum=0.0), whole)
-    steps(whole, optimiser, range(3))
+    optimizer = optim.build(Optim(lr=0.05, momentum=0.0), whole)
+    steps(whole, optimizer, range(3))
     other.load_state_dict(copy.deepcopy(whole.state_dict()))
     theirs = steps(other, optim.build(Optim(lr=0.05, momentum=0.0), other), range(3, 6))
-    assert theirs == steps(whole, optimiser, range(3, 6))
+    assert theirs == steps(whole, optimizer, range(3, 6))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -76,14 +76,14 @@ def test_bf16_autocast_gives_a_float32_loss_near_the_exact_one(name):
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "moco"])  # its queue comes to hold the batch
 def test_every_method_learns_a_batch_by_heart(name):
     method = make(name)
-    optimiser = optim.build(Optim(name="adamw", lr=0.01), method)
+    optimizer = optim.build(Optim(name="adamw", lr=0.01), method)
     by_heart = batch(method, images=8)
     losses = []
     for _ in range(15):
         loss = method.loss(*by_heart)["loss"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.02 * abs(losses[0])
 

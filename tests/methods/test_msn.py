@@ -103,13 +103,13 @@ def test_pmsn_with_the_uniform_prior_is_msn_to_the_last_bit(sinkhorn, one_thread
     found = []
     for name, changes in (("msn", {}), ("pmsn", {"prior": "uniform"}), ("pmsn", {"exponent": 0.0})):
         method = make(name, sinkhorn=sinkhorn, **changes)
-        optimiser = optim.build(Optim(name="adamw", lr=1e-2), method)
+        optimizer = optim.build(Optim(name="adamw", lr=1e-2), method)
         losses = []
         for step in range(5):
             loss = method.loss(*batch(method, step))["loss"]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             method.after_step(step / 5)
             losses.append(loss.item())
         found.append((losses, [p.detach().clone() for p in method.parameters()]))

@@ -26,7 +26,7 @@ def method():
 
 
 def batches(count=40, size=30):
-    """Images whose colour is their label, with noise, in two views."""
+    """Images whose color is their label, with noise, in two views."""
     random = torch.Generator().manual_seed(1)
     for _ in range(count):
         label = torch.randint(3, (size,), generator=random)
@@ -35,13 +35,13 @@ def batches(count=40, size=30):
 
 
 def trained(one):
-    optimiser = optim.build(optim.Optim(lr=0.1), one)
+    optimizer = optim.build(optim.Optim(lr=0.1), one)
     logs = []
     for views, label in batches():
         out = one.loss(views, label)
         out["loss"].backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         logs.append({name: value.detach() for name, value in out.items()})
     return logs
 
@@ -63,13 +63,13 @@ def test_the_head_is_torchs_sgd_on_its_cross_entropy():
     head = nn.Linear(12, 3)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    optimiser = torch.optim.SGD(head.parameters(), RATE, MOMENTUM)
+    optimizer = torch.optim.SGD(head.parameters(), RATE, MOMENTUM)
     for (features, _), label in batches(6):
         features = features.flatten(1)[:, :12] * 3 + 1
         loss = F.cross_entropy(head(F.batch_norm(features, None, None, training=True)), label)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         out = watched.learn(features, label)
         assert float(out["online_loss"]) == pytest.approx(float(loss.detach()), abs=1e-6)
     assert torch.allclose(watched.weight, head.weight.T, atol=1e-6)

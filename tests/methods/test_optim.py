@@ -25,7 +25,7 @@ def test_lars_follows_its_definition(trust, clip, everything):
     """You et al. 2017 as a loop over parameters in float64, five steps."""
     model = network().double()
     settings = Optim(name="lars", lr=0.3, momentum=0.9, weight_decay=0.01, trust=trust, clip=clip, decay_all=everything)
-    optimiser = optim.build(settings, model)
+    optimizer = optim.build(settings, model)
     weights = [p.detach().clone() for p in model.parameters()]
     buffers = [torch.zeros_like(w) for w in weights]
     for step in range(5):
@@ -41,7 +41,7 @@ def test_lars_follows_its_definition(trust, clip, everything):
                     update *= min(ratio / 0.3, 1) if clip else ratio
             buffers[i] = 0.9 * buffers[i] + update
             weights[i] = weights[i] - 0.3 * buffers[i]
-        optimiser.step()
+        optimizer.step()
     for parameter, expected in zip(model.parameters(), weights, strict=True):
         assert torch.allclose(parameter, expected, rtol=1e-12)
 
@@ -84,16 +84,16 @@ def test_lars_scales_all_updates_of_a_group_by_one_product():
     torch.manual_seed(0)
     weights = [torch.randn(40, 30), torch.randn(8, 3, 3, 3).to(memory_format=torch.channels_last), torch.randn(2, 5).T]
     ours = [nn.Parameter(w.clone()) for w in weights]
-    optimiser, names = LARS([{"params": ours, "weight_decay": 0.1}], lr=0.5, momentum=0.0, trust=0.02), []
+    optimizer, names = LARS([{"params": ours, "weight_decay": 0.1}], lr=0.5, momentum=0.0, trust=0.02), []
     for parameter in ours:
         parameter.grad = torch.randn_like(parameter)
-    optimiser.step()
+    optimizer.step()
     for parameter, w in zip(ours, weights, strict=True):
         update = parameter.grad + 0.1 * w
         assert torch.allclose(parameter, w - 0.5 * 0.02 * w.norm() / update.norm() * update, rtol=1e-5, atol=1e-7)
         assert parameter.stride() == w.stride()
     with Products():
-        optimiser.step()
+        optimizer.step()
     assert names.count("aten.mul_.Tensor") == 1 and "aten._foreach_mul_.List" not in names
 
 
@@ -114,22 +114,22 @@ def test_lars_state_survives_saving():
 
 @pytest.mark.parametrize(("decay_all", "decayed"), [(False, 2), (True, 6)])
 def test_biases_and_norms_are_decayed_only_on_request(decay_all, decayed):
-    optimiser = optim.build(Optim(weight_decay=0.1, decay_all=decay_all), network())
-    assert sum(len(group["params"]) for group in optimiser.param_groups if group["weight_decay"]) == decayed
-    assert sum(len(group["params"]) for group in optimiser.param_groups) == 6
+    optimizer = optim.build(Optim(weight_decay=0.1, decay_all=decay_all), network())
+    assert sum(len(group["params"]) for group in optimizer.param_groups if group["weight_decay"]) == decayed
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 6
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
-def test_every_optimiser_lowers_a_loss(name):
+def test_every_optimizer_lowers_a_loss(name):
     model = network()
-    optimiser = optim.build(Optim(name=name, lr={"sgd": 0.1, "lars": 5.0, "adamw": 0.01}[name]), model)
+    optimizer = optim.build(Optim(name=name, lr={"sgd": 0.1, "lars": 5.0, "adamw": 0.01}[name]), model)
     x, y = torch.randn(32, 6), torch.randint(0, 4, (32,))
     losses = []
     for _ in range(40):
         loss = nn.functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss))
     assert losses[-1] < 0.7 * losses[0]
 
@@ -208,23 +208,23 @@ class WithPrototypes(Method):
 def test_what_decays(settings, decayed):
     model = WithPrototypes()
     given = Optim(name="adamw", weight_decay=0.1, final_weight_decay=0.5, **settings)
-    optimiser = optim.build(given, model)
+    optimizer = optim.build(given, model)
     for epoch, decay in ((0, 0.1), (5, 0.3), (10, 0.5)):
-        optim.schedule(given, optimiser, epoch, 10)
-        decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+        optim.schedule(given, optimizer, epoch, 10)
+        decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         found = {name: decays[id(p)] for name, p in model.named_parameters()}
         assert found == {name: pytest.approx(decay if name in decayed else 0) for name in found}
 
 
 def test_the_gradient_is_clipped_as_one_but_for_exempt_weights():
     model = WithPrototypes().double()
-    optimiser = optim.build(Optim(clip_norm=3.0), model)
+    optimizer = optim.build(Optim(clip_norm=3.0), model)
     for factor, share in ((100.0, None), (0.01, 1.0)):
         for parameter in model.parameters():
             parameter.grad = factor * torch.randn_like(parameter)
         before = {name: p.grad.clone() for name, p in model.named_parameters()}
         norm = math.sqrt(sum(float(g.square().sum()) for name, g in before.items() if name != "prototypes"))
-        optim.clip(optimiser, 3.0)
+        optim.clip(optimizer, 3.0)
         for name, parameter in model.named_parameters():
             scale = 1.0 if name == "prototypes" else share or 3.0 / norm
             assert torch.allclose(parameter.grad, scale * before[name], rtol=1e-5)

@@ -11,10 +11,10 @@ from twoview.methods.probes.knn import knn_top1
 def clusters():
     """Three overlapping Gaussian clusters in 12 dimensions: features and labels of 400 and 300 points."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(3, 12, generator=generator)
+    centers = torch.randn(3, 12, generator=generator)
     train_label, test_label = (torch.randint(0, 3, (n,), generator=generator) for n in (400, 300))
     train, test = (
-        centres[label] + 1.3 * torch.randn(len(label), 12, generator=generator) for label in (train_label, test_label)
+        centers[label] + 1.3 * torch.randn(len(label), 12, generator=generator) for label in (train_label, test_label)
     )
     return train, train_label, test, test_label
 

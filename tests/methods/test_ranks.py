@@ -17,7 +17,7 @@ from twoview.loaders.samplers import share
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint, ranks
 from twoview.methods.backbones import Backbone
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.pmsn import PMSN, PMSNOptions
 from twoview.methods.simclr import SimCLR, SimCLROptions
@@ -66,7 +66,7 @@ def main():
     for build, settings in ((simclr, Optim(lr=0.01)), (pmsn, Optim(lr=0.1, final_weight_decay=0.1, clip_norm=0.1))):
         torch.manual_seed(0)
         method = build()
-        trainer = Trainer(method, settings, epochs=2, normalise=Normalise((0.5,) * 3, (0.25,) * 3), device=CPU,
+        trainer = Trainer(method, settings, epochs=2, normalize=Normalize((0.5,) * 3, (0.25,) * 3), device=CPU,
                           precision="fp32", sync_batchnorm=True)
         trainer.fit(Noise(method), Path(sys.argv[1]), {})
         weights = torch.cat([p.detach().flatten() for p in method.state_dict().values()]).abs().sum().item()

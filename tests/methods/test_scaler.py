@@ -9,12 +9,12 @@ import torch
 from tests.support.small_methods import batch, make
 from tests.support.stripes import CPU, RECIPE, Stripes, make_trainer
 from twoview.methods import checkpoint, optim
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.trainer import Trainer
 
 STEPS = 7
-OPTIMISERS = {
+OPTIMIZERS = {
     "sgd": Optim(name="sgd", lr=0.05),
     "nesterov": Optim(name="sgd", lr=0.05, nesterov=True),
     "plain sgd": Optim(name="sgd", lr=0.05, momentum=0.0),
@@ -25,7 +25,7 @@ SKIPPED = [{0}, {3}, {0, 1, 2}, {0, 3, 4}]
 
 
 @pytest.fixture(autouse=True)
-def uninitialised_memory_is_nan(one_thread):
+def uninitialized_memory_is_nan(one_thread):
     """As torch fills it when told to be deterministic: else it may be zeros by luck."""
     torch.use_deterministic_algorithms(True)
     yield
@@ -39,11 +39,11 @@ class Overflowing(Trainer):
     """
 
     def __init__(self, method, settings, skipped, scaled):
-        normalise = Normalise((0.5,) * 3, (0.25,) * 3)
-        super().__init__(method.train(), settings, epochs=2, normalise=normalise, device=CPU, precision="fp32")
+        normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+        super().__init__(method.train(), settings, epochs=2, normalize=normalize, device=CPU, precision="fp32")
         self.number, self.skipped, self.scaled = 0, skipped, scaled
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
-        self.take = self.optimiser.step
+        self.take = self.optimizer.step
         if scaled:
             last = [p for p in method.parameters() if p.requires_grad][-1]
             last.register_hook(lambda gradient: gradient * float("inf") if self.number in skipped else gradient)
@@ -52,18 +52,18 @@ class Overflowing(Trainer):
         losses = []
         for self.number in range(first, last):
             if not self.scaled:
-                self.optimiser.step = (lambda: None) if self.number in self.skipped else self.take
+                self.optimizer.step = (lambda: None) if self.number in self.skipped else self.take
             losses.append(self.step(batch(self.method, self.number), 2 * self.number / STEPS)["loss"].item())
         return losses
 
     def held(self):
         """Everything that the steps change."""
-        of_optimiser = {
+        of_optimizer = {
             f"{number} {key}": value
-            for number, state in self.optimiser.state_dict()["state"].items()
+            for number, state in self.optimizer.state_dict()["state"].items()
             for key, value in state.items()
         }
-        return self.method.state_dict() | of_optimiser
+        return self.method.state_dict() | of_optimizer
 
 
 def assert_equal(one, other):
@@ -75,9 +75,9 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5])
 @pytest.mark.parametrize("skipped", SKIPPED, ids=str)
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_every_optimiser_goes_on_as_if_a_skipped_step_had_not_been(name, skipped, clip_norm):
-    settings = OPTIMISERS[name].model_copy(update={"clip_norm": clip_norm})
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_on_as_if_a_skipped_step_had_not_been(name, skipped, clip_norm):
+    settings = OPTIMIZERS[name].model_copy(update={"clip_norm": clip_norm})
     method = make("simclr")
     scaled, plain = (Overflowing(deepcopy(method), settings, skipped, scaled) for scaled in (True, False))
     assert scaled.train(0, STEPS) == plain.train(0, STEPS)
@@ -89,7 +89,7 @@ def test_every_optimiser_goes_on_as_if_a_skipped_step_had_not_been(name, skipped
 @pytest.mark.parametrize("skipped", [{0, 1}, {3}], ids=str)
 def test_moving_averages_follow_in_a_skipped_step_too(name, skipped):
     """The weights that they follow stay, and progress, queue and statistics go on."""
-    method, settings = make(name), OPTIMISERS["sgd"]
+    method, settings = make(name), OPTIMIZERS["sgd"]
     scaled, plain = (Overflowing(deepcopy(method), settings, skipped, scaled) for scaled in (True, False))
     torch.manual_seed(1)
     ours = scaled.train(0, STEPS)
@@ -99,9 +99,9 @@ def test_moving_averages_follow_in_a_skipped_step_too(name, skipped):
     assert all(value.isfinite().all() for value in scaled.held().values())
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_that_goes_on_behind_a_skipped_first_step_is_the_whole_run(name):
-    whole, stopped, resumed = (Overflowing(make("simclr"), OPTIMISERS[name], {0}, True) for _ in range(3))
+    whole, stopped, resumed = (Overflowing(make("simclr"), OPTIMIZERS[name], {0}, True) for _ in range(3))
     losses = whole.train(0, STEPS)
     stopped.train(0, 1)
     torch.save(stopped.state(RECIPE), kept := io.BytesIO())
@@ -110,12 +110,12 @@ def test_a_run_that_goes_on_behind_a_skipped_first_step_is_the_whole_run(name):
     assert_equal(whole, resumed)
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fp16_learns_behind_a_scale_that_is_too_large(name):
     """The scaler starts at 65,536 and halves that until a step's gradients are finite."""
     method, given = make("supervised").train(), batch(make("supervised"))
-    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
-    trainer = Trainer(method, OPTIMISERS[name], epochs=1, normalise=normalise, device=CPU, precision="fp16")
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(method, OPTIMIZERS[name], epochs=1, normalize=normalize, device=CPU, precision="fp16")
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     losses = [trainer.step(given, 0.1)["loss"].item() for _ in range(30)]
     assert trainer.scaler.get_scale() < 2.0**24 and losses[-1] < 0.6 * losses[0], losses

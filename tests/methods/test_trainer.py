@@ -12,7 +12,7 @@ from twoview.methods.backbones import Backbone
 from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.trainer import Trainer
@@ -57,7 +57,7 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
         assert torch.equal(a, b)
 
 
-ODD_OPTIMISERS = {
+ODD_OPTIMIZERS = {
     "there are .* weights, and its state is of number 99": lambda state: state["state"].update({99: {}}),
     r"momentum_buffer of weight 0 must be \(.*\), got \(1,\)": lambda state: state["state"][0].update(
         momentum_buffer=torch.ones(1)
@@ -66,12 +66,12 @@ ODD_OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("complaint", ODD_OPTIMISERS)
-def test_an_optimiser_s_state_of_other_weights_is_not_taken_up(tmp_path, complaint):
+@pytest.mark.parametrize("complaint", ODD_OPTIMIZERS)
+def test_an_optimizer_s_state_of_other_weights_is_not_taken_up(tmp_path, complaint):
     fit(make_trainer(), tmp_path / "a.pt")
     state = checkpoint.load(tmp_path / "a.pt")
-    ODD_OPTIMISERS[complaint](state["optimiser"])
-    with pytest.raises(ValueError, match=f"optimiser: {complaint}"):
+    ODD_OPTIMIZERS[complaint](state["optimizer"])
+    with pytest.raises(ValueError, match=f"optimizer: {complaint}"):
         make_trainer().resume(state)
 
 
@@ -97,7 +97,7 @@ def test_the_next_step_does_not_write_over_what_was_logged():
     assert [value.item() for value in logged] == [1, 2, 3, 4]
 
 
-def test_the_encoder_sees_channels_last_normalised_pixels(tmp_path):
+def test_the_encoder_sees_channels_last_normalized_pixels(tmp_path):
     seen = []
     trainer = make_trainer()
     trainer.method.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -131,8 +131,8 @@ class Diverging(Method):
 
 def test_a_nan_stops_with_method_step_and_last_good_checkpoint(tmp_path):
     path = tmp_path / "a.pt"
-    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
-    trainer = Trainer(Diverging(), Optim(), epochs=3, normalise=normalise, device=CPU, precision="fp32")
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(Diverging(), Optim(), epochs=3, normalize=normalize, device=CPU, precision="fp32")
     with pytest.raises(
         FloatingPointError, match=rf"Diverging diverged at step 5, the loss is nan: the last good checkpoint is {path}"
     ):
@@ -196,8 +196,8 @@ def test_no_step_copies_an_image_from_one_memory_layout_into_another(backbone, p
     torch.manual_seed(0)
     encoder = backbones.build(backbone, 32)
     method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(32), View(32)), 2)
-    normalise = Normalise((0.5,) * 3, (0.25,) * 3)
-    trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision=precision)
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+    trainer = Trainer(method, Optim(), epochs=1, normalize=normalize, device=CPU, precision=precision)
     view = torch.zeros(4, 3, 32, 32, dtype=torch.uint8).to(memory_format=torch.channels_last)
     with Layouts() as layouts:
         trainer.step(DeviceBatch((view, view), torch.zeros(4, dtype=torch.int64)), 0.0)
@@ -214,8 +214,8 @@ def test_a_compiled_step_computes_the_same():
         torch.manual_seed(0)
         encoder = Encoder(nn.Sequential(nn.Flatten(), nn.Linear(192, 8)), 8)
         method = SimCLR(SimCLROptions(hidden=8, projection=4), encoder, (View(8), View(8)), 2)
-        normalise = Normalise((0.5,) * 3, (0.25,) * 3)
-        trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=CPU, precision="fp32", compile=compile)
+        normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+        trainer = Trainer(method, Optim(), epochs=1, normalize=normalize, device=CPU, precision="fp32", compile=compile)
         losses.append([trainer.step(batch, 0.1)["loss"].item() for batch in Stripes(2).epoch(0)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""Plots of what the GPU suite trained: as many marks as judgements, at the minutes after which they were made."""
+"""Plots of what the GPU suite trained: as many marks as judgments, at the minutes after which they were made."""
 
 from datetime import UTC, datetime
 

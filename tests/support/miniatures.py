@@ -21,10 +21,10 @@ def put(file: Path, content: bytes | str) -> None:
 
 
 def picture(label: int, number: int, kind: str = "JPEG") -> bytes:
-    """A picture whose colour says its label, with noise."""
+    """A picture whose color says its label, with noise."""
     random = np.random.default_rng((label, number))
-    colour = np.array([40 * (label % 6), 255 - 30 * (label % 8), 128])
-    pixels = np.clip(colour + random.normal(0, 20, (12, 18, 3)), 0, 255)
+    color = np.array([40 * (label % 6), 255 - 30 * (label % 8), 128])
+    pixels = np.clip(color + random.normal(0, 20, (12, 18, 3)), 0, 255)
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(buffer, kind)
     return buffer.getvalue()

@@ -8,7 +8,7 @@ from twoview.loaders.views import View
 from twoview.methods import backbones
 from twoview.methods.backbones import Backbone
 from twoview.methods.device_batches import DeviceBatch
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.simclr import SimCLR, SimCLROptions
 from twoview.methods.supervised import Supervised, SupervisedOptions
@@ -59,8 +59,8 @@ def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off")
         if views == 2
         else Supervised(SupervisedOptions(), encoder, (View(8),), 2)
     )
-    normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     settings = Optim(name=name, lr=0.05, warmup_epochs=0.5)
     return Trainer(
-        method, settings, epochs=epochs, normalise=normalise, device=CPU, precision=precision, compile=compile
+        method, settings, epochs=epochs, normalize=normalize, device=CPU, precision=precision, compile=compile
     )

@@ -35,7 +35,7 @@ def _methods() -> dict[str, str]:
 def _datasets() -> dict[str, str]:
     from twoview.loaders.datasets import DATASETS
 
-    return {name: f"{one.count:,} classes, licence: {one.licence}" for name, one in DATASETS.items()}
+    return {name: f"{one.count:,} classes, license: {one.license}" for name, one in DATASETS.items()}
 
 
 def _views() -> dict[str, str]:

@@ -28,7 +28,7 @@ def run(
         test: features that it is judged on.
         dim: width of a feature.
         classes: of the features.
-        k: neighbours of kNN, each measured.
+        k: neighbors of kNN, each measured.
         threads: of each contestant, each number measured; one and every core by default.
         rounds: measurements of each contestant, in turn, each in a process of its own.
         evidence_dir: write a record of evidence of each measurement into this folder, too.

@@ -35,7 +35,7 @@ BATCHES = 50  # of which the views are timed alone
 PUBLISHED_K = 10  # neighbors
 PILOT = 2  # epochs that are timed before the others are laid out: the first compiles
 LATELY = 8  # finished epochs whose median says how long the next ones take
-RESERVE = 10  # seconds that are left for the last judgement and the record
+RESERVE = 10  # seconds that are left for the last judgment and the record
 SLACK = 1.05  # what the other epochs may take, of what was timed
 
 
@@ -92,7 +92,7 @@ def train(context: Context) -> Iterator[DeviceFigures]:
     """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
 
     The epochs are as many as the step's time holds, at most the recipe's: two are timed, which are of the warm-up, then
-    the schedule is laid out for what fits, and its end again behind every judgement, since the pace changes. Should the
+    the schedule is laid out for what fits, and its end again behind every judgment, since the pace changes. Should the
     time be over before the last epoch, the record is what was judged until then. Nothing is downloaded; Skipped where
     the data are not there.
     """
@@ -199,7 +199,7 @@ def judged_epoch(epochs: int, share: float) -> int:
     return max(PILOT + 1, math.ceil(share * epochs))
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """kNN accuracies, in percent: `published` as github.com/dkobak/simclr-cifar10 has it, of 10 neighbors that count
     the same; `weighted` by the recipe's probe."""
 
@@ -215,9 +215,9 @@ class Judge:
 
     def __init__(self, one: Recipe[Any], train: beton.Beton, test: beton.Beton, trainer: Trainer) -> None:
         self.probe, self.trainer = one.probe, trainer
-        self.bank = _labelled(train, one, one.probe.train_images, trainer.device)
-        self.queries = _labelled(test, one, one.probe.test_images, trainer.device)
-        self.found: dict[int, Judgement] = {}
+        self.bank = _labeled(train, one, one.probe.train_images, trainer.device)
+        self.queries = _labeled(test, one, one.probe.test_images, trainer.device)
+        self.found: dict[int, Judgment] = {}
         self.seconds = 0.0
 
     def __call__(self) -> None:
@@ -229,7 +229,7 @@ class Judge:
             labels = self.bank.labels, self.queries.labels
             return knn_top1(bank, labels[0], query, labels[1], k=k, temperature=temperature, device=bank.device)
 
-        self.found[self.trainer.finished_epochs] = Judgement(
+        self.found[self.trainer.finished_epochs] = Judgment(
             published=top1(PUBLISHED_K, math.inf),  # at an infinite temperature all count the same
             weighted=top1(self.probe.k, self.probe.temperature),
         )
@@ -240,23 +240,23 @@ class Judge:
         """(N, D), in the precision that trains."""
         trainer = self.trainer
         with autocast(trainer.device, trainer.precision):
-            return torch.cat([trainer.method.encode(trainer.normalise(chunk)) for chunk in torch.split(images, CHUNK)])
+            return torch.cat([trainer.method.encode(trainer.normalize(chunk)) for chunk in torch.split(images, CHUNK)])
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """images: uint8 (N, 3, size, size), as the probes see them. labels: int64 (N,). Both on the device."""
 
     images: Tensor
     labels: Tensor
 
 
-def _labelled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.device) -> Labelled:
+def _labeled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.device) -> Labeled:
     used, views = experiment.chosen(file.labels, 0, count), presets.preset("eval", one.size)
     options: dict[str, Any] = {"shuffle": False, "drop_last": False, "threads": cpu_count()}
     with Loader(file, views, CHUNK, indices=used, **options) as loader:
         batches = [(batch.views[0].to(device), batch.label.to(device)) for batch in loader.epoch(0)]
     images, labels = zip(*batches, strict=True)
-    return Labelled(torch.cat(images), torch.cat(labels))
+    return Labeled(torch.cat(images), torch.cat(labels))
 
 
 def _record(
@@ -276,7 +276,7 @@ def _record(
         figures.append(
             Figure(work=work, quantity="time_to_accuracy", variant=f"{goal:g}", samples=reached[:1], note=note)
         )
-    published, weighted = ([getattr(judged, kind) for judged in found.values()] for kind in Judgement._fields)
+    published, weighted = ([getattr(judged, kind) for judged in found.values()] for kind in Judgment._fields)
     kinds = f"k = {PUBLISHED_K}, unweighted", f"k = {one.probe.k}, weighted"
     figures += [
         Figure(work=work, quantity="best_knn_accuracy", samples=[best], note=f"{kinds[0]}{cut}"),

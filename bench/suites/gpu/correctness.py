@@ -21,7 +21,7 @@ from twoview.methods.registry import examples
 # Relative: of the loss, and of the norm of the gradients' difference; float32 on the device, float64 on the processor.
 VALUE, GRADIENT = 1e-4, 1e-4
 LEVELS = 1.0  # of 255
-# Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, grey, blur and solarisation.
+# Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, gray, blur and solarization.
 PRESETS = ("simclr-cifar", "byol", "eval")
 SIDE = 32  # of the pictures and their views
 

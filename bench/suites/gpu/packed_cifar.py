@@ -40,7 +40,7 @@ def pack(root: Path, names: Iterable[str], folder: Path) -> None:
 def unpack(folder: Path, root: Path) -> list[str]:
     """Makes the files that `folder` has packed, each whole or not at all. Returns the names of the root's CIFAR-10.
 
-    A file that is there and whole is left alone. ValueError if one that travelled is damaged, naming it.
+    A file that is there and whole is left alone. ValueError if one that traveled is damaged, naming it.
     """
     _each(partial(_unpack, folder, root / FOLDER), sorted(path.stem for path in folder.glob("*.json")))
     return present(root)

@@ -82,7 +82,7 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
             rounds.waits.append(waits / seconds)
             record = empty.plus(*rounds.figures(work), warmup, *peaks(memory, work))
             yield record
-        yield record.plus(*utilisation(scale, trainer, first, work, statistics.median(rounds.step_seconds)))
+        yield record.plus(*utilization(scale, trainer, first, work, statistics.median(rounds.step_seconds)))
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,18 @@ class Rounds:
             yield Figure(work=work, quantity="energy_per_view", samples=self.joules)
 
 
-def utilisation(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, seconds: float) -> Iterator[Figure]:
+def utilization(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, seconds: float) -> Iterator[Figure]:
     """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer.
 
     What is counted is not compiled, and needs more memory: where that is too little, the rates stand without it.
     """
-    plain = Objective(trainer.method, trainer.normalise, trainer.device, trainer.precision)
+    plain = Objective(trainer.method, trainer.normalize, trainer.device, trainer.precision)
     flops, note = [], ""
     try:
         flops = [counted(lambda: plain(batch.views, batch.label, batch.masks)["loss"])]
     except torch.OutOfMemoryError as error:
         note = f"not counted: {' '.join(str(error).split())}"
-    trainer.optimiser.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad(set_to_none=True)
     yield Figure(work=work, quantity="step_flops", samples=flops, note=note)
     if note:
         return

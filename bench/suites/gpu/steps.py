@@ -80,7 +80,7 @@ def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceF
         work = f"{names[0]}, a step of batch {one.batch}"
         figures, trainer, batch = _step(context, one, work)
         seconds = figures[0].median / 1000
-        record = record.plus(*figures, *rates.utilisation(context.scale, trainer, batch, work, seconds))
+        record = record.plus(*figures, *rates.utilization(context.scale, trainer, batch, work, seconds))
         yield record
         measured = budget.measured(record)
         assert measured is not None

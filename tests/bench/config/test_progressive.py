@@ -142,7 +142,7 @@ def test_the_record_says_which_size_each_epoch_had(runs):
         experiment.build_method(full),
         full.optim,
         epochs=4,
-        normalise=experiment.normalise_for(full),
+        normalize=experiment.normalize_for(full),
         device=torch.device("cpu"),
         precision="fp32",
     )

@@ -54,7 +54,7 @@ def test_values_and_defaults(written):
         ("epochs = 2", "epochs = 2\nseed = -1", "seed: .*greater than or equal to 0, not -1"),
         ("[method]\n", "", "unknown method 'None'"),
         ('name = "simclr"', 'name = "simclar"', r"unknown method 'simclar': did you mean simclr\?"),
-        ('views = "simclr-gray"', 'views = "simclr-grey"', r"unknown views 'simclr-grey': did you mean simclr-gray\?"),
+        ('views = "simclr-gray"', 'views = "simclr-gray"', r"unknown views 'simclr-gray': did you mean simclr-gray\?"),
         ('"fashion-mnist"', '"fashion"', r"unknown dataset 'fashion': did you mean fashion-mnist\?"),
         ("size = 28", "size 28", "is not TOML"),
         ("size = 28", "size = 28\nclasses_per_batch = -1", "classes_per_batch: .*greater than or equal to 0, not -1"),

@@ -24,16 +24,16 @@ def take_two_steps(one):
     method = build_method(one)
     kept = tuple(torch.from_numpy(masks.draw(mask, np.arange(8), 0, 0)) for mask in method.masks)
     sides = [view.size if kept else 16 for view in method.views]
-    optimiser = optim.build(one.optim, method)
+    optimizer = optim.build(one.optim, method)
     classes = len(datasets.dataset(one.dataset).classes)
     before = next(method.encoder.parameters()).clone()
     for _ in range(2):
         views = tuple(torch.randn(8, 3, side, side) for side in sides)
         out = method.loss(views, torch.randint(0, classes, (8,)), kept)
         assert all(value.isfinite() for value in out.values()), out
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         out["loss"].backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(0.5)
     assert not torch.equal(next(method.encoder.parameters()), before)
 
@@ -63,7 +63,7 @@ def heavy(name):
 
 @pytest.mark.parametrize("name", [n for n in distinct(lambda one: (one.method, one.optim)) if not heavy(n)])
 def test_every_method_of_a_recipe_takes_two_steps(name):
-    """All settings of method and optimiser, on a small encoder."""
+    """All settings of method and optimizer, on a small encoder."""
     one = RECIPES[name]
     small = {"backbone": SMALL_VIT, "size": 56} if one.backbone.name in VITS else {"backbone": SMALL}
     kind = registry.entry(one.method.name).method

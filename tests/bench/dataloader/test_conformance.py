@@ -75,9 +75,9 @@ def off_by(levels, kernel):
         (jitter, "saturation", 2, "saturation"),
         (jitter, "hue", 3, "hue"),
         (jitter, "jitter", 3, "jitter in every order"),
-        (gray, "gray", 2, "grey"),
+        (gray, "gray", 2, "gray"),
         (blur, "blur", 3, "blur"),
-        (solarize, "solarize", 2, "solarise"),
+        (solarize, "solarize", 2, "solarize"),
         (erase, "erase", 1, "erase"),
     ],
 )

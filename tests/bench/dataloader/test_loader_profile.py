@@ -19,7 +19,7 @@ def test_every_op_is_switched_on_once_and_the_last_variant_is_the_whole():
     views = full, replace(full, blur=None, solarize=Solarize(128, 0.2), erase=Erase())
     found = variants(views)
     assert names(views) == [
-        "decode", "crop, resize, flip", "brightness", "contrast", "saturation", "hue", "grey", "blur", "solarise",
+        "decode", "crop, resize, flip", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize",
         "erase",
     ]  # fmt: skip
     assert found[0][1] == () and found[1][1] == (View(32), View(32)) and found[-1][1] == views
@@ -33,11 +33,11 @@ def test_an_op_that_is_not_in_the_preset_is_absent():
 
 
 def test_a_step_costs_what_it_adds_to_the_ones_before_it():
-    times = {"decode": np.array([5.0, 6.0, 9.0]), "grey": np.array([8.0, 8.0, 9.0]), "hand-over": np.array([10.0] * 3)}
-    decode, grey, last = _steps(times)
-    assert (decode.us_per_view, grey.us_per_view, last.us_per_view) == (6.0, 2.0, 2.0)
-    assert (decode.share, grey.share, last.share) == (0.6, 0.2, 0.2)
-    assert grey.spread == 1.5, "the quartiles of 0, 2 and 3 are 1 and 2.5"
+    times = {"decode": np.array([5.0, 6.0, 9.0]), "gray": np.array([8.0, 8.0, 9.0]), "hand-over": np.array([10.0] * 3)}
+    decode, gray, last = _steps(times)
+    assert (decode.us_per_view, gray.us_per_view, last.us_per_view) == (6.0, 2.0, 2.0)
+    assert (decode.share, gray.share, last.share) == (0.6, 0.2, 0.2)
+    assert gray.spread == 1.5, "the quartiles of 0, 2 and 3 are 1 and 2.5"
 
 
 def test_the_steps_come_in_turn_and_their_shares_sum_to_one(photographs):

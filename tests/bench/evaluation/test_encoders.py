@@ -156,7 +156,7 @@ def test_the_converted_encoder_is_the_source(case, sources, tmp_path):
     found = encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", arch, layout if case == "lightly, indexed" else None)
     same_features(found, sources[arch], 160 if arch == VIT else 64)
     assert (found.name, found.size) == ("checkpoint-them", 160 if arch == VIT else 224)
-    assert torch.allclose(found.normalise.shift.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
+    assert torch.allclose(found.normalize.shift.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
     assert convert(content, tmp_path, None)[1] is LAYOUTS[layout]
 
 
@@ -226,7 +226,7 @@ def test_a_stem_for_cifar_is_known_by_its_weights(layout, padding, tmp_path):
         encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET)
     found = encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET, layout)
     same_features(found, source, 32)
-    assert found.size == 32 and found.normalise is None
+    assert found.size == 32 and found.normalize is None
 
 
 def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from twoview.bench import evidence
-from twoview.bench.config.experiment import Place, build_method, normalise_for
+from twoview.bench.config.experiment import Place, build_method, normalize_for
 from twoview.bench.config.recipe import load, parse
 from twoview.bench.evaluation import reconstructions
 from twoview.loaders import masks
@@ -26,31 +26,31 @@ def small(**changes):
     return parse(load("cifar10-mae").model_dump(mode="json") | SMALL | changes, "small")
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalise, monkeypatch):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalize, monkeypatch):
     """The decoder is made to give the truth back, and then nothing."""
-    recipe = small(method={**SMALL["method"], "normalise": normalise})
-    method, to_pixels = build_method(recipe).eval(), normalise_for(recipe)
+    recipe = small(method={**SMALL["method"], "normalize": normalize})
+    method, to_pixels = build_method(recipe).eval(), normalize_for(recipe)
     view = torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8)
     kept = torch.from_numpy(masks.draw(method.masks[0], np.arange(3), 0, 0))
     hidden = reconstructions.MAE.predicted(method, to_pixels(view), kept)[0]
     truth = reconstructions.taken(reconstructions.pixels(to_pixels(view), 4), hidden)
     mean, std = reconstructions.moments(truth)
-    right = (truth - mean) / std if normalise else truth
+    right = (truth - mean) / std if normalize else truth
     monkeypatch.setattr(method, "predicted", lambda image, kept: (hidden, right))
     original, seen, made = reconstructions.rows(method, to_pixels, view, kept)
     assert np.array_equal(original, view.permute(0, 2, 3, 1).numpy()) and np.array_equal(made, original)
     monkeypatch.setattr(method, "predicted", lambda image, kept: (hidden, torch.zeros_like(right)))
     *_, made = reconstructions.rows(method, to_pixels, view, kept)
-    grey = to_pixels.shift.flatten().round().byte().numpy()
+    gray = to_pixels.shift.flatten().round().byte().numpy()
     for b in range(3):
         for patch in range(49):
             y, x = (slice(4 * at, 4 * at + 4) for at in divmod(patch, 7))
             whole = patch in kept[b].tolist()
-            assert np.array_equal(seen[b, y, x], original[b, y, x]) if whole else (seen[b, y, x] == grey).all()
+            assert np.array_equal(seen[b, y, x], original[b, y, x]) if whole else (seen[b, y, x] == gray).all()
             if whole:
                 assert np.array_equal(made[b, y, x], original[b, y, x])
-            elif normalise:  # the patch's own mean
+            elif normalize:  # the patch's own mean
                 assert abs(made[b, y, x].mean((0, 1)).mean() - original[b, y, x].mean()) < 1
 
 

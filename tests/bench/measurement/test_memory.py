@@ -34,16 +34,16 @@ def test_a_kernel_without_linux_s_peak_has_the_process_s(monkeypatch, tmp_path):
     assert PeakMemory().host_mib >= before - 1 > 0 and host_mib("VmRSS") == 2
 
 
-def test_what_a_method_and_its_optimiser_hold():
+def test_what_a_method_and_its_optimizer_hold():
     net = nn.Sequential(nn.Linear(10, 20, bias=False), nn.BatchNorm1d(20), nn.Linear(20, 5, bias=False))
     net[2].requires_grad_(False)
-    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad])
-    assert held_by(net, optimiser) == Holdings(weights=4 * 240, averages=4 * 100, buffers=4 * 40 + 8)
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad])
+    assert held_by(net, optimizer) == Holdings(weights=4 * 240, averages=4 * 100, buffers=4 * 40 + 8)
     net(torch.ones(3, 10)).sum().backward()
-    optimiser.step()
-    held = held_by(net, optimiser)
+    optimizer.step()
+    held = held_by(net, optimizer)
     assert held.gradients == 4 * 240
-    assert held.optimiser == 2 * 4 * 240 + 3 * 4, "two moments a weight, and the step of each of three tensors"
+    assert held.optimizer == 2 * 4 * 240 + 3 * 4, "two moments a weight, and the step of each of three tensors"
 
 
 def test_a_storage_counts_once():

@@ -20,18 +20,18 @@ HERE = Path(__file__).parents[3]
 class Machine:
     """In place of `Sides`: sides of known speed on a machine of known noise.
 
-    spread: of a turn. lasting: of a process, for as long as it trials. favours: how much longer new's turns take.
+    spread: of a turn. lasting: of a process, for as long as it trials. favors: how much longer new's turns take.
     """
 
-    def __init__(self, slower, spread, lasting=0.0, favours=1.0, seed=0):
+    def __init__(self, slower, spread, lasting=0.0, favors=1.0, seed=0):
         self.factors = {"old": 1.0, "new": slower}
-        self.spread, self.lasting, self.favours = spread, lasting, favours
+        self.spread, self.lasting, self.favors = spread, lasting, favors
         self.rng = np.random.default_rng(seed)
 
     def trial(self, shuffle):
         trial = paired.Trial()
         for side, factor in self.factors.items():
-            process, machine = self.rng.lognormal(0, self.lasting), self.favours if side == "new" else 1.0
+            process, machine = self.rng.lognormal(0, self.lasting), self.favors if side == "new" else 1.0
             for _ in range(TRIAL_ROUNDS):
                 trial.seconds[side].append(process * machine * factor * self.rng.lognormal(0, self.spread))
                 trial.calibration[side].append(machine * self.rng.lognormal(0, 0.02))
@@ -61,9 +61,9 @@ def test_memory_is_compared_by_the_peaks_of_the_processes():
     assert memory.cost == pytest.approx((1.10, 1.10, 1.10))
 
 
-def test_a_machine_that_favours_a_side_is_no_regression():
+def test_a_machine_that_favors_a_side_is_no_regression():
     """Equal code, but whatever ran in new's turns took a tenth longer: the calibration as well."""
-    rounds = measure(Machine(1.0, 0.02, favours=1.10), 0.05, 60, "x")
+    rounds = measure(Machine(1.0, 0.02, favors=1.10), 0.05, 60, "x")
     assert rounds.machine.low > 1.08 and rounds.cost.ratio > 1.08
     assert rounds.cost.verdict(0.05) == "unclear"
     assert "and before new's turns" in rounds.note

@@ -158,7 +158,7 @@ def test_a_bundle_has_the_tree_its_commit_wheels_library_and_scripts(checkout, t
     assert "not-wanted" not in registry["asked"] and "optuna" not in registry["asked"]
 
 
-def test_the_commit_that_travelled_comes_before_that_of_a_checkout_around_it(checkout):
+def test_the_commit_that_traveled_comes_before_that_of_a_checkout_around_it(checkout):
     inner = checkout / "out" / "twoview"
     inner.mkdir(parents=True)
     head = git(checkout, "rev-parse", "HEAD")

@@ -132,7 +132,7 @@ def test_rates_stand_where_the_memory_is_too_little_to_count_their_work(context,
     monkeypatch.setattr(rates, "counted", counted)
     one = TINY.recipe(HEADLINE, batch=4)
     trainer = TINY.trainer(one)
-    [figure] = rates.utilisation(TINY, trainer, resident_batch(one, trainer), "work", 1.0)
+    [figure] = rates.utilization(TINY, trainer, resident_batch(one, trainer), "work", 1.0)
     assert not figure.samples and figure.note == "not counted: CUDA out of memory. Tried to allocate 80 GiB"
 
 

@@ -1,4 +1,4 @@
-"""The verdicts of what colour distortion and labels do follow the numbers."""
+"""The verdicts of what color distortion and labels do follow the numbers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -105,10 +105,10 @@ def test_pictures_are_drawn_of_a_part_of_the_points():
 
 
 def test_linear_cka_is_that_of_the_kernels():
-    """Beside its definition by centred Gram matrices; rotations and scales change nothing."""
+    """Beside its definition by centered Gram matrices; rotations and scales change nothing."""
     x, y = np.random.default_rng(0).normal(size=(2, 30, 5))
-    centre = np.eye(30) - 1 / 30
-    k, n = (centre @ features @ features.T @ centre for features in (x, y))
+    center = np.eye(30) - 1 / 30
+    k, n = (center @ features @ features.T @ center for features in (x, y))
     assert linear_cka(x, y) == pytest.approx(np.trace(k @ n) / np.sqrt(np.trace(k @ k) * np.trace(n @ n)))
     rotation = np.linalg.qr(y[:5])[0]
     assert linear_cka(x, 3 * x @ rotation + 1) == pytest.approx(1)

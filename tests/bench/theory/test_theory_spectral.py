@@ -36,9 +36,9 @@ def test_of_a_complete_graph_all_eigenvalues_but_one_are_alike():
     np.testing.assert_allclose(values, [0, *[1 / 6] * 6], atol=1e-15)  # n / (n (n - 1))
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_of_two_cliques_hardly_joined_the_first_eigenvector_tells_them_apart(normalised):
-    found = Graph(two_cliques(5).weights + 1e-3).bottom(1, normalised)
+@pytest.mark.parametrize("normalized", [False, True])
+def test_of_two_cliques_hardly_joined_the_first_eigenvector_tells_them_apart(normalized):
+    found = Graph(two_cliques(5).weights + 1e-3).bottom(1, normalized)
     assert spectral.angle(found, np.repeat([1.0, -1.0], 5)[:, None]) < 1e-5
 
 
@@ -158,8 +158,8 @@ def test_few_negatives_by_the_suite_s_loss():
     assert ours == pytest.approx(theirs.item(), abs=1e-12)
 
 
-def test_on_two_cliques_the_minimiser_is_two_opposite_points():
-    z = spectral.minimiser(two_cliques(4), 2, 1.0)
+def test_on_two_cliques_the_minimizer_is_two_opposite_points():
+    z = spectral.minimizer(two_cliques(4), 2, 1.0)
     side = np.repeat([1, -1], 4)
     np.testing.assert_allclose(z @ z.T, np.outer(side, side), atol=1e-5)
 
@@ -187,7 +187,7 @@ def test_the_lowest_minimum_counts():
 
 
 def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
-    points = np.concatenate([np.random.default_rng(0).normal(centre, 1, (20, 3)) for centre in (0, 30)])
+    points = np.concatenate([np.random.default_rng(0).normal(center, 1, (20, 3)) for center in (0, 30)])
     truth = np.repeat([0, 1], 20)
     task = clusters.Task(points, truth, neighbor_graph(points), 1 - truth)
     claim = clusters.kernel("Gaussian", {"two": task})
@@ -200,7 +200,7 @@ def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
 
 
 def test_spectral_clustering_finds_what_is_apart():
-    points = np.concatenate([np.random.default_rng(0).normal(centre, 1, (30, 2)) for centre in (0, 30)])
+    points = np.concatenate([np.random.default_rng(0).normal(center, 1, (30, 2)) for center in (0, 30)])
     found = clusters.spectral_clusters(neighbor_graph(points), 2)
     assert adjusted_rand_score(np.repeat([0, 1], 30), found) == 1
 

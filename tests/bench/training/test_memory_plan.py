@@ -26,7 +26,7 @@ def test_what_can_be_counted_is_counted_exactly():
     held = memory_plan.trace(asked, CPU, "fp32").holdings
     method = experiment.build_method(asked)
     trained = bytes_of(p for p in method.parameters() if p.requires_grad)
-    assert held.weights == held.optimiser == trained, "SGD has one momentum a weight"
+    assert held.weights == held.optimizer == trained, "SGD has one momentum a weight"
     assert held.averages == trained, "the key network is a copy of what is trained"
     assert held.buffers == bytes_of(method.buffers()) > 4 * asked.method.queue * asked.method.projection
     assert held.views == 2 * 32 * 3 * 32 * 32 * 4

@@ -13,7 +13,7 @@ from twoview.loaders.loader import Batch
 from twoview.loaders.views import View
 from twoview.methods import backbones, checkpoint
 from twoview.methods.backbones import Backbone
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.supervised import Supervised, SupervisedOptions
 from twoview.methods.trainer import Trainer
@@ -50,15 +50,15 @@ class Batches:
 def make(name="sgd", precision="fp32", epochs=2):
     torch.manual_seed(0)
     method = Supervised(SupervisedOptions(), backbones.build(Backbone(width=4)), (View(8),), 2)
-    normalise = Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     return Trainer(
-        method, Optim(name=name, lr=0.05), epochs=epochs, normalise=normalise, device=CPU, precision=precision
+        method, Optim(name=name, lr=0.05), epochs=epochs, normalize=normalize, device=CPU, precision=precision
     )
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """(optimiser, precision) -> the checkpoint of a training's first epoch."""
+    """(optimizer, precision) -> the checkpoint of a training's first epoch."""
     folder = tmp_path_factory.mktemp("written")
     for name, precision in (("sgd", "fp32"), ("lars", "fp32"), ("adamw", "fp32"), ("sgd", "fp16")):
         make(name, precision).fit(Batches(), folder / f"{name}-{precision}.pt", {"name": "r"}, until=1)
@@ -83,14 +83,14 @@ ODD = [torch.zeros(3), torch.zeros(3, dtype=torch.complex64), None, "x", -1, flo
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_every_key_of_a_group_must_be_this_training_s(written, name):
     path = written(name)
-    group = checkpoint.load(path)["optimiser"]["param_groups"][0]
+    group = checkpoint.load(path)["optimizer"]["param_groups"][0]
     for key, mine in group.items():
         for value in ODD:
             if type(value) is type(mine) and value == mine:  # as foreach, which is None
                 continue
-            state = changed(path, ("optimiser", "param_groups", 0, key), value)
+            state = changed(path, ("optimizer", "param_groups", 0, key), value)
             with pytest.raises(
-                ValueError, match=rf"^a\.pt cannot be gone on from: optimiser: {key} of group 0 must be "
+                ValueError, match=rf"^a\.pt cannot be gone on from: optimizer: {key} of group 0 must be "
             ):
                 experiment.take_up(make(name), state, "a.pt")
 
@@ -98,19 +98,19 @@ def test_every_key_of_a_group_must_be_this_training_s(written, name):
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_what_is_kept_of_a_weight_must_be_real_numbers_of_its_shape(written, name):
     path = written(name)
-    kept = checkpoint.load(path)["optimiser"]["state"][0]
+    kept = checkpoint.load(path)["optimizer"]["state"][0]
     for key in kept:
         gone = [] if name == "lars" else [copy]  # which begins with none
         for value in (*ODD, *gone, torch.zeros(2, 2), kept[key].to(torch.complex64), kept[key].to(torch.int64)):
-            state = changed(path, ("optimiser", "state", 0, key), value)
-            with pytest.raises(ValueError, match=r"^a\.pt cannot be gone on from: optimiser: .*weight 0 must"):
+            state = changed(path, ("optimizer", "state", 0, key), value)
+            with pytest.raises(ValueError, match=r"^a\.pt cannot be gone on from: optimizer: .*weight 0 must"):
                 experiment.take_up(make(name), state, "a.pt")
 
 
 def test_a_weight_of_which_nothing_is_kept(written):
     for change in (copy, {}):
-        state = changed(written(), ("optimiser", "state", 0), change)
-        with pytest.raises(ValueError, match="optimiser: weight 0 must have momentum_buffer, got"):
+        state = changed(written(), ("optimizer", "state", 0), change)
+        with pytest.raises(ValueError, match="optimizer: weight 0 must have momentum_buffer, got"):
             make().resume(state)
 
 
@@ -120,10 +120,10 @@ def test_one_number_expanded_to_a_momentum_is_as_many_numbers(written, name, key
     losses = []
     for expand in (False, True):
         trainer = make(name)
-        shape = checkpoint.load(written(name))["optimiser"]["state"][0][key].shape
+        shape = checkpoint.load(written(name))["optimizer"]["state"][0][key].shape
         zeros = torch.zeros(1).expand(shape) if expand else torch.zeros(shape)
-        trainer.resume(changed(written(name), ("optimiser", "state", 0, key), zeros))
-        kept, weight = trainer.optimiser.state_dict()["state"][0][key], trainer.optimiser.param_groups[0]["params"][0]
+        trainer.resume(changed(written(name), ("optimizer", "state", 0, key), zeros))
+        kept, weight = trainer.optimizer.state_dict()["state"][0][key], trainer.optimizer.param_groups[0]["params"][0]
         assert kept.stride() == weight.stride()
         trainer.fit(Batches(), None, {})
         losses.append(trainer.history.losses)
@@ -132,15 +132,15 @@ def test_one_number_expanded_to_a_momentum_is_as_many_numbers(written, name, key
 
 def test_groups_of_another_number(written):
     state = checkpoint.load(written())
-    state["optimiser"]["param_groups"].pop()
-    with pytest.raises(ValueError, match="optimiser: there must be 2 groups, got 1"):
+    state["optimizer"]["param_groups"].pop()
+    with pytest.raises(ValueError, match="optimizer: there must be 2 groups, got 1"):
         make().resume(state)
 
 
 def test_a_key_that_only_another_torch_has_is_no_fault(written):
     state = checkpoint.load(written())
-    state["optimiser"]["param_groups"][0].pop("foreach")
-    state["optimiser"]["param_groups"][1]["newer"] = 1
+    state["optimizer"]["param_groups"][0].pop("foreach")
+    state["optimizer"]["param_groups"][1]["newer"] = 1
     trainer = make()
     trainer.resume(state)
     assert trainer.fit(Batches(), None, {}) and len(trainer.history.losses) == 4
@@ -209,7 +209,7 @@ def test_memory_that_is_refused_while_weights_are_made_is_one_sentence(monkeypat
 
 
 def test_memory_that_is_refused_behind_the_weights_is_one_sentence(monkeypatch, tmp_path, capsys):
-    """As that of the optimiser's momentum."""
+    """As that of the optimizer's momentum."""
     monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
     monkeypatch.setattr(experiment, "trainer", no_room)
     monkeypatch.setattr(out_of_memory, "_sentence", lambda *_: "it ran out of memory")

@@ -49,7 +49,7 @@ def host(first):
         event("user_annotation", "data wait", first + 2, 20),
         event("user_annotation", "copy", first + 5, 4),
         event("user_annotation", "forward", first + 25, 30),
-        event("user_annotation", "normalise", first + 26, 5),
+        event("user_annotation", "normalize", first + 26, 5),
         event("user_annotation", "backward", first + 55, 35),
         event("user_annotation", "Optimizer.step#SGD.step", first + 56, 3),
         event("user_annotation", "backward", first, 100, thread=2),  # of another thread
@@ -59,7 +59,7 @@ def host(first):
 def test_a_processor_s_step_is_divided_by_ranges():
     step, parts, hidden = divided([*host(0), *host(100), event("cpu_op", "aten::mm", 30, 5), {"ph": "M"}])
     assert step == 100 and hidden == 0
-    assert parts == {"data wait": 16, "copy": 4, "normalise": 5, "forward": 25, "backward": 35, "idle": 15}
+    assert parts == {"data wait": 16, "copy": 4, "normalize": 5, "forward": 25, "backward": 35, "idle": 15}
 
 
 def test_a_gpu_s_step_is_divided_by_what_it_ran():
@@ -138,7 +138,7 @@ def test_a_training_is_profiled_and_not_changed(train, capsys):
     assert sum(one.get("name", "").startswith("ProfilerStep#") for one in events) == profile["steps"] == 10
     parts = {row["name"]: row["ms"] for row in profile["parts"]}
     assert list(parts) == [
-        "data wait", "copy", "normalise", "forward", "backward", "optimiser", "after step", "checkpoint", "idle"
+        "data wait", "copy", "normalize", "forward", "backward", "optimizer", "after step", "checkpoint", "idle"
     ]  # fmt: skip
     assert sum(parts.values()) == pytest.approx(profile["step_ms"], rel=1e-6)
     times = [row["ms"] for row in profile["operators"]]
@@ -156,7 +156,7 @@ def test_the_parts_are_nearly_all_of_a_step_and_most_of_it_is_the_model(train):
     profile = train("timed", "--profile")["profile"]
     parts = {row["name"]: row["ms"] for row in profile["parts"]}
     assert parts["idle"] < 0.5 * profile["step_ms"]
-    assert min(parts["forward"], parts["backward"]) > max(parts["copy"], parts["normalise"])
+    assert min(parts["forward"], parts["backward"]) > max(parts["copy"], parts["normalize"])
 
 
 def test_too_few_steps_are_an_error(train, capsys):

@@ -13,7 +13,7 @@ from twoview.bench.training.threads import loading_threads
 from twoview.loaders.loader import Loader
 from twoview.loaders.views import View
 from twoview.methods.encoder import Encoder
-from twoview.methods.normalise import Normalise
+from twoview.methods.normalize import Normalize
 from twoview.methods.optim import Optim
 from twoview.methods.supervised import Supervised, SupervisedOptions
 from twoview.methods.trainer import Trainer
@@ -55,8 +55,8 @@ def test_as_many_as_keep_up(fashion, monkeypatch, capsys, batches, model, render
     clock = Clock()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     method = Supervised(SupervisedOptions(), Encoder(Slow(clock, model), 4), (View(28),), 10)
-    normalise, device = Normalise((0.5,) * 3, (0.25,) * 3), torch.device("cpu")
-    trainer = Trainer(method, Optim(), epochs=1, normalise=normalise, device=device, precision="fp32")
+    normalize, device = Normalize((0.5,) * 3, (0.25,) * 3), torch.device("cpu")
+    trainer = Trainer(method, Optim(), epochs=1, normalize=normalize, device=device, precision="fp32")
     with Loader(fashion, (View(28),), 64, indices=np.arange(64 * batches)) as loader:
 
         def rendered(epoch):

@@ -38,7 +38,7 @@ width = 8
 STEPS = 40
 
 # The command, which gets a signal so many seconds after its first checkpoint, however slow the machine is.
-SIGNALLED = """
+SIGNALED = """
 import os, sys, threading
 from twoview.methods import checkpoint
 
@@ -90,8 +90,8 @@ class Runs:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
         return self.popen(*launcher, "-m", "twoview", "train", *self.words(out), *words)
 
-    def signalled(self, out: str, number: int, delay: float = 0.0, *words: str) -> subprocess.Popen[str]:
-        return self.popen("-c", SIGNALLED, str(int(number)), str(delay), "train", *self.words(out), *words)
+    def signaled(self, out: str, number: int, delay: float = 0.0, *words: str) -> subprocess.Popen[str]:
+        return self.popen("-c", SIGNALED, str(int(number)), str(delay), "train", *self.words(out), *words)
 
     def popen(self, *words: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -149,7 +149,7 @@ def test_two_deterministic_runs_are_bit_equal(runs):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     out = f"signal{code}"
-    process = runs.signalled(out, number)
+    process = runs.signaled(out, number)
     _, complaints = process.communicate()
     assert process.returncode == code, complaints
     done = len(runs.state(out)["history"]["losses"])
@@ -164,7 +164,7 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
 def test_killed_twice_while_it_trains_it_ends_with_the_same_weights(runs):
     rng, out = random.Random(0), "killed"
     for words in ((), ("--resume",)):
-        process = runs.signalled(out, signal.SIGKILL, rng.uniform(0, 0.3), *words)
+        process = runs.signaled(out, signal.SIGKILL, rng.uniform(0, 0.3), *words)
         process.communicate()
         assert process.returncode == -signal.SIGKILL or "measured" in runs.state(out)
     runs.finish(out, "--resume")

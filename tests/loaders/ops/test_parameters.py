@@ -44,7 +44,7 @@ def test_crop(height, width, scale):
 
 
 @pytest.mark.parametrize(("height", "width"), [(10, 1000), (1000, 10), (1, 1), (1, 3000)])
-def test_crop_falls_back_to_the_centre(height, width):
+def test_crop_falls_back_to_the_center(height, width):
     scale, ratio = (0.9, 1.0), (3 / 4, 4 / 3)
     assert crop.fallback(height, width, *ratio) == crop.twin(height, width, (50.0, 50.0), ratio)
     top, left, h, w = crop.draw(height, width, *scale, *ratio, SEED, 0, 0, 0)
@@ -52,8 +52,8 @@ def test_crop_falls_back_to_the_centre(height, width):
 
 
 def test_jitter():
-    colour = transforms.ColorJitter(0.8, 0.4, 1.5, 0.2)
-    theirs = [colour.get_params(colour.brightness, colour.contrast, colour.saturation, colour.hue) for _ in range(N)]
+    color = transforms.ColorJitter(0.8, 0.4, 1.5, 0.2)
+    theirs = [color.get_params(color.brightness, color.contrast, color.saturation, color.hue) for _ in range(N)]
     ours = [jitter.draw(0.8, 0.4, 1.5, 0.2, 0.8, SEED, 0, sample, 0) for sample in range(N)]
     for k in range(4):
         assert same([factors[k] for _, factors, _ in ours], [drawn[k + 1] for drawn in theirs])

@@ -55,8 +55,8 @@ def test_flip_is_the_mirror_of_no_flip():
 )
 def test_evaluation_view(height, width, side, size, bicubic):
     source = np.ascontiguousarray(photograph()[:height, :width])
-    full_height, full_width, top, left = crop.centre(height, width, side, size)
+    full_height, full_width, top, left = crop.center(height, width, side, size)
     result = ours(source, (0, 0, height, width), size, bicubic, full=(full_height, full_width), corner=(top, left))
-    difference = np.abs(result.astype(int) - crop.centre_twin(source, side, size, bicubic))
+    difference = np.abs(result.astype(int) - crop.center_twin(source, side, size, bicubic))
     assert difference.mean() <= 0.1
     assert (difference <= 1).mean() >= 0.999

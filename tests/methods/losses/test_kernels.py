@@ -56,7 +56,7 @@ def test_mixtures_of_a_kernel_with_itself_are_that_kernel():
     assert not torch.allclose(*mixed), "a mixture of losses is not the loss of a mixture"
 
 
-def test_halves_normalised_as_a_whole_or_apart():
+def test_halves_normalized_as_a_whole_or_apart():
     """Halves of equal length: as a whole both are 1/sqrt(2) long, so a squared distance is half of that apart."""
     z1, z2 = (torch.cat([torch.nn.functional.normalize(half, dim=1) for half in z.chunk(2, 1)], 1) for z in views())
     joint = concat(z1, z2, (2, 2), (0.2, 0.2), 0.3, True)

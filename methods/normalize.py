@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """(x / 255 - mean) / std a channel, mean and std of values in [0, 1]; uint8 (B, 3, H, W) -> float32."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:

@@ -1,4 +1,4 @@
-"""The ops on colours, the flip and the blur against torchvision on PIL images."""
+"""The ops on colors, the flip and the blur against torchvision on PIL images."""
 
 import itertools
 
@@ -38,8 +38,8 @@ def test_hue(kind, size, factor):
     assert np.array_equal(image, expected)
 
 
-def test_hue_of_every_colour():
-    """All 256 ** 3 colours, in pieces: PIL's rounding of the hue is one that a sample of colours could miss."""
+def test_hue_of_every_color():
+    """All 256 ** 3 colors, in pieces: PIL's rounding of the hue is one that a sample of colors could miss."""
     green, blue = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8), indexing="ij")
     for red in range(256):
         image = np.stack([np.full_like(green, red), green, blue], axis=-1)
@@ -67,7 +67,7 @@ def test_a_step_of_no_strength_is_left_out():
 
 @on_pictures
 @pytest.mark.parametrize(("kernel", "twin"), [(gray.gray, gray.twin), (flip.flip, flip.twin)])
-def test_grey_and_flip(kind, size, kernel, twin):
+def test_gray_and_flip(kind, size, kernel, twin):
     image = picture(kind, size)
     expected = twin(image)
     kernel(image)
