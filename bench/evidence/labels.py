@@ -22,7 +22,7 @@ OF_LABEL: dict[str, Quantity] = {
     "views of a batch, made alone": "augmentation_time",
     "energy": "energy_per_view",
     "FLOPs of a step": "step_flops",
-    "model FLOPs utilization": "mfu",
+    "model FLOPs utilisation": "mfu",
     "peak memory, allocated": "peak_device_memory",
     "peak memory, reserved": "peak_device_memory_reserved",
     "peak host memory": "peak_host_memory",
