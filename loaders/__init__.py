@@ -1,1 +1,4 @@
-"""disk -> batch: datasets, beton files, random numbers, augmentation kernels, the loader. Imports nothing of ours."""
+"""From the disk to a batch: datasets, beton files (FFCV's format), random numbers, augmentation kernels, the loader.
+
+Nothing here imports from the project's other packages.
+"""

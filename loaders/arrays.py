@@ -1,8 +1,8 @@
-"""Betons of arrays: every field is FFCV's NDArray field, of one shape and dtype for all samples.
+"""Beton files (FFCV's format) whose fields are all arrays: FFCV's NDArray field, of one shape and dtype per field.
 
-The layout is that of `loaders/beton.py`, whose `open_beton` reads images and labels alone. A sample's arrays lie side
-by side in one page. The seal, one XXH64 of the whole file, stands at the end of the last field's arguments, behind
-what FFCV reads of them; a file of FFCV's own has none.
+The file has the layout described in `loaders/beton.py`, whose `open_beton` reads only images and labels. The arrays of
+one sample lie side by side in one page. The file is sealed by one XXH64 checksum of its whole content. This seal is
+stored at the end of the last field's arguments, behind the part that FFCV reads. A file that FFCV wrote has no seal.
 """
 
 import json
@@ -21,37 +21,41 @@ from twoview.loaders.limits import FIELD_BYTES
 from twoview.loaders.names import quoted, shown
 from twoview.loaders.reading import OpenFile
 
-ARRAY_FIELD = 4  # ffcv.types.TYPE_ID_HANDLER
+ARRAY_FIELD = 4  # the type number of an NDArray field in ffcv.types.TYPE_ID_HANDLER
 ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])  # ffcv.fields.ndarray.NDArrayArgsType
 SEAL = np.dtype([("magic", "S8"), ("checksum", "<u8")])
 MAGIC = b"twoviewA"
 MOST_FIELDS = np.iinfo(HEADER["num_fields"]).max
-MOST_SIDES = ARGUMENTS["shape"].shape[0]  # of a sample's array
-NUMBERS = re.compile(r"[<>|]?[biufc][0-9]{1,2}")  # what numpy calls the dtypes of numbers
+MOST_SIDES = ARGUMENTS["shape"].shape[0]  # the most dimensions that one sample's array can have
+NUMBERS = re.compile(r"[<>|]?[biufc][0-9]{1,2}")  # numpy's codes for numeric dtypes, such as "<f4"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays by field name, each (n, ...) with a sample a row; the file appears whole or not at all.
+    """Write a beton file with one array field per entry of `arrays`. The file appears whole or not at all.
 
-    ValueError, naming the field, for what the format cannot hold.
+    arrays: field name -> array (n, ...), whose first axis runs over the samples; n is the same for all.
+    Raises ValueError, naming the field, for anything that the format cannot hold.
     """
     for name, array in arrays.items():
         if not isinstance(name, str) or not (name.isascii() and name.isprintable() and 0 < len(name) <= 16):
-            raise ValueError(f"{path}: a field's name has 1 to 16 ASCII characters that print, got {quoted(name)}")
+            raise ValueError(f"{path}: a field's name must have 1 to 16 printable ASCII characters, got {quoted(name)}")
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{path}: field {name} must be a numpy array, got {type(array).__name__}")
         if not 2 <= array.ndim <= MOST_SIDES + 1 or 0 in array.shape[1:] or array.dtype.kind not in "biuf":
             found = f"{array.dtype} of shape {array.shape[1:]}"
-            raise ValueError(f"{path}: field {name} must hold an array of numbers a sample, got {found}")
+            raise ValueError(f"{path}: field {name} must hold a non-empty numeric array for each sample, got {found}")
     counts = {name: len(array) for name, array in arrays.items()}
     if not counts or len(set(counts.values())) != 1 or not all(counts.values()):
-        raise ValueError(f"{path}: every field needs the same number of samples, at least 1; they have {counts}")
+        raise ValueError(f"{path}: every field needs the same number of samples, at least 1, got {counts}")
     count = next(iter(counts.values()))
+    # One row of bytes per sample, with its arrays side by side.
     rows = np.concatenate([np.ascontiguousarray(a).reshape(count, -1).view(np.uint8) for a in arrays.values()], axis=1)
     sizes = np.array([array[0].nbytes for array in arrays.values()])
     width = rows.shape[1]
     if width > PAGE:
-        raise ValueError(f"{path}: a sample of {', '.join(arrays)} has {width:,} bytes; a page holds {PAGE:,}")
+        raise ValueError(
+            f"{path}: a sample of {', '.join(arrays)} has {width:,} bytes, and a page holds at most {PAGE:,}"
+        )
 
     descriptors = np.zeros(len(arrays), FIELD)
     for row, (name, array) in zip(descriptors, arrays.items(), strict=True):
@@ -64,6 +68,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         content = arguments.tobytes() + dtype
         row["arguments"][: len(content)] = np.frombuffer(content, np.uint8)
 
+    # `first` is the first page of samples, `a_page` the number of samples per page: no sample crosses a page.
     start = HEADER.itemsize + descriptors.nbytes + 8 * count * len(arrays)
     first, a_page = -(-start // PAGE), PAGE // width
     sample = np.arange(count)
@@ -86,24 +91,27 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file of NDArray fields, ours or FFCV's, by field name: each (n, ...), in memory.
+    """Read a file of NDArray fields that `write_arrays` or FFCV wrote, and return field name -> array (n, ...).
 
-    FileNotFoundError, or ValueError naming the file and what is wrong with it. A file that has a seal is what was
-    written, to the last bit that is read. What the arrays take of memory is bounded by the file's own size.
+    Where the file has a seal, every bit that is read is checked against it. The arrays take no more memory than the
+    file has bytes.
+    Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     opened = OpenFile(path)
     header = read_header(opened)
     descriptors = read_descriptors(opened, header)
     kinds = descriptors["type_id"].tolist()
     if set(kinds) != {ARRAY_FIELD}:
-        raise ValueError(f"{path} must hold NDArray fields alone; its field types are {sorted(set(kinds))}")
+        raise ValueError(f"{path} must hold only NDArray fields (type 4), and its field types are {sorted(set(kinds))}")
     seal = _seal(opened, descriptors)
     layouts = _layouts(path, descriptors)
     count, table_start = int(header["num_samples"][0]), int(header["alloc_table_ptr"][0])
     sizes = [dtype.itemsize * math.prod(shape) for dtype, shape in layouts.values()]
     table_size, start = count * len(sizes) * ALLOCATION.itemsize, HEADER.itemsize + descriptors.nbytes
     if start + count * (8 * len(sizes) + sum(sizes)) > opened.size or table_start + table_size > opened.size:
-        raise ValueError(f"{path} is truncated: {opened.size} bytes do not hold the {count} samples that it announces")
+        raise ValueError(
+            f"{path} is truncated: its {opened.size} bytes cannot hold the {count} samples that its header announces"
+        )
     regions = opened.read(start, 8 * count * len(sizes)).view("<u8").reshape(count, len(sizes))
     fields = []
     for name, size, pointers in zip(layouts, sizes, regions.T, strict=True):
@@ -119,10 +127,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _gathered(opened: OpenFile, pointers: np.ndarray, size: int, width: int) -> np.ndarray:
-    """uint8 (n, size): the bytes at each of the pointers. width: bytes of a sample's arrays, which lie side by side."""
+    """Return the `size` bytes at each of the n pointers, as uint8 (n, size).
+
+    width: bytes of all arrays of one sample, which lie side by side. Pointers that are `width` bytes apart are read
+    together, about one page at a time.
+    """
     rows = np.empty((len(pointers), size), np.uint8)
     ends = [*(np.flatnonzero(np.diff(pointers) != width) + 1).tolist(), len(pointers)]
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):  # of samples that follow each other without a gap
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):  # a run of samples without gaps between them
         for first in range(start, end, step := max(PAGE // width, 1)):
             count = min(step, end - first)
             block = opened.read(int(pointers[first]), (count - 1) * width + size)
@@ -131,11 +143,12 @@ def _gathered(opened: OpenFile, pointers: np.ndarray, size: int, width: int) -> 
 
 
 def _seal(opened: OpenFile, descriptors: np.ndarray) -> int | None:
-    """The checksum in the last descriptor, whose bytes become zeros; None where the file was never sealed.
+    """Return the checksum stored in the last descriptor, or None if the file was never sealed.
 
-    The place of the seal depends on the number of fields, which may be what is damaged: a seal behind another
-    descriptor, ours or one that the header does not count, is damage. So is whatever else FFCV would not write, which
-    fills the rest of the arguments with zeros.
+    The seal's bytes in `descriptors` are set to zero, as they were when the checksum was computed.
+    Where the seal is depends on the number of fields, and that number itself may be damaged. So a seal in any other
+    descriptor, even in one that the header does not count, means that the file is damaged. FFCV fills the unused rest
+    of the arguments with zeros, so anything else there means damage, too. Raises ValueError for a damaged file.
     """
     last = descriptors[-1]["arguments"]
     seal = last[-SEAL.itemsize :].copy().view(SEAL)[0]
@@ -160,7 +173,10 @@ def _damaged(path: Path) -> ValueError:
 
 
 def _layouts(path: Path, descriptors: np.ndarray) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Field name -> the dtype and shape of one sample's array. ValueError where a field has none, or another's name."""
+    """Return field name -> (dtype, shape) of one sample's array.
+
+    Raises ValueError for a field without a valid dtype and shape, and for two fields of the same name.
+    """
     layouts = {}
     for descriptor in descriptors:
         name = descriptor["name"].tobytes().rstrip(b"\0").decode("ascii", "replace")
@@ -171,6 +187,7 @@ def _layouts(path: Path, descriptors: np.ndarray) -> dict[str, tuple[np.dtype, t
 
 
 def _layout(path: Path, name: str, content: np.ndarray) -> tuple[np.dtype, tuple[int, ...]]:
+    """Return (dtype, shape) of one sample's array. content: the arguments in the field's descriptor, uint8 (1024,)."""
     arguments = content[: ARGUMENTS.itemsize].copy().view(ARGUMENTS)[0]
     text = content[ARGUMENTS.itemsize :][: int(arguments["type_length"])].tobytes()
     try:
@@ -179,7 +196,10 @@ def _layout(path: Path, name: str, content: np.ndarray) -> tuple[np.dtype, tuple
             raise ValueError
         dtype = np.dtype(code)
     except (ValueError, TypeError, RecursionError):
-        raise ValueError(f"{path} is damaged: field {shown(name)} must be of numbers, got {text[:40]!r}") from None
+        raise ValueError(
+            f"{path} is damaged: field {shown(name)} must be of numbers, got the dtype {text[:40]!r}"
+        ) from None
+    # FFCV fills the shape with zeros up to 32 entries: a number behind the first zero is damage.
     sides = arguments["shape"].tolist()
     shape = tuple(sides[: sides.index(0)] if 0 in sides else sides)
     if any(sides[len(shape) :]):

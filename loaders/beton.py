@@ -2,16 +2,18 @@
 
 Layout, little-endian, as in ffcv 1.0.2 (`ffcv/types.py`, `ffcv/memory_allocator.py`):
 
-    header | one descriptor a field | one metadata row a sample | pages of sample bytes | allocation table
+    header | one descriptor per field | one metadata row per sample | pages of sample bytes | allocation table
 
-The dtypes are spelled out here because importing ffcv takes four seconds; a test holds them to ffcv's own.
-A sample never crosses a page. JPEG bytes are stored as they came; everything else as raw pixels. `write` makes files
-of an image and a label; `open_beton` reads these two of any file, whatever other fields it has and in whatever order.
+The dtypes are spelled out here because importing ffcv takes four seconds; a test compares them with ffcv's own.
+A sample never crosses a page. JPEG bytes are stored unchanged, and every other image as raw pixels. `write` makes files
+with an image field and a label field. `open_beton` reads these two fields of any beton file, whatever other fields the
+file has and in whatever order.
 
-Ours besides: checksums, and what the file was made of. One XXH64 a sample lies between the pages and the allocation
-table, where FFCV never looks, and behind them JSON and its own XXH64. Where they are, and the checksum of everything
-that is not a sample's bytes (the index), stands in the integer field's arguments, which FFCV fills with zeros and
-ignores. A file of FFCV's own has none, and is read without them.
+Two things are added to FFCV's format: checksums, and a description of what the file was made of. One XXH64 per sample
+lies between the pages and the allocation table, where FFCV never looks. Behind these lies the description as JSON,
+followed by its own XXH64. The arguments of the integer field, which FFCV fills with zeros and ignores, hold the seal:
+the place of the checksums, and one checksum of everything that is not a sample's bytes (the index). A file that FFCV
+wrote has neither, and is read without them.
 """
 
 import json
@@ -37,8 +39,8 @@ from twoview.loaders.reading import OpenFile
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
-PAGE = 1 << 23  # bytes; ffcv's default, four huge pages
-WAITING = 4 * PAGE  # bytes of samples that a writer holds before it is their turn
+PAGE = 1 << 23  # bytes; ffcv's default, equal to four huge pages of memory
+WAITING = 4 * PAGE  # most bytes of finished samples that a writer keeps until it is their turn to be written
 
 HEADER = np.dtype(
     [
@@ -55,7 +57,7 @@ IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_p
 SAMPLE = np.dtype([("image", IMAGE), ("label", "<i8")], align=True)
 REGION = np.dtype([("ptr", "<u8"), ("size", "<u8")])
 INT_FIELD, IMAGE_FIELD = 1, 2
-# The type of a field (ffcv.types.TYPE_ID_HANDLER) -> its name in words, and what a sample's metadata row has of it.
+# Type of a field (ffcv.types.TYPE_ID_HANDLER) -> its name in words, and the dtype of its part of a metadata row.
 FIELDS = {
     0: ("float", np.dtype("<f8")),
     INT_FIELD: ("integer", np.dtype("<i8")),
@@ -65,8 +67,8 @@ FIELDS = {
     5: ("JSON", REGION),
     6: ("tensor", np.dtype("<u8")),
 }
-IN_THE_ROW = {0, INT_FIELD}  # the types whose value is in the metadata row; every other has bytes in a page
-ABOUT_LIMIT = 1 << 24  # bytes of what a file says of its origin
+IN_THE_ROW = {0, INT_FIELD}  # types whose value is in the metadata row itself; all others have bytes in a page
+ABOUT_LIMIT = 1 << 24  # most bytes of the JSON that describes what a file was made of
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 SEAL = np.dtype([("magic", "S8"), ("checksums_ptr", "<u8"), ("index", "<u8")])
 MAGIC = b"twoview1"
@@ -74,9 +76,11 @@ MAGIC = b"twoview1"
 
 @dataclass(frozen=True)
 class Stored:
-    """One sample as it goes into the file. content: a JPEG file (mode JPEG) or height x width x 3 bytes (mode RAW).
+    """One sample as it goes into the file.
 
-    origin: what a sentence about the sample calls it; its number in the file that is written, where this is empty.
+    mode: JPEG or RAW. height, width: of the image, in pixels.
+    content: the bytes of a JPEG file (mode JPEG), or height x width x 3 bytes of RGB pixels (mode RAW).
+    origin: how error messages call the sample; where it is empty, they give its number in the file that is written.
     """
 
     mode: int
@@ -88,7 +92,7 @@ class Stored:
 
 
 class SampleTable(NamedTuple):
-    """Where and what the samples are: the fields of `Beton` of the same names."""
+    """The columns that tell where each sample is and how it is stored: the fields of `Beton` with the same names."""
 
     modes: np.ndarray
     heights: np.ndarray
@@ -99,7 +103,7 @@ class SampleTable(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The file, and where in it the samples are."""
+    """An open file and the table of its samples: all that is needed to read and decode them."""
 
     opened: OpenFile
     table: SampleTable
@@ -107,15 +111,16 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Beton:
-    """An opened file. All arrays have one entry a sample.
+    """An opened beton file. All arrays have one entry per sample.
 
-    opened: what its bytes are read from. modes: uint8. heights, widths: int64, pixels.
-    pointers, sizes: int64, the byte range of the sample in the file. labels: int64.
-    checksums: uint64, XXH64 of those bytes; empty where the file has none.
-    index: XXH64 of all else, the checksums among it: equal ones mean equal files. None where the file has none.
+    opened: the file that the bytes are read from. modes: uint8, JPEG or RAW. heights, widths: int64, in pixels.
+    pointers, sizes: int64, where the sample's bytes start in the file, and how many they are. labels: int64.
+    checksums: uint64, the XXH64 of those bytes; empty if the file has no checksums.
+    index: XXH64 of everything else, including the checksums, so that files with equal samples have equal indexes. None
+    if the file has no checksums.
     fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
-    labels are -1. about: what the file was made of, as `write` was told; empty where the file does not say.
-    A pickled one is the path, and opens the file anew: ValueError where that is another file by then.
+    labels are -1. about: what the file was made of, as given to `write`; empty if the file does not say.
+    Pickling stores the path, and unpickling opens the file again: ValueError if it is a different file by then.
     """
 
     path: Path
@@ -139,21 +144,24 @@ class Beton:
 
     @cached_property
     def file(self) -> np.ndarray:
-        """uint8 (bytes of the file,), a read-only memory map, for measurements and tests.
+        """The whole file as a read-only memory map, uint8 (bytes of the file,), for measurements and tests.
 
-        Where the file is cut while it is mapped, a touch of what is gone ends the process with SIGBUS. Whatever must
-        live on reads: `content`, and the decoder by `opened.descriptor`.
+        If the file is cut short while it is mapped, an access to the missing part ends the process with SIGBUS. Code
+        that must survive this reads instead: `content` does, and the decoder does through `opened.descriptor`.
         """
         return np.frombuffer(mmap(self.opened.descriptor, 0, access=ACCESS_READ), np.uint8)
 
     @property
     def layout(self) -> Layout:
-        """What `Decoder.render` has to know of the file."""
+        """The open file and its table of samples, as `Decoder.render` takes them."""
         arrays = self.modes, self.heights, self.widths, self.pointers, self.sizes, self.checksums
         return Layout(self.opened, SampleTable(*arrays))
 
     def content(self, sample: int) -> np.ndarray:
-        """A sample's bytes, uint8 1-D, not compared with their checksum. ValueError naming the file if it was cut."""
+        """Return a sample's bytes, uint8 1-D, without comparing them with their checksum.
+
+        Raises ValueError, naming the file, if it was cut short.
+        """
         return self.opened.read(int(self.pointers[sample]), int(self.sizes[sample]))
 
 
@@ -165,13 +173,13 @@ def write(
     skipped: dict[int, str] | None = None,
     about: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Iterator[int]:
-    """Writes `count` samples to `path`; yields the number seen so far, so that the caller can show progress.
+    """Write `count` samples to `path`, and yield the number of samples processed so far, for a progress display.
 
-    sample: called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
-    skipped: where given, a sample that raises ValueError is left out; its number and the error's sentence come in here.
-    about: called behind the last sample; what JSON can hold of the file's origin.
+    sample: a function that is called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
+    skipped: if given, a sample that raises ValueError is left out, and its number -> the error's message is added here.
+    about: a function that is called after the last sample and returns what the file was made of, as JSON can hold it.
     The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
-    Raises ValueError for a sample that the format cannot hold, or where there is no sample to write.
+    Raises ValueError for a sample that the format cannot hold, or if there is no sample to write.
     """
     checks.whole("threads", threads, 1)
     metadata = np.zeros(count, SAMPLE)
@@ -213,6 +221,7 @@ def write(
         origin = _packed(about()) if about else b""
         header = np.array((VERSION, len(descriptors), PAGE, kept, end + 8 * kept), HEADER)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(np.array((MAGIC, end, 0), SEAL))
+        # The index is computed with zeros in its own place, and as if nothing were stored about the file's origin.
         parts = [header, descriptors, metadata[:kept], checksums[:kept], table[:kept]]
         seal = np.array((MAGIC, end, xxh64_of(*parts)), SEAL)
         descriptors[-1]["arguments"][: SEAL.itemsize] = _bytes(seal)
@@ -224,9 +233,10 @@ def write(
 
 
 def open_beton(path: str | PathLike[str]) -> Beton:
-    """Opens a file that `write` or FFCV's DatasetWriter made, with an RGB image field and, if it has labels, an integer
-    field. Of several of a kind, the ones called "image" and "label" are taken; other fields are passed over.
+    """Open a beton file, FFCV's format, that `write` or FFCV's DatasetWriter made.
 
+    The file needs an RGB image field. An integer field, if there is one, holds the labels. Of several fields of one of
+    these kinds, the one called "image" or "label" is taken. Other fields are ignored.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     path = Path(path)
@@ -237,7 +247,7 @@ def open_beton(path: str | PathLike[str]) -> Beton:
     start = HEADER.itemsize + descriptors.nbytes
     names = _fields(path, descriptors)
     row = np.dtype([("", FIELDS[int(one)][1]) for one in descriptors["type_id"]], align=True)
-    regions = sum(int(one) not in IN_THE_ROW for one in descriptors["type_id"])  # of each sample
+    regions = sum(int(one) not in IN_THE_ROW for one in descriptors["type_id"])  # allocations per sample
     rows_size, table_size = count * row.itemsize, count * regions * ALLOCATION.itemsize
     if start + rows_size > size or table_start + table_size > size:
         raise _truncated(opened, header)
@@ -272,10 +282,13 @@ def open_beton(path: str | PathLike[str]) -> Beton:
 
 
 def read_header(opened: OpenFile) -> np.ndarray:
-    """HEADER (1,). ValueError, naming the file, for one of another kind, without samples, or of too many."""
+    """Return the file's header, HEADER (1,).
+
+    Raises ValueError, naming the file, if it is not a beton file of this version, or has no samples or too many.
+    """
     path = opened.path
     if opened.size < HEADER.itemsize:
-        raise ValueError(f"{path} is no beton file: {opened.size} bytes, and the header alone has {HEADER.itemsize}")
+        raise ValueError(f"{path} is no beton file: it has {opened.size} bytes, and the header alone {HEADER.itemsize}")
     header = opened.read(0, HEADER.itemsize).view(HEADER)
     if header["version"][0] != VERSION:
         raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version'][0]}")
@@ -286,7 +299,10 @@ def read_header(opened: OpenFile) -> np.ndarray:
 
 
 def read_descriptors(opened: OpenFile, header: np.ndarray) -> np.ndarray:
-    """FIELD (fields,), as many as the header announces. ValueError, naming the file, where it ends before."""
+    """Return the descriptors of all fields that the header announces, FIELD (fields,).
+
+    Raises ValueError, naming the file, if it ends before they do.
+    """
     size = int(header["num_fields"][0]) * FIELD.itemsize
     if HEADER.itemsize + size > opened.size:
         raise _truncated(opened, header)
@@ -295,18 +311,19 @@ def read_descriptors(opened: OpenFile, header: np.ndarray) -> np.ndarray:
 
 def _truncated(opened: OpenFile, header: np.ndarray) -> ValueError:
     announced = f"the {header['num_samples'][0]} samples that its header announces"
-    return ValueError(f"{opened.path} is truncated: {opened.size} bytes do not hold {announced}")
+    return ValueError(f"{opened.path} is truncated: its {opened.size} bytes cannot hold {announced}")
 
 
 def _reopened(path: Path, size: int, count: int, index: int | None) -> Beton:
+    """Open the file of a pickled `Beton` again. ValueError if its size, sample count or index is not the same."""
     file = open_beton(path)
     if (file.opened.size, len(file), file.index) != (size, count, index):
-        raise ValueError(f"{path} must be the file that it was when it was pickled, and is another")
+        raise ValueError(f"{path} must be the file that it was when it was pickled, and has changed since then")
     return file
 
 
 def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:
-    """Name and kind of every field. ValueError for a type that FFCV does not have."""
+    """Return the name and kind of every field. Raises ValueError for a type that FFCV does not have."""
     names = [one.tobytes().split(b"\0")[0].decode("ascii", "replace") for one in descriptors["name"]]
     for name, kind in zip(names, descriptors["type_id"], strict=True):
         if int(kind) not in FIELDS:
@@ -315,7 +332,11 @@ def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:
 
 
 def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: str) -> int | None:
-    """Where the field of that kind is: the only one, or of several the one of that name; None if there is none."""
+    """Return the position of the only field of this kind, or, of several, of the one called `name`.
+
+    Returns None if there is no field of this kind. Raises ValueError if there are several, and not exactly one of them
+    has the name.
+    """
     places = [place for place, (_, other) in enumerate(fields) if other == kind]
     named = [place for place in places if fields[place][0] == name]
     if len(places) > 1 and len(named) != 1:
@@ -325,14 +346,15 @@ def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: st
 
 
 def _of_pointers(path: Path, table: np.ndarray, pointers: np.ndarray) -> np.ndarray:
-    """The allocation of each sample's image, which the pointer of its metadata row names.
+    """Return the row of the allocation table for each sample's image, found by the pointer in the metadata row.
 
-    An empty one, as a caption without a letter has, may lie where the image begins.
+    Allocations of size 0, such as that of an empty caption, are ignored: one may start where an image starts.
+    Raises ValueError if the table and the pointers disagree.
     """
     table = table[table["size"] > 0]
     table = table[np.argsort(table["ptr"], kind="stable")]
     if not len(table):
-        raise ValueError(f"{path} is damaged: no sample of it has a byte")
+        raise ValueError(f"{path} is damaged: none of its samples has any bytes")
     places = np.searchsorted(table["ptr"], pointers)
     found = table[np.minimum(places, len(table) - 1)]
     if not (np.array_equal(found["ptr"], pointers) and np.array_equal(found["sample_id"], np.arange(len(pointers)))):
@@ -348,9 +370,11 @@ def _sealed(
     metadata: np.ndarray,
     table: np.ndarray,
 ) -> tuple[np.ndarray, int | None, Mapping[str, Any]]:
-    """The checksums of the samples, that of the index once it agrees, and what the file was made of. FFCV's have none.
+    """Return the samples' checksums, the checksum of the index, and what the file was made of.
 
-    FFCV fills the arguments of numbers and images with zeros: what else stands there was a seal.
+    For a file that FFCV wrote these are an empty array, None and an empty mapping. FFCV fills the arguments of number
+    and image fields with zeros, so that anything else there is, or once was, a seal.
+    Raises ValueError if the index does not have the checksum that the seal gives.
     """
     empty = [int(one) in {*IN_THE_ROW, IMAGE_FIELD} for one in descriptors["type_id"]]
     starts = [one["arguments"][: len(MAGIC)].tobytes() == MAGIC for one in descriptors]
@@ -366,7 +390,8 @@ def _sealed(
         raise damaged
     checksums = opened.read(start, end - start).view(np.uint64)
     arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
-    # As if nothing were said of the origin, which has a checksum of its own: equal samples have equal indexes.
+    # The index is computed as if nothing were stored about the origin, which has a checksum of its own. So two files
+    # with equal samples have equal indexes.
     header = np.array(header)
     header["alloc_table_ptr"] = end
     if xxh64_of(header, descriptors, metadata, checksums, table) != seal["index"]:
@@ -375,14 +400,17 @@ def _sealed(
 
 
 def _packed(about: Mapping[str, Any]) -> bytes:
-    """JSON, and its XXH64 behind it. ValueError for more than a reader takes."""
+    """Return `about` as JSON, followed by its XXH64. Raises ValueError if it is longer than a reader accepts."""
     content = json.dumps(about).encode("ascii")
     if len(content) > ABOUT_LIMIT:
-        raise ValueError(f"a file's origin must take at most {ABOUT_LIMIT:,} bytes, got {len(content):,}")
+        raise ValueError(
+            f"the description of what a beton was made of must have at most {ABOUT_LIMIT:,} bytes, got {len(content):,}"
+        )
     return content + xxh64_of(content).to_bytes(8, "little")
 
 
 def _unpacked(opened: OpenFile, start: int, end: int) -> Mapping[str, Any]:
+    """Return what `_packed` stored in the bytes start .. end of the file. Raises ValueError if they are damaged."""
     if start == end:
         return {}
     damaged = ValueError(f"{opened.path} is damaged: what it was made of is not what was written")
@@ -394,7 +422,7 @@ def _unpacked(opened: OpenFile, start: int, end: int) -> Mapping[str, Any]:
         raise damaged
     try:
         about = json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, or brackets in brackets, thousands deep
+    except (ValueError, RecursionError):  # not JSON, or brackets nested thousands deep
         raise damaged from None
     if not isinstance(about, dict):
         raise damaged
@@ -406,6 +434,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _descriptors() -> np.ndarray:
+    """Return the descriptors of the two fields that `write` makes: an image and a label."""
     descriptors = np.zeros(2, FIELD)
     for row, (name, type_id) in zip(descriptors, [("image", IMAGE_FIELD), ("label", INT_FIELD)], strict=True):
         row["type_id"] = type_id
@@ -414,7 +443,10 @@ def _descriptors() -> np.ndarray:
 
 
 def check_fits(what: str, mode: int, height: int, width: int, size: int) -> None:
-    """ValueError for an image that the format cannot hold. what: a sentence calls it so. size: its bytes in a page."""
+    """Raise ValueError for an image that the format cannot hold.
+
+    what: how the error message calls the image. height, width: in pixels. size: the bytes that it takes in a page.
+    """
     if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
         raise ValueError(f"{what} is {width:,} x {height:,} pixels; the format takes 1 to 65,535 a side")
     if size > PAGE:
@@ -423,19 +455,20 @@ def check_fits(what: str, mode: int, height: int, width: int, size: int) -> None
 
 
 def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Callable[[], Stored]]:
-    """The results of sample(0), sample(1), ..., to be called for, from a pool that runs at most a few samples ahead.
+    """Yield, for each of sample(0), sample(1), ... in order, a function that returns its result or raises its error.
 
-    None is begun before its turn while those that are done before theirs have WAITING bytes. No thread waits for room:
-    it would wait forever where the caller goes no further.
+    A pool of threads computes them, at most a few samples ahead of the caller. While the finished samples that still
+    wait for their turn have WAITING bytes or more, no other is begun ahead of its turn. No thread ever waits for room,
+    since it would wait forever if the caller stopped iterating.
     """
     ahead = 8 * threads
-    turn = begun = running = 0  # whose turn it is, the next to begin, how many run
-    done = gone = 0  # bytes of all that have run, and of those whose turn is over
+    turn = begun = running = 0  # the sample whose turn it is, the next sample to begin, how many are running
+    done = gone = 0  # bytes of all finished samples, and of those that the caller has already taken
     results: deque[Future[Stored]] = deque()
     lock = Lock()
 
     def begin() -> None:
-        """What may be begun now. Called with the lock."""
+        """Begin all samples that may be begun now. The caller holds the lock."""
         nonlocal begun, running
         while running < threads and begun < min(turn + ahead, count) and (done - gone < WAITING or begun == turn):
             results.append(pool.submit(run, begun))
@@ -457,13 +490,15 @@ def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iter
         try:
             for index in range(count):
                 turn = index
-                if running < threads:  # else whoever runs begins the next; where nobody has begun this one, nobody runs
+                # If all threads are busy, whichever finishes first begins the next sample. If this one has not been
+                # begun, no thread is running, and so it is begun here.
+                if running < threads:
                     with lock:
                         begin()
                 future = results.popleft()
-                failed = future.exception()  # waits
+                failed = future.exception()  # waits until the sample is finished
                 yield future.result
                 gone += 0 if failed else len(future.result().content)
         finally:
             with lock:
-                begun = count
+                begun = count  # nothing more is begun, also where the caller stops early

@@ -1,10 +1,10 @@
-"""Opens each image of a beton once and cuts every view of it: JPEG or raw bytes in, uint8 (size, size, 3) views out.
+"""Decodes each image of a beton file once and cuts all its views: JPEG or raw bytes -> uint8 (size, size, 3) views.
 
-One compiled call renders a chunk of samples without the interpreter lock, so Python threads run side by side, each
-with a `Decoder` of its own. Numba keeps the compiled code on disk: libturbojpeg is loaded into the process for good and
-called by name, because Numba caches no function that holds the address of a C function.
+One compiled call renders a chunk of samples without holding the GIL, so Python threads run in parallel, each with a
+`Decoder` of its own. Numba keeps the compiled code on disk. To allow this, libturbojpeg is loaded permanently and its
+functions are called by name, because Numba does not cache a function that contains the address of a C function.
 
-All views of a batch live in one flat uint8 buffer, see `output_layout`.
+All views of a batch are stored in one flat uint8 buffer, see `output_layout`.
 """
 
 import ctypes
@@ -32,26 +32,29 @@ _turbojpeg.tjInitDecompress.restype = ctypes.c_void_p
 _turbojpeg.tjDestroy.argtypes = [ctypes.c_void_p]
 _turbojpeg.tjGetErrorStr2.restype = ctypes.c_char_p
 
-# From turbojpeg.h. Handles and buffers are passed as integers.
+# Functions and constants from turbojpeg.h. Handles and buffers are passed as integers.
 _header = types.ExternalFunction(
     "tjDecompressHeader3", types.intc(types.uintp, types.uintp, types.ulong, *[types.uintp] * 4)
 )
 _decompress = types.ExternalFunction(
     "tjDecompress2", types.intc(types.uintp, types.uintp, types.ulong, types.uintp, *[types.intc] * 5)
 )
-# Of the C library: what is mapped may be cut, and a touch of what is gone would end the process.
+# `pread` of the C library. Files are read and not mapped into memory: if a mapped file is cut short, an access to the
+# missing part ends the process.
 _pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 _RGB = 0
 _GRAY = 6
 _INKS = 11  # TJPF_CMYK
 _ACCURATE_DCT = 4096
-_LIMIT_SCANS = 32768  # 500 at most: a progressive JPEG may have any number, each of which goes over all pixels
+_LIMIT_SCANS = 32768  # at most 500 scans: a progressive JPEG may have any number, and each goes over all pixels
 _CMYK = 3
 _YCCK = 4
 
+# The modes in which a sample can be stored, as in `loaders/beton.py`.
 JPEG = 0
 RAW = 1
 
+# The status of a sample after an attempt to render it.
 OK = 0
 BAD_JPEG = 1
 SIZE_DIFFERS = 2
@@ -69,33 +72,33 @@ STATUS_TEXT = {
     BAD_JPEG: "the JPEG cannot be decoded: it is damaged, cut short or not a JPEG",
     SIZE_DIFFERS: "the height and width stored with the sample differ from those in the JPEG's header",
     OUT_OF_RANGE: "the sample's bytes lie outside the file",
-    RAW_SIZE: "the raw image's bytes are not height * width * 3",
+    RAW_SIZE: "the raw image does not have height * width * 3 bytes",
     EMPTY: "the image has no pixels or no bytes",
     CMYK: "the JPEG is CMYK, which has no unique RGB colors",
-    BAD_MODE: "the image is neither a JPEG nor raw",
+    BAD_MODE: "the image is stored neither as a JPEG nor as raw pixels",
     CHANGED: "the sample's bytes are not those that were written: their checksum differs",
     FOREIGN: "the JPEG is not of a kind that libturbojpeg decodes",
     TOO_LARGE: f"the image has more pixels than the environment variable {PIXELS.variable} allows",
     UNREADABLE: "the sample's bytes cannot be read: the file was cut since it was opened, or its disk is damaged",
 }
 
-# The columns of a view table. Behind them: the settings of each op.
+# The columns of a view table (`view_table`), which has one row per view. The settings of each op follow behind them.
 SIZE, SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, RESIZE, PADDING, BICUBIC, FLIP_P, SCRATCH, FIRST = range(11)
 _ENDS = FIRST + np.cumsum([op.width for op in OPS.values()])
-# Of each op, the places of its settings in a row.
+# Name of an op -> the columns of its settings.
 SETTINGS = {name: slice(int(end) - op.width, int(end)) for (name, op), end in zip(OPS.items(), _ENDS, strict=True)}
 COLUMNS = int(_ENDS[-1])
 
 
 def jpeg_fault(content: bytes) -> tuple[int, str]:
-    """(OK, ""), or why the decoder will not take these bytes, and the library's own words for it where it has some.
+    """Return (OK, "") for a JPEG that the loader can decode, else (status, libturbojpeg's message, if it has one).
 
-    CMYK, where nothing else is wrong; BAD_JPEG where the coded data is damaged or cut short, which may be a mere
-    warning of the library's; FOREIGN where the picture may be whole all the same, and another decoder has to tell: the
-    library refuses the header, for its sampling factors, say, or finds bytes left over between the picture and the
-    marker that ends it.
-    All of the coded data is read, but only the luma, or the four inks, are made of it, at an eighth of the size: half
-    of a decode's time.
+    CMYK: nothing is wrong but that the image is CMYK. BAD_JPEG: the coded data is damaged or cut short, even where the
+    library only warns of it. FOREIGN: the image may be intact, but another decoder has to find out, because the library
+    refuses the header (for its sampling factors, for example) or finds extra bytes between the image and its end
+    marker.
+    This reads all of the coded data, but reconstructs only the luma channel, or the four CMYK channels, at an eighth of
+    the size. It takes half the time of a full decode.
     """
     handle = ctypes.c_void_p(_turbojpeg.tjInitDecompress())
     try:
@@ -109,7 +112,7 @@ def jpeg_fault(content: bytes) -> tuple[int, str]:
         size, kind = ctypes.c_ulong(len(content)), _INKS if inks else _GRAY
         if not _turbojpeg.tjDecompress2(handle, content, size, pixels, width, 0, height, kind, _LIMIT_SCANS):
             return (CMYK, "") if inks else (OK, "")
-        # The words are those of the first warning: where it is about the end of the image, all before was in order.
+        # The library reports its first warning: if that is about the end of the image, everything before was in order.
         words = _words(handle)
         return FOREIGN if "extraneous bytes before marker 0xd9" in words else BAD_JPEG, words
     finally:
@@ -117,7 +120,7 @@ def jpeg_fault(content: bytes) -> tuple[int, str]:
 
 
 def jpeg_shape(content: bytes) -> tuple[int, int]:
-    """(height, width) in pixels, as the header says. ValueError for bytes that are no JPEG."""
+    """Return (height, width) in pixels from a JPEG's header. Raises ValueError for bytes that are not a JPEG."""
     handle = ctypes.c_void_p(_turbojpeg.tjInitDecompress())
     header = _jpeg_header(handle, content)
     _turbojpeg.tjDestroy(handle)
@@ -127,20 +130,20 @@ def jpeg_shape(content: bytes) -> tuple[int, int]:
 
 
 def fault(beton: Beton, sample: int, status: int) -> str:
-    """What a status that is not OK says of a sample, with the numbers where it is about a limit."""
+    """Return the message for a sample whose status is not OK, with the numbers if it is about a limit."""
     if status == TOO_LARGE:
         return f"the image {PIXELS.fault(int(beton.heights[sample]) * int(beton.widths[sample]))}"
     return STATUS_TEXT[status]
 
 
 def _words(handle: ctypes.c_void_p) -> str:
-    """What the library says of its last failure, without the name of its function."""
+    """Return libturbojpeg's message about its last failure, without the name of the C function in front of it."""
     said: bytes = _turbojpeg.tjGetErrorStr2(handle)
     return said.decode("ascii", "replace").rpartition("(): ")[2]
 
 
 def _jpeg_header(handle: ctypes.c_void_p, content: bytes) -> tuple[int, int, int] | None:
-    """(height, width, color space) of turbojpeg.h, or None."""
+    """Return (height, width, color space), the last as numbered in turbojpeg.h; None if the header cannot be read."""
     width, height, subsampling, colors = (ctypes.c_int() for _ in range(4))
     to = [ctypes.byref(number) for number in (width, height, subsampling, colors)]
     if _turbojpeg.tjDecompressHeader3(handle, content, ctypes.c_ulong(len(content)), *to) != 0:
@@ -149,10 +152,10 @@ def _jpeg_header(handle: ctypes.c_void_p, content: bytes) -> tuple[int, int, int
 
 
 def view_table(views: Sequence[View]) -> np.ndarray:
-    """The views as numbers: float64 (V, COLUMNS). SCALE_MAX is 0 in a view without a random resized crop, PADDING is -1
-    in one without padding.
+    """Return the settings of V views as numbers, float64 (V, COLUMNS), for the kernels.
 
-    Raises ValueError for a view that cannot be made, naming it.
+    SCALE_MAX is 0 in a view without a random resized crop, and PADDING is -1 in a view without padding.
+    Raises ValueError, naming the view, for one that cannot be made.
     """
     table = np.zeros((len(views), COLUMNS), np.float64)
     for row, view in zip(table, views, strict=True):
@@ -195,10 +198,10 @@ def view_table(views: Sequence[View]) -> np.ndarray:
 
 
 def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
-    """(offsets int64 (V,), total bytes) of a batch's buffer.
+    """Return (offsets int64 (V,), total bytes) of the buffer that holds V views of a batch of `batch` images.
 
-    View v is the bytes offsets[v] : offsets[v] + batch * size * size * 3, as (batch, size, size, 3). The views follow
-    each other without gaps, so neighbors of equal size are one block.
+    View v takes the bytes offsets[v] : offsets[v] + batch * size * size * 3, as an array (batch, size, size, 3). The
+    views follow each other without gaps, so neighboring views of equal size form one block.
     """
     ends = np.cumsum([0] + [batch * view.size * view.size * 3 for view in views], dtype=np.int64)
     return ends[:-1], int(ends[-1])
@@ -206,7 +209,7 @@ def output_layout(views: Sequence[View], batch: int) -> tuple[np.ndarray, int]:
 
 @kernel
 def _examine(mode, height, width, pointer, size, file_size, most_pixels):
-    """The status of a sample as far as the beton's index tells it: before it is read, and memory is taken for it."""
+    """Return the status of a sample from its table entries alone, before it is read or memory is allocated for it."""
     if height < 1 or width < 1 or size < 1:
         return EMPTY
     if pointer < 0 or pointer > file_size or size > file_size - pointer:
@@ -222,7 +225,7 @@ def _examine(mode, height, width, pointer, size, file_size, most_pixels):
 
 @kernel
 def _read(descriptor, pointer, size, content):
-    """Fills content[:size] from the file's place `pointer` on; False where it ends before, or its disk fails."""
+    """Fill content[:size] with the file's bytes from `pointer` on. Returns False if the file ends or a read fails."""
     done = 0
     while done < size:
         count = _pread(descriptor, content.ctypes.data + done, size - done, pointer + done)
@@ -234,7 +237,7 @@ def _read(descriptor, pointer, size, content):
 
 @kernel
 def _jpeg_status(handle, content, size, height, width, header):
-    """The status of a JPEG as far as its header tells it. `header` is int32 (4,), overwritten."""
+    """Return the status of a JPEG from its header alone. header: int32 (4,), scratch memory that is overwritten."""
     to = header.ctypes.data
     if _header(handle, content.ctypes.data, size, to, to + 4, to + 8, to + 12) != 0:
         return BAD_JPEG
@@ -246,7 +249,10 @@ def _jpeg_status(handle, content, size, height, width, header):
 
 
 def _in_turn(ops: Sequence[tuple[str, Op]]) -> Any:
-    """A kernel that applies the ops to an image, one after another, each with its settings in the view's row."""
+    """Return a kernel that applies the ops to an image in turn, each with its settings from the view's row.
+
+    A view has an op if the last of the op's settings, the probability, is above 0.
+    """
     if not ops:
         return kernel(lambda image, row, scratch, seed, epoch, sample, view: None, kept=False, inline="always")
     (name, op), *others = ops
@@ -266,8 +272,10 @@ _apply = _in_turn(list(OPS.items()))
 
 @kernel
 def part(row, height, width, seed, epoch, sample, view):
-    """(full height, full width, top, left): what the whole image is resized to, and where the view lies in it; for a
-    view without a random resized crop."""
+    """Return (full height, full width, top, left) for a view without a random resized crop.
+
+    The whole image is resized to the full height and width, and the view's top left corner lies at (top, left) in it.
+    """
     if row[PADDING] >= 0:
         return crop.padded(
             height, width, int(row[RESIZE]), int(row[SIZE]), int(row[PADDING]), seed, epoch, sample, view
@@ -277,7 +285,11 @@ def part(row, height, width, seed, epoch, sample, view):
 
 @kernel
 def _cut(source, view, row, seed, epoch, sample, out, scratch):
-    """Write one view of a source image, uint8 (H, W, 3), to out, uint8 (size, size, 3). Returns the scratch, grown."""
+    """Write one view of a source image, uint8 (H, W, 3), to `out`, uint8 (size, size, 3).
+
+    view: the view's number. row: its row of the view table. scratch: uint8 1-D, working memory. Returns the scratch,
+    replaced by a larger one if it was too small.
+    """
     height, width, _ = source.shape
     size = out.shape[0]
     if row[SCALE_MAX] > 0:
@@ -305,9 +317,10 @@ def _render(
     handle, descriptor, file_size, most_pixels, stored, samples, table, seed, epoch, out, offsets, position,
     content, pixels, scratch,
 ):  # fmt: skip
-    """(status int32 (n,), content, pixels, scratch): the work of `Decoder.render`; the scratch buffers come back grown.
+    """Do the work of `Decoder.render`. Returns (status int32 (n,), content, pixels, scratch).
 
-    stored: a `SampleTable`.
+    stored: a `SampleTable`. content, pixels, scratch: buffers for a sample's bytes, its decoded pixels, and the work of
+    the ops. They are returned because they are replaced by larger ones where they are too small.
     """
     status = np.empty(samples.size, np.int32)
     header = np.empty(4, np.int32)
@@ -350,7 +363,7 @@ def _render(
 
 
 class Decoder:
-    """A turbojpeg handle and the scratch buffers of one thread, which no other thread may use. Close it after use."""
+    """A libturbojpeg handle and the working memory of one thread. No other thread may use it. Close it after use."""
 
     def __init__(self) -> None:
         self._handle = _turbojpeg.tjInitDecompress()
@@ -369,16 +382,18 @@ class Decoder:
         offsets: np.ndarray,
         position: int,
     ) -> np.ndarray:
-        """Write all views of the samples of a chunk and return their status, int32 (n,): OK or a key of STATUS_TEXT.
+        """Write all views of a chunk of samples and return their status, int32 (n,): OK or a key of STATUS_TEXT.
 
-        layout: where and what all of the beton's samples are. Each is read, and compared with its checksum, anew.
-        samples: int64 (n,), the numbers of the samples to render; they, with seed (64 bits) and epoch, key the draws.
+        layout: the open beton file and the table of its samples. Each sample is read from the file, and compared with
+        its checksum, at every call.
+        samples: int64 (n,), the numbers of the samples to render. With seed (64 bits) and epoch, a sample's number
+        determines its random draws.
         table, offsets: from `view_table` and `output_layout`. out: uint8 1-D, the batch's buffer.
-        position: the place in the batch of the chunk's first sample.
+        position: the row of the batch at which the chunk's first sample goes.
 
-        Without views each sample is only decoded. A sample whose status is not OK leaves its places in `out` as they
-        were.
-        Raises IndexError for sample numbers outside the dataset, ValueError where `out` has no room for the chunk or
+        Without views, each sample is only decoded. Where a sample's status is not OK, its rows in `out` keep what they
+        held.
+        Raises IndexError for a sample number outside the dataset, and ValueError if `out` has no room for the chunk or
         the decoder is closed.
         """
         if self._handle is None:
@@ -386,7 +401,7 @@ class Decoder:
         opened, stored = layout
         least = min(array.size for array in stored[:-1])
         if samples.size and not 0 <= samples.min() <= samples.max() < min(least, stored.checksums.size or least):
-            raise IndexError("a sample number is outside the dataset")
+            raise IndexError("sample numbers must be at least 0 and below the number of samples in the dataset")
         bytes_each = table[:, SIZE].astype(np.int64) ** 2 * 3
         starts, ends = offsets + position * bytes_each, offsets + (position + samples.size) * bytes_each
         if starts.min(initial=0) < 0 or ends.max(initial=0) > out.size:
@@ -400,12 +415,12 @@ class Decoder:
         return status
 
     def check(self, beton: Beton, samples: np.ndarray) -> np.ndarray:
-        """The status of each of the samples, int32 (n,), by a decode without views; otherwise as `render`."""
+        """Return the status of each of the samples, int32 (n,), by decoding them without making views. See `render`."""
         nothing = np.empty(0, np.uint8)
         return self.render(beton.layout, samples, view_table(()), 0, 0, nothing, output_layout((), 0)[0], 0)
 
     def close(self) -> None:
-        """Free the handle and the scratch. A second call does nothing."""
+        """Free the handle and the working memory. A second call does nothing."""
         if self._handle:
             _turbojpeg.tjDestroy(self._handle)
         self._handle = None

@@ -1,12 +1,12 @@
-"""What other libraries say of a damaged file, fit for a sentence of ours."""
+"""Messages of other libraries about a damaged file, shortened to become part of this project's error messages."""
 
-MOST = 300  # characters: some repeat the bytes that they could not read
+MOST = 300  # characters that are kept; some messages repeat all of the bytes that could not be read
 
 
 def reason(error: Exception) -> str:
-    """The error's words, on one line and cut where they are long; its kind where it has none.
+    """Return the error's message on one line, cut if it is long; the name of its class if it has no message.
 
-    Of an error of the system they are a sentence and the file, without the number that Python puts in front.
+    For an OSError this is the system's sentence and the file name, without the error number that Python puts first.
     """
     text = str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the content of others'."""
+"""Files that are written whole or not at all, and files of unknown origin that are read with limits."""
 
 import errno
 import glob
@@ -14,20 +14,22 @@ from typing import BinaryIO
 
 from twoview.loaders.limits import LIST_BYTES, Limit
 
-# What a system says where a file cannot have a second name: on FAT, on SMB shares, in a bucket that is mounted.
+# Errors of file systems without hard links: FAT, SMB shares, mounted object storage.
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
-# A whole number in a list. Python takes other scripts' digits for one, too, and raises at thousands of them.
+# A whole number in a list file. Python's int() also accepts digits of other scripts, and raises at thousands of digits.
 NUMBER = re.compile(r"[0-9]{1,18}")
 
-PIPE = "a pipe or a device"  # what is no file and no folder, in a sentence
+PIPE = "a pipe or a device"  # how error messages call what is neither a file nor a folder
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file, to be read. It is asked what it is once it is open, so that nothing comes in between.
+    """Open a regular file for reading, as a context manager.
 
-    A pipe is neither waited for nor read, nor is anything else that is no file: ValueError, naming it, or OSError.
+    Its type is checked after it is open, so that it cannot be replaced between the check and the opening. A pipe, a
+    device or anything else that is not a regular file is neither waited for nor read.
+    Raises ValueError, naming the path, if it is not a regular file, and OSError if it cannot be opened.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -36,7 +38,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def bytes_of(path: Path, most: Limit) -> bytes:
-    """All that a file has. ValueError, naming it, for what is no file, and for one of more bytes than the limit."""
+    """Return a file's content. Raises ValueError, naming it, if it is not a regular file or larger than the limit."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         most.check(size, str(path))
@@ -44,32 +46,36 @@ def bytes_of(path: Path, most: Limit) -> bytes:
 
 
 def lines_of(path: Path) -> list[str]:
-    """Of a text in UTF-8, with or without a byte-order mark, whatever the locale. ValueError, naming it, for others.
+    """Return the lines of a UTF-8 text file, with or without a byte-order mark, whatever the locale.
 
-    Nor may it have more bytes than `limits.LIST_BYTES`.
+    Raises ValueError, naming the file, if it is not UTF-8 or has more than `limits.LIST_BYTES` bytes.
     """
     try:
         text = io.TextIOWrapper(io.BytesIO(bytes_of(path, LIST_BYTES)), "utf-8-sig").read().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be a text in UTF-8: {error}") from None
-    return text.split("\n") if text else []  # not by splitlines: a file's name may hold what else it takes for an end
+    # Not splitlines, which also splits at other characters that a file's name may contain.
+    return text.split("\n") if text else []
 
 
 @contextmanager
 def whole_file(path: Path, first: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; moves it into place when the block ends, removes it when the block raises.
+    """Write a file whole or not at all, as a context manager that yields a temporary path beside `path`.
 
-    The content is flushed to the disk before the move, so that a power cut leaves the old file or the new one.
-    first: FileExistsError where `path` is there by then, whichever process made it, and that file is left alone.
-    What a killed process of this machine left behind for the same `path` is removed first.
-    An OSError that names no file, as a full disk's does, or the temporary one, is raised naming `path`.
-    ValueError, before the block begins, where `path` is there and no file: a move would take the place of a device.
+    The temporary file is moved to `path` when the block ends, and removed if the block raises. Its content is flushed
+    to the disk before the move, so that a power cut leaves either the old file or the new one. Temporary files that a
+    killed process of this machine left for the same `path` are removed first.
+    first: raise FileExistsError if `path` exists by then, whichever process made it, and leave that file alone.
+    An OSError that names no file (such as that of a full disk) or names the temporary file is raised again, naming
+    `path`.
+    Raises ValueError, before the block begins, if `path` exists and is not a file: moving to it would replace a device.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file, and is {'a folder' if path.is_dir() else PIPE}")
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = f".{path.name}.{socket.gethostname()}"
     for stale in path.parent.glob(f"{glob.escape(mine)}.*.part"):
+        # The name ends in .PID.part: no such process is running any more.
         if not Path("/proc", stale.suffixes[-2][1:]).exists():
             stale.unlink(missing_ok=True)
     temporary = path.with_name(f"{mine}.{os.getpid()}.part")
@@ -90,11 +96,11 @@ def whole_file(path: Path, first: bool = False) -> Iterator[Path]:
 
 
 def _take_name(temporary: Path, path: Path) -> None:
-    """Unlike a move it never takes the place of a file."""
+    """Give the temporary file the name `path`. Unlike a move, this never replaces an existing file."""
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        path.touch(exist_ok=False)  # holds the name against every other process
+        path.touch(exist_ok=False)  # reserves the name against every other process
         os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""Image files, opened by Pillow: those of the formats that are meant and within the limit of pixels."""
+"""Image files, opened by Pillow: only those of known formats, and with no more pixels than the limit allows."""
 
 import io
 import logging
@@ -14,23 +14,27 @@ from twoview.loaders.decode import BAD_JPEG, OK, STATUS_TEXT, jpeg_fault
 from twoview.loaders.errors import reason
 from twoview.loaders.limits import PIXELS
 
-# What may be found in a file, whatever its name says. Pillow knows more formats, and for one it runs Ghostscript.
+# The formats that a file may have, whatever its name says. Pillow knows more, and for one of them it runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+# Bytes 4 to 11 of HEIC files.
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
-SCANS = 500  # of a JPEG, each of which goes over all of its pixels; where libturbojpeg stops
-# What begins a part of a JPEG. No marker: a byte that follows 0xFF in coded data, a restart in it, a byte that fills.
+SCANS = 500  # most scans of a JPEG, each of which goes over all pixels; libturbojpeg has the same limit
+# A marker, which begins a segment of a JPEG. Left out: stuffed bytes and restart markers, both of which stand inside
+# coded data, and fill bytes.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_SCAN, _END = b"\xda", b"\xd9"
+_SCAN, _END = b"\xda", b"\xd9"  # the markers SOS (start of scan) and EOI (end of image)
 
-# Of odd images Pillow warns and logs, on stderr and with the path of its own source. Our sentences say what is wrong.
+# Pillow warns and logs about unusual images, on stderr and with paths of its own source. The errors raised here say
+# what is wrong instead.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def open_image(content: bytes, what: str) -> Image.Image:
-    """The image in a file's bytes, its header read and its pixels not yet. what: a sentence calls it so.
+    """Open the image in a file's bytes: its header is read, its pixels are not decoded yet.
 
-    ValueError, naming it, for what is none of FORMATS, is damaged, or has more pixels than `limits.PIXELS`.
+    what: how error messages call the image.
+    Raises ValueError, naming it, if it has none of FORMATS, is damaged, or has more pixels than `limits.PIXELS`.
     """
     set_pillows_limit()
     with naming(what, content):
@@ -40,36 +44,41 @@ def open_image(content: bytes, what: str) -> Image.Image:
 
 
 def _opened(content: bytes) -> Image.Image:
-    """As `Image.open`, which warns of half as many pixels as are allowed, and refuses them in words of its own."""
+    """Open the image as `Image.open` does, but without the latter's own check of the number of pixels.
+
+    `Image.open` warns at half the number of pixels that is allowed here, and refuses larger images in its own words.
+    """
     Image.init()
     for name in FORMATS:
         factory, accepts = Image.OPEN[name]
         try:
             taken = accepts is None or accepts(content[:16])
-            if taken and not isinstance(taken, str):  # a text says why it is not
+            if taken and not isinstance(taken, str):  # a string gives the reason why the file is not accepted
                 return factory(io.BytesIO(content), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # what a plugin says of another format's file
+        except (SyntaxError, IndexError, TypeError, struct.error):  # what a plugin raises for a file of another format
             continue
     raise UnidentifiedImageError
 
 
 def set_pillows_limit() -> None:
-    """Makes Pillow refuse at `limits.PIXELS`, which is twice the number that it warns at, where that was set anew."""
+    """Make Pillow refuse images of more pixels than `limits.PIXELS`, if that limit differs from its default."""
+    # Pillow warns at MAX_IMAGE_PIXELS, and refuses at twice that number.
     if PIXELS.value != PIXELS.default:
         Image.MAX_IMAGE_PIXELS = -(-PIXELS.value // 2)
 
 
 def restrain_pillow() -> None:
-    """For this process, where another library opens images with Pillow: no Ghostscript, and the limit of pixels."""
+    """Restrict Pillow in this process, for other libraries that open images with it: no Ghostscript, a pixel limit."""
     set_pillows_limit()
     EpsImagePlugin.gs_binary = False
 
 
 def check_jpeg(content: bytes, what: str) -> bool:
-    """Whether the loader decodes a JPEG; where it does not, Pillow may. Asked before Pillow is given one at all.
+    """Return whether the loader can decode a JPEG itself; if not, Pillow may. Call this before Pillow decodes a JPEG.
 
-    ValueError, naming it, for one that is damaged, of which Pillow makes a picture all the same, and for one of more
-    than SCANS scans, which would take Pillow for hours.
+    what: how error messages call the image.
+    Raises ValueError, naming it, for a damaged JPEG, which Pillow would decode to something all the same, and for one
+    of more than SCANS scans, which would keep Pillow busy for hours.
     """
     fault, words = jpeg_fault(content)
     if fault not in (OK, BAD_JPEG) and _scans(content) > SCANS:
@@ -80,17 +89,21 @@ def check_jpeg(content: bytes, what: str) -> bool:
 
 
 def _scans(content: bytes) -> int:
-    """How many scans a JPEG has, by the markers in front of them."""
+    """Return the number of scans of a JPEG, counted by their markers."""
     count, place = 0, 2
     while (marker := _MARKER.search(content, place)) and marker[1] != _END:
         count += marker[1] == _SCAN
-        size = content[marker.end() : marker.end() + 2]  # of what is no coded data, in which anything may stand
+        # A segment's length, in two bytes, and its content, in which any bytes may occur: it is skipped.
+        size = content[marker.end() : marker.end() + 2]
         place = marker.end() + int.from_bytes(size)
     return count
 
 
 def smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The size, width and height, with no side longer than that and the aspect ratio kept to the pixel."""
+    """Return (width, height) scaled so that no side exceeds `longest`, with the aspect ratio kept to the pixel.
+
+    A size that is small enough is returned unchanged.
+    """
     if max(size) <= longest:
         return size
     width, height = (max(1, round(side * longest / max(size))) for side in size)
@@ -99,17 +112,17 @@ def smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 @contextmanager
 def naming(what: str, content: bytes | None = None) -> Iterator[None]:
-    """Whatever Pillow raises in the block, MemoryError apart, is raised as a ValueError that names `what`.
+    """Turn whatever Pillow raises in the block, except MemoryError, into a ValueError that names `what`.
 
-    Pillow's plugins raise SyntaxError, RuntimeError, struct.error and more at a damaged file. content: the file's
-    bytes, where they are at hand, which tell why Pillow found no image in them.
+    Pillow's plugins raise SyntaxError, RuntimeError, struct.error and more for a damaged file.
+    content: the file's bytes, if available, from which the error can say why Pillow found no image in them.
     """
     try:
         yield
     except MemoryError:
         raise
-    except UnidentifiedImageError:  # its own words are about an address in memory
-        words = "Pillow finds none in it" if content is None else _not_an_image(content)
+    except UnidentifiedImageError:  # its own message gives an address in memory
+        words = "Pillow does not recognize it" if content is None else _not_an_image(content)
         raise ValueError(f"{what} cannot be read as an image: {words}") from None
     except Image.DecompressionBombError:
         raise ValueError(
@@ -121,7 +134,7 @@ def naming(what: str, content: bytes | None = None) -> Iterator[None]:
 
 
 def _not_an_image(content: bytes) -> str:
-    """Why Pillow found no image in a file's bytes."""
+    """Return the reason why Pillow found no image in a file's bytes."""
     if not content:
         return "it is empty"
     if content[4:12] in HEIC:

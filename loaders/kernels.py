@@ -1,9 +1,9 @@
-"""Compiling kernels with Numba, and where the compiled code is kept.
+"""Compiles kernels with Numba and caches the compiled code on disk.
 
-Numba keeps it in NUMBA_CACHE_DIR, beside the source, or in the user's cache folder, whichever can be written first, and
-looks whether the source file of the kernel has changed, but not those of the kernels that it calls: after an update it
-would go on with pieces of the old code. Here the sources of all kernels count for each of them. Where no folder can be
-written, every process compiles for itself.
+Numba caches in NUMBA_CACHE_DIR, beside the source, or in the user's cache folder, whichever is the first that it can
+write to. It recompiles a kernel when the kernel's own source file has changed, but not when those of the kernels that
+it calls have: after an update it would go on using parts of the old code. Here a change in the source of any kernel
+makes all of them compile again. If no folder is writable, every process compiles for itself.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ from typing import Any
 from numba import config, njit
 from numba.core import caching
 
-if config.DISABLE_JIT:  # type: ignore[attr-defined]  # which leaves nothing of libturbojpeg to call
+if config.DISABLE_JIT:  # type: ignore[attr-defined]  # uncompiled kernels cannot call libturbojpeg
     raise ImportError("the loader's kernels must be compiled: unset NUMBA_DISABLE_JIT")
 
 LOADERS = Path(__file__).parent
-# Of this package, besides those of ops: the files with kernels in them, and with what kernels are made for, the ops in
-# their order (`views`) and the sample table (`beton`).
+# The files of this package, besides those in ops/, that contain kernels or that compiled kernels depend on: `views`
+# has the order of the ops, `beton` the sample table.
 FILES = ("rng", "checksum", "decode", "masks", "render", "views", "beton")
 
 
 def sources() -> list[Path]:
-    """The source files that the compiled code of this package depends on."""
+    """Return the source files that the compiled code of this package depends on."""
     return [*(LOADERS / f"{name}.py" for name in FILES), *sorted(LOADERS.glob("ops/*.py"))]
 
 
@@ -34,43 +34,48 @@ _STAMP = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources())).hex
 
 
 class _OfAllSources:
-    """Of one of Numba's locators: what the compiled code was made of."""
+    """A mixin for Numba's cache locators: cached code is valid only if it was compiled from the present sources."""
 
     def get_source_stamp(self) -> tuple[Any, str]:
-        return super().get_source_stamp(), _STAMP  # type: ignore[misc]  # of the class beside it
+        return super().get_source_stamp(), _STAMP  # type: ignore[misc]  # a method of the locator it is mixed into
 
 
 class _Given(_OfAllSources, caching.UserProvidedCacheLocator):
-    """In NUMBA_CACHE_DIR."""
+    """Caches in NUMBA_CACHE_DIR."""
 
 
 class _Beside(_OfAllSources, caching.InTreeCacheLocator):
-    """In __pycache__ beside the source."""
+    """Caches in __pycache__ beside the source."""
 
 
 class _OfTheUser(_OfAllSources, caching.UserWideCacheLocator):
-    """In the user's cache folder."""
+    """Caches in the user's cache folder."""
 
 
 class _Content(caching.CompileResultCacheImpl):
-    _locator_classes = [_Given, _Beside, _OfTheUser]  # noqa: RUF012  # as in the class above
+    """Numba's storage of compiled code, which tries the locators above in their order."""
+
+    _locator_classes = [_Given, _Beside, _OfTheUser]  # noqa: RUF012  # a plain list as in the base class
 
 
 class _Cache(caching.FunctionCache):
+    """Numba's cache of one function, with this storage."""
+
     _impl_class = _Content
 
 
 def kernel(function: Callable[..., Any] | None = None, *, kept: bool = True, **options: Any) -> Any:
-    """A decorator: compiles the function with `numba.njit`, without the GIL, and keeps the code. options: njit's.
+    """Compile a function with `numba.njit`, running without the GIL, and cache the code on disk. Used as a decorator.
 
-    kept: False for a function inside a function, which no other process would find again. Its code is in that of the
-        kernels that call it.
+    kept: False for a function defined inside a function, which no other process could find again. Its code is cached
+        with that of the kernels that call it.
+    options: passed on to njit.
     """
     if function is None:
         return partial(kernel, kept=kept, **options)
     dispatcher = njit(nogil=True, **options)(function)
     if not kept:
         return dispatcher
-    with suppress(RuntimeError):  # no folder can be written: the dispatcher stays without a cache
+    with suppress(RuntimeError):  # raised if no folder is writable: the function then stays without a cache
         dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,8 +1,8 @@
-"""What a file may ask for before memory and time are spent on it: one place for all limits.
+"""All limits on what a file can request, checked before memory or time is spent on it.
 
-Headers, recipes and records come from anywhere, and a few bytes of them can ask for gigabytes or for hours. Each limit
-lies far above what the field uses, is checked before anything is allocated, and is raised by an environment variable,
-which reaches every process of a run.
+Headers, recipes and records may come from anywhere, and a few bytes in them can request gigabytes of memory or hours of
+work. Each limit is far above what the field uses, and is checked before anything is allocated. An environment variable
+raises it, in every process of a run.
 """
 
 import os
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limit:
-    """variable: of the environment, which sets another value. default: the value without it. noun: what is counted."""
+    """An upper limit on a number.
+
+    variable: the environment variable that sets another value. default: the limit if the variable is not set.
+    noun: what is counted, such as "pixels".
+    """
 
     variable: str
     default: int
@@ -19,7 +23,10 @@ class Limit:
 
     @property
     def value(self) -> int:
-        """ValueError, naming the variable, if it is set to anything but a whole number above 0."""
+        """The limit that is in effect.
+
+        Raises ValueError, naming the environment variable, if it is set to anything but a whole number above 0.
+        """
         text = os.environ.get(self.variable, "")
         if not text:
             return self.default
@@ -28,12 +35,15 @@ class Limit:
         return int(text)
 
     def check(self, count: int, subject: str) -> None:
-        """ValueError if there are more. subject: what has so many, as a sentence begins: a file's path, a key."""
+        """Raise ValueError if `count` is above the limit.
+
+        subject: what has the count, as the first words of the message: a file's path or a key, for example.
+        """
         if fault := self.fault(count):
             raise ValueError(f"{subject} {fault}")
 
     def fault(self, count: int) -> str:
-        """What is wrong with so many, as a sentence goes on behind its subject; empty where nothing is."""
+        """Return what the error message says after its subject if `count` is above the limit, else an empty string."""
         if count <= self.value:
             return ""
         got = f"{count:,}" if count < 10**18 else "far more"  # Python refuses to print integers of thousands of digits
@@ -43,22 +53,23 @@ class Limit:
         )
 
 
-PIXELS = Limit("TWOVIEW_MAX_PIXELS", 178_956_970, "pixels")  # of an image; where Pillow speaks of a bomb
-SAMPLES = Limit("TWOVIEW_MAX_SAMPLES", 1_000_000_000, "samples")  # of a beton file
-FIELD_BYTES = Limit("TWOVIEW_MAX_FIELD_BYTES", 2**31, "bytes")  # of one field of one sample, as its header says
-CHECKPOINT_BYTES = Limit("TWOVIEW_MAX_CHECKPOINT_BYTES", 2**36, "bytes")  # of all tensors, unpacked
-WIDTH = Limit("TWOVIEW_MAX_WIDTH", 2**17, "features")  # of one layer, as a recipe says; DINO's heads have 2^16
-NAME = Limit("TWOVIEW_MAX_NAME", 100, "characters")  # of a recipe, dataset, record, peer or suite
-TEXT = Limit("TWOVIEW_MAX_TEXT", 20_000, "characters")  # of any other text in a record or recipe
-RECIPE_BYTES = Limit("TWOVIEW_MAX_RECIPE_BYTES", 2**15, "bytes")  # of a TOML file; its parser can take long
-EPOCHS = Limit("TWOVIEW_MAX_EPOCHS", 1_000_000, "epochs")
-BATCH = Limit("TWOVIEW_MAX_BATCH", 2**20, "images")  # a step, as a recipe says
-QUEUE = Limit("TWOVIEW_MAX_QUEUE", 2**24, "keys")  # of MoCo; the field has 2^16
-REPEATS = Limit("TWOVIEW_MAX_REPEATS", 1000, "repeats")  # of layers, views, iterations, a suite's seeds
-THREADS = Limit("TWOVIEW_MAX_THREADS", 1024, "threads")  # that load
-IMAGE_BYTES = Limit("TWOVIEW_MAX_IMAGE_BYTES", 2**29, "bytes")  # of an image file: 3 for each of its pixels
-LIST_BYTES = Limit("TWOVIEW_MAX_LIST_BYTES", 2**30, "bytes")  # of a file that is about, or holds, all images of a split
-UNPACKED = Limit("TWOVIEW_MAX_UNPACKED", 100, "bytes for each of its own")  # of an archive; text has 10
-RECORD_BYTES = Limit("TWOVIEW_MAX_RECORD_BYTES", 2**28, "bytes")  # of a file; two million steps have 80 million
-VALUES = Limit("TWOVIEW_MAX_VALUES", 10_000, "values")  # of what a record has as free tables, such as its recipe
-PICTURE_BYTES = Limit("TWOVIEW_MAX_PICTURE_BYTES", 2**24, "bytes")  # of a file; all of it goes into the page
+# The comment behind each limit says what is counted, and where needed how the default compares with common values.
+PIXELS = Limit("TWOVIEW_MAX_PIXELS", 178_956_970, "pixels")  # in an image; above this Pillow reports a bomb
+SAMPLES = Limit("TWOVIEW_MAX_SAMPLES", 1_000_000_000, "samples")  # in a beton file
+FIELD_BYTES = Limit("TWOVIEW_MAX_FIELD_BYTES", 2**31, "bytes")  # in one field of one sample, by the file's header
+CHECKPOINT_BYTES = Limit("TWOVIEW_MAX_CHECKPOINT_BYTES", 2**36, "bytes")  # in all tensors of a checkpoint, unpacked
+WIDTH = Limit("TWOVIEW_MAX_WIDTH", 2**17, "features")  # in one layer, by the recipe; DINO's heads have 2^16
+NAME = Limit("TWOVIEW_MAX_NAME", 100, "characters")  # in the name of a recipe, dataset, record, peer or suite
+TEXT = Limit("TWOVIEW_MAX_TEXT", 20_000, "characters")  # in any other text of a record or recipe
+RECIPE_BYTES = Limit("TWOVIEW_MAX_RECIPE_BYTES", 2**15, "bytes")  # in a recipe's TOML file, slow to parse if large
+EPOCHS = Limit("TWOVIEW_MAX_EPOCHS", 1_000_000, "epochs")  # in a training
+BATCH = Limit("TWOVIEW_MAX_BATCH", 2**20, "images")  # in a step, by the recipe
+QUEUE = Limit("TWOVIEW_MAX_QUEUE", 2**24, "keys")  # in MoCo's queue, for which 2^16 is common
+REPEATS = Limit("TWOVIEW_MAX_REPEATS", 1000, "repeats")  # of layers, views or iterations, and seeds of a suite
+THREADS = Limit("TWOVIEW_MAX_THREADS", 1024, "threads")  # in a loader
+IMAGE_BYTES = Limit("TWOVIEW_MAX_IMAGE_BYTES", 2**29, "bytes")  # in an image file: 3 for each of the pixels allowed
+LIST_BYTES = Limit("TWOVIEW_MAX_LIST_BYTES", 2**30, "bytes")  # in a file that lists, or holds, all images of a split
+UNPACKED = Limit("TWOVIEW_MAX_UNPACKED", 100, "bytes for each byte of the archive")  # about 10 in archives of text
+RECORD_BYTES = Limit("TWOVIEW_MAX_RECORD_BYTES", 2**28, "bytes")  # in a record; one of two million steps has 80 million
+VALUES = Limit("TWOVIEW_MAX_VALUES", 10_000, "values")  # in a record's tables without a schema, such as its recipe
+PICTURE_BYTES = Limit("TWOVIEW_MAX_PICTURE_BYTES", 2**24, "bytes")  # in a picture's file, all of which goes into a page

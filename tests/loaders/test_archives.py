@@ -150,7 +150,8 @@ def test_what_an_archive_unpacks_to_is_bounded_by_its_own_size_and_the_disk(tmp_
             tar.addfile(info, io.BytesIO(zeros))
     for name in ("x.zip", "x.tar.gz"):
         complaint = (
-            rf"{name}, unpacked, must have at most 100 bytes for each of its own, got 101; .* TWOVIEW_MAX_UNPACKED"
+            rf"{name}, unpacked, must have at most 100 bytes for each byte of the archive, got 101; "
+            ".* TWOVIEW_MAX_UNPACKED"
         )
         with pytest.raises(ValueError, match=complaint):
             unpack(tmp_path / name, tmp_path / "out")
@@ -216,7 +217,7 @@ def test_the_bytes_of_a_damaged_header_are_not_repeated(tmp_path):
 def test_a_gz_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "SMALL", 1)
     (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(1 << 20)))
-    with pytest.raises(ValueError, match=r"x\.gz, unpacked, must have at most 100 bytes for each of its own"):
+    with pytest.raises(ValueError, match=r"x\.gz, unpacked, must have at most 100 bytes for each byte of the archive"):
         gunzipped(tmp_path / "x.gz")
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"fine")[:-3])
     with pytest.raises(ValueError, match=r"x\.gz cannot be unpacked"):

@@ -356,7 +356,7 @@ def test_a_loader_that_was_used_works_in_a_forked_child_and_after_it(fashion):
         ({"indices": [[0, 1]]}, "indices must have one dimension, got 2"),
         ({"indices": [0, 2000]}, "indices must be from 0 to 1999, got 2000"),
         ({"indices": [0, -1]}, "indices must be from 0 to 1999, got -1"),
-        ({"indices": [True, False]}, "indices that are booleans must be one for each of 2000 samples, got 2"),
+        ({"indices": [True, False]}, "boolean indices must be one for each of the 2000 samples, got 2"),
     ],
 )
 def test_what_a_number_must_be_is_said(fashion, changes, complaint):
@@ -453,7 +453,7 @@ def test_a_closed_loader_says_so(fashion, kind):
 
 @pytest.mark.parametrize("kind", [Loader, partial(Resident, device="cpu"), Reference])
 def test_without_a_view_there_is_nothing_to_give(fashion, kind):
-    with pytest.raises(ValueError, match=r"^views must be at least one, got none$"):
+    with pytest.raises(ValueError, match=r"^views must have at least one entry, got none$"):
         kind(fashion, (), 50)
 
 
