@@ -1,9 +1,9 @@
-"""The loader: decodes each image once, fills all its views, hands over a `Batch`.
+"""The loader: decodes each image once, makes all its views, and yields them as a `Batch`.
 
-A pool of threads renders chunks of a batch with the kernels of `decode.py`, which release the GIL. A batch that is
-kept never changes: its memory is used again only when nothing refers to it any more. An error in a worker reaches the
-caller with the next batch, naming sample, field and file. Pixels depend on (seed, epoch, sample, view) alone, not on
-threads, batch size, order or ranks.
+A pool of threads renders chunks of a batch with the kernels of `decode.py`, which release the GIL. A batch never
+changes after it was yielded: its memory is reused only when nothing refers to it any more. An error in a worker thread
+is raised when the batch that it belongs to is due, and names sample, field and file. Pixels depend only on (seed,
+epoch, sample, view), not on the number of threads, the batch size, the order of the samples or the number of ranks.
 """
 
 import os
@@ -32,16 +32,20 @@ from twoview.loaders.views import View
 from twoview.loaders.views import checked as checked_views
 from twoview.loaders.workers import Workers
 
-CHUNK_PIXELS = 1 << 18  # of views: a millisecond or two, against 30 us that a chunk costs; three images at 224 twice
-BATCHES_AHEAD = 2
-REPLACEMENTS = 32  # samples that are drawn in the place of a damaged one, before all others are tried in turn
-REPLACEMENT = 5  # of the generator's numbers for orders, those of these draws (samplers.py has 0 to 4)
+# Pixels of views in a chunk of work, for example of three images with two views of 224 pixels. Such a chunk takes one
+# or two milliseconds, and handing it to a thread costs 30 us.
+CHUNK_PIXELS = 1 << 18
+BATCHES_AHEAD = 2  # batches that are rendered ahead of the one that the caller asks for
+REPLACEMENTS = 32  # random samples that are tried in place of a damaged one, before all samples are tried in turn
+REPLACEMENT = 5  # the `view` number of these draws, whose op is ORDER; samplers.py uses 0 to 4
 
 
 class Batch(NamedTuple):
-    """views: one uint8 (B, 3, H, W) a view, channels-last. label: int64 (B,). index: int64 (B,), sample numbers.
+    """The views, labels and sample numbers of B images.
 
-    masks: one int64 (B, kept) a mask, the numbers of the patches kept, ascending.
+    views: one tensor per view, uint8 (B, 3, H, W), in channels-last memory format.
+    label: int64 (B,). index: int64 (B,), the numbers of the samples in the beton file.
+    masks: one tensor per mask, int64 (B, kept), the numbers of the patches that are kept, in ascending order.
     """
 
     views: tuple[Tensor, ...]
@@ -51,23 +55,29 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Batches of views of a beton file.
+    """Loads batches of augmented views of the images in a beton file (FFCV's format).
 
-    beton: the opened file. views: what to make of each image. batch: images a batch, on each rank.
-    masks: which patches of which views to keep.
-    indices: the sample numbers to use, integers, one that stands twice comes twice; or booleans, one a sample, True for
-        those to use; all of them by default.
-    seed: of the order and of the augmentations, below 2 ** 64. shuffle: a new order each epoch, else that of `indices`.
-    order: epoch -> int64 positions in `indices`, equally many every epoch; takes the place of `shuffle`.
-    drop_last: leave out a last batch that is not full. threads: that decode and augment.
-    pin: page-locked memory, for asynchronous copies to a GPU.
-    rank, world: this process of how many; together they see the batches that one process with batch * world would.
-    on_error: "raise", or "skip" to put another sample of `indices`, drawn by seed and epoch, in a damaged one's place;
-        the numbers of the damaged ones are collected in `skipped`.
-    A loader that was used before a fork works in the child, too, on threads of its own. It is neither pickled nor
-    copied: where processes are spawned, each opens the beton and makes its own.
-    Raises ValueError if there is no full batch to give, a mask does not fit its view, or an argument is not one it can
-    be.
+    beton: the file, opened by `open_beton`.
+    views: the views to make of each image: crop, size and augmentations.
+    batch: number of images in a batch, on each rank.
+    masks: which patches of which views are kept, for methods that see only some of the patches.
+    indices: the samples to use, all by default: integer sample numbers, where duplicates are kept, or one boolean per
+        sample, True for those to use.
+    seed: the seed of the order and of the augmentations, below 2 ** 64.
+    shuffle: draw a new order in every epoch; otherwise the order is that of `indices`.
+    order: a function epoch -> int64 positions in `indices`, of the same length in every epoch. It replaces `shuffle`.
+    drop_last: leave out a last batch that is not full.
+    threads: number of threads that decode and augment.
+    pin: put batches into page-locked memory, for asynchronous copies to a GPU.
+    rank, world: the number of this process, and how many there are. All ranks together see the same batches as one
+        process with a batch size of batch * world.
+    on_error: "raise", or "skip" to replace a damaged sample by another one of `indices`, drawn by seed and epoch. The
+        numbers of the damaged samples are collected in `skipped`.
+
+    A loader that was used before a fork also works in the child process, with threads of its own. It can be neither
+    pickled nor copied: with spawned processes, each one opens the beton and makes its own loader.
+    Raises ValueError if there are too few images for one batch, a mask does not fit its view, or an argument is
+    invalid.
     """
 
     def __init__(
@@ -97,7 +107,8 @@ class Loader:
         self.seed = checks.whole("seed", seed, 0, 2**64)
         if not (order is None or callable(order)):
             raise ValueError(f"order must be a function of the epoch, got {order!r}")
-        # No method of the loader's own, which would hold it in a cycle until the garbage collector comes.
+        # The order must not be a bound method of the loader: the reference cycle would keep the loader alive until the
+        # garbage collector runs.
         in_order = shuffled if checks.truth("shuffle", shuffle) else _in_turn
         self.order = partial(in_order, len(self.indices), self.seed) if order is None else order
         self.drop_last, self.pin = checks.truth("drop_last", drop_last), checks.truth("pin", pin)
@@ -115,16 +126,16 @@ class Loader:
             whole = self.batch * self.world
             raise ValueError(f"{beton.path}: {self._images} images do not fill one batch of {whole}")
         self._table = view_table(self.views)
-        self._pixels = sum(view.size**2 for view in self.views)  # of one image's views
-        self._reached = (0, 0)  # epoch, batches of it handed over
-        self._under_way: set[object] = set()  # epochs that were begun and have not ended
+        self._pixels = sum(view.size**2 for view in self.views)  # pixels of all views of one image
+        self._reached = (0, 0)  # the epoch, and how many of its batches have been yielded
+        self._under_way: set[object] = set()  # one entry per epoch that was begun and has not ended
         self._closed = False
-        self._resume_at: tuple[int, int] | None = None
-        self._memory: deque[np.ndarray] = deque()  # of batches that nobody holds any more
+        self._resume_at: tuple[int, int] | None = None  # a loaded state, until its epoch is begun
+        self._memory: deque[np.ndarray] = deque()  # memory of batches that nothing refers to any more
         self._workers = self._hired()
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """The number of batches in an epoch."""
         return self._batches
 
     def __enter__(self) -> Self:
@@ -134,43 +145,46 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Ends the threads and frees their decoders. Waits for chunks under way. A second call does nothing."""
+        """End the threads and free their decoders, once the work in progress is done. A second call does nothing."""
         self._closed = True
         self._workers.end()
         self._memory.clear()
 
     def epoch(self, epoch: int) -> "Epoch":
-        """The batches of one epoch, rendered ahead of their use. Leaving early stops the rendering.
+        """Return an iterator over the batches of one epoch, which are rendered ahead of their use.
 
-        ValueError for no number from 0 on, for an order that is none, and where the loader is closed, by then or
-        before the epoch ends.
+        epoch: the number of the epoch, from 0. Closing or dropping the iterator early stops the rendering.
+        Raises ValueError if the epoch is not a whole number from 0 on, `order` returns an invalid order, or the loader
+        is closed before the epoch ends.
         """
         epoch = checks.whole("epoch", epoch, 0, 2**63)  # an int64 in the kernels
         self._open()
-        if not self._workers.here:  # a fork takes no thread along
+        if not self._workers.here:  # after a fork the child process has none of the threads
             self._workers = self._hired()
         resume_at, self._resume_at = self._resume_at, None
         self._reached = resume_at if resume_at and resume_at[0] == epoch else (epoch, 0)
         return Epoch(self._counted(self._batches_from(*self._reached)))
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the loader has come: the epoch, how many of its batches were handed over, and what they depend on.
+        """Return how far the loader has come: the epoch, the number of batches yielded, and what these depend on.
 
-        ValueError while several epochs are under way, for a state is that of one.
+        Raises ValueError while several epochs are in progress, because a state describes one epoch.
         """
         if len(self._under_way) > 1:
             raise ValueError(
                 f"a loader's state is that of one epoch, and {len(self._under_way)} are under way: "
-                f"end or close all but one"
+                f"finish or close all but one"
             )
         epoch, batches = self._reached
         return {"epoch": epoch, "batches": batches, **self._work()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Makes the next `epoch` of that number go on behind the batches that had been handed over.
+        """Continue from a state: the next call of `epoch` with the state's epoch skips the batches already yielded.
 
-        Threads and ranks may differ, as long as all ranks together make batches of the same size.
-        ValueError, naming the key, if the state is of other work, or none of a loader's.
+        state: from `state_dict`. The numbers of threads and ranks may differ, as long as all ranks together make
+        batches of the same size.
+        Raises ValueError, naming the key, if it is not a loader's state, or that of a loader with another seed, number
+        of images, global batch size or beton file.
         """
         if not isinstance(state, Mapping) or not {"epoch", "batches"} <= state.keys():
             raise ValueError(f"a loader's state must have an epoch and batches, got {str(state)[:80]}")
@@ -178,8 +192,8 @@ class Loader:
         most = len(share(self._images, self.batch * self.world, 0, 1, self.drop_last))  # this rank may have fewer
         batches = checks.whole("the state's batches", state["batches"], 0, most + 1)
         for key, mine in self._work().items():
-            theirs = state.get(key, mine)  # an older state does not say of which data it is
-            # A tensor or an array would compare each of its numbers.
+            theirs = state.get(key, mine)  # states of older versions do not have the key "data"
+            # The type is checked first: comparing a tensor or an array would give one result per element.
             if not isinstance(theirs, int | np.integer | str | None) or theirs != mine:
                 raise ValueError(f"the loader's {key} must be {str(theirs)[:80]} as in the state, got {mine}")
         self._reached = self._resume_at = epoch, batches
@@ -188,11 +202,12 @@ class Loader:
         raise TypeError("a Loader cannot be pickled or copied: open the beton in the other process and make one there")
 
     def _work(self) -> dict[str, Any]:
+        """Return what a state's batches depend on, and must be equal where the state is loaded."""
         data = None if self.beton.index is None else f"{self.beton.index:016x}"
         return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world, "data": data}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; between the first and the last the epoch counts as under way."""
+        """Yield the batches, and count the epoch as under way from the first to the last."""
         me = object()
         self._under_way.add(me)
         try:
@@ -201,6 +216,7 @@ class Loader:
             self._under_way.discard(me)
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from number `first` on, with BATCHES_AHEAD more in progress."""
         samples = self.indices[self._ordered(epoch)]
         places = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
@@ -225,18 +241,24 @@ class Loader:
                     chunk.cancel()
 
     def _ordered(self, epoch: int) -> np.ndarray:
-        """int64 (N,), positions in `indices`. ValueError where `order` gives others, or not as many as for epoch 0."""
+        """Return the order of an epoch as positions in `indices`, int64 (N,).
+
+        Raises ValueError if `order` returns anything else, or not as many positions as for epoch 0.
+        """
         order = positions(self.order(epoch), len(self.indices))
         if len(order) != self._images:
-            raise ValueError(f"order must have {self._images} positions in every epoch, got {len(order)} in {epoch}")
+            raise ValueError(
+                f"order must have {self._images} positions in every epoch, got {len(order)} in epoch {epoch}"
+            )
         return order
 
     def _open(self) -> None:
+        """Raise ValueError if the loader is closed."""
         if self._closed:
             raise ValueError(f"{self.beton.path}: the loader is closed: make another one")
 
     def _start(self, samples: np.ndarray, epoch: int) -> tuple[Batch, list[Future[None]]]:
-        """The batch, its memory still to be filled, and the chunks of work that fill it."""
+        """Begin to render a batch. Returns the batch, and the chunks of work after which its memory is filled."""
         offsets, size = output_layout(self.views, len(samples))
         memory = self._allocate(size)
         labels = self.beton.labels[samples]
@@ -255,20 +277,25 @@ class Loader:
         return Batch(tuple(tensors), torch.from_numpy(labels), torch.from_numpy(samples), tuple(masks)), chunks
 
     def _allocate(self, size: int) -> Tensor:
-        """uint8 (size,). Fresh pages cost as much as a blur, so those of batches that are gone are used again."""
+        """Return uninitialized memory for a batch, uint8 (size,).
+
+        New memory pages cost as much time as a blur, so the memory of batches that are gone is reused.
+        """
         if self.pin:
-            return torch.empty(size, dtype=torch.uint8, pin_memory=True)  # torch keeps such memory itself
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)  # torch reuses pinned memory itself
         memory = self._memory.popleft() if self._memory else np.empty(0, np.uint8)
         if memory.size < size:
             memory = np.empty(size, np.uint8)
+        # The batch's tensors refer to this array. When the last of them is gone, its memory returns to the pool.
         lent = memory[:size]
         weakref.finalize(lent, self._memory.append, memory).atexit = False
         return torch.from_numpy(lent)
 
     def _hired(self) -> Workers:
-        """Workers of this process, which end with the loader, also where nobody closes it."""
+        """Start the worker threads of this process. They end with the loader, even if it is never closed."""
         workers = Workers(self.threads)
-        # Whoever drops the loader last may be a worker, which cannot wait for itself; no work can be under way then.
+        # The last reference to the loader may be dropped in a worker thread, which cannot wait for its own end. No work
+        # can be in progress then.
         weakref.finalize(self, workers.end, wait=False)
         return workers
 
@@ -282,7 +309,13 @@ class Loader:
         memory: np.ndarray,
         offsets: np.ndarray,
     ) -> None:
-        """Fills the rows of a batch. A damaged sample raises, or is replaced, in `samples` and `labels` too."""
+        """Render the views of some rows of a batch into its memory.
+
+        rows: which rows. samples, labels: int64 (B,), of the whole batch. masks: int64 (B, kept), to be filled.
+        memory, offsets: the batch's buffer, and where each view begins in it.
+        Raises ValueError for a damaged sample. With on_error "skip" it is replaced by another one instead, in `samples`
+        and `labels` too.
+        """
         statuses = self._status(samples[rows], epoch, memory, offsets, rows.start)
         for row in rows.start + np.flatnonzero(statuses):
             damaged = int(samples[row])
@@ -303,7 +336,10 @@ class Loader:
             kept.numpy()[rows] = masking.draw(mask, samples[rows], self.seed, epoch)
 
     def _others(self, sample: int, epoch: int) -> Iterator[int]:
-        """Samples in use for the place of this one: drawn, so that none stands for many; then every one in turn."""
+        """Yield samples to try in place of a damaged one: random ones first, and then all samples in turn.
+
+        They are random so that many damaged samples are not all replaced by the same one.
+        """
         key = np.uint64(self.seed)
         for draw in range(REPLACEMENTS):
             place = uniform(key, epoch, sample, REPLACEMENT, ORDER, draw) * len(self.indices)
@@ -313,12 +349,16 @@ class Loader:
     def _status(
         self, samples: np.ndarray, epoch: int, memory: np.ndarray, offsets: np.ndarray, position: int
     ) -> np.ndarray:
-        """Renders samples to a place of the batch and returns their status, int32 (n,)."""
+        """Render samples into the batch from row `position` on, and return their status, int32 (n,).
+
+        An unexpected exception, such as MemoryError, is raised as a ValueError that names the sample.
+        """
         render, layout = self._workers.decoder.render, self.beton.layout
         status: np.ndarray
         try:
             status = render(layout, samples, self._table, self.seed, epoch, memory, offsets, position)
         except Exception as error:
+            # To find the sample that it is about, render them one by one.
             if len(samples) == 1:
                 raise self._error(int(samples[0]), f"{type(error).__name__}: {error}") from error
             one = [self._status(samples[i : i + 1], epoch, memory, offsets, position + i) for i in range(len(samples))]
@@ -326,11 +366,12 @@ class Loader:
         return status
 
     def _error(self, sample: int, reason: str) -> ValueError:
+        """Return the error for a sample that cannot be decoded, for the given reason."""
         return ValueError(f"{self.beton.path}: sample {sample}, field image: {reason}")
 
 
 class Epoch(Iterator[Batch]):
-    """The batches of one epoch. As a context manager it stops the rendering at the end of its block."""
+    """An iterator over the batches of one epoch. As a context manager it stops the rendering when its block ends."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
@@ -347,10 +388,10 @@ class Epoch(Iterator[Batch]):
         self.close()
 
     def close(self) -> None:
-        """Stops the rendering. A second call does nothing."""
+        """Stop the rendering. A second call does nothing."""
         self._batches.close()  # type: ignore[attr-defined]  # a generator
 
 
 def _in_turn(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order without `shuffle`, the same in every epoch."""
+    """Return the order without `shuffle`, which is the same in every epoch."""
     return sequential(count)

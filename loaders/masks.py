@@ -1,6 +1,6 @@
-"""Which patches of a view a method gets to see: drawn by the loader, so that a resumed run sees the same ones.
+"""Masks: which patches of a view a method gets to see, as in MAE. The loader draws them.
 
-Masks depend on (seed, epoch, sample, view) alone, as pixels do (`loaders/rng.py`).
+Like pixels, masks depend only on (seed, epoch, sample, view) (see `loaders/rng.py`), so a resumed run has the same.
 """
 
 import math
@@ -16,18 +16,19 @@ from twoview.loaders.views import View
 
 Kind = Literal["random", "block"]
 
-TRIES = 10  # blocks in a row that do not fit, after which the rest is masked patch by patch
+TRIES = 10  # after this many blocks in a row that do not fit, the remaining patches are masked one by one
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which patches of one view are kept: always `kept` of them. Data, no code.
+    """The description of a mask: how to choose the `kept` patches of one view that remain visible.
 
-    view: the view's number among the loader's. rows, columns: of its grid of patches, numbered row by row.
-    kind: "random", every set of `kept` patches equally likely (MAE, MSN); or "block", the others covered by rectangles
-    (BEiT, data2vec), each of at least `smallest` patches while so many are wanted, and of an aspect ratio (height /
-    width) log-uniform in `aspect`.
-    ValueError for a mask that cannot be drawn.
+    view: the view's number among the loader's views. rows, columns: size of its grid of patches, which are numbered row
+    by row. kept: number of patches that are kept, the same for every image.
+    kind: "random": every set of `kept` patches is equally likely (MAE, MSN). "block": the other patches are covered by
+    rectangles (BEiT, data2vec). smallest, aspect: for "block", the least number of patches in a rectangle, as long as
+    so many are still to be masked, and the range of its aspect ratio (height / width), which is log-uniform.
+    Raises ValueError for a mask that cannot be drawn.
     """
 
     view: int
@@ -59,15 +60,17 @@ class Mask:
 
     @property
     def patches(self) -> int:
+        """The number of patches in the grid."""
         return int(self.rows) * int(self.columns)
 
 
 def view_mask(
     views: Sequence[View], view: int, patch: int, kept: float, kind: Kind = "random", smallest: int = 16
 ) -> Mask:
-    """The mask of a view that keeps a share of its square patches, rounded down to whole ones.
+    """Return a mask that keeps a fraction of the square patches of a view, rounded down to whole patches.
 
-    patch: side in pixels. kept: above 0, at most 1. ValueError naming what cannot be.
+    view: the view's number among `views`. patch: side of a patch, in pixels. kept: the fraction, above 0 and at most 1.
+    kind, smallest: see `Mask`. Raises ValueError, naming the value, for a mask that cannot be made.
     """
     size = views[view].size
     if not 0 < kept <= 1:
@@ -75,14 +78,17 @@ def view_mask(
     if patch < 1 or size % patch:
         raise ValueError(f"a view of {size} pixels is not divisible into patches of {patch}")
     side = size // patch
-    count = math.floor(side**2 * kept + 1e-9)  # 1e-9: 5 that came out as 4.999...
+    count = math.floor(side**2 * kept + 1e-9)  # without 1e-9, a product of 4.999... instead of 5 would give 4
     if count == 0:
         raise ValueError(f"a share of {kept} leaves none of {side**2} patches")
     return Mask(view, side, side, count, kind, smallest)
 
 
 def checked(masks: Any, views: Sequence[View]) -> tuple[Mask, ...]:
-    """The masks. ValueError for what is none, and for one whose view is not there, or has no such grid of patches."""
+    """Return the masks as a tuple.
+
+    Raises ValueError if one is not a `Mask`, its view does not exist, or the view's size does not divide into its grid.
+    """
     given = checks.several("masks", masks, Mask)
     for mask in given:
         if mask.view >= len(views):
@@ -94,7 +100,10 @@ def checked(masks: Any, views: Sequence[View]) -> tuple[Mask, ...]:
 
 
 def draw(mask: Mask, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """int64 (B, kept): the numbers of the patches kept, ascending, for the sample numbers int64 (B,)."""
+    """Draw the mask for each of the samples. Returns the numbers of the kept patches, int64 (B, kept), ascending.
+
+    samples: sample numbers, int64 (B,).
+    """
     key = np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF)
     out = np.empty((len(samples), mask.kept), np.int64)
     if mask.kind == "random":
@@ -106,13 +115,17 @@ def draw(mask: Mask, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 @kernel
 def _draw_random(out: np.ndarray, patches: int, seed: np.uint64, epoch: int, samples: np.ndarray, view: int) -> None:
-    """Selection sampling (Knuth, TAOCP 3.4.2, algorithm S): each patch in turn, with the chance that it has left."""
+    """Draw uniformly among all sets of patches, by selection sampling (Knuth, TAOCP 3.4.2, algorithm S).
+
+    Each patch in turn is chosen with probability (number still to choose) / (number of patches left).
+    out: int64 (B, kept), to be filled.
+    """
     kept = out.shape[1]
     for i in range(len(samples)):
         chosen, patch = 0, 0
         while chosen < kept:
             words = rng.philox(seed, samples[i], epoch, (view << 16) | rng.MASK, patch // 4)
-            for word in words:  # of 32 bits each
+            for word in words:  # 32 random bits each
                 if chosen < kept and word * np.uint64(patches - patch) >> np.uint64(32) < kept - chosen:
                     out[i, chosen] = patch
                     chosen += 1
@@ -132,10 +145,10 @@ def _draw_blocks(
     samples: np.ndarray,
     view: int,
 ) -> None:
-    """BEiT's blocks (Bao et al. 2022, algorithm 1, and its code's `MaskingGenerator`).
+    """Draw BEiT's blocks (Bao et al. 2022, algorithm 1, and `MaskingGenerator` in its code).
 
-    That code stops short of the wanted number where ten blocks in a row do not fit; here what is then missing is
-    masked patch by patch, so that all images of a batch keep equally many.
+    BEiT's code masks fewer patches than wanted if ten blocks in a row do not fit. Here the missing ones are then masked
+    one by one, so that all images of a batch keep equally many patches. out: int64 (B, kept), to be filled.
     """
     wanted = rows * columns - out.shape[1]
     log_min, log_max = math.log(aspect_min), math.log(aspect_max)
@@ -151,6 +164,7 @@ def _draw_blocks(
             u_left = rng.uniform(seed, epoch, samples[i], view, rng.MASK, number + 3)
             number += 4
             failed += 1
+            # The block's area is uniform in [smallest, left], its aspect ratio log-uniform, its corner uniform.
             area = smallest + (left - smallest) * u_area
             aspect = math.exp(log_min + (log_max - log_min) * u_aspect)
             height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -162,6 +176,7 @@ def _draw_blocks(
                     block[:] = True
                     left -= fresh
                     failed = 0
+        # Mask what is missing by selection sampling among the patches that are still visible.
         visible = out.shape[1] + left
         patch = 0
         while left > 0:

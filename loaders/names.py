@@ -1,4 +1,4 @@
-"""Names that users and files give: looked up among those that are known, and checked before one becomes a path."""
+"""Names given by users and files: looked up among the known names, and checked before they become part of a path."""
 
 import difflib
 import re
@@ -10,28 +10,34 @@ from twoview.loaders.limits import NAME
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_SHOWN = 60  # characters of a name that a sentence repeats
-_FEW = 30  # known names that a sentence lists; of more, the nearest
+_SHOWN = 60  # most characters of a name that an error message repeats
+_FEW = 30  # most known names that an error message lists; if there are more, it gives the nearest
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """known[name]. ValueError with the kind, the name and the known names, of many the nearest, if it is not there."""
+    """Return known[name].
+
+    kind: how the error message calls such a thing, for example "dataset".
+    Raises ValueError with the kind, the name and the known names (only the nearest if there are many) if it is unknown.
+    """
     if name not in known:
-        short = name[: NAME.value]  # the search for the nearest takes time by the length
+        short = name[: NAME.value]  # the longer the name, the longer the search for similar ones takes
         near = difflib.get_close_matches(short, known, 5 if len(known) > _FEW else 1)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        rest = f"there are {len(known)} known ones" if len(known) > _FEW else f"known are {', '.join(known)}"
+        rest = f"{len(known)} names are known" if len(known) > _FEW else f"known are {', '.join(known)}"
         raise ValueError(f"unknown {kind} {quoted(name)}: {hint}{rest}")
     return known[name]
 
 
 def checked_name(kind: str, name: str) -> str:
-    """The name, which may become part of a file's name: it is never a path. kind: what it names, for the sentence.
+    """Return the name if it is safe as part of a file's name, which also means that it is never a path.
 
-    ValueError unless it has 1 to `limits.NAME` ASCII letters, digits and `._-`, the first of which is no dot.
+    kind: what it names, for the error message.
+    Raises ValueError unless it has 1 to `limits.NAME` characters, all of them ASCII letters, digits and `._-`, and does
+    not begin with a dot.
     """
     if not isinstance(name, str):
-        raise ValueError(f"the name of a {kind} must be a text, got {quoted(name)}")
+        raise ValueError(f"the name of a {kind} must be a string, got {quoted(name)}")
     NAME.check(len(name), f"the name of a {kind}")
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -42,11 +48,11 @@ def checked_name(kind: str, name: str) -> str:
 
 
 def quoted(name: object) -> str:
-    """As Python writes it, cut where it is long."""
+    """Return the name as Python's repr writes it, cut if it is long."""
     text = repr(name)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def shown(name: str) -> str:
-    """A name that a file gives, as sentences have it: quoted where it is empty, long or would not print."""
+    """Return a name that was read from a file for use in a message: quoted if it is empty, long or not printable."""
     return name if name.isprintable() and 0 < len(name) <= _SHOWN else quoted(name)

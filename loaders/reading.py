@@ -1,4 +1,4 @@
-"""Files that are read by place, by any thread, while others may change them."""
+"""Files that any thread can read at any position, and that other programs may change meanwhile."""
 
 import os
 import stat
@@ -9,15 +9,15 @@ import numpy as np
 
 
 class OpenFile:
-    """A regular file, open for reading until nothing refers to it.
+    """A regular file that stays open for reading until nothing refers to this object.
 
-    Its bytes are read and not mapped: a touch of a map where the file was cut since ends the whole process.
-    path: its own. descriptor: the system's number of it. size: bytes it had when it was opened.
-    FileNotFoundError, or another OSError, naming the path.
+    It is not mapped into memory: if a mapped file is cut short, an access to the missing part ends the process.
+    path: the file. descriptor: its file descriptor. size: its number of bytes when it was opened.
+    Raises FileNotFoundError, or another OSError, naming the path.
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():  # before it is opened, which would wait where it is a pipe
+        if not path.is_file():  # checked before it is opened, since opening a pipe would wait
             raise FileNotFoundError(f"no beton file at {path}")
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -28,7 +28,10 @@ class OpenFile:
         self.size = status.st_size
 
     def read(self, start: int, size: int) -> np.ndarray:
-        """uint8 (size,), of memory of its own. ValueError, naming the file, where it ends before."""
+        """Return the `size` bytes from `start` on, uint8 (size,), in new memory.
+
+        Raises ValueError, naming the file, if it ends before.
+        """
         if start < 0 or size < 0 or start + size > self.size:
             raise ValueError(f"{self.path} is damaged: bytes {start:,} to {start + size:,} lie outside the file")
         content = np.empty(size, np.uint8)

@@ -1,8 +1,8 @@
-"""The loader's plain twin: the same batches, bit for bit, from PIL, torchvision and a loop, written to be read.
+"""The loader's reference implementation: the same batches, bit for bit, made in a plain loop that is easy to read.
 
-It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the drawn parameters (the ops'
-`draw`), and none of what makes it fast: PIL decodes, torchvision cuts and colors. Only the blur is spelled out, since
-the loader's is not torchvision's (`smoothed` in `loaders/ops/blur.py`).
+It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the random parameters (the ops'
+`draw`), but nothing of what makes the loader fast: PIL decodes, torchvision crops and changes colors. Only the blur is
+written out, since the loader's differs from torchvision's (`smoothed` in `loaders/ops/blur.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,10 @@ from twoview.loaders.views import OPS, View, checked, ops_of
 
 
 class Reference:
-    """Batches of views of a beton file: the batches that `twoview.loaders.loader.Loader` gives for the same arguments.
+    """Batches of views of a beton file (FFCV's format), equal to those of `twoview.loaders.loader.Loader`.
 
-    Raises ValueError if there is no full batch to give; for a damaged image, what PIL or numpy raise.
+    The arguments are those of `Loader`.
+    Raises ValueError if there are too few images for one batch; for a damaged image, what PIL or numpy raises.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class Reference:
         self.shuffle, self.drop_last = shuffle, drop_last
         if len(self) == 0:
             raise ValueError(f"{beton.path}: {len(self.indices)} images do not fill one batch of {batch}")
-        view_table(self.views)  # refuses views that cannot be made
+        view_table(self.views)  # raises ValueError for views that cannot be made
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """The number of batches in an epoch."""
         return len(self._places())
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         order = self.indices[shuffled(len(self.indices), self.seed, epoch)] if self.shuffle else self.indices
         for place in self._places():
             samples = order[place]
@@ -72,7 +73,7 @@ class Reference:
 
 
 def decode(beton: Beton, sample: int) -> np.ndarray:
-    """The whole image, uint8 (H, W, 3)."""
+    """Return the whole decoded image of a sample, uint8 (H, W, 3)."""
     content = beton.content(sample)
     if beton.modes[sample] == RAW:
         return content.reshape(beton.heights[sample], beton.widths[sample], 3)
@@ -80,7 +81,10 @@ def decode(beton: Beton, sample: int) -> np.ndarray:
 
 
 def make(image: np.ndarray, view: View, key: Key) -> np.ndarray:
-    """A view, uint8 (size, size, 3), of an image. key: (seed, epoch, sample, number of the view), see `rng.py`."""
+    """Return a view, uint8 (size, size, 3), of an image, uint8 (H, W, 3).
+
+    key: (seed, epoch, sample, number of the view), which determines the random parameters, see `rng.py`.
+    """
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
     if view.scale is None and view.padding is None:

@@ -1,12 +1,13 @@
-"""The views of a whole batch by torch, on any device: the pixels of `twoview.loaders.decode` for images of one size.
+"""Makes the views of a whole batch with torch on any device, for images of one size, with the pixels of `decode.py`.
 
-The parameters are drawn on the host by the ops' own `draw`, one compiled call a batch, and reach the device as one
-array. There every row of it becomes a view, by arithmetic on whole tensors without a loop over images and without a
-branch, of shapes that never change, so that `torch.compile` makes a few kernels of it.
+The random parameters are drawn on the host by the ops' own `draw`, in one compiled call per batch, and are sent to the
+device as one array. There each of its rows becomes a view, by arithmetic on whole tensors with fixed shapes, without a
+loop over images and without a branch, so that `torch.compile` turns it into a few kernels.
 
-The pixels equal the CPU kernels' bit for bit on every device, since a level lost before contrast or saturation is more
-than one behind them. So nothing is left to a compiler's rounding: sums are of whole numbers, or of products that are
-exact in float32, so that a fused multiply-add gives what two operations give; no division has to be the nearest one.
+On every device the pixels equal those of the CPU kernels bit for bit. This matters because a difference of one level
+before contrast or saturation becomes more than one behind them. So nothing depends on how a compiler rounds: sums are
+of whole numbers, or of products that are exact in float32, so that a fused multiply-add gives the same as two
+operations, and no division has to be rounded correctly.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,16 +25,19 @@ from twoview.loaders.ops.op import Op
 from twoview.loaders.ops.taps import weigh_images
 from twoview.loaders.views import OPS, View, ops_of
 
-# The columns of what is drawn for a view, int32: the box, and the first of the output pixels of `Lines` to be kept.
-# Behind them: what each op draws, in as many columns as it asks for.
+# The columns of the parameters that are drawn for a view, int32: the box that is cut out, the first output pixels of
+# `Lines` to keep in y and x, and whether to flip. Behind them come the parameters of each op, in as many columns as it
+# needs.
 TOP, LEFT, BOX_HEIGHT, BOX_WIDTH, Y, X, FLIPPED, FIRST = range(8)
 
 
 class Lines(NamedTuple):
-    """What the resize of `loaders/ops` reads for each output pixel of a line, for boxes of all lengths.
+    """The resize's tables for one direction: the input pixels of each output pixel of a line, and their weights.
 
-    full: pixels that a box is resized to. starts: int64 (longest + 1, count), in the box, for the output pixels that
-    may be kept. weights: int32 (longest + 1, count, taps), with zeros behind those of a length that has fewer taps.
+    They cover boxes of all lengths from 1 to `longest` pixels, and are those of the resize in `loaders/ops`.
+    full: number of pixels that a box is resized to. starts: int64 (longest + 1, count), for each length, the first
+    input pixel in the box for each of the `count` output pixels that may be kept.
+    weights: int32 (longest + 1, count, taps), filled up with zeros for lengths that need fewer taps.
     """
 
     full: int
@@ -42,7 +46,10 @@ class Lines(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An op on views that are made together. begin, end: its columns of what is drawn."""
+    """An op on views that are made together.
+
+    run: changes the views, given them and the op's drawn parameters. begin, end: the columns of these parameters.
+    """
 
     run: Callable[[Any, Tensor], Any]
     begin: int
@@ -50,10 +57,11 @@ class Step(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Views `first` .. `last` - 1: of one size and interpolation, and so made together.
+    """Neighboring views, `first` .. `last` - 1, that have one size and interpolation and so are made together.
 
-    padded: whether which output pixels are kept is drawn. steps: those of neighboring ops that work alike together,
-    and whether on planes.
+    columns, rows: the resize's tables along the rows and down the columns of an image.
+    padded: whether the position of the kept output pixels is random. steps: the ops in groups of neighbors that work on
+    the same layout, each with True for float planes per channel or False for uint8 images.
     """
 
     first: int
@@ -66,11 +74,15 @@ class Kind(NamedTuple):
 
 
 class Renderer:
-    """Makes views of images of one size. Raises ValueError for a view that cannot be made, naming it."""
+    """Makes views of images of one size on a device. Raises ValueError, naming the view, for one that cannot be made.
+
+    views: the views to make. height, width: of every image, in pixels.
+    """
 
     def __init__(self, views: Sequence[View], height: int, width: int, device: torch.device) -> None:
         self.height, self.width = height, width
         self.table = decode.view_table(views)
+        # An op gets as many columns as the view that needs the most; `ends` has the column behind each op's last one.
         given = [ops_of(view) for view in views]
         widths = [max((op.columns(one[name]) for one in given if name in one), default=0) for name, op in OPS.items()]
         self.ends = FIRST + np.cumsum(widths)
@@ -79,17 +91,22 @@ class Renderer:
         ]
 
     def draw(self, samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        """int32 (V, B, columns) for the sample numbers, int64 (B,): the same draws as the loader's."""
+        """Draw the random parameters of V views for the sample numbers, int64 (B,), as int32 (V, B, columns).
+
+        They are the same as those that the loader draws.
+        """
         return _draw(self.table, samples, np.uint64(seed), epoch, self.height, self.width, self.ends)
 
     def make(self, images: Tensor, places: Tensor, drawn: Tensor) -> tuple[Tensor, ...]:
-        """The views, each uint8 (B, 3, size, size), channels-last.
+        """Return the views of a batch, each uint8 (B, 3, size, size), in channels-last memory format.
 
-        images: uint8 (N, H, W, 3). places: int64 (B,), of the batch's images among them. drawn: from `draw`.
+        images: uint8 (N, H, W, 3), the whole dataset. places: int64 (B,), which of them form the batch. drawn: the
+        parameters from `draw`.
         """
         return tuple(view for kind in self.kinds for view in self._views(kind, images, places, drawn))
 
     def _views(self, kind: Kind, images: Tensor, places: Tensor, drawn: Tensor) -> tuple[Tensor, ...]:
+        """Return the views of one kind. The arguments and results are those of `make`."""
         drawn = drawn[kind.first : kind.last].flatten(0, 1)
         out = _resized(images, places.repeat(kind.last - kind.first), drawn, kind)
         for on_planes, steps in kind.steps:
@@ -100,10 +117,12 @@ class Renderer:
         return out.contiguous().unflatten(0, (kind.last - kind.first, -1)).permute(0, 1, 4, 2, 3).unbind()
 
     def _kind(self, views: Sequence[View], numbers: Sequence[int], device: torch.device) -> Kind:
+        """Return what is needed to make these views together. numbers: theirs among all views, one after the other."""
         row = self.table[numbers[0]]
         size, bicubic = int(row[decode.SIZE]), bool(row[decode.BICUBIC])
         full_height, full_width, y, x, padding = size, size, 0, 0, int(row[decode.PADDING])
         kept_height, kept_width = size, size
+        # Without padding, the output pixels that are kept are known; with it, they may be any of the padded image.
         if padding >= 0:
             full_height, full_width = crop.resized(self.height, self.width, int(row[decode.RESIZE]))
             y, x, kept_height, kept_width = -padding, -padding, full_height + 2 * padding, full_width + 2 * padding
@@ -121,7 +140,10 @@ class Renderer:
 
 
 def _in_turn(ops: Sequence[tuple[str, Op]], number: int = 0) -> Any:
-    """A kernel that writes what each of the ops draws, one after another, given where its columns end."""
+    """Return a kernel that draws the parameters of each op in turn and writes them to the op's columns.
+
+    number: the position of the first of the ops among all ops. The kernel's `ends` says where each op's columns end.
+    """
     if not ops:
         return kernel(lambda to, ends, row, seed, epoch, sample, view: None, kept=False, inline="always")
     (name, op), *others = ops
@@ -145,7 +167,10 @@ _drawn = _in_turn(list(OPS.items()))
 def _draw(
     table: np.ndarray, samples: np.ndarray, seed: np.uint64, epoch: int, height: int, width: int, ends: np.ndarray
 ) -> np.ndarray:
-    """int32 (V, B, columns): see the columns' names. table: from `view_table`. ends: of each op's columns."""
+    """Return the parameters of all views and samples, int32 (V, B, columns), in the columns named at the top.
+
+    table: from `view_table`. height, width: of the images. ends: where each op's columns end.
+    """
     out = np.zeros((table.shape[0], samples.size, ends[-1]), np.int32)
     for view in range(table.shape[0]):
         row = table[view]
@@ -173,13 +198,13 @@ def _draw(
 
 
 def _resized_together(table: np.ndarray) -> list[list[int]]:
-    """The numbers of the views, in runs of neighbors that are resized in the same way."""
+    """Return the numbers of the views, in runs of neighbors that are resized in the same way."""
     resizing = table[:, [decode.SIZE, decode.BICUBIC, decode.RESIZE, decode.PADDING]].tolist()
     return [list(run) for _, run in groupby(range(len(table)), resizing.__getitem__)]
 
 
 def _lines(longest: int, full: int, first: int, count: int, bicubic: bool, device: torch.device) -> Lines:
-    """Of the output pixels first .. first + count of boxes of 1 .. `longest` pixels, resized to `full`."""
+    """Return the tables of the output pixels `first` .. first + count of boxes of up to `longest` pixels."""
     made = [resize._taps(length, full, first, count, bicubic, False) for length in range(1, longest + 1)]
     starts = np.zeros((longest + 1, count), np.int64)
     weights = np.zeros((longest + 1, count, max(taps for _, _, taps in made)), np.int32)
@@ -189,15 +214,20 @@ def _lines(longest: int, full: int, first: int, count: int, bicubic: bool, devic
 
 
 def _resized(images: Tensor, places: Tensor, drawn: Tensor, kind: Kind) -> Tensor:
-    """uint8 (B, size, size, 3): PIL's two passes, each rounded to 8 bits, in PIL's order (loaders/ops/resize.py)."""
+    """Return the resized and flipped boxes, uint8 (B, size, size, 3).
+
+    As in PIL there are two passes, each rounded to 8 bits, in PIL's order (see loaders/ops/resize.py).
+    """
     _, height, width, _ = images.shape
     box_height, box_width = drawn[:, BOX_HEIGHT, None], drawn[:, BOX_WIDTH, None]
     each, to = (torch.arange(count, device=drawn.device) for count in (len(places), kind.size))
     mirrored = torch.where(drawn[:, FLIPPED, None] > 0, kind.size - 1 - to, to)
-    if kind.padded:  # for other views an addition of zeros would cost a kernel
+    if kind.padded:  # other views would add zeros here, which would cost an additional kernel
         mirrored, to = drawn[:, X, None] + mirrored, drawn[:, Y, None] + to
     along = 2, *_taken(kind.columns, drawn[:, LEFT, None], box_width, mirrored, width)
     down = 1, *_taken(kind.rows, drawn[:, TOP, None], box_height, to, height)
+    # Along the rows first, then down the columns. PIL does the columns first where the height shrinks by more than
+    # twice as many pixels as the width.
     along_first = weigh_images(weigh_images(images, places, *along), each, *down)
     if height <= kind.rows.full:
         return along_first
@@ -207,7 +237,11 @@ def _resized(images: Tensor, places: Tensor, drawn: Tensor, kind: Kind) -> Tenso
 
 
 def _taken(lines: Lines, first: Tensor, length: Tensor, to: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """(places in an image's line, weights), both (B, size, taps), of the output pixels `to` of boxes in that line."""
+    """Return (input pixels, weights), both (B, size, taps), for the output pixels `to` of boxes in a line of an image.
+
+    first, length: (B, 1), where each box begins in its line, and its length. longest: the length of the line. The input
+    pixels are positions in the line.
+    """
     reach = torch.arange(lines.weights.shape[-1], device=to.device)
     places = (first + lines.starts[length, to])[..., None] + reach
-    return places.clamp(max=longest - 1), lines.weights[length, to]  # past the end the weights are zero
+    return places.clamp(max=longest - 1), lines.weights[length, to]  # weights past the line's end are zero

@@ -1,6 +1,7 @@
-"""Small data on the device: the images lie there decoded, as one uint8 tensor, and their views are made there.
+"""A loader for small datasets: all images stay decoded on the device, as one uint8 tensor, and views are made there.
 
-What a batch costs the host is the drawing of its parameters and two copies: the parameters, and which images.
+For each batch the host only draws the random parameters and makes two copies to the device: the parameters, and the
+positions of the batch's images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,16 +23,18 @@ from twoview.loaders.render import Renderer
 from twoview.loaders.samplers import sequential, share
 from twoview.loaders.views import View
 
-SHARE = 0.25  # of the device's free memory, that `fits` leaves to the images
-SMALL = 64  # pixels a side, up to which `fits` takes JPEGs too: decoded they are hardly larger
+SHARE = 0.25  # most of the device's free memory that the images may take, for `fits`
+SMALL = 64  # most pixels per side at which `fits` accepts JPEGs, too, since decoded they are hardly larger
 
 
 class Resident(Loader):
-    """`twoview.Loader` with all of the images on a device: the same batches bit for bit, made and left there.
+    """A `twoview.Loader` that keeps all images on a device and makes the batches there. They are equal bit for bit.
 
-    All images used must be of one size. On a GPU the first batch waits for `torch.compile`, and batches are ready in
-    the order of the device's work, as any tensor's: handing one over does not wait for it.
-    Raises ValueError where the images differ in size, exceed the device's free memory, are damaged, or fill no batch.
+    device: where the images are kept and the batches are left. The other arguments are those of `Loader`.
+    All images in use must have one size. On a GPU the first batch waits for `torch.compile`. Batches are computed
+    asynchronously, like any tensor on the device: yielding one does not wait until it is finished.
+    Raises ValueError if the images differ in size, need more than the device's free memory, are damaged, or are too few
+    for one batch.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Resident(Loader):
             raise ValueError(
                 f"{beton.path}: {len(self.indices):,} images need {needed:,} bytes, and {self.device} has {free:,} free"
             )
-        # The images lie in the order of `indices`, so that a position in `indices` is a place here.
+        # The images are stored in the order of `indices`, so a position in `indices` is also a position here.
         images = self._decoded()
         self._dataset = torch.from_numpy(images).to(self.device)
         self._labels = torch.from_numpy(beton.labels[self.indices]).to(self.device)
@@ -69,12 +72,15 @@ class Resident(Loader):
         self._views_of = compiled(self._renderer) if self.device.type == "cuda" else self._renderer.make
 
     def close(self) -> None:
-        """Frees the images."""
+        """End the loader, and free the images on the device."""
         super().close()
         self._dataset = torch.empty(0)
 
     def _decoded(self) -> np.ndarray:
-        """uint8 (N, H, W, 3), each sample's bytes checked first, as the loader checks them at every reading."""
+        """Return all images in use, decoded, uint8 (N, H, W, 3).
+
+        Each sample's bytes are checked first, as `Loader` does at every read. Raises ValueError for a damaged one.
+        """
         with Decoder() as decoder:
             status = decoder.check(self.beton, self.indices)
         for place in np.flatnonzero(status):
@@ -83,6 +89,7 @@ class Resident(Loader):
         return np.stack([decode(self.beton, int(sample)) for sample in self.indices])
 
     def _batches_from(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from number `first` on."""
         order = self._ordered(epoch)
         parts = share(self._images, self.batch, self.rank, self.world, self.drop_last)
         for number in range(first, len(parts)):
@@ -93,7 +100,11 @@ class Resident(Loader):
             yield batch
 
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
-        """A last batch that is not full repeats its images up to the others' shape, which is the compiled one."""
+        """Return the batch of these positions in `indices`.
+
+        For a last batch that is not full, images are repeated up to the shape of the others, for which the code is
+        compiled, and then cut off again.
+        """
         count, positions = len(positions), np.resize(positions, self.batch)
         samples = self.indices[positions]
         drawn = self._sent(self._renderer.draw(samples, self.seed, epoch))
@@ -109,15 +120,15 @@ class Resident(Loader):
         )
 
     def _sent(self, array: np.ndarray) -> Tensor:
-        """On the device, by a copy that the host does not wait for."""
+        """Return the array as a tensor on the device, copied without the host waiting for it."""
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
 def compiled(renderer: Renderer, backend: str = "inductor") -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
-    """Its `make` as one graph.
+    """Return the renderer's `make`, compiled by `torch.compile` as one graph.
 
-    torch counts compilations by code object and refuses the ninth; with one of its own each renderer has its first.
+    torch counts compilations per code object, and refuses the ninth. So each renderer gets a code object of its own.
     """
     make = Renderer.make
     own = MethodType(FunctionType(make.__code__.replace(), make.__globals__, closure=make.__closure__), renderer)
@@ -125,7 +136,7 @@ def compiled(renderer: Renderer, backend: str = "inductor") -> Callable[[Tensor,
 
 
 def bytes_needed(beton: Beton, indices: np.ndarray) -> int:
-    """Of the images, decoded. ValueError where they differ in size."""
+    """Return the bytes that the images take when decoded. Raises ValueError if they differ in size."""
     heights, widths = beton.heights[indices], beton.widths[indices]
     for other in np.flatnonzero((heights != heights[0]) | (widths != widths[0])):
         sizes = [f"sample {indices[place]} has {widths[place]} x {heights[place]} pixels" for place in (0, other)]
@@ -134,14 +145,17 @@ def bytes_needed(beton: Beton, indices: np.ndarray) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Of the device's memory."""
+    """Return the number of free bytes in the device's memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
 
 
 def fits(beton: Beton, device: torch.device, indices: np.ndarray | None = None) -> bool:
-    """Whether the images are worth keeping there: of one size, raw or small, in a quarter of the free memory."""
+    """Return whether the images should be kept on the device.
+
+    They should if they have one size, are stored as raw pixels or are small, and take at most SHARE of the free memory.
+    """
     used = sequential(len(beton)) if indices is None else indices
     try:
         needed = bytes_needed(beton, used)

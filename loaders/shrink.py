@@ -1,4 +1,4 @@
-"""Smaller sources: images no larger than a beton should hold, resized once, when it is written."""
+"""Shrinks the images of a dataset to a maximum size, once, when its beton file (FFCV's format) is written."""
 
 import io
 from dataclasses import replace
@@ -11,11 +11,12 @@ from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 
 
 def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
-    """The same samples with no side longer than `max_resolution` pixels; what is small enough keeps its bytes.
+    """Return the same samples, with images of which no side is longer than `max_resolution` pixels.
 
-    Larger images are resized by PIL, antialiased bicubic, with the aspect ratio kept to the pixel. JPEGs become JPEGs
-    of `quality` (1 to 95, PIL's scale); pixels stay pixels. ValueError for a resolution or quality out of range, and,
-    naming it, for an image that is damaged or that PIL cannot resize.
+    Images that are small enough keep their bytes. Larger ones are resized by PIL, antialiased bicubic, with the aspect
+    ratio kept to the pixel. A JPEG becomes a JPEG of `quality` (1 to 95, PIL's scale), and raw pixels stay raw pixels.
+    Raises ValueError for a resolution or quality out of range. The result raises ValueError, naming the image, for one
+    that is damaged or that PIL cannot resize.
     """
     if not 1 <= max_resolution < 1 << 16:
         raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, not {max_resolution}")
@@ -30,7 +31,7 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
             size = smaller(picture.size, max_resolution)
             if size == picture.size:
                 return content
-            if isinstance(content, bytes) and not samples.large:  # which has checked it
+            if isinstance(content, bytes) and not samples.large:  # `large` has already checked it
                 check_jpeg(content, name)
             with naming(name):
                 small = picture.resize(size, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Where the turbojpeg library is. Nothing but the standard library is imported, so that this can be asked anywhere."""
+"""Finds the turbojpeg library. Only the standard library is imported, so that any part of the project can use this."""
 
 import ctypes
 import ctypes.util
@@ -8,9 +8,10 @@ HOW_TO_GET = "Debian: apt install libturbojpeg0"
 
 
 def library() -> str:
-    """The name under which the dynamic loader finds it: the system's, or else one in a folder of LD_LIBRARY_PATH.
+    """Return the name by which the dynamic linker finds libturbojpeg, installed in the system or in LD_LIBRARY_PATH.
 
-    `find_library` does not look into the latter. ImportError if it is in neither.
+    `find_library` does not search the folders of LD_LIBRARY_PATH, so the library's own name is tried, too.
+    Raises ImportError if it is in neither place.
     """
     for name in (ctypes.util.find_library("turbojpeg"), SONAME):
         if name and _loads(name):
@@ -19,6 +20,7 @@ def library() -> str:
 
 
 def _loads(name: str) -> bool:
+    """Return whether the dynamic linker finds and loads a library of this name."""
     try:
         ctypes.CDLL(name)
     except OSError:

@@ -1,7 +1,7 @@
-"""What a view of an image is: a crop, its size, and the ops on it with their probabilities. Data, no code.
+"""The description of a view of an image: a crop, its size, and the ops (augmentations) with their probabilities.
 
-A method asks for a tuple of views; only the loader knows how they are made. The ops run in the order of
-torchvision's SimCLR-style pipelines: resized crop, flip, then those of `View`'s fields in their order.
+A method asks for a tuple of views, and only the loader knows how they are made. The ops run in the order of
+torchvision's SimCLR-style pipelines: resized crop, flip, then the ops in the order of `View`'s fields.
 """
 
 from dataclasses import dataclass, replace
@@ -22,20 +22,21 @@ from twoview.loaders.ops.solarize import Solarize as Solarize
 
 @dataclass(frozen=True)
 class View:
-    """One view of an image.
+    """One view of an image: how it is cropped, resized and augmented.
 
     size: side of the square output, in pixels.
-    scale: range of the crop's share of the image area. None means no random resized crop: the shorter side is
-        resized to `resize` pixels, and the center is cut, or what `padding` says.
+    scale: range of the crop's fraction of the image area. None means no random resized crop: the shorter side is
+        resized to `resize` pixels, and then the center is cut out, or a random box if `padding` is given.
     ratio: range of the crop's aspect ratio (width / height), drawn log-uniformly.
-    resize: shorter side before the cut, in pixels; only read where scale is None. With padding, 0 means size.
-    padding: where scale is None: pixels of black that are put on each side of the image, of which a random box is then
-        cut. `View(32, scale=None, padding=4)` is torchvision's `RandomCrop(32, 4)` for images of 32 pixels, and for
-        others behind its `Resize(32)`. None means the center crop.
+    resize: length of the shorter side before the cut, in pixels; only used if scale is None. With padding, 0 means
+        `size`.
+    padding: only if scale is None: the number of black pixels added on each side of the image, before a random box is
+        cut out. `View(32, scale=None, padding=4)` is torchvision's `RandomCrop(32, 4)` for images of 32 pixels, and
+        `Resize(32)` followed by it for others. None means a center crop.
     flip: probability of a horizontal flip.
-    jitter, blur, solarize, erase: None means never.
-    gray: probability of three equal channels.
-    interpolation: "bilinear" or "bicubic", both antialiased as PIL does it.
+    jitter, blur, solarize, erase: the settings of these ops; None means that the op is never applied.
+    gray: probability of conversion to gray, that is, three equal channels.
+    interpolation: "bilinear" or "bicubic", both antialiased in the same way as PIL does it.
     """
 
     size: int
@@ -52,7 +53,7 @@ class View:
     interpolation: str = "bilinear"
 
 
-# By field, in the order in which they run.
+# Name of a field of `View` -> its op, in the order in which the ops run.
 OPS: dict[str, Op] = {
     field: hint.__metadata__[0]
     for field, hint in get_type_hints(View, include_extras=True).items()
@@ -62,27 +63,28 @@ _PROBABILITIES = ("flip", *(name for name, op in OPS.items() if op.settings is f
 
 
 def ops_of(view: View) -> dict[str, Any]:
-    """The settings of the ops that the view has, by field."""
+    """Return field -> settings for the ops that the view has."""
     return {name: getattr(view, name) for name in OPS if getattr(view, name)}
 
 
 def without_ops(view: View) -> View:
-    """The crop, resize and flip alone."""
+    """Return the view with its crop, resize and flip, but without any op."""
     off: dict[str, Any] = {name: op.off for name, op in OPS.items()}
     return replace(view, **off)
 
 
 def checked(views: Any) -> tuple[View, ...]:
-    """The views. ValueError, naming the field, where one is of another type, or a number is none or too large.
+    """Return the views as a tuple, with fields that have been checked one by one.
 
-    What else makes a view impossible is refused with all views, by `decode.view_table`.
+    Raises ValueError, naming the field, if a value has the wrong type, is not finite or is too large. Combinations of
+    values that make a view impossible are found later, by `decode.view_table`.
     """
     given = checks.at_least_one("views", checks.several("views", views, View))
     return tuple(_checked(view) for view in given)
 
 
 def _checked(view: View) -> View:
-    """The view, its sizes as Python's numbers: products of NumPy's small ones overflow."""
+    """Return the view, checked, and with its sizes as Python integers, since products of NumPy's may overflow."""
     size = checks.whole("a view's size", view.size, 1)
     resize = checks.whole("a view's resize", view.resize, 0, 2**31)
     probabilities = tuple(getattr(view, name) for name in _PROBABILITIES)

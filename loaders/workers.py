@@ -1,4 +1,4 @@
-"""Threads that decode, each with a decoder of its own."""
+"""A pool of threads that decode images, each with a decoder of its own."""
 
 import os
 import threading
@@ -10,9 +10,10 @@ from twoview.loaders.decode import Decoder
 
 
 class Workers:
-    """A pool of such threads. They know nothing of who uses them, so that a user that is dropped is freed at once.
+    """A pool of decoder threads.
 
-    process: where they were started; a process that was forked from it has none of them.
+    The threads hold no reference to the loader that uses them, so that it is freed as soon as it is dropped.
+    process: the id of the process that started them; a process forked from it has none of the threads.
     """
 
     def __init__(self, threads: int) -> None:
@@ -23,22 +24,23 @@ class Workers:
 
     @property
     def here(self) -> bool:
-        """Whether they are threads of this process."""
+        """Whether the threads belong to this process."""
         return self.process == os.getpid()
 
     @property
     def decoder(self) -> Decoder:
-        """Of the thread that asks, which is one of them."""
+        """The decoder of the calling thread, which must be one of the pool's."""
         decoder: Decoder = self._thread.decoder
         return decoder
 
     def submit(self, work: Callable[..., None], *arguments: Any) -> Future[None]:
+        """Run work(*arguments) in one of the threads."""
         return self._pool.submit(work, *arguments)
 
     def end(self, wait: bool = True) -> None:
-        """Ends the threads and frees their decoders. A second call does nothing, nor does one in a forked process.
+        """End the threads and free their decoders. A second call, or a call in a forked process, does nothing.
 
-        wait: for work under way; without it there must be none.
+        wait: wait for the work in progress. It may be False only if there is none.
         """
         if self.here:
             self._pool.shutdown(wait=wait, cancel_futures=True)
@@ -46,5 +48,6 @@ class Workers:
                 self._decoders.pop().close()
 
     def _begin(self) -> None:
+        """Give the calling thread its decoder; every thread of the pool starts with this."""
         self._thread.decoder = Decoder()
         self._decoders.append(self._thread.decoder)

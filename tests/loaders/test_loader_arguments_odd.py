@@ -111,7 +111,7 @@ def test_an_order_is_checked_in_every_epoch(fashion, kind):
     orders = [np.arange(8), np.arange(6), np.arange(1996, 2004)]
     with kind(fashion, (View(8),), 2, order=orders.__getitem__) as loader:
         assert len(list(loader.epoch(0))) == 4
-        with pytest.raises(ValueError, match=r"^order must have 8 positions in every epoch, got 6 in 1$"):
+        with pytest.raises(ValueError, match=r"^order must have 8 positions in every epoch, got 6 in epoch 1$"):
             next(loader.epoch(1))
         with pytest.raises(ValueError, match=r"^order must have positions from 0 to 1999, got 2000$"):
             next(loader.epoch(2))

@@ -38,7 +38,7 @@ def test_a_subset_is_as_balanced_as_it_can_be(labels, share, seed):
 
 
 def test_a_subset_larger_than_the_data_is_an_error():
-    with pytest.raises(ValueError, match=r"11 images was asked of 10"):
+    with pytest.raises(ValueError, match=r"11 images was requested, and there are only 10"):
         subset(np.zeros(10, np.int64), 11, 0)
 
 
@@ -127,10 +127,10 @@ def test_a_long_tail_s_classes_are_taken_equally_often():
 @pytest.mark.parametrize(
     ("batch", "classes", "parts", "complaint"),
     [
-        (8, 11, 1, "classes is 11, of labels with 10 classes"),
-        (8, 0, 1, "classes is 0, of"),
-        (3, 4, 1, "classes is 4, of 3 images"),
-        (24, 4, 3, "classes is 4 for each of 3 parts of a batch, of labels with 10 classes"),
+        (8, 11, 1, "classes is 11, and must be from 1 to 10 in all"),
+        (8, 0, 1, "classes is 0, and must be from 1 to 10 in all"),
+        (3, 4, 1, "classes is 4, and must be at most 3, the images"),
+        (24, 4, 3, "classes is 4 for each of 3 parts of a batch, and must be from 1 to 10 in all"),
         (25, 2, 3, "parts is 3, into which a batch of 25 images cannot"),
         (9, 4, 2, "parts is 2"),
     ],
