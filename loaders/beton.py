@@ -80,7 +80,7 @@ class Stored:
 
     mode: JPEG or RAW. height, width: of the image, in pixels.
     content: the bytes of a JPEG file (mode JPEG), or height x width x 3 bytes of RGB pixels (mode RAW).
-    origin: how error messages call the sample; where it is empty, they give its number in the file that is written.
+    origin: what error messages call the sample; where it is empty, they give its number in the file that is written.
     """
 
     mode: int
@@ -116,8 +116,8 @@ class Beton:
     opened: the file that the bytes are read from. modes: uint8, JPEG or RAW. heights, widths: int64, in pixels.
     pointers, sizes: int64, where the sample's bytes start in the file, and how many they are. labels: int64.
     checksums: uint64, the XXH64 of those bytes; empty if the file has no checksums.
-    index: XXH64 of everything else, including the checksums, so that files with equal samples have equal indexes. None
-    if the file has no checksums.
+    index: XXH64 of everything but the samples' bytes, including their checksums, so files with the same index have the
+    same samples. None if the file has no checksums.
     fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
     labels are -1. about: what the file was made of, as given to `write`; empty if the file does not say.
     Pickling stores the path, and unpickling opens the file again: ValueError if it is a different file by then.
@@ -288,10 +288,12 @@ def read_header(opened: OpenFile) -> np.ndarray:
     """
     path = opened.path
     if opened.size < HEADER.itemsize:
-        raise ValueError(f"{path} is no beton file: it has {opened.size} bytes, and the header alone {HEADER.itemsize}")
+        raise ValueError(
+            f"{path} is not a beton file: it has {opened.size} bytes, and the header alone {HEADER.itemsize}"
+        )
     header = opened.read(0, HEADER.itemsize).view(HEADER)
     if header["version"][0] != VERSION:
-        raise ValueError(f"{path} is no beton file of version {VERSION}: the header says {header['version'][0]}")
+        raise ValueError(f"{path} is not a beton file of version {VERSION}: the header says {header['version'][0]}")
     if header["num_samples"][0] == 0:
         raise ValueError(f"{path} must hold at least one sample, and its header announces none")
     SAMPLES.check(int(header["num_samples"][0]), str(path))
@@ -413,7 +415,9 @@ def _unpacked(opened: OpenFile, start: int, end: int) -> Mapping[str, Any]:
     """Return what `_packed` stored in the bytes start .. end of the file. Raises ValueError if they are damaged."""
     if start == end:
         return {}
-    damaged = ValueError(f"{opened.path} is damaged: what it was made of is not what was written")
+    damaged = ValueError(
+        f"{opened.path} is damaged: the description of what it was made of is not the one that was written"
+    )
     if not 8 < end - start <= ABOUT_LIMIT + 8:
         raise damaged
     content = opened.read(start, end - start).tobytes()
@@ -445,13 +449,15 @@ def _descriptors() -> np.ndarray:
 def check_fits(what: str, mode: int, height: int, width: int, size: int) -> None:
     """Raise ValueError for an image that the format cannot hold.
 
-    what: how the error message calls the image. height, width: in pixels. size: the bytes that it takes in a page.
+    what: what the error message calls the image. height, width: in pixels. size: the bytes that it takes in a page.
     """
     if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
-        raise ValueError(f"{what} is {width:,} x {height:,} pixels; the format takes 1 to 65,535 a side")
+        raise ValueError(f"{what} is {width:,} x {height:,} pixels; a beton file allows 1 to 65,535 per side")
     if size > PAGE:
         found = f"{size:,} bytes" + (" as pixels" if mode == RAW else "")
-        raise ValueError(f"{what} has {found}; a page holds {PAGE:,}: store it smaller with --max-resolution")
+        raise ValueError(
+            f"{what} has {found}; a page of a beton file holds {PAGE:,}: make it smaller with --max-resolution"
+        )
 
 
 def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iterator[Callable[[], Stored]]:

@@ -20,7 +20,7 @@ NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 # A whole number in a list file. Python's int() also accepts digits of other scripts, and raises at thousands of digits.
 NUMBER = re.compile(r"[0-9]{1,18}")
 
-PIPE = "a pipe or a device"  # how error messages call what is neither a file nor a folder
+PIPE = "a pipe or a device"  # what error messages call what is neither a file nor a folder
 
 
 @contextmanager

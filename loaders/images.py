@@ -33,7 +33,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def open_image(content: bytes, what: str) -> Image.Image:
     """Open the image in a file's bytes: its header is read, its pixels are not decoded yet.
 
-    what: how error messages call the image.
+    what: what error messages call the image.
     Raises ValueError, naming it, if it has none of FORMATS, is damaged, or has more pixels than `limits.PIXELS`.
     """
     set_pillows_limit()
@@ -76,7 +76,7 @@ def restrain_pillow() -> None:
 def check_jpeg(content: bytes, what: str) -> bool:
     """Return whether the loader can decode a JPEG itself; if not, Pillow may. Call this before Pillow decodes a JPEG.
 
-    what: how error messages call the image.
+    what: what error messages call the image.
     Raises ValueError, naming it, for a damaged JPEG, which Pillow would decode to something all the same, and for one
     of more than SCANS scans, which would keep Pillow busy for hours.
     """

@@ -54,7 +54,7 @@ class Limit:
 
 
 # The comment behind each limit says what is counted, and where needed how the default compares with common values.
-PIXELS = Limit("TWOVIEW_MAX_PIXELS", 178_956_970, "pixels")  # in an image; above this Pillow reports a bomb
+PIXELS = Limit("TWOVIEW_MAX_PIXELS", 178_956_970, "pixels")  # in an image; above this Pillow refuses it
 SAMPLES = Limit("TWOVIEW_MAX_SAMPLES", 1_000_000_000, "samples")  # in a beton file
 FIELD_BYTES = Limit("TWOVIEW_MAX_FIELD_BYTES", 2**31, "bytes")  # in one field of one sample, by the file's header
 CHECKPOINT_BYTES = Limit("TWOVIEW_MAX_CHECKPOINT_BYTES", 2**36, "bytes")  # in all tensors of a checkpoint, unpacked

@@ -17,7 +17,7 @@ _FEW = 30  # most known names that an error message lists; if there are more, it
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Return known[name].
 
-    kind: how the error message calls such a thing, for example "dataset".
+    kind: what the error message calls such a thing, for example "dataset".
     Raises ValueError with the kind, the name and the known names (only the nearest if there are many) if it is unknown.
     """
     if name not in known:

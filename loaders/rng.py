@@ -30,7 +30,8 @@ def philox(key, c0, c1, c2, c3):
     k0 = np.uint64(key) & _WORD
     k1 = np.uint64(key) >> _HALF
     x0, x1, x2, x3 = np.uint64(c0) & _WORD, np.uint64(c1) & _WORD, np.uint64(c2) & _WORD, np.uint64(c3) & _WORD
-    # Ten rounds, each of two multiplications of 32 x 32 bits, after each of which the key is increased by constants.
+    # Ten rounds. Each multiplies two of the words (32 x 32 bits), mixes the halves of the products with the key and the
+    # other words, and adds constants to the key.
     for _ in range(10):
         p0 = np.uint64(0xD2511F53) * x0
         p1 = np.uint64(0xCD9E8D57) * x2

@@ -179,7 +179,7 @@ def test_no_byte_of_what_a_file_was_made_of_changes_unseen(tmp_path, small_pages
     start = content.index(b'{"dataset"')
     for at in range(start, len(content) - 3 * beton.ALLOCATION.itemsize):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        with pytest.raises(ValueError, match="what it was made of is not what was written"):
+        with pytest.raises(ValueError, match="what it was made of is not the one that was written"):
             open_beton(path)
 
 

@@ -230,11 +230,11 @@ def test_pixels_that_no_page_holds_are_refused_before_they_are_decoded(kind, tmp
         monkeypatch.setattr(Image.Image, "transpose", lambda *_: pytest.fail("the image was decoded"))
     samples = image_folder(tmp_path)
     with pytest.raises(
-        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page holds 8,388,608: store it smaller"
+        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page of a beton file holds 8,388,608: make it smaller"
     ):
         samples.stored(0)
     with pytest.raises(
-        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page holds 8,388,608: store it smaller"
+        ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page of a beton file holds 8,388,608: make it smaller"
     ):
         shrunk(samples, 1_990, 90).stored(0)
     with pytest.raises((ValueError, pytest.fail.Exception), match=r"truncated|was decoded"):

@@ -186,5 +186,5 @@ def test_an_origin_that_is_none_is_damage(text, images, tmp_path):
     changed = bytearray(content[:end] + origin + content[-table:])
     put(16, end + len(origin))(changed)
     (tmp_path / "a.beton").write_bytes(changed)
-    with pytest.raises(ValueError, match=r"a\.beton is damaged: what it was made of"):
+    with pytest.raises(ValueError, match=r"a\.beton is damaged: the description of what it was made of"):
         open_beton(tmp_path / "a.beton")
