@@ -1,1 +1,1 @@
-"""One augmentation a file: settings, draw, kernel, device arithmetic, the twin it must agree with; see `op.py`."""
+"""One augmentation per file: settings, random draw, CPU kernel, device version and reference twin; see `op.py`."""

@@ -1,10 +1,11 @@
-"""Gaussian blur, separable, reflect padding, the weights of torchvision's `gaussian_blur`.
+"""Gaussian blur: separable, with reflect padding and the weights of torchvision's `gaussian_blur`.
 
-The taps at the ends of the kernel that together cannot move a value by an eighth of a level are left out: at the sigma
-of at most 2 that SimCLR's views draw, a kernel of 23 taps shrinks to 15 or fewer. Along the rows first, rounded to
-8 bits, then along the columns; the result is within one level of torchvision's two-dimensional sum.
+Taps at the ends of the kernel are dropped if all of them together cannot change a value by an eighth of a gray level:
+at the sigmas of at most 2 pixels that SimCLR's views draw, a kernel of 23 taps shrinks to 15 or fewer. The blur filters
+along the rows first, rounds to 8 bits, then filters along the columns. The result is within one gray level of
+torchvision's two-dimensional sum.
 
-Both directions are vectors of 32 bytes (`taps.py`).
+Both directions process vectors of 32 bytes (`taps.py`).
 """
 
 import math
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STREAM = 4
-SIGMA_MIN, SIGMA_MAX, KERNEL, P = 0, 1, 2, 3  # the table's columns
-SIGMAS = (0.1, 0.5, 1.0, 2.0)  # on the conformance card
+STREAM = 4  # the op's number in the random number generator (`rng.py`)
+SIGMA_MIN, SIGMA_MAX, KERNEL, P = 0, 1, 2, 3  # columns of the settings in the op's part of the view table
+SIGMAS = (0.1, 0.5, 1.0, 2.0)  # in pixels, compared with torchvision on the conformance card
 
 
 class Blur(NamedTuple):
-    """Gaussian blur: sigma uniform in [sigma_min, sigma_max] pixels, `kernel` (odd) taps a side, with probability p."""
+    """Gaussian blur with probability p, and with sigma uniform in [sigma_min, sigma_max] pixels.
+
+    kernel: number of taps in each direction, odd.
+    """
 
     sigma_min: float
     sigma_max: float
@@ -37,33 +41,45 @@ class Blur(NamedTuple):
 
 
 def check(settings: Blur, size: int) -> None:
-    """ValueError for a blur that a view of this size cannot have."""
+    """Raise ValueError for a blur that a view of `size` pixels cannot have."""
     if settings.kernel % 2 != 1 or not 0 < settings.kernel // 2 < size:
-        raise ValueError("a blur's kernel must be odd, at least 3 and less than twice the size")
+        raise ValueError(
+            f"a blur's kernel must be odd, at least 3 and less than twice the view's size of {size} pixels, "
+            f"got {settings.kernel}"
+        )
     if not 0 < settings.sigma_min <= settings.sigma_max:
-        raise ValueError("a blur's sigmas must be positive and in ascending order")
+        raise ValueError(
+            f"a blur's sigmas must be positive and in ascending order, "
+            f"got sigma_min {settings.sigma_min} and sigma_max {settings.sigma_max}"
+        )
 
 
 @kernel
 def draw(sigma_min, sigma_max, p, seed, epoch, sample, view):
-    """(whether to blur, True with probability p; sigma in pixels, uniform)."""
+    """Return (blurred, sigma): blurred is True with probability p; sigma is uniform and in pixels."""
     sigma = sigma_min + (sigma_max - sigma_min) * rng.uniform(seed, epoch, sample, view, STREAM, 1)
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p, sigma
 
 
 @kernel
 def weights(kernel, sigma):
-    """int32 (2 r + 1,): the taps that matter of a kernel of `kernel` taps, summing to 1 << 22."""
+    """Return the taps of a Gaussian kernel that matter, int32 (2 r + 1,), which sum to 1 << 22.
+
+    kernel: number of taps before the negligible ones at the ends are dropped, odd. sigma: in pixels.
+    """
     reach = kernel // 2
     exact = np.empty(reach + 1, np.float64)
     total = 0.0
+    # The Gaussian exp(-(k / sigma)^2 / 2) at distance k from the middle tap, not normalized yet.
     for k in range(reach + 1):
         exact[k] = math.exp(-0.5 * (k / sigma) ** 2)
         total += exact[k] if k == 0 else 2.0 * exact[k]
+    # Drop the outermost pair of taps while all that is dropped can change a value by less than an eighth of a level.
     radius, dropped = reach, 0.0
     while radius > 0 and (dropped + 2.0 * exact[radius]) * 255.0 < total / 8.0:
         dropped += 2.0 * exact[radius]
         radius -= 1
+    # Round the normalized weights to fixed point. The middle tap gets the remainder, so that the sum is exact.
     taps = np.empty(2 * radius + 1, np.int32)
     left = 1 << BITS
     for k in range(1, radius + 1):
@@ -77,13 +93,16 @@ def weights(kernel, sigma):
 
 @kernel
 def scratch_bytes(size, kernel):
-    """Bytes of scratch that `blur` needs for a (size, size, 3) image."""
+    """Return the bytes of scratch memory that `blur` needs for a (size, size, 3) image."""
     return (size + kernel) * (size + 1) * 3
 
 
 @kernel
 def _copy(out, to, source, at, count):
-    """Copy bytes; a slice assignment would look for overlap first, which costs as much as the sums."""
+    """Copy `count` bytes from source[at:] to out[to:].
+
+    A slice assignment would check for overlap first, which costs as much as the sums.
+    """
     target, origin = out[to : to + count], source[at : at + count]
     for j in range(count):
         target[j] = origin[j]
@@ -91,9 +110,10 @@ def _copy(out, to, source, at, count):
 
 @kernel
 def blur(image, kernel, sigma, scratch):
-    """Blur a uint8 (H, W, 3) image in place; `kernel` taps a side, odd, kernel // 2 < min(H, W).
+    """Blur a uint8 (H, W, 3) image in place.
 
-    scratch: uint8 1-D, at least `scratch_bytes(max(H, W), kernel)`.
+    kernel: number of taps in each direction, odd, with kernel // 2 < min(H, W). sigma: in pixels.
+    scratch: uint8 1-D, of at least `scratch_bytes(max(H, W), kernel)` bytes.
     """
     height, width, _ = image.shape
     taps = weights(kernel, sigma)
@@ -103,6 +123,7 @@ def blur(image, kernel, sigma, scratch):
     padded = scratch[: pitch + 6 * radius]
     filtered = scratch[padded.size : padded.size + (height + 2 * radius) * pitch]
 
+    # Filter each row, mirrored at its ends, into the middle part of `filtered`.
     for y in range(height):
         _copy(padded, 3 * radius, flat, y * pitch, pitch)
         for k in range(1, radius + 1):
@@ -110,6 +131,7 @@ def blur(image, kernel, sigma, scratch):
                 padded[3 * (radius - k) + c] = padded[3 * (radius + k) + c]
                 padded[3 * (radius + width - 1 + k) + c] = padded[3 * (radius + width - 1 - k) + c]
         weigh_row(filtered, (radius + y) * pitch, padded, 0, 3, taps, 0, count, pitch)
+    # Mirror the filtered rows at the top and the bottom, then filter along the columns, back into the image.
     for k in range(1, radius + 1):
         _copy(filtered, (radius - k) * pitch, filtered, (radius + k) * pitch, pitch)
         _copy(filtered, (radius + height - 1 + k) * pitch, filtered, (radius + height - 1 - k) * pitch, pitch)
@@ -119,7 +141,7 @@ def blur(image, kernel, sigma, scratch):
 
 @kernel(inline="always")
 def apply(image, row, scratch, seed, epoch, sample, view):
-    """As `Op.apply`."""
+    """Blur the image in place if the draw says so; see `Op.apply`."""
     blurred, sigma = draw(row[SIGMA_MIN], row[SIGMA_MAX], row[P], seed, epoch, sample, view)
     if blurred:
         blur(image, int(row[KERNEL]), sigma, scratch)
@@ -127,7 +149,10 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 @kernel(inline="always")
 def drawn(to, row, size, seed, epoch, sample, view):
-    """As `Op.drawn`: the taps from the middle one outwards, and zeros."""
+    """Write the taps from the middle one outward, followed by zeros; see `Op.drawn`.
+
+    Without a blur the middle tap has all the weight, which changes nothing.
+    """
     to[0] = 1 << BITS
     if row[P] > 0:
         blurred, sigma = draw(row[SIGMA_MIN], row[SIGMA_MAX], row[P], seed, epoch, sample, view)
@@ -138,15 +163,19 @@ def drawn(to, row, size, seed, epoch, sample, view):
 
 
 def _columns(settings: Blur) -> int:
-    """The middle tap and those on one side of it, of the widest blur that may be drawn."""
+    """Return the number of taps from the middle one to one end, for the widest blur that may be drawn."""
     return 1 + (weights(settings.kernel, settings.sigma_max).size // 2 if settings.p > 0 else 0)
 
 
 def _on_device(settings: Sequence[Blur | None], device: "torch.device") -> Callable[..., "Tensor"]:
+    """Return the blur of a batch on the device; see `Op.on_device`."""
     import torch
 
     def blurred(image: "Tensor", taps: "Tensor") -> "Tensor":
-        """Mirrored at the outermost pixels."""
+        """Blur uint8 (B, size, size, 3) images, mirrored at their outermost pixels.
+
+        taps: int32 (B, columns), as `drawn` writes them.
+        """
         radius = taps.shape[1] - 1
         each, reach = torch.arange(len(image), device=device), torch.arange(-radius, radius + 1, device=device)
         weights = taps[:, None, reach.abs()]
@@ -160,7 +189,7 @@ def _on_device(settings: Sequence[Blur | None], device: "torch.device") -> Calla
 
 
 def twin(image, kernel, sigma):
-    """The same by torchvision on PIL images."""
+    """Return a uint8 (H, W, 3) image blurred by torchvision on PIL images; arguments as of `blur`."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
@@ -168,9 +197,9 @@ def twin(image, kernel, sigma):
 
 
 def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """A uint8 (H, W, 3) image filtered by int32 taps along its rows, rounded to 8 bits, then along its columns.
+    """Return a uint8 (H, W, 3) image filtered by int32 taps along its rows, rounded to 8 bits, then along its columns.
 
-    What `blur` does, written to be read; `twin` is not equal to it.
+    This does the same as `blur`, written for reading. The result of `twin` is not exactly equal.
     """
     import torch
 
@@ -181,7 +210,7 @@ def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
 
 
 def _filtered(levels: "Tensor", weights: "Tensor", direction: int) -> "Tensor":
-    """The rounded sums of neighbors along one direction, the image mirrored at its outermost pixels."""
+    """Return the rounded weighted sums of neighbors along one axis, with the image mirrored at its outermost pixels."""
     import torch
 
     last, radius = levels.shape[direction] - 1, len(weights) // 2
@@ -191,6 +220,7 @@ def _filtered(levels: "Tensor", weights: "Tensor", direction: int) -> "Tensor":
 
 
 def _twin(image: np.ndarray, settings: Blur, key: Key) -> np.ndarray:
+    """Return the image after the op as plain code applies it; see `Op.twin`."""
     blurred, sigma = draw(settings.sigma_min, settings.sigma_max, settings.p, *key)
     return smoothed(image, weights(settings.kernel, sigma)) if blurred else image
 
@@ -202,7 +232,7 @@ def _torchvision(settings: Blur) -> Any:
 
 
 def _pixels(pictures: Pictures) -> Pairs:
-    """The kernel of SimCLR's ImageNet views at 224 pixels, at any size."""
+    """Yield our blur beside torchvision's, at any size with the 23 taps of SimCLR's ImageNet views at 224 pixels."""
     for picture in pictures:
         scratch = np.empty(scratch_bytes(len(picture), 23), np.uint8)
         for sigma in SIGMAS:
@@ -210,6 +240,7 @@ def _pixels(pictures: Pictures) -> Pairs:
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn]:
+    """Yield our sigmas beside torchvision's; see `Op.draws`."""
     from torchvision.transforms import GaussianBlur
 
     ours = [draw(0.1, 2.0, 0.5, seed, 0, sample, 0)[1] for sample in range(count)]

@@ -1,7 +1,8 @@
-"""Eight lines of RGB pixels as columns, and back: a column is 32 bytes, one pixel of each line, four bytes a pixel.
+"""Copy eight lines (rows) of RGB pixels to columns, and back.
 
-In columns the neighbors of a pixel lie a vector apart, and a sum along a row is a sum of whole vectors (`taps.py`).
-The copies are 8 x 8 transpositions, stated as LLVM vectors.
+A column is 32 bytes: one pixel from each of the eight lines, four bytes per pixel. Stored so, horizontal neighbors lie
+one vector apart, and a weighted sum along a line is a sum of whole vectors (`taps.py`). The copies are 8 x 8
+transpositions, written as LLVM vector instructions.
 """
 
 from numba import types
@@ -11,11 +12,12 @@ from twoview.loaders.kernels import kernel
 from twoview.loaders.ops.vectors import WORDS, address, load_octets, pick, shuffle, store_octets
 
 LINES = 8
-COLUMN = 4 * LINES  # bytes
+COLUMN = 4 * LINES  # bytes of a column
 
 
 def _transpose(builder, rows):
-    """Eight vectors of eight words: word i of vector k becomes word k of vector i."""
+    """Transpose eight vectors of eight words: word i of vector k becomes word k of vector i."""
+    # Three rounds swap words between vectors that are 1, 2 and 4 apart.
     for distance in (1, 2, 4):
         mixed = list(rows)
         for k in range(8):
@@ -30,6 +32,7 @@ def _transpose(builder, rows):
 
 @intrinsic
 def _to_columns8(typing, columns, to, source, at, pitch):
+    """Copy 8 x 8 pixels, in lines `pitch` bytes apart from source[at] on, to eight columns from columns[to] on."""
     n = types.intp
     signature = types.void(columns, n, source, n, n)
 
@@ -49,6 +52,7 @@ def _to_columns8(typing, columns, to, source, at, pitch):
 
 @intrinsic
 def _from_columns8(typing, out, to, pitch, columns, at):
+    """Copy eight columns, from columns[at] on, to 8 x 8 pixels in lines `pitch` bytes apart from out[to] on."""
     n = types.intp
     signature = types.void(out, n, n, columns, n)
 
@@ -68,15 +72,22 @@ def _from_columns8(typing, out, to, pitch, columns, at):
 
 @kernel
 def to_columns(columns, source, at, pitch, width):
-    """Copy eight lines of `width` >= 8 pixels, the first at source[at], `pitch` bytes apart. Arrays are uint8, 1-D."""
+    """Copy eight lines of `width` >= 8 pixels to `width` columns.
+
+    The first line begins at source[at], and lines are `pitch` bytes apart. Both arrays are uint8, 1-D.
+    """
     for x in range(0, width - 7, 8):
         _to_columns8(columns, COLUMN * x, source, at + 3 * x, pitch)  # type: ignore[call-arg]
+    # The last eight pixels, which may overlap those before: the width need not be a multiple of eight.
     _to_columns8(columns, COLUMN * (width - 8), source, at + 3 * (width - 8), pitch)  # type: ignore[call-arg]
 
 
 @kernel
 def from_columns(out, to, pitch, columns, width):
-    """Copy `width` >= 8 columns to eight lines, the first at out[to], `pitch` bytes apart. Arrays are uint8, 1-D."""
+    """Copy `width` >= 8 columns to eight lines; the inverse of `to_columns`.
+
+    The first line begins at out[to], and lines are `pitch` bytes apart. Both arrays are uint8, 1-D.
+    """
     for x in range(0, width - 7, 8):
         _from_columns8(out, to + 3 * x, pitch, columns, COLUMN * x)  # type: ignore[call-arg]
     _from_columns8(out, to + 3 * (width - 8), pitch, columns, COLUMN * (width - 8))  # type: ignore[call-arg]

@@ -1,20 +1,21 @@
-"""Where a view is cut: the random resized crop's box, the evaluation's resize and center crop, a crop with padding."""
+"""Where a view is cut from an image: random resized crop, resize with center crop (evaluation), crop with padding."""
 
 import math
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
 
-STREAM = 0
-TRIES = 10
+STREAM = 0  # the crop's number in the random number generator (`rng.py`)
+TRIES = 10  # boxes that are drawn before `fallback` is taken, as in torchvision
 
 
 @kernel
 def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch, sample, view):
-    """(top, left, height, width) of a random crop in pixels, as `RandomResizedCrop.get_params` of torchvision draws it.
+    """Return (top, left, height, width) of a random crop in pixels, as torchvision's `RandomResizedCrop.get_params`.
 
-    The share of the area is uniform, the aspect ratio (width / height) log-uniform, the position uniform among those
-    that fit. After ten boxes that do not fit: the largest centered box whose aspect ratio is in range.
+    The crop's share of the image area is uniform in [scale_min, scale_max], its aspect ratio (width / height)
+    log-uniform in [ratio_min, ratio_max], its position uniform among those that fit. If ten boxes in turn do not fit,
+    the result is the largest centered box whose aspect ratio is in range.
     """
     log_min, log_max = math.log(ratio_min), math.log(ratio_max)
     for attempt in range(TRIES):
@@ -32,7 +33,7 @@ def draw(height, width, scale_min, scale_max, ratio_min, ratio_max, seed, epoch,
 
 @kernel
 def fallback(height, width, ratio_min, ratio_max):
-    """(top, left, height, width) of the largest centered box with an aspect ratio in [ratio_min, ratio_max]."""
+    """Return (top, left, height, width) of the largest centered box with an aspect ratio in [ratio_min, ratio_max]."""
     w, h = width, height
     if width < ratio_min * height:
         h = max(1, round(width / ratio_min))
@@ -43,7 +44,7 @@ def fallback(height, width, ratio_min, ratio_max):
 
 @kernel
 def resized(height, width, resize):
-    """(height, width) of the whole image once its shorter side is `resize` pixels, as by torchvision's `Resize`."""
+    """Return (height, width) once the shorter side is resized to `resize` pixels, as by torchvision's `Resize`."""
     if height < width:
         return resize, int(resize * width / height)
     return int(resize * height / width), resize
@@ -51,9 +52,10 @@ def resized(height, width, resize):
 
 @kernel
 def center(height, width, resize, size):
-    """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
-    corner of the centered (size, size) box in it. As torchvision's `Resize(resize)` and `CenterCrop(size)`, for a
-    resize of at least size.
+    """Return (full height, full width, top, left) of torchvision's `Resize(resize)` followed by `CenterCrop(size)`.
+
+    Full height and width are the image's size once its shorter side is `resize` pixels; (top, left) is the corner of
+    the centered (size, size) box in it. resize must be at least size.
     """
     full_height, full_width = resized(height, width, resize)
     return full_height, full_width, round((full_height - size) / 2), round((full_width - size) / 2)
@@ -61,9 +63,11 @@ def center(height, width, resize, size):
 
 @kernel
 def padded(height, width, resize, size, padding, seed, epoch, sample, view):
-    """(full height, full width, top, left): the whole image's size once its shorter side is `resize` pixels, and the
-    corner of a random (size, size) box in it, uniform among those that lie in the image with `padding` pixels more on
-    each side. As torchvision's `Resize(resize)`, `RandomCrop(size, padding)`; resize + 2 * padding >= size.
+    """Return (full height, full width, top, left) of torchvision's `Resize(resize)` and `RandomCrop(size, padding)`.
+
+    Full height and width are the image's size once its shorter side is `resize` pixels; (top, left) is the corner of a
+    random (size, size) box in it, uniform among those inside the image with `padding` more pixels on each side. A
+    coordinate is negative if the box begins in the padding. resize + 2 * padding must be at least size.
     """
     full_height, full_width = resized(height, width, resize)
     top = int((full_height + 2 * padding - size + 1) * rng.uniform(seed, epoch, sample, view, STREAM, 0)) - padding
@@ -72,7 +76,7 @@ def padded(height, width, resize, size, padding, seed, epoch, sample, view):
 
 
 def twin(height, width, scale, ratio):
-    """(top, left, height, width) by torchvision, drawn from torch's global generator."""
+    """Return (top, left, height, width) of a random crop as torchvision draws it from torch's global generator."""
     import torch
     from torchvision.transforms import RandomResizedCrop
 
@@ -80,7 +84,7 @@ def twin(height, width, scale, ratio):
 
 
 def center_twin(image, resize, size, bicubic=False):
-    """The evaluation's view of a uint8 (H, W, 3) image by torchvision on PIL images."""
+    """Return the evaluation view of a uint8 (H, W, 3) image: torchvision's resize and center crop on PIL images."""
     import numpy as np
     from PIL import Image
     from torchvision.transforms import InterpolationMode
@@ -91,7 +95,10 @@ def center_twin(image, resize, size, bicubic=False):
 
 
 def padded_twin(image, resize, size, padding, top, left, bicubic=False):
-    """The crop with padding of a uint8 (H, W, 3) image by torchvision on PIL images; top, left as from `padded`."""
+    """Return the crop with padding of a uint8 (H, W, 3) image, made by torchvision on PIL images.
+
+    top, left: as `padded` returns them.
+    """
     import numpy as np
     from PIL import Image
     from torchvision.transforms import InterpolationMode

@@ -1,8 +1,8 @@
-"""Random erasing (Zhong et al. 2020, arXiv:1708.04896): a box of the view is filled with one level.
+"""Random erasing (Zhong et al. 2020, arXiv:1708.04896): a box of the view is filled with one gray level.
 
-As torchvision's `RandomErasing` with a number as its value. torchvision's comes after the normalization, where a value
-of 0 is the dataset's mean color. The loader's views are bytes before the normalization, and a level of 0 is black: for
-what torchvision's default does, take the level nearest to 255 times the mean.
+This is torchvision's `RandomErasing` with a number as its value, except for what the value means. torchvision erases
+after normalization, where a value of 0 is the dataset's mean color. The loader's views are bytes before normalization,
+where a level of 0 is black. To match torchvision's default, use the level nearest to 255 times the mean.
 """
 
 import math
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STREAM = 12
-TRIES = 10
-SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, LEVEL, P = range(6)  # the table's columns
+STREAM = 12  # the op's number in the random number generator (`rng.py`)
+TRIES = 10  # boxes that are drawn before the view is left as it is, as in torchvision
+SCALE_MIN, SCALE_MAX, RATIO_MIN, RATIO_MAX, LEVEL, P = range(6)  # columns in the op's part of the view table
 
 
 class Erase(NamedTuple):
-    """Filling of a box with one level, with probability p; the defaults are torchvision's.
+    """Fill a box with one level, with probability p. The defaults are torchvision's.
 
     The box's share of the view's area is uniform in [scale_min, scale_max], its aspect ratio (height / width)
-    log-uniform in [ratio_min, ratio_max], its position uniform among those that fit. level: 0 to 255, of each channel.
+    log-uniform in [ratio_min, ratio_max], its position uniform among those that fit.
+    level: the value that every channel gets, 0 to 255.
     """
 
     scale_min: float = 0.02
@@ -40,20 +41,26 @@ class Erase(NamedTuple):
 
 
 def check(settings: Erase, size: int) -> None:
-    """ValueError for boxes that cannot be drawn, or a level that no pixel has."""
+    """Raise ValueError for boxes that cannot be drawn, or for a level that no pixel can have."""
     if not 0 <= settings.scale_min <= settings.scale_max <= 1:
-        raise ValueError("the erased shares of a view must be from 0 to 1 and in ascending order")
+        raise ValueError(
+            f"the erased shares of a view must be from 0 to 1 and in ascending order, "
+            f"got scale_min {settings.scale_min} and scale_max {settings.scale_max}"
+        )
     if not 0 < settings.ratio_min <= settings.ratio_max:
-        raise ValueError("the erased boxes' ratios must be positive and in ascending order")
+        raise ValueError(
+            f"the erased boxes' ratios must be positive and in ascending order, "
+            f"got ratio_min {settings.ratio_min} and ratio_max {settings.ratio_max}"
+        )
     if settings.level not in range(256):
-        raise ValueError("the erased boxes' level must be a whole number from 0 to 255")
+        raise ValueError(f"the erased boxes' level must be a whole number from 0 to 255, got {settings.level}")
 
 
 @kernel
 def draw(size, scale_min, scale_max, ratio_min, ratio_max, p, seed, epoch, sample, view):
-    """(whether to erase, True with probability p; top, left, height, width of the box in pixels).
+    """Return (erased, top, left, height, width): erased is True with probability p, the rest is a box in pixels.
 
-    The box is drawn as `RandomErasing.get_params` of torchvision draws it. After ten that do not fit: an empty one.
+    The box is drawn as torchvision's `RandomErasing.get_params` draws it. If ten boxes in turn do not fit, it is empty.
     """
     erased = rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
     log_min, log_max = math.log(ratio_min), math.log(ratio_max)
@@ -72,7 +79,7 @@ def draw(size, scale_min, scale_max, ratio_min, ratio_max, p, seed, epoch, sampl
 
 @kernel
 def erase(image, top, left, height, width, level):
-    """Fill a box of a uint8 (H, W, 3) image, in place."""
+    """Fill a box of a uint8 (H, W, 3) image with one level, in place."""
     for y in range(top, top + height):
         for x in range(left, left + width):
             for c in range(3):
@@ -81,7 +88,7 @@ def erase(image, top, left, height, width, level):
 
 @kernel(inline="always")
 def apply(image, row, scratch, seed, epoch, sample, view):
-    """As `Op.apply`."""
+    """Erase a box of the image in place if the draw says so; see `Op.apply`."""
     erased, top, left, height, width = draw(
         image.shape[0], row[SCALE_MIN], row[SCALE_MAX], row[RATIO_MIN], row[RATIO_MAX], row[P],
         seed, epoch, sample, view,
@@ -92,7 +99,10 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 @kernel(inline="always")
 def drawn(to, row, size, seed, epoch, sample, view):
-    """As `Op.drawn`: the box's first and last row and column, those behind it, and the level."""
+    """Write the box's top, left, bottom and right, and the level; see `Op.drawn`.
+
+    Bottom and right are the first row and column after the box. All stay 0, an empty box, where nothing is erased.
+    """
     if row[P] > 0:
         erased, top, left, height, width = draw(
             size, row[SCALE_MIN], row[SCALE_MAX], row[RATIO_MIN], row[RATIO_MAX], row[P], seed, epoch, sample, view
@@ -102,6 +112,7 @@ def drawn(to, row, size, seed, epoch, sample, view):
 
 
 def _on_device(settings: Sequence[Erase | None], device: "torch.device") -> Callable[..., "Tensor"]:
+    """Return the erasing of a batch on the device; see `Op.on_device`."""
     import torch
 
     def erased(image: "Tensor", drawn: "Tensor") -> "Tensor":
@@ -114,7 +125,7 @@ def _on_device(settings: Sequence[Erase | None], device: "torch.device") -> Call
 
 
 def twin(image, top, left, height, width, level):
-    """The same by torchvision on tensors."""
+    """Return a uint8 (H, W, 3) image with the box filled by torchvision on tensors; arguments as of `erase`."""
     import torch
     from torchvision.transforms import functional as F
 
@@ -123,6 +134,7 @@ def twin(image, top, left, height, width, level):
 
 
 def _twin(image: np.ndarray, settings: Erase, key: Key) -> np.ndarray:
+    """Return the image after the op as plain code applies it; see `Op.twin`."""
     erased, top, left, height, width = draw(len(image), *settings[:LEVEL], settings.p, *key)
     return twin(image, top, left, height, width, settings.level) if erased else image
 
@@ -135,7 +147,7 @@ def _torchvision(settings: Erase) -> Any:
 
 
 def _pixels(pictures: Pictures) -> Pairs:
-    """Boxes as they are drawn, one in a corner, and an empty one."""
+    """Yield our image beside torchvision's for a drawn box, one in a corner, and an empty one."""
     for sample, picture in enumerate(pictures):
         _, *box = draw(len(picture), *Erase()[:LEVEL], 1.0, 0, 0, sample, 0)
         for top, left, height, width in (box, (0, 0, 5, 7), (3, 4, 0, 0)):
@@ -144,6 +156,7 @@ def _pixels(pictures: Pictures) -> Pairs:
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn]:
+    """Yield our boxes beside torchvision's, with torchvision's default settings; see `Op.draws`."""
     import torch
     from torchvision.transforms import RandomErasing
 

@@ -1,16 +1,16 @@
-"""Horizontal flip. The loader flips inside the resize, at no cost; the kernel here flips an image by itself."""
+"""Horizontal flip. The loader flips as part of the resize, at no cost; the kernel here flips a finished image."""
 
 import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
 
-STREAM = 1
+STREAM = 1  # the flip's number in the random number generator (`rng.py`)
 
 
 @kernel
 def draw(p, seed, epoch, sample, view):
-    """Whether to flip, True with probability p."""
+    """Return whether to flip: True with probability p."""
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
@@ -25,7 +25,7 @@ def flip(image):
 
 
 def twin(image):
-    """The same by torchvision on PIL images."""
+    """Return a uint8 (H, W, 3) image flipped by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
 

@@ -1,4 +1,7 @@
-"""Gray: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16. It vectorises, on planes."""
+"""Grayscale: three equal channels of PIL's luma, (19595 R + 38470 G + 7471 B + 0x8000) >> 16.
+
+The loop runs over separate planes for red, green and blue (`planes.py`), so that LLVM can vectorize it.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,19 +17,22 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STREAM = 3
-P = 0  # the table's column
+STREAM = 3  # the op's number in the random number generator (`rng.py`)
+P = 0  # the probability's column in the op's part of the view table
 
 
 @kernel
 def draw(p, seed, epoch, sample, view):
-    """Whether to turn gray, True with probability p."""
+    """Return whether to turn the view gray: True with probability p."""
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
 @kernel
 def luma(r, g, b):
-    """float32: PIL's `L` of one pixel of float32 levels. All sums are below 2 ** 24, and so exact."""
+    """Return PIL's luma (mode `L`) of one pixel, as float32; r, g, b: float32 levels.
+
+    All sums are below 2 ** 24, and therefore exact in float32.
+    """
     weighted = np.float32(19595.0) * r + np.float32(38470.0) * g + np.float32(7471.0) * b + np.float32(32768.0)
     return np.trunc(weighted * np.float32(1.0 / 65536.0))
 
@@ -47,23 +53,25 @@ def gray(image):
 
 @kernel(inline="always")
 def apply(image, row, scratch, seed, epoch, sample, view):
-    """As `Op.apply`."""
+    """Turn the image gray in place if the draw says so; see `Op.apply`."""
     if draw(row[P], seed, epoch, sample, view):
         gray(image)
 
 
 @kernel(inline="always")
 def drawn(to, row, size, seed, epoch, sample, view):
-    """As `Op.drawn`: whether to turn gray."""
+    """Write 1 if the view turns gray, else 0; see `Op.drawn`."""
     to[0] = draw(row[P], seed, epoch, sample, view)
 
 
 def luma_planes(red: "Tensor", green: "Tensor", blue: "Tensor") -> "Tensor":
-    """`luma` of planes, float32 (B, H, W)."""
+    """Return the `luma` of whole planes, float32 (B, H, W)."""
     return ((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * 2.0**-16).floor()
 
 
 def _on_device(settings: Sequence[float], device: "torch.device") -> Callable[..., list["Tensor"]]:
+    """Return the graying of a batch on the device; see `Op.on_device`."""
+
     def turned(planes: list["Tensor"], drawn: "Tensor") -> list["Tensor"]:
         luma, grayed = luma_planes(*planes), drawn[:, 0, None, None] > 0
         return [luma.where(grayed, plane) for plane in planes]
@@ -72,7 +80,7 @@ def _on_device(settings: Sequence[float], device: "torch.device") -> Callable[..
 
 
 def twin(image):
-    """The same by torchvision on PIL images."""
+    """Return a uint8 (H, W, 3) image turned gray by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
@@ -80,6 +88,7 @@ def twin(image):
 
 
 def _twin(image: np.ndarray, p: float, key: Key) -> np.ndarray:
+    """Return the image after the op as plain code applies it; see `Op.twin`."""
     return twin(image) if draw(p, *key) else image
 
 
@@ -90,6 +99,7 @@ def _torchvision(p: float) -> Any:
 
 
 def _pixels(pictures: Pictures) -> Pairs:
+    """Return our gray image beside torchvision's, for each picture."""
     return ((after(gray, picture), twin(picture)) for picture in pictures)
 
 

@@ -1,15 +1,17 @@
 """Color jitter: brightness, contrast, saturation and hue in a random order, as torchvision does it on PIL images.
 
-Each step rounds to 8 bits before the next, with PIL's own arithmetic, and the result equals PIL's bit for bit:
-`Image.blend` truncates in float32, contrast blends with the rounded mean of the gray image at that point, hue goes
-through PIL's 8-bit HSV.
+Each step rounds to 8 bits before the next one, as PIL does, and the result equals PIL's bit for bit: `Image.blend`
+truncates in float32, contrast blends with the rounded mean of the gray image at that point, hue goes through PIL's
+8-bit HSV.
 
-The steps are fused: the image is cut into blocks, a block becomes three planes of float32 (`planes.py`), goes through
-its steps there and becomes pixels again. Contrast alone needs to have seen the whole image, so there are two sweeps at
-most: the steps before contrast and the sum of the gray levels, then contrast and the steps after it.
+The steps are fused: the image is cut into blocks, and each block is copied to three float32 planes (`planes.py`), goes
+through all its steps there, and is copied back. Only contrast needs to have seen the whole image first, so there are
+at most two sweeps over the image: one for the steps before contrast and the sum of the gray levels, one for contrast
+and the steps after it.
 
-The loops of the steps vectorise (8 lanes under AVX2): they have no branches, and their numbers are 32 bits wide; one
-64-bit number in a loop halves its speed. All four steps take 164 us at 224 pixels, where a sweep a step takes 247.
+LLVM vectorizes the loops of the steps (8 lanes with AVX2), since they have no branches and all their numbers are 32
+bits wide; a single 64-bit number in a loop halves its speed. All four steps take 164 us at 224 pixels; with one sweep
+per step they take 247 us.
 """
 
 from collections import Counter
@@ -30,23 +32,23 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STREAM = 2
+STREAM = 2  # the op's number in the random number generator (`rng.py`)
 
-# The steps, and the columns of their strengths in the table. Behind them: the probability.
+# The steps, which are also the columns of their strengths in the op's part of the view table. The probability follows.
 BRIGHTNESS = 0
 CONTRAST = 1
 SATURATION = 2
 HUE = 3
 P = 4
 
-# The columns of what is drawn for the device, one for each of the four turns: which step, and its factor's bits as
-# float32, or by how many of 255 levels the hue moves.
+# The columns of what is drawn for the device. From STEP on: which step comes first, second, third and fourth. From
+# AMOUNT on, in the same order: the bits of the step's float32 factor, or by how many of 255 levels the hue moves.
 STEP, AMOUNT, COLUMNS = 0, 4, 8
 
-# On the conformance card.
-STRENGTHS = (0.8, 0.4, 1.5, 0.2)  # beyond 1 the range of factors ends at 0
-FACTORS = (0.0, 0.2, 0.7, 1.0, 1.3, 1.8)
-TURNS = (-0.5, -0.2, -0.003, 0.0, 0.1, 0.33, 0.5)
+# What the conformance card compares with torchvision.
+STRENGTHS = (0.8, 0.4, 1.5, 0.2)  # of the four steps; with a strength above 1 the range of factors begins at 0
+FACTORS = (0.0, 0.2, 0.7, 1.0, 1.3, 1.8)  # of brightness, contrast and saturation
+TURNS = (-0.5, -0.2, -0.003, 0.0, 0.1, 0.33, 0.5)  # of the hue
 
 
 class Jitter(NamedTuple):
@@ -60,24 +62,29 @@ class Jitter(NamedTuple):
 
 
 def check(settings: Jitter, size: int) -> None:
-    """ValueError for strengths that a jitter cannot have."""
+    """Raise ValueError for strengths that a jitter cannot have."""
     if not all(strength >= 0 for strength in settings[:3]):
-        raise ValueError("brightness, contrast and saturation must be 0 or above")
+        raise ValueError(
+            f"brightness, contrast and saturation must be 0 or above, "
+            f"got {settings.brightness}, {settings.contrast} and {settings.saturation}"
+        )
     if not 0 <= settings.hue <= 0.5:
-        raise ValueError("hue must be in 0 .. 0.5 turns")
+        raise ValueError(f"hue must be from 0 to 0.5 turns, got {settings.hue}")
 
 
 @kernel
 def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
-    """(whether to jitter, True with probability p; four factors; the order of the four steps).
+    """Return (jittered, factors, order): jittered is True with probability p, order permutes the four steps 0 .. 3.
 
-    As torchvision's `ColorJitter(brightness, contrast, saturation, hue)`: the factors of the first three are uniform in
-    [max(0, 1 - strength), 1 + strength], hue's in [-strength, strength] turns; all orders are equally likely.
+    The draws follow torchvision's `ColorJitter(brightness, contrast, saturation, hue)`: the factors of the first three
+    are uniform in [max(0, 1 - strength), 1 + strength], that of hue in [-strength, strength] turns, and all orders are
+    equally likely.
     """
     factor_b = _between(max(0.0, 1.0 - brightness), 1.0 + brightness, seed, epoch, sample, view, 1)
     factor_c = _between(max(0.0, 1.0 - contrast), 1.0 + contrast, seed, epoch, sample, view, 2)
     factor_s = _between(max(0.0, 1.0 - saturation), 1.0 + saturation, seed, epoch, sample, view, 3)
     factor_h = _between(-hue, hue, seed, epoch, sample, view, 4)
+    # A Fisher-Yates shuffle of the four steps.
     order = np.arange(4)
     for last in range(3, 0, -1):
         other = int((last + 1) * rng.uniform(seed, epoch, sample, view, STREAM, 4 + last))
@@ -88,18 +95,21 @@ def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
 
 @kernel
 def _between(low, high, seed, epoch, sample, view, draw):
+    """Return a number uniform in [low, high); draw: its number among the op's draws."""
     return low + (high - low) * rng.uniform(seed, epoch, sample, view, STREAM, draw)
 
 
 @kernel
 def jitter(image, strengths, factors, order):
-    """The four steps on a uint8 (H, W, 3) image, in place, in the given order; a step of strength 0 is left out.
+    """Apply the four steps to a uint8 (H, W, 3) image in place, in the given order, without those of strength 0.
 
-    strengths, factors: (brightness, contrast, saturation, hue). order: a permutation of 0 .. 3.
+    strengths, factors: one number for each of brightness, contrast, saturation and hue. order: a permutation of 0 .. 3.
     """
     planes = np.empty((3, BLOCK), np.float32)
-    kept = image.size <= 3 * BLOCK  # The planes hold the whole image from one sweep to the next.
+    # An image of one block stays in the planes between the sweeps: it is neither written nor read again in between.
+    kept = image.size <= 3 * BLOCK
     before, mean = 0, np.float32(0.0)
+    # The first sweep: the steps before contrast, and the mean gray that contrast needs, rounded as PIL rounds it.
     if strengths[CONTRAST] > 0:
         while order[before] != CONTRAST:
             before += 1
@@ -111,10 +121,11 @@ def jitter(image, strengths, factors, order):
 
 @kernel
 def _sweep(image, planes, read, write, strengths, factors, order, begin, end, mean):
-    """Steps order[begin : end] on the whole image, block by block; the sum of the gray levels they leave behind.
+    """Apply steps order[begin : end] to the whole image, block by block. Return the sum of the resulting gray levels.
 
-    planes: float32 (3, BLOCK), for the blocks to be worked on. read: whether they are to be copied from the image
-    first; write: to it afterwards. mean: the gray that contrast blends with.
+    planes: float32 (3, BLOCK), where a block is worked on. read: whether blocks are copied from the image first.
+    write: whether blocks are copied to the image afterwards. mean: the gray level that contrast blends with.
+    The sum is 0 if end is 4, where no contrast follows that needs it.
     """
     pixels = image.reshape(-1)
     r, g, b = planes[0], planes[1], planes[2]
@@ -144,20 +155,21 @@ def _sweep(image, planes, read, write, strengths, factors, order, begin, end, me
 
 @kernel
 def _blend(base, value, factor):
-    """PIL's `Image.blend` of two levels: base + factor * (value - base) in float32, clipped, truncated."""
+    """Return PIL's `Image.blend` of two levels: base + factor * (value - base) in float32, clipped and truncated."""
     level = base + factor * (value - base)
     return np.trunc(min(max(level, np.float32(0.0)), np.float32(255.0)))
 
 
 @kernel
 def _scale(r, g, b, count, base, factor):
-    """Blend with one level."""
+    """Blend `count` pixels with the gray level `base`: brightness with black, contrast with the mean gray."""
     for i in range(count):
         r[i], g[i], b[i] = _blend(base, r[i], factor), _blend(base, g[i], factor), _blend(base, b[i], factor)
 
 
 @kernel
 def _sum(r, g, b, count):
+    """Return the sum of the gray levels of `count` pixels."""
     total = np.int32(0)
     for i in range(count):
         total = np.int32(total + np.int32(luma(r[i], g[i], b[i])))
@@ -166,6 +178,7 @@ def _sum(r, g, b, count):
 
 @kernel
 def _saturate(r, g, b, count, factor):
+    """Blend each of `count` pixels with its own gray level."""
     for i in range(count):
         gray = luma(r[i], g[i], b[i])
         r[i], g[i], b[i] = _blend(gray, r[i], factor), _blend(gray, g[i], factor), _blend(gray, b[i], factor)
@@ -173,16 +186,18 @@ def _saturate(r, g, b, count, factor):
 
 @kernel(error_model="numpy")
 def _turn(reds, greens, blues, count, shift):
-    """Add `shift` to the 8-bit hue of `count` pixels: PIL's RGB to HSV and back.
+    """Add `shift` to the 8-bit hue of `count` pixels: convert RGB to HSV and back as PIL does.
 
-    With the least channel left out, a hue is 1, 3 or 5 sixths of a turn and the difference of the other two channels in
-    shares of the chroma. PIL rounds to float32 after that sum, after the division by 6 and after 1 is added to a
-    negative hue, and so puts some of the hues that are whole 255ths of a turn below them. The factors here, whose
-    product is 42.5, round as PIL does for every chroma and difference, and spare the division.
+    The chroma is the difference between the largest and the smallest channel. In sixths of a turn, a hue is 1, 3 or 5,
+    depending on which channel is smallest, plus the difference of the other two channels divided by the chroma. PIL
+    rounds to float32 after that sum, after the division by 6, and after adding 1 to a negative hue. Some hues that are
+    exact multiples of 1/255 of a turn therefore come out just below. The factors here, whose product is 42.5, round as
+    PIL does for every chroma and difference, and save the division.
     """
     one, zero = np.float32(1.0), np.float32(0.0)
     for i in range(count):
         r, g, b = reds[i], greens[i], blues[i]
+        # RGB to HSV: `hue` from 0 to 255, `strength` (the saturation) from 0 to 255, and `value`.
         value, least = max(r, max(g, b)), min(r, min(g, b))
         chroma = value - least
         if b == least:
@@ -196,6 +211,7 @@ def _turn(reds, greens, blues, count, shift):
         hue = np.int32(np.int32(turns * np.float32(255.03683)) + shift) & np.int32(255)
         strength = np.trunc(chroma / max(value, one) * np.float32(255.0))
 
+        # HSV to RGB: red, green and blue differ only in how far the hue is from each.
         turned, full, slope = np.float32(hue) * np.float32(6.0), value * np.float32(65025.0), value * strength
         reds[i] = _shade(full, slope, np.float32(510.0) - abs(turned - np.float32(765.0)))
         greens[i] = _shade(full, slope, abs(turned - np.float32(510.0)) - np.float32(255.0))
@@ -204,10 +220,10 @@ def _turn(reds, greens, blues, count, shift):
 
 @kernel
 def _shade(full, slope, absence):
-    """A channel of an 8-bit HSV color: value * (1 - strength / 255 * absence / 255), rounded.
+    """Return a channel of an 8-bit HSV color: value * (1 - strength / 255 * absence / 255), rounded.
 
-    `absence`, clipped to 0 .. 255, is how far the hue is from this channel. All are whole numbers below 2 ** 24, and so
-    exact in float32, up to the division.
+    full: value * 255 ** 2. slope: value * strength. absence: how far the hue is from this channel, clipped to 0 .. 255.
+    Up to the division all numbers are whole and below 2 ** 24, and therefore exact in float32.
     """
     share = min(max(absence, np.float32(0.0)), np.float32(255.0))
     return np.rint((full - slope * share) * np.float32(1.0 / 65025.0))
@@ -215,7 +231,7 @@ def _shade(full, slope, absence):
 
 @kernel(inline="always")
 def apply(image, row, scratch, seed, epoch, sample, view):
-    """As `Op.apply`."""
+    """Jitter the image in place if the draw says so; see `Op.apply`."""
     strengths = (row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE])
     jittered, factors, order = draw(
         row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE], row[P], seed, epoch, sample, view
@@ -226,7 +242,10 @@ def apply(image, row, scratch, seed, epoch, sample, view):
 
 @kernel(inline="always")
 def drawn(to, row, size, seed, epoch, sample, view):
-    """As `Op.drawn`: the steps in their order. A step of no strength is a brightness of factor 1."""
+    """Write the steps in their order, and their amounts; see `Op.drawn`.
+
+    A step that is not applied becomes a brightness step of factor 1, which changes nothing.
+    """
     jittered, factors, order = draw(
         row[BRIGHTNESS], row[CONTRAST], row[SATURATION], row[HUE], row[P], seed, epoch, sample, view
     )
@@ -269,22 +288,24 @@ def hue(image, factor):
 
 
 def _on_device(settings: Sequence[Jitter | None], device: "torch.device") -> Callable[..., list["Tensor"]]:
+    """Return the jitter of a batch on the device; see `Op.on_device`."""
     import torch
 
     turns_hue = any(one is not None and one.hue > 0 for one in settings)
     ties = torch.from_numpy(hue_ties()).to(device)
 
     def jittered(planes: list["Tensor"], drawn: "Tensor") -> list["Tensor"]:
-        """The four steps in each image's own order.
+        """Apply the four steps to planes, float32 (B, H, W), in each image's own order.
 
-        Brightness, contrast and saturation are blends with black, the mean gray and the pixel's own gray. Each turn
-        makes the blend and the turned hue, and selects: as cheap as memory, where grouping images by order would cost
-        shapes.
+        Brightness, contrast and saturation are blends with black, the mean gray and the pixel's own gray. Each of the
+        four rounds computes both the blend and the turned hue for all images, and selects per image. That costs no more
+        than the memory traffic, while grouping the images by order would make shapes vary.
         """
         pixels = planes[0][0].numel()
         for turn in range(4):
             step, amount = (drawn[:, column + turn, None, None] for column in (STEP, AMOUNT))
             luma = luma_planes(*planes)
+            # The mean gray, rounded to the nearest whole number in integer arithmetic.
             mean = (2 * luma.int().sum((1, 2), keepdim=True, dtype=torch.int32) + pixels) // (2 * pixels)
             base = torch.where(step == SATURATION, luma, torch.where(step == CONTRAST, mean, 0).float())
             blends = [_blend_planes(base, plane, amount) for plane in planes]
@@ -299,10 +320,10 @@ def _on_device(settings: Sequence[Jitter | None], device: "torch.device") -> Cal
 
 
 def _blend_planes(base: "Tensor", value: "Tensor", factor_bits: "Tensor") -> "Tensor":
-    """base + factor * (value - base) in float32, clipped, truncated, with both roundings of PIL's `Image.blend`.
+    """Return base + factor * (value - base) in float32, clipped and truncated, with both roundings of `Image.blend`.
 
-    A compiler may fuse the product and the sum, and leave out one of them. The factor in two parts of 12 bits has exact
-    products, and their sum is the rounded product whether fused or not.
+    PIL rounds the product and the sum. A compiler may fuse the two and round only once. Here the factor is split into
+    two parts of 12 bits, whose products are exact, and the sum of those is the rounded product, fused or not.
     """
     import torch
 
@@ -313,17 +334,18 @@ def _blend_planes(base: "Tensor", value: "Tensor", factor_bits: "Tensor") -> "Te
 
 
 def turn_planes(planes: list["Tensor"], shift: "Tensor", ties: "Tensor") -> list["Tensor"]:
-    """The colors with their 8-bit hue moved by `shift` levels: PIL's RGB to HSV and back.
+    """Return the colors with their 8-bit hue moved by `shift` levels: RGB to HSV and back, as PIL does it.
 
     planes: red, green, blue, float32 (B, H, W). shift: int32. ties: from `hue_ties`.
 
-    Hue and saturation are quotients of whole numbers, rounded down. Half a unit added to the dividend keeps them away
-    from whole numbers, by more than the error of any division. Where a hue is a whole number, PIL's floating point
-    falls below it or not: `ties`.
+    Hue and saturation are quotients of whole numbers, rounded down. Half a unit added to the dividend keeps each
+    quotient away from whole numbers by more than the error of any division. Where the exact hue is a whole number,
+    PIL's floating-point result may fall just below it; `ties` tells where it does.
     """
     import torch
 
     red, green, blue = planes
+    # RGB to HSV. The hue is `sixths` / (6 * chroma) turns, from 0 to 1.
     value = torch.maximum(red, torch.maximum(green, blue))
     chroma = value - torch.minimum(red, torch.minimum(green, blue))
     from_green, from_blue = 2.0 * chroma + (blue - red), 4.0 * chroma + (red - green)
@@ -332,6 +354,7 @@ def turn_planes(planes: list["Tensor"], shift: "Tensor", ties: "Tensor") -> list
     dividend, divisor = 255.0 * sixths, 6.0 * chroma.clamp(min=1.0)
     level = ((dividend + 0.5) / divisor).floor()
     level = torch.where(level * divisor == dividend, ties[level.int()], level.int())
+    # Move the hue, and convert HSV back to RGB as `_turn` does.
     turned = 6.0 * ((level + shift) & 255).float()
     strength = ((255.0 * chroma + 0.5) / value.clamp(min=1.0)).floor()
     away = (510.0 - (turned - 765.0).abs(), (turned - 510.0).abs() - 255.0, (turned - 1020.0).abs() - 255.0)
@@ -339,16 +362,16 @@ def turn_planes(planes: list["Tensor"], shift: "Tensor", ties: "Tensor") -> list
 
 
 def _shade_plane(value: "Tensor", strength: "Tensor", absence: "Tensor") -> "Tensor":
-    """As `_shade`. A fused multiply-add gives the same for all values there are (tested)."""
+    """Return what `_shade` returns. A test shows that a fused multiply-add gives the same for all possible values."""
     scaled = value * (65025.0 - strength * absence.clamp(0.0, 255.0))
     return (scaled * (1.0 / 65025.0) + 0.5).floor()
 
 
 def hue_ties() -> np.ndarray:
-    """int32 (256,): PIL's hue where the exact one is 0 .. 254: that, or one less.
+    """Return, as int32 (256,), the hue that PIL computes where the exact hue is n = 0 .. 254: n, or one less.
 
-    Whole hues n are those of 2 n of the 6 * 85 colors of a wheel of chroma 85, and as floating-point numbers their
-    quotients are the same for every chroma.
+    A color wheel of chroma 85 has 6 * 85 colors; the one at place 2 n has exactly the hue n. One chroma is enough,
+    since the floating-point quotients are the same for every chroma.
     """
     from PIL import Image
 
@@ -359,7 +382,7 @@ def hue_ties() -> np.ndarray:
 
 
 def twin(image, strengths, factors, order):
-    """The same by torchvision on PIL images."""
+    """Return a uint8 (H, W, 3) image jittered by torchvision on PIL images; arguments as of `jitter`."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
@@ -372,6 +395,7 @@ def twin(image, strengths, factors, order):
 
 
 def _twin(image: np.ndarray, settings: Jitter, key: Key) -> np.ndarray:
+    """Return the image after the op as plain code applies it; see `Op.twin`."""
     jittered, factors, order = draw(*settings, *key)
     return twin(image, settings[:4], factors, order) if jittered else image
 
@@ -383,7 +407,7 @@ def _torchvision(settings: Jitter) -> Any:
 
 
 def _step_pixels(step: int, factors: Sequence[float], pictures: Pictures) -> Pairs:
-    """One step by itself."""
+    """Yield our result of one step alone beside torchvision's, for each picture and factor."""
     kernels, only = (brightness, contrast, saturation, hue), [float(k == step) for k in range(4)]
     for picture in pictures:
         for factor in factors:
@@ -391,7 +415,7 @@ def _step_pixels(step: int, factors: Sequence[float], pictures: Pictures) -> Pai
 
 
 def _pixels(pictures: Pictures) -> Pairs:
-    """The four steps in each of their orders."""
+    """Yield our result of all four steps beside torchvision's, in each of the 24 orders."""
     factors = (1.3, 0.7, 1.5, -0.13)
     for picture in pictures[:2]:
         for order in permutations(range(4)):
@@ -399,6 +423,7 @@ def _pixels(pictures: Pictures) -> Pairs:
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn | Counted]:
+    """Yield our factors beside torchvision's, and how often each order is drawn; see `Op.draws`."""
     from torchvision.transforms import ColorJitter
 
     color = ColorJitter(*STRENGTHS)
@@ -413,7 +438,7 @@ def _draws(count: int, seed: int) -> Iterator[Drawn | Counted]:
 
 
 def _up_to(step: int, settings: Jitter) -> Jitter | None:
-    """With the steps behind this one switched off."""
+    """Return the settings with the steps after `step` switched off, or None if no step is left; see `Op.steps`."""
     part = settings._replace(**dict.fromkeys(Jitter._fields[step + 1 : P], 0.0))
     return part if any(part[:P]) else None
 

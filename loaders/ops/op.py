@@ -1,12 +1,13 @@
-"""What an op is to the rest of the suite: one description, in the op's own file.
+"""The description of an op, `Op`: all that the rest of the suite knows about it. Each op's own file ends with one.
 
-An op changes a view that has been cropped and resized, with some probability. `View` in `loaders/views.py` has a field
-for each op; they run in the order of the fields. The loader (`decode.py`), the device's views (`render.py`), the plain
-twin (`reference.py`), the conformance card, the profile and the torchvision peer take all that they know of an op from
-its description.
+An op is an augmentation that changes a view (an image that has been cropped and resized), with some probability. `View`
+in `loaders/views.py` has a field for each op; the ops run in the order of the fields. The description serves the loader
+(`decode.py`), the views made on a device (`render.py`), the loader's plain reference implementation, called its twin
+(`reference.py`), the conformance card, the profile and the torchvision peer.
 
-An op has settings: a NamedTuple of numbers, the last of which is the probability p, or p alone. They are the op's part
-of a view's row in the view table, zeros where the view does not have the op.
+An op has settings: a NamedTuple of numbers, the last of which is the probability p, or p alone. The view table
+(`decode.view_table`) holds the views as rows of numbers; the settings are the op's part of a row, all zero in a view
+without the op.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Key = tuple[np.uint64, int, int, int]  # seed, epoch, sample, number of the view, see `rng.py`
+Key = tuple[np.uint64, int, int, int]  # seed, epoch, sample and number of the view; see `rng.py`
 Pictures = Sequence[np.ndarray]
-Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]  # our picture beside torchvision's
 
 
 class Drawn(NamedTuple):
-    """A parameter as we draw it and as torchvision does, many times each: of one distribution.
+    """Many draws of one parameter, ours beside torchvision's, which should follow the same distribution.
 
-    source: what it is drawn for, such as a strength.
+    check: the parameter, as the conformance card names it. source: the setting it is drawn for, such as a strength.
     """
 
     check: str
@@ -37,7 +38,7 @@ class Drawn(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """How often each outcome was drawn, and is expected to be."""
+    """How often each outcome was drawn, beside how often it is expected. check, source: as in `Drawn`."""
 
     check: str
     source: str
@@ -46,38 +47,48 @@ class Counted(NamedTuple):
 
 
 def no_scratch(settings: Any, size: int) -> int:
+    """Return 0: the op needs no scratch memory."""
     return 0
 
 
 def no_draws(count: int, seed: int) -> Iterator[Drawn | Counted]:
+    """Return no draws: the op has no parameters to compare with torchvision's."""
     return iter(())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Op:
-    """All that others take of an op.
+    """The description of an op, through which all other code uses it.
 
-    name: in tables. stream: the op's number among those of `rng.py`. settings: a NamedTuple class, or float.
-    check: settings, size of the view in pixels -> None. ValueError, in a sentence, where the view cannot be made.
+    name: the op's name in tables. stream: the op's number in the random number generator (`rng.py`).
+    settings: the type of the settings, a NamedTuple class or float.
+    check: (settings, size of the view in pixels) -> None. Raises ValueError, with a sentence, if no such view can be
+        made.
 
-    apply: a kernel (image, row, scratch, seed, epoch, sample, view): draws, and changes uint8 (size, size, 3) in place.
-        row: float64, the settings; p is above 0. scratch: uint8, as many bytes as `scratch(settings, size)` says.
-    twin: the same for a copy, by torchvision or PIL where they are bit-equal, given settings and key.
+    apply: the CPU kernel (image, row, scratch, seed, epoch, sample, view), which draws the parameters and changes the
+        image, uint8 (size, size, 3), in place. row: float64, the settings, with p above 0. scratch: uint8, as many
+        bytes as `scratch(settings, size)` returns.
+    twin: (image, settings, key) -> the same on a copy, by torchvision or PIL where they are equal bit for bit.
 
-    drawn: a kernel (to, row, size, seed, epoch, sample, view): writes to int32 (columns,), which holds zeros, what the
-        device needs of the draws; where the op is not applied, p being 0 or by chance, what changes nothing.
-    columns: settings -> how many; of several views the most.
-    on_device: settings of views that are made together, and the device -> a function of the views and what was drawn,
-        int32 (B, columns). The views are uint8 (B, size, size, 3), or, `on_planes`, three planes of whole numbers,
-        float32 (B, size, size). It must give the kernel's bits on any device and make one graph with torch.compile.
+    drawn: a kernel (to, row, size, seed, epoch, sample, view) that draws the same parameters and writes what the device
+        needs of them to `to`, int32 (columns,), which holds zeros. If the op is not applied, because p is 0 or by
+        chance, it writes values that change nothing.
+    columns: settings -> the number of those columns; of several views the largest counts.
+    on_device: (settings of views that are made together, device) -> a function of the views and of what `drawn` wrote,
+        int32 (B, columns), that returns the changed views. The views are uint8 (B, size, size, 3), or, if `on_planes`,
+        three planes of whole numbers, float32 (B, size, size). The function must give the same bits as `apply` on any
+        device, and torch.compile must make one graph of it.
 
-    torchvision: settings -> torchvision's transform of PIL images, or, `on_tensors`, of uint8 (3, size, size).
+    torchvision: settings -> torchvision's transform of PIL images, or, if `on_tensors`, of uint8 (3, size, size)
+        tensors.
 
-    pixels: check on the conformance card -> a function of uint8 (size, size, 3) pictures that yields ours beside
-        torchvision's, and by how many levels these may differ.
-    applied: (p, *key) -> whether the op is applied, for the check of rates.
-    draws: (count, seed) -> `count` draws of each parameter beside torchvision's from torch's global generator.
-    steps: step in the profile -> settings with that step and those before it switched on; None for none of them.
+    pixels: name of a check on the conformance card -> (function of uint8 (size, size, 3) pictures that yields our
+        result beside torchvision's, number of gray levels by which the two may differ).
+    applied: (p, *key) -> whether the op is applied, for the check of how often it is.
+    draws: (count, seed) -> `count` draws of each parameter beside as many of torchvision's from torch's global
+        generator.
+    steps: name of a step in the profile -> function from settings to those with only this step and the steps before it
+        switched on, or to None if that leaves none of them.
     """
 
     name: str
@@ -100,23 +111,23 @@ class Op:
 
     @property
     def off(self) -> float | None:
-        """The settings of a view that does not have the op."""
+        """The settings of a view without the op."""
         return 0.0 if self.settings is float else None
 
     @property
     def width(self) -> int:
-        """How many numbers the settings are."""
+        """The number of values in the settings."""
         return 1 if self.settings is float else len(self.settings._fields)  # type: ignore[attr-defined]
 
     def row(self, settings: Any) -> tuple[float, ...]:
-        """The settings as numbers."""
+        """Return the settings as numbers, for the view table; zeros for None."""
         if settings is None:
             return (0.0,) * self.width
         return (settings,) if self.settings is float else tuple(settings)
 
 
 def after(kernel: Callable[..., None], picture: np.ndarray, *parameters: Any) -> np.ndarray:
-    """A copy of the picture that the kernel has changed."""
+    """Return a copy of the picture after the kernel has changed it."""
     ours = picture.copy()
     kernel(ours, *parameters)
     return ours

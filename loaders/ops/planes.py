@@ -1,9 +1,9 @@
-"""A block of interleaved RGB pixels as three planes of float32, and back.
+"""Copy a block of interleaved RGB pixels to three float32 planes, and back.
 
-The ops that mix the channels of a pixel work on planes, where LLVM's loop vectoriser finds neighbors to load; on
-interleaved pixels it gives up. A level is a whole number from 0 to 255 in float32, so that the steps of an op's sweep
-over a block pass it on without a conversion. A block's planes stay in the first-level cache between the two copies,
-which are stated as LLVM vectors, eight pixels at a time.
+Ops that mix the channels of a pixel work on planes, where LLVM's loop vectorizer can load neighboring values; on
+interleaved pixels it gives up. A level is a whole number from 0 to 255 stored as float32, so that the steps of an op
+pass it on without conversion. A block is small enough for its planes to stay in the first-level cache between the two
+copies, which are written as LLVM vector instructions on eight pixels at a time.
 """
 
 import numpy as np
@@ -14,14 +14,15 @@ from numba.extending import intrinsic
 from twoview.loaders.kernels import kernel
 from twoview.loaders.ops.vectors import WORDS, address, load_octets, pick, store_octets
 
-BLOCK = 1024  # pixels
-_LANES = 8
+BLOCK = 1024  # pixels of a block
+_LANES = 8  # pixels that are copied at a time
 
 _LEVELS = ir.VectorType(ir.FloatType(), _LANES)
 
 
 @intrinsic
 def _split8(typing, r, g, b, to, pixels, at):
+    """Copy eight pixels, from pixels[at] on, to the planes, from place `to` on."""
     signature = types.void(r, g, b, types.intp, pixels, types.intp)
 
     def codegen(context, builder, signature, args):
@@ -36,6 +37,7 @@ def _split8(typing, r, g, b, to, pixels, at):
 
 @intrinsic
 def _join8(typing, r, g, b, at, pixels, to):
+    """Copy eight places of the planes, from `at` on, to pixels[to] and after."""
     signature = types.void(r, g, b, types.intp, pixels, types.intp)
 
     def codegen(context, builder, signature, args):
@@ -52,7 +54,7 @@ def _join8(typing, r, g, b, at, pixels, to):
 
 @kernel
 def split(r, g, b, pixels, at, count):
-    """Copy `count` pixels, the first at pixels[at], to the first `count` places of the planes. All are 1-D."""
+    """Copy `count` pixels, the first at pixels[at], to the first `count` places of the planes. All arrays are 1-D."""
     whole = count - count % _LANES
     for i in range(0, whole, _LANES):
         _split8(r, g, b, i, pixels, at + 3 * i)  # type: ignore[call-arg]
@@ -62,7 +64,7 @@ def split(r, g, b, pixels, at, count):
 
 @kernel
 def join(r, g, b, pixels, to, count):
-    """Copy the first `count` places of the planes to `count` pixels, the first at pixels[to]. All are 1-D."""
+    """Copy the first `count` places of the planes to `count` pixels, the first at pixels[to]. All arrays are 1-D."""
     whole = count - count % _LANES
     for i in range(0, whole, _LANES):
         _join8(r, g, b, i, pixels, to + 3 * i)  # type: ignore[call-arg]

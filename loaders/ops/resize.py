@@ -1,14 +1,15 @@
-"""Antialiased resize of a box of an image, bilinear or bicubic (a = -0.5), bit for bit as PIL does it.
+"""Antialiased resize of a box of an image, bilinear or bicubic (a = -0.5), equal to PIL's bit for bit.
 
-PIL (`src/libImaging/Resample.c`) crops, filters along the rows, rounds to 8 bits, then filters along the columns; the
-filter's support grows with the reduction. From Pillow 13 the columns come first where the height shrinks by more than
-twice the pixels that the width shrinks by. The order and the place of the rounding matter: the other order moves one
-pixel in six by a level, and bicubic's overshoot by more.
+PIL (`src/libImaging/Resample.c`) crops, filters along the rows, rounds to 8 bits, then filters along the columns. The
+filter's support grows with the reduction. From Pillow 13 on, the columns come first if the height shrinks by more than
+twice as many pixels as the width. The order and the point of rounding matter: the other order changes one pixel in six
+by one level, and values that bicubic overshoots by more.
 
-Along the rows a pixel of eight lines makes a vector (`columns.py`), along the columns 32 neighboring bytes do; the
-sums are in `taps.py`. At 224 pixels from a box of 337 x 450 that takes 148 us, where four lines side by side took 225.
+Along the rows, one vector holds one pixel from each of eight lines (`columns.py`); along the columns, it holds 32
+neighboring bytes. The sums are in `taps.py`. A resize from a box of 337 x 450 pixels to 224 pixels takes 148 us; with
+four lines side by side it took 225 us.
 
-A flip costs nothing here: the table of the horizontal taps is written backwards.
+A flip costs nothing here: the table of the horizontal taps is written in reverse order.
 """
 
 import numpy as np
@@ -20,11 +21,13 @@ from twoview.loaders.ops.taps import BITS, weigh_32_bytes, weigh_pixel, weigh_ro
 
 @kernel
 def _bilinear(x):
+    """Return the triangle filter, max(0, 1 - |x|)."""
     return max(0.0, 1.0 - abs(x))
 
 
 @kernel
 def _bicubic(x):
+    """Return the cubic convolution filter with a = -0.5; it is 0 from |x| = 2 on."""
     x = abs(x)
     outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0 if x < 2.0 else 0.0
     return (1.5 * x - 2.5) * x * x + 1.0 if x < 1.0 else outer
@@ -32,14 +35,17 @@ def _bicubic(x):
 
 @kernel(error_model="numpy")
 def _taps(length, full, first, count, bicubic, backwards):
-    """The sources of output pixels first .. first + count of a line of `length` pixels resized to `full`.
+    """Return the source pixels and weights of `count` output pixels, from `first` on, of a resized line.
+
+    length: pixels of the line. full: pixels of the whole resized line. backwards: mirror the output pixels.
 
     Returns (starts int64 (count,), weights int32 (count * taps,), taps): output i is the sum over k < taps of
-    weights[i * taps + k] * line[starts[i] + k]. The number of taps is the same for all, so that the inner loop's exit
-    is predicted; zero weights fill the gaps. Outputs before 0 or from `full` on have no others, and so are black.
-    `backwards` mirrors the outputs.
+    weights[i * taps + k] * line[starts[i] + k]. All outputs have the same number of taps, filled up with zero weights,
+    so that the processor predicts the end of the inner loop. Outputs before 0 or from `full` on have only zero weights,
+    and are therefore black.
 
-    The loops over the outputs vectorise, in PIL's float64; places in the line are whole numbers there.
+    LLVM vectorizes the loops over the outputs. They compute in float64 as PIL does, so positions in the line are whole
+    numbers stored as float64.
     """
     scale = length / full
     stretch = max(1.0, scale)
@@ -47,17 +53,20 @@ def _taps(length, full, first, count, bicubic, backwards):
     table = np.empty((4, count), np.float64)
     centers, begins, ends, totals = table[0], table[1], table[2], table[3]
     most = np.int32(1)
+    # Output i is centered at centers[i] in the line and takes the pixels begins[i] .. ends[i] - 1, within its support.
     for i in range(count):
         centers[i] = (first + i + 0.5) * scale
         begins[i] = np.trunc(max(0.0, centers[i] - support + 0.5))
         ends[i] = np.trunc(min(np.float64(length), centers[i] + support + 0.5))
         totals[i] = 0.0
         most = max(most, np.int32(ends[i] - begins[i]))
+    # Outputs outside the resized line take no pixels; a total of 1 avoids 0 / 0 below.
     for i in range(min(-first, count)):
         ends[i], totals[i] = 0.0, 1.0
     for i in range(max(full - first, 0), count):
         ends[i], totals[i] = 0.0, 1.0
     taps = int(most)
+    # The filter's value at each tap, and their sum, by which they are divided below.
     exact = np.empty((taps, count), np.float64)
     for k in range(taps):
         row = exact[k]
@@ -67,6 +76,7 @@ def _taps(length, full, first, count, bicubic, backwards):
             value = _bicubic(x) if bicubic else _bilinear(x)
             row[i] = value if begins[i] <= place and place < ends[i] else 0.0
             totals[i] += row[i]
+    # Normalize, and convert to fixed point: half a unit away from zero, then truncation by the cast to int32.
     starts, weights = np.empty(count, np.int64), np.empty(count * taps, np.int32)
     for k in range(taps):
         row = exact[k]
@@ -83,10 +93,11 @@ def _taps(length, full, first, count, bicubic, backwards):
 
 @kernel
 def _filter_rows(out, source, at, pitch, height, starts, weights, taps, scratch):
-    """Resize `height` lines of RGB pixels, the first at source[at], `pitch` bytes apart, into out, one after another.
+    """Resize `height` lines of RGB pixels along the line, and write them to out, one after another.
 
-    Eight lines go together, as columns; the last eight may overlap those before them. The few lines or columns of a
-    box or an output of less than eight go pixel by pixel.
+    The first line begins at source[at], and lines are `pitch` bytes apart. starts, weights, taps: from `_taps`.
+    Eight lines are resized together, as columns; the last eight may overlap those before them. If the box or the output
+    has fewer than eight lines or columns, it is resized pixel by pixel.
     """
     count = starts.size
     first, last = min(starts[0], starts[-1]), max(starts[0], starts[-1]) + taps
@@ -109,23 +120,29 @@ def _filter_rows(out, source, at, pitch, height, starts, weights, taps, scratch)
 
 @kernel
 def _filter_columns(out, source, at, pitch, width, starts, weights, taps):
-    """Resize `width` columns of RGB pixels, the first at source[at], into the lines of out, one after another."""
+    """Resize `width` columns of RGB pixels down the columns, and write the resulting lines to out, one after another.
+
+    The first column begins at source[at], and lines are `pitch` bytes apart. starts, weights, taps: from `_taps`.
+    """
     for i in range(starts.size):
         weigh_row(out, i * width * 3, source, at + starts[i] * pitch, pitch, weights, i * taps, taps, width * 3)
 
 
 @kernel
 def scratch_bytes(height, width, size):
-    """Bytes of scratch that `resize` needs for a box of (height, width) and an output of (size, size) pixels."""
+    """Return the bytes of scratch memory for a box of (height, width) and an output of (size, size) pixels."""
     return max(height, width) * size * 3 + COLUMN * (width + size)
 
 
 @kernel
 def resize(source, top, left, height, width, full_height, full_width, y, x, bicubic, flip, out, scratch):
-    """Write to out, uint8 (h, w, 3), the part at (y, x) of the box (top, left, height, width) of source resized to
-    (full_height, full_width), mirrored left to right if `flip`. What of that part lies outside is black.
+    """Resize a box of an image, and write a part of the result to `out`, mirrored left to right if `flip`.
 
-    source: uint8 (H, W, 3), C-contiguous, not written. scratch: uint8 1-D, `scratch_bytes(height, width, max(h, w))`.
+    source: uint8 (H, W, 3), C-contiguous, not changed. top, left, height, width: the box in it, in pixels.
+    full_height, full_width: the size that the whole box is resized to.
+    y, x: the corner of the part in the resized box; what lies outside the resized box becomes black.
+    bicubic: the filter, bilinear if False. out: uint8 (h, w, 3), which sets the size of the part.
+    scratch: uint8 1-D, of at least `scratch_bytes(height, width, max(h, w))` bytes.
     """
     out_height, out_width, _ = out.shape
     pitch = source.shape[1] * 3
@@ -133,10 +150,12 @@ def resize(source, top, left, height, width, full_height, full_width, y, x, bicu
     columns, column_weights, column_taps = _taps(width, full_width, x, out_width, bicubic, flip)
     rest, half = scratch[: COLUMN * (width + out_width)], scratch[COLUMN * (width + out_width) :]
     rows, row_weights, row_taps = _taps(height, full_height, y, out_height, bicubic, False)
+    # Columns first if the height shrinks by more than twice as many pixels as the width, as in Pillow.
     if height > full_height and height - full_height > 2 * (width - full_width):
         _filter_columns(half, pixels, at, pitch, width, rows, row_weights, row_taps)
         _filter_rows(result, half, 0, width * 3, out_height, columns, column_weights, column_taps, rest)
     else:
+        # Only the lines that the second filter reads need the first.
         first, last = rows[0], rows[-1] + row_taps
         at += first * pitch
         rows -= first
@@ -145,7 +164,7 @@ def resize(source, top, left, height, width, full_height, full_width, y, x, bicu
 
 
 def twin(image, top, left, height, width, size, bicubic=False):
-    """The resized crop of a uint8 (H, W, 3) image by torchvision on PIL images."""
+    """Return the box of a uint8 (H, W, 3) image resized to (size, size) pixels by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F

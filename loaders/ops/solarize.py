@@ -1,4 +1,4 @@
-"""Solarize: values at or above the threshold are inverted. The loop vectorises."""
+"""Solarize: values at or above the threshold are inverted. LLVM vectorizes the loop."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STREAM = 5
-THRESHOLD, P = 0, 1  # the table's columns
-THRESHOLDS = (0, 1, 128, 255, 256)  # on the conformance card
+STREAM = 5  # the op's number in the random number generator (`rng.py`)
+THRESHOLD, P = 0, 1  # columns of the settings in the op's part of the view table
+THRESHOLDS = (0, 1, 128, 255, 256)  # compared with torchvision on the conformance card
 
 
 class Solarize(NamedTuple):
-    """Inversion of all values at or above the threshold (0 to 255), applied with probability p."""
+    """Invert all values at or above the threshold (0 to 255), with probability p."""
 
     threshold: int
     p: float
@@ -27,13 +27,13 @@ class Solarize(NamedTuple):
 
 @kernel
 def draw(p, seed, epoch, sample, view):
-    """Whether to solarize, True with probability p."""
+    """Return whether to solarize: True with probability p."""
     return rng.uniform(seed, epoch, sample, view, STREAM, 0) < p
 
 
 @kernel
 def solarize(image, threshold):
-    """Replace x by 255 - x wherever x >= threshold, in a uint8 (H, W, 3) image, in place."""
+    """Replace every value x >= threshold of a uint8 (H, W, 3) image by 255 - x, in place."""
     values = image.reshape(-1)
     level = np.int32(threshold)
     for i in range(values.size):
@@ -43,18 +43,20 @@ def solarize(image, threshold):
 
 @kernel(inline="always")
 def apply(image, row, scratch, seed, epoch, sample, view):
-    """As `Op.apply`."""
+    """Solarize the image in place if the draw says so; see `Op.apply`."""
     if draw(row[P], seed, epoch, sample, view):
         solarize(image, row[THRESHOLD])
 
 
 @kernel(inline="always")
 def drawn(to, row, size, seed, epoch, sample, view):
-    """As `Op.drawn`: the threshold, beyond all levels where there is nothing to invert."""
+    """Write the threshold, or 256, above all levels, if nothing is to be inverted; see `Op.drawn`."""
     to[0] = row[THRESHOLD] if draw(row[P], seed, epoch, sample, view) else 256
 
 
 def _on_device(settings: Sequence[Solarize | None], device: "torch.device") -> Callable[..., "Tensor"]:
+    """Return the solarization of a batch on the device; see `Op.on_device`."""
+
     def solarized(image: "Tensor", drawn: "Tensor") -> "Tensor":
         return (255 - image).where(image >= drawn[:, 0, None, None, None], image)
 
@@ -62,7 +64,7 @@ def _on_device(settings: Sequence[Solarize | None], device: "torch.device") -> C
 
 
 def twin(image, threshold):
-    """The same by torchvision on PIL images."""
+    """Return a uint8 (H, W, 3) image solarized by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
@@ -70,6 +72,7 @@ def twin(image, threshold):
 
 
 def _twin(image: np.ndarray, settings: Solarize, key: Key) -> np.ndarray:
+    """Return the image after the op as plain code applies it; see `Op.twin`."""
     return twin(image, settings.threshold) if draw(settings.p, *key) else image
 
 
@@ -80,6 +83,7 @@ def _torchvision(settings: Solarize) -> Any:
 
 
 def _pixels(pictures: Pictures) -> Pairs:
+    """Yield our image beside torchvision's, for each picture and threshold."""
     for picture in pictures:
         for threshold in THRESHOLDS:
             yield after(solarize, picture, threshold), twin(picture, threshold)

@@ -2,12 +2,13 @@
 
     out[j] = clip((half + sum over k of weights[k] * source[j + k * step]) >> 22)        0 <= k < taps
 
-in 32-bit integers with 22 fractional bits, as PIL's resize computes it for 8-bit channels (`Resample.c`). With step 3
-the taps run along a row of RGB pixels, with a step of one row they run down the columns: the same sum serves both
-directions.
+in 32-bit integers with 22 fractional bits, as PIL's resize computes it for 8-bit channels (`Resample.c`). With a step
+of 3 the taps run along a row of RGB pixels, with a step of one row they run down the columns, so the same sum serves
+both directions.
 
-Numba leaves LLVM's vectoriser of straight-line code off, and its loop vectoriser cannot keep the sums of a variable
-number of taps in registers, so `_weigh` states the vectors itself, as plain LLVM vectors that any processor has.
+Numba leaves LLVM's vectorizer for straight-line code off, and the loop vectorizer cannot keep the sums of a variable
+number of taps in registers. `_weigh` therefore writes the vector instructions itself, as generic LLVM vectors, which
+work on any processor.
 """
 
 from typing import TYPE_CHECKING
@@ -23,11 +24,14 @@ from twoview.loaders.ops.vectors import address
 if TYPE_CHECKING:
     from torch import Tensor
 
-BITS = 22
+BITS = 22  # fractional bits of the weights
 
 
 def _weigh(width):
-    """The sum for `width` neighboring bytes. Reads and writes exactly those bytes and no others."""
+    """Return an intrinsic that computes the sum for `width` neighboring bytes.
+
+    It reads and writes exactly those bytes and no others.
+    """
     i32 = ir.IntType(32)
     narrow, wide = ir.VectorType(ir.IntType(8), width), ir.VectorType(i32, width)
 
@@ -44,6 +48,7 @@ def _weigh(width):
                 return address(context, builder, signature, args, position, index, kind)
 
             _, out_at, _, source_at, step, _, weights_at, taps = args
+            # Begin with one half in fixed point, so that the shift below rounds to the nearest.
             total = cgutils.alloca_once_value(builder, constant(1 << (BITS - 1)))
             with cgutils.for_range(builder, taps) as loop:
                 at = builder.add(source_at, builder.mul(loop.index, step))
@@ -70,7 +75,10 @@ _weigh_byte = _weigh(1)
 
 @kernel
 def weigh_row(out, out_at, source, source_at, step, weights, weights_at, taps, count):
-    """The sum for `count` neighboring bytes with the same weights, from weights[weights_at] on. Arrays are 1-D."""
+    """Compute the sum for `count` neighboring bytes, all with the weights from weights[weights_at] on.
+
+    out[out_at + j] is the sum over source[source_at + j + k * step] for k < taps. All arrays are 1-D.
+    """
     whole = count - count % 32
     for j in range(0, whole, 32):
         weigh_32_bytes(out, out_at + j, source, source_at + j, step, weights, weights_at, taps)
@@ -79,9 +87,11 @@ def weigh_row(out, out_at, source, source_at, step, weights, weights_at, taps, c
 
 
 def weigh_images(images: "Tensor", places: "Tensor", axis: int, index: "Tensor", weights: "Tensor") -> "Tensor":
-    """The sum by torch: the lines along an axis of uint8 (N, H, W, 3) images replaced by weighted sums of their pixels.
+    """Return images filtered along one axis by torch: each output pixel is a weighted sum of pixels along that axis.
 
-    places: (B,), which images. index, weights: (B or 1, out, taps) and (B, out or 1, taps).
+    images: uint8 (N, H, W, 3). places: (B,), the numbers of the images to filter. axis: 1 or 2.
+    index: (B or 1, out, taps), the positions along the axis that are summed. weights: int32 (B, out or 1, taps), with
+    22 fractional bits. Returns uint8 (B, ...), with `out` pixels along the axis.
     """
     lines, places = images.movedim(axis, 1), places[:, None]
     total = lines[places, index[..., 0]].int() * weights[..., 0, None, None] + (1 << (BITS - 1))
