@@ -158,8 +158,8 @@ def test_pixels_that_are_not_rgb_make_no_file(tmp_path, shape):
         ([0, math.nan], "got float64"),
         (np.array([1, 2**63], np.uint64), f"got {2**63}$"),
         (["cat", "dog"], "got <U3"),
-        ([0], r"a label for each of 2 images, got \(1,\)"),
-        ([[0], [1]], r"a label for each of 2 images, got \(2, 1\)"),
+        ([0], r"a label for each of 2 images, got labels of shape \(1,\)"),
+        ([[0], [1]], r"a label for each of 2 images, got labels of shape \(2, 1\)"),
     ],
 )
 def test_labels_that_are_no_numbers_of_classes(labels, complaint):

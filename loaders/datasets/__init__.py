@@ -1,7 +1,10 @@
-"""Name -> samples. Each dataset looks in the data root, then in system packages; the small ones are then downloaded.
+"""Datasets by name, and the samples of their splits.
 
-A dataset is one declaration: `small.py`, `imagenets.py`, `transfer_tasks.py`; or it has its name from another library:
-`packages.py`. `Samples.source` says where the samples were found.
+A dataset is looked for in the data root, the folder of the user's datasets, then in system packages. Small datasets are
+downloaded if they are in neither. `Samples.source` says where the samples were found.
+
+Each dataset is one declaration, in `small.py`, `imagenets.py` or `transfer_tasks.py`, or has the name that another
+library gives it (`packages.py`).
 """
 
 from collections.abc import Callable
@@ -38,9 +41,9 @@ LIBRARIES: dict[str, Callable[[str], Dataset]] = {"torchvision": torchvision_dat
 
 
 def dataset(name: str) -> Dataset:
-    """The dataset of that name. ValueError with the known names, the nearest first, if there is none.
+    """Return the dataset of that name; `torchvision:NAME` and `hf:NAME` are torchvision's and the Hugging Face hub's.
 
-    `torchvision:NAME` and `hf:NAME` are datasets of torchvision and of the Hugging Face hub.
+    Raises ValueError with the known names, the nearest first, if there is none.
     """
     library, _, inside = name.partition(":")
     if inside and library in LIBRARIES:

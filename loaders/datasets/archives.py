@@ -1,4 +1,4 @@
-"""Archives: downloaded, checked, and unpacked whole or not at all."""
+"""Archives of datasets: download them, check them, and unpack them whole or not at all."""
 
 import gzip
 import os
@@ -20,20 +20,21 @@ from twoview.loaders.files import opened
 from twoview.loaders.limits import UNPACKED
 from twoview.loaders.names import quoted
 
-MOST_WORDS = 1 << 16  # bytes of a header's long name and other words
-DEEPEST = 64  # folders in folders
-SMALL = 1 << 20  # bytes; an archive below them is no danger by its ratio
+MOST_WORDS = 1 << 16  # bytes of a tar header that is no file or folder, such as one with a long name
+DEEPEST = 64  # levels of nested folders
+SMALL = 1 << 20  # bytes; a smaller archive may unpack to as much as one of this size, which is no danger
 PIECE = 1 << 20  # bytes that are copied at once
-GZIP = b"\x1f\x8b"
-FILES = (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
+GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
+FILES = (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)  # types of the tar members that are files and folders
 NEITHER = "neither a file nor a folder: nothing is unpacked"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """url: of a .tar, .tar.gz, .tgz or .zip. md5: of the file; None where its publisher names none.
+    """An archive that can be downloaded.
 
-    holds: the folder or file in it that is wanted.
+    url: address of a .tar, .tar.gz, .tgz or .zip file. md5: the file's checksum, None if its publisher gives none.
+    holds: path in the archive of the folder or file that is wanted.
     """
 
     url: str
@@ -42,14 +43,16 @@ class Archive:
 
     @property
     def name(self) -> str:
+        """The archive's file name."""
         return self.url.rpartition("/")[2]
 
 
 def obtain(archive: Archive, folder: Path) -> None:
-    """Makes folder / archive.holds, unless it is there: from the archive in `folder`, or else from its url.
+    """Make folder / archive.holds, unless it exists: unpack the archive in `folder`, or download it first.
 
-    FileNotFoundError if the download fails; ValueError for a checksum that differs, a damaged archive, or one with a
-    path that leads out of it. What is wanted appears whole or not at all; an archive that was in `folder` stays.
+    What is wanted appears whole or not at all. An archive that was in `folder` stays there.
+    Raises FileNotFoundError if the download fails, ValueError if the checksum differs, the archive is damaged, or a
+    path in it leads out of it.
     """
     target = folder / archive.holds
     if target.exists():
@@ -67,20 +70,20 @@ def obtain(archive: Archive, folder: Path) -> None:
 
 
 def check(file: Path, md5: str | None) -> None:
-    """ValueError, naming file and both checksums, if the file's is another."""
+    """Raise ValueError, with the file and both checksums, if its MD5 checksum is not `md5`. None: do not check."""
     from torchvision.datasets.utils import calculate_md5
 
     if md5 and (found := calculate_md5(file)) != md5:
-        raise ValueError(f"the MD5 checksum of {file.name} is {found}, not {md5}: it is damaged, or another version")
+        raise ValueError(f"the MD5 checksum of {file.name} is {found}, not {md5}: it is damaged or another version")
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpacks a .tar, .tar.gz, .tgz or .zip into `folder`, which must not be there yet: whole or not at all.
+    """Unpack a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist yet, whole or not at all.
 
-    Only files and folders are made, with names and bytes and nothing else of the archive's: no link, device or mode,
-    so that no member can lead another one out of the folder. ValueError, naming the archive, if it is damaged, a path
-    leads out of it, it holds anything else, or it unpacks to more than `limits.UNPACKED` or the disk has room for;
-    and for what is no file at all.
+    Only the names and contents of files and folders are taken from the archive: no links, devices or file modes, so
+    that no member can lead another one out of the folder. Raises ValueError, naming the archive, if it is damaged or no
+    file at all, if a path leads out of it, if it holds anything but files and folders, or if it unpacks to more than
+    `limits.UNPACKED` allows or the disk has room for.
     """
     with opened(file) as packed:
         _unpack(file, packed, folder)
@@ -96,7 +99,7 @@ def _unpack(file: Path, packed: BinaryIO, folder: Path) -> None:
     except (_Refused, MemoryError):
         shutil.rmtree(folder)
         raise
-    except Exception as error:  # of damage, tarfile, zipfile and the libraries below them raise nearly every kind
+    except Exception as error:  # tarfile, zipfile and their libraries raise nearly every kind of error for damage
         shutil.rmtree(folder)
         raise ValueError(f"{file} cannot be unpacked: {reason(error)}") from None
     except BaseException:
@@ -105,7 +108,10 @@ def _unpack(file: Path, packed: BinaryIO, folder: Path) -> None:
 
 
 def gunzipped(file: Path) -> bytes:
-    """The content of a .gz. ValueError, naming it, if it is damaged, no file, or has more than `limits.UNPACKED`."""
+    """Return the unpacked content of a .gz file.
+
+    Raises ValueError, naming it, if it is damaged, no file, or unpacks to more than `limits.UNPACKED` allows.
+    """
     most = UNPACKED.value * max(file.stat().st_size, SMALL)
     try:
         with opened(file) as packed, gzip.open(packed) as unpacked:
@@ -118,11 +124,11 @@ def gunzipped(file: Path) -> bytes:
 
 
 class _Refused(ValueError):
-    """Nothing is damaged, and what is there is not wanted."""
+    """The archive is not damaged, but holds something that must not be unpacked."""
 
 
 class _Room:
-    """What may still be unpacked."""
+    """Counts the bytes to be unpacked, against `limits.UNPACKED` and the free space of the disk."""
 
     def __init__(self, file: Path, folder: Path) -> None:
         self.file, self.folder = file, folder
@@ -131,26 +137,28 @@ class _Room:
         self.taken = 0
 
     def take(self, size: int) -> None:
+        """Count a member of `size` bytes. Raises _Refused if it is too much."""
         if size < 0:
-            raise tarfile.ReadError(f"a file of {size:,} bytes")
-        self.taken += size + tarfile.BLOCKSIZE  # what an empty file takes in a tar, and more or less on a disk
+            raise tarfile.ReadError(f"it holds a file with a size of {size:,} bytes")
+        self.taken += size + tarfile.BLOCKSIZE  # an empty file takes one block in a tar, and about as much on a disk
         if fault := UNPACKED.fault(-(-self.taken // self.own)):
             raise _Refused(f"{self.file}, unpacked, {fault}: nothing is unpacked")
         if self.taken > self.free:
             raise _Refused(
-                f"{self.file} needs {self.taken:,} bytes and more, unpacked, and {self.folder} has {self.free:,} free: "
-                f"nothing is unpacked"
+                f"{self.file} needs at least {self.taken:,} bytes when unpacked, and the disk of {self.folder} has "
+                f"{self.free:,} free: nothing is unpacked"
             )
 
 
-# The members of an archive: (path, bytes, the content; None of a folder).
+# The members of an archive: (path, size in bytes, content). A folder has None for its content.
 _Members = Iterator[tuple[str, int, IO[bytes] | None]]
 
 
 def _zip_members(file: Path, packed: BinaryIO) -> _Members:
+    """Yield the members of a zip. Raises _Refused for one that is neither a file nor a folder."""
     with zipfile.ZipFile(packed) as archive:
         for member in archive.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)
+            kind = stat.S_IFMT(member.external_attr >> 16)  # Unix keeps the file mode in the upper 16 bits
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _Refused(f"{file} holds {quoted(member.filename)}, which is {NEITHER}")
             if member.is_dir():
@@ -161,12 +169,13 @@ def _zip_members(file: Path, packed: BinaryIO) -> _Members:
 
 
 def _tar_members(file: Path, packed: BinaryIO) -> _Members:
+    """Yield the members of a tar. Raises _Refused for one that is neither a file nor a folder."""
     packed.seek(0)
     mode = "r:gz" if packed.read(2) == GZIP else "r:"
     packed.seek(0)
-    with tarfile.open(None, mode, packed, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # of the mode
+    with tarfile.open(None, mode, packed, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # for mode
         while member := archive.next():
-            archive.members.clear()  # it keeps each, and there may be millions
+            archive.members.clear()  # tarfile keeps all members, and there may be millions
             if member.isdir():
                 yield member.name, 0, None
             elif member.isreg() and not member.issparse():
@@ -176,25 +185,29 @@ def _tar_members(file: Path, packed: BinaryIO) -> _Members:
 
 
 class _Member(tarfile.TarInfo):
-    """One whose long name and other words have a bounded size: tarfile reads them at once."""
+    """A tar member whose header has a bounded size: tarfile reads long names and the like into memory at once."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type not in FILES and member.size > MOST_WORDS):
-            raise tarfile.ReadError(f"a header that says {member.size:,} bytes")
+            raise tarfile.ReadError(f"it holds a header with a size of {member.size:,} bytes")
         return member
 
 
 def _write(file: Path, name: str, content: IO[bytes] | None, folder: Path, size: int) -> None:
-    """Makes one file or folder. size: bytes that the archive says it has."""
+    """Make one file or folder from a member of the archive.
+
+    name: its path in the archive. content: None for a folder. size: number of bytes that the archive says it has.
+    Raises _Refused for a path that is not allowed, EOFError if the content ends early.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise _Refused(f"{file} holds the path {quoted(name)}, which leads out of it: nothing is unpacked")
     if not path.parts and content is not None:
-        raise _Refused(f"{file} holds a file called {quoted(name)}, which is no name of one: nothing is unpacked")
+        raise _Refused(f"{file} holds a file called {quoted(name)}, which cannot be a file's name: nothing is unpacked")
     if len(path.parts) > DEEPEST:
-        raise _Refused(f"{file} must have at most {DEEPEST} folders in each other, got {len(path.parts)}")
+        raise _Refused(f"{file} must have at most {DEEPEST} levels of nested folders, got {len(path.parts)}")
     target = folder / path
     try:
         if content is None:
@@ -207,13 +220,14 @@ def _write(file: Path, name: str, content: IO[bytes] | None, folder: Path, size:
                 size -= len(piece)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise _Refused(
-            f"{file} holds the path {quoted(name)}, a part of which is a file and a folder: nothing is unpacked"
+            f"{file} holds the path {quoted(name)}, a part of which is both a file and a folder: nothing is unpacked"
         ) from None
     if size:
         raise EOFError(f"{quoted(name)} is cut short")
 
 
 def _download(url: str, folder: Path) -> Path:
+    """Download a file into `folder`, and return its path. Raises FileNotFoundError, naming the URL, if that fails."""
     from torchvision.datasets.utils import download_url
 
     try:
@@ -225,7 +239,10 @@ def _download(url: str, folder: Path) -> Path:
 
 @contextmanager
 def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
-    """A folder in `folder` that is gone when the block ends; those of killed processes of this machine go first."""
+    """Yield a temporary folder in `folder`, and remove it when the block ends.
+
+    Temporary folders that killed processes of this machine left behind are removed first.
+    """
     mine = f".{name}.{socket.gethostname()}"
     for stale in folder.glob(f"{escape(mine)}.*.part"):
         if not Path("/proc", stale.suffixes[-2][1:]).exists():

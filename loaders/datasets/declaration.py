@@ -1,4 +1,4 @@
-"""What is declared of a dataset, and the data root that it is looked for in."""
+"""The declaration of a dataset, and the data root: the folder of the user's datasets, in which it is looked for."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -8,21 +8,26 @@ from pathlib import Path
 from twoview.loaders.datasets.archives import Archive, obtain
 from twoview.loaders.datasets.samples import Samples
 
-Split = str  # "train" or "test", or what else a dataset's `sizes` names
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's weights
-NEEDS_A_ROOT = "needs a data root: name one with --data-root or TWOVIEW_DATA"
+Split = str  # "train", "test", or another name in a dataset's `sizes`
+# Of the RGB channels, in [0, 1], as torchvision's pretrained weights expect them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NEEDS_A_ROOT = (
+    "needs a data root, the folder of your datasets: name it with --data-root or the environment variable TWOVIEW_DATA"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A named dataset: its classes and channel statistics (of values in [0, 1]), and how to read its splits.
+    """A named dataset: its classes and channel statistics, and how to read its splits.
 
-    count: of classes, None where only the data tell. names: their names, None where only the data tell.
-    sizes: images of each split, None where only the data tell. layout: what must be in the data root.
-    read: (data root or None, split) -> Samples; FileNotFoundError where something is missing; downloads nothing.
-    get: (data root) -> None; downloads, checks and unpacks, whole or not at all. None where that is left to the user.
+    count: number of classes, None if only the data tell. names: returns the class names, None if only the data tell.
+    sizes: number of images in each split, None if only the data tell.
+    mean, std: of the RGB channels, with values in [0, 1]. statistics: where mean and std come from.
+    layout: paths that must be in the data root. origin: where the dataset is published.
+    read: (data root or None, split) -> Samples. Downloads nothing; raises FileNotFoundError if something is missing.
+    get: (data root) -> None. Downloads, checks and unpacks, whole or not at all. None if the user has to do it.
     by_hand: what the user has to do, in words or commands with ROOT for the data root; before `get`, if there is one.
-    small: got by itself when it is first asked for. statistics: where mean and std come from.
+    small: whether the dataset is downloaded without being asked for, when it is first used.
     """
 
     name: str
@@ -31,7 +36,7 @@ class Dataset:
     sizes: Mapping[Split, int | None]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    statistics: str = "ImageNet's, as torchvision's weights have them"
+    statistics: str = "ImageNet's, as torchvision's pretrained weights expect them"
     layout: tuple[str, ...]
     license: str
     origin: str
@@ -42,21 +47,21 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names, by label; their numbers where no name is known without the data."""
+        """The class names, in the order of the labels; the labels as text if names are only known from the data."""
         if self.names:
             return tuple(self.names())
         count = self.count if self.count is not None else int(self.find(data_root(), "train").labels.max()) + 1
         return tuple(str(label) for label in range(count))
 
     def check(self, split: Split) -> None:
-        """ValueError for a split that the dataset does not have."""
+        """Raise ValueError for a split that the dataset does not have."""
         if split not in self.sizes:
-            raise ValueError(f"{self.name} has no split {split!r}: it has {', '.join(self.sizes)}")
+            raise ValueError(f"{self.name} has no split {split!r}: its splits are {', '.join(self.sizes)}")
 
     def find(self, root: Path | None, split: Split) -> Samples:
-        """The samples of a split; a small dataset is downloaded where it is missing.
+        """Return the samples of a split; a small dataset is downloaded if it is missing.
 
-        FileNotFoundError, naming what is missing, where it is neither there nor can be had.
+        Raises FileNotFoundError, naming what is missing, if it is neither found nor can be downloaded.
         """
         self.check(split)
         try:
@@ -70,9 +75,9 @@ class Dataset:
 
 
 def data_root(given: Path | None = None) -> Path | None:
-    """The folder of the user's datasets: --data-root, or else TWOVIEW_DATA, or none.
+    """Return the folder of the user's datasets: `given` (--data-root), or else that in TWOVIEW_DATA, or None.
 
-    FileNotFoundError, naming the folder and where the name came from, if it is not there.
+    Raises FileNotFoundError, with the folder and where its name came from, if it does not exist.
     """
     origin = "--data-root" if given else "TWOVIEW_DATA"
     named = given or os.environ.get("TWOVIEW_DATA")
@@ -85,11 +90,14 @@ def data_root(given: Path | None = None) -> Path | None:
 
 
 class NotInRoot(FileNotFoundError):
-    """The data root has nothing of a dataset, or of one of its parts; not: it lacks something within them."""
+    """The data root does not have a dataset, or one of its main parts, at all.
+
+    A dataset that is there but incomplete raises a plain FileNotFoundError.
+    """
 
 
 def in_root(root: Path | None, path: str, name: str) -> Path:
-    """root / path. NotInRoot, saying how to get it, if there is no data root or no such path."""
+    """Return root / path. If there is no data root or no such path, raise NotInRoot and say how to get the dataset."""
     if root is None:
         raise NotInRoot(f"{name} {NEEDS_A_ROOT}")
     if not (root / path).exists():
@@ -98,7 +106,7 @@ def in_root(root: Path | None, path: str, name: str) -> Path:
 
 
 def getter(name: str, folder: str, *archives: Archive) -> Callable[[Path | None], None]:
-    """The `get` of a dataset whose archives unpack into `folder` of the data root."""
+    """Return the `Dataset.get` of a dataset whose archives unpack into `folder` of the data root."""
 
     def get(root: Path | None) -> None:
         if root is None:

@@ -1,4 +1,4 @@
-"""ImageNet and what is made of it: all of it, 100 classes, long-tailed, tiny, Imagenette."""
+"""ImageNet and datasets made from it: ImageNet-100, ImageNet-LT (long-tailed), Tiny ImageNet and Imagenette."""
 
 import os
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ _BY_HAND = (
     "put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from "
     "https://image-net.org/download (registration) into ROOT/imagenet"
 )
-# The classes of "Contrastive Multiview Coding" (Tian et al., ECCV 2020), which ImageNet-100 means in most papers since:
-# imagenet100.txt of github.com/HobbitLong/CMC, sorted, so that labels are in the order of the folders' names.
+# The classes of "Contrastive Multiview Coding" (Tian et al., ECCV 2020), which most later papers mean by ImageNet-100:
+# imagenet100.txt of github.com/HobbitLong/CMC, sorted, so that labels are in the order of the folder names.
 IMAGENET_100 = Path(__file__).with_name("imagenet-100.txt")
 
 
@@ -34,9 +34,9 @@ def _imagenet(root: Path | None, split: Split) -> Samples:
 
 
 def _all_classes(folder: Path, count: int) -> Sequence[str]:
-    """The names of the class folders in `folder`. FileNotFoundError if they are not `count`.
+    """Return the names of the class folders in `folder`. Raises FileNotFoundError if there are not `count` of them.
 
-    The one that is missing is named by the other split's folder, if that has more.
+    The error names a missing class if the folder of another split has it.
     """
     names = folder_names(folder)
     if len(names) == count:
@@ -55,7 +55,7 @@ def _imagenet_names() -> Sequence[str]:
 
 
 def _get_imagenet(root: Path | None) -> None:
-    """torchvision checks the archives and sorts them into class folders."""
+    """Unpack the archives that the user has downloaded: torchvision checks them and sorts them into class folders."""
     from torchvision.datasets import ImageNet
 
     if root is None:
@@ -72,7 +72,9 @@ def _get_imagenet(root: Path | None) -> None:
             try:
                 ImageNet(scratch, split)
             except RuntimeError:
-                raise ValueError(f"an archive in {folder} has not the checksum that torchvision knows") from None
+                raise ValueError(
+                    f"an archive in {folder} does not have the checksum that torchvision expects"
+                ) from None
             os.replace(scratch / split, folder / split)
 
 
@@ -86,6 +88,7 @@ def _imagenet_lt(root: Path | None, split: Split) -> Samples:
 
 
 def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
+    """Read the class folders for training, and the images that `val_annotations.txt` lists for testing."""
     folder = in_root(root, "tiny-imagenet-200", "tiny-imagenet")
     names = _all_classes(in_root(root, "tiny-imagenet-200/train", "tiny-imagenet"), 200)
     if split == "train":
@@ -102,6 +105,7 @@ def _tiny_imagenet(root: Path | None, split: Split) -> Samples:
     return samples_from_files(files, [labels[row[1]] for row in rows], str(folder / "val"))
 
 
+# The folders of Imagenette's classes, and their names.
 _IMAGENETTE = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -129,7 +133,7 @@ def _imagenette(name: str, folder: str, md5: str) -> Dataset:
         license=f"Apache 2.0 for the selection; its images are ImageNet's: {_LICENSE}",
         origin="https://github.com/fastai/imagenette",
         read=read,
-        # Url and checksum are torchvision's.
+        # The URL and the checksum are the ones in torchvision.
         get=getter(name, "", Archive(f"https://s3.amazonaws.com/fast-ai-imageclas/{folder}.tgz", md5, folder)),
     )
 
@@ -145,7 +149,8 @@ IMAGENETS = (
         name="imagenet",
         count=1000,
         names=_imagenet_names,
-        sizes={"train": 1_281_167, "test": 50_000},  # its test images have no public labels: the validation images
+        # "test" is the validation images, since the labels of the test images are not public.
+        sizes={"train": 1_281_167, "test": 50_000},
         layout=tuple(_FOLDERS.values()),
         license=_LICENSE,
         origin="https://image-net.org/challenges/LSVRC/2012",
@@ -180,7 +185,8 @@ IMAGENETS = (
     Dataset(
         name="tiny-imagenet",
         count=200,
-        sizes={"train": 100_000, "test": 10_000},  # its test images have no public labels: the validation images
+        # "test" is the validation images, since the labels of the test images are not public.
+        sizes={"train": 100_000, "test": 10_000},
         layout=("tiny-imagenet-200/train", "tiny-imagenet-200/val/images", "tiny-imagenet-200/val/val_annotations.txt"),
         license="not stated by its authors; its images are ImageNet's",
         origin="http://cs231n.stanford.edu/tiny-imagenet-200.zip, with the checksum that its users share",

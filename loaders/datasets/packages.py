@@ -1,4 +1,4 @@
-"""Datasets by the name they have in another library: `torchvision:SVHN`, `hf:OWNER/NAME`."""
+"""Datasets of other libraries, by the names they have there: `torchvision:SVHN`, `hf:OWNER/NAME` (Hugging Face)."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from twoview.loaders.errors import reason
 from twoview.loaders.images import naming, restrain_pillow
 from twoview.loaders.names import checked_name, look_up
 
-_TEST = ("test", "val", "valid", "validation")  # what libraries call the images that are held out, best first
+_TEST = ("test", "val", "valid", "validation")  # names that libraries give the held-out split, the preferred one first
 
 
 def torchvision_dataset(name: str) -> Dataset:
-    """A classification dataset of torchvision. ValueError with the nearest name if there is none."""
+    """Return a classification dataset of torchvision. Raises ValueError with the nearest names if there is none."""
     import torchvision.datasets
 
     known = {each: getattr(torchvision.datasets, each) for each in torchvision.datasets.__all__}
@@ -32,7 +32,7 @@ def torchvision_dataset(name: str) -> Dataset:
         try:
             return _samples(_open(kind, root, split, False), full, f"{root}, read by torchvision's {name}")
         except (RuntimeError, OSError) as error:
-            raise FileNotFoundError(f"{full} is not in {root}, or damaged: {reason(error)}") from None
+            raise FileNotFoundError(f"{full} is not in {root}, or is damaged: {reason(error)}") from None
 
     def get(root: Path | None) -> None:
         if root is None:
@@ -57,29 +57,35 @@ def torchvision_dataset(name: str) -> Dataset:
 
 
 def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
-    """The split of a torchvision dataset, by whichever of its arguments `train` and `split` it has."""
+    """Open a split of a torchvision dataset, through its argument `train` or `split`, whichever it has.
+
+    Raises ValueError if it has neither, lacks that split, or needs further arguments.
+    """
     arguments = inspect.signature(kind).parameters
     options: dict[str, Any] = {"download": download} if "download" in arguments else {}
     needed = [name for name, one in arguments.items() if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
     if more := ", ".join(name for name in needed if name not in ("root", "train", "split")):
-        raise ValueError(f"torchvision.datasets.{kind.__name__} is no set of images with classes: it needs {more}")
+        raise ValueError(
+            f"torchvision.datasets.{kind.__name__} cannot be opened as an image classification dataset: "
+            f"it needs the arguments {more}"
+        )
     if "train" in arguments:
         return kind(str(root), train=split == "train", **options)
     if "split" not in arguments:
-        raise ValueError(f"torchvision.datasets.{kind.__name__} has no splits to train and to test on")
+        raise ValueError(f"torchvision.datasets.{kind.__name__} has no splits for training and testing")
     refusals = []
     for called in ("train",) if split == "train" else _TEST:
         try:
             return kind(str(root), split=called, **options)
-        except ValueError as error:  # torchvision's word for a split that is not there
+        except ValueError as error:  # torchvision raises it for a split that does not exist
             refusals.append(str(error))
     raise ValueError(f"torchvision.datasets.{kind.__name__} has no split {split!r}: {refusals[0]}")
 
 
 def hugging_face_dataset(name: str) -> Dataset:
-    """An image classification dataset of the Hugging Face hub, called NAME or OWNER/NAME there.
+    """Return an image classification dataset of the Hugging Face hub, called NAME or OWNER/NAME there.
 
-    ValueError for what cannot be its name; ImportError if the package `datasets` is not there.
+    Raises ValueError for what cannot be its name. Reading it raises ImportError without the package `datasets`.
     """
     full = f"hf:{name}"
     for part in name.split("/", 1):
@@ -92,7 +98,7 @@ def hugging_face_dataset(name: str) -> Dataset:
             image, label = (_column(full, rows.features, kind) for kind in ("Image", "ClassLabel"))
             labels = np.asarray(rows[label], np.int64)
             if (labels >= 0).any():
-                break  # else its authors keep the labels to themselves, and what they publish has -1 in their place
+                break  # a split whose labels are not public has -1 for all of them; then try the next name
         return Samples(_pixels(full, lambda index: rows[index][image]), labels, f"Hugging Face's {name}")
 
     def names() -> Sequence[str]:
@@ -108,11 +114,12 @@ def hugging_face_dataset(name: str) -> Dataset:
         license=f"see https://huggingface.co/datasets/{name}",
         origin=f"https://huggingface.co/datasets/{name}",
         read=read,
-        by_hand="the package `datasets` downloads it when it is first asked for",
+        by_hand="the package `datasets` downloads it when it is first used",
     )
 
 
 def _hugging_face(name: str) -> Any:
+    """Import the package `datasets`. Raises ImportError, saying how to install it, if it is missing."""
     try:
         import datasets
     except ImportError:
@@ -121,11 +128,11 @@ def _hugging_face(name: str) -> Any:
 
 
 def _called_on_hugging_face(name: str, split: Split) -> list[str]:
-    """What the split may be called there, best first. ValueError if nothing is called so."""
+    """Return the names under which the hub may have the split, the preferred one first. ValueError if it has none."""
     known = _hugging_face(name).get_dataset_split_names(name)
     called = [each for each in (_TEST if split == "test" else (split,)) if each in known]
     if not called:
-        raise ValueError(f"hf:{name} has no split {split!r}: it has {', '.join(known)}")
+        raise ValueError(f"hf:{name} has no split {split!r}: its splits are {', '.join(known)}")
     return called
 
 
@@ -134,14 +141,18 @@ def _open_hugging_face(name: str, called: str) -> Any:
 
 
 def _column(full: str, features: Any, kind: str) -> str:
-    """The name of the one column of that kind."""
+    """Return the name of the only column of a kind, Image or ClassLabel. ValueError if there is none or several."""
     found = [column for column, feature in features.items() if type(feature).__name__ == kind]
     if len(found) != 1:
-        raise ValueError(f"{full} has {len(found)} columns of kind {kind}, not one: {', '.join(features)}")
+        raise ValueError(
+            f"{full} has {len(found)} columns of kind {kind}, not one: its columns are {', '.join(features)}"
+        )
     return str(found[0])
 
 
 def _samples(opened: Any, full: str, source: str) -> Samples:
+    """Return the samples of an opened torchvision dataset. Raises ValueError if its labels are not class numbers."""
+    # Most datasets have all labels in an attribute. From the others every sample must be read for its label.
     for attribute in ("targets", "labels", "_labels"):
         labels = getattr(opened, attribute, None)
         if labels is not None and len(labels) == len(opened):
@@ -151,15 +162,18 @@ def _samples(opened: Any, full: str, source: str) -> Samples:
             labels = [opened[index][1] for index in range(len(opened))]
     try:
         labels = np.asarray(labels)
-    except (ValueError, TypeError):  # things of several shapes
+    except (ValueError, TypeError):  # labels of several shapes make no array
         labels = np.empty(0)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"the labels of {full} are not class numbers")
+        raise ValueError(f"the labels of {full} must be class numbers, one whole number per image")
     return Samples(_pixels(full, lambda index: opened[index][0]), labels.astype(np.int64), source)
 
 
 def _pixels(full: str, picture: Callable[[int], Image.Image]) -> Callable[[int], np.ndarray]:
-    """index -> uint8 (H, W, 3). ValueError, naming the dataset and the sample, for what PIL cannot read."""
+    """Return a function from a sample's index to its pixels, uint8 (H, W, 3).
+
+    That function raises ValueError, naming the dataset and the sample, for an image that PIL cannot read.
+    """
 
     def image(index: int) -> np.ndarray:
         with naming(f"sample {index} of {full}"):

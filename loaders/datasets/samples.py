@@ -1,4 +1,4 @@
-"""Samples of a split: from arrays, from files, from class folders, from lists of files."""
+"""The samples of a split, from arrays, from files, from class folders or from lists of files."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -16,16 +16,18 @@ from twoview.loaders.files import NUMBER, bytes_of, lines_of
 from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 from twoview.loaders.limits import IMAGE_BYTES, PIXELS
 
-# What is an image by its name. HEIC is among them to be refused: left out, it would be missing without a word.
+# Files with these suffixes are taken for images. HEIC is among them although it cannot be read: it is refused with an
+# error, where otherwise the images would be missing silently.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif"),
     *(".heic", ".heif"),
 }
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # PIL's, of at most 8 bits a channel
-# Folders that systems leave beside or among the classes; those whose names begin with a dot are none either.
+# PIL's modes with at most 8 bits per channel.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# Folders that operating systems leave beside or among the class folders. Names that begin with a dot are ignored too.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-_ORIENTATION = 0x0112
-_TURNS = {  # the orientation by EXIF -> what makes the image upright, as in PIL's `exif_transpose`
+_ORIENTATION = 0x0112  # number of the EXIF tag
+_TURNS = {  # EXIF orientation -> the transposition that makes the image upright, as in PIL's `exif_transpose`
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -38,11 +40,14 @@ _TURNS = {  # the orientation by EXIF -> what makes the image upright, as in PIL
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one split. image(i) gives uint8 (H, W, 3) pixels, or the bytes of a JPEG to be kept as they are.
+    """The samples of one split: images and labels.
 
-    files: the file of each sample; empty where they are not in files of their own.
-    large(i, longest) gives the same of an image that will be made smaller, to have no side longer than that; `image`
-    refuses it where no page of a beton holds its pixels. None where `image` does not.
+    image: image(i) returns the pixels of sample i, uint8 (H, W, 3), or the bytes of a JPEG that is stored as it is.
+    labels: int64 (N,). source: where the samples were found.
+    files: the path of each sample's file; empty if the samples are not in files of their own.
+    large: large(i, longest) is image(i) for a caller that will shrink the image until no side is longer than `longest`
+        pixels. It therefore accepts images that `image` refuses because their pixels do not fit into a page of a beton
+        (a dataset file in FFCV's format). None if `image` refuses no image for its size.
     """
 
     image: Callable[[int], np.ndarray | bytes]
@@ -56,28 +61,28 @@ class Samples:
 
     @cached_property
     def relative(self) -> Sequence[str]:
-        """The files' paths below the folder that they have in common: the same wherever the data root is."""
+        """The files' paths below their common folder, which do not depend on where the data root is."""
         if not self.files:
             return ()
-        first, last = min(self.files), max(self.files)  # what these share, all share
+        first, last = min(self.files), max(self.files)  # a prefix that these two share is shared by all
         start = len(os.path.join(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]), ""))
         return [file[start:] for file in self.files]
 
     def listing(self) -> str | None:
-        """XXH64 of the files' relative paths and labels, in order; None where the samples are not in files."""
+        """Return a hash (XXH64) of all relative paths and labels, in order, or None if the samples are not in files."""
         if not self.files:
             return None
         names = "\0".join(self.relative).encode("utf-8", "surrogateescape")
         return f"{xxh64_of(names, self.labels.astype('<i8')):016x}"
 
     def name(self, index: int) -> str:
-        """What a sentence calls sample `index`."""
+        """Return the name of sample `index` for messages."""
         return self.files[index] if self.files else f"sample {index} of {self.source}"
 
     def stored(self, index: int) -> Stored:
-        """Sample `index` as it goes into a beton file.
+        """Return sample `index` as it is stored in a beton file.
 
-        ValueError, naming it, for pixels that are not 8-bit RGB, and for more of them than `limits.PIXELS`.
+        Raises ValueError, naming the sample, if its pixels are not 8-bit RGB or are more than `limits.PIXELS` allows.
         """
         image, label, name = self.image(index), int(self.labels[index]), self.name(index)
         if isinstance(image, bytes):
@@ -90,12 +95,18 @@ class Samples:
 
 
 def samples_from_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, source: str) -> Samples:
-    """images: uint8 (N, H, W, 3). labels: whole numbers (N,). ValueError for labels that are not."""
+    """Return the samples of an array of images.
+
+    images: uint8 (N, H, W, 3). labels: whole numbers (N,). Raises ValueError for other labels.
+    """
     return Samples(lambda index: images[index], _labels(labels, len(images), source), source)
 
 
 def samples_from_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
-    """files: N image files. labels: whole numbers (N,). ValueError for labels that are not."""
+    """Return samples that are read from image files when asked for.
+
+    files: paths of N image files. labels: whole numbers (N,). Raises ValueError for other labels.
+    """
     found = _labels(labels, len(files), source)
 
     def image(index: int, longest: int | None = None) -> np.ndarray | bytes:
@@ -105,10 +116,12 @@ def samples_from_files(files: Sequence[str], labels: Sequence[int] | np.ndarray,
 
 
 def _labels(labels: Sequence[int] | np.ndarray, count: int, source: str) -> np.ndarray:
-    """int64 (count,)."""
+    """Return the labels as int64 (count,). Raises ValueError unless they are `count` whole numbers below 2 ** 63."""
     given = np.asarray(labels)
     if given.shape != (count,):
-        raise ValueError(f"{source}: there must be a label for each of {count} images, got {given.shape}")
+        raise ValueError(
+            f"{source}: there must be a label for each of {count} images, got labels of shape {given.shape}"
+        )
     whole = given.dtype.kind in "biu"
     if count and not (whole and int(given.max()) < 1 << 63):
         found = given.max() if whole else given.dtype
@@ -117,9 +130,10 @@ def _labels(labels: Sequence[int] | np.ndarray, count: int, source: str) -> np.n
 
 
 def image_folder(folder: Path) -> Samples:
-    """Any folder of class folders of images, classes in the order of their names, as torchvision's ImageFolder has it.
+    """Return the samples of any folder of class folders of images, like torchvision's ImageFolder.
 
-    JPEG files keep their bytes where the loader can take them; every other image becomes RGB pixels. See `read_image`.
+    Labels follow the order of the class names. JPEG files that the loader can decode keep their bytes; every other
+    image becomes RGB pixels, see `read_image`.
     """
     names = folder_names(folder) if folder.is_dir() else []
     if not names:
@@ -128,9 +142,9 @@ def image_folder(folder: Path) -> Samples:
 
 
 def samples_from_class_folders(folder: Path, names: Iterable[str]) -> Samples:
-    """The images in `folder`'s class folders `names`; a label is a place in `names`.
+    """Return the images in the class folders `names` of `folder`. A label is the class's position in `names`.
 
-    FileNotFoundError naming the class folder that is missing or holds no image.
+    Raises FileNotFoundError, naming the class folder, if one is missing or holds no image.
     """
     files: list[str] = []
     labels: list[int] = []
@@ -146,7 +160,11 @@ def samples_from_class_folders(folder: Path, names: Iterable[str]) -> Samples:
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, sorted, without those that hold no data and links to itself or above."""
+    """Return the sorted names of the folders in `folder` that may be classes.
+
+    Left out are folders of the operating system, names that begin with a dot, and links to `folder` itself or to a
+    folder above it.
+    """
     whole = folder.resolve()
     with os.scandir(folder) as entries:
         return sorted(
@@ -159,10 +177,10 @@ def folder_names(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """The image files in `folder` and below, in torchvision's order.
+    """Return the paths of the image files in `folder` and below, in torchvision's order.
 
-    Links are followed, but no folder is entered twice, nor one that `folder` is in. OSError for one that cannot be
-    read.
+    Links are followed, but no folder is entered twice, and none that `folder` is in. Raises OSError for a folder that
+    cannot be read.
     """
     entered = {_place(above) for above in folder.resolve().parents}
     found: list[tuple[str, list[str]]] = []
@@ -182,12 +200,12 @@ def images_in(folder: Path) -> list[str]:
 
 
 def _of_the_data(name: str) -> bool:
-    """Whether a file or folder of that name may be a dataset's: not so `._cat.jpg` and `.ipynb_checkpoints`."""
+    """Return whether a file or folder of that name may belong to a dataset, unlike `.ipynb_checkpoints`."""
     return not name.startswith(".") and name not in NO_CLASSES
 
 
 def _place(folder: str | Path) -> tuple[int, int]:
-    """What tells a folder from every other, by whichever path it is reached."""
+    """Return the device and inode numbers, which identify a folder whatever path leads to it."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
@@ -197,10 +215,11 @@ def _fail(error: OSError) -> None:
 
 
 def samples_from_list(file: Path, folder: Path, classes: int, separator: str | None = None) -> Samples:
-    """The images that a list names, a line each: a path below `folder`, the separator (white space), a label.
+    """Return the images that a list names, one per line: a path below `folder`, a separator, and a label.
 
-    ValueError naming file and line of what is no such path and label below `classes`; FileNotFoundError naming the list
-    and the first of its images that is not there.
+    file: the list. separator: a space if None. classes: labels must be below this number.
+    Raises ValueError, naming the list and the line, for a line of another form, and FileNotFoundError, naming the list
+    and the image, for the first image that does not exist.
     """
     files, labels = [], []
     for number, line in enumerate(lines_of(file), 1):
@@ -216,14 +235,18 @@ def samples_from_list(file: Path, folder: Path, classes: int, separator: str | N
 
 
 def inside(folder: Path, path: str, listed_in: str) -> str:
-    """The file at a path that a list names, which is one below `folder`. ValueError, naming the list, if it is not."""
+    """Return the file at a path below `folder`. Raises ValueError if the path leads elsewhere.
+
+    listed_in: the list that has the path, for the error.
+    """
     if not path or "\0" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise ValueError(f"{listed_in} must name a path below {folder}, got {path[:80]!r}")
     return str(folder / path)
 
 
 def check_there(files: Iterable[str], listed_in: str) -> None:
-    """FileNotFoundError naming the first file that is not there, and the list; each folder is read only once."""
+    """Raise FileNotFoundError, naming the list and the file, for the first file that does not exist."""
+    # Each folder is listed only once, however many of the files are in it.
     held: dict[str, set[str]] = {}
     for file in files:
         folder, name = os.path.split(file)
@@ -234,12 +257,13 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
 
 
 def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
-    """An image file as JPEG bytes where the loader can take them as they are, else as uint8 (H, W, 3) pixels.
+    """Return an image file as JPEG bytes if the loader can decode them, otherwise as pixels, uint8 (H, W, 3).
 
-    Pixels are PIL's, turned upright by their EXIF tag. ValueError, naming the file, for what cannot be read, cannot
-    become 8-bit RGB, or has more pixels than a page of a beton holds, before they are decoded. `loaders/IMAGES.md` says
-    what becomes of which kind of file.
-    longest: of the sides that are stored, where the caller makes larger images smaller; None where it does not.
+    Pixels are decoded by PIL and turned upright as the EXIF orientation says. `loaders/IMAGES.md` lists what becomes of
+    which kind of file.
+    longest: the longest side, in pixels, to which the caller will shrink larger images; None if it shrinks none.
+    Raises ValueError, naming the file, if it cannot be read, cannot become 8-bit RGB, or its pixels do not fit into a
+    page of a beton; the last is found before they are decoded.
     """
     try:
         content = bytes_of(file, IMAGE_BYTES)
@@ -253,15 +277,18 @@ def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
     width, height = smaller(image.size, longest) if longest else image.size
     check_fits(str(file), RAW, height, width, 3 * height * width)
     with naming(str(file)):
-        image.load()  # before its EXIF is asked for, which may stand behind the pixels
+        image.load()  # first, since the EXIF data may come after the pixels in the file
         turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)
-        upright.info.pop("transparency", None)  # says nothing about RGB, and PIL warns of some kinds of it
-        return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))  # which would copy it
+        upright.info.pop("transparency", None)  # irrelevant for RGB, and PIL warns about some kinds of it
+        return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))  # converting RGB would copy it
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the image upright, as its EXIF has it; None where that is damaged, as foreign EXIF may be."""
+    """Return the transposition that makes the image upright by its EXIF data, or None if there is nothing to turn.
+
+    Damaged EXIF data is ignored.
+    """
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Datasets that memory holds: Fashion-MNIST, CIFAR, STL-10, and the photographs that packages bring along."""
+"""Datasets that fit in memory: Fashion-MNIST, CIFAR, STL-10, and the photographs that installed packages contain."""
 
 import io
 import math
@@ -18,8 +18,9 @@ from twoview.loaders.images import open_image
 from twoview.loaders.limits import LIST_BYTES
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"  # without a data root
-PHOTOGRAPHS = 320  # how many JPEGs the photographs are cut into
+# Where downloads go if there is no data root.
+DOWNLOADS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoview"
+PHOTOGRAPHS = 320  # number of JPEG crops of the photographs in the train split
 
 _FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -30,29 +31,34 @@ _PHOTOGRAPHS = ("china", "flower", "astronaut", "chelsea", "coffee", "motorcycle
 
 
 def _fashion_mnist(root: Path | None, split: Split) -> Samples:
+    """Read the idx files in the data root (or the download folder), or else those of the Debian package."""
     prefix = {"train": "train", "test": "t10k"}[split]
     raw = (root or DOWNLOADS) / "FashionMNIST" / "raw"
     for folder in (raw, DEBIAN_FASHION_MNIST):
         if (images := _idx(folder, f"{prefix}-images-idx3-ubyte", (-1, 28, 28))) is not None:
             labels = _idx(folder, f"{prefix}-labels-idx1-ubyte", (-1,))
             if labels is None or len(labels) != len(images):
-                raise ValueError(f"{folder}: the labels of {prefix}-images-idx3-ubyte are missing or too few")
+                raise ValueError(
+                    f"{folder}: the labels of {prefix}-images-idx3-ubyte are missing, or not one for each image"
+                )
             return samples_from_arrays(np.repeat(images[..., None], 3, axis=3), labels, str(folder))
     raise FileNotFoundError(f"fashion-mnist is neither in {raw} nor in {DEBIAN_FASHION_MNIST}")
 
 
 def _idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The uint8 values of an idx file, packed by gzip or not; None if it is not there.
+    """Return the uint8 values of an idx file (MNIST's format), gzipped or not, or None if it does not exist.
 
-    ValueError, naming it, if it is damaged, no file, or more than `limits.LIST_BYTES` or `limits.UNPACKED` allow.
+    Raises ValueError, naming the file, if it is damaged, no file, or larger than `limits.LIST_BYTES` or
+    `limits.UNPACKED` allow.
     """
     for file in (folder / name, folder / f"{name}.gz"):
         if file.exists():
             content = gunzipped(file) if file.suffix == ".gz" else bytes_of(file, LIST_BYTES)
+            # The header is a magic number and the length of each dimension, four bytes each.
             values = np.frombuffer(content[4 + 4 * len(shape) :], np.uint8)
             if values.size % math.prod(shape[1:]):
                 sides = " x ".join(map(str, shape[1:]))
-                raise ValueError(f"{file} must hold images of {sides} bytes, and ends within one: it is damaged")
+                raise ValueError(f"{file} must hold images of {sides} bytes, but ends within one: it is damaged")
             return values.reshape(shape)
     return None
 
@@ -67,7 +73,7 @@ def _get_fashion_mnist(root: Path | None) -> None:
 
 
 def _cifar(name: str, archive: Archive) -> Callable[[Path | None, Split], Samples]:
-    """torchvision checks the files and reads them."""
+    """Return the `Dataset.read` of CIFAR-10 or CIFAR-100: torchvision checks the files and reads them."""
 
     def read(root: Path | None, split: Split) -> Samples:
         import torchvision.datasets
@@ -76,7 +82,7 @@ def _cifar(name: str, archive: Archive) -> Callable[[Path | None, Split], Sample
         try:
             data = getattr(torchvision.datasets, name.upper())(str(root), train=split == "train")
         except RuntimeError:
-            raise FileNotFoundError(f"{folder} lacks a file, or one's checksum is not the published one") from None
+            raise FileNotFoundError(f"{folder} lacks a file, or a file's checksum is not the published one") from None
         return samples_from_arrays(data.data, data.targets, str(folder))
 
     return read
@@ -89,14 +95,15 @@ def _stl10(root: Path | None, split: Split) -> Samples:
     try:
         data = STL10(str(root), split=split)
     except RuntimeError:
-        raise FileNotFoundError(f"{folder} lacks a file, or one's checksum is not the published one") from None
+        raise FileNotFoundError(f"{folder} lacks a file, or a file's checksum is not the published one") from None
     return samples_from_arrays(data.data.transpose(0, 2, 3, 1), data.labels, str(folder))
 
 
 def _photographs(root: Path | None, split: Split) -> Samples:
-    """JPEG crops, 300 to 500 pixels a side, of the photographs in scikit-learn and scikit-image; label = photograph.
+    """Return JPEG crops of the photographs in scikit-learn and scikit-image, with sides of 300 to 500 pixels.
 
-    The crops' places are a fixed low-discrepancy sequence, so that every machine has the same files.
+    The label is the number of the photograph. The crops' positions and sizes follow a fixed low-discrepancy sequence,
+    so that every machine has the same files.
     """
     pictures = list(bundled_photographs().values())
     crops = range(PHOTOGRAPHS) if split == "train" else range(PHOTOGRAPHS, PHOTOGRAPHS + 64)
@@ -118,7 +125,10 @@ def _photographs(root: Path | None, split: Split) -> Samples:
 
 
 def bundled_photographs() -> dict[str, Image.Image]:
-    """The color photographs, at least 300 pixels a side, inside the installed scikit-learn and scikit-image."""
+    """Return the color photographs in the installed scikit-learn and scikit-image, by name, as RGB.
+
+    Their sides have at least 300 pixels.
+    """
     import skimage
     import sklearn
 
@@ -131,7 +141,7 @@ def bundled_photographs() -> dict[str, Image.Image]:
     return {file.stem: open_image(file.read_bytes(), str(file)).convert("RGB") for file in files}
 
 
-# Urls and checksums are torchvision's.
+# The URLs and checksums are the ones in torchvision.
 _CIFAR10_ARCHIVE = Archive(
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"
 )
@@ -192,7 +202,7 @@ SMALL = (
         name="stl10",
         count=10,
         names=lambda: _STL10,
-        sizes={"train": 5_000, "test": 8_000, "unlabeled": 100_000},  # the label of what has none is -1
+        sizes={"train": 5_000, "test": 8_000, "unlabeled": 100_000},  # all labels of "unlabeled" are -1
         layout=(_STL10_ARCHIVE.holds,),
         license="not stated by its authors; its images are ImageNet's",
         origin="https://cs.stanford.edu/~acoates/stl10",

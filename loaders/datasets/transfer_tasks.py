@@ -1,4 +1,4 @@
-"""Transfer datasets: iNaturalist 2018, Places205, and the depth and counting tasks of VTAB on CLEVR and KITTI."""
+"""Transfer datasets: iNaturalist 2018, Places205, and VTAB's counting and distance tasks on CLEVR and KITTI."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from twoview.loaders.files import bytes_of, lines_of
 from twoview.loaders.limits import LIST_BYTES
 from twoview.loaders.samplers import shuffled
 
-_VALIDATION = {"train": "train", "test": "val"}  # where the test labels are not public
+_VALIDATION = {"train": "train", "test": "val"}  # "test" is the validation split where the test labels are not public
 
 
 def _inat18(root: Path | None, split: Split) -> Samples:
@@ -41,7 +41,11 @@ def _places205(root: Path | None, split: Split) -> Samples:
 
 
 def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[[Path | None, Split], Samples]:
-    """label: objects -> class. The test images' scenes are not public: VTAB tests on the validation images."""
+    """Return the `Dataset.read` of a task on CLEVR.
+
+    label: function from the objects of a scene to the class. As in VTAB, "test" is the validation images, since the
+    scenes of the test images are not public.
+    """
 
     def read(root: Path | None, split: Split) -> Samples:
         part = _VALIDATION[split]
@@ -66,32 +70,36 @@ def _clevr(name: str, label: Callable[[list[dict[str, Any]]], int]) -> Callable[
 
 
 class NotAScene(ValueError):
-    """A scene that is none of CLEVR's."""
+    """A scene that cannot be one of CLEVR's."""
 
 
 def clevr_count(objects: list[dict[str, Any]]) -> int:
-    """VTAB's clevr.py, count_all: a scene has 3 to 10 objects. ValueError for another number."""
+    """Return the class by the number of objects, 3 to 10, as VTAB's clevr.py, count_all.
+
+    Raises ValueError for another number of objects.
+    """
     if not 3 <= len(objects) <= 10:
         raise NotAScene(f"a CLEVR scene has {len(objects)} objects, not 3 to 10")
     return len(objects) - 3
 
 
 def clevr_distance(objects: list[dict[str, Any]]) -> int:
-    """VTAB's clevr.py, closest_object_distance: the least depth (third of `pixel_coords`) against its thresholds.
+    """Return the class by the depth of the closest object, as VTAB's clevr.py, closest_object_distance.
 
-    ValueError for a depth outside 0 to 100.
+    The depth is the third of an object's `pixel_coords`. Raises ValueError for a depth outside 0 to 100.
     """
     depth = min((entry["pixel_coords"][2] for entry in objects), default=0)
     if not 0 < depth <= 100:
         raise NotAScene(f"a CLEVR object is at depth {depth}, not between 0 and 100")
+    # Class i is the depths up to the i-th threshold; the last class is all depths beyond.
     return int(np.searchsorted([8.0, 8.5, 9.0, 9.5, 10.0], depth))
 
 
 def _kitti(root: Path | None, split: Split) -> Samples:
-    """The label files give the classes; four fifths of the images, drawn once and for all, train.
+    """Read KITTI's training images, with classes from their label files. "train" is a fixed random draw of four fifths.
 
-    KITTI's own test labels are not public. VISSL draws as many with no seed, so nobody's split can be had again; VTAB
-    splits by video, with a mapping from another archive.
+    The split is our own: the labels of KITTI's test images are not public. VISSL draws as many images without a seed,
+    so that no split of its can be reproduced; VTAB splits by video, with a mapping from another archive.
     """
     images = in_root(root, "Kitti/raw/training/image_2", "kitti-distance")
     annotations = in_root(root, "Kitti/raw/training/label_2", "kitti-distance")
@@ -108,11 +116,12 @@ def _kitti(root: Path | None, split: Split) -> Samples:
 
 
 def kitti_distance(file: Path) -> int:
-    """VTAB's kitti.py, closest_vehicle_distance: below 8 m, below 20 m, farther, or no car, van or truck at all.
+    """Return the class by the distance of the closest car, van or truck, as VTAB's kitti.py, closest_vehicle_distance.
 
-    The distance is the z of `location`, the fourteenth column. ValueError naming file and line for what is no label.
+    The classes are: up to 8 m, up to 20 m, farther, and no such vehicle at all. The distance is the z of `location`,
+    the fourteenth column of a label file. Raises ValueError, naming file and line, for a line that is no label.
     """
-    distances = [1000.0]
+    distances = [1000.0]  # stands for no vehicle
     for number, line in enumerate(lines_of(file), 1):
         columns = line.split()
         try:
@@ -124,6 +133,7 @@ def kitti_distance(file: Path) -> int:
 
 
 def _json(file: Path, *keys: str) -> dict[str, Any]:
+    """Return the content of a JSON file. Raises ValueError, naming the file, unless it has a list under each key."""
     text = bytes_of(file, LIST_BYTES)
     try:
         content = json.loads(text)
@@ -134,7 +144,8 @@ def _json(file: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-# Url and checksum of the images are torchvision's, those of the annotations are github.com/visipedia/inat_comp's.
+# URL and checksum of the images are the ones in torchvision, those of the annotations are from
+# github.com/visipedia/inat_comp.
 _INAT = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018"
 _INAT_ARCHIVES = (
     Archive(f"{_INAT}/train2018.json.tar.gz", "bfa29d89d629cbf04d826a720c0a68b0", "train2018.json"),
@@ -142,7 +153,7 @@ _INAT_ARCHIVES = (
     Archive(f"{_INAT}/train_val2018.tar.gz", "b1c6952ce38f31868cc50ea72d066cc3", "train_val2018"),
 )
 _PLACES = "http://data.csail.mit.edu/places/places205"
-# Urls and the checksum are torchvision's; it knows none of KITTI.
+# The URLs and the checksum are the ones in torchvision, which has no checksums for KITTI.
 _CLEVR = Archive(
     "https://dl.fbaipublicfiles.com/clevr/CLEVR_v1.0.zip", "b11922020e72d0cd9154779b2d3d07d2", "CLEVR_v1.0"
 )
@@ -154,6 +165,7 @@ _KITTI_ARCHIVES = (
 
 
 def _clevr_task(name: str, names: tuple[str, ...], label: Callable[[list[dict[str, Any]]], int]) -> Dataset:
+    """Return a task on CLEVR as a dataset. names: the class names. label: from a scene's objects to the class."""
     return Dataset(
         name=name,
         count=len(names),
@@ -175,7 +187,7 @@ TRANSFER = (
     Dataset(
         name="inat18",
         count=8142,
-        sizes={"train": 437_513, "test": 24_426},  # its test labels are not public: the validation images
+        sizes={"train": 437_513, "test": 24_426},  # "test" is the validation images: the test labels are not public
         layout=("inat18/train2018.json", "inat18/val2018.json", "inat18/train_val2018"),
         license="for non-commercial research and education; each image has its own",
         origin="https://github.com/visipedia/inat_comp/tree/master/2018",
@@ -185,7 +197,7 @@ TRANSFER = (
     Dataset(
         name="places205",
         count=205,
-        sizes={"train": 2_448_873, "test": 20_500},  # its test labels are not public: the validation images
+        sizes={"train": 2_448_873, "test": 20_500},  # "test" is the validation images: the test labels are not public
         layout=(
             "places205/trainvalsplit_places205/train_places205.csv",
             "places205/trainvalsplit_places205/val_places205.csv",
@@ -207,7 +219,7 @@ TRANSFER = (
         name="kitti-distance",
         count=4,
         names=lambda: ("up to 8 m", "up to 20 m", "beyond 20 m", "no vehicle"),
-        sizes={"train": 5_985, "test": 1_496},  # of 7,481
+        sizes={"train": 5_985, "test": 1_496},  # of KITTI's 7,481 training images
         layout=("Kitti/raw/training/image_2", "Kitti/raw/training/label_2"),
         license="CC BY-NC-SA 3.0",
         origin="https://www.cvlibs.net/datasets/kitti/eval_object.php; the task is VTAB's (github.com/google-research)",

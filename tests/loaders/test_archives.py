@@ -162,7 +162,7 @@ def test_what_an_archive_unpacks_to_is_bounded_by_its_own_size_and_the_disk(tmp_
     free = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: free)
     with pytest.raises(
-        ValueError, match=r"x\.tar\.gz needs 10,\d+,\d+ bytes and more, unpacked, and .* has 10,000,000"
+        ValueError, match=r"x\.tar\.gz needs at least 10,\d+,\d+ bytes when unpacked, and .* has 10,000,000"
     ):
         unpack(tmp_path / "x.tar.gz", tmp_path / "more")
     assert not (tmp_path / "more").exists()
@@ -281,12 +281,12 @@ def test_a_pipe_is_no_archive(tmp_path):
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        (["."], "holds a file called '.', which is no name of one: nothing is unpacked"),
-        ([""], "holds a file called '', which is no name of one: nothing is unpacked"),
-        (["a", "a/b"], "holds the path 'a/b', a part of which is a file and a folder: nothing is unpacked"),
-        (["a", "a/b/c"], "holds the path 'a/b/c', a part of which is a file and a folder: nothing is unpacked"),
-        (["a/b", "a"], "holds the path 'a', a part of which is a file and a folder: nothing is unpacked"),
-        (["a", "a/"], "holds the path 'a', a part of which is a file and a folder: nothing is unpacked"),
+        (["."], "holds a file called '.', which cannot be a file's name: nothing is unpacked"),
+        ([""], "holds a file called '', which cannot be a file's name: nothing is unpacked"),
+        (["a", "a/b"], "holds the path 'a/b', a part of which is both a file and a folder: nothing is unpacked"),
+        (["a", "a/b/c"], "holds the path 'a/b/c', a part of which is both a file and a folder: nothing is unpacked"),
+        (["a/b", "a"], "holds the path 'a', a part of which is both a file and a folder: nothing is unpacked"),
+        (["a", "a/"], "holds the path 'a', a part of which is both a file and a folder: nothing is unpacked"),
         (["x" * 300], "cannot be unpacked: File name too long: "),
         (["../" + "x" * 9999], r"holds the path '../xxx\w+\.\.\., which leads out of it"),
     ],

@@ -103,7 +103,7 @@ def test_imagenet_without_its_archives_is_not_got(tmp_path):
         dataset("imagenet").get(tmp_path)
     for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz"):
         put(tmp_path / "imagenet" / name, "cut")
-    with pytest.raises(ValueError, match="has not the checksum that torchvision knows"):
+    with pytest.raises(ValueError, match="does not have the checksum that torchvision expects"):
         dataset("imagenet").get(tmp_path)
     assert len(list((tmp_path / "imagenet").iterdir())) == 2, "nothing is left half-extracted"
 
@@ -242,7 +242,7 @@ def test_cifar100(tmp_path, monkeypatch):
     train = dataset("cifar100").find(tmp_path, "train")
     assert train.labels.tolist() == [99, 0, 5, 5, 1] and np.array_equal(train.image(3), images[3].transpose(1, 2, 0))
     put(folder / "train", "damaged")
-    with pytest.raises(FileNotFoundError, match="cifar-100-python lacks a file, or one's checksum"):
+    with pytest.raises(FileNotFoundError, match="cifar-100-python lacks a file, or a file's checksum"):
         dataset("cifar100").find(tmp_path, "train")
 
 
@@ -267,7 +267,7 @@ def test_stl10(tmp_path, monkeypatch):
     assert train.labels.tolist() == [9, 0, 1, 1] and np.array_equal(train.image(1), images[1].transpose(2, 1, 0))
     assert labels("stl10", tmp_path, "test") == [2, 3] and labels("stl10", tmp_path, "unlabeled") == [-1] * 3
     put(folder / "test_y.bin", bytes([3]))
-    with pytest.raises(FileNotFoundError, match="stl10_binary lacks a file, or one's checksum"):
+    with pytest.raises(FileNotFoundError, match="stl10_binary lacks a file, or a file's checksum"):
         labels("stl10", tmp_path)
 
 
