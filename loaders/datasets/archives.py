@@ -20,7 +20,7 @@ from twoview.loaders.files import opened
 from twoview.loaders.limits import UNPACKED
 from twoview.loaders.names import quoted
 
-MOST_WORDS = 1 << 16  # bytes of a tar header that is no file or folder, such as one with a long name
+MOST_WORDS = 1 << 16  # bytes of a tar member that is no file or folder but metadata, such as a long name
 DEEPEST = 64  # levels of nested folders
 SMALL = 1 << 20  # bytes; a smaller archive may unpack to as much as one of this size, which is no danger
 PIECE = 1 << 20  # bytes that are copied at once
@@ -70,7 +70,7 @@ def obtain(archive: Archive, folder: Path) -> None:
 
 
 def check(file: Path, md5: str | None) -> None:
-    """Raise ValueError, with the file and both checksums, if its MD5 checksum is not `md5`. None: do not check."""
+    """Raise ValueError, with both checksums, if the MD5 checksum of `file` is not `md5`, unless `md5` is None."""
     from torchvision.datasets.utils import calculate_md5
 
     if md5 and (found := calculate_md5(file)) != md5:
@@ -173,7 +173,7 @@ def _tar_members(file: Path, packed: BinaryIO) -> _Members:
     packed.seek(0)
     mode = "r:gz" if packed.read(2) == GZIP else "r:"
     packed.seek(0)
-    with tarfile.open(None, mode, packed, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # for mode
+    with tarfile.open(None, mode, packed, tarinfo=_Member) as archive:  # type: ignore[call-overload]  # mode is a str
         while member := archive.next():
             archive.members.clear()  # tarfile keeps all members, and there may be millions
             if member.isdir():
@@ -185,7 +185,7 @@ def _tar_members(file: Path, packed: BinaryIO) -> _Members:
 
 
 class _Member(tarfile.TarInfo):
-    """A tar member whose header has a bounded size: tarfile reads long names and the like into memory at once."""
+    """A tar member whose metadata has a bounded size: tarfile reads long names and the like into memory at once."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

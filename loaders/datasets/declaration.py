@@ -9,7 +9,7 @@ from twoview.loaders.datasets.archives import Archive, obtain
 from twoview.loaders.datasets.samples import Samples
 
 Split = str  # "train", "test", or another name in a dataset's `sizes`
-# Of the RGB channels, in [0, 1], as torchvision's pretrained weights expect them.
+# Mean and standard deviation of the RGB channels, in [0, 1], as torchvision's pretrained weights expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NEEDS_A_ROOT = (
     "needs a data root, the folder of your datasets: name it with --data-root or the environment variable TWOVIEW_DATA"
@@ -47,7 +47,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the labels; the labels as text if names are only known from the data."""
+        """The class names, in the order of the labels; if names are only known from the data, the labels as text."""
         if self.names:
             return tuple(self.names())
         count = self.count if self.count is not None else int(self.find(data_root(), "train").labels.max()) + 1

@@ -165,7 +165,10 @@ _KITTI_ARCHIVES = (
 
 
 def _clevr_task(name: str, names: tuple[str, ...], label: Callable[[list[dict[str, Any]]], int]) -> Dataset:
-    """Return a task on CLEVR as a dataset. names: the class names. label: from a scene's objects to the class."""
+    """Return a task on CLEVR as a dataset.
+
+    names: the class names. label: function from the objects of a scene to the class.
+    """
     return Dataset(
         name=name,
         count=len(names),

@@ -95,7 +95,7 @@ def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
 
 @kernel
 def _between(low, high, seed, epoch, sample, view, draw):
-    """Return a number uniform in [low, high); draw: its number among the op's draws."""
+    """Return a random number, uniform in [low, high). draw: which of the op's random numbers it is made of."""
     return low + (high - low) * rng.uniform(seed, epoch, sample, view, STREAM, draw)
 
 
