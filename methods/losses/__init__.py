@@ -1,1 +1,1 @@
-"""Losses: pure functions on tensors."""
+"""Losses of the self-supervised methods, as pure functions on tensors."""

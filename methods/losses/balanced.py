@@ -1,8 +1,9 @@
 """The balanced contrastive loss and debiased prototypes (Lee 2025).
 
-The paper's formula could not be read: what follows is inferred from descriptions of it. The supervised objective
--s(z, mu_y) + lambda max_{y' != y} s(z, mu_y'), with the prototype mu replaced by the mean over one image's views, is
-bounded by -nu s(z, z+) + (lambda / alpha) log sum_k exp(alpha s(z, z_k)), which at alpha = 1 / tau is `balanced`.
+The paper itself could not be read, so the formula below is inferred from descriptions of it. Start from the supervised
+objective -s(z, mu_y) + lambda max_{y' != y} s(z, mu_y'), where s is a similarity and mu_y the prototype of class y.
+Replace the prototype by the mean over one image's views. The result is bounded by
+-nu s(z, z+) + (lambda / alpha) log sum_k exp(alpha s(z, z_k)), and with alpha = 1 / tau this bound is `balanced`.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -32,19 +33,22 @@ def balanced(
     log_prior: Tensor | None = None,
     similarity: Similarity = "cosine",
 ) -> Tensor:
-    """Attraction and repulsion weighted separately.
+    """Contrastive loss with separate weights for attraction and repulsion.
 
-    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), s the similarity, k over all embeddings
-    but i and, unless include_positive, i+; the mean over all 2B embeddings. With the cosine it is at (1, 1, True)
-    NT-Xent, at (1, 1, False) the decoupled contrastive loss (Yeh et al. 2021, without its weights).
+    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), averaged over all 2B embeddings. s is
+    the similarity, and k runs over all embeddings except i itself and, unless include_positive is set, its positive i+.
+    With the cosine similarity and (nu, lam, include_positive) = (1, 1, True) this is NT-Xent; with (1, 1, False) it is
+    the decoupled contrastive loss (Yeh et al. 2021, without its weights).
 
-    similarity: "cosine", z . z' of embeddings of unit length; "dot", z . z' of embeddings as they are; "distance",
-    -|z - z'|^2 / 2 of embeddings as they are, which for unit length is the cosine less 1.
-    z1, z2: (B, d), any floating dtype, not normalized. z2 may hold prototypes. temperature: tau > 0. nu, lam: >= 0.
-    log_prior: (B,), log(n pi_y) of each image, n the number of classes and pi_y its class's share of the data set,
-    for data whose imbalance is known. A negative then weighs w = 1 / (n pi_y), as if all classes were as frequent; the
-    positive weighs 1. All zeros (balanced data) change nothing. Returns a float32 scalar.
-    Source: INFERRED from Lee 2025 (see above); the family with nu and include_positive, and the weights, are PROPOSED
+    z1, z2: (B, d), any floating dtype, not normalized. z2 may hold prototypes instead of embeddings.
+    temperature: tau > 0. nu, lam: weights of attraction and repulsion, >= 0.
+    log_prior: (B,), log(n pi_y) of each image's class y, for data whose class imbalance is known; n is the number of
+    classes and pi_y the share of class y in the data set. Each negative then has the weight w = 1 / (n pi_y), as if all
+    classes were equally frequent, and the positive has the weight 1. All zeros (balanced data) change nothing.
+    similarity: "cosine" is z . z' of the embeddings scaled to unit length; "dot" is z . z' of the embeddings as given;
+    "distance" is -|z - z'|^2 / 2 of the embeddings as given, which for unit vectors is the cosine minus 1.
+    Returns a float32 scalar. Raises ValueError for arguments outside these ranges.
+    Source: INFERRED from Lee 2025 (see above). The family with nu and include_positive and the weights w are PROPOSED
     by this project, not by the paper.
     """
     checks.embeddings(z1=z1, z2=z2)
@@ -57,7 +61,8 @@ def balanced(
     rows, columns, own, positive = pairs(z1, z2)
     attract, of_the_row = (z1 * z2).sum(1), rows.new_zeros(())
     if similarity == "distance":
-        # -|a - b|^2 / 2 = (a, 1) . (b, -|b|^2 / 2) - |a|^2 / 2, whose last part is the same for all of a row.
+        # -|a - b|^2 / 2 = (a, 1) . (b, -|b|^2 / 2) - |a|^2 / 2. The last term is the same for all pairs of a row, so
+        # it is left out of the matrix product and accounted for as `of_the_row`.
         attract, of_the_row = -(z1 - z2).square().sum(1) / 2, rows.square().sum(1) / 2
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         columns = torch.cat([columns, -columns.square().sum(1, keepdim=True) / 2], 1)
@@ -65,7 +70,7 @@ def balanced(
     log_weight = None
     if log_prior is not None:
         checks.prior(log_prior, len(z1))
-        log_weight = -gather(log_prior.to(rows)).repeat(2)
+        log_weight = -gather(log_prior.to(rows)).repeat(2)  # log w_k of every column
     left_out = torch.stack([own, positive], 1)
     repel = mean_log_sum(
         rows,
@@ -73,17 +78,19 @@ def balanced(
         lambda product: product / temperature,
         left_out,
         log_weight,
-        extra=attract + of_the_row if include_positive else None,  # not among the columns, where it would be weighed
+        extra=attract + of_the_row if include_positive else None,  # separate from the columns: its weight is always 1
     )
     return lam * (repel - of_the_row.mean()) - nu * attract.mean()
 
 
 @float32
 def prototypes(views: Tensor) -> Tensor:
-    """The renormalized mean of m views of each image: the debiased positive. With m = 1 the view itself, as in SimCLR.
+    """Return the debiased positive of each image: the mean of its m views, scaled back to unit length.
 
-    views: (m, B, d), any floating dtype, not normalized. Returns float32 (B, d) of unit length, with gradient: SimCLR
-    stops none. The paper's own construction could not be read; this one is PROPOSED.
+    With m = 1 it is the (unit) view itself, as in SimCLR.
+    views: (m, B, d), any floating dtype, not normalized. Returns float32 (B, d). The gradient flows through the mean,
+    as SimCLR stops no gradient. Raises ValueError for another shape or values that are not finite.
+    The paper's own construction could not be read; this one is PROPOSED by this project.
     """
     if views.ndim != 3 or not len(views):
         raise ValueError(f"views must be (m, B, d) with m >= 1, not {tuple(views.shape)}")
@@ -93,10 +100,12 @@ def prototypes(views: Tensor) -> Tensor:
 
 @float32
 def class_means(z: Tensor, label: Tensor) -> Tensor:
-    """Of each image the mean of the unit embeddings of its class in the batch over all ranks, itself among them.
+    """Return, for each image, the mean unit embedding of its class in the joined batch of all ranks.
 
-    z: (B, d), any floating dtype, not normalized. label: whole numbers (B,). Returns float32 (B, d), not renormalized.
-    Mixed into a positive it makes the oracle of `prototypes`; against an image's mean view it shows the bias.
+    The image itself is included in the mean.
+    z: (B, d), any floating dtype, not normalized. label: integers (B,). Returns float32 (B, d), not renormalized.
+    Mixed into the positives it gives an oracle that knows the labels; compared with an image's mean view it gives the
+    prototype bias.
     """
     checks.embeddings(z=z)
     checks.labels(label, len(z))
@@ -106,7 +115,7 @@ def class_means(z: Tensor, label: Tensor) -> Tensor:
 
 
 class PrototypeBias(NamedTuple):
-    """float32 scalars, means over the images."""
+    """Two measures of the prototype bias, each a float32 scalar and a mean over the images."""
 
     squared_distance: Tensor
     one_minus_cosine: Tensor
@@ -114,10 +123,12 @@ class PrototypeBias(NamedTuple):
 
 @float32
 def prototype_bias(mean_view: Tensor, class_mean: Tensor) -> PrototypeBias:
-    """How far the mean over one image's views is from the mean over its class: 0 if its views cover the class.
+    """Return how far the mean over an image's views is from the mean over its class; 0 if the views cover the class.
 
-    mean_view, class_mean: (B, d), means of unit embeddings, compared as they are; the cosine of what they point to.
-    That the bias is the expected difference of the two is the paper's; its norm could not be read, both are PROPOSED.
+    mean_view, class_mean: (B, d), means of unit embeddings. The squared distance compares them as given, the cosine
+    compares their directions.
+    The paper defines the bias as the expected difference of the two. Which norm it uses could not be read, so both
+    measures are PROPOSED by this project.
     """
     checks.embeddings(mean_view=mean_view, class_mean=class_mean)
     squared = (mean_view - class_mean).square().sum(1).mean()

@@ -1,4 +1,4 @@
-"""Barlow Twins: the cross-correlation of two views is to be the identity (Zbontar et al. 2021)."""
+"""The Barlow Twins loss: pull the cross-correlation of two views toward the identity (Zbontar et al. 2021)."""
 
 from torch import Tensor
 
@@ -11,10 +11,11 @@ from twoview.methods.losses.products import squared_off_diagonal
 
 @float32
 def barlow(z1: Tensor, z2: Tensor, off_diagonal: float) -> Tensor:
-    """sum_i (1 - C_ii)^2 + off_diagonal * sum_{i != j} C_ij^2, C the correlation of view 1 with view 2 over the batch.
+    """Return sum_i (1 - C_ii)^2 + off_diagonal * sum_{i != j} C_ij^2 as a float32 scalar.
 
-    Mean and variance (over B, 1e-5 added, as in BatchNorm) are those of all ranks' embeddings.
-    z1, z2: (B, D), any floating dtype, not normalized. off_diagonal: >= 0. Returns a float32 scalar.
+    C is the cross-correlation of the features of view 1 with those of view 2 over the joined batch of all ranks. Its
+    means and variances are those of BatchNorm: divided by the batch size, with 1e-5 added to the variance.
+    z1, z2: (B, D), any floating dtype, not normalized. off_diagonal: lambda in the paper, >= 0.
     Source: Zbontar et al. 2021, equation 1 and algorithm 1.
     """
     checks.embeddings(z1=z1, z2=z2)
@@ -25,6 +26,7 @@ def barlow(z1: Tensor, z2: Tensor, off_diagonal: float) -> Tensor:
 
 
 def _standardized(z: Tensor) -> Tensor:
+    """Return the features with mean 0 and variance 1 over the batch."""
     return (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
 
 

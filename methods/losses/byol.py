@@ -1,4 +1,4 @@
-"""BYOL's regression of one view's prediction on the other view's target (Grill et al. 2020)."""
+"""The BYOL loss: regress one view's prediction onto the other view's target projection (Grill et al. 2020)."""
 
 from torch import Tensor
 
@@ -10,10 +10,11 @@ from twoview.methods.losses.pairs import unit
 
 @float32
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
-    """The mean squared distance of the unit vectors, 2 - 2 cos, one direction of the two.
+    """Return the mean squared distance 2 - 2 cos between the normalized vectors, as a float32 scalar.
 
-    prediction, target: (B, d), any floating dtype, not normalized. No gradient is stopped here: the target comes from
-    a network that has none. Returns a float32 scalar.
+    This is one direction, view 1 to view 2; the caller adds the other one.
+    prediction, target: (B, d), any floating dtype, not normalized. The gradient is not stopped here, because the target
+    comes from a network without gradient.
     Source: Grill et al. 2020, equation 2.
     """
     checks.embeddings(prediction=prediction, target=target)

@@ -1,4 +1,4 @@
-"""What every loss asks of its arguments, in one sentence each."""
+"""Checks of the arguments of losses. Each raises a ValueError of one sentence that names the argument at fault."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,15 @@ from twoview.methods.ranks import world
 
 
 class NotFinite(ValueError, FloatingPointError):
-    """A NaN or infinite argument: a bad value to whoever calls a loss, a diverged run to the trainer."""
+    """A tensor has NaN or infinite values: a ValueError for whoever calls a loss, a diverged run for the trainer."""
 
 
 def embeddings(**named: Tensor) -> None:
-    """All (B, d), of one shape, finite, and at least two images over all ranks. ValueError naming what is not.
+    """Check that all are (B, d), of one shape, finite, and hold at least two images over all ranks.
 
-    Values are looked at on a CPU only, and not in a compiled step: a look would wait for a GPU in every step, and cut a
-    compiled graph in two, and the trainer stops at a NaN loss anyway.
+    Raises ValueError naming the one at fault. Values are checked only on a CPU and outside compiled code: on a GPU the
+    check would synchronize host and device in every step, in compiled code it would break the graph, and the trainer
+    stops at a NaN loss anyway.
     """
     shapes = {name: tuple(z.shape) for name, z in named.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
@@ -26,81 +27,92 @@ def embeddings(**named: Tensor) -> None:
 
 
 def finite(name: str, z: Tensor) -> None:
-    """NotFinite naming the first NaN or infinite value of a tensor that is looked at."""
+    """Raise NotFinite naming the first NaN or infinite value, if the tensor's values are checked (see `embeddings`)."""
     if _looked_at(z) and not torch.isfinite(z).all():
         at = tuple((~torch.isfinite(z)).nonzero()[0].tolist())
         raise NotFinite(f"{name} must be finite, and {name}{list(at)} is {z[at].item()}")
 
 
 def positive(name: str, value: float) -> None:
+    """Check that the value is above 0."""
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
 
 
 def at_least_zero(name: str, value: float) -> None:
+    """Check that the value is 0 or above."""
     if not value >= 0:
         raise ValueError(f"{name} must be 0 or above, not {value}")
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Check that the value is one of the known ones."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def exponent(gamma: float) -> None:
-    """exp(-d^gamma) is a positive definite kernel for gamma in (0, 2] and for no other."""
+    """Check that gamma is in (0, 2]: exp(-d^gamma) is a positive definite kernel for these values only."""
     if not 0 < gamma <= 2:
         raise ValueError(f"gamma must be above 0 and at most 2, not {gamma}")
 
 
 def share(name: str, value: float) -> None:
+    """Check that the value is in [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be between 0 and 1, not {value}")
 
 
 def even_width(**named: Tensor) -> None:
+    """Check that the (B, d) embeddings can be split into two halves."""
     for name, z in named.items():
         if z.shape[1] % 2:
             raise ValueError(f"{name} is {z.shape[1]} wide: two halves need an even width")
 
 
 def labels(label: Tensor, batch: int) -> None:
+    """Check that there is one integer label for each image of the batch."""
     if tuple(label.shape) != (batch,) or label.is_floating_point():
         raise ValueError(f"label must be ({batch},) of whole numbers, not {tuple(label.shape)} of {label.dtype}")
 
 
 def prior(log_prior: Tensor, batch: int) -> None:
+    """Check that there is one finite value for each image of the batch."""
     if tuple(log_prior.shape) != (batch,):
         raise ValueError(f"log_prior must be ({batch},), not {tuple(log_prior.shape)}")
     finite("log_prior", log_prior)
 
 
 def queue(queue: Tensor, width: int) -> None:
+    """Check that the queue holds at least one finite key, and that its keys are as wide as the queries."""
     if queue.ndim != 2 or not len(queue) or queue.shape[1] != width:
         raise ValueError(f"queue must be (K, {width}) with K >= 1, as wide as query, not {tuple(queue.shape)}")
     finite("queue", queue)
 
 
 def anchors(anchors: Tensor) -> None:
+    """Check that the anchors are finite, (V, B, d), with at least one view and at least two images over all ranks."""
     if anchors.ndim != 3 or not len(anchors) or anchors.shape[1] * world() < 2:
         raise ValueError(f"anchors must be (V, B, d) with V >= 1 and B >= 2, not {tuple(anchors.shape)}")
     finite("anchors", anchors)
 
 
 def target(target: Tensor, batch: int, count: int) -> None:
+    """Check that the target is finite and has a row for each image and a column for each prototype."""
     if tuple(target.shape) != (batch, count):
         raise ValueError(f"target must be ({batch}, {count}), images by prototypes, not {tuple(target.shape)}")
     finite("target", target)
 
 
 def patches(name: str, predicted: Tensor, hidden: Tensor, width: int) -> None:
-    """(B, M, width), what is predicted of the hidden patches (B, M)."""
+    """Check that the prediction is finite, (B, M, width), for hidden patches (B, M), of which there must be some."""
     if tuple(predicted.shape) != (*hidden.shape, width) or not hidden.numel():
-        raise ValueError(f"{name} must be {(*hidden.shape, width)}, not empty, and is {tuple(predicted.shape)}")
+        raise ValueError(f"{name} must be {(*hidden.shape, width)} and not empty, got {tuple(predicted.shape)}")
     finite(name, predicted)
 
 
 def prototypes(prototypes: Tensor, width: int) -> None:
+    """Check that there is at least one prototype, and that prototypes are finite and as wide as the embeddings."""
     if prototypes.ndim != 2 or not len(prototypes) or prototypes.shape[1] != width:
         raise ValueError(
             f"prototypes must be (K, {width}) with K >= 1, as wide as the embeddings, not {tuple(prototypes.shape)}"
@@ -109,7 +121,7 @@ def prototypes(prototypes: Tensor, width: int) -> None:
 
 
 def distribution(name: str, p: Tensor, count: int) -> None:
-    """(K,), above 0, of sum 1."""
+    """Check that p is a distribution over K prototypes: (K,), with all shares above 0 and sum 1."""
     if tuple(p.shape) != (count,):
         raise ValueError(f"{name} must be ({count},), a share for each prototype, not {tuple(p.shape)}")
     if _looked_at(p):
@@ -121,6 +133,7 @@ def distribution(name: str, p: Tensor, count: int) -> None:
 
 
 def _looked_at(z: Tensor) -> bool:
+    """Whether the values of a tensor are checked, not only its shape (see `embeddings`)."""
     return z.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -1,4 +1,4 @@
-"""data2vec's regression of what a teacher makes of the patches that the student has not seen (Baevski et al. 2022)."""
+"""The data2vec loss: regress a teacher's representation of patches hidden from the student (Baevski et al. 2022)."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ from twoview.methods.losses.float32 import float32
 
 @float32
 def data2vec(prediction: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
-    """The mean smooth L1 distance: d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere; a float32 scalar.
+    """Return the mean smooth L1 distance, d^2 / (2 beta) where |d| < beta and |d| - beta / 2 elsewhere.
 
-    prediction, target: (B, M, dim) of the hidden patches, any floating dtype. No gradient is stopped here: the target
-    comes from a teacher that has none. ValueError where the shapes differ, or beta is not above 0.
+    prediction, target: (B, M, dim), one row for each of the M hidden patches, any floating dtype. The gradient is not
+    stopped here, because the target comes from a teacher without gradient. Returns a float32 scalar. Raises ValueError
+    if the shapes differ or beta is not above 0.
     Source: Baevski et al. 2022, equation 3; facebookresearch/data2vec_vision, engine_for_cyclical.py.
     """
     checks.positive("beta", beta)
@@ -25,10 +26,11 @@ def data2vec(prediction: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
 
 
 def targets(layers: Sequence[Tensor]) -> Tensor:
-    """(B, T, dim), float32: the mean of the blocks' outputs, each token normalized in each of them and in the mean.
+    """Return the regression target, float32 (B, T, dim): the normalized mean of the normalized block outputs.
 
-    layers: (B, T, dim) each. Normalized to mean 0 and variance 1, without weights; the second time is the official
-    command's `--post_target_layer_norm`.
+    layers: outputs of the teacher's top blocks, (B, T, dim) each. Each token is normalized to mean 0 and variance 1
+    (layer norm without weights) in every block's output, and once more in their mean; the second normalization is
+    the official command's option `--post_target_layer_norm`.
     """
     width = layers[0].shape[-1:]
     mean = torch.stack([F.layer_norm(layer.float(), width) for layer in layers]).mean(0)

@@ -1,4 +1,4 @@
-"""A loss in one setting: what it costs is measured in it, and whether a device computes what another does."""
+"""A loss in one fixed setting, used to measure its cost and to compare its results between devices."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,9 +10,10 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Lightly(NamedTuple):
-    """The same loss in lightly: a class of lightly.loss and its arguments, and what its call takes beside embeddings.
+    """The same loss in the library lightly, as a peer to compare with.
 
-    arguments: from the width. beside: from width and device.
+    name: class in `lightly.loss`. arguments: width of the embeddings -> arguments of its constructor. beside: width and
+    device -> further arguments of its call, besides the embeddings.
     """
 
     name: str
@@ -21,10 +22,12 @@ class Lightly(NamedTuple):
 
 
 class Example(NamedTuple):
-    """loss: (z1, z2, label) -> scalar, of float (B, d) embeddings of any dtype and an int64 (B,) label; no state.
+    """A loss in one setting, without state.
 
-    timed: whether its cost is measured too. at_scale: makes what is timed in the loss's place, from width and device,
-    where that needs more than the embeddings: a queue, prototypes. lightly: what stands beside it then, if anything.
+    loss: (z1, z2, label) -> scalar, for embeddings z1 and z2, (B, d) of any floating dtype, and an int64 (B,) label.
+    timed: whether its cost is measured too. at_scale: width and device -> the loss to time in place of `loss`, for
+    losses that need more than the embeddings, such as a queue or prototypes. lightly: the same loss in lightly, timed
+    beside it, if lightly has it.
     """
 
     loss: Loss

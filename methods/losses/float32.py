@@ -1,4 +1,4 @@
-"""float32 at least, whatever autocast says: the one rule of every loss."""
+"""A decorator that makes a loss compute in float32 or wider, also under autocast. Every loss follows this rule."""
 
 import functools
 from collections.abc import Callable
@@ -12,9 +12,10 @@ R = TypeVar("R")
 
 
 def float32(loss: Callable[P, R]) -> Callable[P, R]:
-    """A loss whose half-precision tensors come in as float32 (float64 stays) and which runs outside autocast.
+    """Return the loss with autocast disabled and half-precision tensor arguments converted to float32.
 
-    exp, sums over thousands of candidates and variances lose what matters in 8 or 11 bits.
+    float64 arguments stay float64. bfloat16 and float16 keep 8 and 11 significant bits, too few for exponentials, sums
+    over thousands of candidates, and variances.
     """
 
     @functools.wraps(loss)

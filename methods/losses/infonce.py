@@ -1,4 +1,4 @@
-"""InfoNCE: the other view of an image against all other embeddings. In its SimCLR form, NT-Xent, and for any kernel."""
+"""InfoNCE: tell the other view of an image from all other embeddings; as SimCLR's NT-Xent, and with any kernel."""
 
 from torch import Tensor
 
@@ -11,14 +11,14 @@ from twoview.methods.losses.pairs import pairs, unit
 
 @float32
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """Normalized temperature-scaled cross entropy of two views of a batch.
+    """Return the normalized temperature-scaled cross entropy (NT-Xent) of two views of a batch.
 
-    loss_i = -s(z_i, z_i+) / tau + log sum_{k != i} exp(s(z_i, z_k) / tau), s the cosine, over all 2B embeddings,
-    the positive inside the sum; the mean over i.
+    loss_i = -s(z_i, z_i+) / tau + log sum_{k != i} exp(s(z_i, z_k) / tau), averaged over all 2B embeddings. s is the
+    cosine similarity, k runs over all 2B embeddings except i, and the positive i+ is part of the sum.
 
     z1, z2: (B, d), any floating dtype, not normalized; row i of both comes from image i. temperature: tau > 0.
-    Returns a float32 scalar: normalization, logits and log-sum-exp are float32, whatever autocast says
-    (float64 stays float64).
+    Returns a float32 scalar. Normalization, logits and log-sum-exp are computed in float32 even under autocast
+    (float64 inputs stay float64).
     Source: Chen et al. 2020, equation 1; `objective.py` of google-research/simclr.
     """
     checks.embeddings(z1=z1, z2=z2)
@@ -27,8 +27,9 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
 
 
 def infonce(z1: Tensor, z2: Tensor, log_kernel: LogKernel) -> Tensor:
-    """The mean over i of -log K(z_i, z_i+) / sum_{k != i} K(z_i, z_k), over both views of all ranks.
+    """Return the mean over i of -log [K(z_i, z_i+) / sum_{k != i} K(z_i, z_k)], for any kernel K.
 
+    i runs over the 2B embeddings of this rank, k over both views of all ranks.
     z1, z2: (B, d) of unit length, float32 or float64. log_kernel: log K as a function of the cosine.
     """
     rows, columns, own, _ = pairs(z1, z2)

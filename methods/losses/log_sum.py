@@ -1,4 +1,8 @@
-"""log sum exp over all pairs, whole or in tiles: the one place where a contrastive loss is quadratic in the batch."""
+"""Log-sum-exp over all pairs of embeddings, the only part of a contrastive loss that is quadratic in the batch size.
+
+Small batches use one dense matrix of similarities. Larger ones are computed tile by tile, in memory linear in the batch
+size.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +17,17 @@ from twoview.methods.losses.pairs import unit
 # The log of a kernel as an elementwise function of the cosine.
 LogKernel = Callable[[Tensor], Tensor]
 
-# Up to here the whole matrix is kept for the backward pass. NT-Xent, forward and backward, d = 128, milliseconds of one
-# core, whole / in tiles: B = 128 1.4 / 1.5, B = 256 (these 2^18 pairs) 4.3 / 4.0, B = 512 17.6 / 15.6, B = 2,048
-# 583 / 263, B = 8,192 11,400 / 4,500. The Laplacian kernel crosses at the same size.
+# Up to this many pairs the whole matrix is made and kept for the backward pass. Measured for NT-Xent, forward and
+# backward, d = 128, in milliseconds on one core, dense / tiled: B = 128: 1.4 / 1.5; B = 256 (2^18 pairs): 4.3 / 4.0;
+# B = 512: 17.6 / 15.6; B = 2,048: 583 / 263; B = 8,192: 11,400 / 4,500. With the Laplacian kernel, tiles become faster
+# at the same size.
 DENSE_PAIRS = 2**18
-# Of one tile: from 2^19 to 2^21 they are equally fast (float32: 4 MiB each, some five at a time).
+# Pairs in one tile: 4 MiB in float32, and about five such matrices exist at a time. Sizes from 2^19 to 2^21 are equally
+# fast.
 TILE_PAIRS = 2**20
-# Both on a GPU, 64 MiB in float32; not measured yet. Smaller tiles would be launches more than work, and torch.compile
-# leaves its graph for tiles.
+# On a GPU this is both the limit of the dense matrix and the size of a tile: 64 MiB in float32. It has not been tuned
+# by measurement yet. Smaller tiles would spend more time on kernel launches than on work, and tiles make torch.compile
+# break its graph.
 GPU_PAIRS = 2**24
 
 
@@ -32,12 +39,14 @@ def mean_log_sum(
     log_weight: Tensor | None = None,
     extra: Tensor | None = None,
 ) -> Tensor:
-    """mean_i log [sum_k exp(log_kernel(rows_i . columns_k) + log_weight_k) + exp(extra_i)], without k in left_out_i.
+    """Return mean_i log [sum_k exp(log_kernel(rows_i . columns_k) + log_weight_k) + exp(extra_i)], a scalar.
 
-    rows: (n, d). columns: (m, d). left_out: int64 (n, any number). log_weight: (m,), a constant. extra: (n,), the log
-    of one more candidate of each row. Returns a scalar.
-    Above DENSE_PAIRS (on a GPU above GPU_PAIRS) the matrix is made tile by tile, and memory is linear in n and m
-    instead of quadratic.
+    The sum over k runs over all columns except those in left_out_i.
+    rows: (n, d). columns: (m, d). log_kernel: log K as an elementwise function of the inner product.
+    left_out: int64 (n, any number), the columns that each row leaves out. log_weight: (m,), the log of each column's
+    weight, without gradient. extra: (n,), the log of one more candidate for each row.
+    Above DENSE_PAIRS pairs (on a GPU above GPU_PAIRS) the matrix is made tile by tile, so that memory is linear in n
+    and m instead of quadratic.
     """
     if len(rows) * len(columns) > (GPU_PAIRS if rows.is_cuda else DENSE_PAIRS):
         out: Tensor = _Tiled.apply(rows, columns, log_kernel, left_out, log_weight, extra)
@@ -47,6 +56,7 @@ def mean_log_sum(
 
 
 def _logits(cosine: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight: Tensor | None) -> Tensor:
+    """Return the terms of the sum as logarithms, with -inf for the columns that a row leaves out."""
     logits = log_kernel(cosine)
     if log_weight is not None:
         logits = logits + log_weight
@@ -54,11 +64,11 @@ def _logits(cosine: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight:
 
 
 class _Tiled(torch.autograd.Function):
-    """Some rows against all columns at a time, value and gradient in one pass.
+    """`mean_log_sum` for a block of rows against all columns at a time, with value and gradient in one pass.
 
-    The gradient of a mean is known before the backward pass but for one factor, so each tile's is made while the tile
-    is there, and what is kept is as large as rows and columns. Making the tiles again in the backward pass would cost
-    a third matrix product and every exponential twice.
+    The gradient of a mean is known before the backward pass except for one factor. The gradient of each tile is
+    therefore computed in the forward pass, while the tile exists, and only tensors as large as rows and columns are
+    kept. Recomputing the tiles in the backward pass would need a third matrix product and every exponential twice.
     """
 
     @staticmethod
@@ -81,7 +91,8 @@ class _Tiled(torch.autograd.Function):
             cosine = (rows[tile] @ columns.T).requires_grad_()
             with torch.enable_grad():
                 logits = _logits(cosine, log_kernel, left_out[tile], log_weight)
-            # From here on in place: a tile that fits the cache is worth more than names for what becomes of it.
+            # From here on `share` is overwritten in place, because a tile should stay in the CPU's cache: first the
+            # logits, then their exponentials relative to the row's maximum `top` (the usual stable log-sum-exp).
             share = logits.detach()
             top = share.amax(1) if extra is None else torch.maximum(share.amax(1), extra[tile])
             share.sub_(top[:, None]).exp_()
@@ -91,7 +102,8 @@ class _Tiled(torch.autograd.Function):
                 sums += one_more
                 torch.div(one_more, sums, out=grad_extra[tile])
             total += (sums.log() + top).sum()
-            # The kernel's own slope by autograd; to divide by the sums is cheaper in the narrow matrices.
+            # Autograd multiplies by the derivative of the kernel. The division by the sums, which turns exponentials
+            # into softmax weights, is done in the narrow (rows, d) matrices because that is cheaper than in the tile.
             (slope,) = torch.autograd.grad(logits, cosine, share)
             torch.mm(slope, columns, out=grad_rows[tile]).div_(sums[:, None])
             if grad_columns is not None:
@@ -112,7 +124,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def _in_tiles(z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
-    """The sum that larger batches need, of one view against the other, without each row's own column."""
+    """Return the tiled log-sum that large batches use, of one view against the other, without each row's own column."""
     own = torch.arange(len(z1), device=z1.device)[:, None]
     loss: Tensor = _Tiled.apply(unit(z1), unit(z2), lambda cosine: cosine / 0.2, own, None, None)
     return loss

@@ -1,4 +1,4 @@
-"""MAE's regression of the pixels that the encoder has not seen (He et al. 2022)."""
+"""The MAE loss: regress the pixels of the patches that the encoder has not seen (He et al. 2022)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,13 @@ from twoview.methods.losses.float32 import float32
 
 @float32
 def mae(prediction: Tensor, image: Tensor, hidden: Tensor, patch: int, normalize: bool = True) -> Tensor:
-    """The mean squared difference between predicted and true pixels of the hidden patches, a float32 scalar.
+    """Return the mean squared error between predicted and true pixels of the hidden patches, a float32 scalar.
 
-    prediction: (B, M, 3 * patch^2), any floating dtype. image: (B, 3, H, W). hidden: int64 (B, M), patches' numbers.
-    normalize: the truth is each patch's pixels less their mean, over their standard deviation.
-    ValueError where the shapes do not agree.
-    Source: equation of section 3 in words, and facebookresearch/mae, models_mae.py `forward_loss`.
+    prediction: (B, M, 3 * patch^2), any floating dtype. image: (B, 3, H, W). hidden: int64 (B, M), the numbers of the
+    hidden patches, counted row by row. patch: side of a patch, in pixels.
+    normalize: whether the true pixels of each patch are first normalized to mean 0 and standard deviation 1.
+    Raises ValueError if the shapes do not agree.
+    Source: He et al. 2022, section 3 (in words), and `forward_loss` in models_mae.py of facebookresearch/mae.
     """
     checks.patches("prediction", prediction, hidden, 3 * patch**2)
     truth = pixels(image, patch)
@@ -28,26 +29,38 @@ def mae(prediction: Tensor, image: Tensor, hidden: Tensor, patch: int, normalize
 
 
 def pixels(image: Tensor, patch: int) -> Tensor:
-    """(B, 3, H, W) -> (B, N, 3 * patch^2): patches row by row, in each its pixels row by row, in each its colors."""
+    """Cut images (B, 3, H, W) into N patches, (B, N, 3 * patch^2).
+
+    Patches are in row order; within a patch the pixels are in row order; within a pixel come its three colors.
+    """
     b, c, height, width = image.shape
     cells = image.permute(0, 2, 3, 1).reshape(b, height // patch, patch, width // patch, patch, c)
     return cells.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
 def image_of(patches: Tensor, patch: int, rows: int) -> Tensor:
-    """The inverse of `pixels`, for a grid of so many rows."""
+    """Join patches (B, N, 3 * patch^2) to images (B, 3, H, W), the inverse of `pixels`.
+
+    rows: number of rows in the grid of patches.
+    """
     b, n, values = patches.shape
     cells = patches.reshape(b, rows, n // rows, patch, patch, values // patch**2)
     return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, standard deviation) of each patch, (B, N, 1); the variance over one less than its values, plus 1e-6."""
+    """Return the mean and the standard deviation of each patch, (B, N, 1) each.
+
+    The variance is the unbiased one (divided by the number of values - 1), with 1e-6 added.
+    """
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
 def _example(z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
-    """Of the first numbers of each view: 4 patches of 2 x 2 pixels, an image of 3 x 2 patches."""
+    """Return the loss of 4 hidden patches of 2 x 2 pixels in an image of 3 x 2 patches.
+
+    The first values of z1 serve as the prediction, those of z2 as the image.
+    """
     hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
     return mae(z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden, patch=2)
 

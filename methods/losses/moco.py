@@ -1,4 +1,4 @@
-"""Momentum contrast: a query against its key and a queue of older keys."""
+"""The MoCo loss (momentum contrast): tell a query's own key from a queue of older keys."""
 
 from functools import partial
 
@@ -17,15 +17,15 @@ from twoview.methods.losses.pairs import unit
 def moco(
     query: Tensor, key: Tensor, queue: Tensor, temperature: float, gamma: float = 2.0, include_positive: bool = True
 ) -> Tensor:
-    """The mean over i of -log K(q_i, k_i) / (K(q_i, k_i) + sum_j K(q_i, queue_j)), K = exp(-d^gamma / T).
+    """Return the mean over i of -log [K(q_i, k_i) / (K(q_i, k_i) + sum_j K(q_i, queue_j))], K = exp(-d^gamma / T).
 
-    d is the L2 distance of unit vectors, so gamma = 2 at T is MoCo's InfoNCE of cosines at tau = T / 2.
-    include_positive: whether K(q_i, k_i) stands in the denominator, as in He et al. 2020; in the MoCo of
-    Kernel-InfoNCE it does not.
+    d is the L2 distance of unit vectors, so gamma = 2 with temperature T is MoCo's InfoNCE on cosines with tau = T / 2.
 
-    query, key: (B, d), row i of both from image i. queue: (K, d), keys of older batches, the same on all ranks. Any
-    floating dtype, none normalized. Key and queue get the gradient that they ask for, in practice none.
-    temperature: T > 0. gamma: in (0, 2]. Returns a float32 scalar.
+    query, key: (B, d), row i of both from image i. queue: (K, d), keys of older batches, the same on all ranks. All
+    three are of any floating dtype and not normalized. Gradients also flow into key and queue if these require them,
+    which in training they do not.
+    temperature: T > 0. gamma: in (0, 2]. include_positive: whether K(q_i, k_i) is part of the denominator. In
+    He et al. 2020 it is; in the MoCo variant of the Kernel-InfoNCE code it is not. Returns a float32 scalar.
     Source: He et al. 2020, equation 1, with the kernels of Tan et al. 2024.
     """
     checks.embeddings(query=query, key=key)
@@ -35,7 +35,7 @@ def moco(
     query, key, queue = unit(query), unit(key), unit(queue)
     kernel = partial(exponential, gamma=gamma, temperature=temperature)
     attract = kernel((query * key).sum(1))
-    nothing = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    nothing = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)  # no key of the queue is left out
     repel = mean_log_sum(query, queue, kernel, nothing, extra=attract if include_positive else None)
     return repel - attract.mean()
 
@@ -49,10 +49,11 @@ def moco_sum(
     weight: float,
     include_positive: bool = False,
 ) -> Tensor:
-    """The mixture of losses with two temperatures: weight * moco at (gamma_1, T_1) + (1 - weight) * moco at the other.
+    """Return the mixture of two losses: weight * moco at (gamma_1, T_1) + (1 - weight) * moco at (gamma_2, T_2).
 
-    Source: moco/moco.py of yifanzhang-pro/Kernel-InfoNCE, loss_type "sum", whose defaults are gammas (1, 2),
-    temperatures (0.1, 0.3) and weight 0.2; the positive is not in its denominator. Arguments as in `moco`.
+    weight: in [0, 1]. The other arguments are those of `moco`. Returns a float32 scalar.
+    Source: loss_type "sum" in moco/moco.py of yifanzhang-pro/Kernel-InfoNCE. Its defaults are gammas (1, 2),
+    temperatures (0.1, 0.3) and weight 0.2, and the positive is not in its denominator.
     """
     checks.share("weight", weight)
     one, two = (
@@ -62,16 +63,17 @@ def moco_sum(
     return weight * one + (1 - weight) * two
 
 
-QUEUE = 4096  # keys, where the loss is timed
+QUEUE = 4096  # number of keys in the queue when the loss is timed
 
 
 def _at_scale(dim: int, device: torch.device) -> Loss:
+    """Return the loss with a random queue, for timing."""
     queue = torch.randn(QUEUE, dim, device=device)
     return lambda query, key, label: moco(query, key.detach(), queue, 0.4)
 
 
 EXAMPLES = {
-    # The queue holds the first view's negatives, so that it is the same one on every device.
+    # The queue is the negated first view, so that it is the same on every device.
     "moco": Example(
         lambda z1, z2, label: moco(z1, z2.detach(), -z1.detach(), 0.4),
         at_scale=_at_scale,

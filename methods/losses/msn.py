@@ -1,8 +1,9 @@
-"""Masked Siamese networks and prior matching: views are assigned to prototypes, their mean assignment to a prior.
+"""The losses of masked Siamese networks (MSN) and of prior matching (PMSN).
 
-V views of each of B images, the anchors, are to be assigned as another view of the image, the target, is, and all
-anchors together as a prior over the K prototypes says. Assignments are log-probabilities from end to end, so that no
-prototype's share can underflow to a 0 that is divided by.
+An assignment is a distribution over K prototypes. The loss asks two things of the V views of each of B images, called
+the anchors: each anchor should be assigned like another view of its image, the target, and the mean assignment of all
+anchors should match a prior over the prototypes. Assignments are kept as log-probabilities throughout, so that no
+prototype's share can underflow to a 0 that is then divided by.
 """
 
 import math
@@ -34,18 +35,22 @@ def msn(
     entropy_weight: float = 0.0,
     divergence: Divergence = "to-prior",
 ) -> dict[str, Tensor]:
-    """`loss` = cross entropy + weight * divergence + entropy_weight * entropy, and what is worth watching.
+    """Return the loss, cross entropy + weight * divergence + entropy_weight * entropy, with its terms for logging.
 
-    With p the anchors' assignments, p+ the target's, pbar the mean of p over views and all ranks' images, pi the prior:
-    cross_entropy: mean H(p+, p). divergence: KL(pbar, pi) to the prior, or KL(pi, pbar) from it. entropy: mean H(p).
-    mean_entropy: H(pbar), which is log K where all prototypes are used alike and 0 where all images share one.
-    Float32 scalars (float64 of float64 input).
+    Let p be the anchors' assignments, p+ the targets', pbar the mean of p over the views and the images of all ranks,
+    and pi the prior. The result has these float32 scalars (float64 for float64 input):
+    loss: the weighted sum above. cross_entropy: mean H(p+, p). divergence: KL(pbar, pi) if `divergence` is "to-prior",
+    KL(pi, pbar) if it is "from-prior". entropy: mean H(p). mean_entropy: H(pbar), which is log K when all prototypes
+    are used equally and 0 when all images share one.
 
-    anchors: (V, B, d), any floating dtype, not normalized. target: (B, K), probabilities without gradient, of
-    `targets`. prototypes: (K, d), not normalized. prior: (K,), above 0, of sum 1. temperature: tau > 0.
-    With the uniform prior it is MSN, whose me-max term -H(pbar) + log K is KL(pbar, uniform); with another one PMSN.
-    Source: Assran et al. 2022, equation 1 and the official code's src/losses.py; Assran et al. 2023 replace the prior.
-    The direction of their KL could not be read: stable-pretraining's is to the prior, as MSN's, lightly's from it.
+    anchors: (V, B, d), any floating dtype, not normalized. target: (B, K), probabilities without gradient, from
+    `targets`. prototypes: (K, d), not normalized. prior: (K,), all above 0, with sum 1. temperature: tau > 0.
+    weight: lambda, >= 0. entropy_weight: >= 0.
+    With the uniform prior this is MSN, whose me-max term -H(pbar) + log K equals KL(pbar, uniform). With any other
+    prior it is PMSN.
+    Source: Assran et al. 2022, equation 1, and src/losses.py of the official code. Assran et al. 2023 replace the
+    prior; which direction their KL has could not be read: stable-pretraining uses KL(pbar, pi), as MSN does, and
+    lightly uses KL(pi, pbar).
     """
     checks.anchors(anchors)
     checks.prototypes(prototypes, anchors.shape[2])
@@ -76,32 +81,40 @@ def targets(
     sharpening: float = 0.25,
     iterations: int = 0,
 ) -> Tensor:
-    """Probabilities (B, K), without gradient: assigned, sharpened and, with iterations above 0, balanced by Sinkhorn.
+    """Return the targets' assignments, probabilities (B, K) without gradient.
 
-    z: (B, d), any floating dtype, not normalized. prototypes: (K, d). marginal: (K,), above 0, of sum 1, to which
-    Sinkhorn balances. sharpening: T in (0, 1], p -> p^(1/T) renormalized.
-    Source: Assran et al. 2022, section 3; the official code's src/losses.py.
+    The embeddings are assigned to the prototypes, the assignments are sharpened, and `iterations` steps of Sinkhorn
+    balance them over the batch (no balancing if it is 0).
+    z: (B, d), any floating dtype, not normalized. prototypes: (K, d). marginal: (K,), all above 0, with sum 1: the
+    share of the batch that Sinkhorn gives each prototype. temperature: tau > 0. sharpening: T in (0, 1], which turns p
+    into p^(1/T), renormalized.
+    Source: Assran et al. 2022, section 3; src/losses.py of the official code.
     """
     checks.embeddings(z=z)
     checks.prototypes(prototypes, z.shape[1])
     checks.distribution("marginal", marginal, len(prototypes))
     checks.positive("temperature", temperature)
     checks.positive("sharpening", sharpening)
+    # Sharpening p -> p^(1/T) divides the logarithm by T.
     log_p = F.log_softmax(assign(z, prototypes, temperature) / sharpening, dim=-1)
     return sinkhorn(log_p, marginal, iterations).exp()
 
 
 def assign(z: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities (..., K), log softmax of the cosines over temperature. z: (..., d). prototypes: (K, d)."""
+    """Return the assignments as log-probabilities (..., K), the log-softmax of the cosines divided by the temperature.
+
+    z: (..., d). prototypes: (K, d). Neither needs to be normalized.
+    """
     return F.log_softmax(unit(z) @ unit(prototypes).T / temperature, dim=-1)
 
 
 def sinkhorn(log_p: Tensor, marginal: Tensor, iterations: int) -> Tensor:
-    """Log-probabilities (B, K) whose mean over all ranks' rows comes near the marginal, (K,), each row again of sum 1.
+    """Balance assignments over the batch: return log-probabilities (B, K) whose mean over all ranks nears `marginal`.
 
-    An iteration scales the columns to the marginal and then the rows to 1. The official code divides by the total
-    first, which the first iteration undoes.
-    Source: `distributed_sinkhorn` of the official code, with the uniform marginal; another one is PROPOSED here.
+    Each iteration scales the columns to the marginal, (K,), and then each row back to sum 1. The official code divides
+    by the total first, which its first iteration undoes.
+    Source: `distributed_sinkhorn` of the official code, for the uniform marginal. Other marginals are PROPOSED by this
+    project.
     """
     log_marginal = marginal.to(log_p).log()
     for _ in range(iterations):
@@ -110,35 +123,36 @@ def sinkhorn(log_p: Tensor, marginal: Tensor, iterations: int) -> Tensor:
 
 
 def mean_over_batch(log_p: Tensor) -> Tensor:
-    """The logarithm of the mean probability, (K,), over the rows (N, K) of all ranks, differentiable.
+    """Return the log of the mean probability, (K,), over the rows (N, K) of all ranks; differentiable.
 
-    Only K numbers travel: each rank's own sums. As in every loss, the gradient of the ranks' mean is the whole one's.
+    Each rank sends only K numbers, the sums of its own rows. As in every loss, the gradient of the mean over the ranks
+    is the gradient of the joined batch (`losses/gather.py`).
     """
     return gather(log_p.logsumexp(0)[None]).logsumexp(0) - math.log(len(log_p) * world())
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p, q) = sum p (log p - log q), the Kullback-Leibler divergence of two distributions (K,), a scalar."""
+    """Return the Kullback-Leibler divergence KL(p, q) = sum p (log p - log q) of two distributions (K,), a scalar."""
     return (log_p.exp() * (log_p - log_q)).sum()
 
 
-PROTOTYPES = 1024  # where the loss is timed
+PROTOTYPES = 1024  # number of prototypes when the loss is timed
 
 
 def _example(z1: Tensor, z2: Tensor, prior: Tensor, divergence: Divergence) -> Tensor:
-    """The first view, as the anchors, assigned as the second is; as many prototypes as images."""
+    """Return the loss with view 1 as the anchors, view 2 as the target, and as many prototypes as images."""
     to = -z1.detach()
     return msn(z1[None], targets(z2, to, prior, iterations=3), to, prior, divergence=divergence)["loss"]
 
 
 def _at_scale(dim: int, device: torch.device) -> Loss:
-    """One view as the anchors, the other as the target, which has no gradient."""
+    """Return the loss to time: one view serves as the anchors, the other as the target, which has no gradient."""
     to, prior = _prototypes(dim, device), uniform(PROTOTYPES).to(device)
     return lambda z1, z2, label: msn(z1[None], targets(z2, to, prior, iterations=3), to, prior)["loss"]
 
 
 def _prototypes(dim: int, device: torch.device) -> Tensor:
-    """The same for ours and for lightly's."""
+    """Return random prototypes, the same ones for our loss and for lightly's."""
     return torch.randn(PROTOTYPES, dim, device=device, generator=torch.Generator(device).manual_seed(0))
 
 

@@ -1,4 +1,4 @@
-"""Who is compared with whom: each embedding of this rank with all embeddings of both views on all ranks."""
+"""The pairs that a contrastive loss compares: each embedding of this rank with both views of all ranks' images."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,11 @@ from twoview.methods.losses.gather import gather, rank_offset
 
 
 class Pairs(NamedTuple):
-    """rows: (2B, d), view 1 before view 2. columns: (2WB, d), view 1 of all ranks before view 2 of all ranks.
+    """The rows and columns of the matrix of similarities, on one of W ranks with B images each.
 
-    own, positive: int64 (2B,), the column that holds the row itself, and the one that holds its other view.
+    rows: (2B, d), view 1 before view 2. columns: (2WB, d), view 1 of all ranks before view 2 of all ranks.
+    own, positive: int64 (2B,), the index of the column that holds the row itself and of the one that holds its other
+    view.
     """
 
     rows: Tensor
@@ -22,7 +24,7 @@ class Pairs(NamedTuple):
 
 
 def pairs(z1: Tensor, z2: Tensor) -> Pairs:
-    """z1, z2: (B, d), as they are to be compared."""
+    """Return the pairs to compare. z1, z2: (B, d), the two views, already normalized if the loss needs that."""
     columns = torch.cat([gather(z1), gather(z2)])
     first = rank_offset(len(z1)) + torch.arange(len(z1), device=z1.device)
     second = first + len(columns) // 2
@@ -30,5 +32,5 @@ def pairs(z1: Tensor, z2: Tensor) -> Pairs:
 
 
 def unit(z: Tensor) -> Tensor:
-    """Rows of length 1; a row of zeros stays."""
+    """Return the rows scaled to unit length. A row of zeros stays zero."""
     return F.normalize(z, dim=-1)

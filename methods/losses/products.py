@@ -1,15 +1,16 @@
-"""Sums of squared inner products, by whichever matrix is the smaller one."""
+"""Sums of squared inner products, computed through whichever matrix is smaller: the products or the Gram matrices."""
 
 import torch
 from torch import Tensor
 
 
 def squared_products(rows: Tensor, columns: Tensor, own: Tensor) -> Tensor:
-    """sum over i and k != own_i of (rows_i . columns_k)^2.
+    """Return the sum over i and k != own_i of (rows_i . columns_k)^2, a scalar.
 
-    rows: (n, w). columns: (m, w). own: int64 (n,). Where n * m is more than w * w, the sum over all pairs is taken as
-    <rows^T rows, columns^T columns>, from which the pairs left out are subtracted: VICReg's covariance of 8,192
-    variables over 256 images then needs two matrices of 256 x 256 instead of one of 8,192 x 8,192.
+    rows: (n, w). columns: (m, w). own: int64 (n,), the column that each row leaves out.
+    If n * m is larger than w * w, the sum over all pairs is computed as the inner product
+    <rows^T rows, columns^T columns>, and the pairs left out are subtracted. VICReg's covariance of 8,192 features over
+    256 images then needs two matrices of 256 x 256 instead of one of 8,192 x 8,192.
     """
     if len(rows) * len(columns) <= rows.shape[1] ** 2:
         return (rows @ columns.T).scatter(1, own[:, None], 0).square().sum()
@@ -18,5 +19,5 @@ def squared_products(rows: Tensor, columns: Tensor, own: Tensor) -> Tensor:
 
 
 def squared_off_diagonal(a: Tensor, b: Tensor) -> Tensor:
-    """a, b: (N, D). The sum of the squares of a^T b off its diagonal."""
+    """Return the sum of the squared off-diagonal entries of a^T b, a scalar. a, b: (N, D)."""
     return squared_products(a.T, b.T, torch.arange(a.shape[1], device=a.device))

@@ -13,13 +13,14 @@ from twoview.methods.losses.products import squared_products
 
 @float32
 def spectral(z1: Tensor, z2: Tensor) -> Tensor:
-    """-2 mean_i z1_i . z2_i + mean_{i != k} (z1_i . z2_k)^2, of unit vectors.
+    """Return -2 mean_i z1_i . z2_i + mean_{i != k} (z1_i . z2_k)^2 of the normalized embeddings, a float32 scalar.
 
-    z1, z2: (B, d), any floating dtype, not normalized. Returns a float32 scalar.
-    Source: HaoChen et al. 2021; `D` in models/spectral.py of jhaochenz96/spectral_contrastive_learning, which only
-    shortens vectors that are longer than sqrt(mu), where Tan et al. and we normalize all. Kernel-InfoNCE's
-    `spectral_loss` sums the squares of all 2B (2B - 1) ordered pairs of both views, positives among them, and divides
-    by B (B - 1), so its repelling term weighs about four times as much as HaoChen's, which is the one here.
+    z1, z2: (B, d), any floating dtype, not normalized. Negatives are taken from all ranks.
+    Source: HaoChen et al. 2021, and `D` in models/spectral.py of jhaochenz96/spectral_contrastive_learning. That code
+    only shortens vectors longer than sqrt(mu), whereas Tan et al. 2024 and this function normalize all of them.
+    The `spectral_loss` of the Kernel-InfoNCE code differs: it sums the squares of all 2B (2B - 1) ordered pairs of both
+    views, including positives, and divides by B (B - 1), so its repelling term weighs about four times as much as
+    HaoChen's. This function has HaoChen's weight.
     """
     checks.embeddings(z1=z1, z2=z2)
     z1, z2 = unit(z1), unit(z2)

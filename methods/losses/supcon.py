@@ -13,12 +13,13 @@ from twoview.methods.losses.pairs import pairs, unit
 
 @float32
 def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
-    """All other embeddings of an image's class attract, averaged outside the logarithm (L_out).
+    """Return the supervised contrastive loss with the positives averaged outside the logarithm (L_out).
 
-    loss_i = -1/|P(i)| sum_{p in P(i)} [s(z_i, z_p) / tau - log sum_{k != i} exp(s(z_i, z_k) / tau)], P(i) all others
-    of both views with i's label; the mean over all 2B embeddings. With every label different it is NT-Xent.
+    loss_i = -1/|P(i)| sum_{p in P(i)} [s(z_i, z_p) / tau - log sum_{k != i} exp(s(z_i, z_k) / tau)], averaged over all
+    2B embeddings. s is the cosine similarity, and P(i) holds all other embeddings of both views with the label of i. If
+    all labels differ, this is NT-Xent.
 
-    z1, z2: (B, d), any floating dtype, not normalized. label: whole numbers (B,). temperature: tau > 0.
+    z1, z2: (B, d), any floating dtype, not normalized. label: integers (B,). temperature: tau > 0.
     Returns a float32 scalar.
     Source: Khosla et al. 2020, equation 2; HobbitLong/SupContrast scales it by tau / base tau, which is 1 there.
     """
@@ -28,7 +29,7 @@ def supcon(z1: Tensor, z2: Tensor, label: Tensor, temperature: float) -> Tensor:
     rows, columns, own, _ = pairs(unit(z1), unit(z2))
     everyone = mean_log_sum(rows, columns, lambda cosine: cosine / temperature, own[:, None])
     sums, counts = class_sums(columns, gather(label).repeat(2))
-    # The cosine is linear, so the mean over the positives needs their sum alone.
+    # The inner product is linear, so the mean over the positives needs only the sum of each class, less the row itself.
     attract = (rows * (sums[own] - rows)).sum(1) / (counts[own] - 1)
     return everyone - attract.mean() / temperature
 

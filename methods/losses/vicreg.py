@@ -1,4 +1,4 @@
-"""VICReg: invariance, variance and covariance of two views, no negatives (Bardes et al. 2022)."""
+"""The VICReg loss: invariance, variance and covariance of two views, without negatives (Bardes et al. 2022)."""
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,15 @@ from twoview.methods.losses.products import squared_off_diagonal
 def vicreg(
     z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
 ) -> dict[str, Tensor]:
-    """`loss` = the weights times the three terms, and the terms themselves under their names, all float32 scalars.
+    """Return `loss`, the weighted sum of the three terms, and each term under its name; all are float32 scalars.
 
-    invariance: mean squared difference, over B and D. variance: mean_j relu(1 - sqrt(var_j + 1e-4)), the mean of both
-    views (the official code's 1/2, which solo-learn has not). covariance: sum_{i != j} cov_ij^2 / D, the sum of both
-    views. Variances and covariances are those of all ranks' embeddings, over B - 1.
+    invariance: the mean squared difference between the views, over B and D.
+    variance: mean_j relu(1 - sqrt(var_j + 1e-4)), averaged over the two views (the factor 1/2 of the official code,
+    which solo-learn lacks).
+    covariance: sum_{i != j} cov_ij^2 / D, summed over the two views.
+    Variances and covariances are taken over the joined batch of all ranks and divided by its size - 1.
 
-    z1, z2: (B, D), any floating dtype, not normalized.
+    z1, z2: (B, D), any floating dtype, not normalized. invariance, variance, covariance: weights of the terms, >= 0.
     Source: facebookresearch/vicreg, main_vicreg.py.
     """
     checks.embeddings(z1=z1, z2=z2)
@@ -39,10 +41,12 @@ def vicreg(
 
 
 def _variance(z: Tensor) -> Tensor:
+    """Return the hinge mean_j relu(1 - sqrt(var_j + 1e-4)) of one view."""
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 
 def _covariance(z: Tensor) -> Tensor:
+    """Return sum_{i != j} cov_ij^2 / D of one view."""
     centered = z - z.mean(0)
     return squared_off_diagonal(centered, centered) / (len(z) - 1) ** 2 / z.shape[1]
 

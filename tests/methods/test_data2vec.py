@@ -134,5 +134,5 @@ def test_what_it_refuses():
         made(layers=6)
     with pytest.raises(ValueError, match="beta must be above 0, not 0"):
         data2vec(random(2, 3, 4), random(2, 3, 4), 0)
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 3, 4\), not empty, and is \(2, 2, 4\)"):
+    with pytest.raises(ValueError, match=r"prediction must be \(2, 3, 4\) and not empty, got \(2, 2, 4\)"):
         data2vec(random(2, 2, 4), random(2, 3, 4))

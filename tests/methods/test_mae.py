@@ -110,9 +110,9 @@ def test_gradients_of_the_loss():
 
 
 def test_a_prediction_of_another_shape_is_named():
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 2, 12\), not empty, and is \(2, 2, 11\)"):
+    with pytest.raises(ValueError, match=r"prediction must be \(2, 2, 12\) and not empty, got \(2, 2, 11\)"):
         mae(random(2, 2, 11), random(2, 3, 4, 4), some(2, 4, 2), 2)
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 0, 12\), not empty"):
+    with pytest.raises(ValueError, match=r"prediction must be \(2, 0, 12\) and not empty"):
         mae(random(2, 0, 12), random(2, 3, 4, 4), some(2, 4, 0), 2)
 
 
