@@ -1,1 +1,1 @@
-"""batch -> loss -> encoder -> accuracy: losses, backbones, methods, the trainer, probes."""
+"""From a batch to a trained encoder and its accuracy: losses, backbones, methods, the trainer and probes."""

@@ -1,4 +1,4 @@
-"""Backbones: images -> representations."""
+"""Backbones: the networks that turn images into representations, and the recipe's table that chooses one."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
@@ -18,14 +18,15 @@ from twoview.methods.settings import Repeats, Settings, Side, Width
 from twoview.methods.vit import VITS, ViT
 
 WIDE = "wide-resnet"
-ONLY = {  # keys that are some backbones' alone: theirs in words, and by name
+# Keys that apply to some backbones only: key -> (these backbones in words, their names).
+ONLY = {
     **dict.fromkeys(("patch", "positions", "drop_path"), ("ViTs", tuple(VITS))),
     **dict.fromkeys(("depth", "widen"), (WIDE, (WIDE,))),
 }
 
 
 class Backbone(Settings):
-    """The `[backbone]` table of a recipe."""
+    """The `[backbone]` table of a recipe (the TOML file that describes an experiment)."""
 
     name: Literal[
         "resnet-tiny",
@@ -39,14 +40,15 @@ class Backbone(Settings):
         "vit-tiny",
         "vit-small",
         "vit-base",
-    ] = "resnet-small"  # ours for a CPU, torchvision's, two for 32 pixels, or a ViT of timm's blocks
-    stem: Literal["cifar", "imagenet"] = "cifar"  # of torchvision's: 3x3 and no pooling, or 7x7, stride 2 and pooling
-    width: Width = 32  # channels of the stem of resnet-tiny and resnet-small, of alexnet's first layer (published: 96)
-    depth: Annotated[Repeats, Field(ge=10)] = 34  # of wide-resnet: its layers, 6 n + 4 for n blocks a stage
-    widen: Repeats = 5  # of wide-resnet: how many times as wide as the first ResNets for CIFAR
-    patch: Side = 16  # of a ViT: side of a patch in pixels
-    positions: Literal["learned", "sincos"] = "learned"  # of a ViT: of its patches; sincos are fixed
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a ViT: chance that the last block is skipped
+    ] = "resnet-small"  # two small ResNets for a CPU, torchvision's ResNets, two networks for 32 pixels, or timm's ViTs
+    # Stem of a torchvision ResNet: cifar is a 3x3 convolution, imagenet is 7x7 with stride 2 and max-pooling.
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    width: Width = 32  # channels of the stem of resnet-tiny and resnet-small, or of alexnet's first layer (paper: 96)
+    depth: Annotated[Repeats, Field(ge=10)] = 34  # layers of wide-resnet: 6 n + 4 for n blocks per stage
+    widen: Repeats = 5  # wide-resnet's width relative to the first ResNets for CIFAR (16, 32 and 64 channels)
+    patch: Side = 16  # side of a ViT's patches, in pixels
+    positions: Literal["learned", "sincos"] = "learned"  # a ViT's position embeddings; sincos ones are fixed
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # probability that a ViT's last block is skipped in training
 
     @field_validator("depth")
     @classmethod
@@ -64,14 +66,18 @@ class Backbone(Settings):
 
     @model_serializer(mode="wrap")
     def _told(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys of some alone are told of these only, so that records of other backbones stay comparable with older
-        ones.
+        """Write a key that only some backbones have for those backbones only.
+
+        Records of the other backbones then have the same keys as older records and stay comparable with them.
         """
         return {key: value for key, value in values(self).items() if key not in ONLY or self.name in ONLY[key][1]}
 
 
 def build(backbone: Backbone, size: int = 224) -> Encoder:
-    """An encoder with fresh weights, from torch's global generator. size: of its images, for a ViT's positions."""
+    """Return an encoder with fresh weights, drawn from torch's global generator.
+
+    size: side of the images in pixels; a ViT makes one position embedding per patch of such an image.
+    """
     if backbone.name in VITS:
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
     if backbone.name == "resnet-tiny":
@@ -86,10 +92,10 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
 
 
 def _strided(width: int, blocks: Sequence[tuple[int, int]]) -> Encoder:
-    """A ResNet for about 32 pixels whose stem has stride 2: an epoch is seconds on a CPU.
+    """Return a small ResNet for images of about 32 pixels. Its stem has stride 2, so an epoch takes seconds on a CPU.
 
-    width: channels of the stem. blocks: of each residual block, how many times as many channels go out as come in, and
-    its stride.
+    width: channels of the stem. blocks: for each residual block, the factor from its input channels to its output
+    channels, and its stride.
     """
     stem = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
@@ -101,8 +107,10 @@ def _strided(width: int, blocks: Sequence[tuple[int, int]]) -> Encoder:
 
 
 def _wide(depth: int, widen: int) -> Encoder:
-    """WRN-depth-widen of Zagoruyko and Komodakis 2016 for about 32 pixels, as in their code, without dropout: blocks
-    that begin with norm and ReLU, in three stages of 16, 32 and 64 channels times `widen`.
+    """Return the wide ResNet WRN-depth-widen (Zagoruyko and Komodakis 2016) for images of about 32 pixels.
+
+    As in their code, without dropout: pre-activation blocks (BatchNorm and ReLU first) in three stages, with 16, 32
+    and 64 channels times `widen`.
     """
     blocks: list[nn.Module] = []
     width = 16
@@ -118,10 +126,12 @@ def _wide(depth: int, widen: int) -> Encoder:
 
 
 def _alexnet(width: int) -> Encoder:
-    """conv 1 to 5 of an AlexNet for small images, in the layout of Wang and Isola 2020's code for STL-10 (recalled, and
-    read in codes that took it over): 3 x 3 everywhere, BatchNorm, pooling behind 1, 2 and 5; 96 channels in the first
-    layer. There is no one AlexNet for 32 pixels. Their fully connected layers are left out: the mean over the image is
-    the representation.
+    """Return the five convolutions of an AlexNet for small images, with the mean over the image as representation.
+
+    The layout is that of Wang and Isola 2020's code for STL-10 (recalled from memory, and read in code that adopted
+    it): 3 x 3 convolutions with BatchNorm, and max-pooling after layers 1, 2 and 5. Their first layer has 96 channels.
+    Their fully connected layers are left out. There is no standard AlexNet for 32 pixels.
+    width: channels of the first layer.
     """
     layers: list[nn.Module] = []
     channels = 3
@@ -136,15 +146,17 @@ def _alexnet(width: int) -> Encoder:
 
 
 def _draw(body: nn.Module) -> None:
-    """Draws the weights of all convolutions as He et al. 2015 do."""
+    """Initialize the weights of all convolutions as in He et al. 2015."""
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Average(nn.Module):
-    """(B, C, H, W) -> (B, C), the mean over the image. The gradient of torch's own pooling to one pixel comes back with
-    its channels first, and the layer before it has to transpose it; this one's has them last.
+    """Global average pooling, (B, C, H, W) -> (B, C), with a gradient in channels-last layout.
+
+    The gradient of torch's own pooling comes back in channels-first layout, and the layer before it, which computes in
+    channels-last, would have to transpose it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,7 +182,7 @@ class _Block(nn.Module):
 
 
 class _WideBlock(nn.Module):
-    """The residual block with norm and ReLU first; where the width changes, the skip begins behind them too."""
+    """The pre-activation residual block. Where the width changes, the skip connection too starts after norm and ReLU."""
 
     def __init__(self, width: int, out: int, stride: int) -> None:
         super().__init__()
@@ -188,6 +200,7 @@ class _WideBlock(nn.Module):
 
 
 def _torchvision(name: str, stem: str) -> Encoder:
+    """Return a ResNet of torchvision without its classifier, with the stem for CIFAR or ImageNet images."""
     import torchvision.models
 
     body = getattr(torchvision.models, name)()

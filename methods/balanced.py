@@ -1,6 +1,6 @@
-"""Balanced contrastive learning: attraction and repulsion weighted apart, and debiased prototypes (Lee 2025).
+"""Balanced contrastive learning: separate weights for attraction and repulsion, and debiased prototypes (Lee 2025).
 
-The paper's formulas could not be read. The loss is inferred from descriptions of it; how a prototype is debiased, what
+The paper's formulas could not be read. The loss is inferred from descriptions of it. How a prototype is debiased, what
 the oracle does, the norm of the bias and the use of a class prior are this project's proposals (`losses/balanced.py`).
 """
 
@@ -30,33 +30,33 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class BalancedOptions(ProjectorOptions):
-    """The `[method]` table of balanced contrastive learning; with the defaults it is SimCLR."""
+    """The `[method]` table of balanced contrastive learning. With the defaults the method is SimCLR."""
 
     name: Literal["balanced"] = "balanced"
-    temperature: PositiveFloat = 0.5  # tau
+    temperature: PositiveFloat = 0.5  # temperature tau of the loss
     nu: NonNegativeFloat = 1.0  # weight of attraction
     lam: NonNegativeFloat = 1.0  # weight of repulsion
-    include_positive: bool = True  # whether the positive stands inside the log-sum too
-    similarity: Similarity = "cosine"  # or, of embeddings that are not normalized, "dot" or "distance"
-    prototype_views: Repeats = 1  # m, views whose mean is the positive; the encoder sees m + 1 of each image
-    oracle: Share = 0.0  # share of the class's mean in the batch, by label, in the positive
-    known_prior: bool = False  # negatives weigh 1 / (n pi) of their class, its share pi counted from the labels
+    include_positive: bool = True  # whether the positive is part of the log-sum too
+    similarity: Similarity = "cosine"  # cosine, or dot or distance of embeddings that are not normalized
+    prototype_views: Repeats = 1  # m, the views averaged to the positive; the encoder sees m + 1 views of each image
+    oracle: Share = 0.0  # share of the positive that is the mean embedding of its class in the batch (uses labels)
+    known_prior: bool = False  # weight each negative by 1 / (n pi): n classes, pi its class's share of the labels seen
 
     @model_validator(mode="after")
     def _prototypes_are_directions(self) -> Self:
         if self.similarity != "cosine" and (self.prototype_views > 1 or self.oracle):
             raise ValueError(
-                f"similarity must be cosine with prototype_views above 1 or an oracle, got {self.similarity}"
+                f"similarity must be cosine where prototype_views is above 1 or oracle above 0, got {self.similarity}"
             )
         return self
 
 
 class Balanced(Method):
-    """A view attracts the mean of m others of its image, and repels those of other images.
+    """Each view is attracted to the mean of m other views of its image, and repelled from views of other images.
 
-    Of the recipe's two views the first is the anchor's and the second that of the prototype, which is drawn m times.
-    Logs the prototype bias: how far the mean of an image's m + 1 views is from the mean of its class in the batch,
-    the image itself among it, so that a class alone in a batch has none.
+    The recipe has two views: the first is the anchor, the second is drawn m times for the prototype.
+    The method logs the prototype bias: the distance of the mean of an image's m + 1 views from the mean of its class in
+    the batch. The class mean includes the image itself, so an image that is the only one of its class has no bias.
     """
 
     examples = EXAMPLES
@@ -65,7 +65,8 @@ class Balanced(Method):
         super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim)
-        self.register_buffer("seen", torch.zeros(classes))  # labels of each class so far: after an epoch, its share
+        # Number of labels of each class seen so far; after one epoch, their proportions are the true class shares.
+        self.register_buffer("seen", torch.zeros(classes))
         self.seen: Tensor
 
     @classmethod
@@ -75,7 +76,7 @@ class Balanced(Method):
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         o = self.options
-        z = torch.stack(self.projector(self.encode(torch.cat(views))).chunk(len(views)))
+        z = torch.stack(self.projector(self.encode(torch.cat(views))).chunk(len(views)))  # (m + 1, B, d)
         positive = z[1]
         if o.prototype_views > 1 or o.oracle:
             positive = prototypes(z[1:])
@@ -86,13 +87,14 @@ class Balanced(Method):
         return {"loss": loss, **_bias(z.detach(), label)}
 
     def _log_prior(self, label: Tensor) -> Tensor:
-        """(B,): log(n pi) of each image's class, pi its share of all labels seen so far."""
+        """Return log(n pi) of each image's class, (B,), where pi is its share of all labels seen so far."""
         everyone = gather(label)
         self.seen.index_add_(0, everyone, torch.ones_like(everyone, dtype=self.seen.dtype))
         return torch.log(len(self.seen) * self.seen[label] / self.seen.sum())
 
 
 def _bias(z: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """Return the two measures of the prototype bias for logging. z: (m + 1, B, d), the embeddings of all views."""
     class_mean = torch.stack([class_means(view, label) for view in z]).mean(0)
     bias = prototype_bias(unit(z.float()).mean(0), class_mean)
     return {"prototype_bias": bias.squared_distance, "prototype_bias_cosine": bias.one_minus_cosine}

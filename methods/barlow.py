@@ -1,4 +1,4 @@
-"""Barlow Twins: the features of two views correlate each with itself and with no other (Zbontar et al. 2021)."""
+"""Barlow Twins: across two views, each feature correlates with itself and with no other (Zbontar et al. 2021)."""
 
 from typing import Literal
 
@@ -14,18 +14,18 @@ from twoview.methods.settings import Repeats, Width
 
 
 class BarlowOptions(ProjectorOptions):
-    """The `[method]` table of Barlow Twins; the defaults are the official code's."""
+    """The `[method]` table of Barlow Twins. The defaults are those of the official code."""
 
     name: Literal["barlow"] = "barlow"
     hidden: Width = 8192  # width of the projector's hidden layers
-    projection: Width = 8192  # width of its output
-    layers: Repeats = 3  # its linear layers
-    off_diagonal: PositiveFloat = 0.0051  # lambda, weight of the correlations between different features
-    scale: PositiveFloat = 1.0  # of the whole loss; what lars does not adapt feels it
+    projection: Width = 8192  # width of the projector's output
+    layers: Repeats = 3  # number of the projector's linear layers
+    off_diagonal: PositiveFloat = 0.0051  # lambda, the weight of correlations between different features
+    scale: PositiveFloat = 1.0  # factor on the whole loss; it affects the parameters whose step LARS does not adapt
 
 
 class Barlow(Method):
-    """The cross-correlation of the projections of two views against the identity; one forward a view."""
+    """Pulls the cross-correlation of the projections of two views toward the identity; one forward pass per view."""
 
     examples = EXAMPLES
 

@@ -1,4 +1,4 @@
-"""BYOL: predict what a moving average of the network makes of the other view; no negatives (Grill et al. 2020)."""
+"""BYOL: predict how a moving average of the network projects the other view; no negatives (Grill et al. 2020)."""
 
 from typing import Annotated, Literal
 
@@ -18,20 +18,21 @@ Momentum = Annotated[float, Field(ge=0, le=1)]
 
 
 class BYOLOptions(ProjectorOptions):
-    """The `[method]` table of BYOL; the defaults are the paper's."""
+    """The `[method]` table of BYOL. The defaults are those of the paper."""
 
     name: Literal["byol"] = "byol"
     hidden: Width = 4096  # width of the projector's hidden layers
-    projection: Width = 256  # width of its output
+    projection: Width = 256  # width of the projector's output
     predictor: Width = 4096  # width of the predictor's hidden layer
-    momentum: Momentum = 0.996  # of the target network at the first step
-    final_momentum: Momentum = 1.0  # and at the last, half a cosine later
+    momentum: Momentum = 0.996  # momentum of the target network's moving average at the first step
+    final_momentum: Momentum = 1.0  # this momentum at the last step, reached along half a cosine
 
 
 class BYOL(Method):
-    """The distance of each view's prediction from the target's projection of the other view, both ways.
+    """Predict, from each view, the target network's projection of the other view.
 
-    Each view is a forward of its own, online and target: BatchNorm must not mix views of different augmentations.
+    Each view has its own forward pass through the online and the target network, because BatchNorm must not mix views
+    of different augmentations.
     """
 
     examples = EXAMPLES

@@ -1,8 +1,9 @@
-"""Checkpoints: written whole or not at all, the newest ones kept, loaded without running code (`weights_only=True`).
+"""Checkpoints: written completely or not at all, the newest ones kept, loaded without running code they may contain.
 
-The newest is NAME.pt, the ones before it NAME.1.pt, NAME.2.pt, ... torch stores a CRC-32 of everything in a file; it is
-compared before anything is used. What a file says of its size is compared with its size before memory is taken, and the
-tables of a checkpoint of ours have one schema, which is checked as they come in.
+The newest is NAME.pt, the ones before it are NAME.1.pt, NAME.2.pt, ... A checkpoint may come from anywhere, so `load`
+distrusts it: it uses torch's `weights_only=True`, compares the CRC-32 that torch stores of every record before it uses
+any, compares the sizes that a file claims with its true size before it allocates memory, and checks the tables of a
+checkpoint of twoview against one schema, `State`.
 """
 
 import io
@@ -34,26 +35,27 @@ from twoview.loaders.limits import CHECKPOINT_BYTES
 from twoview.methods.precision import Precision
 from twoview.methods.settings import first_fault
 
-KEPT = 2
-SAID = 8  # times the bytes of a file, that its tensors may say they have: some share their numbers
-KEY = 1000  # characters of a weight's name
-HEADER = 2**25  # bytes of a safetensors file's
-NUMBERS = frozenset((type(None), bool, int, float, complex, str, bytes))  # what holds nothing else
-PLAIN = NUMBERS | {OrderedDict}  # a module's own state
+KEPT = 2  # number of checkpoints kept of a run
+SAID = 8  # most bytes that a file's tensors may claim, in multiples of its size; above 1, for some share their storage
+KEY = 1000  # most characters in the name of a weight
+HEADER = 2**25  # most bytes in the header of a safetensors file
+NUMBERS = frozenset((type(None), bool, int, float, complex, str, bytes))  # plain types that contain no other values
+PLAIN = NUMBERS | {OrderedDict}  # OrderedDict: the state dict of a module
 
 
 def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
-    """Writes tensors and plain values, NumPy's numbers as Python's. The old files are kept if it fails.
+    """Write tensors and plain values to a checkpoint, and keep the `kept` newest checkpoints of that name.
 
-    OSError, naming the file, if the disk is full; ValueError, naming the key, for what `load` would not read.
+    NumPy's scalars are written as Python's. If the call fails, the old files stay as they are. Raises OSError naming
+    the file if the disk is full, and ValueError naming the key for a value that `load` would refuse.
     """
-    # Through memory: torch.save to a full disk raises a RuntimeError that names neither the file nor the reason.
+    # torch.save writes to memory first: on a full disk it raises a RuntimeError that names neither file nor reason.
     buffer = io.BytesIO()
     torch.save({key: _plain(value, f"{path}: {key}") for key, value in state.items()}, buffer)
     with whole_file(path) as part:
         with open(part, "wb") as file:
             file.write(buffer.getbuffer())
-            os.fsync(file.fileno())  # before the names change, so that they do it all at once
+            os.fsync(file.fileno())  # the content is on the disk before the file gets its name
         for age in range(kept - 1, 0, -1):
             if _older(path, age - 1).exists():
                 _also_known_as(_older(path, age - 1), _older(path, age))
@@ -65,11 +67,13 @@ Seconds = Annotated[float, Field(ge=0, lt=1e18, allow_inf_nan=False)]
 
 
 class Table(BaseModel):
+    """A table of a checkpoint: types are checked strictly, and unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
 class History(Table):
-    """As `twoview.methods.trainer.History`. One of an older version has no seconds of steps."""
+    """The fields of `twoview.methods.trainer.History`. Checkpoints of older versions have no `step_seconds`."""
 
     epoch_seconds: list[Seconds]
     wait_seconds: list[Seconds]
@@ -90,17 +94,21 @@ class History(Table):
 
 
 class Optimizer(Table):
+    """The state dict of a torch optimizer."""
+
     state: dict[int, dict[str, Any]]
     param_groups: list[dict[str, Any]]
 
 
 class Random(Table):
+    """The states of torch's random generators on one rank."""
+
     cpu: Tensor
     cuda: Tensor | None = None
 
 
 class Reached(Table):
-    """The loader's state. Another loader than ours may add what it needs."""
+    """The position of the data loader in the training. Loaders other than twoview's may add keys of their own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -113,13 +121,16 @@ class Reached(Table):
 
 
 class Measured(Table):
+    """What was measured by the end of a training, for its evidence record."""
+
     training: dict[str, Any]
     ceilings: dict[str, Any] | None
 
 
 class State(Table):
-    """A checkpoint's tables: recipe, weights and epoch; what a training goes on from; what was measured at its end. Of
-    these some may be absent.
+    """The schema of a checkpoint: recipe, weights and epoch, the state that training resumes from, and measurements.
+
+    Only recipe, weights and epoch must be there.
     """
 
     recipe: dict[str, Any]
@@ -138,20 +149,23 @@ class State(Table):
     @classmethod
     def _is_one(cls, table: Any) -> Any:
         if table is None:
-            raise ValueError("must be left out where there is none, got None")
+            raise ValueError("must be left out rather than set to None")
         return table
 
     @model_validator(mode="after")
     def _of_the_same_epoch(self) -> Self:
         if self.history and len(self.history.epoch_seconds) != self.epoch:
-            raise ValueError(f"epoch is {self.epoch}, and its history is of {len(self.history.epoch_seconds)}")
+            raise ValueError(f"epoch is {self.epoch}, but history ends after epoch {len(self.history.epoch_seconds)}")
         if self.random is not None and self.world is not None and len(self.random) != self.world:
-            raise ValueError(f"random must be of {self.world} ranks, as world says, got {len(self.random)}")
+            raise ValueError(f"random must have one entry for each of the {self.world} ranks, got {len(self.random)}")
         return self
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU. FileNotFoundError, or ValueError naming a file that is damaged or not ours."""
+    """Read a checkpoint of twoview onto the CPU and check it against `State`.
+
+    Raises FileNotFoundError if there is none, and ValueError naming the file if it is damaged or not of twoview.
+    """
     check_size(path)
     try:
         with open_archive(path) as records:
@@ -160,10 +174,10 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         check_tensors(state, path)
     except OSError as error:
-        if error.filename:  # it may not be read, or the disk fails
+        if error.filename:  # an error of the system, such as a missing permission, and not of the file's content
             raise
         raise ValueError(_unreadable(path, error)) from None
-    except pickle.UnpicklingError:  # in its own words torch advises to run what the file holds
+    except pickle.UnpicklingError:  # torch's own message advises to run the code in the file
         raise ValueError(_unreadable(path, "it is damaged, or holds more than tensors and plain values")) from None
     except Exception as error:  # zipfile, zlib, struct, pickle and torch have errors of their own for damaged files
         raise ValueError(_unreadable(path, error)) from None
@@ -177,8 +191,10 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """A zip archive as torch.save writes it. zipfile.BadZipFile; ValueError where it says that it
-    holds more than the file can, which no archive does whose records are as they are in memory.
+    """Open a file of torch.save, which is a zip archive of uncompressed records.
+
+    Raises zipfile.BadZipFile if it is no zip archive, and ValueError if a record is compressed or if the records claim
+    more bytes than the file has.
     """
     archive = zipfile.ZipFile(path)
     try:
@@ -195,55 +211,61 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def check_size(path: Path) -> None:
-    """FileNotFoundError, or ValueError where the file is larger than a checkpoint may be."""
+    """Raise FileNotFoundError if there is no such file, and ValueError if it is larger than a checkpoint may be."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     CHECKPOINT_BYTES.check(path.stat().st_size, str(path))
 
 
 def check_header(path: Path) -> None:
-    """Of a safetensors file: ValueError where it says that its header is longer than the file, or than any is."""
+    """Raise ValueError if a safetensors file claims a header longer than the file or than `HEADER`."""
     with open(path, "rb") as file:
-        said = int.from_bytes(file.read(8), "little")
+        said = int.from_bytes(file.read(8), "little")  # the format begins with the length of the header
     if said > min(HEADER, path.stat().st_size):
         raise ValueError(f"its header says that it has {said:,} bytes, and the file has {path.stat().st_size:,}")
 
 
 def check_tensors(content: Any, path: Path) -> None:
-    """ValueError for what a checkpoint has no use for: tensors without numbers of their own on this processor, or that
-    say they have many times what the file has, as one number does that is expanded to a billion.
+    """Raise ValueError for tensors that no checkpoint needs.
 
-    content: what was read from the file, lists and tables of it at any depth.
+    These are tensors that are sparse, quantized or not on the CPU, and tensors that claim many times the bytes of the
+    file, such as one number expanded to a billion.
+    content: what was read from the file at `path`, with lists and dictionaries at any depth.
     """
     left, seen, said = [content], set(), 0
     while left:
         value = left.pop()
         if isinstance(value, Tensor):
             if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-                raise ValueError(f"it holds a tensor of {value.layout} on {value.device}, which is no plain one")
+                raise ValueError(
+                    f"it holds a tensor of {value.layout} on {value.device}; all must be dense, unquantized, on the CPU"
+                )
             said += value.numel() * value.element_size()
         elif isinstance(value, dict | list | tuple | set | frozenset) and id(value) not in seen:
             seen.add(id(value))
             parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-            if not NUMBERS.issuperset(map(type, parts)):  # as the history's millions
+            if not NUMBERS.issuperset(map(type, parts)):  # skips the history's lists of millions of numbers
                 left += parts
     if said > min(SAID * path.stat().st_size, CHECKPOINT_BYTES.value):
         raise ValueError(f"its tensors say that they have {said:,} bytes, and the file has {path.stat().st_size:,}")
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether all of its numbers are, whatever their type."""
+    """Whether all values of a tensor of any dtype are finite."""
     return bool((tensor.float() if tensor.is_floating_point() else tensor).isfinite().all())
 
 
 def _plain(value: Any, name: str) -> Any:
-    """The value with NumPy's numbers as Python's, whose types alone `load` knows. ValueError where it knows none."""
+    """Return the value with NumPy's scalars replaced by Python's, the only ones that `load` accepts.
+
+    name: its file and dotted key, for the ValueError that is raised for a value that `load` would refuse.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if type(value) is dict:
         return {_plain(key, name): _plain(each, f"{name}.{key}") for key, each in value.items()}
     if type(value) in (list, tuple):
-        if PLAIN.issuperset(map(type, value)):  # as the history's millions of numbers
+        if PLAIN.issuperset(map(type, value)):  # fast for the history's lists of millions of numbers
             return value
         return type(value)(_plain(each, name) for each in value)
     if not isinstance(value, torch.Tensor) and type(value) not in PLAIN:
@@ -252,12 +274,12 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _unreadable(path: Path, error: Exception | str) -> str:
-    """In words, of a checkpoint of ours: what the file is instead, or what is wrong with it."""
+    """Return the sentence that says what the file is instead of a checkpoint of twoview, or what is wrong with it."""
     return f"{path} cannot be read as a checkpoint: {looks_like(path) or reason_of(error)}"
 
 
 def reason_of(error: Exception | str) -> str:
-    """An error of torch's or another library's in its own first line, but not its advice to run what the file holds."""
+    """Return the first line of an error of torch or another library, without torch's advice to run code in the file."""
     first = str(error).partition("\n")[0]
     if "weights_only" in first or "weights only" in first.lower():
         return "it is damaged, or holds more than tensors and plain values"
@@ -265,7 +287,7 @@ def reason_of(error: Exception | str) -> str:
 
 
 def looks_like(path: Path) -> str:
-    """What a file is instead of a checkpoint, in words; empty where that cannot be told."""
+    """Return a clause that says what a file is instead of a checkpoint; an empty text if that is unknown."""
     with open(path, "rb") as file:
         start = file.read(1024)
     safetensors = path.suffix == ".safetensors"
@@ -274,7 +296,7 @@ def looks_like(path: Path) -> str:
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return "it is a Git LFS pointer, and `git lfs pull` gets the file that it stands for"
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|!--|html|head)", start, re.IGNORECASE):
-        return "it is a web page, as a download leaves it that needs a login or a confirmation"
+        return "it is a web page, which a download that needs a login or a confirmation may leave"
     if start[8:9] == b"{" and not safetensors:
         return "it is a safetensors file, whose name must end in .safetensors"
     if start.startswith(b"\x1f\x8b"):
@@ -287,12 +309,12 @@ def looks_like(path: Path) -> str:
             return "it is a zip archive that holds no checkpoint"
         return "it is a file of torch.save, whose name must not end in .safetensors" if safetensors else ""
     if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
-        return "it is a text"
+        return "it is a text file"
     return ""
 
 
 def _names_in(archive: Path) -> list[str]:
-    """Of a zip archive's records; none where it is damaged."""
+    """Return the names of the records of a zip archive; an empty list if the archive is damaged."""
     try:
         with zipfile.ZipFile(archive) as records:
             return records.namelist()
@@ -301,9 +323,9 @@ def _names_in(archive: Path) -> list[str]:
 
 
 def load_newest(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest intact one of a run's checkpoints, None if it has none, and a sentence for each that is damaged.
+    """Return the newest intact checkpoint of a run, and a sentence for each newer one that is damaged.
 
-    ValueError if all that are there are damaged.
+    The first is None if there is no checkpoint. Raises ValueError if there are checkpoints but all are damaged.
     """
     complaints: list[str] = []
     age = 0
@@ -321,17 +343,18 @@ def load_newest(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def _older(path: Path, age: int) -> Path:
+    """Return the path of the checkpoint that is `age` saves older than the newest one."""
     return path if age == 0 else path.with_name(f"{path.stem}.{age}{path.suffix}")
 
 
 def _also_known_as(path: Path, other: Path) -> None:
-    """A second name for a file, which takes the place of the file that had it; there is no moment without either."""
+    """Give a file a second name, replacing the file that had it. At no moment is either name missing."""
     temporary = other.with_name(f".{other.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError as error:
-        if error.errno not in NO_LINKS:
+        if error.errno not in NO_LINKS:  # a file system without hard links gets a copy
             raise
         shutil.copyfile(path, temporary)
     os.replace(temporary, other)

@@ -1,4 +1,4 @@
-"""data2vec on images: predict what a moving average of the network makes of what is hidden (Baevski et al. 2022)."""
+"""data2vec on images: predict a moving-average teacher's representation of hidden patches (Baevski et al. 2022)."""
 
 from typing import Annotated, Literal, Self
 
@@ -20,24 +20,26 @@ Momentum = Annotated[float, Field(ge=0, le=1)]
 
 
 class Data2VecOptions(Options):
-    """The `[method]` table of data2vec; the defaults are those of the official command for ViT-B."""
+    """The `[method]` table of data2vec. The defaults are those of the official command for ViT-B."""
 
     name: Literal["data2vec"] = "data2vec"
-    masked: Share = 0.612  # share of the patches that the student does not see: 120 of 196
-    smallest: Width = 16  # patches of a masked block, at least
-    layers: Repeats = 6  # top blocks of the teacher whose outputs are the target
-    beta: PositiveFloat = 2.0  # where the loss turns from squared to absolute
-    momentum: Momentum = 0.999  # of the teacher at the first step
-    final_momentum: Momentum = 0.9998  # later
-    rising: Share = 0.05  # share of the training in which it gets there, along a line; 25,000 steps of the command's
+    masked: Share = 0.612  # share of the patches hidden from the student; the default is 120 of 196 patches
+    smallest: Width = 16  # smallest number of patches in a masked block
+    layers: Repeats = 6  # number of the teacher's top blocks whose mean output is the target
+    beta: PositiveFloat = 2.0  # distance at which the smooth L1 loss turns from squared to absolute
+    momentum: Momentum = 0.999  # momentum of the teacher's moving average at the first step
+    final_momentum: Momentum = 0.9998  # this momentum once it has risen
+    rising: Share = 0.05  # share of the training in which the momentum rises linearly (official command: 25,000 steps)
 
 
 class Data2Vec(Method):
-    """The student sees all places, with a mask token for hidden patches (BEiT); the teacher sees the whole image.
+    """A student predicts the representation that a teacher, its moving average, has of the patches hidden from it.
 
-    The target is the mean of the teacher's top blocks, normalized. The teacher skips no block by chance, as in the
-    official code. Not in ours: BEiT's relative positions and layer scale; positions are the encoder's own. Which of the
-    two the official evaluation sees could not be read; here the probes see the student.
+    The student sees mask tokens in place of the hidden patches (as in BEiT), the teacher sees the whole image. The
+    target is the normalized mean of the outputs of the teacher's top blocks. The teacher uses no stochastic depth
+    (drop_path), as in the official code. Unlike the official code, this one lacks BEiT's relative positions and layer
+    scale and uses the position embeddings of the encoder. Whether the official evaluation uses the student or the
+    teacher could not be read; here the probes see the student.
     """
 
     takes = 1
@@ -68,7 +70,10 @@ class Data2Vec(Method):
         return {"loss": data2vec(prediction, taken(self.target(image), hidden), self.options.beta)}
 
     def student(self, image: Tensor, hidden: Tensor) -> Tensor:
-        """(B, N, dim): what the student makes of every place, the hidden patches replaced by the mask token."""
+        """Return the student's tokens of all N patches, (B, N, dim), with hidden patches replaced by the mask token.
+
+        image: (B, 3, H, W). hidden: int64 (B, M), the numbers of the hidden patches.
+        """
         patches = self.encoder.patches(image)
         masked = torch.zeros(patches.shape[:3], dtype=torch.bool, device=image.device).flatten(1)
         masked = masked.scatter(1, hidden, True).view(patches.shape[:3])
@@ -77,7 +82,7 @@ class Data2Vec(Method):
 
     @torch.no_grad()
     def target(self, image: Tensor) -> Tensor:
-        """(B, N, dim): what the teacher's top blocks make of every patch of the whole image."""
+        """Return the target of every patch, (B, N, dim), from the teacher's top blocks. image: (B, 3, H, W), whole."""
         tokens, outputs = self.teacher.placed(self.teacher.patches(image)), []
         for block in self.teacher.body.blocks:
             tokens = block(tokens)
@@ -86,8 +91,8 @@ class Data2Vec(Method):
 
     def after_step(self, progress: float) -> None:
         o = self.options
-        left = 1 - progress / o.rising
-        left = (left + abs(left)) / 2  # no less than 0, of a tensor too
+        left = 1 - progress / o.rising  # share of the linear rise that is still to come
+        left = (left + abs(left)) / 2  # max(left, 0), in a form that also works on a tensor
         ema.follow(self.teacher, self.encoder, o.final_momentum - (o.final_momentum - o.momentum) * left)
 
     def train(self, mode: bool = True) -> Self:

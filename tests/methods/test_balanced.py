@@ -110,7 +110,7 @@ def test_an_unknown_similarity_is_an_error_and_never_another_one():
 def test_prototypes_are_directions():
     for wrong in ({"prototype_views": 2}, {"oracle": 0.5}):
         with pytest.raises(
-            ValueError, match="similarity must be cosine with prototype_views above 1 or an oracle, got dot"
+            ValueError, match="similarity must be cosine where prototype_views is above 1 or oracle above 0, got dot"
         ):
             BalancedOptions(similarity="dot", **wrong)
 

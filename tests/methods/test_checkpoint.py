@@ -97,10 +97,10 @@ ODD = {
     "history.losses.1: ": {"history": HISTORY | {"losses": [1.0, "x"]}},
     "history.wait_seconds: missing key": {"history": {"epoch_seconds": [1.0], "losses": [], "step_seconds": []}},
     "history: losses and step_seconds must be of one length, got 3 and 2": {"history": HISTORY | {"losses": [1.0] * 3}},
-    "epoch is 2, and its history is of 1": {"history": HISTORY, "epoch": 2},
+    "epoch is 2, but history ends after epoch 1": {"history": HISTORY, "epoch": 2},
     "measured.training: missing key": {"measured": {}},
     "measured: ": {"measured": [1]},
-    "measured: must be left out where there is none, got None": {"measured": None},
+    "measured: must be left out rather than set to None": {"measured": None},
     "world: Input should be a valid integer, not tensor([[0.": {"world": torch.zeros(3, 3)},
 }
 
