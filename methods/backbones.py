@@ -182,7 +182,7 @@ class _Block(nn.Module):
 
 
 class _WideBlock(nn.Module):
-    """The pre-activation residual block. Where the width changes, the skip connection too starts after norm and ReLU."""
+    """The pre-activation residual block; where the width changes, the skip connection starts after norm and ReLU."""
 
     def __init__(self, width: int, out: int, stride: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How long steps take and how long they wait for data: by events of the device on a GPU, else by the host's clock."""
+"""How long training steps take and how long they wait for data: CUDA events on a GPU, the host's clock elsewhere."""
 
 import time
 from collections import deque
@@ -14,18 +14,19 @@ B = TypeVar("B")
 
 
 class StepClock:
-    """Seconds of each step and of the wait for its batch.
+    """Measures the seconds of each step and of the wait for its batch.
 
         clock = StepClock(device)
         for batch in clock.batches(loader.epoch(0)):
             with clock.step():
                 ...
 
-    On a GPU the marks are events on the current stream, so that a wait is the time the device stood idle for a batch,
-    not the time the host looked for one while the device still worked. The host never waits for them: those that are
-    past are read as new ones are made, the rest by `read`.
+    On a GPU the times are CUDA events on the current stream. A wait is then the time that the device was idle for lack
+    of a batch, not the time that the host looked for one while the device still worked. The host never waits for the
+    events during an epoch: events that have completed are read while new ones are recorded, and `read` gets the rest.
 
-    warmup: so many first steps compile, tune and fill caches; their seconds go to `warmup_seconds`, without waits.
+    warmup: number of first steps, which compile, tune and fill caches. Their seconds go to `warmup_seconds` instead of
+    `step_seconds`, and their waits are dropped.
     """
 
     def __init__(self, device: torch.device, warmup: int = 0) -> None:
@@ -34,11 +35,12 @@ class StepClock:
         self.wait_seconds: list[float] = []
         self._on_gpu = device.type == "cuda"
         self._left_to_warm = warmup
-        self._marks: list[float | torch.cuda.Event] = []  # of the step under way
-        self._pending: deque[list[float | torch.cuda.Event]] = deque()  # asked, begun, ended of each step not yet read
+        self._marks: list[float | torch.cuda.Event] = []  # when the batch of the current step was asked for
+        # Of each step that is not read yet: when its batch was asked for, when it began, and when it ended.
+        self._pending: deque[list[float | torch.cuda.Event]] = deque()
 
     def batches(self, batches: Iterable[B]) -> Iterator[B]:
-        """The same batches; the wait for each is measured."""
+        """Yield the same batches and measure the wait for each."""
         source = iter(batches)
         while True:
             self._marks = [self._mark()]
@@ -51,7 +53,10 @@ class StepClock:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around everything that a step makes the device do. A step that raises is not counted."""
+        """Measure the code in this context as one step; it must include all work that the step gives the device.
+
+        A step that raises is not counted.
+        """
         begun = self._mark()
         asked = self._marks[0] if self._marks else begun
         yield
@@ -60,12 +65,13 @@ class StepClock:
         self._read_past()
 
     def read(self) -> None:
-        """Reads all marks, waiting for the device: at the end of an epoch, not inside one."""
+        """Wait for the device and read all times that are left. Call it at the end of an epoch, not inside one."""
         if self._on_gpu:
             torch.cuda.current_stream().synchronize()
         self._read_past()
 
     def _mark(self) -> float | torch.cuda.Event:
+        """Return the present time: an event on a GPU, seconds of the host's clock elsewhere."""
         if not self._on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -73,6 +79,7 @@ class StepClock:
         return event
 
     def _read_past(self) -> None:
+        """Turn the marks of completed steps into seconds, in order, without waiting for the device."""
         while self._pending and _is_past(self._pending[0][-1]):
             asked, begun, ended = self._pending.popleft()
             seconds = _between(begun, ended)
@@ -89,7 +96,7 @@ def _is_past(mark: float | torch.cuda.Event) -> bool:
 
 
 def _between(first: float | torch.cuda.Event, last: float | torch.cuda.Event) -> float:
-    """Seconds."""
+    """Return the seconds between two marks of the same kind."""
     if isinstance(first, float) or isinstance(last, float):
         return last - first  # type: ignore[operator]  # both are of one kind
-    return float(first.elapsed_time(last)) / 1000
+    return float(first.elapsed_time(last)) / 1000  # CUDA events give milliseconds

@@ -1,4 +1,4 @@
-"""Two runs bit-equal, at the price of speed; or the fastest kernels."""
+"""Choose between runs that are bit-equal, at the price of speed, and the fastest kernels."""
 
 import os
 
@@ -6,12 +6,15 @@ import torch
 
 
 def set_deterministic(wanted: bool, strict: bool = True) -> None:
-    """Wanted: only torch's deterministic algorithms, and one thread on a CPU, where oneDNN's sums depend on which
-    thread ends first. Not wanted: cuDNN may try out which of its kernels is the fastest.
+    """Turn torch's deterministic algorithms on or off, for the whole process.
 
-    strict: an operation without a deterministic algorithm is a RuntimeError; else it runs, and torch warns of it.
+    wanted: if true, torch uses deterministic algorithms only and one CPU thread, because oneDNN's sums depend on which
+    thread ends first. If false, cuDNN may benchmark its kernels and pick the fastest.
+    strict: whether an operation without a deterministic algorithm raises a RuntimeError; otherwise it runs, and torch
+    warns of it.
     """
-    if wanted != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler, for seconds
+    # Only where something changes: the call imports torch's compiler, which takes seconds.
+    if wanted != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted, warn_only=not strict)
     torch.backends.cudnn.benchmark = not wanted
     if wanted:

@@ -1,4 +1,4 @@
-"""Batches on their way to the device that trains."""
+"""Move batches to the device that trains, on a GPU while the previous batch is still being trained on."""
 
 import functools
 from collections import deque
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from twoview.methods.parts import part
 
-AHEAD = 4
+AHEAD = 4  # most steps that the host may have launched and the GPU not yet finished
 
 
 class BatchLike(Protocol):
-    """The `Batch` of loaders/loader.py, by its shape."""
+    """What a batch must have, such as the `Batch` of `loaders/loader.py`. Shapes are those of `DeviceBatch`."""
 
     @property
     def views(self) -> tuple[Tensor, ...]: ...
@@ -25,7 +25,10 @@ class BatchLike(Protocol):
 
 
 class DeviceBatch(NamedTuple):
-    """A batch on the device that trains: uint8 (B, 3, H, W) views, an int64 (B,) label, int64 (B, kept) masks."""
+    """A batch on the device that trains.
+
+    views: uint8 (B, 3, H, W) each. label: int64 (B,). masks: int64 (B, kept) each, the numbers of the patches kept.
+    """
 
     views: tuple[Tensor, ...]
     label: Tensor
@@ -37,16 +40,19 @@ class DeviceBatch(NamedTuple):
 
 
 def map_tensors(batch: BatchLike, change: Callable[[Tensor], Tensor]) -> DeviceBatch:
-    """The batch, each of its tensors changed."""
+    """Return the batch with `change` applied to each of its tensors."""
     return DeviceBatch(tuple(map(change, batch.views)), change(batch.label), tuple(map(change, batch.masks)))
 
 
 def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[DeviceBatch]:
-    """Each batch on the device. On a GPU they are copied on a stream of their own while the batch before them trains,
-    which needs page-locked memory; elsewhere they are handed on as they are. A loader that makes its batches on the GPU
-    makes them on that stream, so the stream that trains stands only for what is late.
+    """Yield each batch on the device.
 
-    A host that launches steps faster than the GPU takes them waits at AHEAD of them: each has a batch on the GPU.
+    On a GPU, batches are copied on a separate CUDA stream while the previous batch is trained on; for this overlap
+    they must lie in page-locked (pinned) memory. A loader that makes its batches on the GPU makes them on that stream
+    too, so the training stream waits only for batches that are late. Elsewhere batches are moved one at a time.
+
+    The host may launch steps faster than the GPU finishes them. Each such step keeps a batch in GPU memory, so the host
+    waits once AHEAD steps are unfinished.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -55,9 +61,9 @@ def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[De
             yield moved
         return
     stream = _stream(device)
-    stream.wait_stream(torch.cuda.current_stream())  # for the images that a loader has put on the device
-    ahead: tuple[DeviceBatch, torch.cuda.Event] | None = None
-    ends: deque[torch.cuda.Event] = deque()  # of the steps that may not be over
+    stream.wait_stream(torch.cuda.current_stream())  # a loader may just have copied its images to the device
+    ahead: tuple[DeviceBatch, torch.cuda.Event] | None = None  # the next batch, and the event after its copy
+    ends: deque[torch.cuda.Event] = deque()  # the ends of steps that may not be finished
     while True:
         if len(ends) == AHEAD:
             ends.popleft().synchronize()
@@ -69,7 +75,7 @@ def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[De
                 copied = stream.record_event()
         if ahead:
             yield _handed_over(*ahead)
-            ends.append(torch.cuda.Event(blocking=True))  # asleep, for the loader's threads need the processor
+            ends.append(torch.cuda.Event(blocking=True))  # the host waits asleep: the loader's threads need the CPU
             ends[-1].record()
         ahead = moved, copied
     if ahead:
@@ -78,12 +84,15 @@ def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[De
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all epochs: torch keeps the memory that was allocated on a stream for that stream."""
+    """Return the stream for copies, one for all epochs: torch reuses a stream's freed memory for that stream only."""
     return torch.cuda.Stream(device)
 
 
 def _handed_over(moved: DeviceBatch, copied: torch.cuda.Event) -> DeviceBatch:
-    """The stream that trains waits for the copy, whose memory is not given away before that stream is done with it."""
+    """Return the batch after making the training stream wait for its copy.
+
+    Its memory is not reused before the training stream is done with it.
+    """
     training = torch.cuda.current_stream()
     training.wait_event(copied)
     for tensor in moved.tensors:

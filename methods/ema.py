@@ -1,7 +1,7 @@
-"""Moving averages of weights: the target network of BYOL, the momentum encoder of MoCo.
+"""Moving averages of weights, such as the target network of BYOL and the momentum encoder of MoCo.
 
-Only parameters are averaged. BatchNorm's running statistics of the average are its own: it runs in training mode, on
-the statistics of its own batches, as in MoCo's, solo-learn's and lightly's code.
+Only parameters are averaged. The averaged network has its own BatchNorm running statistics: it runs in training mode
+and normalizes by the statistics of its own batches, as in the code of MoCo, solo-learn and lightly.
 """
 
 import copy
@@ -15,15 +15,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def frozen_copy(module: M) -> M:
-    """A copy that no gradient reaches. As a submodule of the method it is in every checkpoint."""
+    """Return a copy without gradients. A method holds it as a submodule, so that every checkpoint contains it."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, momentum: float | Tensor) -> None:
-    """average <- momentum * average + (1 - momentum) * module, all parameters in a few kernels.
+    """Update the average in place: average <- momentum * average + (1 - momentum) * module.
 
-    momentum: a scalar tensor where a CUDA graph records the step; that takes a kernel a parameter.
+    momentum: a number, for which all parameters are updated in a few kernels; or a scalar tensor if a CUDA graph
+    records the step, which takes one kernel per parameter.
     """
     averages: list[Tensor] = list(average.parameters())
     share = 1 - momentum
@@ -32,7 +33,11 @@ def follow(average: nn.Module, module: nn.Module, momentum: float | Tensor) -> N
 
 
 def cosine(first: float, last: float, progress: float) -> float:
-    """From `first` at progress 0 to `last` at 1 along half a cosine: BYOL's schedule (Grill et al. 2020)."""
+    """Return the value at `progress` of BYOL's schedule: from `first` at 0 to `last` at 1 along half a cosine.
+
+    last - (last - first) * (cos(pi * progress) + 1) / 2. progress: a number, or a scalar tensor in a CUDA graph.
+    Source: Grill et al. 2020.
+    """
     cos: Any = torch.cos if isinstance(progress, Tensor) else math.cos
     share: float = (cos(math.pi * progress) + 1) / 2
     return last - (last - first) * share

@@ -1,10 +1,13 @@
-"""What every backbone is: images -> representations, of a width that it says."""
+"""The interface of every backbone: a network from images to representations that states their width."""
 
 from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
-    """(B, 3, H, W) -> (B, dim). `body` ends in a flat representation."""
+    """A network from normalized float images (B, 3, H, W) to representations (B, dim).
+
+    body: the network itself, which returns (B, dim). dim: width of the representation.
+    """
 
     def __init__(self, body: nn.Module, dim: int) -> None:
         super().__init__()

@@ -1,14 +1,15 @@
 """A whole training step as one CUDA graph: forward, backward, optimizer and moving averages, launched at once.
 
-A step of many small kernels waits for the host, which launches them one by one; a graph is recorded once and replayed
-by one launch. A replay reads what lies where it lay when the step was recorded. Batches are therefore copied into
-inputs that stay, the numbers that change from step to step are scalars on the device, and buffers change in place.
+A step of many small kernels waits for the host, which launches them one by one. A graph is recorded once and then
+replayed by one launch. A replay reads the memory addresses that the step read when it was recorded. Batches are
+therefore copied into fixed input tensors, numbers that change from step to step are scalars on the device, and buffers
+change in place.
 
-Tested on a CPU with a stand-in for the recorder, which runs the step again where a GPU replays it.
-On one H200 eight recorded steps of SimCLR, in float32 by deterministic kernels, lost bit for bit what the plain ones
-lost, and a recorded CIFAR-10 training, compiled and in bfloat16, reached 90 % kNN. BYOL's losses were off by 0.6 %
-after eight steps, as much as a second plain training's (0.8 %), not by deterministic kernels. No other method has been
-compared on a GPU.
+The tests on a CPU replace the recorder by a stand-in that runs the step again where a GPU replays it.
+On one H200, eight recorded steps of SimCLR in float32 with deterministic kernels had losses bit-equal to those of plain
+steps, and a recorded CIFAR-10 training, compiled and in bfloat16, reached 90 % kNN accuracy. BYOL was compared without
+deterministic kernels: after eight steps its losses differed from the plain ones by 0.6 %, and those of a second plain
+training by 0.8 %. No other method has been compared on a GPU.
 """
 
 import functools
@@ -24,32 +25,35 @@ from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
 
-WARMUP = 3  # steps that run as they are: they make the optimizer's state, choose kernels and compile
+WARMUP = 3  # steps run unrecorded first: they create the optimizer's state, choose kernels and compile
 
 Out = dict[str, Tensor]
 Step = Callable[[DeviceBatch], Out]
 
 
 def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
-    """ValueError, naming the key, where a step cannot be recorded."""
+    """Raise ValueError, naming the recipe's key, if a step with these settings cannot be recorded."""
     if device.type != "cuda":
         raise ValueError(f"cuda_graph needs a CUDA device, and this training is on {device.type}")
     if ranks.world() > 1:
         raise ValueError(f"cuda_graph records the step of one process, and there are {ranks.world()} ranks")
     if precision == "fp16":
-        raise ValueError("cuda_graph does not go with precision fp16, whose loss scaler waits for every gradient")
+        raise ValueError("cuda_graph cannot be used with precision fp16, whose loss scaler waits for every gradient")
     if compile == "max-autotune":
-        raise ValueError("cuda_graph does not go with compile max-autotune, which records graphs of its own")
+        raise ValueError("cuda_graph cannot be used with compile max-autotune, which records CUDA graphs itself")
     if settings.final_weight_decay is not None:
-        raise ValueError("cuda_graph does not go with optim.final_weight_decay: torch's kernels take no tensor for it")
+        raise ValueError(
+            "cuda_graph cannot be used with optim.final_weight_decay: "
+            "torch's kernels take no tensor as the weight decay"
+        )
 
 
 class Graph:
-    """A step that is recorded after WARMUP batches of one shape; a batch of another shape is recorded anew.
+    """A step that is recorded after WARMUP batches of one shape. For a batch of another shape it starts over.
 
-    step: a batch on the device -> scalars; it may read nothing else that changes but what `number` gives and tensors
-    that change in place, and look at no value on the host. name: of the method. ValueError, naming the method, if the
-    step cannot be recorded.
+    step: a batch on the device -> scalars. Besides the batch it may read only the scalars that `number` returns and
+    tensors that change in place, and it may read no value on the host. name: name of the method, for errors.
+    A call raises ValueError naming the method if the step cannot be recorded.
     """
 
     def __init__(self, step: Step, name: str, device: torch.device) -> None:
@@ -58,14 +62,14 @@ class Graph:
         self.forget()
 
     def forget(self) -> None:
-        """What was recorded, and the memory that it holds: for a batch of another shape, or other tensors behind it."""
+        """Drop the recorded step and its memory: the shape of the batch changed, or the tensors that the step uses."""
         self._inputs: DeviceBatch | None = None
         self._warm = 0
         self._replay: Callable[[], None] | None = None
         self._out: Out = {}
 
     def number(self, name: str, value: float, dtype: torch.dtype = torch.float32) -> Any:
-        """The value as a scalar on the device, at the same place every time, set without waiting for the device."""
+        """Return the value as a scalar on the device, at the same address each time, without waiting for the device."""
         if name not in self._numbers:
             self._numbers[name] = torch.zeros((), dtype=dtype, device=self._device)
         return self._numbers[name].fill_(value)
@@ -100,7 +104,7 @@ def _shapes(batch: DeviceBatch) -> list[torch.Size]:
 
 
 def on_side_stream(work: Callable[[], Out]) -> Out:
-    """The work on the stream on which `recorded` records, as torch's documentation asks of the steps before it."""
+    """Run the work on the stream that `recorded` uses, as torch's documentation requires of the steps before it."""
     current, stream = torch.cuda.current_stream(), _stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
@@ -110,7 +114,7 @@ def on_side_stream(work: Callable[[], Out]) -> Out:
 
 
 def recorded(work: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
-    """Records the work without doing it; returns what does it, and where its results will lie then."""
+    """Record the work without doing it. Return the function that replays it and the tensors that a replay fills."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=_stream()):
         out = work()
@@ -119,4 +123,5 @@ def recorded(work: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
 
 @functools.cache
 def _stream() -> torch.cuda.Stream:
+    """Return the one stream on which steps are warmed up and recorded."""
     return torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""Heads: small networks between the encoder and the loss, thrown away after training."""
+"""Heads: small networks between the encoder and the loss, discarded after training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,25 +16,29 @@ relu: Activation = partial(nn.ReLU, inplace=True)
 
 
 class ProjectorOptions(Options):
-    """What the `[method]` tables of all methods with a projector share; the defaults are SimCLR's."""
+    """The keys that the `[method]` tables of all methods with a projector share. The defaults are SimCLR's."""
 
     hidden: Width = 2048  # width of the projector's hidden layers
-    projection: Width = 128  # width of its output
-    layers: Repeats = 2  # its linear layers
-    norm: Norm = "hidden"  # which of them BatchNorm follows
+    projection: Width = 128  # width of the projector's output
+    layers: Repeats = 2  # number of the projector's linear layers
+    norm: Norm = "hidden"  # which of the projector's linear layers are followed by BatchNorm
 
     def projector(self, width: int, bias: bool = True, activation: Activation = relu) -> nn.Sequential:
-        """(B, width) -> (B, projection). bias: of the last layer. activation: between the layers."""
+        """Return a projector with these options, (B, width) -> (B, projection).
+
+        bias: whether the last layer has one. activation: makes the activation between the layers.
+        """
         hidden = [self.hidden] * (self.layers - 1)
         return mlp(width, *hidden, self.projection, norm=self.norm, bias=bias, activation=activation)
 
 
 def mlp(*widths: int, norm: Norm = "hidden", bias: bool = True, activation: Activation = relu) -> nn.Sequential:
-    """(B, widths[0]) -> (B, widths[-1]): linear layers with ReLU between them, and BatchNorm after the hidden ones.
+    """Return a multilayer perceptron, (B, widths[0]) -> (B, widths[-1]), with an activation between linear layers.
 
-    norm: which layers BatchNorm follows; those have no bias of their own. bias: of a last layer without BatchNorm.
-    activation: makes what takes the place of ReLU.
-    Source: SimCLR's projector (Chen et al. 2020) for three widths, BYOL's predictor too, VICReg's expander for four.
+    norm: which linear layers are followed by BatchNorm; these have no bias. bias: whether the last layer has a bias if
+    it has no BatchNorm. activation: makes the activation, by default ReLU.
+    Source: with three widths it is SimCLR's projector (Chen et al. 2020) and BYOL's predictor, with four VICReg's
+    expander.
     """
     modules: list[nn.Module] = []
     for number, (width, out) in enumerate(pairwise(widths), 1):

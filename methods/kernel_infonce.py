@@ -23,21 +23,21 @@ class KernelInfoNCEOptions(ProjectorOptions):
     """The `[method]` table of Kernel-InfoNCE. Kernels are exp(-d^gamma / T), as in the official code."""
 
     name: Literal["kernel-infonce"] = "kernel-infonce"
-    # The official code's names: origin, sum, (none: the paper's formula), product, spectral.
+    # The official code's names, in this order: origin, sum, (none; the formula is the paper's), product, spectral.
     loss: Literal["kernel", "sum", "sum-kernel", "concat", "spectral"] = "kernel"  # one kernel, a mixture, or spectral
-    gamma: Gamma = 2.0  # of the kernel: 2 is Gaussian, 1 Laplacian
-    temperature: PositiveFloat = 0.5  # T of the kernel; gamma 2 at T is SimCLR at T / 2
-    gamma2: Gamma = 2.0  # of a mixture's second kernel
-    temperature2: NonNegativeFloat = 0.0  # T of the second kernel; 0 means that of the first
-    weight: Share = 0.5  # lambda, of the first kernel in a mixture
-    joint: bool = True  # concat normalizes the embedding as a whole (the official code), not each half
+    gamma: Gamma = 2.0  # exponent of the kernel: 2 is Gaussian, 1 is Laplacian
+    temperature: PositiveFloat = 0.5  # T of the kernel; gamma 2 with T is SimCLR with temperature T / 2
+    gamma2: Gamma = 2.0  # exponent of a mixture's second kernel
+    temperature2: NonNegativeFloat = 0.0  # T of a mixture's second kernel; 0 takes that of the first
+    weight: Share = 0.5  # lambda, the weight of the first kernel in a mixture
+    joint: bool = True  # whether concat normalizes the whole embedding (as the official code) instead of each half
 
 
 class KernelInfoNCE(Method):
     """InfoNCE with exponential kernels of the distance between the projections of two views.
 
-    The official code runs one forward a view; here both views share one, as in SimCLR, so that a kernel is the only
-    difference between the two methods.
+    The official code runs one forward pass per view. Here both views share one, as in SimCLR, so that the kernel is the
+    only difference between the two methods.
     """
 
     examples = KERNELS | SPECTRAL
@@ -54,6 +54,7 @@ class KernelInfoNCE(Method):
         return {"loss": self._loss(z1, z2)}
 
     def _loss(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """Return the loss that the options choose, for projections (B, d) of two views."""
         o = self.options
         gammas, temperatures = (o.gamma, o.gamma2), (o.temperature, o.temperature2 or o.temperature)
         if o.loss == "kernel":

@@ -1,4 +1,4 @@
-"""MAE: see a quarter of the patches, predict the pixels of the others (He et al. 2022)."""
+"""MAE: encode a quarter of the patches and predict the pixels of the others (He et al. 2022)."""
 
 from typing import Annotated, Literal
 
@@ -18,19 +18,23 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class MAEOptions(Options):
-    """The `[method]` table of MAE; the defaults are the official code's."""
+    """The `[method]` table of MAE. The defaults are those of the official code."""
 
     name: Literal["mae"] = "mae"
     masked: Share = 0.75  # share of the patches that the encoder does not see
-    # Whether the pixels to predict are normalized patch by patch; older records have the other spelling.
+    # Whether the pixels to predict are normalized patch by patch. Older records use the British spelling of this key.
     normalize: bool = Field(default=True, validation_alias=AliasChoices("normalize", "normalise"))
-    decoder_width: Width = 512
-    decoder_depth: Repeats = 8  # its blocks
-    decoder_heads: Width = 16  # of each block
+    decoder_width: Width = 512  # width of the decoder's tokens
+    decoder_depth: Repeats = 8  # number of the decoder's blocks
+    decoder_heads: Width = 16  # attention heads in each block of the decoder
 
 
 class MAE(Method):
-    """Only kept patches go through the encoder; a small decoder, thrown away later, sees them and the mask tokens."""
+    """Only the kept patches go through the encoder.
+
+    A small decoder, which is discarded after training, sees their tokens together with mask tokens for the hidden
+    patches and predicts the pixels of the hidden ones.
+    """
 
     takes = 1
     default_views = "mae"
@@ -54,19 +58,24 @@ class MAE(Method):
         return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalize)}
 
     def predicted(self, image: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """The numbers of the hidden patches, int64 (B, M), and what the decoder makes of them: (B, M, 3 * patch^2)."""
+        """Return the numbers of the M hidden patches, int64 (B, M), and their predicted pixels, (B, M, 3 * patch^2).
+
+        image: (B, 3, H, W). kept: int64 (B, K), the numbers of the kept patches.
+        """
         hidden = left_out(kept, self.masks[0].patches)
         return hidden, self.decoder(self.encoder.tokens(image, kept), kept, hidden)
 
 
 class Decoder(nn.Module):
-    """Tokens of the kept patches -> pixels of the hidden ones. Blocks of timm's, positions fixed.
+    """Predicts the pixels of the hidden patches from the tokens of the kept ones.
 
-    Linear layers begin as in the official code: Xavier uniform; the mask token normal of 0.02.
+    It has timm's blocks and fixed positions. As in the official code, the linear layers are initialized by Xavier
+    uniform and the mask token by a normal distribution of standard deviation 0.02.
+    size: side of the images, in pixels.
     """
 
     def __init__(self, encoder: ViT, size: int, options: MAEOptions) -> None:
-        from timm.models.vision_transformer import Block  # here, for it takes seconds to import
+        from timm.models.vision_transformer import Block  # imported here because it takes seconds
 
         super().__init__()
         width, side = options.decoder_width, size // encoder.patch
@@ -84,9 +93,11 @@ class Decoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, kept: Tensor, hidden: Tensor) -> Tensor:
-        """tokens: (B, 1 + K, dim), the class token first. kept, hidden: int64 (B, K) and (B, M), all patches together.
+        """Return the predicted pixels of the hidden patches, (B, M, 3 * patch^2).
 
-        The sequence is class token, kept, hidden: blocks know a token by its position, not by its place in line.
+        tokens: (B, 1 + K, dim), the class token first. kept, hidden: int64 (B, K) and (B, M), together all patches.
+        The decoder's sequence is the class token, the kept patches, the hidden patches. Their order does not matter,
+        because each token carries its position embedding.
         """
         h = self.embed(tokens)
         mask = self.mask_token.to(h.dtype).expand(len(h), hidden.shape[1], -1)

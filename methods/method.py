@@ -1,4 +1,4 @@
-"""What the trainer needs of a method, and all it needs."""
+"""The interface between the trainer and a method: everything that the trainer needs of a method."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,24 +12,29 @@ from twoview.methods.settings import Settings
 
 
 class Options(Settings):
-    """A method's own settings, the `[method]` table of a recipe. Subclasses fix `name` and add what they have."""
+    """The settings of a method, which are the `[method]` table of a recipe (the TOML file of an experiment).
+
+    Each subclass fixes `name` and adds its own keys.
+    """
 
     name: str
 
 
 class Method(nn.Module):
-    """A way to train an encoder.
+    """A way to train an encoder. A view is one augmented version of an image, or the settings it is drawn with.
 
-    What is known of the class, before there is a network:
-    takes: how many views a recipe must have. default_views: the preset of its source, or SimCLR's, for 224 pixels.
-    needs_vit: whether it takes a ViT only, by its default options. uses_labels: whether it learns from labels, whatever
-    its options, as a reference beside self-supervised methods. examples: its losses by name, each in one setting.
+    Attributes of the class, known before there is a network:
+    takes: number of views that a recipe must have. default_views: name of the preset of views for 224 pixels that the
+    method's source uses, or SimCLR's. needs_vit: whether the method, with its default options, works with a ViT only.
+    uses_labels: whether it always learns from labels, as a reference for self-supervised methods. examples: its losses
+    by name, each in one setting. exempt: names of parameters without weight decay and gradient clipping (prototypes).
 
-    What a method has:
-    views: what the loader makes of each image, in the order in which `loss` takes them.
-    masks: which patches of which views the loader draws, in the order in which `loss` takes them.
-    encoder: (B, 3, H, W) -> (B, D), what trains. probed: what stays when training is over, of the same shapes.
-    exempt: names of parameters that are neither decayed nor clipped: prototypes.
+    Attributes of an instance:
+    views: settings of the views that the loader makes of each image, in the order in which `loss` takes them.
+    masks: settings of the masks (which patches of which views are kept) that the loader draws, in the order in which
+    `loss` takes them.
+    encoder: the network that is trained, (B, 3, H, W) -> (B, D). probed: the network that the probes evaluate, of the
+    same shapes.
     """
 
     takes: int = 2
@@ -47,37 +52,43 @@ class Method(nn.Module):
 
     @classmethod
     def views_for(cls, options: Any, views: tuple[View, ...]) -> tuple[View, ...]:
-        """The `views` of a method of these options, from those of a recipe.
+        """Return the `views` of a method with these options, given the views of a recipe.
 
-        ValueError, naming the method, where the recipe's are not those that it takes.
+        Raises ValueError naming the method if it does not take the recipe's views.
         """
         if len(views) != cls.takes:
-            raise ValueError(f"the recipe's views must be {cls.takes} for {options.name}, got {len(views)}")
+            raise ValueError(f"the recipe's number of views must be {cls.takes} for {options.name}, got {len(views)}")
         return views
 
     @classmethod
     def masks_for(cls, options: Any, views: tuple[View, ...], patch: Any) -> tuple[Mask, ...]:
-        """The `masks` of a method of these options, of the `views` that it has.
+        """Return the `masks` of a method with these options.
 
-        patch: side of the patches in pixels, of an encoder that is a ViT. ValueError for patches that cannot be masked.
+        views: the method's `views`. patch: side of the encoder's patches in pixels, if the encoder is a ViT. Raises
+        ValueError if the patches cannot be masked as the options say.
         """
         return ()
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
-        """views: a normalized float (B, 3, H, W) each. label: int64 (B,). masks: int64 (B, kept) each, the numbers of
-        the patches kept, ascending. Returns `loss` and what is worth logging.
+        """Return the scalar `loss` and further scalars to log, by name.
+
+        views: normalized float (B, 3, H, W) each. label: int64 (B,). masks: int64 (B, kept) each, the numbers of the
+        patches kept, ascending.
         """
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimizer step with the share of training done, for moving averages and schedules."""
+        """Update moving averages and schedules. The trainer calls it after each optimizer step.
+
+        progress: share of the training that is done, from 0 to 1.
+        """
 
     @property
     def probed(self) -> nn.Module:
-        """What the probes see: the encoder itself, or in its place what the method's source judges."""
+        """The network that the probes evaluate: the encoder, or whichever network the method's source evaluates."""
         return self.encoder
 
     def encode(self, x: Tensor) -> Tensor:
-        """x: normalized float (B, 3, H, W). Returns (B, D), what the probes see."""
+        """Return the representations (B, D) that the probes evaluate. x: normalized float (B, 3, H, W)."""
         out: Tensor = self.probed(x)
         return out

@@ -1,4 +1,4 @@
-"""MoCo: a query against the key of the other view and a queue of older keys (He et al. 2020), with any kernel."""
+"""MoCo: tell the key of a query's other view from a queue of older keys (He et al. 2020), with any kernel."""
 
 from typing import Annotated, Literal
 
@@ -21,26 +21,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class MoCoOptions(ProjectorOptions):
-    """The `[method]` table of MoCo; the defaults are MoCo v2's. Kernels are exp(-d^gamma / T)."""
+    """The `[method]` table of MoCo. The defaults are those of MoCo v2. Kernels are exp(-d^gamma / T)."""
 
     name: Literal["moco"] = "moco"
-    norm: Norm = "none"  # which linear layers of the projector BatchNorm follows
-    loss: Literal["kernel", "sum"] = "kernel"  # of one kernel, or a sum of two losses (Tan et al. 2024)
-    gamma: Gamma = 2.0  # of the kernel: 2 is Gaussian, 1 Laplacian
-    temperature: PositiveFloat = 0.4  # T of the kernel; gamma 2 at T is cosines at tau = T / 2
-    gamma2: Gamma = 2.0  # of the sum's second kernel
-    temperature2: NonNegativeFloat = 0.0  # T of the second kernel; 0 means that of the first
-    weight: Share = 0.5  # lambda, of the first kernel in a sum
-    include_positive: bool = True  # whether the own key stands in the denominator; not so in Tan et al.'s code
-    queue: Keys = 65536  # older keys to repel
-    momentum: Share = 0.999  # of the momentum encoder
+    norm: Norm = "none"  # which of the projector's linear layers are followed by BatchNorm
+    loss: Literal["kernel", "sum"] = "kernel"  # loss of one kernel, or weighted sum of two losses (Tan et al. 2024)
+    gamma: Gamma = 2.0  # exponent of the kernel: 2 is Gaussian, 1 is Laplacian
+    temperature: PositiveFloat = 0.4  # T of the kernel; gamma 2 with T is MoCo's cosine loss with tau = T / 2
+    gamma2: Gamma = 2.0  # exponent of the second kernel, for the sum
+    temperature2: NonNegativeFloat = 0.0  # T of the second kernel, for the sum; 0 takes that of the first
+    weight: Share = 0.5  # lambda, the weight of the first kernel's loss in the sum
+    include_positive: bool = True  # whether the query's own key is part of the denominator (not in Tan et al.'s code)
+    queue: Keys = 65536  # number of older keys that serve as negatives
+    momentum: Share = 0.999  # momentum of the key network's moving average
 
 
 class MoCo(Method):
-    """The first view's query attracts the second view's key, which a momentum encoder makes without gradient.
+    """The query, made of the first view, attracts the key, which a momentum encoder makes of the second view.
 
-    The keys of a batch share their BatchNorm statistics; the original shuffles them over GPUs and lightly splits
-    batches, so that no query's image shares statistics with its key. Here query and key are forwards of two networks.
+    The key has no gradient. All keys of a batch share their BatchNorm statistics. The original shuffles keys over GPUs,
+    and lightly splits batches, so that a query's image does not share statistics with its key; here neither is done,
+    and query and key come from separate forward passes of two networks.
     """
 
     examples = EXAMPLES
@@ -52,7 +53,7 @@ class MoCo(Method):
         self.key_network = ema.frozen_copy(nn.Sequential(encoder, self.projector))
         self.register_buffer("queue", unit(torch.randn(options.queue, options.projection)))
         self.queue: Tensor
-        self.keys: Tensor | None = None  # of the step under way, of all ranks
+        self.keys: Tensor | None = None  # all ranks' keys of the current step, which join the queue after it
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         query = self.projector(self.encode(views[0]))
@@ -62,6 +63,7 @@ class MoCo(Method):
         return {"loss": self._loss(query, key)}
 
     def _loss(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return the loss that the options choose. query, key: (B, d)."""
         o = self.options
         if o.loss == "kernel":
             return moco(query, key, self.queue, o.temperature, o.gamma, o.include_positive)
@@ -69,8 +71,8 @@ class MoCo(Method):
         return moco_sum(query, key, self.queue, gammas, temperatures, o.weight, o.include_positive)
 
     def after_step(self, progress: float) -> None:
-        # Behind the backward pass, which needs the old keys. In place, for CUDA graphs read the queue where it lies,
-        # and write the next step's keys where this one's are.
+        # The queue changes only after the backward pass, which needs the old keys. It changes in place because a CUDA
+        # graph always reads the queue at one address, and writes each step's keys to one address.
         if self.keys is not None:
             self.queue.copy_(torch.cat([self.keys, self.queue])[: len(self.queue)])
             self.keys = None

@@ -1,4 +1,4 @@
-"""MSN: a partly hidden view is assigned to the prototypes to which its whole image is assigned (Assran et al. 2022)."""
+"""MSN: assign a partly masked view to the same prototypes as an unmasked view of its image (Assran et al. 2022)."""
 
 import math
 from typing import Annotated, Literal
@@ -20,48 +20,48 @@ from twoview.methods.vit import ViT, vit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Drop = Annotated[float, Field(ge=0, lt=1)]
-TARGET, RANDOM, FOCAL = 0, 1, 2  # the views' numbers; from the last one on they are focal
+TARGET, RANDOM, FOCAL = 0, 1, 2  # the numbers of the views; all views from FOCAL on are focal views
 
 
 class MSNOptions(ProjectorOptions):
-    """The `[method]` table of MSN; the defaults are the official code's with its ViT-S/16 config."""
+    """The `[method]` table of MSN. The defaults are those of the official code's ViT-S/16 configuration."""
 
     name: Literal["msn"] = "msn"
     hidden: Width = 2048  # width of the projector's hidden layers
-    projection: Width = 256  # width of its output, and of a prototype
-    layers: Repeats = 3  # its linear layers
-    prototypes: Width = 1024  # K
-    frozen_prototypes: bool = False  # whether they stay as they were drawn, as in lightly's benchmarks
-    temperature: PositiveFloat = 0.1  # tau, of the assignments
-    sharpening: Annotated[float, Field(gt=0, le=1)] = 0.25  # T, of the target's
-    sinkhorn: Iterations = 3  # iterations that balance the targets of a batch; 0: none
-    weight: NonNegativeFloat = 1.0  # lambda, of the mean assignment's divergence from the prior: me-max
-    entropy_weight: NonNegativeFloat = 0.0  # of the assignments' mean entropy
-    divergence: Divergence = "to-prior"  # KL(mean assignment, prior), or from-prior: KL(prior, mean assignment)
-    focal_views: Iterations = 10  # of each image; the encoder sees them, a random one and the target
-    patch_drop: Drop = 0.15  # share of the random view's patches that the encoder does not see; above 0 it takes a ViT
-    drop_focal: bool = False  # whether focal views lose as many, as in lightly's benchmarks
-    momentum: Share = 0.996  # of the target network at the first step
-    final_momentum: Share = 1.0  # at the end, along a straight line
-    momentum_stretch: Annotated[float, Field(ge=1)] = 1.25  # that line is so many times the training, and cut off
+    projection: Width = 256  # width of the projector's output and of a prototype
+    layers: Repeats = 3  # number of the projector's linear layers
+    prototypes: Width = 1024  # K, the number of prototypes
+    frozen_prototypes: bool = False  # whether prototypes keep their random initial values, as in lightly's benchmarks
+    temperature: PositiveFloat = 0.1  # tau, the temperature of the assignments
+    sharpening: Annotated[float, Field(gt=0, le=1)] = 0.25  # T, which sharpens the target's assignment p to p^(1/T)
+    sinkhorn: Iterations = 3  # Sinkhorn iterations that balance the targets over a batch; 0 does not balance them
+    weight: NonNegativeFloat = 1.0  # lambda, the weight of the divergence of mean assignment and prior (me-max)
+    entropy_weight: NonNegativeFloat = 0.0  # weight of the mean entropy of the assignments
+    divergence: Divergence = "to-prior"  # to-prior: KL(mean assignment, prior); from-prior: KL(prior, mean assignment)
+    focal_views: Iterations = 10  # focal views per image, which the encoder sees besides the random view
+    patch_drop: Drop = 0.15  # share of the random view's patches hidden from the encoder; above 0 it must be a ViT
+    drop_focal: bool = False  # whether focal views lose the same share of patches, as in lightly's benchmarks
+    momentum: Share = 0.996  # momentum of the target network's moving average at the first step
+    final_momentum: Share = 1.0  # this momentum at the end of a linear rise
+    momentum_stretch: Annotated[float, Field(ge=1)] = 1.25  # the rise is planned for this many times the training
 
 
 class MSN(Method):
-    """The recipe's first three views are the target's, the random one and the focal one, which is drawn several times.
+    """The recipe's first three views are the target, the random view and the focal view, which is drawn several times.
 
-    The target network, a moving average, sees the whole target view. The encoder sees the others: the random view's
-    kept patches in one forward, all focal views in another, so that BatchNorm in the projector mixes no sizes; so it is
-    in the official code, which drops patches of the random view alone. There, all images of a batch lose the same
-    patches; here each loses its own. Probes see the target's encoder, as in the official evaluation and in lightly's
-    benchmarks.
+    The target network, a moving average, sees the whole target view. The encoder sees the other views: the kept patches
+    of the random view in one forward pass, all focal views in another, so that BatchNorm in the projector never mixes
+    sizes. The official code does the same, and by default only the random view loses patches, as there. In the official
+    code all images of a batch lose the same patches; here each image loses its own.
+    Probes evaluate the target network's encoder, as the official evaluation and lightly's benchmarks do.
 
-    Logs the loss's terms and the entropy of the mean assignment: log K while all prototypes are used, 0 once all images
-    have collapsed onto one.
+    The method logs the terms of the loss and the entropy of the mean assignment, which is log K if all prototypes are
+    used equally and 0 if all images have collapsed onto one prototype.
     """
 
     takes = 3
     default_views = "msn"
-    needs_vit = True  # for its patch_drop
+    needs_vit = True  # because of the default patch_drop
     examples = EXAMPLES
     exempt = ("prototypes",)
 
@@ -86,7 +86,7 @@ class MSN(Method):
     def views_for(cls, options: MSNOptions, views: tuple[View, ...]) -> tuple[View, ...]:
         if len(views) < cls.takes:
             raise ValueError(
-                f"{options.name} takes a target, a random and a focal view, and the recipe's views are {len(views)}"
+                f"{options.name} takes a target, a random and a focal view, and the recipe has {len(views)} views"
             )
         return (*views[:FOCAL], *[views[FOCAL]] * options.focal_views)
 
@@ -117,7 +117,10 @@ class MSN(Method):
         )
 
     def project(self, views: tuple[Tensor, ...], masks: tuple[Tensor, ...]) -> Tensor:
-        """(V * B, d): views of one size, view after view, in one forward; of their kept patches if there are masks."""
+        """Return the projections of views of one size, (V * B, d), view after view, from one forward pass.
+
+        masks: the numbers of the kept patches of each view, int64 (B, K) each; if empty, all patches are used.
+        """
         kept = (torch.cat(masks),) if masks else ()
         out: Tensor = self.projector(self.encoder(torch.cat(views), *kept))
         return out
@@ -127,14 +130,15 @@ class MSN(Method):
         return self.target[0]
 
     def prior(self, label: Tensor) -> Tensor:
-        """(K,): what share of the images each prototype is to have."""
+        """Return the share of the images that each prototype should get, (K,)."""
         return self.uniform
 
     def marginal(self, prior: Tensor) -> Tensor:
-        """(K,): what share of the targets each prototype gets of Sinkhorn."""
+        """Return the share of the targets that Sinkhorn gives each prototype, (K,)."""
         return prior
 
     def after_step(self, progress: float) -> None:
         o = self.options
+        # From momentum to final_momentum along a line that is momentum_stretch times as long as the training.
         momentum = o.momentum + (o.final_momentum - o.momentum) * progress / o.momentum_stretch
         ema.follow(self.target, nn.Sequential(self.encoder, self.projector), momentum)

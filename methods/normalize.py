@@ -1,11 +1,14 @@
-"""uint8 pixels -> what the encoder sees, on the encoder's device."""
+"""Turn uint8 pixels into the normalized float32 input of the encoder, on its device."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x / 255 - mean) / std a channel, mean and std of values in [0, 1]; uint8 (B, 3, H, W) -> float32."""
+    """Computes (x / 255 - mean) / std per channel, uint8 (B, 3, H, W) -> float32 of the same shape.
+
+    mean, std: of each channel, for pixel values in [0, 1].
+    """
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()

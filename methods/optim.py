@@ -1,4 +1,4 @@
-"""Optimizers and their schedules."""
+"""Optimizers (SGD, LARS, AdamW) and their schedules of learning rate and weight decay."""
 
 import math
 from collections.abc import Iterable
@@ -18,28 +18,28 @@ Steps = Annotated[tuple[PositiveFloat, ...], Field(max_length=100)]
 
 
 class Optim(Settings):
-    """The `[optim]` table of a recipe."""
+    """The `[optim]` table of a recipe (the TOML file of an experiment)."""
 
-    name: Name = "sgd"
-    lr: PositiveFloat = 0.1  # at its peak, for the recipe's batch; not scaled further
-    momentum: NonNegativeFloat = 0.9  # of sgd and lars
-    nesterov: bool = False  # of sgd
-    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of adamw
-    weight_decay: NonNegativeFloat = 1e-4
-    final_weight_decay: NonNegativeFloat | None = None  # where a cosine takes it over the training; None: it stays
-    warmup_epochs: NonNegativeFloat = 0.0  # linear; after it, cosine
-    start: NonNegativeFloat = 0.0  # where the warm-up begins, as a share of lr
-    floor: NonNegativeFloat = 0.0  # where the cosine ends, as a share of lr
-    steps: Steps = ()  # epochs after each of which lr is a tenth, instead of the cosine
-    stretch: Annotated[float, Field(ge=1)] = 1.0  # the cosines are laid out for so many times the training, and cut off
-    decay_all: bool = False  # weight decay (and, in lars, adaptation) on biases, norms and tokens too
-    decay_tokens: bool = False  # weight decay on class token and positions too
-    clip_norm: NonNegativeFloat = 0.0  # the gradient's largest norm, of all but prototypes; 0: any
-    trust: PositiveFloat = 0.001  # of lars: its trust coefficient, eta
-    clip: bool = False  # of lars: an adapted rate is at most lr (LARC)
+    name: Name = "sgd"  # optimizer: sgd, lars or adamw
+    lr: PositiveFloat = 0.1  # peak learning rate for the recipe's batch size; it is not scaled any further
+    momentum: NonNegativeFloat = 0.9  # momentum of sgd and lars
+    nesterov: bool = False  # whether sgd uses Nesterov momentum
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # betas of adamw
+    weight_decay: NonNegativeFloat = 1e-4  # weight decay, at the start if final_weight_decay is given
+    final_weight_decay: NonNegativeFloat | None = None  # weight decay at the end of a cosine; None keeps it constant
+    warmup_epochs: NonNegativeFloat = 0.0  # epochs of linear warm-up; a cosine, or steps, follow it
+    start: NonNegativeFloat = 0.0  # learning rate at the start of the warm-up, as a share of lr
+    floor: NonNegativeFloat = 0.0  # learning rate at the end of the cosine, as a share of lr
+    steps: Steps = ()  # epochs at which the learning rate is divided by 10; if given, they replace the cosine
+    stretch: Annotated[float, Field(ge=1)] = 1.0  # cosines last this many times the training, which ends them early
+    decay_all: bool = False  # whether biases, norms and tokens get weight decay too (and, in lars, adapted steps)
+    decay_tokens: bool = False  # whether class token and position embeddings get weight decay too
+    clip_norm: NonNegativeFloat = 0.0  # largest norm of the gradient, prototypes left out; 0 does not clip
+    trust: PositiveFloat = 0.001  # trust coefficient eta of lars
+    clip: bool = False  # whether lars limits a tensor's adapted rate to lr (LARC)
 
 
-# What each keeps of a weight: tensors of its shape, and the number of steps.
+# The state that each optimizer keeps for a weight: tensors of its shape and, as `step`, the number of steps.
 KEPT: dict[Name, set[str]] = {
     "sgd": {"momentum_buffer"},
     "lars": {"momentum"},
@@ -48,11 +48,11 @@ KEPT: dict[Name, set[str]] = {
 
 
 def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameters, fused or foreach (a few kernels a step, not one a parameter).
+    """Return the optimizer of the model's trainable parameters. It takes a few kernels per step, not one per parameter.
 
-    Its groups: weights, which decay; vectors (biases, norms) and tokens, which do not unless told to; and what a method
-    exempts, which is neither decayed nor clipped.
-    recorded: in a CUDA graph, where AdamW counts its steps on the device.
+    It has three kinds of parameter groups: weights, which decay; vectors (biases, norms) and tokens, which decay only
+    if the settings say so; and the parameters that a method exempts, which are neither decayed nor clipped.
+    recorded: whether a CUDA graph records the steps, for which AdamW must count them on the device.
     """
     exempt = {id(model.get_parameter(name)) for name in model.exempt} if isinstance(model, Method) else set()
     plain = set() if optim.decay_tokens or optim.decay_all else _tokens(model)
@@ -75,15 +75,15 @@ def build(optim: Optim, model: nn.Module, recorded: bool = False) -> torch.optim
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True, capturable=recorded)
     sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True)
     if optim.momentum:
-        # torch's fused SGD makes its momentum in the first step, out of memory as it was found there, and a loss scaler
-        # that skips that step leaves it so. From zeros the first step is the same: 0 * momentum + gradient.
+        # torch's fused SGD allocates its momentum buffers in the first step without initializing them, and they stay
+        # uninitialized if a loss scaler skips that step. Zeros give the same first step: 0 * momentum + gradient.
         for parameter in parameters:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 
 def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """The group in parts, each of parameters with the same `lr_scale`, their share of the learning rate."""
+    """Split a group into groups whose parameters have the same `lr_scale`, a factor on the learning rate."""
     parts: dict[float, list[Any]] = {}
     for parameter in group["params"]:
         parts.setdefault(getattr(parameter, "lr_scale", 1.0), []).append(parameter)
@@ -91,7 +91,7 @@ def _by_scale(group: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tokens(model: nn.Module) -> set[int]:
-    """What the model's modules say is not to decay, as timm's do: class token and positions."""
+    """Return the ids of the parameters that modules list in `no_weight_decay`: in timm, class token and positions."""
     tokens = set()
     for module in model.modules():
         if no_weight_decay := getattr(module, "no_weight_decay", None):
@@ -101,7 +101,7 @@ def _tokens(model: nn.Module) -> set[int]:
 
 
 def schedule(optim: Optim, optimizer: torch.optim.Optimizer, epoch: float, epochs: int) -> None:
-    """Sets the optimizer's learning rates and weight decays to those of a (fractional) epoch."""
+    """Set the optimizer's learning rates and weight decays to those of a (fractional) epoch."""
     for group in optimizer.param_groups:
         group["lr"] = lr_at(optim, epoch, epochs) * group.get("scale", 1.0)
         if group["adapt"]:
@@ -109,8 +109,9 @@ def schedule(optim: Optim, optimizer: torch.optim.Optimizer, epoch: float, epoch
 
 
 def clip(optimizer: torch.optim.Optimizer, norm: float) -> None:
-    """Scales the gradient, of all but exempt weights together, to this norm at most, without a look at the device.
+    """Scale the joint gradient of all parameters that are not exempt to at most this norm.
 
+    The host does not wait for the device.
     Source: MSN's official code (`clip_grad_norm_` of the encoder with its head).
     """
     clipped = [p for group in optimizer.param_groups if "exempt" not in group for p in group["params"]]
@@ -118,7 +119,11 @@ def clip(optimizer: torch.optim.Optimizer, norm: float) -> None:
 
 
 def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
-    """Learning rate at a (fractional) epoch: linear warm-up from start * lr, then cosine to floor * lr at `epochs`."""
+    """Return the learning rate at a (fractional) epoch of a training of `epochs` epochs.
+
+    It rises linearly from start * lr to lr during the warm-up. Then it falls along a cosine that reaches floor * lr at
+    epoch stretch * epochs, or by a factor of 10 at each of the settings' `steps`.
+    """
     if epoch < optim.warmup_epochs:
         return optim.lr * epoch / optim.warmup_epochs + optim.lr * optim.start * (1 - epoch / optim.warmup_epochs)
     if optim.steps:
@@ -129,7 +134,11 @@ def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
 
 
 def weight_decay_at(optim: Optim, epoch: float, epochs: int) -> float:
-    """Weight decay at a (fractional) epoch: along a cosine, without warm-up, to the final one at `epochs`."""
+    """Return the weight decay at a (fractional) epoch of a training of `epochs` epochs.
+
+    It goes along a cosine, without warm-up, to final_weight_decay at epoch stretch * epochs; without that setting it is
+    constant.
+    """
     if optim.final_weight_decay is None:
         return optim.weight_decay
     share = 0.5 * (1 + math.cos(math.pi * min(epoch / (optim.stretch * epochs), 1.0)))
@@ -137,12 +146,14 @@ def weight_decay_at(optim: Optim, epoch: float, epochs: int) -> float:
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017): each tensor's step is times trust * |w| / |g + decay * w|.
+    """LARS, layer-wise adaptive rate scaling (You et al. 2017).
 
-    Momentum comes after the scaling and the learning rate multiplies the momentum buffer, as in the official VICReg and
-    SimCLR code. clip: the factor is at most 1 / lr, as in solo-learn. A group with adapt=False (biases and norms) takes
-    plain momentum steps. (Lightning-bolts and solo-learn divide by |g| + decay * |w|, which is the same but for a share
-    of decay * |w| / |g|.)
+    The update g + decay * w of each tensor w with gradient g is multiplied by trust * |w| / |g + decay * w|. Momentum
+    is applied after this scaling, and the learning rate multiplies the momentum buffer, as in the official VICReg and
+    SimCLR code. With clip, the factor is min(trust * |w| / |g + decay * w| / lr, 1), so that a tensor's rate is at most
+    lr (LARC), as in solo-learn. A group with adapt=False (biases and norms) takes plain momentum steps.
+    Lightning-bolts and solo-learn divide by |g| + decay * |w| instead, a relative difference of up to the order of
+    decay * |w| / |g|.
     """
 
     def __init__(
@@ -150,7 +161,7 @@ class LARS(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "trust": trust, "clip": clip, "weight_decay": 0.0, "adapt": True}
         super().__init__(params, defaults)
-        self._rooms: dict[tuple[int, ...], _Room] = {}  # by the weights' ids
+        self._rooms: dict[tuple[int, ...], _Room] = {}  # memory for the updates, by the ids of a group's weights
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -172,21 +183,24 @@ class LARS(torch.optim.Optimizer):
             buffers = [self.state[p]["momentum"] for p in weights]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, update)
-            # Not by alpha, which takes no tensor: a CUDA graph's learning rate is one, and gives the same bits.
+            # foreach_sub's alpha takes no tensor, and in a CUDA graph the learning rate is one. Multiplying first gives
+            # the same bits either way.
             torch._foreach_sub_(weights, torch._foreach_mul(buffers, group["lr"]))
 
 
 class _Room:
-    """The updates of a group, one tensor each, in rows of one block of memory, so that one kernel multiplies each of
-    them by its own factor, which lies on the device: torch's foreach would take a kernel a tensor for that.
+    """Memory for the updates of a group's weights, in rows of one block.
+
+    One kernel can then multiply each update by its own factor, with the factors on the device. torch's foreach
+    functions would take one kernel per tensor for that.
     """
 
-    ROW = 1024  # numbers; a tensor begins with a row of its own, and what it leaves of its last one stays 0
+    ROW = 1024  # numbers in a row; each update begins with a new row, and the unused rest of its last row stays 0
 
     def __init__(self, weights: list[Tensor]) -> None:
-        rows = [-(-w.numel() // self.ROW) for w in weights]
+        rows = [-(-w.numel() // self.ROW) for w in weights]  # rows of each update
         starts = accumulate(rows, initial=0)
-        whose = [number for number, count in enumerate(rows) for _ in range(count)]
+        whose = [number for number, count in enumerate(rows) for _ in range(count)]  # the update that has each row
         self._block = weights[0].new_zeros(len(whose), self.ROW)
         self._whose = torch.tensor(whose, device=weights[0].device)
         self.updates = [
@@ -195,12 +209,15 @@ class _Room:
         ]
 
     def scale(self, factors: Tensor) -> None:
-        """factors: one an update, (N,)."""
+        """Multiply each of the N updates by its factor. factors: (N,)."""
         self._block.mul_(factors[self._whose, None])
 
 
 def _trust(weights: list[Tensor], update: list[Tensor], group: dict[str, Any]) -> Tensor:
-    """(N,): trust * |w| / |update| a tensor, clipped or not, and 1 where either norm is 0."""
+    """Return the factor of each of N tensors, (N,): trust * |w| / |update|, or 1 if either norm is 0.
+
+    With clip, the factor is divided by lr and at most 1.
+    """
     w = torch.stack(torch._foreach_norm(weights))
     u = torch.stack(torch._foreach_norm(update))
     ratio = group["trust"] * w / u

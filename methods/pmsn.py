@@ -1,7 +1,7 @@
-"""PMSN: MSN with a prior that need not be uniform, for data whose classes are not equally frequent.
+"""PMSN (Assran et al. 2023): MSN with a prior that need not be uniform, for data with classes of unequal frequency.
 
-Assran et al. 2023. The paper's formula could not be read; that only the one term changes, and to a KL from a power law,
-is what its authors and re-implementations say (`losses/msn.py`).
+The paper's formula could not be read. That only one term of the loss changes, and that it becomes a KL divergence with
+a power law, is what its authors and re-implementations say (`losses/msn.py`).
 """
 
 from typing import Literal
@@ -19,24 +19,28 @@ from twoview.methods.settings import Iterations
 
 
 class PMSNOptions(MSNOptions):
-    """The `[method]` table of PMSN: MSN's and a prior. No Sinkhorn: one that makes targets uniform would undo it."""
+    """The `[method]` table of PMSN: the keys of MSN and those of the prior.
+
+    By default it uses no Sinkhorn, because one that makes the targets uniform would undo the prior.
+    """
 
     name: Literal["pmsn"] = "pmsn"  # type: ignore[assignment]
-    sinkhorn: Iterations = 0  # iterations that balance the targets of a batch; 0: none
-    marginal: Literal["prior", "uniform"] = "prior"  # to which; uniform is lightly's
-    prior: Literal["uniform", "power-law", "classes"] = "power-law"  # classes: their shares, counted from the labels
-    exponent: NonNegativeFloat = 0.25  # of the power law; 0 is uniform
+    sinkhorn: Iterations = 0  # Sinkhorn iterations that balance the targets over a batch; 0 does not balance them
+    marginal: Literal["prior", "uniform"] = "prior"  # what Sinkhorn balances the targets to; uniform as in lightly
+    prior: Literal["uniform", "power-law", "classes"] = "power-law"  # classes: class frequencies, counted from labels
+    exponent: NonNegativeFloat = 0.25  # exponent of the power law; 0 is uniform
 
 
 class PMSN(MSN):
-    """With the uniform prior it is MSN, at the same Sinkhorn to the last bit."""
+    """MSN with any prior over the prototypes. With the uniform prior and MSN's Sinkhorn it is bit-equal to MSN."""
 
     options: PMSNOptions
 
     def __init__(self, options: PMSNOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
         super().__init__(options, encoder, views, classes)
         self.register_buffer("power_law", power_law(options.prototypes, options.exponent), persistent=False)
-        self.register_buffer("seen", torch.zeros(classes))  # labels of each class so far: after an epoch, its share
+        # Number of labels of each class seen so far; after one epoch, their proportions are the true class shares.
+        self.register_buffer("seen", torch.zeros(classes))
         self.power_law: Tensor
         self.seen: Tensor
 

@@ -1,4 +1,4 @@
-"""This process among those that torchrun started: the group, who is who, and what all of them agree on."""
+"""The ranks, which are the processes that torchrun started: their process group, and what they exchange."""
 
 import gc
 import os
@@ -11,18 +11,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT = timedelta(minutes=10)  # for the slowest thing that ranks wait for: the first one converting a dataset
+TIMEOUT = timedelta(minutes=10)  # long enough for the slowest wait: while the first rank converts a dataset
 
-_on_host: Any = None  # a gloo group for what all ranks agree on, so that no GPU is waited for
-_alone = False
+_on_host: Any = None  # a gloo group for values on the host, so that exchanging them waits for no GPU
+_alone = False  # whether the code runs within `alone`
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the ranks that torchrun's environment names; without it there is one process and no group. Trainers must be
-    made and dropped within the block.
+    """Join the process group that torchrun's environment variables describe, and leave it at the end of the block.
 
-    After an error the group is left as it is: to take it apart would mean to wait for ranks that may be gone.
+    Without these variables there is one process and no group. Trainers must be made and dropped within the block. After
+    an error the group is not destroyed, because that would wait for ranks that may be gone.
     """
     global _on_host
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -31,19 +31,20 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     _on_host = dist.new_group(backend="gloo", timeout=TIMEOUT) if device.type == "cuda" else dist.group.WORLD
     yield
-    # A trainer is in reference cycles, and one that is left holds the group: its threads would then end with Python,
-    # which aborts the process.
+    # A trainer is part of reference cycles, and as long as it exists it keeps the group alive. The group's threads
+    # would then end only with Python itself, which aborts the process.
     gc.collect()
     dist.barrier(_on_host)
     dist.destroy_process_group()
 
 
 def rank() -> int:
+    """Return the number of this process among the ranks; 0 if there is one process."""
     return dist.get_rank() if _grouped() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if _grouped() else 1
 
 
@@ -53,7 +54,7 @@ def _grouped() -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """In the block this process counts as the only one and waits for no other: they may be gone, or busy elsewhere."""
+    """Within the block this process counts as the only one. It waits for no other, which may be gone or busy."""
     global _alone
     _alone = True
     try:
@@ -63,7 +64,7 @@ def alone() -> Iterator[None]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any rank; every rank must ask."""
+    """Return whether the flag is true on any rank. Every rank must call it."""
     if world() == 1:
         return flag
     flags = torch.tensor([int(flag)])
@@ -72,7 +73,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_objects(mine: Any) -> list[Any]:
-    """Every rank's value, rank after rank; every rank must ask."""
+    """Return the values of all ranks, in the order of the ranks. Every rank must call it."""
     if world() == 1:
         return [mine]
     values: list[Any] = [None] * world()
@@ -81,7 +82,7 @@ def gather_objects(mine: Any) -> list[Any]:
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean of every rank's values, on every rank; every rank must ask."""
+    """Return the mean of the values over the ranks, on every rank. It works in place. Every rank must call it."""
     if world() > 1:
         dist.all_reduce(values)
         values /= world()
@@ -89,7 +90,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
 
 class SumOverRanks(torch.autograd.Function):
-    """x -> its sum over the ranks, on every rank; backwards the gradients of all ranks are summed alike."""
+    """x -> its sum over the ranks, on every rank. The backward pass sums the gradients of all ranks likewise."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -105,8 +106,9 @@ class SumOverRanks(torch.autograd.Function):
 
 
 class OfAllRanks(torch.autograd.Function):
-    """(B, ...) of each rank, of equal shapes -> (W * B, ...), rank after rank; backwards each rank's rows get the sum
-    of the gradients that all ranks have for them.
+    """Concatenation over W ranks: (B, ...) of each, of equal shapes -> (W * B, ...), in the order of the ranks.
+
+    In the backward pass each rank gets, for its own rows, the sum of the gradients that all ranks have for them.
     """
 
     @staticmethod
@@ -125,7 +127,7 @@ class OfAllRanks(torch.autograd.Function):
 
 @contextmanager
 def first_rank_first() -> Iterator[None]:
-    """Runs the block on rank 0, then on the others: for files that one process makes and all read."""
+    """Run the block on rank 0 first and then on the others, for files that one process makes and all read."""
     if rank() > 0:
         dist.barrier(_on_host)
     yield

@@ -1,4 +1,4 @@
-"""Name -> method. A new method is a file of its own and one line here."""
+"""All methods by name. A new method is a file of its own and one line here."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,18 +22,18 @@ from twoview.methods.vicreg import VICReg, VICRegOptions
 
 
 class Entry(NamedTuple):
-    """options: the type of the `[method]` table. method: the class, and what is known of it."""
+    """A method that recipes can name. options: the type of its `[method]` table. method: its class."""
 
     options: type[Options]
     method: type[Method]
 
     @property
     def build(self) -> Callable[..., Method]:
-        """(options, encoder, views, classes) -> the method, its heads with fresh weights."""
+        """The constructor: (options, encoder, views, number of classes) -> the method, with freshly drawn heads."""
         return self.method
 
 
-# The most asked for first: in this order they are listed, and measured where time is short.
+# The most wanted methods come first: this is the order in which methods are listed, and measured where time is short.
 METHODS: dict[str, Entry] = {
     "simclr": Entry(SimCLROptions, SimCLR),
     "byol": Entry(BYOLOptions, BYOL),
@@ -52,10 +52,10 @@ METHODS: dict[str, Entry] = {
 
 
 def entry(name: str) -> Entry:
-    """The method of that name. ValueError with the known names, the nearest first, if there is none."""
+    """Return the method of that name. Raises ValueError with the known names and the most similar one otherwise."""
     return look_up("method", name, METHODS)
 
 
 def examples() -> dict[str, Example]:
-    """The losses of all methods by name, each in the setting in which it is timed and checked."""
+    """Return the losses of all methods by name, each in the setting in which it is timed and checked."""
     return {name: example for one in METHODS.values() for name, example in one.method.examples.items()}

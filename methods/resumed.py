@@ -1,6 +1,6 @@
-"""What a checkpoint says of an optimizer and a loss scaler, compared with those that take it up.
+"""Check the state of an optimizer and a loss scaler in a checkpoint against those of the training that resumes from it.
 
-torch compares little of it: it takes up a momentum of any shape and a setting of any type, and fails in the next step.
+torch itself checks little: it loads a momentum buffer of any shape and a setting of any type, and the next step fails.
 """
 
 import math
@@ -16,9 +16,10 @@ LARGEST_SCALE = torch.finfo(torch.float32).max
 
 
 def check_groups(groups: list[dict[str, Any]], mine: list[dict[str, Any]]) -> None:
-    """ValueError for an optimizer's groups that are not mine. What a schedule sets needs only be a number.
+    """Raise ValueError if a checkpoint's parameter groups differ from those of this training's optimizer.
 
-    A key that only one of them has is another version of torch's.
+    groups: from the checkpoint. mine: of this training. Values that a schedule sets may be any number. A key that only
+    one side has comes from another version of torch and is ignored.
     """
     if len(groups) != len(mine):
         raise ValueError(f"optimizer: there must be {len(mine)} groups, got {len(groups)}")
@@ -36,17 +37,20 @@ def check_groups(groups: list[dict[str, Any]], mine: list[dict[str, Any]]) -> No
 def checked_state(
     kept: dict[int, dict[str, Any]], mine: dict[int, Any], weights: list[Tensor], name: Name
 ) -> dict[int, dict[str, Tensor]]:
-    """What an optimizer of that name kept of these weights, in memory as each weight has it: torch's fused kernels go
-    through both as if they were rows, and would write beside a tensor that is one number expanded to many.
+    """Check a checkpoint's optimizer state and return it in the memory layout of the weights.
 
-    mine: what it keeps of some of them already: of these the other must be complete. ValueError for anything else.
+    The layout matters because torch's fused kernels walk through weight and state as if both were dense rows, and would
+    write outside the memory of a tensor that is one number expanded to many.
+    kept: state from the checkpoint, by the number of the weight. mine: the state that this training's optimizer already
+    has; every weight in it must also be in `kept`. weights: the optimizer's weights. name: the optimizer. Raises
+    ValueError if a weight's state is missing, incomplete, or of another type or shape.
     """
     must = ", ".join(sorted(KEPT[name]))
     for number in mine.keys() - kept.keys():
         raise ValueError(f"optimizer: weight {number} must have {must}, got nothing")
     for number, entry in kept.items():
         if not 0 <= number < len(weights):
-            raise ValueError(f"optimizer: there are {len(weights)} weights, and its state is of number {number}")
+            raise ValueError(f"optimizer: there are {len(weights)} weights, and its state names weight {number}")
         if entry.keys() != KEPT[name] and (entry or number in mine):
             raise ValueError(f"optimizer: weight {number} must have {must}, got {shown(sorted(entry))}")
         for what, value in entry.items():
@@ -61,10 +65,13 @@ def checked_state(
 
 
 def check_scaler(theirs: dict[str, float], mine: dict[str, Any]) -> None:
-    """ValueError for a loss scaler's state that is not one of mine: it is empty but in fp16."""
+    """Raise ValueError if a checkpoint's loss-scaler state does not fit this training's.
+
+    theirs: from the checkpoint. mine: of this training. Both are empty unless the precision is fp16.
+    """
     if theirs.keys() != mine.keys():
         raise ValueError(f"scaler must have {', '.join(mine) or 'no keys'}, got {shown(sorted(theirs))}")
-    # Of what a training changes.
+    # The largest allowed value of each key that changes in a training. All other keys must be equal.
     most: dict[str, Any] = {"scale": LARGEST_SCALE, "_growth_tracker": mine.get("growth_interval")}
     for key, own in mine.items():
         value = theirs[key]
@@ -76,17 +83,18 @@ def check_scaler(theirs: dict[str, float], mine: dict[str, Any]) -> None:
 
 
 def _as(weight: Tensor, value: Tensor) -> Tensor:
+    """Return the value in the memory layout of the weight. A scalar, such as the number of steps, stays as it is."""
     return torch.empty_like(weight).copy_(value) if value.ndim else value
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a schedule may have set it: in a CUDA graph it is a scalar on the device."""
+    """Whether the value is one that a schedule sets: a finite float or, in a CUDA graph, a scalar tensor."""
     scalar = isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
     return scalar or (isinstance(value, float) and math.isfinite(value))
 
 
 def _same(theirs: Any, mine: Any) -> bool:
-    """Whether type and value are mine. A tensor is never compared: it would give another one."""
+    """Whether both values have the same type and are equal. Not for two tensors, whose == would be a tensor again."""
     if type(theirs) is not type(mine):
         return False
     if isinstance(mine, list | tuple):

@@ -1,4 +1,4 @@
-"""What all tables of a recipe are: values that are checked when they are made and never change."""
+"""The base of all tables of a recipe (the TOML file of an experiment): values are checked once and never change."""
 
 import reprlib
 from typing import Annotated, Any
@@ -10,15 +10,16 @@ from twoview.loaders.limits import Limit
 
 
 class Settings(BaseModel):
-    """Unknown keys are errors, and so are numbers that are not finite. A comment behind a field is its help text on the
-    command line.
+    """A table of a recipe. Unknown keys and numbers that are not finite are errors.
+
+    The comment behind a field is its help text on the command line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def at_most(limit: Limit) -> AfterValidator:
-    """For an annotation: a number that asks for no more than the limit allows, said before anything is made of it."""
+    """Return a validator for an annotation, which refuses numbers above the limit before anything is allocated."""
 
     def check(count: int) -> int:
         if fault := limit.fault(count):
@@ -29,28 +30,31 @@ def at_most(limit: Limit) -> AfterValidator:
 
 
 def _is_a_side(side: int) -> int:
+    """Check that a square image of this side has no more pixels than allowed."""
     if fault := limits.PIXELS.fault(side**2):
         raise ValueError(f"a square of this side {fault}")
     return side
 
 
 def _is_short(text: str) -> str:
+    """Check that the text has no more characters than allowed."""
     if fault := limits.TEXT.fault(len(text)):
         raise ValueError(fault)
     return text
 
 
-Width = Annotated[PositiveInt, at_most(limits.WIDTH)]
-Repeats = Annotated[PositiveInt, at_most(limits.REPEATS)]  # layers, blocks, views of an image
-Iterations = Annotated[NonNegativeInt, at_most(limits.REPEATS)]  # also views of an image, where there may be none
-Keys = Annotated[PositiveInt, at_most(limits.QUEUE)]  # of a queue
-Side = Annotated[PositiveInt, AfterValidator(_is_a_side)]  # of a square image, in pixels
-Images = Annotated[NonNegativeInt, at_most(limits.SAMPLES)]  # where 0 means all of them, or none
+# Types of the fields of recipes. Each checks a limit of `loaders/limits.py`.
+Width = Annotated[PositiveInt, at_most(limits.WIDTH)]  # features or channels of a layer
+Repeats = Annotated[PositiveInt, at_most(limits.REPEATS)]  # number of layers, blocks, or views of an image
+Iterations = Annotated[NonNegativeInt, at_most(limits.REPEATS)]  # the same where 0 is allowed, such as iterations
+Keys = Annotated[PositiveInt, at_most(limits.QUEUE)]  # number of keys in a queue
+Side = Annotated[PositiveInt, AfterValidator(_is_a_side)]  # side of a square image, in pixels
+Images = Annotated[NonNegativeInt, at_most(limits.SAMPLES)]  # number of images; 0 means all or none, as the field says
 Text = Annotated[str, AfterValidator(_is_short)]
 
 
 class _Short(reprlib.Repr):
-    """Values cut where they are long or deep, whatever they are."""
+    """Shows values of any type, shortened where they are long or deeply nested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,18 +66,19 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: Any) -> str:
-    """A value of any kind for a sentence: cut, on one line."""
+    """Return a value of any type as text for an error: shortened, on one line."""
     return " ".join(_Short().repr(value).split())
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong, in one sentence behind its dotted key: what must be, and what was found."""
+    """Return pydantic's first error as one sentence after its dotted key: what must be true, and what was found."""
     first = error.errors(include_url=False)[0]
     key = ".".join(_key(str(part)) for part in first["loc"])
     return f"{key}: {_sentence(first)}" if key else _sentence(first)
 
 
 def _sentence(fault: Any) -> str:
+    """Return one of pydantic's errors in words."""
     if fault["type"] == "extra_forbidden":
         return "unknown key"
     if fault["type"] == "missing":
@@ -82,11 +87,12 @@ def _sentence(fault: Any) -> str:
         return f"{fault['ctx']['discriminator']} is missing"
     if fault["type"] == "union_tag_invalid":
         return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
-    if fault["type"] == "value_error":  # of a check of ours, which says itself what it found
+    if fault["type"] == "value_error":  # raised by one of our validators, which says what it found
         return str(fault["ctx"]["error"])
     return " ".join(f"{fault['msg']}, not {shown(fault['input'])}".split())
 
 
 def _key(key: str) -> str:
+    """Return a key as text for an error: shortened, and quoted if it has characters that do not print."""
     short = key if len(key) <= limits.NAME.value else f"{key[: limits.NAME.value]}..."
     return short if short.isprintable() else repr(short)

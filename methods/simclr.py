@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image attract, all other images repel (Chen et al. 2020)."""
+"""SimCLR: two views of an image attract each other and repel all other images (Chen et al. 2020)."""
 
 from typing import Literal
 
@@ -13,21 +13,21 @@ from twoview.methods.losses.infonce import EXAMPLES, nt_xent
 from twoview.methods.losses.log_sum import EXAMPLES as TILES
 from twoview.methods.method import Method
 
-GLOBAL = 2  # views that show a large part of the image; the others are local crops
+GLOBAL = 2  # number of global views, which show a large part of the image; further views are local crops
 
 
 class SimCLROptions(ProjectorOptions):
     """The `[method]` table of SimCLR."""
 
     name: Literal["simclr"] = "simclr"
-    temperature: PositiveFloat = 0.5  # tau of NT-Xent
+    temperature: PositiveFloat = 0.5  # temperature tau of NT-Xent
 
 
 class SimCLR(Method):
     """NT-Xent between the projections of two views of each image.
 
-    Further views are local crops, smaller than the first two, as in the multi-crop of Caron et al. 2020 (SwAV): the
-    loss is then the mean of NT-Xent over all pairs of views of which at least one is of the first two.
+    A recipe may have further views, which are local crops, smaller than the first two, as in the multi-crop of Caron
+    et al. 2020 (SwAV). The loss is then the mean of NT-Xent over all pairs of views that include one of the first two.
     """
 
     examples = EXAMPLES | TILES
@@ -43,14 +43,14 @@ class SimCLR(Method):
         large, local = sizes[:GLOBAL], sizes[GLOBAL:]
         if len(large) < GLOBAL or len({*large}) > 1 or len({*local}) > 1 or max(local, default=0) >= large[0]:
             raise ValueError(
-                "simclr takes two views of one size, and local crops of one smaller size if any, "
-                f"and the recipe's views are of the sizes {', '.join(map(str, sizes))}"
+                "simclr takes two views of one size and any number of local crops of one smaller size, "
+                f"but the recipe's views have the sizes {', '.join(map(str, sizes))}"
             )
         return views
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
-        # One forward for all views of a size keeps the hardware busier, and BatchNorm sees them together, as in the
-        # paper.
+        # All views of one size share a forward pass: this keeps the hardware busier, and BatchNorm sees them together,
+        # as in the paper.
         z = [*self._project(views[:GLOBAL])]
         if local := views[GLOBAL:]:
             z += self._project(local)
@@ -58,5 +58,5 @@ class SimCLR(Method):
         return {"loss": torch.stack(losses).mean()}
 
     def _project(self, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """(B, d) of each view. views: of one size."""
+        """Return the projections (B, d) of each view. views: (B, 3, H, W) each, all of one size."""
         return self.projector(self.encode(torch.cat(views))).chunk(len(views))

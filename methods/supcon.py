@@ -1,4 +1,4 @@
-"""SupCon: all views of all images of a class attract, the other classes repel (Khosla et al. 2020)."""
+"""SupCon: all views of all images of a class attract each other and repel other classes (Khosla et al. 2020)."""
 
 from typing import Literal
 
@@ -17,11 +17,11 @@ class SupConOptions(ProjectorOptions):
     """The `[method]` table of SupCon."""
 
     name: Literal["supcon"] = "supcon"
-    temperature: PositiveFloat = 0.1  # tau
+    temperature: PositiveFloat = 0.1  # temperature tau of the loss
 
 
 class SupCon(Method):
-    """The supervised contrastive loss on SimCLR's projections: the reference that needs labels."""
+    """The supervised contrastive loss on SimCLR's projections, a reference that learns from labels."""
 
     uses_labels = True
     examples = EXAMPLES

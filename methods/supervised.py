@@ -1,4 +1,4 @@
-"""Supervised cross entropy, the reference that needs labels."""
+"""Supervised training with cross entropy, the reference that learns from labels."""
 
 from typing import Literal
 
@@ -11,13 +11,13 @@ from twoview.methods.method import Method, Options
 
 
 class SupervisedOptions(Options):
-    """The `[method]` table of supervised training: nothing to set."""
+    """The `[method]` table of supervised training, which has nothing to set."""
 
     name: Literal["supervised"] = "supervised"
 
 
 class Supervised(Method):
-    """Cross entropy of a linear classifier on one view, trained together with the encoder."""
+    """Cross entropy of a linear classifier on one view, trained together with the encoder. Logs the batch accuracy."""
 
     takes = 1
     default_views = "supervised"

@@ -1,4 +1,4 @@
-"""BatchNorm over the joined batch of all ranks."""
+"""Synchronized BatchNorm, whose statistics are those of the joined batch of all ranks."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,10 @@ from twoview.methods.ranks import SumOverRanks, world
 
 
 def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with every BatchNorm over the joined batch: torch's on a GPU, ours on a CPU, where torch has none."""
+    """Return the module with every BatchNorm replaced by a synchronized one.
+
+    It is torch's SyncBatchNorm on a GPU and `JoinedBatchNorm` on a CPU, where torch has none.
+    """
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return converted
@@ -16,7 +19,7 @@ def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(child, _BatchNorm):
             joined = JoinedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             joined.load_state_dict(child.state_dict())
-            joined.weight, joined.bias = child.weight, child.bias  # themselves: a target network's are frozen
+            joined.weight, joined.bias = child.weight, child.bias  # not copies: a target network's are frozen
             setattr(module, name, joined)
         else:
             synchronized(child, device)
@@ -24,7 +27,7 @@ def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class JoinedBatchNorm(_BatchNorm):
-    """(B, C, ...) -> the same, normalized in training by mean and variance over the ranks, which hold equally much."""
+    """BatchNorm of (B, C, ...) that in training uses mean and variance over all ranks, which must have the same B."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -46,7 +49,7 @@ class JoinedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """The running statistics, of the unbiased variance, as torch keeps them."""
+        """Update the running mean and the running (unbiased) variance, as torch does. count: values per channel."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked.add_(1)

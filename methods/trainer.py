@@ -1,8 +1,9 @@
-"""The one loop for every method: channels-last, autocast, compiled or not, on one process or many.
+"""The training loop that all methods share: channels-last, autocast, compiled or not, in one process or many.
 
 It knows no method by name. A step is a pure function of the state before it, because the loader's random numbers are
-keyed by (seed, epoch, sample), so a run resumed from a checkpoint goes on as if it had never stopped: bit-equal where
-the arithmetic is, which on a CPU means one thread (oneDNN's sums depend on which thread ends first).
+keyed by (seed, epoch, sample). A run resumed from a checkpoint therefore continues as if it had never stopped, and is
+bit-equal to an uninterrupted run if the arithmetic is deterministic. On a CPU that takes a single thread, because
+oneDNN's sums depend on which thread ends first.
 """
 
 import math
@@ -26,10 +27,12 @@ from twoview.methods.precision import Precision, autocast
 from twoview.methods.sync_batchnorm import synchronized
 
 Compile = Literal["off", "default", "max-autotune"]
-SMALLEST_SCALE = 1e-4  # of the loss scaler, which begins at 65,536 and halves itself at every step that it skips
+SMALLEST_SCALE = 1e-4  # fp16 loss scale that counts as diverged; it begins at 65,536 and halves at each skipped step
 
 
 class LoaderLike(Protocol):
+    """What the trainer needs of a data loader such as `twoview.Loader`. Its length is the batches per epoch."""
+
     def __len__(self) -> int: ...
     def epoch(self, epoch: int) -> Iterator[BatchLike]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -38,10 +41,11 @@ class LoaderLike(Protocol):
 
 @dataclass
 class History:
-    """Raw samples. epoch_seconds: wall time; wait_seconds: of it, spent waiting for a batch.
+    """What a training measured so far.
 
-    step_seconds, losses: of every step. logged: what else the method found worth logging, the mean of each epoch.
-    The open_ ones are of the epoch under way, which a checkpoint may cut in two.
+    epoch_seconds: wall time of each epoch. wait_seconds: the part of it spent waiting for batches.
+    step_seconds, losses: one value per step. logged: the mean per epoch of each further value that the method logs.
+    open_seconds, open_wait, open_logged: the same for the current epoch, since a checkpoint may interrupt an epoch.
     """
 
     epoch_seconds: list[float] = field(default_factory=list)
@@ -54,6 +58,7 @@ class History:
     open_logged: dict[str, list[float]] = field(default_factory=dict)
 
     def close_epoch(self) -> None:
+        """Move the values of the current epoch to those of finished epochs."""
         self.epoch_seconds.append(self.open_seconds)
         self.wait_seconds.append(self.open_wait)
         for name, values in self.open_logged.items():
@@ -62,8 +67,9 @@ class History:
 
 
 class Objective(nn.Module):
-    """uint8 views, labels and masks -> the method's losses, with normalization and autocast inside, so that a compiler
-    sees the whole of it.
+    """The method's loss as one module: uint8 views, labels and masks -> the results of `Method.loss`.
+
+    Normalization and autocast are inside, so that torch.compile sees the whole computation.
     """
 
     def __init__(self, method: Method, normalize: Normalize, device: torch.device, precision: Precision) -> None:
@@ -79,11 +85,13 @@ class Objective(nn.Module):
 class Trainer:
     """Trains a method for a number of epochs.
 
-    normalize: applied to the uint8 views on the device. precision: of the autocast; fp16 brings a loss scaler.
-    compile: torch.compile's mode for the forward and backward pass; both record CUDA graphs where "max-autotune" can.
-    cuda_graph: the whole step is recorded as a CUDA graph (methods/graph.py); ValueError where it cannot be.
-    sync_batchnorm: BatchNorm's statistics over the joined batch of all ranks.
-    checkpoint_steps: a checkpoint after so many steps of an epoch too; 0 means only after epochs.
+    settings: the recipe's `[optim]` table. normalize: module applied to the uint8 views on the device.
+    precision: precision of autocast; fp16 uses a loss scaler. compile: mode of torch.compile for the forward and
+    backward passes, or "off"; with "max-autotune" both passes use CUDA graphs where they can.
+    cuda_graph: whether the whole step is recorded as one CUDA graph (`methods/graph.py`); ValueError if it cannot be.
+    sync_batchnorm: whether BatchNorm uses the statistics of the joined batch of all ranks.
+    checkpoint_steps: number of steps after which a checkpoint is written within an epoch; with 0, checkpoints are
+    written only after epochs.
     """
 
     def __init__(
@@ -113,39 +121,41 @@ class Trainer:
         if self.compiled:
             self.objective.compile(mode=compile, dynamic=False)
         if ranks.world() > 1:
-            # Buffers need no broadcast: all ranks compute the same, but for BatchNorm's where it is not synchronized.
+            # Buffers need no broadcast: all ranks compute the same ones, except those of unsynchronized BatchNorm.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
         self.optimizer = optim.build(settings, self.method, recorded=cuda_graph)
         self.graph = graph.Graph(self._work, type(method).__name__, device) if cuda_graph else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        if ranks.rank() > 0:  # the first one draws as one process does, the others what no other draws
+        if ranks.rank() > 0:  # rank 0 draws the numbers of a single process, every other rank its own
             torch.manual_seed(torch.initial_seed() + ranks.rank())
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
-        self._progress: float = 0.0  # of the training, at this step
-        self._open: list[dict[str, Tensor]] = []  # what the steps since the last checkpoint left on the device
+        self._progress: float = 0.0  # share of the training done at the current step
+        self._open: list[dict[str, Tensor]] = []  # results on the device of the steps since the last checkpoint
         self._clock, self._started = StepClock(device), 0.0
 
     @property
     def finished_epochs(self) -> int:
+        """Number of epochs that are complete, including those before a resumption."""
         return len(self.history.epoch_seconds)
 
     def step(self, batch: DeviceBatch, epoch: float) -> dict[str, Tensor]:
-        """One optimizer step at a fractional epoch, on a batch on the device.
+        """Take one optimizer step at a fractional epoch, with a batch that is on the device.
 
-        Returns the loss and what else the method logs, on the device, without waiting for it.
+        Returns the loss and the other scalars that the method logs, on the device, without waiting for it.
         """
         optim.schedule(self.settings, self.optimizer, epoch, self.epochs)
         self._progress = epoch / self.epochs
         if self.graph is None:
             return self._work(batch)
+        # In a CUDA graph the numbers that change from step to step are scalars on the device.
         for number, group in enumerate(self.optimizer.param_groups):
             group["lr"] = self.graph.number(f"lr of group {number}", group["lr"])
         self._progress = self.graph.number("progress", self._progress, torch.float64)
         return self.graph(batch)
 
     def _work(self, batch: DeviceBatch) -> dict[str, Tensor]:
-        """What a step makes the device do, once the schedules are set."""
+        """Do the work of a step on the device, after the schedules are set. A CUDA graph records this function."""
         with part("forward"):
             out = self.objective(batch.views, batch.label, batch.masks)
         with part("backward"):
@@ -159,7 +169,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         with part("after step"):
             self.method.after_step(self._progress)
-        # Copies: the graphs of compile's max-autotune write the next step's results where this one's are.
+        # The results are copied because the CUDA graphs of compile's max-autotune overwrite them in the next step.
         return {name: value.detach().to(torch.float32, copy=True) for name, value in out.items()}
 
     def fit(
@@ -172,22 +182,22 @@ class Trainer:
         on_checkpoint: Callable[[], None] = lambda: None,
         until: int | None = None,
     ) -> bool:
-        """Trains to the end, with a checkpoint at `path` after each epoch. False if it was stopped before.
+        """Train to the end, with a checkpoint at `path` after each epoch. Return False if it was stopped early.
 
-        path: None where no checkpoint is wanted. recipe: kept in the checkpoint, so that a probe needs nothing else.
-        on_step: called after each step. stop: asked after each step; once it says so on any rank, all of them write a
-        checkpoint and return. on_checkpoint: called on the first rank behind each checkpoint, when the history is on
-        the host. until: finished epochs at which to return, before the end of the training.
-        FloatingPointError, naming method, step and checkpoint, if the loss is not finite, or no gradient in fp16; the
-        last good checkpoint is kept. ValueError, naming the checkpoint, if it was taken up and its loader's state is
-        not one of this loader.
+        path: where to write checkpoints, None for no checkpoints. recipe: stored in the checkpoint, so that a probe
+        needs no other file. on_step: called after each step. stop: called after each step; once it returns true on any
+        rank, all ranks write a checkpoint and return. on_checkpoint: called on the first rank after each checkpoint,
+        when the history is on the host. until: number of finished epochs at which to return before the training ends.
+        Raises FloatingPointError naming method, step and checkpoint if the loss is not finite or if, in fp16, no
+        gradient is; the last good checkpoint is kept. Raises ValueError naming the checkpoint if the training was
+        resumed from it and its loader state does not fit this loader.
         """
         self.method.train()
         if self._loader_state:
             try:
                 loader.load_state_dict(self._loader_state)
             except ValueError as error:
-                raise ValueError(f"{path or 'the checkpoint'} cannot be gone on from: {error}") from None
+                raise ValueError(f"training cannot resume from {path or 'the checkpoint'}: {error}") from None
         while self.finished_epochs < (self.epochs if until is None else until):
             for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())
@@ -198,13 +208,13 @@ class Trainer:
                             self._save(path, recipe)
                         if ranks.rank() == 0:
                             on_checkpoint()
-                    self._begin_span()  # writing the checkpoint is no part of it
+                    self._begin_span()  # the time for writing the checkpoint is not counted as training
                 if stopped:
                     return self.finished_epochs == self.epochs
         return True
 
     def _steps(self, loader: LoaderLike, path: Path | None, on_step: Callable[[], None]) -> Iterator[int]:
-        """Takes the steps of the epoch under way; yields how many of them are done."""
+        """Take the remaining steps of the current epoch. After each one, yield how many steps of the epoch are done."""
         epoch = self.finished_epochs
         self._begin_span()
         batches = on_device(loader.epoch(epoch), self.device)
@@ -213,20 +223,20 @@ class Trainer:
             try:
                 with self._clock.step():
                     self._open.append(self.step(batch, epoch + done / len(loader)))
-            except FloatingPointError as error:  # of a loss that looks at its embeddings first
+            except FloatingPointError as error:  # losses on a CPU check that their embeddings are finite
                 raise self._diverged(f"{error}", len(self._open), path) from None
             on_step()
             done += 1
             yield done
 
     def _begin_span(self) -> None:
-        """From here to the next `_record`."""
+        """Begin to collect results and times, which the next `_record` adds to the history."""
         self._open, self._clock, self._started = [], StepClock(self.device), time.perf_counter()
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint's state, as `fit` wrote it.
+        """Load the state of a checkpoint that `fit` wrote, so that `fit` continues from there.
 
-        ValueError if another number of ranks wrote it, or the optimizer's state is of other weights or settings.
+        Raises ValueError if another number of ranks wrote it, or if its optimizer has other weights or settings.
         """
         if state["world"] != ranks.world():
             raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
@@ -236,7 +246,8 @@ class Trainer:
         resumed.check_groups(theirs["param_groups"], mine["param_groups"])
         kept = resumed.checked_state(theirs["state"], mine["state"], weights, self.settings.name)
         resumed.check_scaler(state["scaler"], self.scaler.state_dict())
-        # My groups: they have what the recipe and its schedules decide, and another version of torch may lack keys.
+        # The groups are this optimizer's own: recipe and schedules decide their values, and those of a checkpoint from
+        # another version of torch may lack keys.
         self.optimizer.load_state_dict({**mine, "state": kept})
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
@@ -245,17 +256,17 @@ class Trainer:
         self._loader_state = state["loader"]
         random = state["random"][ranks.rank()]
         torch.set_rng_state(random["cpu"])
-        if self.device.type == "cuda" and "cuda" in random:  # which a checkpoint of a CPU has not
+        if self.device.type == "cuda" and "cuda" in random:  # a checkpoint written on a CPU has no state for CUDA
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _save(self, path: Path, recipe: dict[str, Any]) -> None:
-        """Of all ranks: each must ask."""
+        """Write a checkpoint on rank 0. Every rank must call it."""
         state = self.state(recipe)
         if ranks.rank() == 0:
             checkpoint.save(path, state)
 
     def state(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """What a checkpoint holds: the weights as they are now, not copies. Of all ranks: each must ask."""
+        """Return the content of a checkpoint, with the current weights and not copies. Every rank must call it."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -273,7 +284,11 @@ class Trainer:
         }
 
     def _record(self, loader: LoaderLike, done: int, path: Path | None) -> None:
-        """Fetches what the steps left on the device, the mean of all ranks: the only wait between two checkpoints."""
+        """Add the results of the steps since the last call to the history, as means over all ranks.
+
+        This is the only time between two checkpoints that the host waits for the device. done: number of steps of the
+        current epoch that are done. Raises FloatingPointError if the training has diverged.
+        """
         history, steps = self.history, self._open
         values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
         self._clock.read()
@@ -283,7 +298,7 @@ class Trainer:
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", number, path)
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
-            # Gradients that overflow at any scale are no numbers, and from here on every step would be skipped.
+            # Gradients that overflow at every scale are NaN or infinite, and from here on every step would be skipped.
             raise self._diverged("no scale of the loss gives finite gradients in fp16", len(losses) - 1, path)
         history.losses += losses
         history.step_seconds += self._clock.step_seconds
@@ -295,7 +310,7 @@ class Trainer:
         self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
 
     def _diverged(self, what: str, number: int, path: Path | None) -> FloatingPointError:
-        """number: of the step since the last checkpoint."""
+        """Return the error of a diverged training. what: the reason. number: step, counted from the last checkpoint."""
         step = len(self.history.losses) + number
         kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
         return FloatingPointError(f"{type(self.method).__name__} diverged at step {step}, {what}: {kept}")

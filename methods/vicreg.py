@@ -1,4 +1,4 @@
-"""VICReg: views agree, no feature dies, no two features say the same (Bardes, Ponce & LeCun 2022)."""
+"""VICReg: views agree, every feature keeps its variance, features are decorrelated (Bardes, Ponce & LeCun 2022)."""
 
 from typing import Literal
 
@@ -14,19 +14,19 @@ from twoview.methods.settings import Repeats, Width
 
 
 class VICRegOptions(ProjectorOptions):
-    """The `[method]` table of VICReg; the defaults are the official code's."""
+    """The `[method]` table of VICReg. The defaults are those of the official code."""
 
     name: Literal["vicreg"] = "vicreg"
     hidden: Width = 8192  # width of the expander's hidden layers
-    projection: Width = 8192  # width of its output
-    layers: Repeats = 3  # its linear layers
+    projection: Width = 8192  # width of the expander's output
+    layers: Repeats = 3  # number of the expander's linear layers
     invariance: NonNegativeFloat = 25.0  # weight of the squared distance between views
-    variance: NonNegativeFloat = 25.0  # weight of the hinge on each feature's deviation, which is halved
+    variance: NonNegativeFloat = 25.0  # weight of the hinge on each feature's standard deviation, a mean over two views
     covariance: NonNegativeFloat = 1.0  # weight of the squared covariances between features
 
 
 class VICReg(Method):
-    """Invariance, variance and covariance of the expanded embeddings of two views; one forward a view."""
+    """Invariance, variance and covariance of the expanded embeddings of two views, with one forward pass per view."""
 
     examples = EXAMPLES
 

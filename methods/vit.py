@@ -1,4 +1,4 @@
-"""Vision transformers that see all patches of an image, or only those that are kept (Dosovitskiy et al. 2021).
+"""Vision transformers (ViT) that see all patches of an image or only the kept ones (Dosovitskiy et al. 2021).
 
 The blocks are timm's. Patches are numbered row by row, as masks number them (`loaders/masks.py`).
 """
@@ -15,14 +15,14 @@ Positions = Literal["learned", "sincos"]
 
 
 class Shape(NamedTuple):
-    """Of a ViT: the width of a token, the number of its blocks, and of the heads of each."""
+    """The size of a ViT: width of a token, number of blocks, and attention heads in each block."""
 
     width: int
     depth: int
     heads: int
 
 
-VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
+VITS = {  # vit-mini is this project's, for a CPU; the others are those of DeiT and timm
     "vit-mini": Shape(64, 4, 4),
     "vit-tiny": Shape(192, 12, 3),
     "vit-small": Shape(384, 12, 6),
@@ -31,12 +31,15 @@ VITS = {  # mini is ours, for a CPU; the others are DeiT's and timm's
 
 
 class ViT(Encoder):
-    """(B, 3, H, W) -> (B, dim), the class token behind the last norm; for any H and W that the patch divides.
+    """A vision transformer from images (B, 3, H, W) to the class token after the last norm, (B, dim).
 
-    patch: side in pixels. size: side of the images whose grid has positions of its own; other grids' are interpolated.
-    positions: learned, or fixed ("sincos"). drop_path: chance that the last block is skipped, the others' in
-    proportion to their depth (Huang et al. 2016). Weights are drawn as timm's original ViTs are: normal of 0.02, cut.
-    ValueError if the patch does not divide the size.
+    H and W may be any multiples of the patch.
+    width, depth, heads: as in `Shape`. patch: side of a patch, in pixels. size: side of the images, in pixels, for
+    whose grid of patches position embeddings are made; for other grids they are interpolated. positions: "learned" or
+    fixed ("sincos"). drop_path: probability that the last block is skipped in training; that of other blocks is
+    proportional to their depth (stochastic depth, Huang et al. 2016).
+    Weights are initialized as in timm's original ViTs, by a truncated normal distribution of standard deviation 0.02.
+    Raises ValueError if the patch does not divide the size.
     """
 
     body: Any  # timm's VisionTransformer
@@ -51,7 +54,7 @@ class ViT(Encoder):
         positions: Positions = "learned",
         drop_path: float = 0.0,
     ) -> None:
-        from timm.models.vision_transformer import VisionTransformer  # here, for it takes seconds to import
+        from timm.models.vision_transformer import VisionTransformer  # imported here because it takes seconds
 
         if size % patch:
             raise ValueError(f"images of {size} pixels are not divisible into patches of {patch}")
@@ -72,18 +75,21 @@ class ViT(Encoder):
         self.patch, self.side = patch, size // patch
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """kept: int64 (B, K), the patches that go through the encoder, or all."""
+        """Return (B, dim). kept: int64 (B, K), the numbers of the patches that go through the encoder; None for all."""
         return self.tokens(x, kept)[:, 0]
 
     def tokens(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """(B, 1 + K, dim): the class token, then the patches, in the order of `kept`."""
+        """Return the final tokens, (B, 1 + K, dim): the class token, then the patches in the order of `kept`."""
         tokens = self.placed(self.patches(x))
         if kept is not None:
-            tokens = taken(tokens, F.pad(kept + 1, (1, 0)))
+            tokens = taken(tokens, F.pad(kept + 1, (1, 0)))  # the class token has the number 0, patches follow
         return self.through(tokens)
 
     def patches(self, x: Tensor) -> Tensor:
-        """(B, rows, columns, dim): every patch by itself, without its position. ValueError where they do not fit."""
+        """Return the patch embeddings without positions, (B, rows, columns, dim).
+
+        Raises ValueError if the patch does not divide the image.
+        """
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ValueError(f"images of {height} x {width} pixels are not divisible into patches of {self.patch}")
@@ -91,7 +97,7 @@ class ViT(Encoder):
         return out
 
     def placed(self, patches: Tensor) -> Tensor:
-        """(B, rows, columns, dim) -> (B, 1 + rows * columns, dim): positions added, the class token in front."""
+        """Add the positions and put the class token first: (B, rows, columns, dim) -> (B, 1 + rows * columns, dim)."""
         rows, columns = patches.shape[1:3]
         first, positions = self.body.pos_embed.split([1, self.side**2], dim=1)
         if (rows, columns) != (self.side, self.side):
@@ -100,34 +106,38 @@ class ViT(Encoder):
         return tokens + torch.cat([first, positions], dim=1)
 
     def through(self, tokens: Tensor) -> Tensor:
-        """(B, T, dim) -> the same: all blocks and the last norm."""
+        """Apply all blocks and the last norm to tokens, (B, T, dim) -> (B, T, dim)."""
         out: Tensor = self.body.norm(self.body.blocks(tokens))
         return out
 
 
 def vit(encoder: Encoder, method: str) -> ViT:
-    """The encoder, as what it is. ValueError naming the method where it is no ViT."""
+    """Return the encoder if it is a ViT. Raises ValueError naming the method otherwise."""
     if not isinstance(encoder, ViT):
         raise ValueError(f"{method} takes a ViT: backbone.name must be one of {', '.join(VITS)}")
     return encoder
 
 
 def left_out(kept: Tensor, patches: int) -> Tensor:
-    """int64 (B, patches - K), ascending: of 0 .. patches - 1 those that `kept`, int64 (B, K), does not name."""
+    """Return the numbers of the patches that are not kept, int64 (B, patches - K), ascending.
+
+    kept: int64 (B, K), numbers of kept patches. patches: number of all patches.
+    """
     named = torch.zeros(len(kept), patches, dtype=torch.int64, device=kept.device).scatter(1, kept, 1)
     return named.argsort(dim=1, stable=True)[:, : patches - kept.shape[1]]
 
 
 def taken(tokens: Tensor, numbers: Tensor) -> Tensor:
-    """(B, T, dim), int64 (B, K) -> (B, K, dim): row b's tokens of these numbers."""
+    """Return the tokens with these numbers, (B, K, dim). tokens: (B, T, dim). numbers: int64 (B, K)."""
     return tokens.gather(1, numbers[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """(R, C, dim) -> (rows, columns, dim), bicubic and antialiased, as timm resizes positions.
+    """Resize position embeddings, (R, C, dim) -> (rows, columns, dim), bicubic and antialiased, as timm does.
 
-    By products with what `F.interpolate` makes of unit vectors: its own backward pass adds up in any order on a GPU,
-    and is refused where two runs are to be bit-equal.
+    The result is a product with matrices that `F.interpolate` makes of unit vectors. Using `F.interpolate` directly
+    would be simpler, but its backward pass on a GPU adds in arbitrary order, and torch refuses it when deterministic
+    algorithms are required.
     """
     with torch.autocast(positions.device.type, enabled=False):
         down, along = (_taps(old, new, positions) for old, new in zip(positions.shape, (rows, columns), strict=False))
@@ -135,19 +145,20 @@ def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _taps(old: int, new: int, like: Tensor) -> Tensor:
-    """(new, old): the shares that the places of a line of `old` have in those of a line of `new`."""
+    """Return the matrix (new, old) that resizes `old` values in a line to `new` ones, in dtype and device of `like`."""
     units = torch.eye(old, dtype=like.dtype, device=like.device)[None, None]
     return F.interpolate(units, size=(new, old), mode="bicubic", antialias=True)[0, 0]
 
 
 def sincos(width: int, rows: int, columns: int) -> Tensor:
-    """float32 (1 + rows * columns, width): fixed positions, zeros for the class token in front.
+    """Return fixed position embeddings, float32 (1 + rows * columns, width), with zeros for the class token first.
 
-    Sines, then cosines of the column at width / 4 frequencies from 1 down to nearly 1 / 10000, then those of the row:
-    the order of MAE's official code. ValueError if 4 does not divide the width.
+    Each embedding holds sines, then cosines of the column at width / 4 frequencies from 1 down to nearly 1 / 10000,
+    then the same of the row. This is the order of MAE's official code. Raises ValueError if the width is not divisible
+    by 4.
     """
     if width % 4:
-        raise ValueError(f"sincos positions need a width that 4 divides, not {width}")
+        raise ValueError(f"sincos positions need a width divisible by 4, got {width}")
     frequency = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [at.reshape(-1, 1) * frequency for at in (column, row)]

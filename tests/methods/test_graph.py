@@ -167,9 +167,9 @@ def test_a_method_that_looks_at_a_value_is_refused_by_name(on_cpu):
     ("device", "precision", "compile", "settings", "complaint"),
     [
         ("cpu", "fp32", "off", {}, "cuda_graph needs a CUDA device, and this training is on cpu"),
-        ("cuda", "fp16", "off", {}, "cuda_graph does not go with precision fp16"),
-        ("cuda", "bf16", "max-autotune", {}, "cuda_graph does not go with compile max-autotune"),
-        ("cuda", "bf16", "default", {"final_weight_decay": 0.4}, "does not go with optim.final_weight_decay"),
+        ("cuda", "fp16", "off", {}, "cuda_graph cannot be used with precision fp16"),
+        ("cuda", "bf16", "max-autotune", {}, "cuda_graph cannot be used with compile max-autotune"),
+        ("cuda", "bf16", "default", {"final_weight_decay": 0.4}, "cannot be used with optim.final_weight_decay"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(device, precision, compile, settings, complaint):

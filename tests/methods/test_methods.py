@@ -34,7 +34,7 @@ def test_the_contract(name):
 def test_another_number_of_views_is_an_error(name):
     entry = registry.entry(name)
     views = (View(16),) * (5 - entry.method.takes)
-    with pytest.raises(ValueError, match=f"{name} takes|recipe's views must be {entry.method.takes} for {name}"):
+    with pytest.raises(ValueError, match=f"{name} takes|number of views must be {entry.method.takes} for {name}"):
         entry.build(entry.options(name=name), backbones.build(Backbone(width=8)), views, 10)
 
 

@@ -170,7 +170,7 @@ def test_prototypes_train_unless_frozen_and_never_decay():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"views": VIEWS[:2]}, "msn takes a target, a random and a focal view, and the recipe's views are 2"),
+        ({"views": VIEWS[:2]}, "msn takes a target, a random and a focal view, and the recipe has 2 views"),
         ({"patch_drop": 0.99}, "leaves none of 16 patches"),
         ({"views": (View(16), View(18), View(8)), "patch_drop": 0.5}, "18 pixels is not divisible into patches of 4"),
         ({"views": (View(16), View(16), View(10))}, "msn: a view of 10 pixels is not divisible into patches of 4"),

@@ -58,7 +58,7 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
 
 
 ODD_OPTIMIZERS = {
-    "there are .* weights, and its state is of number 99": lambda state: state["state"].update({99: {}}),
+    "there are .* weights, and its state names weight 99": lambda state: state["state"].update({99: {}}),
     r"momentum_buffer of weight 0 must be \(.*\), got \(1,\)": lambda state: state["state"][0].update(
         momentum_buffer=torch.ones(1)
     ),

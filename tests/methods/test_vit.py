@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_named(vit):
         vit(torch.zeros(1, 3, 18, 16))
     with pytest.raises(ValueError, match="images of 30 pixels are not divisible into patches of 4"):
         ViT(32, 1, 2, patch=4, size=30)
-    with pytest.raises(ValueError, match="width that 4 divides, not 6"):
+    with pytest.raises(ValueError, match="width divisible by 4, got 6"):
         sincos(6, 2, 2)
     with pytest.raises(ValueError, match="patch is for ViTs alone, not for resnet18"):
         Backbone(name="resnet18", patch=4)
