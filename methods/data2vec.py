@@ -75,6 +75,7 @@ class Data2Vec(Method):
         image: (B, 3, H, W). hidden: int64 (B, M), the numbers of the hidden patches.
         """
         patches = self.encoder.patches(image)
+        # True at hidden patches, on the (B, rows, columns) grid.
         masked = torch.zeros(patches.shape[:3], dtype=torch.bool, device=image.device).flatten(1)
         masked = masked.scatter(1, hidden, True).view(patches.shape[:3])
         patches = torch.where(masked[..., None], self.mask_token.to(patches.dtype), patches)

@@ -27,7 +27,7 @@ from twoview.methods.precision import Precision
 
 WARMUP = 3  # steps run unrecorded first: they create the optimizer's state, choose kernels and compile
 
-Out = dict[str, Tensor]
+Out = dict[str, Tensor]  # the results of a step, scalars by name
 Step = Callable[[DeviceBatch], Out]
 
 

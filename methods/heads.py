@@ -10,8 +10,8 @@ from torch import nn
 from twoview.methods.method import Options
 from twoview.methods.settings import Repeats, Width
 
-Norm = Literal["hidden", "all", "none"]
-Activation = Callable[[], nn.Module]
+Norm = Literal["hidden", "all", "none"]  # linear layers that BatchNorm follows: hidden ones, all, none
+Activation = Callable[[], nn.Module]  # makes an activation
 relu: Activation = partial(nn.ReLU, inplace=True)
 
 

@@ -30,10 +30,10 @@ class MAEOptions(Options):
 
 
 class MAE(Method):
-    """Only the kept patches go through the encoder.
+    """Encodes only the kept patches of an image and predicts the pixels of the hidden ones.
 
-    A small decoder, which is discarded after training, sees their tokens together with mask tokens for the hidden
-    patches and predicts the pixels of the hidden ones.
+    The prediction is made by a small decoder, which is discarded after training. It sees the tokens of the kept patches
+    and a mask token for each hidden one.
     """
 
     takes = 1
@@ -101,6 +101,7 @@ class Decoder(nn.Module):
         """
         h = self.embed(tokens)
         mask = self.mask_token.to(h.dtype).expand(len(h), hidden.shape[1], -1)
+        # The class token has position 0, and patch n has position n + 1.
         numbers = torch.cat([torch.zeros_like(kept[:, :1]), 1 + kept, 1 + hidden], dim=1)
         h = torch.cat([h, mask], dim=1) + self.positions[0][numbers]
         h = self.blocks(h)[:, -hidden.shape[1] :]

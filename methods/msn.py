@@ -47,8 +47,9 @@ class MSNOptions(ProjectorOptions):
 
 
 class MSN(Method):
-    """The recipe's first three views are the target, the random view and the focal view, which is drawn several times.
+    """Assigns several views of an image, some of them masked, to the same prototypes as its whole target view.
 
+    The recipe's first three views are the target, the random view and the focal view, which is drawn several times.
     The target network, a moving average, sees the whole target view. The encoder sees the other views: the kept patches
     of the random view in one forward pass, all focal views in another, so that BatchNorm in the projector never mixes
     sizes. The official code does the same, and by default only the random view loses patches, as there. In the official

@@ -54,6 +54,7 @@ class SimCLR(Method):
         z = [*self._project(views[:GLOBAL])]
         if local := views[GLOBAL:]:
             z += self._project(local)
+        # All pairs of views whose first one is global; both are, or the other one is a local crop.
         losses = [nt_xent(z[one], other, self.temperature) for one in range(GLOBAL) for other in z[one + 1 :]]
         return {"loss": torch.stack(losses).mean()}
 

@@ -54,4 +54,4 @@ class JoinedBatchNorm(_BatchNorm):
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)  # count / (count - 1) makes it unbiased

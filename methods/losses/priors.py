@@ -1,5 +1,6 @@
-"""Priors over prototypes: the share of all images that each of K prototypes should get. All shares are above 0 and
-their sum is 1.
+"""Priors over prototypes: the share of all images that each of K prototypes should get.
+
+All shares are above 0, and their sum is 1.
 """
 
 import torch
