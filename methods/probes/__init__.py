@@ -1,1 +1,1 @@
-"""A frozen encoder -> numbers."""
+"""Probes: they turn an encoder into features, scores and accuracies."""

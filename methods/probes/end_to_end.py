@@ -1,4 +1,4 @@
-"""A linear head trained image by image, as a protocol says: on a frozen encoder, or together with it."""
+"""A linear head trained on images as a protocol prescribes: on a frozen encoder, or with the encoder (fine-tuning)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from twoview.methods.probes.protocols import Protocol
 
 
 class Classifier(Method):
-    """Cross entropy of a linear head, for the trainer: a `Method` with one view.
+    """An encoder with a linear head, trained by cross entropy: a `Method` with one view, for the trainer.
 
-    encoder: normalized float (B, 3, H, W) -> (B, dim). classes: of the head. side: of an image, in pixels.
-    A frozen encoder stays as it is, BatchNorm's statistics too.
+    encoder: maps normalized float (B, 3, H, W) to (B, dim). classes: number of outputs of the head. side: of an image,
+    in pixels. An encoder that the protocol freezes does not change, nor do its BatchNorm statistics.
     """
 
     def __init__(self, encoder: nn.Module, protocol: Protocol, classes: int, side: int) -> None:
@@ -29,33 +29,36 @@ class Classifier(Method):
             set_layer_rates(self, protocol.layer_decay)
 
     def train(self, mode: bool = True) -> "Classifier":
+        """Set the training mode of the head, and of the encoder only where it is trained too."""
         super().train(mode)
         self.encoder.train(mode and self.protocol.whole)
         return self
 
     def encode(self, x: Tensor) -> Tensor:
+        """Return the features (B, D) that the head sees: a ViT's class tokens if the protocol asks for several."""
         if self.protocol.tokens > 1 and vit_of(self.encoder):
             return class_tokens(self.encoder, x, self.protocol.tokens)
         out: Tensor = self.encoder(x)
         return out.flatten(1)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+        """Return the logits (B, classes) of normalized images x, float (B, 3, H, W)."""
         with torch.set_grad_enabled(self.protocol.whole and torch.is_grad_enabled()):
             features = self.encode(x)
         logits: Tensor = self.head(self.norm(features))
         return logits
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+        """Return the cross entropy as `loss`, and the top-1 of the batch as `accuracy`, a share from 0 to 1."""
         logits = self.scores(views[0]).float()
         accuracy = (logits.detach().argmax(1) == label).float().mean()
         return {"loss": F.cross_entropy(logits, label, label_smoothing=self.protocol.smoothing), "accuracy": accuracy}
 
 
 def class_tokens(encoder: nn.Module, x: Tensor, count: int) -> Tensor:
-    """(B, count * dim): the class token behind each of a ViT's last blocks, side by side, the last one last.
+    """Return the class tokens after each of a ViT's last `count` blocks, concatenated in order: (B, count * dim).
 
-    Each goes through the ViT's last norm, as DINO's linear evaluation does it (recalled); VISSL's is "CLS of last 4
+    Each goes through the ViT's final norm, as in DINO's linear evaluation (recalled); VISSL's words are "CLS of last 4
     layers".
     """
     vit = vit_of(encoder)
@@ -72,15 +75,16 @@ def class_tokens(encoder: nn.Module, x: Tensor, count: int) -> Tensor:
 
 
 def set_layer_rates(model: nn.Module, decay: float) -> None:
-    """Gives each parameter its share of the learning rate: `decay` to the power of the layers above its own.
+    """Give each parameter its share of the learning rate: `decay` to the power of the number of layers above its own.
 
-    What is embedded first is layer 0, then a layer a block of a ViT, or a stage of a ResNet; what comes behind them,
-    as the head, has the whole rate. Another network's layers are not told apart, and all of it has the whole rate.
-    Source: MAE's util/lr_decay.py, which has it from BEiT.
+    The embedding is layer 0; then each block of a ViT, or each stage of a ResNet, is a layer; what follows them, such
+    as the head, has the full rate. In any other network layers are not told apart, and everything has the full rate.
+    The share is stored on the parameter as `lr_scale`. Source: MAE's util/lr_decay.py, which has it from BEiT.
     """
     vit = vit_of(model)
     blocks = list(vit.blocks) if vit else _stages(model)  # type: ignore[arg-type]
     depth = {id(p): number for number, block in enumerate(blocks, 1) for p in block.parameters()}
+    # Parameters before the first block belong to layer 0, those behind the last one to the layer above all blocks.
     reached = not blocks
     for parameter in model.parameters():
         reached = reached or id(parameter) in depth
@@ -89,12 +93,12 @@ def set_layer_rates(model: nn.Module, decay: float) -> None:
 
 
 def vit_of(model: nn.Module) -> nn.Module | None:
-    """The ViT in a model, by timm's names; None if there is none."""
+    """Return the ViT inside a model, found by timm's attribute names; None if there is none."""
     return next((module for module in model.modules() if hasattr(module, "blocks") and hasattr(module, "norm")), None)
 
 
 def _stages(model: nn.Module) -> list[nn.Module]:
-    """A ResNet's stages, by torchvision's names; none of another network."""
+    """Return the stages of a ResNet, found by torchvision's attribute names; an empty list for any other network."""
     for module in model.modules():
         if hasattr(module, "layer1"):
             return [stage for name, stage in module.named_children() if name.startswith("layer")]

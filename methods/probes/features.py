@@ -1,9 +1,9 @@
-"""Features: what a frozen encoder makes of a data set, once, for every probe; in memory, or kept in files.
+"""Features: the outputs of a frozen encoder for a dataset, computed once for all probes, in memory or kept in files.
 
-What is kept can be read by anyone: NAME.npy holds the features and NAME.labels.npy the labels, both for `numpy.load`
-(bf16, which numpy has not, is there as the uint16 of its bits). A kept extraction that was killed goes on where it had
-come to: rows are written to hidden files beside the final ones, and a mark is moved behind them once they are on the
-disk. NAME.npy appears last, whole.
+Kept features are ordinary numpy files: NAME.npy holds the features and NAME.labels.npy the labels, both readable with
+`numpy.load` (numpy has no bf16, so bf16 features are stored as the uint16 of the same bits). A kept extraction that was
+killed is resumed where it stopped: rows are written to hidden files beside the final ones, and a mark file says how
+many of them are safely on the disk. NAME.npy gets its name last, once it is complete.
 """
 
 import fcntl
@@ -29,14 +29,16 @@ from twoview.methods.normalize import Normalize
 from twoview.methods.precision import DTYPES, Precision, autocast
 from twoview.methods.trainer import LoaderLike
 
+# The numpy dtype in which features of a precision are stored.
 STORED: dict[Precision, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
-MARK_SECONDS = 10.0  # of work that a kill may cost
+MARK_SECONDS = 10.0  # between two updates of the mark: about as much work as a kill can cost
 
 
 class Features(NamedTuple):
-    """x: (N, D) of the precision they were extracted in; label: int64 (N,). On the CPU, in the loader's order.
+    """Features and their labels, on the CPU, in the loader's order.
 
-    Kept ones are copy-on-write memory maps: nothing is read before it is used, and the files never change.
+    x: (N, D), in the precision in which the features were extracted. label: int64 (N,).
+    Kept features are copy-on-write memory maps: nothing is read before it is used, and the files never change.
     """
 
     x: Tensor
@@ -45,12 +47,13 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """Where features stay, named by all that they depend on, so that they are never taken for others.
+    """Where features are kept. The file name holds all that they depend on, so that they are never mistaken for others.
 
-    encoder: the `fingerprint` of encoder and normalization. samples: arrays with an entry a sample, in the loader's
-    order, that say which these are: their numbers, and the checksums of their content where the file has them.
+    encoder: the `fingerprint` of encoder and normalization. size: side of a view, in pixels. samples: arrays with one
+    entry per sample, in the loader's order, that identify the samples: their numbers and labels, and the checksums of
+    their content where the beton file has them.
 
-    How to use it, with a `Loader` of one view, unshuffled, that drops nothing:
+    Usage, with a `Loader` of one view that neither shuffles nor drops the last batch:
 
         kept = Kept(folder, fingerprint(encoder, normalize), "cifar10", "train", 32, (indices, file.labels[indices]))
         features = extract(encoder, loader, normalize, device, advance, precision="bf16", kept=kept)
@@ -64,6 +67,7 @@ class Kept:
     samples: Sequence[np.ndarray]
 
     def path(self, precision: Precision) -> Path:
+        """Return the path of the features in this precision, whether or not the file is there yet."""
         content = hashlib.sha256()
         for array in self.samples:
             content.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
@@ -72,7 +76,7 @@ class Kept:
 
 
 def fingerprint(*modules: nn.Module) -> str:
-    """SHA-256, in hex, of the modules' structure and of every parameter and buffer, the bits and their names."""
+    """Return the SHA-256, in hex, of the modules' structure and of the name and bits of each parameter and buffer."""
     content = hashlib.sha256()
     for module in modules:
         content.update(repr(module).encode())
@@ -93,13 +97,14 @@ def extract(
     precision: Precision = "fp32",
     kept: Kept | None = None,
 ) -> Features:
-    """The features of all that the loader gives, computed under autocast to `precision` and stored in it.
+    """Return the features of all samples of the loader, computed under autocast to `precision` and stored in it.
 
-    encode: float (B, 3, H, W) -> (B, D), in eval mode already. loader: of one view, without shuffling.
-    on_batch: called after each batch, also for those that an earlier, killed extraction had done.
-    kept: where the features stay; in memory alone by default. Extracted already, they are opened, and nothing is
-    computed; two processes with the same features to extract wait for each other, and one of them works.
-    OSError, naming the file, if the disk is full or what is kept is damaged.
+    encode: maps float (B, 3, H, W) to (B, D), and is in eval mode already. loader: of one view, without shuffling.
+    on_batch: called after each batch, also for the batches that an earlier, killed extraction had finished.
+    kept: where the features are kept; by default they are in memory only. Features that were extracted before are
+    opened, and nothing is computed. If two processes want the same features, one extracts them and the other waits.
+    OSError, naming the file, if the disk is full; ValueError or OSError, naming it, if a kept file is damaged, and
+    ValueError if the loader gives more or fewer samples than `kept` names.
     """
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,7 +128,7 @@ def extract(
 
 
 def load(path: Path, precision: Precision) -> Features:
-    """Opens kept features. OSError or ValueError, naming the file, if one is missing or damaged."""
+    """Open kept features. OSError or ValueError, naming the file, if one is missing or damaged."""
     arrays = []
     for file in (path, _labels_of(path)):
         try:
@@ -144,7 +149,10 @@ def _write(
     count: int,
     precision: Precision,
 ) -> None:
-    """Fills the hidden files, from the mark on if an earlier extraction left one, and gives them their names."""
+    """Extract into the hidden files, from the mark on if an earlier extraction left one, and rename them at the end.
+
+    count: number of samples that must come.
+    """
     part, labels, mark = (path.with_name(f".{path.stem}.{kind}") for kind in ("part", "labels", "mark"))
     row = 0
     if done := _read_mark(mark, loader):
@@ -156,13 +164,14 @@ def _write(
     for rows, their_label in batches():
         end = row + len(rows)
         if end > count:
-            raise ValueError(f"{path.name}: the loader gives more than the {count} samples that the features are of")
+            raise ValueError(f"{path.name}: the loader must give {count} samples, got more")
         if row == 0:
             x = _reserved(part, STORED[precision], (count, rows.shape[1]))
             label = _reserved(labels, np.int64, (count,))
         x[row:end] = rows.view(torch.uint16).numpy() if precision == "bf16" else rows.numpy()
         label[row:end] = their_label.numpy()
         row = end
+        # The mark is written only after the rows before it are on the disk.
         if time.monotonic() - marked >= MARK_SECONDS:
             x.flush()
             label.flush()
@@ -170,27 +179,28 @@ def _write(
                 file.write_text(json.dumps({"rows": row, "loader": loader.state_dict()}))
             marked = time.monotonic()
     if row < count:
-        raise ValueError(f"{path.name}: the loader gives {row} samples, not the {count} that the features are of")
+        raise ValueError(f"{path.name}: the loader must give {count} samples, got {row}")
     x.flush()
     label.flush()
+    # The features get their final name last: where it exists, all of it and its labels are complete.
     mark.unlink(missing_ok=True)
     os.replace(labels, _labels_of(path))
     os.replace(part, path)
 
 
 def _read_mark(mark: Path, loader: LoaderLike) -> dict[str, Any] | None:
-    """How far an earlier extraction came, after the loader has been put there; None to begin anew."""
+    """Return how far an earlier extraction came and move the loader there; None if extraction must start anew."""
     try:
         done: dict[str, Any] = json.loads(mark.read_text())
         loader.load_state_dict(done["loader"])
-    except (FileNotFoundError, ValueError):  # or one by other batches: their bits may differ
+    except (FileNotFoundError, ValueError):  # no mark, or one made with another batch size: its bits may differ
         mark.unlink(missing_ok=True)
         return None
     return done
 
 
 def _reserved(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A new array in a file. Its room on the disk is taken now: a write to a map on a full disk would be a SIGBUS."""
+    """Create an array in a file and reserve its disk space now: writing to a memory map on a full disk is a SIGBUS."""
     array = open_memmap(path, "w+", dtype, shape)
     with open(path, "r+b") as file:
         try:
@@ -207,7 +217,10 @@ def _labels_of(path: Path) -> Path:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; a killed one's lock is released by the system. OSError, naming the lock, without locks."""
+    """Let one process at a time into the block; the system releases a killed process's lock.
+
+    OSError, naming the lock file, if the file system has no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
         try:

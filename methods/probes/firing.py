@@ -1,4 +1,4 @@
-"""Which channels of an encoder fire for which images: what its ReLUs give, how often, and how sparsely."""
+"""Which channels of an encoder fire for which images: the outputs of its ReLUs, how often they fire, how sparsely."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,10 @@ RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 
 
 class Layer(NamedTuple):
-    """What one ReLU gave for N images. mean: float32 (N, C), of each channel over the image. positive: float32 (N, C),
-    the share of the channel's places with a value above 0.
+    """The outputs of one ReLU for N images, summarized.
+
+    mean: float32 (N, C), the mean of each channel over the image. positive: float32 (N, C), the share of positions at
+    which the channel is above 0.
     """
 
     mean: Tensor
@@ -20,9 +22,9 @@ class Layer(NamedTuple):
 
 
 class Watched:
-    """An encoder that gives what it gives, and notes each ReLU's maps, in the order in which they are computed.
+    """Wraps an encoder and records the feature maps of each of its ReLUs, in the order in which they are computed.
 
-    Whether a ReLU is a module or a function makes no difference.
+    Its output is the encoder's own. A ReLU may be a module or a function call.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -30,23 +32,30 @@ class Watched:
         self._batches: list[list[Layer]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        """float (B, 3, H, W) -> what the encoder makes of it."""
+        """Return the encoder's output for x, float (B, 3, H, W), and record its ReLUs."""
         with _Notes() as notes:
             out: Tensor = self.encoder(x)
         self._batches.append(notes.layers)
         return out
 
     def layers(self) -> list[Layer]:
-        """Of all images so far, in their order, on the CPU. ValueError if the encoder has no ReLU on maps."""
+        """Return one `Layer` per ReLU, of all images so far in their order, on the CPU.
+
+        ValueError if the encoder has no ReLU on feature maps.
+        """
         found = [
             Layer(*(torch.cat(parts) for parts in zip(*one, strict=True))) for one in zip(*self._batches, strict=True)
         ]
         if not found:
-            raise ValueError(f"{type(self.encoder).__name__} has no ReLU whose firing could be counted")
+            raise ValueError(
+                f"{type(self.encoder).__name__} has no ReLU on feature maps whose firing could be measured"
+            )
         return found
 
 
 class _Notes(TorchFunctionMode):
+    """While active, records the output of every ReLU on feature maps (4 dimensions)."""
+
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[Layer] = []
@@ -60,19 +69,19 @@ class _Notes(TorchFunctionMode):
 
 
 def firing_rate(layer: Layer) -> Tensor:
-    """float32 (C,): the share of images for which a channel's mean over the image is above 0.
+    """Return, for each channel, the share of images for which its mean over the image is above 0: float32 (C,).
 
-    Wen and Li 2021, Figure 4, count how neurons fire; their threshold is not given, and this one is ours. One place
-    above 0 is enough for it: on large maps every channel fires for nearly every image, and `positive` says more.
+    Wen and Li 2021, Figure 4, count how neurons fire, but give no threshold; this one is ours. One position above 0 is
+    enough for it: on large maps nearly every channel fires for nearly every image, and `positive` says more.
     """
     return (layer.mean > 0).float().mean(0)
 
 
 def sparseness(mean: Tensor) -> Tensor:
-    """Population sparseness of Treves and Rolls 1991, (sum r / C)^2 / (sum r^2 / C) over an image's C channels.
+    """Return each image's population sparseness (Treves and Rolls 1991), (sum r / C)^2 / (sum r^2 / C) over C channels.
 
-    mean: (N, C), none below 0 -> (M,), of the M images for which any channel fires. 1 / C: one channel fires alone;
-    1: all fire alike.
+    mean: (N, C), not negative. The result is (M,), for the M images for which any channel fires. A value of 1 / C means
+    that a single channel fires, and 1 that all channels fire equally.
     """
     r = mean[(mean > 0).any(1)].double()
     return r.mean(1).square() / r.square().mean(1)

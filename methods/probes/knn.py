@@ -20,21 +20,19 @@ def votes(
     memory_mib: float = 1024,
     device: torch.device | None = None,
 ) -> Iterator[Tensor]:
-    """The scores of the queries in turn, chunk by chunk: float32 (Q_chunk, classes) on `device`, each row's sum is 1.
+    """Yield the class scores of the queries, chunk by chunk: float32 (Q_chunk, classes) on `device`; a row sums to 1.
 
-    A score is the class's share in the vote of the k nearest by cosine, each weighted by exp(cosine / temperature).
-    bank: float (N, D), label: int64 (N,) in 0 .. classes - 1; query: float (Q, D); fp32, fp16 or bf16, memory maps too.
-    k is cut to N. The defaults are lightly's. memory_mib bounds what is allocated besides the arguments.
-    device: where to compute; the CPU, on torch's threads, by default.
-    ValueError for an empty bank or query, features that are not finite, a label that is no class, or a memory that is
-    too little.
+    A score is the class's share in the vote of the k nearest neighbors by cosine, each of which is weighted by
+    exp(cosine / temperature).
+    bank: float (N, D), the features among which neighbors are searched. label: int64 (N,) in 0 .. classes - 1, those of
+    the bank. query: float (Q, D). Features may be fp32, fp16 or bf16, and memory maps. k: at most N are used.
+    The defaults of k and temperature are lightly's. memory_mib bounds what is allocated besides the arguments.
+    device: where to compute; by default the CPU, with torch's number of threads.
+    ValueError for an empty bank or query, features that are not finite, a label that is no class, or too little memory.
 
-    How to use it, with the metrics of `twoview.methods.probes.metrics`:
+    Usage, with `metrics` of `twoview.methods.probes.metrics`:
 
-        rows = 0
-        for scores in votes(*train, test.x, classes=10):
-            metrics.update(scores, test.label[rows : rows + len(scores)])
-            rows += len(scores)
+        found = metrics(votes(*train, test.x, classes=10), test.label)
     """
     for name, features in (("bank", bank), ("query", query)):
         if len(features) == 0:
@@ -54,10 +52,11 @@ def vote(
     temperature: float,
     memory_mib: float = 256,
 ) -> Iterator[Tensor]:
-    """The scores of `votes` from neighbors that are known: for groups of queries their cosines, float32 (G, k), and
-    rows of the bank, int64 (G, k), as `nearest` gives them.
+    """Yield the scores of `votes` from neighbors that were found before.
 
-    label: int64 (N,), the bank's. The other arguments and the errors are those of `votes`.
+    neighbors: for one group of queries after another, cosines, float32 (G, k), and row numbers of the bank, int64
+    (G, k), as `nearest` yields them. label: int64 (N,), those of the bank. The other arguments and the errors are those
+    of `votes`.
     """
     if temperature <= 0:
         raise ValueError(f"kNN: the temperature must be above 0, not {temperature:g}")
@@ -65,7 +64,7 @@ def vote(
     if least < 0 or most >= classes:
         raise ValueError(f"kNN: the bank's labels must be from 0 to {classes - 1}, got {least if least < 0 else most}")
     for cosine, row in neighbors:
-        # a row of scores, and its neighbors' weights and labels
+        # The memory of a query is its row of scores and the weights and labels of its neighbors.
         chunk = max(int(memory_mib * MIB) // (4 * classes + 24 * cosine.shape[1]), 1)
         known = label.to(row.device)
         for near, who in zip(cosine.split(chunk), row.split(chunk), strict=True):
@@ -83,7 +82,7 @@ def knn_top1(
     temperature: float = 0.1,
     device: torch.device | None = None,
 ) -> float:
-    """Top-1 in percent of the vote of `votes`."""
+    """Return the top-1 accuracy, in percent, of the predictions of `votes`; the arguments are explained there."""
     classes = int(bank_label.max()) + 1
     scores = votes(bank, bank_label, query, classes=classes, k=k, temperature=temperature, device=device)
     guess = torch.cat([v.argmax(1) for v in scores])

@@ -1,4 +1,4 @@
-"""Low-shot: a linear probe on few labels, several times with other few, since which they are decides a lot."""
+"""The low-shot probe: a linear probe on few labels, repeated with other draws, since it matters which few are drawn."""
 
 import math
 import statistics
@@ -13,43 +13,45 @@ from twoview.loaders.files import NUMBER, lines_of
 from twoview.methods.probes.linear import logistic
 from twoview.methods.probes.metrics import Metrics, metrics
 
-SPLITS = 3
+SPLITS = 3  # draws of the labeled images, by default
 
 
 def labeled_share(label: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Row numbers, sorted, of as many of each class as the share says, and at least one. label: int64 (N,)."""
+    """Draw this share of each class, at least one image; return the sorted row numbers. label: int64 (N,)."""
     return _drawn(label, lambda images: max(1, round(share * images)), seed)
 
 
 def labeled_per_class(label: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Row numbers, sorted, of `count` images of each class. ValueError, naming a class that has fewer."""
+    """Draw `count` images of each class; return the sorted row numbers. ValueError, naming a class that has fewer."""
     names, sizes = np.unique(label, return_counts=True)
     if sizes.min() < count:
         scarce = int(sizes.argmin())
-        raise ValueError(f"{count} images a class were asked for, and class {names[scarce]} has {sizes[scarce]}")
+        raise ValueError(f"each class must have at least {count} images, and class {names[scarce]} has {sizes[scarce]}")
     return _drawn(label, lambda _: count, seed)
 
 
 def _drawn(label: np.ndarray, count_of: Callable[[int], int], seed: int) -> np.ndarray:
+    """Draw images of each class; return the sorted row numbers. count_of: images in the class -> images to draw."""
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(label))
-    order = order[np.argsort(label[order], kind="stable")]  # class after class, each in the order drawn
+    order = order[np.argsort(label[order], kind="stable")]  # class by class, each in its random order
     members = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     return np.sort(np.concatenate([rows[: count_of(len(rows))] for rows in members]))
 
 
 def read_list(path: Path, images: int) -> np.ndarray:
-    """The sample numbers in a file, one a line, in the file's order. ValueError, naming file and line, where one is no
-    number below `images` or comes twice.
+    """Return the sample numbers in a file with one number per line, in the file's order.
+
+    ValueError, naming file and line, if a line is not a number below `images` or repeats an earlier one.
     """
     numbers: dict[int, None] = {}
     for place, line in enumerate(lines_of(path), 1):
         if not NUMBER.fullmatch(line.strip()) or int(line) >= images:
-            raise ValueError(f"{path}: line {place} is not the number of a sample below {images:,}: {line.strip()!r}")
+            raise ValueError(f"{path}: line {place} must be a sample number below {images:,}, got {line.strip()!r}")
         if int(line) in numbers:
-            raise ValueError(f"{path}: line {place} names sample {int(line)} again")
+            raise ValueError(f"{path}: line {place} repeats sample {int(line)}, and each may be listed once")
         numbers[int(line)] = None
     if not numbers:
-        raise ValueError(f"{path} names no sample")
+        raise ValueError(f"{path} must list at least one sample number, and lists none")
     return np.fromiter(numbers, np.int64)
 
 
@@ -63,7 +65,10 @@ def low_shot(
     *,
     weight_decay: float,
 ) -> list[Metrics]:
-    """Metrics on `test` of a logistic regression on each split's rows of `train`. Features (N, D); labels int64."""
+    """Fit a logistic regression on each split's rows of `train`; return each one's metrics on `test`.
+
+    train, test: features (N, D), with int64 labels (N,). splits: row numbers of `train`, one array per draw.
+    """
     found = []
     for rows in map(torch.from_numpy, splits):
         head = logistic(train[rows], train_label[rows], classes, weight_decay=weight_decay)
@@ -72,9 +77,10 @@ def low_shot(
 
 
 def mean(found: Sequence[Metrics]) -> Metrics:
-    """The mean of each figure over the splits.
+    """Return the mean of each metric over the splits.
 
-    The interval is the mean of theirs: that of the mean if the splits are right on the same images, and too wide else.
+    The interval is the mean of the splits' intervals. That is the interval of the mean if all splits are right on the
+    same images, and too wide otherwise.
     """
     return Metrics(
         top1=statistics.mean(one.top1 for one in found),
@@ -89,5 +95,5 @@ def mean(found: Sequence[Metrics]) -> Metrics:
 
 
 def spread(found: Sequence[Metrics]) -> float:
-    """The sample standard deviation of top1 over the splits, NaN for one split."""
+    """Return the sample standard deviation of top1 over the splits; NaN if there is only one split."""
     return statistics.stdev(one.top1 for one in found) if len(found) > 1 else math.nan

@@ -1,22 +1,24 @@
-"""Scores -> top-1, top-5, the accuracy of every class, and how sure the top-1 is."""
+"""Accuracies from class scores: top-1 and its confidence interval, top-5, and the accuracy of each class."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-LEVEL = 0.95  # of the interval
-TOP = 5
+LEVEL = 0.95  # confidence level of the interval
+TOP = 5  # the k of top-k
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """In percent. top5: None with five classes or fewer, where it is 100 whatever the scores. An image counts in it if
-    no more than five classes score as high as its own, or its own is the one that top1 takes: the classes that got no
-    vote in a kNN have equal scores, and none of them was guessed.
+    """Accuracies on a set of images, in percent.
 
-    per_class: the share of each class's images that are right, None for a class without images.
-    interval: of top1, at 95 %, by the percentile bootstrap over the images.
+    top5: None with five classes or fewer, where it would be 100 whatever the scores. An image counts as right if at
+    most five classes, its own included, score at least as high as its own, or if top1 predicts its own: in a kNN all
+    classes without a vote have equal scores, and none of them was predicted.
+    per_class: accuracy on the images of each class, None for a class without images.
+    interval: 95 % interval of top1, by the percentile bootstrap over the images.
+    images: number of images.
     """
 
     top1: float
@@ -27,10 +29,11 @@ class Metrics:
 
 
 def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
-    """Of scores in chunks, float (q, C) each, one row an image in the order of `label`, int64 (Q,).
+    """Return the metrics of class scores.
 
-    ValueError if there are no images, not as many rows as labels, a label that has no column, or a score that is NaN
-    or infinite.
+    scores: in chunks, float (q, C) each, with one row per image in the order of `label`. label: int64 (Q,).
+    ValueError if there are no images, if the numbers of rows and labels differ, if a label has no column, or if a score
+    is NaN or infinite.
     """
     from torchmetrics.classification import MulticlassStatScores
 
@@ -39,7 +42,7 @@ def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
         if seen == 0:
             classes = chunk.shape[1]
             for wrong in label[(label < 0) | (label >= classes)].tolist():
-                raise ValueError(f"there are scores of {classes} classes, and a label is {wrong}")
+                raise ValueError(f"labels must be from 0 to {classes - 1}, one per column of the scores, got {wrong}")
             counts = MulticlassStatScores(classes, average=None, validate_args=False).to(chunk.device)
         if not chunk.isfinite().all():
             raise ValueError("the scores are not finite")
@@ -48,10 +51,11 @@ def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
         if seen > len(label):
             break
         counts.update(chunk, right)
+        # The image's own class counts too, so that 1 is the best value.
         as_high = (chunk >= chunk.gather(1, right[:, None])).sum(1)
         top5 += int(((as_high <= TOP) | (chunk.argmax(1) == right)).sum())
     if seen != len(label) or seen == 0:
-        raise ValueError(f"there are scores of {seen} images and {len(label)} labels")
+        raise ValueError(f"each image must have one label, got scores of {seen} images and {len(label)} labels")
     hits, *_, images = counts.compute().T.tolist()
     return Metrics(
         top1=100 * sum(hits) / seen,
@@ -63,10 +67,10 @@ def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
 
 
 def bootstrap(hits: int, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile bootstrap's interval of hits / images, in percent.
+    """Return the percentile bootstrap interval of the accuracy hits / images, in percent.
 
-    A resample of `images` zeros and ones with replacement has a binomial number of ones, so that the quantiles that
-    resampling without end would come to are the binomial's: exact, and without a seed.
+    A resample, with replacement, of `images` zeros and ones has a binomial number of ones. The quantiles that
+    infinitely many resamples would give are therefore those of the binomial distribution: exact, and without a seed.
     """
     from scipy.stats import binom
 

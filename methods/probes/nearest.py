@@ -1,8 +1,9 @@
-"""The k nearest by cosine, exact: every similarity is computed, in float32, and only the best are kept.
+"""Exact k nearest neighbors by cosine: every similarity is computed in float32, and only the k best are kept.
 
-A bank goes by in chunks, which are normalized once for a whole group of queries. On a CPU a kernel goes over each
-tile, a block of queries times a chunk, and compares it with every query's worst of the best so far; threads
-share the blocks. On a GPU the tiles are larger, `torch.topk` merges them, and the host waits once a group.
+The bank, which is the set of features that is searched, is read in chunks, each of which is normalized once for a whole
+group of queries. A tile holds the similarities of a block of queries and a chunk. On a CPU a compiled kernel compares
+each similarity of a tile with the worst of its query's best so far, and threads share the blocks. On a GPU the tiles
+are larger, `torch.topk` merges them, and the host waits for the device once per group.
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ from torch import Tensor
 from twoview.loaders.kernels import kernel
 
 MIB = 2**20
-CHUNK, BLOCK = 4096, 2048  # rows of bank and queries of a tile on a CPU: 32 MiB, long enough for a fast product
-STRIP = 16  # similarities whose largest is compared before each of them is
-LOW = np.uint64(0xFFFFFFFF)
+CHUNK, BLOCK = 4096, 2048  # bank rows and queries of a tile on a CPU: 32 MiB, enough for a fast matrix product
+STRIP = 16  # similarities that are skipped together if even the largest of them is too small
+LOW = np.uint64(0xFFFFFFFF)  # the half of a candidate's bits that holds its bank row: see `_keep`
 
 
 class Plan(NamedTuple):
-    """Rows that fit into the memory: queries of a group, queries of a block of it, rows of a chunk of the bank."""
+    """How many rows fit into the memory: queries in a group, queries in a block of a group, bank rows in a chunk."""
 
     group: int
     block: int
@@ -34,11 +35,13 @@ class Plan(NamedTuple):
 def nearest(
     bank: Tensor, query: Tensor, k: int, memory_mib: float, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cosines float32 (G, k), the largest first, and rows of the bank int64 (G, k), for groups of queries in turn.
+    """Yield, for one group of queries after another, their k largest cosines and the bank rows that these belong to.
 
-    bank: float (N, D); query: float (Q, D); 1 <= k <= N. On the CPU equal cosines are in the bank's order, and the
-    threads are torch's. The bank is read once a group. memory_mib bounds what is allocated, so it says how many
-    queries a group has. ValueError, naming them, for features that are not finite, or a memory that holds no query.
+    bank: float (N, D), the features to search; query: float (Q, D); 1 <= k <= N. Each group of G queries gives cosines,
+    float32 (G, k), the largest first, and row numbers of the bank, int64 (G, k). On the CPU equal cosines are in the
+    bank's order, and as many threads work as torch is set to. The bank is read once per group. memory_mib bounds what
+    is allocated, and with it the number of queries in a group.
+    ValueError if features are not finite, naming bank or query, or if the memory is too little for one query.
     """
     search = _search_cpu if device.type == "cpu" else _search_torch
     plan = _plan(bank, len(query), k, memory_mib, device)
@@ -47,30 +50,33 @@ def nearest(
 
 
 def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.device) -> Plan:
-    """An eighth of the memory for a chunk of the bank, an eighth for the tiles, the rest for the group of queries."""
+    """Divide the memory: an eighth to a chunk of the bank, an eighth to the tiles, the rest to a group of queries."""
     count, dim = bank.shape
     share = int(memory_mib * MIB) // 8
     cpu = device.type == "cpu"
-    tiles = torch.get_num_threads() if cpu else 2  # topk's answer has a row as long at most
-    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # as it is stored, and normalized
+    tiles = torch.get_num_threads() if cpu else 2  # one per thread; or one and the result of topk, at most as large
+    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # twice: as it is stored, and normalized
     block = min(queries, share // max(tiles * 4 * chunk, 1), BLOCK if cpu else queries)
-    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # a query, normalized from its copy; its best; the answer
+    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # bytes of a query, copied and normalized; of its candidates; its result
     group = min(queries, 6 * share // each)
     if not (chunk and block and group):
         raise ValueError(f"kNN: the memory is too little for features of {dim} numbers and k = {k}")
-    turns = -(-group // (block * tiles))  # of every thread, whose blocks are of one size, so that all end together
+    turns = -(-group // (block * tiles))  # blocks per thread; all get one size, so that the threads end together
     return Plan(group, -(-group // (turns * tiles)) if cpu else block, chunk)
 
 
 def _normalized(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of length 1, float32, on the device, and whether all of them are finite. A row of zeros stays so."""
+    """Return the features as float32 rows of unit length on the device, and whether all of them are finite.
+
+    A row of zeros stays zero.
+    """
     x = features.to(device).float()
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / length.clamp_min(1e-12), length.isfinite().all()
 
 
 def _check(**finite: list[Tensor]) -> None:
-    """ValueError naming the features that are not finite, by one look at the device."""
+    """Raise ValueError, naming the features that are not finite. The host waits for the device only once."""
     looked = torch.stack([torch.stack(parts).all() for parts in finite.values()]).cpu().tolist()
     for name, whole in zip(finite, looked, strict=True):
         if not whole:
@@ -78,9 +84,10 @@ def _check(**finite: list[Tensor]) -> None:
 
 
 def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
-    """By torch alone, on any device. Products are in full float32, whatever the process allows elsewhere.
+    """Search for a group of queries by torch alone, on any device. Arguments and result are those of `nearest`.
 
-    Whether all is finite is looked at when the search is over, for a look before would stop the device at every chunk.
+    Products are in full float32, whatever precision the process allows elsewhere. Whether all features are finite is
+    checked after the search, since an earlier check would make the host wait for the device at every chunk.
     """
     query, whole = _normalized(query, device)
     best = query.new_full((len(query), k), -torch.inf)
@@ -101,6 +108,7 @@ def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
+    """Compute float32 matrix products in full precision within the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -110,7 +118,11 @@ def _no_tf32() -> Iterator[None]:
 
 
 def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
-    """numpy's matrix product, in one thread each, and `_keep` on each tile, which takes finite numbers only."""
+    """Search for a group of queries on the CPU: numpy's matrix product makes a tile, and `_keep` keeps its best.
+
+    Each of our threads runs a single-threaded product. Features are checked first, since `_keep` takes finite numbers
+    only.
+    """
     threads = torch.get_num_threads()
     query, whole = _normalized(query, device)
     _check(query=[whole])
@@ -134,6 +146,7 @@ def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.d
             _check(bank=[whole])
             list(pool.map(share, range(threads), [chunk.numpy()] * threads, [first] * threads))
         list(pool.map(lambda at: keys[at : at + plan.block].sort(axis=1), starts))
+    # From the k largest candidates back to cosines and bank rows; `_keep` says how the two are packed.
     best = keys[:, : -k - 1 : -1]
     bits = (best >> np.uint64(32)).astype(np.uint32)
     cosine = np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits).view(np.float32)
@@ -141,12 +154,13 @@ def _search_cpu(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.d
 
 
 def _room(k: int) -> int:
-    """Candidates a query may have before the worst of them are dropped."""
+    """Return how many candidates a query may hold before all but the k best of them are dropped."""
     return 3 * k + 64
 
 
 @kernel
 def _cosine(key: Any) -> Any:  # pragma: no cover - compiled
+    """Return the similarity that a candidate of `_keep` holds."""
     bits = np.uint32(key >> np.uint64(32))
     sign = np.uint32(0x80000000) if bits >> np.uint32(31) else np.uint32(0xFFFFFFFF)
     return np.uint32(bits ^ sign).view(np.float32)
@@ -154,7 +168,10 @@ def _cosine(key: Any) -> Any:  # pragma: no cover - compiled
 
 @kernel
 def _drop(keys: np.ndarray, count: int, k: int) -> Any:  # pragma: no cover - compiled
-    """Leaves the k largest of the first `count` numbers and zeros behind them; returns the smallest (Hoare's FIND)."""
+    """Keep the k largest of the first `count` numbers, set the rest to zero, and return the smallest that is kept.
+
+    The selection is Hoare's FIND.
+    """
     low, high = 0, count - 1
     while low < high:
         pivot = keys[(low + high) // 2]
@@ -182,22 +199,27 @@ def _drop(keys: np.ndarray, count: int, k: int) -> Any:  # pragma: no cover - co
 def _keep(
     tile: np.ndarray, bits: np.ndarray, first: int, k: int, keys: np.ndarray, held: np.ndarray, floor: np.ndarray
 ) -> None:  # pragma: no cover - compiled
-    """Adds each row's similarities above its floor to its candidates; a full row keeps the k best, and a higher floor.
+    """Add each query's similarities above its floor to its candidates.
 
-    A candidate is one number that sorts as it should: the similarity's bits, made to sort as integers, above the
-    bits of the row of the bank, turned round so that the earlier of two equal ones is the larger.
+    When there is no more room, the k best candidates are kept, and the worst of them is the new floor. A candidate is
+    one 64-bit integer, so that comparing integers orders candidates: the upper half is the similarity, its bits mapped
+    so that they sort as an integer does; the lower half is the bank row with its bits inverted, so that of two equal
+    similarities the one earlier in the bank is larger.
     """
     columns = tile.shape[1]
     for i in range(len(tile)):
         limit, count = floor[i], held[i]
         for start in range(0, columns, STRIP):
+            # Skip the strip if even its largest similarity is not above the floor.
             if start + STRIP <= columns:
                 top = tile[i, start]
                 for j in range(start + 1, start + STRIP):
                     top = tile[i, j] if tile[i, j] > top else top
                 if top <= limit:
                     continue
-            for j in range(start, min(start + STRIP, columns)):  # without a branch, which would be guessed wrong
+            # Each candidate is written, and counted only if it is above the floor: the processor would often mispredict
+            # a branch here.
+            for j in range(start, min(start + STRIP, columns)):
                 sign = np.uint32(0xFFFFFFFF) if bits[i, j] >> np.uint32(31) else np.uint32(0x80000000)
                 above = np.uint64(bits[i, j] ^ sign) << np.uint64(32)
                 keys[i, count] = above | (LOW - np.uint64(first + j))

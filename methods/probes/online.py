@@ -1,4 +1,4 @@
-"""A linear probe during pretraining, on what the encoder computes anyway; the training does not notice it."""
+"""A linear probe during pretraining, on features that the encoder computes anyway. It does not change the training."""
 
 from typing import Any
 
@@ -10,18 +10,19 @@ from twoview.methods import ranks
 from twoview.methods.method import Method
 from twoview.methods.probes.end_to_end import vit_of
 
-RATE = 0.1  # solo-learn's classifier_lr, and lightly's
+RATE = 0.1  # learning rate of the head: solo-learn's classifier_lr, and lightly's
 MOMENTUM = 0.9
 
 
 class Online(Method):
-    """Another method with a linear head beside it, on the detached features of each image's first view.
+    """Wraps a method and trains a linear head beside it, on the detached features of each image's first view.
 
-    `loss` returns the method's own losses, to the bit, and `online_loss` and `online_top1`, a share, of the head before
-    its step. The head steps by the gradient of cross entropy written down, so that it is in no graph and in no
-    optimizer: a handful of small kernels, no look at the device. Features are standardized by their batch, so that one
-    rate fits every encoder. Where the method hides patches from its encoder, they are hidden from the head too. The
-    features are always those of the encoder that trains, also where other probes see its moving average.
+    `loss` returns the method's own losses, equal to the bit, and two values of the head before its step: `online_loss`,
+    and `online_top1` as a share from 0 to 1. The gradient of the head's cross entropy is written out by hand, so that
+    the head is in no autograd graph and no optimizer: a step takes a few small kernels and never waits for the device.
+    Features are standardized over their batch, so that one learning rate suits every encoder. Patches that the method
+    hides from its encoder are hidden from the head too. The features are always those of the encoder that is trained,
+    even where other probes see its moving average.
     """
 
     def __init__(self, method: Method, classes: int) -> None:
@@ -30,10 +31,11 @@ class Online(Method):
         self.views, self.masks = method.views, method.masks
         self.exempt = tuple(f"method.{name}" for name in method.exempt)
         vit = vit_of(method.encoder)
-        # In a list, so that it is no module of this one too.
+        # In a list, so that torch does not register it as a submodule a second time.
         self._watched: list[Any] = [vit.norm if vit else method.encoder]
         self._watched[0].register_forward_hook(_remember)
         width = getattr(method.encoder, "dim")  # noqa: B009
+        # Buffers, not parameters: the trainer's optimizer must not see them. The speeds are SGD's momentum buffers.
         for name, shape in (("weight", (width, classes)), ("bias", (classes,))):
             self.register_buffer(name, torch.zeros(shape))
             self.register_buffer(f"{name}_speed", torch.zeros(shape))
@@ -54,6 +56,7 @@ class Online(Method):
         self.method.after_step(progress)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
+        """Return the method's losses with those of the head, which learns from the features of this very pass."""
         watched = self._watched[0]
         watched.seen = None
         out = self.method.loss(views, label, masks)
@@ -62,10 +65,11 @@ class Online(Method):
 
     @torch.no_grad()
     def learn(self, features: Any, label: Tensor) -> dict[str, Tensor]:
-        """One step of the head, and what it scored before. features: float (B, D); label: int64 (B,)."""
+        """Train the head for one step; return its loss and top-1 from before. features: (B, D); label: int64 (B,)."""
         with torch.autocast(features.device.type, enabled=False):
             x = F.batch_norm(features.float(), None, None, training=True)
             logits = x @ self.weight + self.bias
+            # The gradient of mean cross entropy in the logits: predicted probabilities less the one-hot label.
             slope = (logits.softmax(1) - F.one_hot(label, logits.shape[1])) / len(label)
             for parameter, speed, gradient in (
                 (self.weight, self.weight_speed, x.T @ slope),
@@ -78,6 +82,9 @@ class Online(Method):
 
 
 def _remember(module: Any, inputs: Any, out: Tensor) -> None:
-    """Keeps the first features of a step: of the first view, and of whole images where a method crops further ones."""
+    """Forward hook that keeps the features of a step's first forward pass, which begins with the first view.
+
+    Where a method passes smaller crops in a later pass, these are not kept. Of a ViT's tokens the class token is kept.
+    """
     if getattr(module, "seen", None) is None:
         module.seen = (out[:, 0] if out.ndim == 3 else out.flatten(1)).detach()

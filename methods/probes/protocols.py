@@ -1,7 +1,7 @@
-"""How papers and codes train a linear head on a frozen encoder, or the whole network, image by image.
+"""Evaluation protocols: how papers and their code train a linear head on a frozen encoder, or the whole network.
 
-A protocol says where each of its values was read. What a source does not say is named as not found, and whose value
-stands there instead.
+Both are trained on augmented images, not on stored features. A protocol says where each of its values was read. Values
+that the source does not give are named as not found, with the origin of the value that is used in their place.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,15 @@ from twoview.methods.optim import Optim
 
 @dataclass(frozen=True)
 class Protocol:
-    """train, test: side in pixels -> the view. optim: for `batch` images a step.
+    """How a head, or a whole network, is trained and tested.
 
-    batchnorm: before the head, with affine parameters. tokens: a ViT's class tokens of so many last blocks, side by
-    side; other encoders give what they give. whole: the encoder is trained too, each of its layers by `layer_decay`
-    times the rate of the layer above. smoothing: of the labels. found: what the source says, and which source it is.
-    missing: what is not found or not done, and what stands in its place.
+    train, test: functions from an image side in pixels to the view of an image, which is its crop and augmentations.
+    optim: optimizer settings, for `batch` images per step.
+    batchnorm: whether a BatchNorm with affine parameters comes before the head. tokens: number of a ViT's last blocks
+    whose class tokens are concatenated into the features; other encoders give their usual output. whole: whether the
+    encoder is trained too, each of its layers with `layer_decay` times the learning rate of the layer above.
+    smoothing: of the labels in the cross entropy. found: what the source says, and which source it is. missing: what
+    was not found or is not done here, and what is used in its place.
     """
 
     train: Callable[[int], View]
@@ -37,9 +40,9 @@ class Protocol:
 
 
 def protocol(name: str, dataset: str) -> Protocol:
-    """The protocol of that name for a dataset.
+    """Return the protocol of this name for a dataset.
 
-    ValueError with the known names if there is none, or if the protocol says nothing of the dataset.
+    ValueError, with the known names, if there is no such protocol or it has no settings for the dataset.
     """
     if name == "vissl":
         return look_up("dataset of the protocol vissl", dataset, VISSL)
@@ -47,31 +50,35 @@ def protocol(name: str, dataset: str) -> Protocol:
 
 
 def _crop(size: int) -> View:
-    """torchvision's RandomResizedCrop and flip."""
+    """Return the view of torchvision's RandomResizedCrop and random flip."""
     return View(size)
 
 
 def _center(size: int) -> View:
-    """224 of a shorter side of 256; up to 64 pixels the whole image."""
+    """Return a center crop, 224 of an image resized to 256 or in proportion; up to 64 pixels it is the whole image."""
     return View(size, scale=None, resize=size if size <= 64 else round(size * 256 / 224), flip=0.0)
 
 
 def _whole(flip: float) -> Callable[[int], View]:
-    """torchvision's Resize(224) of square images."""
+    """Return a function to views of the whole of a square image, as torchvision's Resize(224) makes them."""
     return lambda size: View(size, scale=None, resize=size, flip=flip)
 
 
 def _squeezed(flip: float) -> Callable[[int], View]:
-    """torchvision's Resize((224, 224)) of CLEVR's images of 480 x 320: the one crop that is the whole image."""
+    """Return a function to views of a whole CLEVR image of 480 x 320, as torchvision's Resize((224, 224)) makes them.
+
+    With this scale and ratio the only possible crop is the whole image.
+    """
     return lambda size: View(size, scale=(1.0, 1.0), ratio=(1.5, 1.5), flip=flip)
 
 
 def _kernel_infonce(size: int) -> View:
+    """Return the training view of the code of Tan et al. 2024: crop, flip, color jitter and grayscale."""
     return View(size, jitter=Jitter(0.8, 0.8, 0.8, 0.2, p=0.8), gray=0.2)
 
 
 def _kernel_infonce_test(size: int) -> View:
-    """Resize(35) and CenterCrop(32), in these shares."""
+    """Return the test view of that code: Resize(35) and CenterCrop(32), in this proportion at other sizes."""
     return View(size, scale=None, resize=int(1.1 * size), flip=0.0)
 
 
@@ -122,7 +129,10 @@ MAE = Protocol(
 
 
 def _vissl(epochs: int, train: Callable[[int], View], test: Callable[[int], View], step: int = 0) -> Protocol:
-    """step: epochs after each three of which the rate is a tenth; 0: a cosine from 0.01 to 1e-4."""
+    """Return VISSL's protocol. step: the learning rate is divided by ten after this many epochs, three times.
+
+    With step 0 the rate follows a cosine from 0.01 to 1e-4 instead.
+    """
     optim = Optim(
         name="sgd",
         lr=0.01,
@@ -147,6 +157,7 @@ def _vissl(epochs: int, train: Callable[[int], View], test: Callable[[int], View
     )
 
 
+# VISSL's protocol for each dataset that it has settings for.
 VISSL = {
     "imagenet": _vissl(28, _crop, _center, step=8),
     "inat18": _vissl(84, _crop, _center, step=24),

@@ -1,4 +1,4 @@
-"""How far classes lie apart: t-SNE's picture, and what the picture shows as numbers. All by scikit-learn."""
+"""How well classes are separated: a picture by t-SNE, and numbers for what it shows. All by scikit-learn."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,10 @@ from torch import Tensor
 
 
 class Separation(NamedTuple):
-    """silhouette: the mean over all points, from -1 to 1; 0 where classes lie upon one another. knn: percent of points
-    whose class is that of most of their nearest neighbors, of which the point is none.
+    """How well the classes of a set of points are separated.
+
+    silhouette: mean silhouette coefficient of all points, from -1 to 1; 0 where classes overlap. knn: percentage of
+    points whose class is the most frequent one among their nearest neighbors, the point itself excluded.
     """
 
     silhouette: float
@@ -17,34 +19,39 @@ class Separation(NamedTuple):
 
 
 def directions(x: Tensor) -> np.ndarray:
-    """(N, D) -> float32 (N, D), each row of length 1: similarity is the cosine, as in kNN and in contrastive losses."""
+    """Return the rows of x, (N, D), as float32 of unit length.
+
+    Similarity is then the cosine, as in kNN and in contrastive losses.
+    """
     return F.normalize(x.float().flatten(1), dim=1).cpu().numpy()
 
 
 def separation(x: np.ndarray, label: np.ndarray, k: int) -> Separation:
-    """Of the points' classes, by Euclidean distance. x: (N, D). label: int64 (N,). k: neighbors that vote.
+    """Measure how well the classes of points are separated, by Euclidean distance.
 
-    ValueError if all are of one class, or there are no k neighbors.
+    x: (N, D). label: int64 (N,). k: number of neighbors that vote.
+    ValueError if all points are of one class, or if a point has fewer than k neighbors.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import KNeighborsClassifier
 
     if len(np.unique(label)) < 2:
-        raise ValueError("the images are all of one class, and nothing can lie apart")
+        raise ValueError("the images must be of at least two classes to be separated, and are all of one class")
     if not 0 < k < len(x):
-        raise ValueError(f"k is {k}: each of {len(x)} images has {len(x) - 1} neighbors")
+        raise ValueError(f"k must be from 1 to {len(x) - 1}, the neighbors of each of {len(x)} images, got {k}")
     votes = KNeighborsClassifier(k).fit(x, label)
     return Separation(float(silhouette_score(x, label)), 100 * float(votes.score(None, label)))
 
 
 def tsne(x: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """(N, D) -> float32 (N, 2), by t-SNE (van der Maaten and Hinton 2008) from the principal components.
+    """Embed the points x, (N, D), in the plane by t-SNE (van der Maaten and Hinton 2008): float32 (N, 2).
 
-    ValueError if the perplexity is not between 0 and the number of points.
+    t-SNE starts from the first two principal components.
+    ValueError if the perplexity is not above 0 and below the number of points.
     """
     from sklearn.manifold import TSNE
 
     if not 0 < perplexity < len(x):
-        raise ValueError(f"perplexity is {perplexity:g}: it must be above 0 and below the {len(x)} images")
+        raise ValueError(f"perplexity must be above 0 and below the number of images, {len(x)}, got {perplexity:g}")
     embedded: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
     return embedded

@@ -1,7 +1,7 @@
-"""Linear probes on features by SGD, a whole grid of learning rates and weight decays trained in one pass.
+"""Linear probes trained on features by SGD: a whole grid of learning rates and weight decays in one pass.
 
-All heads of the grid see the same batches, so that they are one matrix: a step is one product forward and one back,
-however many heads there are.
+All heads of the grid see the same batches, so they are stored as one matrix: a step is one matrix product forward and
+one backward, however many heads there are.
 """
 
 import math
@@ -14,14 +14,15 @@ from torch import Tensor
 
 from twoview.methods.probes.linear import ROWS, Linear, Standard
 
+# The grid by default: learning rates and weight decays.
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 MOMENTUM = 0.9
-HELD_OUT = 0.1  # of the training features, on which the heads are compared
+HELD_OUT = 0.1  # share of the training features that is held out to compare the heads
 
 
 class Tried(NamedTuple):
-    """A head of the grid and its top-1, in percent, on the part that was held out."""
+    """The learning rate and weight decay of one head of the grid, and its top-1 in percent on the held-out features."""
 
     lr: float
     weight_decay: float
@@ -29,7 +30,11 @@ class Tried(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """head: trained with the best pair on all of the training features. best: what that pair reached before."""
+    """What `sgd_grid` returns.
+
+    head: trained with the best pair on all training features. best: that pair and its top-1 on the held-out features.
+    tried: every pair of the grid with its own.
+    """
 
     head: Linear
     best: Tried
@@ -48,15 +53,16 @@ def sgd_grid(
     batch: int = 256,
     seed: int = 0,
 ) -> Grid:
-    """Trains a head for every pair of rate and decay on nine tenths of the features, compares them on the tenth that
-    is held out, and trains the best pair again on all.
+    """Train one head per pair of learning rate and weight decay, choose the best pair, and train it again on all data.
 
-    train: (N, D), of any float type, on the device that is to compute; label: int64 (N,). Each head minimizes mean
-    cross entropy + weight_decay / 2 * |W|^2 on standardized features from zero weights: momentum 0.9, cosine to 0.
+    The heads are trained on nine tenths of the features and compared on the tenth that is held out. Each minimizes mean
+    cross entropy + weight_decay / 2 * |W|^2 on standardized features, from zero weights, by SGD with momentum 0.9 and a
+    cosine schedule to 0.
+    train: (N, D), of any float type, on the device that is to compute. label: int64 (N,). batch: features in a step.
     ValueError if there are fewer than two features.
     """
     if len(train) < 2:
-        raise ValueError(f"{len(train)} training features cannot be divided into some to train on and some held out")
+        raise ValueError(f"there must be at least 2 training features, one of them to hold out, got {len(train)}")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     held = max(1, round(HELD_OUT * len(train)))
     kept, out = order[held:].to(train.device), order[:held].to(train.device)
@@ -83,7 +89,7 @@ def _train(
     batch: int,
     seed: int,
 ) -> tuple[Standard, Tensor, Tensor]:
-    """A head a pair: weight (D, H, C) and bias (H, C), trained on the rows `kept`."""
+    """Train H heads, one per pair, on the rows `kept`; return the standardization, weight (D, H, C) and bias (H, C)."""
     standard = Standard.of(train[kept])
     lr, decay = torch.tensor(pairs, device=train.device).T[..., None]
     weight = torch.zeros(train.shape[1], len(pairs), classes, device=train.device)
@@ -96,12 +102,14 @@ def _train(
         for places in torch.randperm(len(kept), generator=orders).split(batch):
             rows = kept[places.to(kept.device)]
             x = standard(train[rows])
-            # The gradient of cross entropy in the logits: what is said of each class less what is so.
+            # The gradient of mean cross entropy in the logits: predicted probabilities less the one-hot label.
             off = _logits(x, weight, bias).softmax(2)
             off[torch.arange(len(rows), device=rows.device), :, label[rows]] -= 1
             off /= len(rows)
+            # SGD: speed = momentum * speed + gradient + weight_decay * weight. The bias is not decayed.
             speed.mul_(MOMENTUM).addcmul_(decay, weight).flatten(1).addmm_(x.T, off.flatten(1))
             bias_speed.mul_(MOMENTUM).add_(off.sum(0))
+            # Each head's own learning rate falls to 0 along a half cosine.
             rate = lr * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             weight.addcmul_(rate, speed, value=-1)
             bias.addcmul_(rate, bias_speed, value=-1)
@@ -110,5 +118,5 @@ def _train(
 
 
 def _logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(B, D) features -> (B, H, C)."""
+    """Return the logits (B, H, C) of features x, (B, D), by each of the H heads."""
     return (x @ weight.flatten(1)).view(len(x), *bias.shape) + bias

@@ -166,7 +166,7 @@ def test_the_files_are_numpys_and_are_not_changed_by_who_reads_them(tmp_path, en
 
 
 def test_damage_and_wrong_numbers_are_named(tmp_path, encoder):
-    for count, complaint in ((24, "gives more than the 24 samples"), (26, "gives 25 samples, not the 26")):
+    for count, complaint in ((24, "must give 24 samples, got more"), (26, "must give 26 samples, got 25")):
         with pytest.raises(ValueError, match=complaint):
             run(encoder, Images(), kept=kept_in(tmp_path, encoder, samples=(np.arange(count),)))
     kept = kept_in(tmp_path, encoder)

@@ -99,8 +99,8 @@ def test_classes_that_lie_apart_are_told_apart_in_the_representation_and_in_the_
     ("wrong", "complaint"),
     [
         (lambda x, label: separation(x, np.zeros(8, int), 2), "all of one class"),
-        (lambda x, label: separation(x, label, 8), "k is 8: each of 8 images has 7 neighbors"),
-        (lambda x, label: tsne(x, 8.0, 0), "perplexity is 8: it must be above 0 and below the 8 images"),
+        (lambda x, label: separation(x, label, 8), "k must be from 1 to 7, the neighbors of each of 8 images, got 8"),
+        (lambda x, label: tsne(x, 8.0, 0), "perplexity must be above 0 and below the number of images, 8, got 8"),
     ],
 )
 def test_what_cannot_be_measured_is_named(wrong, complaint):
