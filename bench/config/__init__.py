@@ -1,1 +1,1 @@
-"""Recipes: their schema, their search spaces, and what they come to on this machine."""
+"""Recipes: their schema, their search spaces, and what is built from them on this machine."""

@@ -1,4 +1,4 @@
-"""How much of everything the suite of the papers' claims trains: on two cores, on a GPU, or quickly."""
+"""How large the suite of the papers' claims is: its seeds, trials and epochs on two cores, on a GPU, or quickly."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,17 +9,17 @@ from twoview.bench.config.recipe import Recipe
 from twoview.methods.vit import VITS
 
 FOLDER = recipe.RECIPES / "claims"
-SHORTER = 0.2  # of a quick one's trainings, as a share
+SHORTER = 0.2  # the share of its epochs that a training has in a quick suite
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything.
+    """How large the suite is.
 
-    seeds: of each recipe. trials: groups of values that each recipe with a table [search.ranges] is tuned by, the same
-    number for each. images: whether the features of Wen and Li's figures are measured too. length: times the recipes'
-    epochs. settings: put in place of the recipes' own, by dotted key: those of "all", and over them those of "resnet"
-    or "vit".
+    seeds: number of runs of each recipe, one per seed. trials: number of trials by which each recipe with a table
+    [search.ranges] is tuned. images: whether the features of Wen and Li's figures are measured too. length: factor on
+    the recipes' epochs. settings: values that replace the recipes' own, by dotted key: first those under "all", then
+    those under the recipe's kind of backbone, "resnet" or "vit".
     """
 
     seeds: int
@@ -30,11 +30,11 @@ class Scale:
 
     @property
     def quick(self) -> Self:
-        """The same in a fraction of the time: everything runs, and no claim gets a verdict."""
+        """The same suite in a fraction of the time: everything runs once, too briefly for a verdict on any claim."""
         return replace(self, seeds=1, trials=0, images=False, length=SHORTER * self.length)
 
     def of(self, one: Recipe[Any]) -> Recipe[Any]:
-        """A recipe of `FOLDER` at this scale."""
+        """Return a recipe of `FOLDER` at this scale."""
         values: dict[str, Any] = {
             "epochs": max(1, round(self.length * one.epochs)),
             "search.epochs": round(self.length * one.search.epochs),
@@ -46,6 +46,7 @@ class Scale:
         return recipe.with_values(one, values)
 
 
+# "cpu" is the scale of two cores, for which the recipes are written; "gpu" uses full datasets and larger backbones.
 SCALES = {
     "cpu": Scale(seeds=3, trials=6),
     "gpu": Scale(
@@ -62,14 +63,14 @@ SCALES = {
 
 
 def names() -> list[str]:
-    """Of the recipes, by paper."""
+    """Return the names of the claims' recipes, sorted, and so grouped by paper."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def scale_of(one: Recipe[Any], harmless: Collection[str]) -> str:
-    """The name of the scale at which a recipe of `FOLDER` is this one, but for what it searches; empty if none is.
+    """Return the name of the scale at which a recipe of `FOLDER` equals this one; empty if there is none.
 
-    harmless: dotted keys that may differ.
+    harmless: dotted keys that may differ. Keys that the recipe searches may differ too.
     """
     if one.name not in names():
         return ""

@@ -1,23 +1,27 @@
-"""Settings beside those that something was made with: what was begun with some is not gone on with others."""
+"""Comparison of settings with those of earlier work, so that a run begun with some is not continued with others."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twoview.methods.settings import shown
 
-FEW = 3  # settings that are named; the others are counted
+FEW = 3  # settings that differ and are named in the sentence; any others are only counted
 
 
 def check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str, otherwise: str) -> None:
-    """ValueError, with what to do `otherwise`, unless mine are the settings that `where` was made with."""
+    """Raise ValueError unless my settings are those that `where` was made with.
+
+    otherwise: what the user can do about it, which ends the error.
+    """
     if words := differing(mine, theirs, where):
         raise ValueError(f"{words}: {otherwise}")
 
 
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> str:
-    """What must be as in `where`, which was made with theirs, each key with both values; empty if all are equal.
+    """Return in words which of my settings differ from theirs, with which `where` was made; empty if none does.
 
-    Tables within tables are gone through, by dotted key. A key that is absent is None.
+    Each key that differs is named with both values. Nested tables are compared key by key, and named by dotted key. A
+    key that is absent counts as None.
     """
     found = list(_differing(mine, theirs))
     if not found:
@@ -31,7 +35,10 @@ def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str) ->
 
 
 def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, str]]:
-    """Dotted key, their value and mine. Of tables of two names, as of two methods, the name alone."""
+    """Yield dotted key, their value and my value of each difference.
+
+    Where two tables have different names, as those of two methods have, only the names are compared.
+    """
     keys = ("name",) if mine.get("name") != theirs.get("name") else {**theirs, **mine}
     for key in keys:
         my, its = mine.get(key), theirs.get(key)

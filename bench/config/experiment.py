@@ -1,4 +1,4 @@
-"""A recipe made concrete on this machine: its method, its device, its images."""
+"""What a recipe describes, built on this machine: its method, device, trainer, training images and loader."""
 
 import contextlib
 import os
@@ -29,45 +29,51 @@ from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
 
-HELD_OUT_SEED = 42
-# Bytes that this process' group may have; of the second and the first version of Linux' control groups.
+HELD_OUT_SEED = 42  # of lightning-bolts' data modules: see `chosen`
+# Files with the bytes that this process's control group may use, in version 2 and version 1 of Linux's control groups.
 CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an experiment keeps its things: two folders, and the folder of the user's datasets, if any."""
+    """Where an experiment keeps its files.
+
+    betons: folder of the beton files that datasets are converted to. checkpoints: folder of the checkpoints. root: the
+    folder with the user's datasets, or None.
+    """
 
     betons: Path
     checkpoints: Path
     root: Path | None
 
     def checkpoint(self, recipe: Recipe[Any]) -> Path:
+        """Return the path of the recipe's checkpoint."""
         return self.checkpoints / f"{run_name(recipe)}.pt"
 
 
 def place_of(out: Path, betons: Path | None, data_root: Path | None) -> Place:
-    """Where things are kept by default: OUT/checkpoints, OUT/betons, and the data root that TWOVIEW_DATA names."""
+    """Return the place for OUT: its checkpoints and, unless other folders are given, OUT/betons and TWOVIEW_DATA."""
     return Place(betons or out / "betons", out / "checkpoints", datasets.data_root(data_root))
 
 
 def run_name(recipe: Recipe[Any]) -> str:
+    """Return the name of the recipe's run with its seed, which names checkpoints and records."""
     return f"{recipe.name}-seed{recipe.seed}"
 
 
 def build_method(recipe: Recipe[Any]) -> Method:
-    """The method with fresh weights; the encoder's depend on backbone and seed alone, whatever the method. torch's
-    global generators are left as they were.
+    """Return the method with newly drawn weights. torch's global generators keep their state.
 
-    ValueError where there is not enough memory for the weights: before any is taken, if that can be told.
+    The encoder's weights depend on backbone and seed only, whatever the method.
+    ValueError if there is not enough memory for the weights; where possible this is told before any is allocated.
     """
     method, _ = _fresh(recipe)
     return method
 
 
 def _fresh(recipe: Recipe[Any]) -> tuple[Method, Tensor]:
-    """`build_method`, and the state of the generator that drew the weights, once they are drawn."""
+    """Return what `build_method` returns, and the state of torch's CPU generator after it has drawn the weights."""
     need, there = _bytes(outline(recipe)), memory_limit()
     if need > there:
         raise ValueError(
@@ -85,61 +91,63 @@ def _fresh(recipe: Recipe[Any]) -> tuple[Method, Tensor]:
 
 
 def too_little_for_weights(recipe: Recipe[Any]) -> str:
-    """In words, where memory ran out before a step could be counted."""
+    """Return the error text for a run that is out of memory before the memory of a step could be counted."""
     need, there = _bytes(outline(recipe)), memory_limit()
     return (
         f"{recipe.name} ran out of memory: its weights take {need / GIB:.2f} GiB, and they, their gradients and the "
-        f"optimizer's state must fit into what is free of {there / GIB:.1f} GiB"
+        f"optimizer's state must fit into the free part of {there / GIB:.1f} GiB of memory"
     )
 
 
 def _bytes(method: Method) -> int:
+    """Return the size of the parameters and buffers, in bytes."""
     return bytes_of([*method.parameters(), *method.buffers()])
 
 
 def outline(recipe: Recipe[Any]) -> Method:
-    """The method without weights: its parameters and buffers have shapes and take no memory."""
+    """Return the method on torch's meta device: its parameters and buffers have shapes but take no memory."""
     with torch.device("meta"):
         return _made(recipe)
 
 
 def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) -> Method:
-    """The method with a checkpoint's weights. ValueError, naming path and weight, for those of another method, and for
-    numbers that are not finite.
+    """Return the method with the weights of a checkpoint.
+
+    ValueError, naming path and weight, if the weights are of another method or a number in them is not finite.
     """
     mine = outline(recipe).state_dict()
     for key, tensor in mine.items():
         if key not in weights:
-            raise ValueError(f"{path} is not of its own recipe: {key} is missing")
+            raise ValueError(f"{path} does not hold the weights of its own recipe: {key} is missing")
         if (weights[key].shape, weights[key].dtype) != (tensor.shape, tensor.dtype):
             theirs, ours = (f"{one.dtype} {tuple(one.shape)}" for one in (weights[key], tensor))
-            raise ValueError(f"{path} is not of its own recipe: {key} must be {ours}, got {theirs}")
+            raise ValueError(f"{path} does not hold the weights of its own recipe: {key} must be {ours}, got {theirs}")
         if not checkpoint.finite(weights[key]):
             raise ValueError(f"{path}: {key} must be finite, and holds a number that is not")
     for key in weights.keys() - mine.keys():
-        raise ValueError(f"{path} is not of its own recipe: {key} is left over")
+        raise ValueError(f"{path} does not hold the weights of its own recipe: {key} is left over")
     method = build_method(recipe)
     method.load_state_dict(weights)
     return method
 
 
 def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
-    """The trainer goes on from a checkpoint's state. ValueError, naming path, where that is of another training."""
+    """Let the trainer resume from the state in a checkpoint. ValueError, naming path, if it is of another training."""
     try:
         trainer.resume(state)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         if ran_out(error):
             raise
-        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
+        raise ValueError(f"{path} cannot be resumed from: {reason(error)}") from None
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether the error says that memory ran out: torch's on a CPU is a RuntimeError."""
+    """Return whether the error says that memory ran out. On a CPU torch raises a plain RuntimeError for that."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _made(recipe: Recipe[Any]) -> Method:
-    """With weights from torch's global generator, the one that layers draw from."""
+    """Return the recipe's method, with weights from torch's global generator, from which layers draw theirs."""
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
     classes = len(datasets.dataset(recipe.dataset).classes)
@@ -148,22 +156,30 @@ def _made(recipe: Recipe[Any]) -> Method:
 
 
 def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
-    """What the loader makes of each image: the recipe's views, as often as its method takes them."""
+    """Return the views that the loader makes of each image: the recipe's views, as many as its method takes.
+
+    A view is one crop of the image with its augmentations.
+    """
     views = presets.preset(recipe.views, recipe.size)
     return registry.entry(recipe.method.name).method.views_for(recipe.method, views)
 
 
 def normalize_for(recipe: Recipe[Any]) -> Normalize:
+    """Return the normalization by the channel mean and standard deviation of the recipe's dataset."""
     dataset = datasets.dataset(recipe.dataset)
     return Normalize(dataset.mean, dataset.std)
 
 
 def best_device() -> torch.device:
+    """Return the CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of that name, a rank's own where torchrun started several. ValueError for CUDA where there is none."""
+    """Return the device for `--device`, each rank's own GPU under torchrun. ValueError for CUDA where there is none.
+
+    name: auto, or a device as torch names it. A CUDA device also becomes torch's current device.
+    """
     device = best_device() if name == "auto" else torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -174,15 +190,17 @@ def chosen_device(name: str) -> torch.device:
 
 
 def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precision:
+    """Return the precision of the recipe's autocast; for "auto", the one measured to be fastest on the device."""
     kind: precision.Precision = precision.fastest(device) if recipe.precision == "auto" else recipe.precision
     return kind
 
 
 def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision | None = None) -> Trainer:
-    """What trains the recipe's method, whose weights are fresh, on the device. kind: the recipe's own by default.
+    """Return a trainer on the device for the recipe's method with newly drawn weights.
 
-    torch's global generators, from which a method draws as it trains (drop path), are set here: to the recipe's seed,
-    on the CPU behind what the weights have drawn. The trainer moves those of further ranks on.
+    kind: precision of autocast, by default the recipe's own.
+    torch's global generators, from which a method draws as it trains (drop path), are seeded here with the recipe's
+    seed; the CPU's continues after the draws of the weights. The trainer advances those of further ranks.
     """
     method, drawn = _fresh(recipe)
     torch.manual_seed(recipe.seed)
@@ -204,9 +222,12 @@ def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
 def train_loader(
     recipe: Recipe[Any], file: Beton, method: Method, device: torch.device, threads: int | None = None
 ) -> Loader | Growing:
-    """The recipe's images and views. threads: if the recipe leaves them open; every core on a GPU, else 1, by default.
+    """Return the loader of the recipe's training images and views from its beton file.
 
-    ValueError where the ranks cannot have equal parts of the batch, or views cannot grow.
+    method: its views and masks are those that the loader makes. threads: used if the recipe sets no number; by default
+    every core if the model is on a GPU, else 1.
+    ValueError if a batch cannot be divided equally among the ranks or does not fit into the memory, or if the recipe's
+    views grow and the method masks patches.
     """
     indices = train_images(recipe, file.labels)
     threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
@@ -244,12 +265,14 @@ def train_loader(
     if not recipe.progressive.start:
         return loader(method.views)
     if method.masks:
-        raise ValueError(f"progressive: {recipe.method.name} masks patches of views of one size, and these grow")
+        raise ValueError(
+            f"progressive cannot be used with {recipe.method.name}, which masks patches of views of one size"
+        )
     return Growing(partial(views_in, recipe, method), loader)
 
 
 def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> None:
-    """ValueError where the views of one batch are more than this machine's memory."""
+    """Raise ValueError if the views of one batch take more than the memory of this machine."""
     need = batch * sum(3 * view.size**2 for view in views)
     if need > (there := memory_limit()):
         raise ValueError(
@@ -259,10 +282,10 @@ def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> No
 
 
 def memory_limit() -> int:
-    """Bytes that this process may have: the machine's, or fewer where its control group or `ulimit -v` says so."""
+    """Return the bytes of memory that this process may use: the machine's, or fewer by control group or `ulimit -v`."""
     most = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in CGROUP:
-        with contextlib.suppress(OSError, ValueError):  # it is not there, or says "max"
+        with contextlib.suppress(OSError, ValueError):  # the file does not exist, or says "max"
             most.append(int(file.read_text()))
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     if addresses != resource.RLIM_INFINITY:
@@ -271,14 +294,14 @@ def memory_limit() -> int:
 
 
 def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:
-    """The method's views in an epoch: the preset's at that epoch's size in the place of those at the recipe's."""
+    """Return the method's views in an epoch: views at the recipe's size are replaced by those at that epoch's size."""
     side = recipe.progressive.side(recipe.size, epoch)
     full, smaller = (presets.preset(recipe.views, pixels) for pixels in (recipe.size, side))
     return tuple(smaller[full.index(view)] for view in method.views)
 
 
 def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
-    """The samples to pretrain on. labels: int64 (N,), of the train split."""
+    """Return the numbers of the samples to pretrain on. labels: int64 (N,), those of the train split."""
     kept = chosen(labels, recipe.held_out, recipe.train_images)
     if recipe.long_tail.ratio > 1:
         kept = kept[long_tail(labels[kept], recipe.long_tail.ratio, recipe.long_tail.kind, SUBSET_SEED)]
@@ -286,13 +309,15 @@ def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
 
 
 def chosen(labels: np.ndarray, held_out: int, count: int) -> np.ndarray:
-    """The samples to use: those not held out, and of these `count`, equally many a class, where count is not 0.
+    """Return the sorted numbers of the samples to use: `count` of those not held out, equally many of each class.
 
-    Held out are the last of a permutation by torch's generator with seed 42: `random_split` as the data modules of
-    lightning-bolts call it, which the official code of Tan et al. 2024 uses.
+    labels: int64 (N,). held_out: number of samples to leave out. count: 0 means all.
+    Held out are the last samples of a permutation by torch's generator with seed 42. That is `random_split` as the data
+    modules of lightning-bolts call it, which the official code of Tan et al. 2024 uses.
+    ValueError if no sample would be left.
     """
     if held_out >= len(labels):
-        raise ValueError(f"{held_out} images cannot be held out of {len(labels)}")
+        raise ValueError(f"{held_out} images cannot be held out of {len(labels)}: at least one must be left")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(HELD_OUT_SEED)).numpy()
     kept = np.sort(order[: len(labels) - held_out])
     return kept[subset(labels[kept], count, SUBSET_SEED)] if count else kept

@@ -1,4 +1,4 @@
-"""Progressive resolution: views that grow over the epochs, for small ones train faster and teach most of the same.
+"""Progressive resolution: views that grow over the epochs, since small views train faster and teach nearly as much.
 
 Source: `get_resolution` in train_imagenet.py of libffcv/ffcv-imagenet, where a ResNet-50's views of 160 pixels grow to
 192 over epochs 65 to 76 of 88, in multiples of 32 (rn50_configs/rn50_88_epochs.yaml).
@@ -18,24 +18,28 @@ from twoview.methods.settings import Settings
 
 
 class Progressive(Settings):
-    """The `[progressive]` table: until `first_epoch` views are `start` pixels wide, from `last_epoch` on as wide as the
-    recipe says, and between them they grow with the epoch. Epochs are counted from 0.
+    """The `[progressive]` table: views that grow from epoch to epoch.
+
+    Up to `first_epoch` views are `start` pixels wide, from `last_epoch` on they have the recipe's size, and between the
+    two epochs they grow linearly. Epochs are counted from 0.
     """
 
-    start: NonNegativeInt = 0  # side of the first epochs' views, in pixels; 0: the recipe's size in every epoch
-    first_epoch: NonNegativeInt = 0  # up to which it stays
-    last_epoch: NonNegativeInt = 0  # from which on it is the recipe's size
-    multiple: PositiveInt = 32  # pixels; every side is a multiple of it
+    start: NonNegativeInt = 0  # side of the views in the first epochs, in pixels; 0 means the recipe's size throughout
+    first_epoch: NonNegativeInt = 0  # epoch up to which views keep that side
+    last_epoch: NonNegativeInt = 0  # epoch from which on views have the recipe's size
+    multiple: PositiveInt = 32  # every side is a multiple of this many pixels
 
     def check(self, size: int, epochs: int) -> None:
-        """ValueError, naming the key, if views cannot grow so to `size` within the epochs."""
+        """Raise ValueError, naming the key, if views cannot grow in this way to `size` within the epochs."""
         if not self.start:
             return
         if self.start >= size:
             raise ValueError(f"progressive.start must be below the size, {size}, not {self.start}")
         for side in (self.start, size):
             if side % self.multiple:
-                raise ValueError(f"progressive.multiple: {side} pixels are no multiple of {self.multiple}")
+                raise ValueError(
+                    f"progressive.multiple must divide every side: {side} is no multiple of {self.multiple}"
+                )
         if not self.first_epoch < self.last_epoch < epochs:
             raise ValueError(
                 f"progressive.last_epoch must lie between first_epoch, {self.first_epoch}, and the last of {epochs} "
@@ -43,22 +47,23 @@ class Progressive(Settings):
             )
 
     def side(self, size: int, epoch: int) -> int:
-        """Pixels a side of an epoch's views, `size` in the end."""
+        """Return the side of an epoch's views, in pixels. size: that of the last epochs."""
         if not self.start:
             return size
+        # Linear between the two epochs and constant outside of them, rounded to a multiple.
         grown = np.interp(epoch, [self.first_epoch, self.last_epoch], [self.start, size])
         return int(np.round(grown / self.multiple)) * self.multiple
 
 
 def epochs_per_side(sides: list[int]) -> dict[int, int]:
-    """The first epoch of each side -> how many epochs have that side. sides: of every epoch."""
+    """Return, for each side, its first epoch -> how many epochs have it. sides: the side of every epoch, in order."""
     return {sides.index(side): count for side, count in Counter(sides).items()}
 
 
 class Growing:
-    """A loader whose views depend on the epoch: one `Loader` at a time, and another where the views change.
+    """A loader whose views depend on the epoch: it holds one `Loader` at a time and makes another when views change.
 
-    views: epoch -> views, equally many in every epoch. make: views -> their loader.
+    views: function from an epoch to its views, equally many in every epoch. make: function from views to their loader.
     """
 
     def __init__(self, views: Callable[[int], tuple[View, ...]], make: Callable[[tuple[View, ...]], Loader]) -> None:
@@ -83,11 +88,12 @@ class Growing:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Of the epoch under way."""
+        """The views of the current epoch."""
         return self._loader.views
 
     @property
     def skipped(self) -> set[int]:
+        """The numbers of the samples that could not be decoded and were skipped, in all epochs."""
         return self._skipped | self._loader.skipped
 
     def epoch(self, epoch: int) -> Epoch:
@@ -100,7 +106,7 @@ class Growing:
         self._of(state["epoch"]).load_state_dict(state)
 
     def _of(self, epoch: int) -> Loader:
-        """The epoch's loader. The one before it is closed first, with the images that it may keep on a device."""
+        """Return the epoch's loader. The previous one is closed first, with any images that it keeps on a device."""
         if (views := self._views(epoch)) != self._loader.views:
             self._skipped |= self._loader.skipped
             self._loader.close()

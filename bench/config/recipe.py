@@ -1,7 +1,7 @@
-"""One experiment: data, views, method, optimizer, probe. A TOML file of `bench/recipes/`, checked by one schema.
+"""A recipe is one experiment: data, views, method, optimizer, probe. It is a TOML file that is checked by one schema.
 
-A file with `base = "NAME"` takes each key and table that it does not have from that recipe, all but `source` and
-`[expected]`. A base has no base.
+The recipes of this project are in `bench/recipes/`. A file with `base = "NAME"` takes every key and table that it does
+not have from that recipe, except `source` and `[expected]`. A base must not have a base itself.
 """
 
 import reprlib
@@ -28,11 +28,12 @@ from twoview.methods.trainer import Compile
 from twoview.methods.vit import VITS
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-OWN = ("source", "expected")  # what a recipe has not from its base
-ABOUT = {"source", "inferred", "base", "expected", "budget", "search"}  # keys that do not decide a run's outcome
-DOTS = 1000  # the parser takes time by the square of a dotted key's parts
+OWN = ("source", "expected")  # keys that a recipe does not take from its base
+ABOUT = {"source", "inferred", "base", "expected", "budget", "search"}  # keys that do not influence a run's outcome
+DOTS = 1000  # most dots in a key: the parser's time grows with the square of a dotted key's parts
 M = TypeVar("M", bound=Options)
-# Where a number comes from: read in a source, in someone's account of it, concluded, remembered, or nowhere to be read.
+# Where a number comes from: read in its source, read in someone's account of the source, concluded from other facts,
+# remembered, or not found anywhere. Details follow the colon.
 Provenance = Annotated[Text, Field(pattern=r"^(found|found secondary|inferred|recalled|not found): \S")]
 Name = Annotated[str, AfterValidator(partial(checked_name, "recipe"))]
 SomeImages = Annotated[PositiveInt, at_most(limits.SAMPLES)]
@@ -59,43 +60,43 @@ class Expected(Settings):
 class Budget(Settings):
     """The `[budget]` table: what the source spent on pretraining. What it does not report is absent."""
 
-    gpus: Annotated[Count, Field(gt=0)] | None = None
-    gpu: Text | None = None  # model
-    hours: PositiveFloat | None = None  # wall time
-    memory_gib: PositiveFloat | None = None  # peak on each GPU
+    gpus: Annotated[Count, Field(gt=0)] | None = None  # number of GPUs
+    gpu: Text | None = None  # model of the GPUs
+    hours: PositiveFloat | None = None  # wall-clock time
+    memory_gib: PositiveFloat | None = None  # peak memory on each GPU
     provenance: Provenance = "not found: no cost given"
 
 
 class Probe(Settings):
-    """The `[probe]` table: how the frozen encoder is judged."""
+    """The `[probe]` table: how the frozen encoder is evaluated."""
 
-    train_images: Images = 0  # from the train split, equally many a class; 0 means all
-    held_out: Images = 0  # images of the train split left out first, as the recipe's own held_out
-    test_images: Images = 0  # from the test split, equally many a class; 0 means all
+    train_images: Images = 0  # images of the train split to use, equally many per class; 0 means all
+    held_out: Images = 0  # images of the train split to leave out first, chosen as by the recipe's own held_out
+    test_images: Images = 0  # images of the test split to use, equally many per class; 0 means all
     k: SomeImages = 200  # neighbors of the weighted kNN
-    temperature: PositiveFloat = 0.1  # of the kNN's votes
-    weight_decay: PositiveFloat = 1e-3  # of the linear probe
-    online: bool = False  # a linear head learns beside the training, which it does not change
-    online_knn_epochs: Count = 0  # kNN of training images after every so many epochs; 0: never
-    online_knn_images: SomeImages = 1000  # of that kNN's bank, and a quarter as many queries
+    temperature: PositiveFloat = 0.1  # temperature of the kNN's votes
+    weight_decay: PositiveFloat = 1e-3  # weight decay of the linear probe
+    online: bool = False  # train a linear head during pretraining, without changing the pretraining
+    online_knn_epochs: Count = 0  # evaluate a kNN on training images every so many epochs; 0 means never
+    online_knn_images: SomeImages = 1000  # images in the bank of that kNN; a quarter as many are its queries
 
 
 class LongTail(Settings):
-    """The `[long_tail]` table: the classes to pretrain on made unequal, as `loaders/samplers.py` does it."""
+    """The `[long_tail]` table: unequal sizes of the classes to pretrain on, by `long_tail` of `loaders/samplers.py`."""
 
-    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of the first class's images to the last's
-    kind: Literal["exponential", "power"] = "exponential"  # how a class's images fall with its number
+    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # images of the first class over those of the last
+    kind: Literal["exponential", "power"] = "exponential"  # how the number of images falls from class to class
 
 
 class Recipe(Settings, Generic[M]):
     """One experiment. Each field is a key of the TOML file and an option of `twoview train`."""
 
-    name: Name  # of the experiment and its files: letters, digits and ._-; by default the file's stem
+    name: Name  # name of the experiment and its files: letters, digits and ._-; by default the file's stem
     source: Text  # paper, table and cell, or who chose the values
-    inferred: Annotated[Text, tyro.conf.Suppress] = ""  # which values are not the source's, and whose they are
-    base: Annotated[Text, tyro.conf.Suppress] = ""  # whose other keys it has; a path begins at its folder
+    inferred: Annotated[Text, tyro.conf.Suppress] = ""  # values that the source does not give, and their origin
+    base: Annotated[Text, tyro.conf.Suppress] = ""  # recipe with all other keys; a path is relative to this file
     dataset: str  # see `twoview list datasets`
-    views: str  # a preset of loaders/presets.py
+    views: str  # preset of crops and augmentations, see `twoview list views`
     size: Side  # side of a view, in pixels
     progressive: Progressive = Progressive()  # smaller views in the first epochs
     method: M
@@ -103,48 +104,48 @@ class Recipe(Settings, Generic[M]):
     optim: Optim = Optim()
     probe: Probe = Probe()
     epochs: Epochs  # passes over the training images
-    batch: Batch  # images a step, whatever the number of views
-    train_images: Images = 0  # to pretrain on, equally many a class; 0 means all
-    held_out: Images = 0  # of the train split, at random, first: the validation split of lightning-bolts
-    long_tail: LongTail = LongTail()  # of those images, fewer of each further class
-    classes_per_batch: Images = 0  # each batch holds images of so many classes, equally many; 0 means of any
-    classes_per_rank: bool = False  # each rank's part of a batch holds so many classes, no two ranks the same
-    with_replacement: bool = False  # draws the images of such a class; else all have come before one comes again
-    precision: Precision | Literal["auto"] = "auto"  # of autocast; auto measures which is the fastest here
-    compile: Compile = "off"  # torch.compile's mode
-    cuda_graph: bool = False  # the whole step, optimizer and moving averages too, recorded and launched at once
-    sync_batchnorm: bool = False  # statistics over the joined batch of all ranks
-    deterministic: bool = False  # two runs are bit-equal, at the price of speed
-    loader_threads: Threads = 0  # 0: measured beside a model on the CPU, every core beside a GPU
-    resident: Literal["auto", "on", "off"] = "auto"  # images and augmentation on the device; auto: small ones on a GPU
-    checkpoint_steps: Count = 0  # a checkpoint after so many steps of an epoch too; 0: after epochs only
-    damaged: Literal["raise", "skip"] = "raise"  # at an image that cannot be decoded: stop, or take another one
-    seed: Count = 0  # of weights, order and augmentations
+    batch: Batch  # images in a step, whatever the number of views
+    train_images: Images = 0  # images to pretrain on, equally many per class; 0 means all
+    held_out: Images = 0  # random images of the train split to leave out first, as lightning-bolts' validation split
+    long_tail: LongTail = LongTail()  # fewer images of each further class
+    classes_per_batch: Images = 0  # number of classes in each batch, with equally many images; 0 means any
+    classes_per_rank: bool = False  # that number is of each rank's part of a batch, and no two ranks share a class
+    with_replacement: bool = False  # draw a class's images with replacement; else each comes once before any repeats
+    precision: Precision | Literal["auto"] = "auto"  # precision of autocast; auto measures which is fastest here
+    compile: Compile = "off"  # mode of torch.compile
+    cuda_graph: bool = False  # record the whole step, with optimizer and moving averages, as one CUDA graph
+    sync_batchnorm: bool = False  # BatchNorm statistics over the batches of all ranks together
+    deterministic: bool = False  # make two runs equal to the bit, at the cost of speed
+    loader_threads: Threads = 0  # 0 means: measured if the model is on the CPU, every core if it is on a GPU
+    resident: Literal["auto", "on", "off"] = "auto"  # keep and augment images on the device; auto: if small, on a GPU
+    checkpoint_steps: Count = 0  # also write a checkpoint every so many steps of an epoch; 0 means after epochs only
+    damaged: Literal["raise", "skip"] = "raise"  # if an image cannot be decoded: stop, or use another image
+    seed: Count = 0  # seed of weights, image order and augmentations
     expected: Annotated[Expected, tyro.conf.Suppress] = Expected()
     budget: Annotated[Budget, tyro.conf.Suppress] = Budget()
     search: Annotated[Search, tyro.conf.Suppress] = Search()
 
     def settings(self) -> dict[str, Any]:
-        """What decides a run's outcome: all but where its values come from, what to expect of it and how to search."""
+        """Return the keys that decide a run's outcome: all but `ABOUT`, as plain values."""
         return self.model_dump(mode="json", exclude=ABOUT)
 
 
 def uses_labels(method: str) -> bool:
-    """Whether the method of that name learns from labels whatever its options; one that is not ours is not known to."""
+    """Return whether the method of this name learns from labels whatever its options; False for an unknown method."""
     known = registry.METHODS.get(method)
     return known is not None and known.method.uses_labels
 
 
 def all_files() -> list[Path]:
-    """The recipe files of the package, by path."""
+    """Return the recipe files of the package, sorted by path."""
     return sorted(RECIPES.rglob("*.toml"))
 
 
 def find(name: str) -> Path:
-    """The file of a recipe: a path to a TOML file, or the stem of one under bench/recipes.
+    """Return the file of a recipe. name: a path to a TOML file, or the stem of one under bench/recipes.
 
-    FileNotFoundError for a path, ValueError with the known names for a stem, if there is none; ValueError for a path to
-    something else.
+    If there is no such file: FileNotFoundError for a path, and for a stem ValueError with the known names. ValueError
+    for a path to something that is not a file.
     """
     if not name.endswith(".toml"):
         return look_up("recipe", name, _stems())
@@ -157,11 +158,12 @@ def find(name: str) -> Path:
 
 
 def _stems() -> dict[str, Path]:
+    """Return the name of each recipe of the package -> its file."""
     return {path.stem: path for path in all_files()}
 
 
 def load(name: str) -> Recipe[Any]:
-    """Reads and checks a recipe. ValueError naming the file and the key at fault."""
+    """Read and check a recipe. name: as for `find`. ValueError naming the file and the key at fault."""
     path = find(name)
     values = _read(path)
     if "base" in values:
@@ -172,7 +174,7 @@ def load(name: str) -> Recipe[Any]:
 
 
 def _shared(base: Any, path: Path) -> dict[str, Any]:
-    """What the recipe in `path` has from its base, a recipe's name or a path from the folder of `path`."""
+    """Return the values that the recipe in `path` takes from its base: a recipe's name or a path relative to `path`."""
     if not isinstance(base, str):
         raise ValueError(f"{path}: base must be the name of a recipe, or a TOML file")
     try:
@@ -180,26 +182,27 @@ def _shared(base: Any, path: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: base: {error}") from None
     if "base" in values:
-        raise ValueError(f"{path}: base: {base} has a base itself")
+        raise ValueError(f"{path}: base: {base} has a base itself, and a base must have none")
     return {key: value for key, value in values.items() if key not in OWN}
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Return the keys of a TOML file. ValueError, naming it, if it is too large, too deeply nested, or not TOML."""
     with open(path, "rb") as file:
         content = file.read(limits.RECIPE_BYTES.value + 1)
     limits.RECIPE_BYTES.check(max(len(content), path.stat().st_size), f"the recipe {path}")
     if max(part.count(b".") for part in content.split(b"=")) > DOTS:
-        raise ValueError(f"{path} is no recipe: between two signs = must be at most {DOTS:,} dots")
+        raise ValueError(f"{path} is not a recipe: there must be at most {DOTS:,} dots between two = signs")
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
-    except ValueError as error:  # of TOML, of UTF-8, or of integers of thousands of digits
+    except ValueError as error:  # about TOML, UTF-8, or an integer of thousands of digits
         raise ValueError(f"{path} is not TOML: {error}") from None
     except RecursionError:
-        raise ValueError(f"{path} is no recipe: its tables lie too deep in one another") from None
+        raise ValueError(f"{path} is not a recipe: its tables are nested too deeply") from None
 
 
 def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
-    """The settings of a recipe that are not as in the file of its name, by dotted key; None without such a file."""
+    """Return the settings that differ from those in the recipe's own file, by dotted key; None if there is no file."""
     if one.name not in _stems():
         return None
     plain = flat(load(one.name).settings())
@@ -207,7 +210,7 @@ def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Tables within tables as one, by dotted key."""
+    """Return nested tables as a single one, by dotted key. above: what is put before each key."""
     one: dict[str, Any] = {}
     for key, value in values.items():
         one |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
@@ -215,7 +218,10 @@ def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
-    """Checks a recipe's values, by the schema and by what they name. ValueError naming `where` and the key at fault."""
+    """Check values by the schema and return them as a recipe. ValueError naming `where` and the key at fault.
+
+    The dataset, views and method that are named must exist, and settings must fit together.
+    """
     try:
         method = values.get("method")
         name = method.get("name") if isinstance(method, dict) else method
@@ -226,7 +232,10 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         recipe.progressive.check(recipe.size, recipe.epochs)
         _check_patches(recipe)
         if count is not None and recipe.classes_per_batch > count:
-            raise ValueError(f"classes_per_batch is {recipe.classes_per_batch}: {recipe.dataset} has {count} classes")
+            raise ValueError(
+                f"classes_per_batch must be at most {count}, the classes of {recipe.dataset}, "
+                f"got {recipe.classes_per_batch}"
+            )
     except ValidationError as error:
         raise ValueError(f"{where}: {first_fault(error)}") from None
     except ValueError as error:
@@ -235,7 +244,7 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
 
 
 def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
-    """The recipe with other values at keys such as "optim.lr". ValueError, naming the key, if there is none such."""
+    """Return the recipe with other values at dotted keys such as "optim.lr". ValueError naming a key that it lacks."""
     if not values:
         return recipe
     changed = recipe.model_dump(mode="json")
@@ -251,19 +260,25 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
 
 
 def checked_dataset(name: str) -> datasets.Dataset:
-    """The dataset of that name, which may stand in a file's: `hf:OWNER/NAME` leads nowhere else. ValueError if not."""
+    """Return the dataset of this name. ValueError if it is unknown or its parts, as of `hf:OWNER/NAME`, are unsafe.
+
+    Names become parts of file names, so a part must not lead to another folder.
+    """
     for part in name.replace("/", ":").split(":"):
         checked_name("dataset", part)
     return datasets.dataset(name)
 
 
 def in_a_file_name(dataset: str) -> str:
-    """A dataset's name in the names of records and files, which have not all the characters of `hf:OWNER/NAME`."""
+    """Return a dataset's name as part of a file name, which may not have all characters of `hf:OWNER/NAME`."""
     return dataset.replace(":", "-").replace("/", "-")
 
 
 def check_schedule(recipe: Recipe[Any], where: str) -> None:
-    """ValueError for a training that would end before its warm-up does. A record of some steps may be of such a one."""
+    """Raise ValueError if the training would end before its warm-up does.
+
+    It is not part of `parse`, because a record of a few measured steps may be of such a training.
+    """
     if recipe.optim.warmup_epochs > recipe.epochs:
         raise ValueError(
             f"{where}: optim.warmup_epochs must be at most the epochs, {recipe.epochs}, "
@@ -272,7 +287,7 @@ def check_schedule(recipe: Recipe[Any], where: str) -> None:
 
 
 def _check_patches(recipe: Recipe[Any]) -> None:
-    """ValueError where views that grow would not always divide into a ViT's patches."""
+    """Raise ValueError if views that grow would in some epoch not divide into a ViT's patches."""
     multiple, patch = recipe.progressive.multiple, recipe.backbone.patch
     if recipe.progressive.start and recipe.backbone.name in VITS and multiple % patch:
         raise ValueError(f"progressive.multiple must be a multiple of backbone.patch, {patch}, not {multiple}")

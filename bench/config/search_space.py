@@ -1,4 +1,4 @@
-"""The `[search]` table of a recipe: which values a hyper-parameter search draws, and how long it trains each group."""
+"""The `[search]` table of a recipe: the values that a hyper-parameter search draws from, and the epochs of a trial."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
@@ -14,10 +14,10 @@ Scalar = bool | int | float | Text
 class Search(Settings):
     """The `[search]` table: what `twoview search` draws for each trial, and how long a trial trains."""
 
-    epochs: Annotated[NonNegativeInt, at_most(limits.EPOCHS)] = 0  # of a trial; 0 means the recipe's own
+    epochs: Annotated[NonNegativeInt, at_most(limits.EPOCHS)] = 0  # epochs of a trial; 0 means those of the recipe
     ranges: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         default_factory=dict
-    )  # key -> [low, high, "log"], or choices
+    )  # recipe key -> [low, high, "log" or "linear"], or a list of choices
 
     @model_validator(mode="after")
     def _can_be_drawn_from(self) -> Self:
@@ -29,12 +29,12 @@ class Search(Settings):
             if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
                 raise ValueError(f"{key}: a {kind} range needs two numbers, the lower first, not {low!r} and {high!r}")
             if kind == "log" and low <= 0:
-                raise ValueError(f"{key}: a log range begins above 0, not at {low!r}")
+                raise ValueError(f"{key}: a log range must begin above 0, not at {low!r}")
         return self
 
 
 def scale(values: Sequence[Scalar]) -> Literal["log", "linear"] | None:
-    """The scale that [low, high, scale] is drawn on; None for a list of choices."""
+    """Return the scale on which a range [low, high, scale] is drawn; None if the values are a list of choices."""
     if len(values) == 3:
         return "log" if values[2] == "log" else "linear" if values[2] == "linear" else None
     return None

@@ -57,8 +57,8 @@ def test_ffcv_s_resnet_50_of_88_epochs():
     ("old", "new", "complaint"),
     [
         ("start = 12", "start = 28", "progressive.start must be below the size, 28, not 28"),
-        ("multiple = 4", "", "progressive.multiple: 12 pixels are no multiple of 32"),
-        ("size = 28", "size = 30", "progressive.multiple: 30 pixels are no multiple of 4"),
+        ("multiple = 4", "", "progressive.multiple must divide every side: 12 is no multiple of 32"),
+        ("size = 28", "size = 30", "progressive.multiple must divide every side: 30 is no multiple of 4"),
         ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, not 4"),
         ("last_epoch = 3", "", "progressive.last_epoch .* not 0"),
         ("start = 12", "begin = 12", "progressive.begin: unknown key"),
@@ -98,7 +98,9 @@ def test_an_epoch_s_batches_are_those_of_a_loader_of_its_size(one, fashion, resi
 def test_masks_and_views_that_grow_do_not_go_together(one, fashion):
     method = experiment.build_method(one)
     method.masks = (Mask(view=0, rows=7, columns=7, kept=2),)
-    with pytest.raises(ValueError, match="progressive: simclr masks patches of views of one size, and these grow"):
+    with pytest.raises(
+        ValueError, match="progressive cannot be used with simclr, which masks patches of views of one size"
+    ):
         experiment.train_loader(one, fashion, method, torch.device("cpu"))
 
 

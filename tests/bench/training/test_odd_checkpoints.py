@@ -90,7 +90,7 @@ def test_every_key_of_a_group_must_be_this_training_s(written, name):
                 continue
             state = changed(path, ("optimizer", "param_groups", 0, key), value)
             with pytest.raises(
-                ValueError, match=rf"^a\.pt cannot be gone on from: optimizer: {key} of group 0 must be "
+                ValueError, match=rf"^a\.pt cannot be resumed from: optimizer: {key} of group 0 must be "
             ):
                 experiment.take_up(make(name), state, "a.pt")
 
@@ -103,7 +103,7 @@ def test_what_is_kept_of_a_weight_must_be_real_numbers_of_its_shape(written, nam
         gone = [] if name == "lars" else [copy]  # which begins with none
         for value in (*ODD, *gone, torch.zeros(2, 2), kept[key].to(torch.complex64), kept[key].to(torch.int64)):
             state = changed(path, ("optimizer", "state", 0, key), value)
-            with pytest.raises(ValueError, match=r"^a\.pt cannot be gone on from: optimizer: .*weight 0 must"):
+            with pytest.raises(ValueError, match=r"^a\.pt cannot be resumed from: optimizer: .*weight 0 must"):
                 experiment.take_up(make(name), state, "a.pt")
 
 
