@@ -1,1 +1,1 @@
-"""What losses and probes cost, and what measured steps come to."""
+"""The cost of losses and probes, and projections of whole pretrainings from measured steps."""

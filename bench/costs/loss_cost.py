@@ -1,7 +1,8 @@
-"""What a loss costs: milliseconds and peak memory of forward and backward, beside lightly's where it has the same one.
+"""The cost of a loss: time and peak memory of forward and backward, compared with lightly's where it has the same loss.
 
-Each side of each round is a process of its own, forked from one that has imported torch and done nothing yet, so that a
-peak belongs to one loss at one batch. Sides and losses take turns; medians over the rounds.
+There are two sides, ours and lightly's. Each side of each round runs in a process of its own, forked from one that has
+imported torch and done nothing else, so that a peak of memory belongs to one loss at one batch size. Losses and sides
+take turns, and the results are medians over the rounds.
 """
 
 import importlib
@@ -19,11 +20,13 @@ from twoview.methods.losses.example import Loss
 from twoview.methods.registry import examples
 
 BATCHES = (256, 1024, 8192)
-SECONDS = 0.2  # for which a step is repeated, and once at least
-CLASSES = 10  # equally many embeddings of each
+SECONDS = 0.2  # a step is repeated until this time is over, and runs at least once
+CLASSES = 10  # number of classes of the labels, with equally many embeddings each
 
 
 class Job(NamedTuple):
+    """One measurement: a loss of one side on two views of (batch, dim) embeddings."""
+
     loss: str
     side: str  # twoview or lightly
     batch: int
@@ -31,10 +34,12 @@ class Job(NamedTuple):
 
 
 def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
-    """Rows of every loss at every batch: `ms` and `peak_mib` of ours, and of lightly's under `lightly`, or None.
+    """Measure every loss at every batch size and return one row for each, with the device, threads and dim.
 
-    A side that cannot run, for want of memory or of lightly, has `absent` and the reason instead.
-    ValueError for a batch, a width or a number of rounds that nothing can be measured with.
+    A row has `ms` and `peak_mib` of our loss, and the same of lightly's under `lightly`, which is None if lightly has
+    no such loss. A side that cannot run, because memory or lightly is missing, has `absent` with the reason instead.
+    batches: rows of each of the two views. dim: width of the embeddings.
+    ValueError for a batch size, a width or a number of rounds with which nothing can be measured.
     """
     for name, value, least in (*(("--batches", b, 2) for b in batches), ("--dim", dim, 2), ("--rounds", rounds, 1)):
         if value < least:
@@ -69,22 +74,26 @@ def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The rows as lines of text."""
-    lines = [f"{'loss':13} {'batch':>6} {'ms':>10} {'peak MiB':>9} {'lightly ms':>11} {'peak MiB':>9}"]
+    """Return the rows as a table of text, a line for each."""
+    head = f"{'loss':13} {'batch':>6} {'time (ms)':>10} {'memory (MiB)':>12}"
+    lines = [f"{head} {'lightly (ms)':>12} {'lightly (MiB)':>13}"]
     for row in result["rows"]:
         theirs = row["lightly"] or {}
         reason = next((side["absent"] for side in (row, theirs) if "absent" in side), "")
-        cells = f"{_number(row, 'ms'):>10} {_number(row, 'peak_mib'):>9}"
-        cells += f" {_number(theirs, 'ms'):>11} {_number(theirs, 'peak_mib'):>9}"
+        cells = f"{_number(row, 'ms'):>10} {_number(row, 'peak_mib'):>12}"
+        cells += f" {_number(theirs, 'ms'):>12} {_number(theirs, 'peak_mib'):>13}"
         lines.append(f"{row['loss']:13} {row['batch']:6} {cells} {reason}".rstrip())
     return "\n".join(lines)
 
 
 def cost(job: Job) -> dict[str, float]:
-    """Of forward and backward in this process: `ms`, the median of the repeats, and `peak_mib` above what was there."""
+    """Run forward and backward in this process; return `ms`, the median of the repeats, and the added `peak_mib`.
+
+    `peak_mib` is the peak memory of the first run, less the memory that was used before it.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    _step(job._replace(batch=min(job.batch, 256)), device)()  # threads, kernels and allocators are ready after it
+    _step(job._replace(batch=min(job.batch, 256)), device)()  # warm-up: starts threads, loads kernels, fills allocators
     step = _step(job, device)
     memory = PeakMemory()
     before, seconds = _held(memory), [_seconds(step)]
@@ -95,6 +104,7 @@ def cost(job: Job) -> dict[str, float]:
 
 
 def _step(job: Job, device: torch.device) -> Callable[[], None]:
+    """Return a function that runs the job's loss forward and backward once, on random embeddings."""
     loss = (theirs if job.side == "lightly" else ours)(job.loss, job.dim, device)
     label = torch.arange(job.batch, device=device) % CLASSES
     z1, z2 = (torch.randn(job.batch, job.dim, device=device, requires_grad=True) for _ in range(2))
@@ -107,13 +117,13 @@ def _step(job: Job, device: torch.device) -> Callable[[], None]:
 
 
 def ours(name: str, dim: int, device: torch.device) -> Loss:
-    """Our loss of that name, in the setting in which it is timed."""
+    """Return our loss of this name, with the settings in which it is timed."""
     example = examples()[name]
     return example.at_scale(dim, device) if example.at_scale else example.loss
 
 
 def theirs(name: str, dim: int, device: torch.device) -> Loss:
-    """lightly's loss of that name."""
+    """Return lightly's counterpart of our loss of this name."""
     lightly = examples()[name].lightly
     assert lightly is not None
     loss = getattr(importlib.import_module("lightly.loss"), lightly.name)(**lightly.arguments(dim)).to(device)
@@ -122,6 +132,7 @@ def theirs(name: str, dim: int, device: torch.device) -> Loss:
 
 
 def _seconds(step: Callable[[], None]) -> float:
+    """Return the wall time of a step, until the GPU has finished it."""
     start = time.perf_counter()
     step()
     if torch.cuda.is_available():
@@ -130,15 +141,17 @@ def _seconds(step: Callable[[], None]) -> float:
 
 
 def _held(memory: PeakMemory) -> float:
+    """Return the peak memory so far in MiB: the GPU's where there is one, else the process's."""
     return memory.host_mib if memory.device_mib is None else memory.device_mib
 
 
 def _in_its_own_process(job: Job) -> dict[str, Any]:
-    """`cost` of the job, or `absent` and why."""
+    """Return `cost` of the job, measured in a new process, or `absent` with the reason."""
     return try_run(cost, job, ["twoview.bench.costs.loss_cost", "lightly.loss"])
 
 
 def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians over a side's rounds, or `absent` with the reason if a round failed."""
     for one in rounds:
         if "absent" in one:
             return one

@@ -1,8 +1,8 @@
-"""What the probes cost: kNN beside faiss's exact index, the linear probe beside scikit-learn's logistic regression.
+"""The cost of the probes: kNN compared with faiss's exact index, the linear probe with scikit-learn's regression.
 
-Both sides get the same features, made from a seed, and the same threads; each round of each side is a process of its
-own, in turn, so that a peak of memory belongs to one probe. A side's time is from the features to the accuracy: what
-normalizes or standardizes them, the index and the vote are counted in.
+Both sides, ours and the peer's, get the same features, drawn from a seed, and the same number of threads. They take
+turns, and each round of each side runs in a process of its own, so that a peak of memory belongs to one probe. A side's
+time goes from the features to the predictions: normalizing or standardizing, building the index and voting all count.
 """
 
 import ctypes
@@ -24,12 +24,15 @@ from twoview.methods.probes.linear import logistic
 
 TEMPERATURE = 0.1
 WEIGHT_DECAY = 1e-3
-SPREAD = 4.0  # of the features around their class's center, which leaves a third of them to be mistaken
-PEERS = {"knn": "faiss", "linear": "scikit-learn"}
+SPREAD = 4.0  # of the features around the center of their class, so wide that a third of them is misclassified
+PEERS = {"knn": "faiss", "linear": "scikit-learn"}  # probe -> the library that ours is compared with
 
 
 class Work(NamedTuple):
-    """k: 0 for the linear probe."""
+    """One probe to measure.
+
+    train, test: number of features to train on and to test. dim: their width. k: neighbors; 0 for the linear probe.
+    """
 
     probe: Literal["knn", "linear"]
     train: int
@@ -41,6 +44,8 @@ class Work(NamedTuple):
 
 
 class Data(NamedTuple):
+    """Features, float32 (N, dim), and labels, int64 (N,), to train on and to test."""
+
     train: Tensor
     label: Tensor
     test: Tensor
@@ -48,7 +53,10 @@ class Data(NamedTuple):
 
 
 def works(train: int, test: int, dim: int, classes: int, ks: Sequence[int], threads: Sequence[int]) -> list[Work]:
-    """kNN for every k, and the linear probe, on every number of threads. ValueError for what cannot be measured."""
+    """Return the work of kNN for every k and of the linear probe, each with every number of threads.
+
+    ValueError, naming the option, for a number that is too small.
+    """
     least = [("--train", train, 2), ("--test", test, 1), ("--dim", dim, 1), ("--classes", classes, 2)]
     least += [("--k", k, 1) for k in ks] + [("--threads", count, 1) for count in threads]
     for name, value, bound in least:
@@ -61,7 +69,10 @@ def works(train: int, test: int, dim: int, classes: int, ks: Sequence[int], thre
 
 
 def measure(work: Work, rounds: int) -> ProbeCost:
-    """The record of the work, of ours and of the peer that there is for it. ValueError if rounds is below 1."""
+    """Measure our probe and its peer and return the record. A side that cannot run is named in the record's notes.
+
+    ValueError if rounds is below 1.
+    """
     if rounds < 1:
         raise ValueError(f"--rounds must be at least 1, not {rounds}")
     sides = ("twoview", PEERS[work.probe])
@@ -88,12 +99,17 @@ def measure(work: Work, rounds: int) -> ProbeCost:
 
 
 def _name(work: Work) -> str:
+    """Return the name of the work's record."""
     k = f"-k{work.k}" if work.k else ""
     return f"cost-{work.probe}-{work.train}x{work.dim}-{work.test}-c{work.classes}{k}-threads{work.threads}"
 
 
 def as_result(record: ProbeCost) -> dict[str, Any]:
-    """What the command prints: medians, the peer's time over ours in each round, and the difference in accuracy."""
+    """Return what the command prints as JSON.
+
+    These are the record's values, the medians, the peer's time divided by ours in each round, and the difference in
+    top-1.
+    """
     about = {"probe", "train", "test", "dim", "classes", "threads", "settings", "seconds", "added_mib", "top1", "notes"}
     peer = PEERS[record.probe]
     result: dict[str, Any] = {"name": record.name, **record.model_dump(include=about)}
@@ -106,9 +122,10 @@ def as_result(record: ProbeCost) -> dict[str, Any]:
 
 
 def table(records: Sequence[ProbeCost]) -> str:
-    """The records as lines of text."""
-    head = f"{'probe':7} {'train':>14} {'k':>4} {'threads':>7} {'s':>8} {'MiB':>7} {'top-1':>7}   "
-    lines = [head + f"{'peer':13} {'s':>8} {'MiB':>7} {'top-1':>7}  it / ours"]
+    """Return the records as a table of text, a line for each."""
+    side = f"{'time (s)':>8} {'memory (MiB)':>12} {'top-1 (%)':>9}"
+    head = f"{'probe':7} {'train':>14} {'k':>4} {'threads':>7} {side}   "
+    lines = [head + f"{'peer':13} {side}  peer time / ours"]
     for record in records:
         result, peer = as_result(record), PEERS[record.probe]
         k = f"{record.settings['k']:.0f}" if "k" in record.settings else ""
@@ -121,19 +138,22 @@ def table(records: Sequence[ProbeCost]) -> str:
 
 
 def _side(result: dict[str, Any], side: str) -> str:
+    """Return the cells of a side: median time, added memory and top-1; or why it is absent."""
     if side in result["notes"]:
         return f"absent: {result['notes'][side]}"
-    return f"{result['median_seconds'][side]:8.2f} {result['added_mib'][side]:7.0f} {result['top1'][side]:7.2f}"
+    return f"{result['median_seconds'][side]:8.2f} {result['added_mib'][side]:12.0f} {result['top1'][side]:9.2f}"
 
 
 def cost(job: tuple[Work, str]) -> dict[str, float]:
-    """Of one probe in this process: `seconds`, `added_mib` beyond the features, `top1` in percent."""
+    """Run one side in this process; return its `seconds`, `added_mib` beyond the features, and `top1` in percent."""
     work, side = job
     torch.set_num_threads(work.threads)
     run = SIDES[work.probe, side]
-    run(features(work._replace(train=200, test=20)), work)  # imports, kernels and threads are ready after it
+    run(features(work._replace(train=200, test=20)), work)  # warm-up: imports, kernels and threads are ready after it
     data = features(work)
-    ctypes.CDLL(None).malloc_trim(0)  # what making them freed would hide what the probe takes
+    # Memory that was freed while the features were made is returned to the system: the probe would otherwise reuse it,
+    # and its own need would not show.
+    ctypes.CDLL(None).malloc_trim(0)
     memory, before = PeakMemory(), host_mib("VmRSS")
     start = time.perf_counter()
     guess = run(data, work)
@@ -143,7 +163,7 @@ def cost(job: tuple[Work, str]) -> dict[str, float]:
 
 
 def features(work: Work) -> Data:
-    """Clusters whose variances fall off as those of learned features do, not normalized."""
+    """Return one Gaussian cluster per class, not normalized, with variances that fall off as in learned features."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.arange(1, work.dim + 1).float() ** -0.5
     centers = torch.randn(work.classes, work.dim, generator=generator)
@@ -194,6 +214,7 @@ def _sklearn(data: Data, work: Work) -> Tensor:
     return torch.from_numpy(guess)
 
 
+# (probe, side) -> the function that returns the predicted classes, int64 (test,).
 SIDES: dict[tuple[str, str], Callable[[Data, Work], Tensor]] = {
     ("knn", "twoview"): _knn,
     ("knn", "faiss"): _faiss,

@@ -1,8 +1,8 @@
-"""What a pretraining comes to in the whole, from steps that were measured: never from a loader's rate.
+"""Projection of the time of a whole pretraining from measured steps, never from the rate of a loader.
 
-A projection is so many epochs of so many steps of the median steady step. Its interval is that of the median, by the
-block bootstrap (`bench/measurement/bootstrap.py`), since neighboring steps hang together. It says from how many steps
-it comes, and there is none from fewer than FEWEST.
+A projection is epochs times steps per epoch times the median time of a steady step. Its interval is that of the median
+by the block bootstrap (`bench/measurement/bootstrap.py`), since the times of neighboring steps are correlated. It says
+how many steps it is based on, and there is none from fewer than FEWEST.
 """
 
 import statistics
@@ -21,9 +21,10 @@ from twoview.bench.measurement.bootstrap import LEVEL, RESAMPLES, stretches
 from twoview.bench.measurement.memory import MIB
 from twoview.loaders import datasets
 
-FEWEST = 30  # steady steps
-WINDOW, TOLERANCE = FEWEST // 2, 0.1  # a busy machine's single steps differ by more, and that widens the interval
-# What the time of a step does not depend on, or what is ours to choose for the same result.
+FEWEST = 30  # steady steps that a projection needs
+# For `clocks.steady`. On a busy machine single steps differ by more than the tolerance; that widens the interval.
+WINDOW, TOLERANCE = FEWEST // 2, 0.1
+# Keys of a recipe that do not change the time of a step, or that may be chosen freely for the same result.
 FREE = {"name", "dataset", "epochs", "train_images", "held_out", "long_tail", "probe", "seed", "optim", "precision"}
 FREE |= {"compile", "cuda_graph", "sync_batchnorm", "deterministic", "loader_threads", "resident", "checkpoint_steps"}
 FREE |= {"damaged", "classes_per_batch", "classes_per_rank", "with_replacement"}
@@ -31,12 +32,12 @@ FREE |= {"damaged", "classes_per_batch", "classes_per_rank", "with_replacement"}
 
 @dataclass(frozen=True)
 class Steps:
-    """What a record says of its recipe's step.
+    """The measured training steps of a record.
 
-    seconds: of each, without the wait for its batch. idle: the share of training's time that steps are not, mostly
-    waits for batches; None where the model ran alone, on a batch that lay on its device. gpus: 0 where the processor
-    did it. views, flops, joules: of a step, on all devices. mfu: the share of a large matrix product's measured FLOP/s.
-    memory_gib: the peak on each device, or of the process.
+    seconds: time of each step, without the wait for its batch. idle: share of the training time that is not spent in
+    steps, mostly waits for batches; None where the model ran alone, on a batch that was already on its device. views,
+    flops, joules: per step, over all devices. gpus: number of GPUs, 0 for a CPU. memory_gib: peak on each device, or of
+    the process on a CPU. mfu: share of the FLOP/s that a large matrix product was measured to reach.
     """
 
     record: str
@@ -56,9 +57,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Projection:
-    """steps: of the whole; measured: the steady ones that it comes from. seconds: of a step, waits included.
+    """The projected cost of a pretraining.
 
-    hours: of wall time, with the interval from low to high.
+    steps: number of steps of the whole pretraining. measured: number of steady steps that the projection is based on.
+    seconds: time per step, waits included. hours: wall time of the whole. low, high: the interval of hours.
     """
 
     steps: int
@@ -70,12 +72,19 @@ class Projection:
 
 
 def cost_of(one: Recipe[Any]) -> str:
-    """What the time of a step depends on: equal costs, equal text. The number of classes hardly does."""
+    """Return a text that is equal for recipes whose steps take the same time.
+
+    It holds all settings on which the time of a step depends. The number of classes is not among them, because it
+    hardly matters.
+    """
     return f"{one.model_dump_json(include=set(one.settings()) - FREE)} {one.optim.name}"
 
 
 def steps_an_epoch(one: Recipe[Any]) -> int:
-    """Whole batches. ValueError where only the data tell how many images there are."""
+    """Return the number of steps of an epoch, which has whole batches only.
+
+    ValueError if the number of images is known only from the data, or is less than one batch.
+    """
     if one.long_tail.ratio > 1:
         raise ValueError(f"{one.name}: how many images its long tail leaves is known only from the data")
     images = one.train_images or (datasets.dataset(one.dataset).sizes["train"] or 0) - one.held_out
@@ -85,13 +94,18 @@ def steps_an_epoch(one: Recipe[Any]) -> int:
 
 
 def projection(one: Recipe[Any], seconds: Sequence[float], idle: float = 0.0) -> Projection:
-    """The recipe's pretraining at these steps. ValueError, saying how many there are, with too few steady ones."""
+    """Project the recipe's pretraining from the times of measured steps.
+
+    seconds: time of each step. idle: share of the training time that is not spent in steps.
+    ValueError, with the number of steady steps, if there are too few.
+    """
     start = clocks.steady(seconds, WINDOW, TOLERANCE)
     steady = seconds[start:] if start is not None else []
     if len(steady) < FEWEST:
         raise ValueError(
             f"no projection: {len(steady)} of {len(seconds)} measured steps are steady, {FEWEST} are needed"
         )
+    # The interval of the median by the block bootstrap: blocks of neighboring steps are drawn with replacement.
     parts = stretches(steady)
     draws = np.median(parts[np.random.default_rng(0).integers(len(parts), size=(RESAMPLES, len(parts)))], axis=1)
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -108,7 +122,7 @@ def projection(one: Recipe[Any], seconds: Sequence[float], idle: float = 0.0) ->
 
 
 def measured(record: AnyRecord) -> Steps | None:
-    """The steps of a record; None where it is not of steps. ValueError where its recipe is not of this version."""
+    """Return the measured steps of a record; None if it has none. ValueError if its recipe is not valid any more."""
     if isinstance(record, Run):
         return _training_steps(record)
     if isinstance(record, DeviceFigures) and record.recipe:
@@ -117,6 +131,7 @@ def measured(record: AnyRecord) -> Steps | None:
 
 
 def _training_steps(record: Run) -> Steps | None:
+    """Return the steps of a training run."""
     training = record.training
     if not training or not training.step_seconds:
         return None
@@ -140,8 +155,8 @@ def _training_steps(record: Run) -> Steps | None:
 
 
 def _device_steps(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
-    """Of `twoview suite gpu`: a step of a method or a budget, or the rates of training on JPEGs."""
-    # What has a variant is of one side of a comparison.
+    """Return the steps in a record of `twoview suite gpu`: of a method, of a budget, or of training on JPEGs."""
+    # A figure with a variant belongs to one side of a comparison, and is not the recipe's own.
     figures = {figure.quantity: figure for figure in record.figures if not figure.variant}
     step = figures.get("step_time") or figures.get("step_time_model_alone")
     if not step or not step.samples:
