@@ -1,1 +1,1 @@
-"""Beton files of datasets, and which datasets are here."""
+"""Beton files of datasets, and which datasets are available on this machine."""

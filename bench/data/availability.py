@@ -1,4 +1,4 @@
-"""What is there of a dataset, what is missing, and what gets it."""
+"""Which parts of a dataset are on this machine, which are missing, and how to get them."""
 
 import shlex
 from pathlib import Path
@@ -8,9 +8,11 @@ from twoview.loaders.datasets import Dataset
 
 
 def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
-    """What is declared of a dataset and what was found of it, as JSON has it. Every split is looked for, none got.
+    """Return, as for JSON, what is declared of a dataset and what was found of it. Nothing is downloaded.
 
-    splits: images found and published, where they were found, and what is wrong. get: what gets the rest, or None.
+    root: the data root in which datasets are looked for. In the result, `layout` says of each path whether it exists,
+    `splits` has for each split the number of images found and published, where they were found and what is wrong, and
+    `get` says how to get what is missing, or is None.
     """
     splits = {split: _split(dataset, root, split) for split in dataset.sizes}
     complete = all(found["images"] is not None for found in splits.values())
@@ -29,14 +31,14 @@ def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
 
 
 def get(dataset: Dataset, root: Path | None) -> None:
-    """Downloads, checks and unpacks. ValueError, saying what to do instead, if that is left to the user."""
+    """Download, check and unpack a dataset. ValueError, saying what to do, if the user has to get it."""
     if dataset.get is None:
-        raise ValueError(f"{dataset.name} cannot be got by twoview: {_how_to_get(dataset, root)}")
+        raise ValueError(f"{dataset.name} cannot be downloaded by twoview: {_how_to_get(dataset, root)}")
     dataset.get(root)
 
 
 def text(found: dict[str, Any]) -> str:
-    """A state in lines for people."""
+    """Return a dataset's `state` as lines of text."""
     classes = "" if found["classes"] is None else f"{found['classes']:,} classes; "
     lines = [f"{found['name']}: {classes}{found['origin']}; license: {found['license']}"]
     lines += [f"  {'there  ' if there else 'missing'} {path}" for path, there in found["layout"].items()]
@@ -50,6 +52,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def _split(dataset: Dataset, root: Path | None, split: str) -> dict[str, Any]:
+    """Return what was found of a split, or the problem that keeps it from being read."""
     published = dataset.sizes[split]
     try:
         samples = dataset.read(root, split)
@@ -59,6 +62,7 @@ def _split(dataset: Dataset, root: Path | None, split: str) -> dict[str, Any]:
 
 
 def _how_to_get(dataset: Dataset, root: Path | None) -> str:
+    """Return in words how to get a dataset: the steps by hand first, then the command."""
     where = shlex.quote(str(root)) if root else "ROOT"
     steps = [dataset.by_hand.replace("ROOT", where)] if dataset.by_hand else []
     if dataset.get:

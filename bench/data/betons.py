@@ -1,4 +1,4 @@
-"""Beton files: making a dataset's, looking into one, checking one."""
+"""Beton files (FFCV's format for datasets): converting a dataset to one, describing one, verifying one."""
 
 import os
 import time
@@ -14,9 +14,9 @@ from twoview.bench.runtime.escapes import on_one_line
 from twoview.bench.runtime.progress import console, progress
 from twoview.loaders import beton, checks, datasets, decode
 
-SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper ends of the histogram of resolutions, pixels
-CHUNK = 64  # samples
-NAMED = 1000  # images that were left out, whose names a file keeps
+SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper bounds of the resolutions' histogram, in pixels
+CHUNK = 64  # samples that a thread verifies at a time
+NAMED = 1000  # most names of left-out images that a file keeps
 
 
 def convert(
@@ -28,11 +28,13 @@ def convert(
     dataset: str | None = None,
     split: datasets.Split | None = None,
 ) -> None:
-    """Writes samples to a beton file with a progress bar. skipped: as in `twoview.loaders.beton.write`.
+    """Write samples to a beton file, with a progress bar.
 
-    dataset, split: what the samples are of; None for a folder that is no known dataset's.
+    what: name of the samples for the progress bar. skipped: as in `twoview.loaders.beton.write`. dataset, split: those
+    that the samples belong to; None for a folder that is not a known dataset.
     """
 
+    # What the file says about itself; asked for at the end, when it is known which images were skipped.
     def about() -> dict[str, Any]:
         names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
         origin = {"dataset": dataset, "split": split, "listing": samples.listing()}
@@ -51,11 +53,12 @@ def dataset_beton(
     download: bool = True,
     damaged: Literal["raise", "skip"] = "raise",
 ) -> beton.Beton:
-    """The beton file of a dataset's split, converted first where it is not in the folder yet.
+    """Open the beton file of a dataset's split; convert the split first if the file is not in the folder yet.
 
-    damaged: "skip" leaves out images that cannot be read, and says which.
-    FileNotFoundError for a dataset that is nowhere and not to be downloaded; ValueError for a file that was converted
-    from something else, or from other images than the data root has now, and for labels that are not the dataset's.
+    root: the data root, the folder of the user's datasets. damaged: "skip" leaves out images that cannot be read and
+    prints which.
+    FileNotFoundError if the dataset is not found and must not be downloaded. ValueError if the file was converted from
+    something else, or from other images than the data root has now, or if its labels are not those of the dataset.
     """
     dataset = datasets.dataset(name)
     dataset.check(split)
@@ -77,19 +80,20 @@ def dataset_beton(
 
 
 def _say(text: str) -> None:
+    """Print a text on one line, with control characters escaped."""
     console.print(on_one_line(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _text(name: str) -> str:
-    """The name of a file as any system may print it: bytes that are no UTF-8 are escaped."""
+    """Return the name of a file in a form that can be printed: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
-    """ValueError where the file says that it was made of something else than the dataset's split as it is now.
+    """Raise ValueError if the file says that it was not converted from the dataset's split as it is now.
 
-    A file that does not say, of FFCV's or an older version, is taken; so is one whose images are not in the data root,
-    for betons travel without them. FileNotFoundError where some of the images are not there.
+    A file that does not say it, because FFCV or an older version wrote it, is accepted. So is one whose images are not
+    in the data root, since beton files may be copied without them. FileNotFoundError if only some images are there.
     """
     if not file.about:
         return
@@ -115,15 +119,18 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
 
 
 def _left_out(file: beton.Beton) -> tuple[int, list[str]]:
-    """How many images the file says that it lacks, and the names of the first. ValueError where it says neither."""
+    """Return how many images were left out of the file, and the names of the first of them.
+
+    ValueError if the file's own account of them is not a number and a list of names.
+    """
     count, names = file.about.get("left_out", 0), file.about.get("left_out_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{file.path}: the names of images that were left out must be a list of texts")
+        raise ValueError(f"{file.path}: the names of images that were left out must be a list of strings")
     return checks.whole(f"{file.path}: the number of images that were left out", count, 0), names
 
 
 def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split) -> None:
-    """ValueError where a label is no class of the dataset: a loss would fail at it, on a GPU without a word."""
+    """Raise ValueError if a label is not a class of the dataset: a loss would fail, on a GPU without a clear error."""
     least = -1 if split == "unlabeled" else 0
     wrong = file.labels < least
     if dataset.count is not None:
@@ -136,15 +143,16 @@ def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
 
 
 def identity(*files: beton.Beton) -> dict[str, str]:
-    """What a record says of its data: each file's name -> the XXH64 of its index, which holds every sample's.
+    """Return what a record says about its data: each file's name -> the XXH64 of its index in hex.
 
-    A file of FFCV's own has none and is left out.
+    The index holds the hash of every sample, so this identifies the content. FFCV's own files have no index and are
+    left out.
     """
     return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
 
 
 def describe(file: beton.Beton) -> dict[str, Any]:
-    """What is in a file: fields, counts, sizes in bytes, resolutions in pixels, images a class."""
+    """Return what is in a file: fields, counts, sizes in bytes, resolutions in pixels, and images per class."""
     ends = np.searchsorted(SIDES, np.maximum(file.heights, file.widths))
     classes, counts = np.unique(file.labels, return_counts=True)
     return {
@@ -171,9 +179,10 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
-    """Decodes every sample and compares its checksum. `damaged` is sample number -> what is wrong with it.
+    """Decode every sample and compare its checksum. In the result, `damaged` is sample number -> what is wrong with it.
 
-    The seconds are of decoding: the kernel is compiled, or loaded from its cache, before.
+    `seconds` is the time of decoding: the kernel is compiled, or loaded from its cache, before. ValueError for a number
+    of threads below 1.
     """
     checks.whole("threads", threads, 1)
     with decode.Decoder() as decoder:
@@ -200,7 +209,7 @@ def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
 
 
 def _decoded(file: beton.Beton, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(sample numbers, their status) of every sample, chunk by chunk in order."""
+    """Yield sample numbers and their decoding statuses (0 if fine), chunk by chunk in order, for all samples."""
 
     def status(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with decode.Decoder() as decoder:

@@ -47,7 +47,7 @@ def test_what_is_there_and_what_is_missing(tmp_path, capsys):
     ("words", "sentence"),
     [
         (["cifar-100"], "did you mean cifar100?"),
-        (["places205", "--get"], "places205 cannot be got by twoview: mkdir -p"),
+        (["places205", "--get"], "places205 cannot be downloaded by twoview: mkdir -p"),
         (["cifar100", "--get"], "cifar100 needs a data root"),
         (["--get"], "--get needs the name of a dataset"),
     ],
