@@ -1,1 +1,1 @@
-"""How fast the loader is, what is required of it, where its time goes, whether its pixels are right."""
+"""Measurements of the loader: its speed and the speed required, where its time goes, whether its pixels are right."""

@@ -1,8 +1,9 @@
-"""The conformance card: every op of the loader beside torchvision and PIL, with the same parameters.
+"""The conformance card: every op (augmentation) of the loader compared with torchvision and PIL at equal parameters.
 
-Three kinds of rows: pixels (each op on photographs and on noise), draws (the parameters beside torchvision's own, the
-rates beside their probabilities) and views (the whole loader beside its plain twin, bit for bit). Seeds are fixed, so a
-row says the same every time; with fresh seeds a row of draws would fail by chance once in a hundred times.
+It has three kinds of rows: pixels (each op on photographs and on noise), draws (random parameters compared with
+torchvision's, and how often ops are applied with their probabilities) and views (the whole loader compared bit by bit
+with its plain twin, a slow implementation that is easy to read). Seeds are fixed, so that a row gives the same result
+every time. With new seeds a row of draws would fail by chance once in a hundred times.
 """
 
 # mypy: allow-untyped-calls
@@ -28,21 +29,24 @@ from twoview.loaders.ops.op import Counted, Drawn, Pairs, Pictures, after
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.views import OPS
 
-SOURCES, SIZES = ("photographs", "noise"), (32, 224)
-PICTURES = 7  # of each source; one crop of each photograph
-BATCH = 4  # pictures of each source in the file that whole views are made of
+SOURCES, SIZES = ("photographs", "noise"), (32, 224)  # kinds of test pictures; sides of a view, in pixels
+PICTURES = 7  # pictures of each source
+BATCH = 4  # pictures of each source in the beton file from which whole views are made
 SEED = 11
 
-SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-DRAWS, LEAST_P = 20_000, 0.01
-RATES = (0.1, 0.2, 0.5, 0.8)
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of the random resized crop: its area and aspect ratio
+DRAWS, LEAST_P = 20_000, 0.01  # draws of each parameter; the p-value above which a row of draws passes
+RATES = (0.1, 0.2, 0.5, 0.8)  # probabilities with which each op is applied
 
 Pixels = np.ndarray
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What is asked of the differences between pictures: a share of the values within some levels, and their mean."""
+    """A bound on the differences between two pictures, in gray levels.
+
+    At least `share` of the values must differ by at most `levels`, and the mean difference must be at most `mean`.
+    """
 
     levels: int
     share: float = 1.0
@@ -55,10 +59,12 @@ class Bound:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the card; what a row does not measure is None.
+    """One line of the card; a value that the row does not measure is None.
 
-    kind: pixels, draws or views. n: pairs of pictures, or draws. mean, worst: differences in gray levels.
-    within: share of the values that differ by no more than asked. p: the p-value of the test that `asked` names.
+    kind: pixels, draws or views. check: what is compared. source: the test pictures, or the setting of a draw. size:
+    side of a view, in pixels. n: number of pairs of pictures, or of draws. mean, worst: mean and largest difference, in
+    gray levels. within: share of the values that differ by no more than asked. p: the p-value of the test that `asked`
+    names. asked: the requirement in words. passed: whether it is met.
     """
 
     kind: str
@@ -78,14 +84,14 @@ class Row:
 
 
 def card() -> Iterator[Row]:
-    """All rows, each as soon as it is measured."""
+    """Yield all rows, each as soon as it is measured."""
     yield from pixels()
     yield from draws()
     yield from views()
 
 
 def pixels() -> Iterator[Row]:
-    """Each op on photographs and on noise, at both sizes."""
+    """Yield the rows of pixels: each op on photographs and on noise, at both sizes."""
     for check, (pairs, bound) in CHECKS.items():
         for size in SIZES:
             for source in SOURCES:
@@ -93,6 +99,7 @@ def pixels() -> Iterator[Row]:
 
 
 def _compared(kind: str, check: str, source: str, size: int, pairs: Pairs, bound: Bound) -> Row:
+    """Return the row for pairs of pictures, ours and the reference's, that must differ by no more than the bound."""
     n, values, total, inside, worst = 0, 0, 0, 0, 0
     for ours, theirs in pairs:
         difference = np.abs(ours.astype(np.int16) - theirs)
@@ -105,7 +112,7 @@ def _compared(kind: str, check: str, source: str, size: int, pairs: Pairs, bound
 
 @cache
 def _pictures(source: str) -> list[Pixels]:
-    """uint8 (H, W, 3), at least 300 pixels a side."""
+    """Return the test pictures of a source, uint8 (H, W, 3), each side at least 300 pixels."""
     if source == "noise":
         generator = np.random.default_rng(SEED)
         return [generator.integers(0, 256, (300 + 9 * k, 400 - 13 * k, 3), np.uint8) for k in range(PICTURES)]
@@ -115,14 +122,17 @@ def _pictures(source: str) -> list[Pixels]:
 
 @cache
 def _squares(source: str, size: int) -> list[Pixels]:
-    """uint8 (size, size, 3): photographs reduced; noise cut out, since reduced noise is gray."""
+    """Return square test pictures, uint8 (size, size, 3): resized photographs, or cropped noise.
+
+    Noise is not resized, because it would turn gray.
+    """
     if source == "noise":
         return [np.ascontiguousarray(picture[:size, :size]) for picture in _pictures(source)]
     return [np.array(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in _pictures(source)]
 
 
 def _resized_crop(source: str, size: int, bicubic: bool) -> Pairs:
-    """Four boxes of each picture as they are drawn, the whole picture, and a small box that has to grow."""
+    """Yield our resized crop and the reference's: of each picture four drawn boxes, all of it, and a box to enlarge."""
     for sample, picture in enumerate(_pictures(source)):
         height, width, _ = picture.shape
         boxes = [crop.draw(height, width, *SCALE, *RATIO, SEED, 0, sample, view) for view in range(4)]
@@ -142,7 +152,10 @@ def _bicubic(source: str, size: int) -> Pairs:
 
 
 def _padded_crop(source: str, size: int) -> Pairs:
-    """Two of each picture reduced to the size, as they are drawn, and one with the shorter side a half longer."""
+    """Yield our padded crop and the reference's, three of each picture, at drawn positions.
+
+    For two of them the picture's shorter side is resized to the size of the view, for the third to half as much again.
+    """
     padding = size // 8
     for sample, picture in enumerate(_pictures(source)):
         height, width, _ = picture.shape
@@ -159,10 +172,12 @@ def _flip(source: str, size: int) -> Pairs:
 
 
 def _of_squares(pairs: Callable[[Pictures], Pairs], source: str, size: int) -> Pairs:
+    """Return an op's own pairs of pictures, ours and the reference's, made from square test pictures."""
     return pairs(_squares(source, size))
 
 
 _RESIZED = Bound(1, share=0.999, mean=0.1)
+# Name of a check -> the function (source, size) that makes its pairs of pictures, and their bound.
 CHECKS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
     "resized crop, bilinear": (_bilinear, _RESIZED),
     "resized crop, bicubic": (_bicubic, _RESIZED),
@@ -177,7 +192,7 @@ CHECKS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
 
 
 def draws() -> Iterator[Row]:
-    """What the ops draw, beside what torchvision draws; and how often they are applied."""
+    """Yield the rows of draws: parameters compared with torchvision's, and how often ops are applied."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         for height, width in ((375, 500), (500, 333)):
@@ -189,6 +204,7 @@ def draws() -> Iterator[Row]:
 
 
 def _crop_draws(height: int, width: int) -> Iterator[Drawn]:
+    """Yield the draws of the random resized crop of images of this height and width."""
     ours = np.array([crop.draw(height, width, *SCALE, *RATIO, SEED, 0, sample, 0) for sample in range(DRAWS)])
     theirs = np.array([crop.twin(height, width, SCALE, RATIO) for _ in range(DRAWS)])
     measures: dict[str, Callable[[Pixels], Pixels]] = {
@@ -202,7 +218,7 @@ def _crop_draws(height: int, width: int) -> Iterator[Drawn]:
 
 
 def _padded_crop_draws() -> Iterator[Drawn]:
-    """Of images that are oblong, so that top and left have ranges of their own."""
+    """Yield the draws of the padded crop. The images are not square, so that top and left have different ranges."""
     from torchvision.transforms import RandomCrop
 
     height, width, size, padding = 32, 48, 32, 4
@@ -214,7 +230,7 @@ def _padded_crop_draws() -> Iterator[Drawn]:
 
 
 def _rates() -> Iterator[Row]:
-    """How often each op is applied, at four probabilities, each in an epoch of its own."""
+    """Yield a row per op for how often it is applied, at four probabilities, each in an epoch of its own."""
     applied: dict[str, Callable[..., bool]] = {"flip": lambda p, *key: flip.draw(p, *key)}
     applied |= {op.name: op.applied for op in OPS.values()}
     for name, draw in applied.items():
@@ -228,7 +244,11 @@ def _rates() -> Iterator[Row]:
 
 
 def _tested(found: Drawn | Counted, freedom: int | None = None) -> Row:
-    """freedom: of the outcomes counted; by default one less than there are."""
+    """Test draws against torchvision's, or counts against those expected; return the row.
+
+    The test is Kolmogorov-Smirnov's with two samples, or chi-square. freedom: the degrees of freedom of chi-square, by
+    default one less than there are outcomes.
+    """
     from scipy import stats
 
     if isinstance(found, Drawn):
@@ -242,7 +262,10 @@ def _tested(found: Drawn | Counted, freedom: int | None = None) -> Row:
 
 
 def views() -> Iterator[Row]:
-    """The loader beside its plain twin for each preset, over two epochs of a file of JPEG photographs and raw noise."""
+    """Yield the rows of views: the loader compared with its plain twin, for each preset of views.
+
+    Both read two epochs of a beton file of JPEG photographs and raw noise.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "conformance.beton"
         for _ in beton.write(path, 2 * BATCH, _stored):
@@ -254,7 +277,7 @@ def views() -> Iterator[Row]:
 
 
 def _stored(index: int) -> beton.Stored:
-    """The photographs as JPEG files, then the noise raw."""
+    """Return a sample of that file by its number: first the photographs as JPEG, then the noise as raw pixels."""
     if index < BATCH:
         return datasets.dataset("photographs").find(None, "train").stored(index)
     picture = _pictures("noise")[index - BATCH]
@@ -263,6 +286,7 @@ def _stored(index: int) -> beton.Stored:
 
 
 def _view_pairs(opened: beton.Beton, name: str, size: int) -> Pairs:
+    """Yield each view of the loader with the same view of the plain twin."""
     from twoview.loaders.loader import Loader
     from twoview.loaders.reference import Reference
 
@@ -274,20 +298,21 @@ def _view_pairs(opened: beton.Beton, name: str, size: int) -> Pairs:
                     yield from zip(view.numpy(), twin.numpy(), strict=True)
 
 
+# The fields of a row that the table of each kind shows.
 COLUMNS = {
     "pixels": ("check", "size", "source", "n", "mean", "within", "worst", "asked", "passed"),
     "draws": ("check", "source", "n", "p", "asked", "passed"),
     "views": ("check", "size", "n", "within", "worst", "asked", "passed"),
 }
 TITLES = {
-    "pixels": "Pixels beside torchvision's; differences in gray levels",
-    "draws": "Parameters beside torchvision's",
-    "views": "Whole views beside the plain twin's",
+    "pixels": "Pixels compared with torchvision's (differences in gray levels)",
+    "draws": "Random parameters compared with torchvision's",
+    "views": "Whole views compared with those of the plain twin (differences in gray levels)",
 }
 
 
 def show(rows: list[Row], console: Console) -> None:
-    """Prints a table of each kind, and how many rows pass."""
+    """Print a table for each kind of rows, and how many rows pass."""
     for kind, columns in COLUMNS.items():
         table = Table(title=Text(TITLES[kind]), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:

@@ -1,12 +1,12 @@
-"""Where the loader's time goes: decode, crop, each op, hand-over, on one thread.
+"""Profile of the loader on one thread: the time of decoding, cropping, each op (augmentation), and the hand-over.
 
-The kernels carry no clocks. Instead the real `Decoder` renders the same samples with nothing but the decode, then with
-the crops, then with one op more at a time, each with its true probability; what a step adds is what it costs there, in
-the company of the steps before it. All variants take turns, and each time is a median, so the shares sum to 1. Ops of
-the jitter share passes over the image: the first of them pays for what they share.
+The kernels contain no timers. Instead the real `Decoder` renders the same samples first with decoding alone, then with
+the crops, then with one more op at a time, each with its true probability. The time that a step adds is its cost, in
+the presence of the steps before it. All variants take turns, and each time is a median, so the shares sum to 1. The ops
+of color jitter share passes over the image, and the first of them bears the cost of what they share.
 
-The time is the processor's, not the wall's, so that other programs disturb it less. Views are written in place, so
-there is nothing to pack; the hand-over is what the `Loader` takes beyond the `Decoder`: memory, batches, the thread.
+The time is CPU time, not wall time, so that other programs disturb it less. Views are written in place, so that nothing
+is packed. The hand-over is what the `Loader` takes beyond the `Decoder`: for memory, batches and its thread.
 """
 
 import statistics
@@ -24,13 +24,16 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.samplers import sequential
 from twoview.loaders.views import OPS, View, without_ops
 
-CHUNK = 64  # images, as many as the loader gives a thread at once with its usual batch and one thread
+CHUNK = 64  # images rendered in one call, as in the loader with one thread and its usual batch
 
 
 @dataclass(frozen=True)
 class Step:
-    """us_per_view: microseconds, the decode's divided among the views of an image. spread: interquartile range of it
-    over the rounds, also in microseconds. share: of the whole."""
+    """The cost of one step of the loader.
+
+    us_per_view: microseconds per view; decoding is done once per image and divided among its views. spread:
+    interquartile range over the rounds, in microseconds per view. share: of the total time, from 0 to 1.
+    """
 
     name: str
     us_per_view: float
@@ -39,8 +42,9 @@ class Step:
 
 
 def profile(beton: Beton, views: Sequence[View], images: int, batch: int, rounds: int) -> list[Step]:
-    """The steps in their order, over the first `images` samples; batch: of the loader, for the hand-over.
+    """Measure the steps on the first `images` samples of a beton file and return them in their order.
 
+    batch: images in a batch of the loader, for the hand-over. rounds: measurements of each variant, after a warm-up.
     Ops that no view has are absent.
     """
     samples = sequential(images)
@@ -53,14 +57,14 @@ def profile(beton: Beton, views: Sequence[View], images: int, batch: int, rounds
                 for name, one in work.items():
                     start = time.process_time()
                     one(number)
-                    if number > 0:  # the first round warms kernels, buffers and page cache
+                    if number > 0:  # the first round warms up kernels, buffers and the page cache
                         seconds[name].append(time.process_time() - start)
                     advance()
     return _steps({name: np.array(times) / (images * len(views)) * 1e6 for name, times in seconds.items()})
 
 
 def variants(views: Sequence[View]) -> list[tuple[str, tuple[View, ...]]]:
-    """(step, views): no view, the bare crops, then one op more at a time; the last one is `views` itself."""
+    """Return pairs of a step and its views: none, then crops without ops, then one more op each, up to `views`."""
     last = tuple(without_ops(view) for view in views)
     found: list[tuple[str, tuple[View, ...]]] = [("decode", ()), ("crop, resize, flip", last)]
     for field, op in OPS.items():
@@ -73,21 +77,21 @@ def variants(views: Sequence[View]) -> list[tuple[str, tuple[View, ...]]]:
 
 
 def _grown(bare: View, full: View, field: str, part: Callable[[Any], Any]) -> View:
-    """With that part of an op, if the full view has it."""
+    """Return the bare view with this part of the op in `field` added, if the full view has it."""
     op, settings = OPS[field], getattr(full, field)
     switched_on: dict[str, Any] = {field: part(settings) if op.row(settings)[-1] > 0 else op.off}
     return replace(bare, **switched_on)
 
 
 def text(steps: Sequence[Step]) -> str:
-    """A line a step, and their sum."""
-    lines = [f"{'':20}{'us a view':>10}{'spread':>10}{'share':>9}"]
-    lines += [f"{s.name:20}{s.us_per_view:10.1f}{s.spread:10.1f}{s.share:9.1%}" for s in steps]
-    return "\n".join([*lines, f"{'all':20}{sum(s.us_per_view for s in steps):10.1f}{'':10}{1:9.1%}"])
+    """Return the steps as a table of text, a line for each and one for their sum."""
+    lines = [f"{'step':20}{'time per view (us)':>20}{'spread (us)':>13}{'share':>9}"]
+    lines += [f"{s.name:20}{s.us_per_view:20.1f}{s.spread:13.1f}{s.share:9.1%}" for s in steps]
+    return "\n".join([*lines, f"{'all':20}{sum(s.us_per_view for s in steps):20.1f}{'':13}{1:9.1%}"])
 
 
 def _steps(times: dict[str, np.ndarray]) -> list[Step]:
-    """What each variant adds to the one before it. times: microseconds a view by variant, one a round."""
+    """Return what each variant adds to the one before it. times: microseconds per view by variant, one per round."""
     whole = statistics.median(times["hand-over"])
     steps, before = [], np.zeros_like(times["hand-over"])
     for name, now in times.items():
@@ -99,7 +103,7 @@ def _steps(times: dict[str, np.ndarray]) -> list[Step]:
 
 
 def _renderer(decoder: Decoder, beton: Beton, views: tuple[View, ...], samples: np.ndarray) -> Callable[[int], None]:
-    """A function: epoch -> all views of the samples, rendered into one buffer that stays in place."""
+    """Return a function of the epoch that renders all views of the samples, into a buffer that is used again."""
     table = view_table(views)
     offsets, size = output_layout(views, CHUNK)
     out = np.empty(size, np.uint8)
@@ -115,5 +119,6 @@ def _renderer(decoder: Decoder, beton: Beton, views: tuple[View, ...], samples: 
 
 
 def _exhaust(batches: Iterable[object]) -> None:
+    """Take all batches, one after another."""
     for _ in batches:
         pass

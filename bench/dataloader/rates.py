@@ -1,4 +1,7 @@
-"""How fast the loader is, beside its peers, in a race of several rounds."""
+"""The speed of the loader and the beton writer compared with peers, in a race of several rounds.
+
+A peer is a library that a user could take instead. In each round ours and all peers do the same work in turn.
+"""
 
 import statistics
 import tempfile
@@ -15,9 +18,9 @@ from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets import Samples
 from twoview.loaders.decode import output_layout
 
-PEERS = ("torchvision", "ffcv", "decode")  # of the suites; `twoview peers` takes more
-WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)
-IMAGES, BATCH = 1024, 256  # of a pass and of a batch, unless asked otherwise
+PEERS = ("torchvision", "ffcv", "decode")  # peers of the loader in the suites; `twoview peers` takes more
+WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)  # peers of the writer
+IMAGES, BATCH = 1024, 256  # images in a pass over the data and in a batch, by default
 
 
 def measure(
@@ -29,10 +32,11 @@ def measure(
     patience: float = PATIENCE,
     tolerance: float | None = None,
 ) -> LoaderRates:
-    """Loads in turn with the peers, whole batches only; with empty_cache also a first batch that compiles all kernels.
+    """Measure the loader in turn with the peers, on whole batches only, and return the record.
 
+    name: of the record. empty_cache: also measure a first batch for which all kernels must be compiled. patience,
     tolerance: as for `race`.
-    ValueError if ours fails.
+    ValueError if our loader fails; a peer that fails is named in the record's notes.
     """
     whole = job.images // job.batch * job.batch
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
@@ -63,6 +67,7 @@ def measure(
 
 
 def _first_batch_with_empty_cache(job: Job) -> float:
+    """Return the seconds until the first batch of a process whose kernel cache is empty."""
     with tempfile.TemporaryDirectory() as kernels, Process(TWOVIEW, job, kernels) as process:
         return float(process.answer()["first_batch_s"])
 
@@ -70,9 +75,10 @@ def _first_batch_with_empty_cache(job: Job) -> float:
 def measure_conversion(
     samples: Samples, dataset: str, images: int, threads: int, peers: Sequence[str], rounds: int, name: str
 ) -> ConvertRates:
-    """Writes a folder of JPEG files in turn with the peers. samples: of JPEGs, repeated as often as fills the images.
+    """Measure how fast a folder of JPEG files is written to a beton file, in turn with the peers; return the record.
 
-    ValueError if ours fails.
+    samples: JPEG images, which are repeated until there are `images` files. name: of the record.
+    ValueError if our writer fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "images")
@@ -97,7 +103,10 @@ def measure_conversion(
 
 
 def as_result(record: LoaderRates) -> dict[str, Any]:
-    """What `twoview loader --json` prints: ours at the top level, the peers under `peers`; medians over the rounds."""
+    """Return what `twoview loader --json` prints: our figures at the top level, those of the peers under `peers`.
+
+    Rates are medians over the rounds.
+    """
 
     def one(contestant: str) -> dict[str, Any]:
         images = statistics.median(record.images_per_s[contestant])
@@ -117,24 +126,25 @@ def as_result(record: LoaderRates) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """`as_result` for a reader: a line a contestant."""
+    """Return the result of `as_result` as text, with a line for ours and one for each peer."""
     lines = []
     for name, one in {TWOVIEW: result, **result["peers"]}.items():
         rates = one.get("absent") or (
             f"{one['images_per_s']:9,.0f} images/s {one['views_per_s']:9,.0f} views/s, first batch"
-            f" {one['first_batch_s']:.2f} s, peak {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of them its own"
+            f" {one['first_batch_s']:.2f} s, peak memory {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of it"
+            " after the imports"
         )
         note = f" ({one['note']})" if one.get("note") else ""
         lines.append(f"{name:12} {rates}{note}")
     if result["first_batch_empty_cache_s"]:
-        lines.append(f"with no compiled kernels the first batch took {result['first_batch_empty_cache_s']:.1f} s")
+        lines.append(f"without compiled kernels the first batch took {result['first_batch_empty_cache_s']:.1f} s")
     return "\n".join(lines)
 
 
 def job_for(
     beton: Path, views: str, size: int, threads: int, available: int, images: int = IMAGES, batch: int = BATCH
 ) -> Job:
-    """The job for a file of `available` samples, used again where a pass needs more images."""
+    """Return the job for a beton file with `available` samples, which are repeated if a pass needs more images."""
     samples = min(images, available)
     batch = min(batch, images)
     return Job(beton=beton, samples=samples, views=views, size=size, images=images, batch=batch, threads=threads)

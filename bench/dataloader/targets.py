@@ -1,19 +1,20 @@
-"""What is measured of the loader and the writer, and how fast and small they have to be."""
+"""What is measured of the loader and the writer, and which speed and memory are required of them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from twoview.bench.dataloader.rates import BATCH, IMAGES, PEERS, WRITERS
 
-Field = Literal["images_per_s", "first_batch_s", "first_batch_empty_cache_s", "peak_mib"]  # of a record
+Field = Literal["images_per_s", "first_batch_s", "first_batch_empty_cache_s", "peak_mib"]  # in a record
 
 
 @dataclass(frozen=True)
 class LoaderWork:
-    """Passes over `images` training images of a dataset, `views` at `size` pixels, beside the peers.
+    """A loader measurement: passes over `images` training images of a dataset, compared with peers.
 
-    rounds: of each contestant, or fewer once the ratios are known to `tolerance`, as `race` has it.
-    empty_cache: measure a first batch that has to compile its kernels, too.
+    views: name of a preset of views, that is, of crops and augmentations. size: side of a view, in pixels.
+    rounds: of ours and of each peer; fewer if the ratios are known to `tolerance` before, as `race` defines it.
+    empty_cache: also measure a first batch for which all kernels must be compiled.
     """
 
     dataset: str
@@ -33,7 +34,7 @@ class LoaderWork:
 
 @dataclass(frozen=True)
 class ConvertWork:
-    """Writing `images` JPEG files of a dataset to a beton file, beside the peers."""
+    """A writer measurement: `images` JPEG files of a dataset are written to a beton file, compared with peers."""
 
     dataset: str
     images: int = 1280
@@ -47,10 +48,11 @@ class ConvertWork:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A bound on a field of the record of that name; `work` is the record in words.
+    """A bound on one field of a record.
 
-    against: the contestant whose figure divides ours; empty where the bound is on our own seconds.
-    bound: `images_per_s` must reach it at least, all others at most.
+    work: what is measured, in words. record: name of the record. field: the field that is bounded. against: the peer by
+    whose value ours is divided; empty if the bound is on our own seconds. bound: the least value for `images_per_s`,
+    the largest for all other fields.
     """
 
     work: str
@@ -61,21 +63,23 @@ class Requirement:
 
     @property
     def at_least(self) -> bool:
+        """Whether the bound is a lower one."""
         return self.field == "images_per_s"
 
     def met(self, measured: float) -> bool:
+        """Return whether a measured value meets the bound."""
         return measured >= self.bound if self.at_least else measured <= self.bound
 
 
 SIMCLR = LoaderWork("photographs", "simclr-imagenet", 224, empty_cache=True)
 CROPS = LoaderWork("photographs", "crops", 224, peers=("ffcv", "decode"))
-# FFCV keeps decoded images of a batch for every view and slot: twelve views of 256 images would take it 7 GiB.
+# FFCV keeps a batch of decoded images per view and slot: with twelve views of 256 images it would take 7 GiB.
 MSN_CROPS = LoaderWork("photographs", "crops-msn", 224, images=512, batch=64, peers=("ffcv",))
 MSN = LoaderWork("photographs", "msn", 224, images=512, batch=64, peers=("ffcv",))
 FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
-# The same, to be over soon: no more rounds than it takes to know the ratios to a twentieth.
+# Faster versions: no more rounds than it takes to know the ratios to a twentieth.
 QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, tolerance=0.05, empty_cache=False)
 QUICK_FASHION, QUICK_CIFAR = (replace(work, tolerance=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
