@@ -1,1 +1,1 @@
-"""Encoders, trained here or elsewhere, judged: probes, transfer, what they have learned."""
+"""Evaluation of encoders that were trained here or elsewhere: probes, transfer, and their representations."""

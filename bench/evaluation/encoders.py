@@ -1,4 +1,4 @@
-"""Encoders that others published, for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
+"""Encoders that others published, loaded for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
 import pickle
 import re
@@ -26,7 +26,8 @@ from twoview.methods.checkpoint import (
 from twoview.methods.normalize import Normalize
 from twoview.methods.probes.features import fingerprint
 
-HEADS = ("fc.", "classifier.", "heads.", "head.")  # of torchvision's models
+HEADS = ("fc.", "classifier.", "heads.", "head.")  # first parts of the keys of torchvision's classification heads
+# Channel mean and standard deviation of ImageNet, for pixels from 0 to 1.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -34,10 +35,10 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Published:
     """An encoder ready to be probed.
 
-    name: what stands in records, without characters that a file's name cannot have. module: normalized float
-    (B, 3, H, W) -> (B, dim), in eval mode, on the CPU. size: side of the images it was made for, in pixels.
-    normalize: what its pixels went through in training; None where the file does not say, which means the probed
-    dataset's own mean and std. hash: SHA-256 of structure and weights, in hex. source: where the weights are from.
+    name: its name in records, made of characters that a file name may have. module: maps normalized float (B, 3, H, W)
+    to (B, dim), in eval mode, on the CPU. size: side of the images that it was trained for, in pixels. normalize: the
+    normalization of pixels in its training; None if the file does not say, and then the mean and standard deviation of
+    the probed dataset are used. hash: SHA-256 of structure and weights, in hex. source: where the weights come from.
     """
 
     name: str
@@ -50,19 +51,20 @@ class Published:
 
 
 def load(spec: str, arch: str | None = None, layout: str | None = None) -> Published:
-    """The encoder of the spec.
+    """Load the encoder that `spec` names.
 
-    torchvision:NAME or torchvision:NAME.WEIGHTS, timm:NAME: with the weights published there, downloaded where they
-    are not there already. checkpoint:FILE: someone's file, by torch.save of tensors and plain values, or safetensors;
-    `arch` says which architecture its weights are of, as torchvision:NAME or timm:NAME, and `layout` whose key names
-    they have (`twoview.bench.evaluation.key_layouts`), which is found out by default.
-    ValueError for a spec that is none of these, an architecture or a layout that is not known, a key that is missing or
-    left over; OSError, naming the file, where weights can be neither found nor downloaded.
+    spec: torchvision:NAME, torchvision:NAME.WEIGHTS or timm:NAME for the weights published there, which are downloaded
+    unless they are on this machine already; checkpoint:FILE for any other file, which must be of safetensors, or of
+    torch.save with tensors and plain values only.
+    arch: the architecture of the weights in that file, as torchvision:NAME or timm:NAME. layout: the code base whose
+    key names the file has (see `twoview.bench.evaluation.key_layouts`); recognized by default.
+    ValueError for another spec, for an unknown architecture or layout, and for keys that are missing or left over;
+    OSError, naming the file, if weights are neither on this machine nor can be downloaded.
     """
     kind, _, rest = spec.partition(":")
     if kind == "checkpoint" and rest:
         if arch is None:
-            raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, whose weights they are")
+            raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, the weights' architecture")
         return _from_checkpoint(Path(rest), arch, layout)
     if arch or layout:
         raise ValueError(f"--arch and --layout go with --encoder checkpoint:FILE, not with {spec}")
@@ -75,15 +77,16 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
 
 @torch.no_grad()
 def sized(encoder: Published, size: int) -> Published:
-    """The encoder for images of another side. ValueError if it takes none of that size."""
+    """Return the encoder for images of another side, in pixels. ValueError if it cannot take images of that size."""
     try:
         dim = encoder.module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{encoder.name} takes no images of {size} pixels: {reason(error)}") from None
+        raise ValueError(f"{encoder.name} cannot take images of {size} pixels: {reason(error)}") from None
     return replace(encoder, size=size, dim=dim)
 
 
 def _from_torchvision(name: str) -> Published:
+    """Return torchvision's model with its published weights. name: NAME or NAME.WEIGHTS."""
     from torchvision import models
 
     arch, _, wanted = name.partition(".")
@@ -107,6 +110,7 @@ def _from_torchvision(name: str) -> Published:
 
 
 def _from_timm(name: str) -> Published:
+    """Return timm's model of this name with its published weights."""
     import timm
     from timm.data.config import resolve_model_data_config
 
@@ -117,7 +121,7 @@ def _from_timm(name: str) -> Published:
         source = f"huggingface.co/{file.hf_hub_id}" if file.hf_hub_id else str(file.url)
     try:
         module = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # whatever the hub's client of the day raises
+    except Exception as error:  # the hub's client raises errors of many kinds, which change with its version
         raise OSError(f"timm:{name}: {_absent('its file', source, error)}") from None
     config: Any = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     normalize = Normalize(config["mean"], config["std"])
@@ -125,13 +129,13 @@ def _from_timm(name: str) -> Published:
 
 
 def _absent(file: str, source: str, error: Exception) -> str:
+    """Return the error text for weights that are neither on this machine nor can be downloaded."""
     first = str(error).partition("\n")[0]
-    return (
-        f"{file} is not there and cannot be had from {source} ({first}); a copy of it can be given as checkpoint:FILE"
-    )
+    return f"{file} is missing and cannot be downloaded from {source} ({first}); a copy can be given as checkpoint:FILE"
 
 
 def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
+    """Return the encoder in a file. A ResNet with a 3x3 stem is one for CIFAR: 32 pixels, other normalization."""
     content = _opened(file)
     if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
         raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
@@ -143,14 +147,16 @@ def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
     try:
         _fill(module, tensors)
     except ValueError as error:
-        raise ValueError(f"{file} is not of {arch}: {error}") from None
+        raise ValueError(f"{file} does not fit {arch}: {error}") from None
     normalize = None if cifar else Normalize(*IMAGENET)
     return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalize, str(file))
 
 
 def _opened(file: Path) -> Any:
-    """The content of a file, of which nothing is run. FileNotFoundError; ValueError if it wants to, or is damaged, or
-    is no checkpoint at all, which is then said to be what it is.
+    """Return the content of a checkpoint file without running any code in it.
+
+    FileNotFoundError if there is no file. ValueError if reading it would run code, if it is damaged, or if it is not a
+    checkpoint; then the error says what the file looks like.
     """
     check_size(file)
     try:
@@ -159,7 +165,7 @@ def _opened(file: Path) -> Any:
 
             check_header(file)
             return safetensors.torch.load_file(file)
-        if zipfile.is_zipfile(file):  # else of an older torch, which wrote no archive
+        if zipfile.is_zipfile(file):  # older versions of torch did not write archives
             open_archive(file).close()
         content = torch.load(file, map_location="cpu", weights_only=True)
         check_tensors(content, file)
@@ -167,17 +173,20 @@ def _opened(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise ValueError(
-                f"{file} holds more than tensors and plain values, and to read that is to run its code: save what it "
-                "has under state_dict, or the like, alone"
+                f"{file} holds more than tensors and plain values, and reading the rest would run its code: save its "
+                "state_dict alone in a new file"
             ) from None
-        why = "it is damaged, or no file of torch.save"  # torch itself advises to run what it holds
+        why = "it is damaged, or was not written by torch.save"  # torch's own text advises to run the file's code
     except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
         why = reason_of(error)
     raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or why}")
 
 
 def _built(arch: str) -> tuple[nn.Module, int, bool]:
-    """Of torchvision:NAME or timm:NAME, with fresh weights and no head: the module, its images' side, if a ResNet."""
+    """Build torchvision:NAME or timm:NAME with newly drawn weights and without a classification head.
+
+    Returns the module, the side of its images in pixels, and whether it is a ResNet.
+    """
     kind, _, name = arch.partition(":")
     if kind == "timm":
         import timm
@@ -192,13 +201,14 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
         module = models.get_model(name, weights=None)
         head = next((word[:-1] for word in HEADS if hasattr(module, word[:-1])), None)
         if head is None:
-            raise ValueError(f"torchvision:{name} has no head that could be taken off")
+            raise ValueError(f"torchvision:{name} has no classification head that could be removed")
         setattr(module, head, nn.Identity())
         return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
     raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, not {arch}")
 
 
 def _known_to_timm(name: str) -> None:
+    """Raise ValueError, with the nearest known names, if timm has no such model. Names with a / are a hub's."""
     import timm
 
     if "/" not in name:
@@ -206,23 +216,23 @@ def _known_to_timm(name: str) -> None:
 
 
 def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:
-    """3x3 and no pooling, as everyone has it for CIFAR, but for the padding."""
+    """Give a ResNet the usual stem for CIFAR, a 3x3 convolution and no pooling. Its padding depends on the layout."""
     out: int = module.conv1.out_channels  # type: ignore[union-attr, assignment]
     module.conv1 = nn.Conv2d(3, out, 3, padding=layout.cifar_padding, bias=False)
     module.maxpool = nn.Identity()
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Loads all of the tensors into all of the module. ValueError, naming the first key that is not as it should be.
+    """Load the tensors into the module. ValueError naming the first key that is missing, left over or of another shape.
 
-    A batch norm's count of batches may be missing: no encoder in eval mode reads it.
+    Only BatchNorm's count of batches may be missing, since no encoder in eval mode reads it.
     """
     own = module.state_dict()
     for key, tensor in own.items():
         if key not in tensors and not key.endswith("num_batches_tracked"):
             raise ValueError(f"{key} is missing")
         if key in tensors and tensors[key].shape != tensor.shape:
-            raise ValueError(f"{key} is {tuple(tensors[key].shape)}, not {tuple(tensor.shape)}")
+            raise ValueError(f"{key} must be {tuple(tensor.shape)}, got {tuple(tensors[key].shape)}")
     for key in tensors:
         if key not in own:
             raise ValueError(f"{key} is left over")
@@ -234,8 +244,9 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def _published(name: str, module: nn.Module, size: int, normalize: Normalize | None, source: str) -> Published:
+    """Return the module as an encoder ready to be probed: its width and hash are found here."""
     module.eval()
     dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
     content = fingerprint(module, normalize) if normalize else fingerprint(module)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # a file's own name may be anything
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # the name of a user's file may hold anything
     return Published(name, module, dim, size, normalize, content, source)

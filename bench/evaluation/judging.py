@@ -1,4 +1,4 @@
-"""Judging an encoder: trained, untrained, or none at all, which is the pixels."""
+"""Evaluation of a recipe's encoder by the standard probes: trained, untrained, or replaced by the pixels themselves."""
 
 import hashlib
 from pathlib import Path
@@ -15,13 +15,13 @@ from twoview.loaders import datasets
 from twoview.methods import checkpoint
 from twoview.methods.probes.features import fingerprint
 
-PROBES = ("knn", "knn-10", "linear")
-# What of the `[probe]` table decides a baseline's accuracies, and so its name.
+PROBES = ("knn", "knn-10", "linear")  # the standard probes
+# Keys of the `[probe]` table that decide a baseline's accuracies and are therefore part of its name.
 JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "weight_decay"}
 
 
 def judge(path: Path, place: Place) -> Run:
-    """Probes a finished checkpoint's encoder; returns the record of the run. ValueError if training is not finished."""
+    """Probe the encoder in a finished checkpoint; return the run's record. ValueError if training is not finished."""
     state = checkpoint.load(path)
     training, ceilings = trained.measured(path, state)
     encoder, recipe = _trained(path, state)
@@ -38,25 +38,29 @@ def judge(path: Path, place: Place) -> Run:
 
 
 def judge_untrained(recipe: Recipe[Any], place: Place) -> Run:
-    """The record of the recipe's encoder as the seed made it, before the first step."""
+    """Probe the recipe's encoder with the weights drawn by its seed, before the first step; return the record."""
     name = baseline_name("untrained", recipe)
     encoder = _as_published(name, build_method(recipe).encoder, recipe, "untrained")
     return _baseline("untrained", recipe, place, encoder)
 
 
 def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
-    """The record of the normalized pixels themselves as the representation."""
+    """Probe the normalized pixels as if they were features; return the record."""
     encoder = _as_published(baseline_name("pixels", recipe), nn.Identity(), recipe, "the pixels themselves")
     return _baseline("pixels", recipe, place, encoder)
 
 
 def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
-    """What the probes see of a checkpoint that `twoview train` wrote, finished or not, and its recipe."""
+    """Return the encoder in a checkpoint of `twoview train`, finished or not, as probes see it, and the recipe."""
     return _trained(path, checkpoint.load(path))
 
 
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
-    """Pixels depend on the data alone; an untrained encoder on backbone and seed too, but on no method."""
+    """Return the name of a baseline's record, which holds all that its accuracies depend on.
+
+    subject: pixels or untrained. Those of pixels depend only on the data; those of an untrained encoder also on
+    backbone and seed, but not on the method.
+    """
     judged_by = recipe.model_dump_json(include={"dataset": True, "size": True, "probe": JUDGED_BY})
     dataset = in_a_file_name(recipe.dataset)
     if subject == "pixels":
@@ -66,22 +70,26 @@ def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
 
 
 def _hash(text: str) -> str:
+    """Return a short hash of a text, for a name."""
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]:
+    """Return the trained encoder in a checkpoint's state, and its recipe."""
     recipe = parse(state["recipe"], str(path))
     method = trained_method(recipe, state["method"], path)
     return _as_published(run_name(recipe), method.probed, recipe, str(path)), recipe
 
 
 def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:
+    """Return the module in the form in which probes take encoders. One without `dim` gives the pixels themselves."""
     normalize = normalize_for(recipe)
     dim = getattr(module, "dim", 3 * recipe.size**2)
     return Published(name, module.eval(), dim, recipe.size, normalize, fingerprint(module, normalize), source)
 
 
 def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Published) -> Run:
+    """Probe a baseline and return its record."""
     return Run(
         name=encoder.name,
         subject=subject,
@@ -93,7 +101,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
 
 
 def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
-    """A record's accuracy by `PROBES`, on the recipe's own dataset and as its `[probe]` table says; its data."""
+    """Run `PROBES` on the recipe's dataset by its `[probe]` table; return a record's accuracy, data and left_out."""
     bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
     probes = {label: found for name in PROBES for label, found in probing.probe(bench, name)}
     accuracy = Accuracy(

@@ -1,4 +1,7 @@
-"""Key names of strangers' checkpoints -> those of torchvision and timm. A key too many or too few is an error."""
+"""Key names in checkpoints of other code bases, translated to those of torchvision and timm.
+
+A key that has no place in the encoder, or is missing from it, is an error.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,20 +13,23 @@ from torch import Tensor
 from twoview.loaders.names import look_up
 from twoview.methods.checkpoint import KEY
 
-# Modules that torch puts around others, and so before their keys: DataParallel and DistributedDataParallel, a compiled
-# module, FSDP, and checkpointed activations.
+# Names that torch's wrappers add to keys: DataParallel and DistributedDataParallel, torch.compile, FSDP, and activation
+# checkpointing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Number of a child in a Sequential made of a torchvision ResNet's children -> its name in torchvision.
 INDEXED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """source: where the key names are from. at: words on the way to the tensors, one way or another. Keys are meant
-    without the names of WRAPPERS.
+    """Where a code base keeps the encoder's tensors in its checkpoints, and how their keys are named.
 
-    prefixes: what stands before each key of the encoder, one or another. heads: beginnings, behind the prefix, of what
-    is not of the encoder and may be there. others: the same of whole keys. inner: a module around the encoder.
-    indexed: its ResNets may be torchvision's children in a Sequential, numbered. cifar_padding: of its 3x3 stem.
+    Keys are compared without the names in WRAPPERS.
+    source: the files from which the key names were read. at: possible paths of dictionary keys to the tensors.
+    prefixes: possible prefixes of the encoder's keys. heads: beginnings, after the prefix, of keys that do not belong
+    to the encoder and are ignored. others: beginnings of whole keys that are ignored. inner: name of a module around
+    the encoder, which is removed from keys. indexed: whether a ResNet may be a Sequential of torchvision's children,
+    with numbers as names. cifar_padding: padding of its 3x3 stem for CIFAR.
     """
 
     source: str
@@ -36,6 +42,7 @@ class Layout:
     cifar_padding: int = 1
 
 
+# Name of a layout, as `--layout` takes it -> the layout.
 LAYOUTS = {
     "solo-learn": Layout(
         "solo/methods/base.py and solo/methods/*.py of vturrisi/solo-learn, where older versions say encoder",
@@ -109,30 +116,32 @@ LAYOUTS = {
 
 
 def convert(content: Any, file: Path, name: str | None) -> tuple[dict[str, Tensor], Layout]:
-    """The encoder's tensors by torchvision's or timm's names, and the layout they came in.
+    """Return the encoder's tensors by torchvision's or timm's key names, and the layout in which they were stored.
 
-    content: of the file, as torch loaded it. name: of the layout; None to find it out.
-    ValueError, naming file and key, if a key is left over, or no layout fits, or several do.
+    content: content of the file, as torch loaded it. name: name of the layout; None to recognize it.
+    ValueError, naming file and key, if a key is left over, or if no layout fits, or several do.
     """
     tried = LAYOUTS if name is None else {name: look_up("layout", name, LAYOUTS)}
     found = {key: _read(content, layout) for key, layout in tried.items()}
     there = {key: (tensors, left) for key, (tensors, left) in found.items() if tensors}
     if len(there) > 1:
-        there.pop("plain", None)  # it has no prefix to know it by
+        there.pop("plain", None)  # it has no prefix, so that it fits too easily
     fitting = [key for key, (_, left) in there.items() if not left]
     if len(fitting) > 1:
-        raise ValueError(f"{file}: its keys are those of {' and of '.join(fitting)}: say which by --layout")
+        raise ValueError(f"{file}: its keys fit the layouts {' and '.join(fitting)}: choose one by --layout")
     if not fitting and there:
         nearest = min(there, key=lambda key: len(there[key][1]))
         left = there[nearest][1][0]
-        raise ValueError(f"{file}: {left} is left over: it is neither of the encoder nor of a head of layout {nearest}")
+        raise ValueError(
+            f"{file}: {left} is left over: in layout {nearest} neither the encoder nor a head has this key"
+        )
     if not fitting:
-        raise ValueError(f"{file}: holds no encoder by the key names of {name or ', '.join(LAYOUTS)}")
+        raise ValueError(f"{file} holds no encoder by the key names of {name or ', '.join(LAYOUTS)}")
     return there[fitting[0]][0], LAYOUTS[fitting[0]]
 
 
 def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """The encoder's tensors by their new names, and the keys that are left over; none where the layout is another."""
+    """Return the encoder's tensors by their new names, and the keys left over; nothing if the layout does not fit."""
     for words in layout.at:
         state = content
         for word in words:
@@ -162,10 +171,11 @@ def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _unwrapped(key: str) -> str:
-    """Without the names of wrappers, wherever in the network they stand."""
+    """Return the key without the names of wrappers, wherever in the network they are."""
     return ".".join(word for word in key.split(".") if word not in WRAPPERS)
 
 
 def _renamed(key: str, layout: Layout) -> str:
+    """Return the key with the number of a ResNet's child replaced by its name, if the layout has such numbers."""
     first, dot, rest = key.partition(".")
     return INDEXED.get(first, first) + dot + rest if layout.indexed else key

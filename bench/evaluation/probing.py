@@ -1,4 +1,4 @@
-"""An encoder and a dataset -> what each probe says of the one on the other."""
+"""The probes: each evaluates an encoder on a dataset, on stored features or by training on images."""
 
 import math
 import time
@@ -41,10 +41,10 @@ from twoview.methods.probes.nearest import nearest
 from twoview.methods.probes.sgd_grid import sgd_grid
 from twoview.methods.trainer import Trainer
 
-BATCH = 500
+BATCH = 500  # images in a batch when features are extracted
 TEN = 10  # neighbors of the unweighted kNN
-KNN_MIB = 768  # that finding neighbors may take
-# What papers spent on the same probe, as far as they say it.
+KNN_MIB = 768  # memory for the search of neighbors
+# Time and memory that papers spent on the same probe, as far as they report it.
 BUDGETS = {
     "knn": Budget(hours=40 / 60, memory_gib=30, provenance="found: Lee 2025, ImageNet with ResNet-50, 8 V100"),
     "end-to-end-lee2025": Budget(
@@ -55,24 +55,26 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How the probes are done, besides the recipe's `[probe]` table. Each is an option of `twoview probe`."""
+    """Settings of the probes besides the recipe's `[probe]` table. Each is an option of `twoview probe`."""
 
-    protocol: str = "lee2025"  # of the head trained end to end: lee2025, tan2024, solo-learn or vissl
-    epochs: int = 0  # of end to end and fine-tuning, with the schedule in proportion; 0: the protocol's
-    batch: int = 0  # of the same, with the rate in proportion; 0: the protocol's
-    shots: tuple[str, ...] = ("1%", "10%", "5")  # of low-shot: shares of the labels, or images a class
-    splits: int = low_shot.SPLITS  # how many times low-shot draws each of them
-    lists: tuple[Path, ...] = ()  # files with a sample's number a line, to train low-shot on too
-    seed: int = 0  # of heads, orders, augmentations and splits
-    precision: Precision = "fp32"  # of the encoder, and of the features as they are stored
-    features: Path | None = None  # folder in which the features stay, so that they are extracted once
+    protocol: str = "lee2025"  # how end-to-end trains its linear head: lee2025, tan2024, solo-learn or vissl
+    epochs: int = 0  # epochs of end-to-end and fine-tune, which scale the schedule; 0 means the protocol's
+    batch: int = 0  # batch of end-to-end and fine-tune, which scales the learning rate; 0 means the protocol's
+    shots: tuple[str, ...] = ("1%", "10%", "5")  # amounts of labels for low-shot: shares, or images per class
+    splits: int = low_shot.SPLITS  # how many times low-shot draws each amount
+    lists: tuple[Path, ...] = ()  # files with one sample number per line; low-shot trains on each of them too
+    seed: int = 0  # seed of heads, image order, augmentations and splits
+    precision: Precision = "fp32"  # precision of the encoder and of the stored features
+    features: Path | None = None  # folder in which features are kept, so that they are extracted only once
 
 
 @dataclass
 class Bench:
-    """An encoder on a dataset; its features, once they are asked for, and the seconds that took.
+    """An encoder and the dataset on which it is probed, with what the probes share.
 
-    data: the identity of the files that were read, as records have it.
+    Features and neighbors are computed when a probe first asks for them, and then kept. settings: the `[probe]` table.
+    place: where beton files and checkpoints are. features_seconds: time that the features took. data: identity of the
+    beton files that were read, for records. left_out: images that these files lack, for records.
     """
 
     encoder: Published
@@ -88,14 +90,16 @@ class Bench:
 
     @property
     def normalize(self) -> Normalize:
+        """The encoder's normalization, or that of the dataset if the encoder has none."""
         return self.encoder.normalize or Normalize(self.dataset.mean, self.dataset.std)
 
     @property
     def classes(self) -> int:
+        """The number of classes of the dataset."""
         return len(self.dataset.classes)
 
     def used(self, split: str) -> tuple[Beton, np.ndarray]:
-        """The split's file and which of its samples are used."""
+        """Return the beton file of a split, and the numbers of the samples to use."""
         file = betons.dataset_beton(self.dataset.name, split, self.place.betons, self.place.root)
         self.data |= betons.identity(file)
         self.left_out |= left_out(file)
@@ -104,7 +108,7 @@ class Bench:
         return file, chosen(file.labels, 0, self.settings.test_images)
 
     def features(self) -> tuple[Features, Features]:
-        """Of the training and of the test images."""
+        """Return the features of the training images and of the test images."""
         if self._features is None:
             started = time.perf_counter()
             self._features = self._extracted("train"), self._extracted("test")
@@ -112,7 +116,10 @@ class Bench:
         return self._features
 
     def neighbors(self) -> list[tuple[Tensor, Tensor]]:
-        """Of the test images among the training images, as `nearest` finds them: enough for every kNN probe."""
+        """Return each test image's neighbors among the training images, as `nearest` yields them.
+
+        There are as many as the kNN probe with the most neighbors needs.
+        """
         if self._neighbors is None:
             train, test = self.features()
             k = min(max(self.settings.k, TEN), len(train.x))
@@ -120,6 +127,7 @@ class Bench:
         return self._neighbors
 
     def _extracted(self, split: str) -> Features:
+        """Extract the features of a split, or open them if they were kept."""
         device, precision = best_device(), self.options.precision
         module = self.encoder.module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         (view,) = presets.preset("eval", self.encoder.size)
@@ -138,18 +146,23 @@ class Bench:
 
 
 def left_out(file: Beton) -> dict[str, LeftOut]:
-    """The file's name -> the images that could not be read as it was converted; empty if there are none."""
+    """Return the file's name -> the images that were left out of it as unreadable; empty if there are none."""
     images = int(file.about.get("left_out", 0))
     return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
 def in_turn(file: Beton, indices: np.ndarray, view: View) -> Loader:
-    """Every image once, in order."""
+    """Return a loader that gives every image once, in order."""
     return Loader(file, (view,), BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())
 
 
 class Found(NamedTuple):
-    """name: of the probe with what tells it from others of its kind. spread: of top1 over splits, None without."""
+    """One result of a probe.
+
+    name: of the probe, with what distinguishes it from other results of the same probe. settings: what the result
+    depends on, for the record. train_images: number of labeled images. spread: standard deviation of top1 over splits,
+    None if there is only one.
+    """
 
     name: str
     metrics: Metrics
@@ -159,23 +172,27 @@ class Found(NamedTuple):
 
 
 def labels(name: str, options: Options) -> list[str]:
-    """What the results of the probe of that name are called. ValueError if two are called the same, or one could be no
-    part of a file's name.
+    """Return the names of the results of a probe.
+
+    ValueError if two results would have the same name, or one could not be part of a file name.
     """
     if name == "low-shot":
         few = [*options.shots, *(checked_name("list of samples", path.stem) for path in options.lists)]
         if twice := next((one for one in few if few.count(one) > 1), None):
-            raise ValueError(f"low-shot would have two results called {twice}: name the list or the share otherwise")
+            raise ValueError(
+                f"low-shot would have two results called {twice}: rename the list, or ask for it only once"
+            )
         return [f"low-shot-{one}" for one in few]
     return [f"end-to-end-{options.protocol}" if name == "end-to-end" else name]
 
 
 def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
-    """The results of the probe of that name, each with its own; low-shot has one for each number of labels.
+    """Run a probe and yield the name and values of each result; low-shot has one result per amount of labels.
 
-    ValueError with the known names if there is none such.
+    ValueError, with the known names, if there is no such probe.
     """
-    import scipy.stats  # noqa: F401  # seconds of imports that are not the probe's
+    # Imported here, since the seconds that it takes are not the probe's.
+    import scipy.stats  # noqa: F401
     import torchmetrics.classification  # noqa: F401
 
     run = look_up("probe", name, PROBES)
@@ -206,16 +223,18 @@ def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
 
 
 def _knn(bench: Bench) -> Iterator[Found]:
+    """Weighted kNN with the k and temperature of the `[probe]` table."""
     k, temperature = bench.settings.k, bench.settings.temperature
     yield _voted(bench, "knn", k, temperature, {"k": k, "temperature": temperature})
 
 
 def _knn_10(bench: Bench) -> Iterator[Found]:
-    """The rule of codes that call scikit-learn: at an infinite temperature all neighbors count the same."""
+    """Unweighted kNN, as in code that calls scikit-learn: with an infinite temperature all neighbors count the same."""
     yield _voted(bench, "knn-10", TEN, math.inf, {"k": TEN, "weights": "uniform"})
 
 
 def _voted(bench: Bench, name: str, k: int, temperature: float, settings: dict[str, Any]) -> Found:
+    """Return the result of a kNN that takes the first k of the neighbors that all kNN probes share."""
     train, test = bench.features()
     nearest = ((cosine[:, :k], row[:, :k]) for cosine, row in bench.neighbors())
     scores = vote(nearest, train.label, classes=bench.classes, temperature=temperature)
@@ -223,6 +242,7 @@ def _voted(bench: Bench, name: str, k: int, temperature: float, settings: dict[s
 
 
 def _linear(bench: Bench) -> Iterator[Found]:
+    """Multinomial logistic regression on features, solved to convergence."""
     (x, label), test = _on(best_device(), bench.features()[0]), bench.features()[1]
     head = logistic(x, label, bench.classes, weight_decay=bench.settings.weight_decay)
     settings = {"weight_decay": bench.settings.weight_decay}
@@ -230,6 +250,7 @@ def _linear(bench: Bench) -> Iterator[Found]:
 
 
 def _sgd_grid(bench: Bench) -> Iterator[Found]:
+    """Linear probes by SGD on features; learning rate and weight decay are chosen on held-out training features."""
     (x, label), test = _on(best_device(), bench.features()[0]), bench.features()[1]
     grid = sgd_grid(x, label, bench.classes, seed=bench.options.seed)
     settings = {**grid.best._asdict(), "tried": [list(one) for one in grid.tried]}
@@ -238,10 +259,12 @@ def _sgd_grid(bench: Bench) -> Iterator[Found]:
 
 
 def _on(device: torch.device, features: Features) -> tuple[Tensor, Tensor]:
+    """Return features and labels on the device."""
     return features.x.to(device), features.label.to(device)
 
 
 def _low_shot(bench: Bench) -> Iterator[Found]:
+    """Linear probes on few labels: one result per amount of labels, over several splits, and one per list."""
     (x, label), test = _on(best_device(), bench.features()[0]), bench.features()[1]
     classes_of, options = label.cpu().numpy(), bench.options
     decay = bench.settings.weight_decay
@@ -253,6 +276,7 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
         draws[shot] = [draw(classes_of, amount, options.seed + number) for number in range(options.splits)]
     for path in options.lists:
         file, indices = bench.used("train")
+        # Lists name samples of the file; features have only the rows of `indices`, which is sorted.
         rows = np.searchsorted(indices, listed := low_shot.read_list(path, len(file)))
         if not np.isin(listed, indices).all():
             raise ValueError(f"{path} names samples that are not among those to train on")
@@ -265,7 +289,7 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
 
 
 def _shot(text: str) -> tuple[Callable[..., np.ndarray], float]:
-    """How to draw "1%", or "5" images a class."""
+    """Return the function that draws an amount of labels, and its argument. text: "1%", or "5" for images per class."""
     try:
         if text.endswith("%") and 0 < float(text[:-1]) <= 100:
             return low_shot.labeled_share, float(text[:-1]) / 100
@@ -273,24 +297,27 @@ def _shot(text: str) -> tuple[Callable[..., np.ndarray], float]:
             return low_shot.labeled_per_class, int(text)
     except ValueError:
         pass
-    raise ValueError(f"low-shot takes a share of the labels such as 1%, or a number a class, not {text!r}")
+    raise ValueError(f"low-shot takes a share of the labels such as 1%, or images per class such as 5, not {text!r}")
 
 
 def _end_to_end(bench: Bench) -> Iterator[Found]:
+    """A linear head trained on augmented images by a published protocol, on the frozen encoder."""
     yield _trained(bench, f"end-to-end-{bench.options.protocol}", bench.options.protocol)
 
 
 def _fine_tune(bench: Bench) -> Iterator[Found]:
+    """The encoder and a linear head trained together by MAE's protocol for fine-tuning."""
     yield _trained(bench, "fine-tune", "mae-finetune")
 
 
 def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
-    """Trains a head as the protocol says, with a checkpoint after every epoch; a run that was stopped goes on there.
+    """Train a head by a protocol and test it. There is a checkpoint after every epoch, from which a run is resumed.
 
-    ValueError if the checkpoint there is of other settings; OSError if another process writes it now.
+    ValueError if an existing checkpoint has other settings; OSError if another process is writing it.
     """
     protocol, options = protocols.protocol(protocol_name, bench.dataset.name), bench.options
     epochs, batch = options.epochs or protocol.epochs, options.batch or protocol.batch
+    # The learning rate is proportional to the batch; warm-up and decay steps are proportional to the epochs.
     optim = protocol.optim.model_copy(
         update={
             "lr": protocol.optim.lr * batch / protocol.batch,
@@ -316,9 +343,9 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     with alone(path, "the checkpoint"):
         state, complaints = checkpoint.load_newest(path)
         for complaint in complaints:
-            console.print(f"{complaint}; the checkpoint before it is taken", style="yellow", markup=False)
+            console.print(f"{complaint}; the checkpoint before it is used instead", style="yellow", markup=False)
         if state:
-            check_same(settings, state["recipe"], str(path), "remove it, or name another --out")
+            check_same(settings, state["recipe"], str(path), "remove that file, or use another --out")
         device = best_device()
         torch.manual_seed(options.seed)
         method = Classifier(deepcopy(bench.encoder.module).cpu(), protocol, bench.classes, bench.encoder.size)
@@ -341,6 +368,7 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     return Found(name, found, settings, len(indices))
 
 
+# Name of a probe, as `--probes` takes it -> the function that yields its results.
 PROBES: dict[str, Callable[[Bench], Iterator[Found]]] = {
     "knn": _knn,
     "knn-10": _knn_10,

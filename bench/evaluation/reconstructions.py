@@ -1,4 +1,4 @@
-"""What MAE makes of patches that it has not seen, as a picture beside the evidence of the run."""
+"""MAE's reconstructions of hidden patches, as a picture that is stored beside the run's evidence."""
 
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.vit import taken
 
-SHOWN = 8  # images, side by side
-SIDE = 96  # pixels of each in the picture, so that a page of many stays small
-GAP = 2
+SHOWN = 8  # images in the picture, side by side
+SIDE = 96  # side of each of them in the picture, in pixels; small, since a page may have many pictures
+GAP = 2  # pixels between images
 
 
 def write(path: Path, place: Place, folder: Path) -> Path | None:
-    """FOLDER/RUN.png of a checkpoint of MAE: images of the test split, what the encoder saw of them, what was made of
-    it. None for any other method.
+    """Write FOLDER/RUN.png for a checkpoint of MAE and return its path; return None for any other method.
+
+    The picture shows images of the test split, the patches that the encoder saw, and the reconstructions.
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
@@ -49,10 +50,11 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
 
 @torch.no_grad()
 def rows(method: MAE, normalize: Normalize, view: Tensor, kept: Tensor) -> list[np.ndarray]:
-    """Originals, what the encoder saw of them, what was made of it: uint8 (B, H, W, 3) each.
+    """Return three rows of images, uint8 (B, H, W, 3) each: originals, patches that the encoder saw, reconstructions.
 
-    Kept patches are shown as they are. Where normalized pixels are predicted, a hidden patch gets back its own mean and
-    standard deviation, which the decoder was not asked for.
+    view: the images as the loader gives them, (B, 3, H, W). kept: numbers of the patches that the encoder sees.
+    Kept patches are shown as they are. If the method predicts normalized pixels, a hidden patch gets back its true mean
+    and standard deviation, which the decoder does not predict.
     """
     patch, image = method.encoder.patch, normalize(view)
     hidden, predicted = method.predicted(image, kept)
@@ -63,12 +65,13 @@ def rows(method: MAE, normalize: Normalize, view: Tensor, kept: Tensor) -> list[
     places = hidden[..., None].expand_as(predicted)
     shown = (truth, truth.scatter(1, places, 0.0), truth.scatter(1, places, predicted))
     images = [image_of(patches, patch, view.shape[2] // patch) for patches in shown]
+    # Back from normalized pixels to levels from 0 to 255.
     levels = [(image / normalize.scale + normalize.shift).round().clamp(0, 255) for image in images]
     return [level.permute(0, 2, 3, 1).byte().numpy() for level in levels]
 
 
 def grid(shown: list[np.ndarray]) -> Image.Image:
-    """One row below the other, white between the images."""
+    """Return a picture of rows of images, one row below the other, with white gaps between the images."""
     step = SIDE + GAP
     picture = Image.new("RGB", (step * len(shown[0]) - GAP, step * len(shown) - GAP), "white")
     for y, row in enumerate(shown):

@@ -24,27 +24,29 @@ from twoview.methods.probes.features import extract
 from twoview.methods.probes.firing import Layer, Watched, firing_rate, sparseness
 from twoview.methods.probes.separation import Separation, directions, separation, tsne
 
-FILTERS_A_ROW = 16
-CHANNELS, IMAGES = 8, 10  # of the last layer, and the images shown for each
+FILTERS_A_ROW = 16  # filters in a row of their picture
+CHANNELS, IMAGES = 8, 10  # how many channels of the last layer are shown, and how many images for each
 
 
 @dataclass(frozen=True)
 class Options:
-    """How representations are shown. Each is an option of `twoview features`."""
+    """Settings of the measurement and the pictures. Each is an option of `twoview features`."""
 
-    images: int = 2000  # of the test split, equally many a class; 0 means all
+    images: int = 2000  # images of the test split, equally many per class; 0 means all
     k: int = 10  # neighbors that vote on a class
-    perplexity: float = 30.0  # of t-SNE
-    seed: int = 0  # of t-SNE
+    perplexity: float = 30.0  # perplexity of t-SNE
+    seed: int = 0  # seed of t-SNE
 
 
 @dataclass(frozen=True)
 class Representation:
-    """Of one encoder on the test split.
+    """The representation of one encoder, measured on the test split.
 
-    data: the identity of the file, as records have it. points: float32 (N, 2), t-SNE's. label: int64 (N,).
-    layers: what each ReLU gave. filters and strongest: pictures, as rows of uint8 images (n, H, W, 3); of the filters
-    of the first convolution, and for each of the last layer's first channels the images with its largest means.
+    data: identity of the beton file, as in records. of_representation, of_picture: how well the classes are separated
+    among the features, and among the points of t-SNE. points: float32 (N, 2), the features embedded by t-SNE. label:
+    int64 (N,). layers: the outputs of each ReLU, summarized. filters, strongest: pictures, as rows of uint8 images
+    (n, H, W, 3): the filters of the first convolution; and, for each of the last layer's first channels, the images for
+    which its mean is largest.
     """
 
     encoder: Published
@@ -61,7 +63,7 @@ class Representation:
 
 
 def measure(path: Path, place: Place, options: Options) -> Representation:
-    """Of the encoder in a checkpoint that `twoview train` wrote. ValueError if it has no ReLU on maps (ViTs)."""
+    """Measure the encoder in a checkpoint of `twoview train`. ValueError if it has no ReLU on feature maps (ViTs)."""
     encoder, recipe = judging.trained_encoder(path)
     file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
     indices = chosen(file.labels, 0, options.images)
@@ -92,7 +94,7 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
 
 
 def filters(encoder: nn.Module) -> list[np.ndarray]:
-    """The first convolution's, a color a channel, each stretched to all of 0 to 255."""
+    """Return the filters of the first convolution as images, each stretched to the full range from 0 to 255."""
     first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
     weight = first.weight.detach().float().cpu()
     low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)
@@ -101,7 +103,11 @@ def filters(encoder: nn.Module) -> list[np.ndarray]:
 
 
 def strongest(file: Beton, indices: np.ndarray, size: int, mean: Tensor) -> list[np.ndarray]:
-    """The images with the largest means in each of the first channels, the largest first. mean: (N, C)."""
+    """Return, for each of the first channels, the images with its largest means, the largest first.
+
+    indices: numbers of the N samples in the file. size: side of a shown image, in pixels. mean: (N, C), the mean of
+    each channel over each image.
+    """
     top = mean[:, :CHANNELS].topk(min(IMAGES, len(mean)), dim=0).indices.T.numpy()
     shown, places = np.unique(top, return_inverse=True)
     (view,) = presets.preset("eval", size)
@@ -111,7 +117,7 @@ def strongest(file: Beton, indices: np.ndarray, size: int, mean: Tensor) -> list
 
 
 def as_result(one: Representation, options: Options) -> dict[str, Any]:
-    """What was measured, and by which rules, as JSON has it."""
+    """Return the measured numbers and the settings and rules behind them, as for JSON."""
     return {
         "encoder": one.encoder.name,
         "hash": one.encoder.hash,
@@ -130,7 +136,10 @@ def as_result(one: Representation, options: Options) -> dict[str, Any]:
 
 
 def _of_layer(layer: Layer) -> dict[str, float | None]:
-    """Shares from 0 to 1. sparseness is the mean over the images for which any channel fires, None if for none."""
+    """Return a layer's numbers, as shares from 0 to 1.
+
+    `sparseness` is the mean over the images for which any channel fires, and None if there is no such image.
+    """
     rate, sparse = firing_rate(layer), sparseness(layer.mean)
     return {
         "channels": len(rate),
@@ -142,7 +151,10 @@ def _of_layer(layer: Layer) -> dict[str, float | None]:
 
 
 def write(ones: Sequence[Representation], options: Options, folder: Path) -> list[Path]:
-    """FOLDER/ENCODER.json with the numbers, ENCODER-filters.png and ENCODER-strongest.png for each."""
+    """Write the numbers and pictures of each encoder to a folder and return the paths.
+
+    The files are ENCODER.json, ENCODER-filters.png and ENCODER-strongest.png.
+    """
     written = []
     for one in ones:
         path = folder / f"{one.encoder.name}.json"
@@ -158,8 +170,8 @@ def write(ones: Sequence[Representation], options: Options, folder: Path) -> lis
 
 
 def text(ones: Sequence[Representation]) -> str:
-    """A line each."""
-    lines = [f"{'encoder':36}{'silhouette':>12}{'kNN':>10}{'of t-SNE: silhouette':>24}{'kNN':>10}"]
+    """Return a table of text with a line for each encoder."""
+    lines = [f"{'encoder':36}{'silhouette':>12}{'kNN':>10}{'t-SNE silhouette':>24}{'t-SNE kNN':>10}"]
     for one in ones:
         whole, picture = one.of_representation, one.of_picture
         name = f"{one.encoder.name:36}{whole.silhouette:12.3f}{whole.knn:8.1f} %"

@@ -1,4 +1,7 @@
-"""One encoder on several datasets, probed in several ways: a record each. Run again, it goes on where it stopped."""
+"""One encoder on several datasets, by several probes, with a record for each result.
+
+Finished results are not computed again, so that a run that was stopped continues where it was.
+"""
 
 import hashlib
 import statistics
@@ -20,16 +23,20 @@ from twoview.bench.evidence import Probed, Probing
 from twoview.bench.runtime.progress import console
 from twoview.loaders.names import look_up
 
-# The seven of Assran et al. 2023, which VISSL's linear probes have settings for.
+# The seven datasets of Assran et al. 2023, for which VISSL's linear probes have settings.
 SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")
 
-# Of the options, those that a probe's outcome depends on beside the seed and the precision.
+# For each probe the options on which its outcome depends, besides the seed and the precision.
 OPTIONS = {"end-to-end": {"protocol", "epochs", "batch"}, "fine-tune": {"epochs", "batch"}, "low-shot": {"splits"}}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A dataset's results, by probe; or, where the dataset is not there, what is missing and what gets it."""
+    """The results on one dataset.
+
+    probed: name of a result -> the result. missing, get: if the dataset is not on this machine, what is missing and how
+    to get it.
+    """
 
     dataset: str
     probed: dict[str, Probed] = field(default_factory=dict)
@@ -38,7 +45,7 @@ class Row:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """Top-1 of the head trained end to end less that of each linear probe on features, in points."""
+        """Top-1 of the head trained end to end less that of each linear probe on features, in percentage points."""
         ends = [found.top1 for label, found in self.probed.items() if label.startswith("end-to-end")]
         on_features = [label for label in ("linear", "sgd-grid") if label in self.probed]
         return {label: ends[0] - self.probed[label].top1 for label in on_features if ends}
@@ -54,9 +61,11 @@ def transfer(
     folder: Path,
     recipe: dict[str, Any] | None = None,
 ) -> list[Row]:
-    """A row a dataset, each finished probe's record in `folder`. A record that is there is kept, and not made again.
+    """Probe the encoder on each dataset and return a row per dataset.
 
-    ValueError if one that is there is of another encoder or size, or for a probe that is not known.
+    Each result is written to `folder` as a record at once; a record that exists is read instead. names: of datasets.
+    probes: names of probes. settings: the `[probe]` table. recipe: of the encoder, if it was trained here; for records.
+    ValueError for an unknown probe, or if an existing record has another encoder or other settings.
     """
     for name in probes:
         look_up("probe", name, PROBES)
@@ -79,6 +88,7 @@ def transfer(
 
 
 def _missing(bench: Bench) -> str | None:
+    """Return what of the dataset is missing, or None."""
     try:
         bench.used("train"), bench.used("test")
     except FileNotFoundError as error:
@@ -87,10 +97,12 @@ def _missing(bench: Bench) -> str | None:
 
 
 def _record_name(bench: Bench, label: str) -> str:
+    """Return the name of the record of a result. label: name of the result."""
     return f"probe-{bench.encoder.name}-{in_a_file_name(bench.dataset.name)}-{label}"
 
 
 def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[str, Any] | None) -> None:
+    """Write the record of a result, unless it exists, and print its top-1."""
     record = Probing(
         name=_record_name(bench, label),
         encoder=bench.encoder.name,
@@ -110,17 +122,18 @@ def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[st
 
 
 def _kept(bench: Bench, label: str, path: Path) -> Probing:
+    """Read the record of a result. ValueError if it is of another encoder or of other settings."""
     record = evidence.read(path)
     if not isinstance(record, Probing):
-        raise ValueError(f"{path} is no record of a probe: name another --evidence-dir")
+        raise ValueError(f"{path} is not the record of a probe: use another --evidence-dir")
     mine = _asked(bench, label)
     theirs = {key: record.asked.get(key) for key in mine}
-    check_same(mine, theirs, str(path), "name another --evidence-dir")
+    check_same(mine, theirs, str(path), "use another --evidence-dir")
     return record
 
 
 def _asked(bench: Bench, label: str) -> dict[str, Any]:
-    """All that the outcome of that name depends on, but for the data."""
+    """Return all that a result depends on, apart from the data. label: name of the result."""
     used = {"seed", "precision"}.union(*(more for name, more in OPTIONS.items() if label.startswith(name)))
     asked = {key: value for key, value in asdict(bench.options).items() if key in used}
     for path in bench.options.lists:
@@ -131,7 +144,7 @@ def _asked(bench: Bench, label: str) -> dict[str, Any]:
 
 
 def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
-    """As JSON has it, what a paper spent beside what was spent here."""
+    """Return the rows as for JSON, each result with the budget that a paper spent on the same probe."""
     return {
         "encoder": encoder.name,
         "encoder_hash": encoder.hash,
@@ -153,7 +166,7 @@ def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def text(encoder: Published, rows: Sequence[Row]) -> str:
-    """One table for people; a dataset that is absent has an empty row and, below, the command that gets it."""
+    """Return the rows as a table of text; below it are the gaps, and for each absent dataset how to get it."""
     cells: list[tuple[str, str, Probed | None]] = []
     notes = []
     for row in rows:
@@ -162,14 +175,27 @@ def text(encoder: Published, rows: Sequence[Row]) -> str:
             cells.append((row.dataset, "", None))
             notes.append(f"{row.dataset} is absent: {row.missing}" + (f"; get it: {row.get}" if row.get else ""))
         for label, gap in row.gaps.items():
-            notes.append(f"{row.dataset}: end to end is {gap:+.2f} points from {label} on features")
+            notes.append(f"{row.dataset}: top-1 of the head trained end to end less that of {label}: {gap:+.2f} points")
     return "\n".join([f"{encoder.name}, {encoder.size} px", *table("dataset", cells), *notes])
 
 
 def table(first: str, cells: Sequence[tuple[str, str, Probed | None]]) -> list[str]:
-    """A line for each (what is in the first column, the probe's name, what it found), and what papers spent on such."""
+    """Return lines of text: a table with a line per cell, then what papers spent on the same probes.
+
+    first: heading of the first column. cells: (content of the first column, name of the result, result) each.
+    """
     lines: list[tuple[str, ...]] = [
-        (first, "probe", "top-1 %", "95 %", "top-5 %", "classes %", "spread", "seconds", "MiB"),
+        (
+            first,
+            "probe",
+            "top-1 (%)",
+            "95% interval",
+            "top-5 (%)",
+            "class mean (%)",
+            "SD over splits",
+            "time (s)",
+            "memory (MiB)",
+        ),
         *((what, label, *(_cells(found) if found else ())) for what, label, found in cells),
     ]
     width = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
@@ -181,6 +207,7 @@ def table(first: str, cells: Sequence[tuple[str, str, Probed | None]]) -> list[s
 
 
 def _cells(found: Probed) -> tuple[str, ...]:
+    """Return the cells of a result, from top-1 to memory."""
     classes = [value for value in found.per_class if value is not None]
     memory = found.peak_host_mib if found.peak_device_mib is None else found.peak_device_mib
     return (
@@ -195,4 +222,5 @@ def _cells(found: Probed) -> tuple[str, ...]:
 
 
 def _budget(label: str) -> dict[str, Any] | None:
+    """Return what a paper spent on the probe of this name, or None if none reports it."""
     return BUDGETS[label].model_dump(mode="json", exclude_none=True) if label in BUDGETS else None

@@ -222,7 +222,7 @@ def test_lightlys_own_modules(tmp_path):
 def test_a_stem_for_cifar_is_known_by_its_weights(layout, padding, tmp_path):
     source = resnet(cifar_padding=padding)
     torch.save({"state_dict": named("backbone.", source)}, tmp_path / "cifar.ckpt")
-    with pytest.raises(ValueError, match="its keys are those of solo-learn and of lightly: say which by --layout"):
+    with pytest.raises(ValueError, match="its keys fit the layouts solo-learn and lightly: choose one by --layout"):
         encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET)
     found = encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET, layout)
     same_features(found, source, 32)
@@ -240,14 +240,14 @@ def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):
 
     whole = named("", sources[VIT])
     lacking = {key: value for key, value in whole.items() if key != "blocks.2.attn.qkv.bias"}
-    assert complaint(lacking, VIT) == f"{file} is not of {VIT}: blocks.2.attn.qkv.bias is missing"
-    assert complaint(whole | noise("layer9.weight"), VIT) == f"{file} is not of {VIT}: layer9.weight is left over"
+    assert complaint(lacking, VIT) == f"{file} does not fit {VIT}: blocks.2.attn.qkv.bias is missing"
+    assert complaint(whole | noise("layer9.weight"), VIT) == f"{file} does not fit {VIT}: layer9.weight is left over"
     wrong = complaint(whole | noise("cls_token"), VIT)
-    assert wrong == f"{file} is not of {VIT}: cls_token is (3,), not (1, 1, 64)"
-    assert complaint(whole, "timm:test_vit2").startswith(f"{file} is not of timm:test_vit2: ")
+    assert wrong == f"{file} does not fit {VIT}: cls_token must be (1, 1, 64), got (3,)"
+    assert complaint(whole, "timm:test_vit2").startswith(f"{file} does not fit timm:test_vit2: ")
     moco = CASES["moco"](sources[RESNET], sources[VIT])[1]
     moco["state_dict"] |= noise("module.mystery")
-    assert "module.mystery is left over: it is neither of the encoder nor of a head of layout moco" in complaint(moco)
+    assert "module.mystery is left over: in layout moco neither the encoder nor a head has this key" in complaint(moco)
     assert "holds no encoder by the key names of mae" in complaint(whole, layout="mae")
     assert "unknown layout 'msm': did you mean msn?" in complaint(whole, layout="msm")
     assert "holds no encoder by the key names of" in complaint([1, 2])
@@ -268,7 +268,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, sources):
     file = tmp_path / "them.pth"
     torch.save({"state_dict": {}, "config": Config()}, file)
     with pytest.raises(
-        ValueError, match="holds more than tensors and plain values, and to read that is to run its code"
+        ValueError, match="holds more than tensors and plain values, and reading the rest would run its code"
     ):
         encoders.load(f"checkpoint:{file}", RESNET)
     for damaged, name in (
@@ -303,7 +303,7 @@ def other_files():
         "tensors.pth": (safetensors.save({"weight": torch.ones(3)}), "name must end in .safetensors"),
         "saved.safetensors": (saved.getvalue(), "it is a file of torch.save, whose name must not end in .safetensors"),
         "packed.pth": (gzip.compress(saved.getvalue()), "it is compressed by gzip, and must be unpacked first"),
-        "noise.pth": (b"\x80\x02garbage", "it is damaged, or no file of torch.save"),
+        "noise.pth": (b"\x80\x02garbage", "it is damaged, or was not written by torch.save"),
     }
 
 
@@ -408,7 +408,7 @@ def test_a_head_of_any_name_and_the_size_of_the_weights(name, size, dim, monkeyp
 def test_images_of_another_size_are_taken_or_refused_in_a_sentence():
     vit = encoders._built("timm:vit_tiny_patch16_224")[0].eval()
     published = encoders.Published("vit", vit, 192, 224, None, "0", "here")
-    with pytest.raises(ValueError, match="vit takes no images of 32 pixels: Input height"):
+    with pytest.raises(ValueError, match="vit cannot take images of 32 pixels: Input height"):
         encoders.sized(published, 32)
     pixels = encoders.Published("pixels", nn.Identity(), 3 * 32**2, 32, None, "0", "here")
     found = encoders.sized(pixels, 16)
@@ -422,11 +422,11 @@ def test_without_a_network_the_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(
-        OSError, match=r"resnet18-f37072fd.pth is not there and cannot be had from https://.*name resolution"
+        OSError, match=r"resnet18-f37072fd.pth is missing and cannot be downloaded from https://.*name resolution"
     ):
         encoders.load("torchvision:resnet18")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it tries for a minute
     with pytest.raises(
-        OSError, match=r"timm:test_vit: its file is not there and cannot be had from huggingface.co/timm/test"
+        OSError, match=r"timm:test_vit: its file is missing and cannot be downloaded from huggingface.co/timm/test"
     ):
         encoders.load("timm:test_vit")

@@ -96,7 +96,7 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     assert probe(*words)[1] == result, "what is finished is kept"
     assert before == {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
     code, _, err = probe(*words, "--seed", "1")
-    assert code == 2 and "seed must be 0 as in " in err and ", got 1: name another --evidence-dir" in err
+    assert code == 2 and "seed must be 0 as in " in err and ", got 1: use another --evidence-dir" in err
     knn = [{",".join(ALL): "knn", "tan2024": "lee2025"}.get(word, word) for word in words]
     assert probe(*knn)[0] == 0, "kNN has no protocol"
     few.write_text("\n".join(map(str, used[:50].tolist())))
@@ -138,7 +138,9 @@ def test_a_head_trained_end_to_end_goes_on_where_it_stopped(encoder, betons, tmp
     again = found(stopped)
     assert again.top1 == whole.top1 and again.per_class == whole.per_class
     options = probing.Options(protocol="tan2024", epochs=4, batch=50)
-    with pytest.raises(ValueError, match=r"^epochs must be 3 as in .*\.pt, got 4: remove it, or name another --out$"):
+    with pytest.raises(
+        ValueError, match=r"^epochs must be 3 as in .*\.pt, got 4: remove that file, or use another --out$"
+    ):
         found(stopped)
     options = probing.Options(protocol="tan2024", epochs=3, batch=50)
     recipe = recipe.model_copy(update={"probe": recipe.probe.model_copy(update={"train_images": 200})})
