@@ -109,7 +109,7 @@ class Recipe(Settings, Generic[M]):
     held_out: Images = 0  # random images of the train split to leave out first, as lightning-bolts' validation split
     long_tail: LongTail = LongTail()  # fewer images of each further class
     classes_per_batch: Images = 0  # number of classes in each batch, with equally many images; 0 means any
-    classes_per_rank: bool = False  # that number is of each rank's part of a batch, and no two ranks share a class
+    classes_per_rank: bool = False  # apply that number to each rank's part of a batch; no two ranks share a class
     with_replacement: bool = False  # draw a class's images with replacement; else each comes once before any repeats
     precision: Precision | Literal["auto"] = "auto"  # precision of autocast; auto measures which is fastest here
     compile: Compile = "off"  # mode of torch.compile

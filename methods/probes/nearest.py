@@ -54,10 +54,11 @@ def _plan(bank: Tensor, queries: int, k: int, memory_mib: float, device: torch.d
     count, dim = bank.shape
     share = int(memory_mib * MIB) // 8
     cpu = device.type == "cpu"
-    tiles = torch.get_num_threads() if cpu else 2  # one per thread; or one and the result of topk, at most as large
-    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # twice: as it is stored, and normalized
+    # Tiles in memory: one per thread on a CPU; on a GPU one, and the result of topk, which is at most as large.
+    tiles = torch.get_num_threads() if cpu else 2
+    chunk = min(count, share // (2 * 4 * dim), CHUNK if cpu else count)  # in float32, as stored and normalized
     block = min(queries, share // max(tiles * 4 * chunk, 1), BLOCK if cpu else queries)
-    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # bytes of a query, copied and normalized; of its candidates; its result
+    each = 2 * 4 * dim + 8 * _room(k) + 48 * k  # bytes per query: its copy, normalized copy, candidates, result
     group = min(queries, 6 * share // each)
     if not (chunk and block and group):
         raise ValueError(f"kNN: the memory is too little for features of {dim} numbers and k = {k}")
