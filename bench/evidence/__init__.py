@@ -1,4 +1,4 @@
-"""The records of runs: raw samples, environment, commit and recipe, enough to recompute every number shown."""
+"""Evidence records. Each holds the raw samples, environment, commit and recipe that its numbers are computed from."""
 
 from twoview.bench.evidence.files import (
     checksum,

@@ -1,4 +1,4 @@
-"""One claim of a paper beside what was measured of it."""
+"""A claim of a paper, together with what was measured about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,14 +6,18 @@ from typing import Literal
 
 import numpy as np
 
-OVER = "over "  # begins the name of the series that is the others' abscissa
+OVER = "over "  # prefix of the name of a series that holds the x values of the other series, such as "over tau"
 
 Verdict = Literal["holds", "fails", "not testable at this size"]
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Points of a plane. x, y: float (n,), a few hundred at most. label: int (n,), each point's class or cluster."""
+    """Points in a plane, for a scatter plot.
+
+    x, y: float (n,), the coordinates of a few hundred points at most.
+    label: int (n,), the class or cluster of each point.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -22,7 +26,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Phase:
-    """A measure over a grid of two parameters. x: float (k,), y: float (l,). value: float (l, k), a row for each y."""
+    """A measured quantity over a grid of two parameters.
+
+    x: float (k,) and y: float (l,), the values of the two parameters.
+    value: float (l, k), with one row for each y and one column for each x.
+    """
 
     x_name: str
     x: np.ndarray
@@ -33,13 +41,18 @@ class Phase:
 
 @dataclass(frozen=True)
 class Claim:
-    """name: the claim in a few words. source: paper and theorem, figure or section, and how sure we are of it.
+    """One claim of a paper, what was measured about it, and the verdict.
 
-    measured: what was measured, with its settings, and expected: what the claim asks for, each a sentence or a number.
-    verdict: by the rule that `expected` states. figure: the curves behind it, a name each, 1-D arrays of one length;
-    one named `over tau`, say, is the others' abscissa, and where there is none they are drawn over their index.
-    scatter, phase: panels by their title, drawn side by side. effects: of each seed the number that decides, above 0
-    where the claim is right; none where no single number does.
+    name: the claim in a few words.
+    source: the paper with the theorem, figure or section, and how sure we are of this source.
+    measured: what was measured, with its settings, as a sentence or a number.
+    expected: what the claim requires, as a sentence or a number.
+    verdict: follows from `measured` by the rule that `expected` states.
+    figure: the curves behind the verdict by name, 1-D arrays of equal length. A series whose name begins with "over "
+    (`over tau`, for example) holds the x values of the others. Without one, the curves are drawn over their index.
+    scatter, phase: panels by title, drawn side by side.
+    effects: for each seed the number that decides the verdict, above 0 where the claim holds. Empty if no single number
+    decides.
     """
 
     name: str
@@ -54,10 +67,10 @@ class Claim:
 
 
 def verdict(holds: bool) -> Verdict:
-    """Of a claim that can be tested."""
+    """Return the verdict on a claim that can be tested: whether it holds."""
     return "holds" if holds else "fails"
 
 
 def percent(share: float) -> str:
-    """Of a share from 0 to 1, as claims write it."""
+    """Return a share from 0 to 1 as text in percent, in the form that claims use."""
     return f"{100 * share:.1f} %"

@@ -1,4 +1,7 @@
-"""Records as files: written once, whole and sealed, never rewritten; read only as what was written."""
+"""Evidence records as files.
+
+A record is written once, as a whole and with a checksum, and never rewritten. Reading one checks that it is unchanged.
+"""
 
 import hashlib
 import json
@@ -15,24 +18,29 @@ from twoview.loaders.files import bytes_of, whole_file
 from twoview.loaders.limits import RECORD_BYTES
 from twoview.methods.settings import first_fault
 
-CALIBRATION_ROUNDS = 5
+CALIBRATION_ROUNDS = 5  # timings of the calibration work that are stored in each record
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Of the record of that name. ValueError if it cannot be the name of one."""
+    """Return the path of the record called `name`. ValueError if that is not a valid name of a record."""
     return folder / f"{checked_name(name)}.json"
 
 
 def checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of a record's content without its own `sha256`: as JSON with sorted keys, no spaces, in ASCII."""
+    """Return the SHA-256, in hex digits, of a record's content without its `sha256` key.
+
+    The content is hashed as ASCII JSON with sorted keys and without spaces.
+    """
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write(record: AnyRecord, folder: Path) -> Path:
-    """Writes the record into the folder, with the machine's calibration and its checksum.
+    """Write the record into the folder and return its path.
 
-    FileExistsError if one of that name is there, or another process is first: evidence is never rewritten.
+    The record gets a checksum, the clock rates of this moment, and the time that a fixed piece of work takes on this
+    machine (its calibration). FileExistsError if a record of that name exists, or if another process writes it first:
+    evidence is never rewritten. NotADirectoryError if `folder` is a file.
     """
     path = path_of(folder, record.name)
     if folder.exists() and not folder.is_dir():
@@ -50,9 +58,10 @@ def write(record: AnyRecord, folder: Path) -> Path:
 
 
 def write_part(record: AnyRecord, folder: Path) -> Path:
-    """Writes what there is of a record whose measurement goes on, in the place of what there was of it before.
+    """Write the current state of a record whose measurement is still running, and return its path.
 
-    Nothing is calibrated, which would disturb the measurement.
+    It replaces the state that was written before. The machine is not calibrated, since that would disturb the
+    measurement.
     """
     path = path_of(folder, record.name)
     with whole_file(path) as part:
@@ -61,14 +70,17 @@ def write_part(record: AnyRecord, folder: Path) -> Path:
 
 
 def _sealed(record: AnyRecord) -> str:
-    """As JSON with its checksum."""
+    """Return the record as JSON text that includes its checksum."""
     content = json.loads(record.model_copy(update={"sha256": None}).model_dump_json())
     bounded(content)
     return json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n"
 
 
 def read(path: Path) -> AnyRecord:
-    """Reads one record. ValueError, naming the file, if it is damaged or not ours, or asks for more than the limits."""
+    """Read one record.
+
+    ValueError, naming the file, if it is damaged, is no evidence record of twoview, or exceeds a limit on its size.
+    """
     text = bytes_of(path, RECORD_BYTES)
     try:
         record = ADAPTER.validate_json(text)
@@ -79,14 +91,14 @@ def read(path: Path) -> AnyRecord:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not an evidence record of twoview: {error}") from None
     if record.name != path.stem:
-        raise ValueError(f"{path} holds the record {record.name}: a copy, or renamed")
+        raise ValueError(f"{path} holds the record {record.name}: the file was copied or renamed")
     if record.schema_version > 1 and record.sha256 != checksum(content):
-        raise ValueError(f"{path} is damaged: its checksum is not that of its content")
+        raise ValueError(f"{path} is damaged: its checksum does not match its content")
     return record
 
 
 def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
-    """All records of a folder and its subfolders, and one sentence for each file that is damaged or foreign."""
+    """Return all records of a folder and its subfolders, and one sentence for each file that cannot be read as one."""
     records, complaints = [], []
     for path in paths(folder):
         try:
@@ -97,7 +109,7 @@ def read_folder(folder: Path) -> tuple[list[AnyRecord], list[str]]:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong with a record, on one line and without what Python puts in front of it."""
+    """Return what went wrong with a record on one line, without the prefix (such as `[Errno 2]`) that Python adds."""
     if isinstance(error, ValidationError):
         return first_fault(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -107,7 +119,10 @@ def reason(error: Exception) -> str:
 
 
 def paths(folder: Path) -> list[Path]:
-    """Of all that may be records, in order. FileNotFoundError without the folder."""
+    """Return the sorted paths of all JSON files in a folder and its subfolders, each of which may be a record.
+
+    FileNotFoundError if the folder does not exist.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of evidence at {folder}")
     return sorted(folder.rglob("*.json"))

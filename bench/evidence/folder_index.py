@@ -1,4 +1,4 @@
-"""What a folder of evidence holds, a row a file, kept in the folder."""
+"""An index of a folder of evidence, with one row per file. It is kept in the folder as `index.csv`."""
 
 import contextlib
 from io import BytesIO
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "index.csv"
+# The columns. The first three tell whether a file has changed since it was indexed.
 INDEXED = ["file", "bytes", "changed_ns", "name", "kind", "created", "machine", "recipe", "seed", "sha256", "complaint"]
 
 
 def index(folder: Path) -> "pd.DataFrame":
-    """What a folder holds, a row a file: whose record, or `complaint`, why it is none. All columns are text.
+    """Return the index of a folder of evidence: a table of text columns with one row per file.
 
-    It is kept there as index.csv, which nothing depends on: a file that it lacks, or has with another size or time of
-    change, is read, one that is gone is dropped. It is not kept where the folder cannot be written, or something else
-    than a file has that name.
+    A row says which record the file holds or, in `complaint`, why the file is not a record. The table is cached in the
+    folder as index.csv, and nothing depends on that cache. A file is read again only if the cache lacks it or has it
+    with another size or modification time; rows of deleted files are dropped. Nothing is cached if the folder is not
+    writable, or if index.csv is not a regular file.
     """
     import pandas as pd
 
@@ -45,7 +47,7 @@ def index(folder: Path) -> "pd.DataFrame":
 
 
 def _changed(path: Path) -> tuple[str, str]:
-    """A file's size and time of change; empty where a link leads nowhere."""
+    """Return a file's size in bytes and modification time in ns, as text; both are empty for a broken link."""
     try:
         about = path.stat()
     except OSError:
@@ -54,7 +56,7 @@ def _changed(path: Path) -> tuple[str, str]:
 
 
 def _entry(path: Path) -> dict[str, str]:
-    """A file's columns of the index."""
+    """Return the columns of the index that are read from the file's content."""
     try:
         record = read(path)
     except (ValueError, OSError) as error:

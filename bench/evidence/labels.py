@@ -1,6 +1,7 @@
-"""The labels by which records of schema versions 1 and 2 say what a figure measures, and nothing else reads or writes.
+"""The labels that say what a figure measures in records of schema versions 1 and 2.
 
-The files are sealed, so the table is as it was; what a reader of a page sees is in `reports/labels.py`.
+Those records carry a checksum and cannot be changed, so this table stays as it is. Nothing else reads or writes the
+labels; the words that a reader of a report sees are in `reports/labels.py`.
 """
 
 import re
@@ -41,7 +42,7 @@ OF_LABEL: dict[str, Quantity] = {
     "levels off": "pixel_difference",
     "values that differ": "differing_pixels",
 }
-# The quantity's variant stands in the label.
+# Labels that contain the variant of the quantity, as the group of the pattern.
 OF_PATTERN: dict[str, Quantity] = {
     r"time to (\S+) % kNN": "time_to_accuracy",
     r"first (\d+) steps, compiling": "warmup_time",
@@ -52,7 +53,10 @@ OF_PATTERN: dict[str, Quantity] = {
 
 
 def meant(label: str) -> tuple[Quantity, str]:
-    """The quantity and its variant. ValueError for a label that no version wrote."""
+    """Return the quantity that a label stands for, and its variant, which is empty if the label has none.
+
+    ValueError for a label that no version of twoview wrote.
+    """
     if quantity := OF_LABEL.get(label):
         return quantity, ""
     for pattern, quantity in OF_PATTERN.items():

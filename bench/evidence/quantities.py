@@ -1,49 +1,56 @@
-"""What a device's figure measures: its unit, and how two figures of it are compared, follow from the quantity."""
+"""The quantities that a figure of a device record can measure.
+
+The quantity determines the figure's unit and how two figures of it are compared.
+"""
 
 from typing import Literal, NamedTuple
 
+# A resident batch is one that already lies on the device, so that steps on it do without the loader. The variant of a
+# figure (`Figure.variant`) tells apart several figures of one quantity.
 Quantity = Literal[
-    "step_time",  # of a step on a resident batch, each sample a step
-    "step_time_model_alone",  # the same, measured in turn with the loader and with training
-    "step_rate",  # of steps on a resident batch
-    "loader_rate",  # of the loader alone
-    "model_rate",  # of steps on a resident batch, in turn with the loader and with training
-    "training_rate",  # of training on what the loader brings
-    "efficiency",  # the training rate over the smaller of the loader's and the model's
-    "data_wait",  # the share of training's time in which the device waited for a batch
-    "warmup_time",  # of the first steps, which compile; the variant says how many
-    "epoch_time",  # of an epoch behind the first
-    "first_epoch_time",  # which compiles
-    "augmentation_time",  # of making a batch's views on the device while nothing trains
-    "speedup",  # our rate over that of the library that the variant names
+    "step_time",  # time of a step on a resident batch; each sample is one step
+    "step_time_model_alone",  # the same, measured in turn with the loader alone and with training
+    "step_rate",  # rate of steps on a resident batch
+    "loader_rate",  # rate of the loader alone
+    "model_rate",  # rate of steps on a resident batch, measured in turn with the loader alone and with training
+    "training_rate",  # rate of training on the loader's batches
+    "efficiency",  # training rate over the smaller of loader rate and model rate
+    "data_wait",  # share of the training time in which the device waited for a batch
+    "warmup_time",  # time of the first steps, which includes compiling; the variant is their number
+    "epoch_time",  # time of each epoch after the first
+    "first_epoch_time",  # time of the first epoch, which includes compiling
+    "augmentation_time",  # time to make a batch's views on the device while nothing trains
+    "speedup",  # our rate over the rate of the library that the variant names
     "energy_per_view",
-    "step_flops",  # of a step's forward and backward pass, counted
-    "mfu",  # model FLOPs utilization: of a large matrix product's measured FLOP/s
-    "peak_device_memory",  # as torch allocates it
-    "peak_device_memory_reserved",  # as torch takes it from the driver
+    "step_flops",  # counted floating-point operations of a step's forward and backward pass
+    "mfu",  # model FLOPs utilization: FLOP/s of a step as a share of those measured in a large matrix product
+    "peak_device_memory",  # memory that torch had allocated
+    "peak_device_memory_reserved",  # memory that torch's allocator had taken from the driver, in use or not
     "peak_host_memory",
-    "time_to_accuracy",  # of training to the kNN accuracy that the variant says, in percent
+    "time_to_accuracy",  # training time until kNN reached the accuracy that the variant gives in percent
     "best_knn_accuracy",
     "best_weighted_knn_accuracy",
-    "knn_accuracy",  # at each judged epoch
-    "weighted_knn_accuracy",  # at each judged epoch
+    "knn_accuracy",  # at each of the judged epochs
+    "weighted_knn_accuracy",  # at each of the judged epochs
     "judged_epochs",  # the epochs after which accuracies were measured
-    "elapsed_time",  # of training, after each epoch
-    "knn_time",  # of one judgment by kNN
-    "projected_gpu_hours",  # of a whole pretraining on one card
-    "loss_repeat_difference",  # relative, of two plain trainings
-    "recorded_loss_difference",  # relative, of a recorded step and a plain one
-    "loss_difference",  # relative, of device and processor
-    "gradient_difference",  # relative, of device and processor
-    "pixel_difference",  # the largest, of views made on the device and by the loader
-    "differing_pixels",  # the share of such values that are not equal
+    "elapsed_time",  # training time until the end of each epoch
+    "knn_time",  # time of one kNN evaluation
+    "projected_gpu_hours",  # GPU hours of a whole pretraining on one card, projected from measured steps
+    "loss_repeat_difference",  # relative difference between the losses of two trainings without CUDA graphs
+    "recorded_loss_difference",  # relative difference between the losses with and without a CUDA graph of the step
+    "loss_difference",  # relative difference between the losses on the device and on the CPU
+    "gradient_difference",  # relative difference between the gradients on the device and on the CPU
+    "pixel_difference",  # largest difference between views made on the device and views made by the loader
+    "differing_pixels",  # share of the values in these views that are not equal
 ]
 
 
 class Kind(NamedTuple):
-    """unit: of every sample. better: which way the quantity has to go, None where records are not compared by it.
+    """How the samples of a quantity are to be read.
 
-    course: whether the samples are of one thing as it went on, and not repeats.
+    unit: the unit of every sample.
+    better: which direction is an improvement; None if records are not compared by this quantity.
+    course: whether the samples follow one training over time, instead of repeating one measurement.
     """
 
     unit: str

@@ -1,12 +1,17 @@
-"""The record of a run: raw samples, environment, commit and recipe, enough to recompute every number shown.
+"""Evidence records: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-One JSON file a run, written whole or not at all, never rewritten. Seven kinds: `run` (an encoder or a baseline and its
-accuracies), `probe` (one probe of any encoder on any dataset), `loader` (the rates of a loader and of its peers on the
-same work), `convert` (the same of writing beton files), `probe-cost` (a probe and its peer on the same features),
-`device` (what a step of `twoview suite gpu` measured) and `theory` (claims of the papers beside measurements).
-`schema.json` is the schema that others may check them by (`twoview evidence --schema`). Version 2 adds what
-`write` seals: the checksum, the machine's calibration and clocks; in version 3 a device's figure says its quantity
-instead of a label. Versions 1 and 2 are read as ever.
+A record is one JSON file, written as a whole or not at all, and never rewritten. There are seven kinds:
+`run`: an encoder, or a baseline, and its accuracies.
+`probe`: one probe of any encoder on any dataset.
+`loader`: the rates of our loader and of its peers, the libraries that a user would pick instead, on the same work.
+`convert`: the rates of writing beton files (FFCV's dataset files), for twoview and its peers.
+`probe-cost`: a probe and its peer on the same features.
+`device`: what a step of `twoview suite gpu` measured.
+`theory`: claims of the papers together with what was measured about them.
+
+`schema.json` is the JSON schema by which others may check records (`twoview evidence --schema`). Version 2 adds what
+`write` fills in: the checksum, the machine's calibration and its clock rates. In version 3 a figure of a device names
+its quantity instead of a label. Versions 1 and 2 can still be read.
 """
 
 import hashlib
@@ -38,30 +43,32 @@ from twoview.loaders import limits
 from twoview.loaders.limits import VALUES
 from twoview.methods.settings import Text
 
-DEPTH = 20  # of tables in tables; records have 7
-NAME = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9._%-]*")  # a share of labels has a percent sign
-YEARS = range(1970, 2200)  # 1970: of a machine whose clock was never set
+DEPTH = 20  # how deep tables may be nested; our records need 7
+NAME = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9._%-]*")  # low-shot probes have a percent sign in their name
+YEARS = range(1970, 2200)  # a machine whose clock was never set says 1970
 
 
 class Part(BaseModel):
-    """A piece of a record; an unknown key means a foreign or newer file and is an error."""
+    """A part of a record. An unknown key is an error, since the file is then foreign or newer."""
 
-    # A diverged run has a loss of NaN, which plain JSON would turn into null.
+    # A diverged run has a loss of NaN, which pydantic would otherwise write as null.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 def checked_name(name: str) -> str:
-    """The record's name, which is its file's: never a path. It is made of other names, and may be as long as two.
+    """Return `name` if it can be the name of a record.
 
-    ValueError unless it is of ASCII letters, digits and `._%-`, with no dot in front.
+    The name of a record is also the name of its file, so it must not be a path. It is composed of other names, so it
+    may be twice as long as one of these. ValueError unless it consists of ASCII letters, digits and `._%-` and does not
+    begin with a dot.
     """
     most = 2 * limits.NAME.value
     if len(name) > most:
         raise ValueError(f"the name of a record must have at most {most:,} characters, got {len(name):,}")
     if not NAME.fullmatch(name):
         raise ValueError(
-            "the name of a record must be of ASCII letters, digits and the characters . _ % - "
-            f"and not begin with a dot, got {name!r}"
+            "the name of a record must consist of ASCII letters, digits and the characters . _ % - "
+            f"and must not begin with a dot, got {name!r}"
         )
     return name
 
@@ -85,22 +92,26 @@ def _is_drawable(number: float) -> float:
 
 
 def _is_free(table: dict[str, Any]) -> dict[str, Any]:
-    """What anything may be in: only so much of it."""
+    """Return a table that may hold anything, if it is not too large."""
     bounded(table)
-    VALUES.check(_values_in(table), "such a table")
+    VALUES.check(_values_in(table), "the table")
     return table
 
 
 def _values_in(value: Any) -> int:
+    """Return how many values there are in `value`, itself and every inner table and list counted."""
     if isinstance(value, dict):
         return 1 + sum(map(_values_in, value.values()))
     return 1 + sum(map(_values_in, value)) if isinstance(value, list | tuple) else 1
 
 
 def bounded(value: Any, depth: int = 0) -> None:
-    """ValueError where texts are too long, tables too deep or whole numbers too large, wherever in a record."""
+    """Check a record's content at every depth.
+
+    ValueError if a text is too long, a table nested too deep or a whole number too large. depth: that of `value`.
+    """
     if depth > DEPTH:
-        raise ValueError(f"tables must lie at most {DEPTH} deep in each other")
+        raise ValueError(f"tables must be nested at most {DEPTH} deep")
     if isinstance(value, str):
         limits.TEXT.check(len(value), "a text")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -114,39 +125,47 @@ def bounded(value: Any, depth: int = 0) -> None:
             bounded(inner, depth + 1)
 
 
-# Beyond what any machine has, and so far from the last float that sums, products and the axes of plots stay finite.
+# 1e24 is more than any machine has, and so far below the largest float that sums, products and the axes of plots stay
+# finite.
 Amount = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=1e-24, le=1e24, allow_inf_nan=False)]
 Finite = Annotated[float, Field(ge=-1e24, le=1e24, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]  # so that it is a float, too
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # a float can represent it exactly
 PositiveCount = Annotated[int, Field(gt=0, lt=2**53)]
 Samples = Annotated[list[Positive], Field(min_length=1)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Word = Annotated[str, AfterValidator(_is_a_word)]  # that names something beside others: a row, a line of a plot
+Word = Annotated[str, AfterValidator(_is_a_word)]  # a short name, such as that of a table's row or a plot's line
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Free = Annotated[dict[str, Any], AfterValidator(_is_free)]
-SOME, MANY, A_SIDE = 100, 10_000, 50  # items of what is drawn one by one: contestants, panels; points; a grid's rows
+# How many items that are drawn one by one a record may have: contestants or panels, points, rows or columns of a grid.
+SOME, MANY, A_SIDE = 100, 10_000, 50
 Number = Annotated[float, AfterValidator(_is_drawable)]
 Points = Annotated[list[Number], Field(min_length=1, max_length=MANY)]
 Side = Annotated[list[Finite], Field(min_length=1, max_length=A_SIDE)]
 Rounds = Annotated[list[Positive], Field(min_length=1, max_length=MANY)]
 T = TypeVar("T")
-Contestants = Annotated[dict[Word, T], Field(max_length=SOME)]
+Contestants = Annotated[dict[Word, T], Field(max_length=SOME)]  # by contestant, which is twoview or one of its peers
 
 
 class Training(Part):
-    """What the trainer measured.
+    """What was measured of a training.
 
-    epoch_seconds, wait_seconds: wall seconds of each epoch, and of those the seconds spent waiting for a batch.
-    losses: the loss of every step. Views counts every view of every image, so SimCLR has two an image.
-    logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), the mean of each epoch.
-    sizes: side of the views in each epoch, in pixels, where it grows (`[progressive]`); else the recipe says it.
-    rank_wait_seconds: wait_seconds of every rank, where there are several; the other clocks are the first rank's.
-    damaged_images: how many images could not be decoded and had another put in their place.
-    step_seconds: of every step, without the wait for its batch; the first ones compile and warm up.
-    step_flops: of a step's forward and backward pass, counted. matrix_flops_per_s: what the device reaches in a large
-    matrix product of the precision, one number a round. joules: of device or processors, where they count them.
-    online_seconds: of a step of the linear head that learns beside the training, measured by itself, a number a repeat.
+    epoch_seconds: wall time of each epoch. wait_seconds: the part of it spent waiting for a batch.
+    views_per_epoch: number of views, summed over all images; SimCLR, for example, has two views per image.
+    losses: the loss of every step.
+    loader_threads, model_threads: CPU threads of the loader, and those that torch computes with.
+    peak_host_mib: peak resident memory of the process. peak_device_mib, peak_device_reserved_mib: peak GPU memory that
+    torch allocated, and that its allocator took from the driver; None without a GPU.
+    logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), as the mean of each epoch.
+    sizes: side of the views in each epoch, in pixels, if it grows (`[progressive]`); otherwise it is in the recipe.
+    rank_wait_seconds: the wait_seconds of every rank if there are several. All other times are those of the first rank.
+    damaged_images: number of images that could not be decoded and were replaced by another one.
+    step_seconds: time of every step without the wait for its batch; the first steps include compiling and warming up.
+    step_flops: floating-point operations of a step's forward and backward pass, counted.
+    matrix_flops_per_s: FLOP/s that the device reaches in a large matrix product of the same precision, one per round.
+    joules: energy used by the device or the processors, if they have a counter for it.
+    online_seconds: time of a step of the linear head that is trained along with the encoder, measured by itself, one
+    per repeat.
     """
 
     epoch_seconds: Samples
@@ -172,31 +191,39 @@ class Training(Part):
 
     @property
     def seconds_per_epoch(self) -> float:
+        """The typical time of an epoch."""
         return self._typical(self.epoch_seconds)
 
     @property
     def views_per_s(self) -> float:
+        """The typical rate of the training, in views per second."""
         return self.views_per_epoch / self.seconds_per_epoch
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs a second in the typical step, as a share of the measured matrix product's."""
+        """Model FLOPs utilization: FLOP/s of the typical step as a share of those of the measured matrix product.
+
+        None if one of these was not measured.
+        """
         if not (self.step_flops and self.step_seconds and self.matrix_flops_per_s):
             return None
         return self.step_flops / self._typical(self.step_seconds) / statistics.median(self.matrix_flops_per_s)
 
     def _typical(self, seconds: list[float]) -> float:
-        """The median; the mean where the views grow, since the median would be that of one size."""
+        """Return the median, or the mean if the views grow, since a median would stand for one of the sizes."""
         return statistics.mean(seconds) if self.sizes else statistics.median(seconds)
 
     @property
     def loss_hash(self) -> str:
-        """Sixteen hex digits of the losses, to the bit: what a change that must not change a thing leaves alone."""
+        """A hash of the bits of all losses, in sixteen hex digits. It shows whether a change has affected results."""
         return hashlib.sha256(struct.pack(f"<{len(self.losses)}d", *self.losses)).hexdigest()[:16]
 
     @property
     def online_share(self) -> float | None:
-        """Of the training's time, what the probes beside it took: the head in every step, kNN after some epochs."""
+        """The share of the training time spent on online probes: the linear head in every step, kNN after some epochs.
+
+        None if there was neither.
+        """
         knn = self.logged.get("online_knn_seconds", [])
         if not (self.online_seconds or knn):
             return None
@@ -205,39 +232,50 @@ class Training(Part):
 
     @property
     def data_wait_share(self) -> float:
+        """The share of the training time spent waiting for batches."""
         return sum(self.wait_seconds) / sum(self.epoch_seconds)
 
 
 class Ceilings(Part):
-    """Rates the training is held against, one number a round: the loader alone, the model alone on resident data."""
+    """The rates that limit a training, one number per round: of the loader alone, and of the model alone.
+
+    The model is measured on a batch that already lies on the device.
+    """
 
     loader_views_per_s: Samples
     model_views_per_s: Samples
 
     @property
     def loader(self) -> float:
+        """The median rate of the loader alone, in views per second."""
         return statistics.median(self.loader_views_per_s)
 
     @property
     def model(self) -> float:
+        """The median rate of the model alone, in views per second."""
         return statistics.median(self.model_views_per_s)
 
     def efficiency(self, real_views_per_s: float) -> float:
-        """Real rate over the smaller ceiling."""
+        """Return the rate of the training over the smaller of the two ceilings."""
         return real_views_per_s / min(self.loader, self.model)
 
     @property
     def bottleneck(self) -> str:
+        """Which of the two is slower: "loader" or "model"."""
         return "loader" if self.loader < self.model else "model"
 
 
 class Probed(Part):
-    """What a probe found, in percent, and what it cost.
+    """The accuracies that a probe found, in percent, and what the probe cost.
 
-    top5: None with five classes or fewer. per_class: None for a class without test images. interval: of top1, at 95 %,
-    by the percentile bootstrap over the test images. spread: standard deviation of top1, where there are several
-    splits; the other figures are then their means. seconds: of wall time without the features', which are extracted
-    once for all probes on features and took features_seconds. settings: what was given and what the probe chose.
+    top5: None with five classes or fewer.
+    per_class: top-1 of each class; None for a class without test images.
+    interval: 95 % interval of top1, by the percentile bootstrap over the test images.
+    seconds: wall time without that of extracting the features.
+    features_seconds: time of extracting the features, which is done once for all probes on features.
+    peak_host_mib, peak_device_mib: peak memory on the host and on the GPU.
+    spread: standard deviation of top1 over several splits, if there are several; the other numbers are then means.
+    settings: the settings that were given and those that the probe chose.
     """
 
     top1: Percent
@@ -255,9 +293,9 @@ class Probed(Part):
 
 
 class Accuracy(Part):
-    """Top-1 of the frozen representation, in percent, and on how many images.
+    """Top-1 accuracies of the frozen encoder, in percent, and the number of images that they are based on.
 
-    probes: all that was found, by the probe's name; empty in records older than it.
+    probes: the full result of every probe, by its name; empty in records that are older than this field.
     """
 
     knn_top1: Percent
@@ -268,19 +306,21 @@ class Accuracy(Part):
 
 
 class LeftOut(Part):
-    """Images that could not be read as a beton file was converted: how many, and the names of the first 1,000."""
+    """The images that could not be read when a beton file was written: their number and the first 1,000 names."""
 
     images: PositiveCount
     names: Annotated[list[Text], Field(max_length=MANY)]
 
 
 class Record(Part):
-    """What every record says. name: the file's stem, unique within a folder of evidence.
+    """The fields that every record has.
 
-    data: of each beton file that was read, by its stem, the XXH64 of its index, which holds every sample's.
-    left_out: of each of them that lacks images, which.
-    calibration_seconds, mhz: of a fixed piece of work on every core, a number a round, and the clocks of processor and
-    GPU right behind it, as the record was written. sha256: of all else, by `checksum`.
+    name: the stem of the file, unique within a folder of evidence.
+    data: by the stem of each beton file that was read, the XXH64 of its index, which includes that of every sample.
+    left_out: for each of these files that lacks images, which ones.
+    calibration_seconds: time of a fixed piece of work on every core when the record was written, one per round.
+    mhz: clock rates of CPU and GPU right after that work.
+    sha256: the checksum of everything else, as `checksum` computes it.
     """
 
     schema_version: Literal[1, 2, 3] = 3
@@ -299,9 +339,11 @@ class Record(Part):
 class Run(Record):
     """One encoder, or one baseline, and its accuracies.
 
-    subject: `trained` by the recipe's method; `untrained`, the same encoder at its first step; `pixels`, no encoder.
-    recipe: the validated recipe with every override applied; `source` says where its values come from. overrides: what
-    of it is not as in the recipe file of its name, by key; None where it was not asked or there is no such file.
+    subject: `trained` is an encoder trained by the recipe's method, `untrained` the same encoder before its first step,
+    and `pixels` stands for the pixels themselves, without an encoder.
+    recipe: the validated recipe with every override applied; its `source` says where the values come from.
+    overrides: by key, the values that differ from those in the recipe file of this name; None if they were not compared
+    or there is no such file.
     """
 
     kind: Literal["run"] = "run"
@@ -315,10 +357,12 @@ class Run(Record):
 
 
 class Probing(Record):
-    """One probe of one encoder on one dataset. encoder: its name; encoder_hash: of structure, weights, normalization.
+    """One probe of one encoder on one dataset.
 
-    size: side of an image, in pixels. asked: all settings that the outcome depends on. recipe: that the encoder was
-    trained by, None for one that others published.
+    encoder: the name of the encoder. encoder_hash: a hash of its structure, weights and normalization.
+    size: side of an image, in pixels.
+    asked: all settings that the result depends on.
+    recipe: the recipe that the encoder was trained with; None for an encoder that others published.
     """
 
     kind: Literal["probe"] = "probe"
@@ -333,14 +377,17 @@ class Probing(Record):
 
 
 class LoaderRates(Record):
-    """The same work done by twoview and its peers in turn: one rate a round, in source images a second.
+    """The same loading work done by twoview and its peers in turn.
 
-    images, batch: of one pass, and of one batch of it. A file with fewer images is gone through several times.
-    images_per_s, first_batch_s: by contestant. first_batch_s: seconds from making the loader to its first batch, torch
-    and numba imported already; first_batch_empty_cache_s: ours with no compiled kernel on disk.
-    peak_mib, added_mib: by contestant, the peak resident memory of its process once everything is imported (worker
-    processes of its own not counted), and what of it came after the imports. batch_mib: the views of one batch.
-    notes: by contestant, what it did otherwise than asked, or why it is absent.
+    beton: the beton file that was read. views: the name of the preset of views.
+    size: side of a view, in pixels.
+    images: number of images in one pass; a file with fewer images is read several times. batch: images per batch.
+    images_per_s: by contestant, one rate per round, in source images per second.
+    first_batch_s: by contestant, seconds from creating the loader to its first batch, with torch and numba already
+    imported. first_batch_empty_cache_s: the same for twoview, without compiled kernels on disk.
+    peak_mib: by contestant, the peak resident memory of its process after all imports, without that of its worker
+    processes. added_mib: the part of it that came after the imports. batch_mib: size of the views of one batch.
+    notes: by contestant, in what it departed from the work asked for, or why it is absent.
     """
 
     kind: Literal["loader"] = "loader"
@@ -361,7 +408,10 @@ class LoaderRates(Record):
 
 
 class ConvertRates(Record):
-    """The same folder of JPEG files written to a beton file by twoview and its peers in turn, in images a second."""
+    """The same folder of JPEG files written to a beton file by twoview and its peers in turn.
+
+    images_per_s: by contestant, one rate per round. notes: by contestant, as in LoaderRates.
+    """
 
     kind: Literal["convert"] = "convert"
     dataset: Text
@@ -372,11 +422,14 @@ class ConvertRates(Record):
 
 
 class ProbeCost(Record):
-    """A probe and its peer on the same features, made from a seed, in turn: what it took, and what they found.
+    """A probe and its peer run in turn on the same random features: their cost and their accuracy.
 
-    train, test, dim, classes: of the features. settings: the probe's.
-    seconds: by contestant, a number a round, from the features to the accuracy. added_mib: by contestant, the peak
-    resident memory beyond the features. top1: by contestant, in percent. notes: by contestant, why it is absent.
+    train, test: number of features to train on and to test on. dim: length of a feature. classes: number of classes.
+    settings: those of the probe.
+    seconds: by contestant, time from the features to the accuracy, one per round.
+    added_mib: by contestant, peak resident memory beyond that of the features.
+    top1: by contestant, in percent.
+    notes: by contestant, why it is absent.
     """
 
     kind: Literal["probe-cost"] = "probe-cost"
@@ -394,12 +447,15 @@ class ProbeCost(Record):
 
 
 class Figure(Part):
-    """One figure of a device: samples of a quantity, in the quantity's unit; none where it was not reached, and `note`
-    says why.
+    """One figure of a device: the samples of one quantity.
 
-    work: what was done, in words. variant: which one, where a work has several of a quantity, as `85` of times to an
-    accuracy of 85 %, or the library of rates beside each other; else empty. tolerance: what no sample of a check may
-    exceed. note: what a reader has to know, such as the measured step that a projection comes from.
+    work: what was done, in words.
+    quantity: what was measured; it determines the unit of the samples.
+    variant: which one, if a work has several figures of one quantity: `85` for the time to an accuracy of 85 %, for
+    example, or the library whose rate it is. Otherwise empty.
+    samples: empty if the quantity could not be measured; `note` then says why.
+    note: what a reader has to know, such as the measured step that a projection is based on.
+    tolerance: if the figure is a check, the value that no sample may exceed.
     """
 
     work: Text
@@ -411,27 +467,28 @@ class Figure(Part):
 
     @property
     def kind(self) -> Kind:
+        """Unit and direction of the quantity."""
         return KINDS[self.quantity]
 
     @property
     def name(self) -> str:
-        """The quantity and its variant in words."""
+        """The quantity and its variant, in words."""
         words = self.quantity.replace("_", " ")
         return f"{words}, {self.variant}" if self.variant else words
 
     @property
     def median(self) -> float:
-        """NaN without samples."""
+        """The median of the samples; NaN without samples."""
         return statistics.median(self.samples) if self.samples else math.nan
 
     @property
     def off(self) -> bool:
-        """Whether a check failed; a sample that is not a number fails it."""
+        """Whether this is a check that failed. A sample that is NaN fails it."""
         return self.tolerance is not None and not all(sample <= self.tolerance for sample in self.samples)
 
 
 class LabeledFigure(Part):
-    """A figure as schema versions 1 and 2 have it: a label, in `figure`, says what was measured."""
+    """A figure in the form of schema versions 1 and 2, in which a label (`figure`) says what was measured."""
 
     work: Text
     figure: Text
@@ -442,7 +499,7 @@ class LabeledFigure(Part):
     course: bool = False
 
     def measured(self) -> Figure:
-        """ValueError for a label or a unit that no version wrote."""
+        """Return the figure in its current form. ValueError for a label or a unit that no version of twoview wrote."""
         quantity, variant = labels.meant(self.figure)
         if self.unit != (unit := KINDS[quantity].unit):
             raise ValueError(f"unit of {self.figure} must be {unit}, got {self.unit!r}")
@@ -457,6 +514,7 @@ class LabeledFigure(Part):
 
 
 def _measured(figure: Any) -> Any:
+    """Return a figure of any schema version in its current form, not yet validated."""
     labeled = isinstance(figure, dict) and "figure" in figure
     return LabeledFigure.model_validate(figure).measured() if labeled else figure
 
@@ -465,9 +523,10 @@ AnyFigure = Annotated[Figure, BeforeValidator(_measured, json_schema_input_type=
 
 
 class DeviceFigures(Record):
-    """What one step of `twoview suite gpu` measured. recipe: what was trained, where the step trains one.
+    """What one step of `twoview suite gpu` measured.
 
-    stopped: why the step did not come to its end; the figures are those that it had by then. Empty if it did.
+    recipe: the recipe that was trained, if the step trains one.
+    stopped: why the step ended early, with the figures that it had by then; empty if it was completed.
     """
 
     kind: Literal["device"] = "device"
@@ -477,12 +536,12 @@ class DeviceFigures(Record):
     stopped: Text = ""
 
     def plus(self, *figures: Figure) -> "DeviceFigures":
-        """The record with more figures."""
+        """Return a copy of the record with more figures."""
         return self.model_copy(update={"figures": [*self.figures, *figures]})
 
 
 class Scatter(Part):
-    """Points of a plane, rounded to be drawn, one at least. label: each point's class or cluster."""
+    """Points in a plane, rounded for drawing; at least one. label: the class or cluster of each point."""
 
     x: Points
     y: Points
@@ -492,7 +551,7 @@ class Scatter(Part):
     def _are_points(self) -> Self:
         if len({len(self.x), len(self.y), len(self.label)}) > 1:
             raise ValueError(
-                f"x, y and label must be of one length, got {len(self.x)}, {len(self.y)}, {len(self.label)}"
+                f"x, y and label must have the same length, got {len(self.x)}, {len(self.y)}, {len(self.label)}"
             )
         return self
 
@@ -502,7 +561,10 @@ class Scatter(Part):
 
 
 class Phase(Part):
-    """A measure over a grid of two parameters, rounded to be drawn. value: a row for each y, a column for each x."""
+    """A measured quantity over a grid of two parameters, rounded for drawing.
+
+    value: one row for each y, with one column for each x.
+    """
 
     x_name: Word
     x: Side
@@ -513,7 +575,9 @@ class Phase(Part):
     @model_validator(mode="after")
     def _is_a_grid(self) -> Self:
         if len(self.value) != len(self.y) or any(len(row) != len(self.x) for row in self.value):
-            raise ValueError(f"value must have {len(self.y)} rows, one for each y, of {len(self.x)}, one for each x")
+            raise ValueError(
+                f"value must have {len(self.y)} rows, one for each y, and {len(self.x)} columns, one for each x"
+            )
         return self
 
     @classmethod
@@ -523,14 +587,14 @@ class Phase(Part):
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
-    """To four digits: a record of many points stays small."""
+    """Return the values rounded to four significant digits, so that a record of many points stays small."""
     return [float(f"{value:.4g}") for value in values]
 
 
 class Claimed(Part):
-    """A claim and what was measured of it, as in `twoview.bench.evidence.claims.Claim`.
+    """A claim of a paper and what was measured about it, in the form of `twoview.bench.evidence.claims.Claim`.
 
-    effects: one a seed. figure: series of one length, by name. scatter, phase: panels, by title.
+    effects: one per seed. figure: series of equal length, by name. scatter, phase: panels, by title.
     """
 
     name: Text
@@ -547,7 +611,7 @@ class Claimed(Part):
     def _series_match(self) -> Self:
         if len(lengths := {len(values) for values in self.figure.values()}) > 1:
             raise ValueError(
-                f"the series of a figure must be of one length, got {', '.join(map(str, sorted(lengths)))}"
+                f"the series of a figure must have the same length, got {', '.join(map(str, sorted(lengths)))}"
             )
         return self
 
@@ -562,7 +626,7 @@ class Claimed(Part):
 
 
 class Theory(Record):
-    """The claims that one experiment of `twoview suite theory` measured, and in how many seconds."""
+    """The claims that one experiment of `twoview suite theory` tested, and the seconds that it took."""
 
     kind: Literal["theory"] = "theory"
     claims: list[Claimed] = Field(min_length=1, max_length=SOME)
@@ -574,5 +638,5 @@ ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discrim
 
 
 def schema() -> str:
-    """The JSON schema of every kind of record, as text."""
+    """Return the JSON schema of all kinds of records, as text."""
     return json.dumps(ADAPTER.json_schema(), indent=1, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""Records as a table: a row a sample."""
+"""Evidence records as a table with one row per measured sample."""
 
 import statistics
 import warnings
@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path | str) -> "pd.DataFrame":
-    """All records of a folder as a tidy table: a row a sample, and in every row whose it is.
+    """Return all records of a folder as a tidy table with one row per sample.
 
-    name, kind, created, machine, environment, commit, calibration_s (the median round), recipe, method, dataset,
-    backbone, size, batch, epochs, subject, seed: of the record, None where it has no such thing. Then the sample:
-    metric, the record's own word for it (`step_seconds`, `images_per_s`, `knn_top1`), or a figure's quantity, or a
-    series of a claim's; of, whose, as a contestant, a probe, what a method logs, the work of a figure, or a claim;
-    variant and unit, of a figure: the others have the unit in their name; sample, its number; value, as float.
-    Files that are damaged or foreign are passed over, with a warning that names them. FileNotFoundError without the
-    folder.
+    These columns describe the record, None where it has no such value: name, kind, created, machine, environment,
+    commit, calibration_s (the median round), recipe, method, dataset, backbone, size, batch, epochs, subject, seed.
+    These describe the sample:
+    metric: the record's field (`step_seconds`, `images_per_s`, `knn_top1`), a figure's quantity, or a series of a
+    claim.
+    of: what was measured, where a record has several: a contestant (twoview or a peer), a probe, a value that the
+    method logs, the work of a figure, or a claim.
+    variant, unit: those of a figure. Other metrics have the unit in their name.
+    sample: the number of the sample, counted from 0.
+    value: the sample as a float.
+    Files that are damaged or no records are skipped, with a warning that names them. FileNotFoundError if the folder
+    does not exist.
     """
     import pandas as pd
 
@@ -38,13 +43,14 @@ def load(folder: Path | str) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=RUN_COLUMNS + SAMPLE).astype({"value": float, **counts})
 
 
+# The columns that describe the record, and those that describe the sample.
 RUN_COLUMNS = ["name", "kind", "created", "machine", "environment", "commit", "calibration_s", "recipe", "method"]
 RUN_COLUMNS += ["dataset", "backbone", "size", "batch", "epochs", "subject", "seed"]
 SAMPLE = ["metric", "of", "variant", "unit", "sample", "value"]
 
 
 def whose(record: AnyRecord) -> dict[str, Any]:
-    """The columns RUN_COLUMNS. What a recipe has of another type than recipes do is none."""
+    """Return the values of RUN_COLUMNS for a record. A value of the recipe that has an unexpected type becomes None."""
     recipe = getattr(record, "recipe", None) or {}
     work = {name: getattr(record, name, None) for name in ("dataset", "size", "batch", "subject", "seed")}
     return {
@@ -68,21 +74,26 @@ def whose(record: AnyRecord) -> dict[str, Any]:
 
 
 def text_in(table: Any, key: str) -> str | None:
-    """Of a recipe, whose methods and backbones may also be their name alone; None where there is no text."""
+    """Return the text under `key` of a recipe's table, or `table` itself if it is text; None if there is no text.
+
+    A method or a backbone, for example, is a table with a `name` or the name alone.
+    """
     value = table.get(key) if isinstance(table, dict) else table
     return value if isinstance(value, str) else None
 
 
 def _number_in(recipe: dict[str, Any], key: str, otherwise: int | None = None) -> int | None:
+    """Return the whole number under `key`, or `otherwise` if there is none."""
     value = recipe.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
+# The columns SAMPLE: metric, of, variant, unit, number, value.
 Sample = tuple[str, str, str, str, int, float]
 
 
 def _samples_of(record: AnyRecord) -> Iterator[Sample]:
-    """Every number of a record but those that say what it is of."""
+    """Yield every measured number of a record: all numbers but those of the fields that describe the record."""
     about = {*Record.model_fields, "kind", "recipe", "overrides", "seed"}
     if isinstance(record, DeviceFigures):
         for figure in record.figures:
@@ -101,7 +112,7 @@ def _samples_of(record: AnyRecord) -> Iterator[Sample]:
 
 
 def _drawn(claim: Claimed) -> Iterator[tuple[str, Iterable[float]]]:
-    """The numbers of a claim's figures: lines, points an axis at a time, grids row by row."""
+    """Yield title and numbers of a claim's figures: curves, points one axis at a time, and grids row by row."""
     yield from claim.figure.items()
     for title, points in claim.scatter.items():
         yield from ((f"{title}, {axis}", values) for axis, values in points)
@@ -110,7 +121,10 @@ def _drawn(claim: Claimed) -> Iterator[tuple[str, Iterable[float]]]:
 
 
 def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:
-    """Parts of a record give the metric its name, and keys of a table say whose it is."""
+    """Yield the numbers in `value`, however deep.
+
+    A field of a part of the record names the metric; a key of a table says what the number belongs to.
+    """
     if isinstance(value, Part):
         for name, inner in value:
             yield from _samples_in(inner, name, of)

@@ -1,4 +1,4 @@
-"""What a training measured, as its checkpoint has it."""
+"""Read what a training measured from its checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from twoview.methods.settings import first_fault
 
 
 def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings | None]:
-    """What training left in its checkpoint besides the weights; no ceilings where they could not be measured.
+    """Return the measurements that a training left in its checkpoint.
 
-    state: of the checkpoint, where it was read already. ValueError if training is not finished.
+    path: of the checkpoint. state: the checkpoint's content, if it was read already. The ceilings, which are the rates
+    of the loader alone and of the model alone, are None if they could not be measured. ValueError if the training is
+    not finished.
     """
     state = state or checkpoint.load(path)
     if "measured" not in state:
@@ -24,7 +26,10 @@ def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training,
 
 
 def measured_in(state: dict[str, Any], path: Path) -> tuple[Training, Ceilings | None]:
-    """ValueError, naming the checkpoint and the key, for what no training has measured."""
+    """Return the measurements in a checkpoint's content.
+
+    ValueError, naming the checkpoint and the key, if a value there cannot come from a training.
+    """
     ceilings = state["measured"]["ceilings"]
     try:
         return Training(**state["measured"]["training"]), Ceilings(**ceilings) if ceilings else None

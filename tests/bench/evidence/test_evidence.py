@@ -104,7 +104,7 @@ def test_damaged_and_foreign_files_are_passed_over_by_name(tmp_path):
     assert len(complaints) == 7
     for name in ("cut", "foreign", "newer", "copy", "folder", "changed", "unsealed"):
         assert any(f"{name}.json" in complaint for complaint in complaints)
-    assert sum("its checksum is not that of its content" in complaint for complaint in complaints) == 2
+    assert sum("its checksum does not match its content" in complaint for complaint in complaints) == 2
     assert before == {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
 
 

@@ -65,7 +65,7 @@ def test_an_old_record_is_sealed_by_what_its_file_says(tmp_path):
     assert content["schema_version"] == 2 and evidence.read(RATES).sha256 == content["sha256"]
     content["figures"][0]["figure"] = "model alone"
     (tmp_path / "gpu-rates.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="its checksum is not that of its content"):
+    with pytest.raises(ValueError, match="its checksum does not match its content"):
         evidence.read(tmp_path / "gpu-rates.json")
 
 
