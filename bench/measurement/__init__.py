@@ -1,1 +1,1 @@
-"""What is read off the machine, and the statistics of it: memory, energy, FLOPs, clocks, environment."""
+"""Measurements of the machine, and their statistics: memory, energy, FLOPs, timings, environment, bootstrap."""

@@ -1,4 +1,4 @@
-"""How fast the machine is at this moment: a fixed piece of work on every core, which no change of ours can touch."""
+"""How fast the machine is at this moment: the time of a fixed piece of work, which no change of our code affects."""
 
 import hashlib
 import os
@@ -13,7 +13,10 @@ MIB = 2**20
 
 
 class Calibration:
-    """Hashes a buffer on each core at once; hashlib releases the interpreter lock and no thread spins afterwards."""
+    """Times the hashing of a buffer on every core at once.
+
+    hashlib releases the interpreter lock, and its threads do not keep a core busy afterwards. mib: size of the buffer.
+    """
 
     def __init__(self, mib: int = 8) -> None:
         self.cores = cores()
@@ -28,11 +31,11 @@ class Calibration:
         self.pool.shutdown()
 
     def seconds(self, on: Collection[int] | None = None) -> float:
-        """Wall seconds until the last of these cores is done; every core by default."""
+        """Return the wall seconds until the last of the cores `on` has finished; by default of every core."""
         start = time.perf_counter()
         list(self.pool.map(self._hash, on or self.cores))
         return time.perf_counter() - start
 
     def _hash(self, core: int) -> None:
-        os.sched_setaffinity(0, {core})  # of this thread
+        os.sched_setaffinity(0, {core})  # applies to this thread only
         hashlib.sha256(self.buffer).digest()

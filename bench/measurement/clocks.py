@@ -1,12 +1,12 @@
-"""What many samples of one duration say: their middle, their spread, and from when on they are steady."""
+"""Statistics of repeated timings: their median, their spread, and the sample from which on they are steady."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-STEADY_WINDOW = 5
-STEADY_TOLERANCE = 0.05
+STEADY_WINDOW = 5  # samples whose median must be near the level
+STEADY_TOLERANCE = 0.05  # share of the level
 
 
 class Spread(NamedTuple):
@@ -18,7 +18,7 @@ class Spread(NamedTuple):
 
 
 def spread(samples: Sequence[float]) -> Spread:
-    """ValueError without samples."""
+    """Return median and quartiles of the samples. ValueError if there are none."""
     if not len(samples):
         raise ValueError("a median needs at least one sample")
     lower, median, upper = np.quantile(samples, [0.25, 0.5, 0.75])
@@ -26,11 +26,11 @@ def spread(samples: Sequence[float]) -> Spread:
 
 
 def steady(samples: Sequence[float], window: int = STEADY_WINDOW, tolerance: float = STEADY_TOLERANCE) -> int | None:
-    """The index from which on the samples are steady; None where they never are, or are fewer than two windows.
+    """Return the index from which on the samples are steady; None if they never are, or fill fewer than two windows.
 
-    The level is the median of the second half. Steady is the first sample that is within `tolerance` (a share) of the
-    level and behind which the median of every `window` samples in a row is, too. Medians forgive a slow step now and
-    then, but not a slope.
+    The level is the median of the second half of the samples. They are steady from the first sample on that is within
+    `tolerance` (a share) of the level, and after which the median of any `window` consecutive samples is too. Medians
+    tolerate an occasional slow step, but not a slope.
     """
     if len(samples) < 2 * window:
         return None

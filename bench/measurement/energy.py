@@ -1,4 +1,7 @@
-"""Joules between two moments: of a GPU through NVML, of the processors through RAPL, None where neither can be read."""
+"""Energy used between two moments, in joules: of a GPU through NVML, or of the CPUs through RAPL.
+
+It is None if the counter cannot be read.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,17 +15,19 @@ if TYPE_CHECKING:
 RAPL = Path("/sys/class/powercap")
 
 nvml: ModuleType | None = None
-with contextlib.suppress(ImportError):  # a machine without a GPU does without it
+with contextlib.suppress(ImportError):  # not needed on a machine without a GPU
     import pynvml as nvml  # type: ignore[import-untyped, no-redef]
 
 
 class Counter(Protocol):
+    """A counter of energy."""
+
     def joules(self) -> float:
-        """Since some moment in the past; never falls."""
+        """Return the joules since some fixed moment in the past; the value never decreases."""
 
 
 class Energy:
-    """Joules since construction; None where the device has no counter that this process may read."""
+    """The joules used since construction; None if the device has no counter that this process may read."""
 
     def __init__(self, device: "torch.device") -> None:
         self._counter = counter(device)
@@ -34,15 +39,18 @@ class Energy:
 
 
 def counter(device: "torch.device") -> Counter | None:
-    """The device's energy counter: of the whole card, or of all processors of the machine, whoever else uses them."""
+    """Return the energy counter of a device, or None if it cannot be read.
+
+    It counts the whole card, or all CPUs of the machine, and so includes what other processes use.
+    """
     if device.type == "cuda":
         return NVML.open(_uuid(device))
     return RAPLCounter.open(RAPL)
 
 
 def gpu() -> tuple[ModuleType, object] | None:
-    """NVML and its handle of torch's GPU; None without a GPU, nvidia-ml-py or a driver."""
-    import torch  # here, for whoever only reads records does without it
+    """Return the NVML module and its handle of torch's current GPU; None without a GPU, nvidia-ml-py or a driver."""
+    import torch  # imported here because reading records must work without it
 
     if nvml is None or not torch.cuda.is_available():
         return None
@@ -54,6 +62,7 @@ def gpu() -> tuple[ModuleType, object] | None:
 
 
 def _uuid(device: "torch.device") -> str:
+    """Return the GPU's UUID in the form that NVML expects."""
     import torch
 
     uuid = str(torch.cuda.get_device_properties(device).uuid)
@@ -61,14 +70,14 @@ def _uuid(device: "torch.device") -> str:
 
 
 class NVML:
-    """The energy counter of one GPU, Volta or newer."""
+    """The energy counter of one GPU (Volta or newer)."""
 
     def __init__(self, handle: object) -> None:
         self._handle = handle
 
     @classmethod
     def open(cls, uuid: str) -> "NVML | None":
-        """None without nvidia-ml-py, a driver, that GPU or its counter."""
+        """Return the counter of the GPU with that UUID; None without nvidia-ml-py, driver, that GPU or its counter."""
         if nvml is None:
             return None
         try:
@@ -81,11 +90,15 @@ class NVML:
 
     def joules(self) -> float:
         assert nvml is not None
-        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3  # millijoules since the driver began
+        # NVML counts millijoules since the driver was loaded.
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
 
 
 class RAPLCounter:
-    """The energy counters of all processor packages. Each wraps around, after minutes to hours: read it more often."""
+    """The energy counters of all CPU packages, summed.
+
+    Each wraps around after minutes to hours, so it must be read more often than that.
+    """
 
     def __init__(self, packages: list[Path]) -> None:
         self._packages = packages
@@ -95,7 +108,7 @@ class RAPLCounter:
 
     @classmethod
     def open(cls, folder: Path) -> "RAPLCounter | None":
-        """None where there is no package that this process may read (Linux lets root alone)."""
+        """Return the counters below `folder`; None if this process may read none (Linux lets only root read them)."""
         try:
             packages = list(_packages(folder))
             return cls(packages) if packages else None
@@ -104,6 +117,7 @@ class RAPLCounter:
 
     def joules(self) -> float:
         for number, package in enumerate(self._packages):
+            # The counter is in microjoules, and after its range it begins again at 0.
             now = _number(package / "energy_uj")
             self._total += (now - self._last[number]) % (self._ranges[number] + 1)
             self._last[number] = now
@@ -111,7 +125,10 @@ class RAPLCounter:
 
 
 def _packages(folder: Path) -> Iterator[Path]:
-    """intel-rapl:0, intel-rapl:1, ... (AMD's too), not their parts such as intel-rapl:0:0."""
+    """Yield the folders of the CPU packages, intel-rapl:0, intel-rapl:1, ... (also for AMD's CPUs).
+
+    Parts of a package, such as intel-rapl:0:0, are left out.
+    """
     for path in sorted(folder.glob("intel-rapl:*")):
         if path.name.count(":") == 1 and (path / "name").read_text().startswith("package"):
             yield path

@@ -1,4 +1,4 @@
-"""Which machine, which software, which commit: what a number depends on besides the recipe."""
+"""The environment of a measurement: the machine, the software and the commit that a number depends on."""
 
 import contextlib
 import functools
@@ -15,16 +15,20 @@ from pydantic import BaseModel, ConfigDict
 from twoview.bench.measurement import energy
 from twoview.bench.runtime.cores import cpu_count
 
+# The packages whose versions are recorded: those that our code uses, and the peers that it is compared with.
 PACKAGES = ("twoview", "torch", "torchvision", "numba", "numpy", "ffcv", "pillow", "pandas")
 PEERS = ("lightly", "kornia", "spdl-core", "nvidia-dali-cuda130")
-ROOT = Path(__file__).resolve().parents[2]  # behind the link of the package `twoview`
-COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a tree that traveled without its .git
+ROOT = Path(__file__).resolve().parents[2]  # the repository; the package `twoview` links to its folders
+COMMIT = "commit.json"  # {"commit": ..., "dirty": ...}, in a copy of the repository that has no .git
 
 
 class Environment(BaseModel):
-    """cpu_count counts the cores this process may use. commit is empty where none can be found.
+    """The machine, the software and the commit that a measurement was made with.
 
-    driver: of the GPU, where it can be read; records older than this field have none.
+    cpu_count: number of cores that this process may use.
+    driver: version of the GPU's driver; None if it cannot be read, or in records that are older than this field.
+    packages: versions of our dependencies and peers, by name; "not installed" for an absent one.
+    commit: empty if it cannot be found. dirty: whether any file differs from the commit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,14 +46,14 @@ class Environment(BaseModel):
 
     @property
     def machine(self) -> str:
-        """Words for the machine; rows of different machines never share a ranking."""
+        """The machine in words. Results of different machines are never ranked together."""
         return f"{self.gpu or 'CPU'}, {self.cpu} x{self.cpu_count}, {self.memory_gib:.0f} GiB"
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of everything but the commit: equal environments, equal hash.
+        """A hash of everything but the commit, in eight hex digits. Equal environments have equal hashes.
 
-        A field that a record does not have does not count, so that older records keep theirs.
+        A field that a record lacks is left out, so that older records keep their hash.
         """
         text = self.model_dump_json(exclude={"commit", "dirty"}, exclude_unset=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -57,7 +61,8 @@ class Environment(BaseModel):
 
 @functools.cache
 def environment() -> Environment:
-    import torch  # here, for whoever only reads records does without it
+    """Return the environment of this process."""
+    import torch  # imported here because reading records must work without it
 
     commit, dirty = commit_of(ROOT)
     return Environment(
@@ -75,9 +80,10 @@ def environment() -> Environment:
 
 
 def commit_of(tree: Path) -> tuple[str, bool]:
-    """The commit of a tree, and whether anything in it differs from that. An empty commit where none can be found.
+    """Return the commit of a copy of the repository, and whether any file in it differs from that commit.
 
-    What traveled with the tree comes first: around an unpacked tree there may be some other repository's checkout.
+    The commit is empty if it cannot be found. The file commit.json in the copy takes precedence over git, since an
+    unpacked copy may lie inside the checkout of another repository.
     """
     try:
         brought = json.loads((tree / COMMIT).read_text())
@@ -87,7 +93,7 @@ def commit_of(tree: Path) -> tuple[str, bool]:
 
 
 def frequencies() -> dict[str, float]:
-    """MHz at this moment of what can be read: `cpu`, the mean of its cores, `gpu` and `gpu memory`."""
+    """Return the current clock rates in MHz that can be read: `cpu` (mean of its cores), `gpu` and `gpu memory`."""
     found = {}
     if cpu := psutil.cpu_freq():
         found["cpu"] = cpu.current
@@ -115,6 +121,7 @@ def _cpu_name() -> str:
 
 
 def version(package: str) -> str:
+    """Return the installed version of a package, or "not installed"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -122,6 +129,7 @@ def version(package: str) -> str:
 
 
 def _git(tree: Path, *words: str) -> str:
+    """Return the output of a git command in `tree`; empty if it fails."""
     command = ["git", "-C", str(tree), *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,7 @@
-"""Floating-point operations of a training step, counted, and the share of the device's measured matrix ceiling."""
+"""Count the floating-point operations of a training step, and relate them to the device's measured matrix ceiling.
+
+The matrix ceiling is the rate that the device reaches in a large matrix product.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,17 +10,19 @@ import torch
 from torch import Tensor
 
 CEILING_ROUNDS = 5
-CEILING_SECONDS = 0.1  # of each round
-CEILING_SIDE = {"cuda": 8192, "cpu": 1024}  # large enough for the device's best, small enough for its memory
+CEILING_SECONDS = 0.1  # duration of each round
+# Side of the matrices: large enough for the device to reach its best rate, small enough for its memory.
+CEILING_SIDE = {"cuda": 8192, "cpu": 1024}
 
 
 def counted(loss: Callable[[], Tensor]) -> int:
-    """FLOPs of the forward and backward pass of what `loss` computes: a product and a sum are two.
+    """Return the FLOPs of the forward and backward pass of the loss that `loss` computes.
 
-    Counted are matrix products, convolutions and attention, as torch executes them; a backward pass that computes
-    something again counts it again. Elementwise work, norms and the optimizer are not counted, as is usual for MFU.
+    A multiply-add counts as two. Matrix products, convolutions and attention are counted, as torch executes them; what
+    a backward pass recomputes is counted again. Elementwise operations, norms and the optimizer are not counted, as is
+    usual for MFU.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # here, for it imports triton
+    from torch.utils.flop_counter import FlopCounterMode  # imported here because it imports triton
 
     with FlopCounterMode(display=False) as counter:
         loss().backward()  # type: ignore[no-untyped-call]
@@ -25,7 +30,10 @@ def counted(loss: Callable[[], Tensor]) -> int:
 
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:
-    """FLOP/s of a square matrix product, one a round: what the best kernel gets out of this device in this dtype."""
+    """Measure the FLOP/s of a square matrix product, the most that a kernel gets out of this device in this dtype.
+
+    side: that of the matrices; 0 for the device's default. Returns one rate per round.
+    """
     side = side or CEILING_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
 
@@ -34,13 +42,14 @@ def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> l
         for _ in range(products):
             out = a @ b
         out[0, 0].item()  # waits for the device
+        # A product of two matrices of side n takes 2 n^3 floating-point operations.
         return 2 * side**3 * products / (time.perf_counter() - start)
 
-    rate(1)  # what the first product brings with it
+    rate(1)  # warm up: the first product also initializes the library
     products = max(1, round(CEILING_SECONDS * rate(1) / (2 * side**3)))
     return [rate(products) for _ in range(CEILING_ROUNDS)]
 
 
 def mfu(step_flops: int, step_seconds: float, ceiling: float) -> float:
-    """Model FLOPs utilization: the step's FLOP/s as a share of the ceiling's (Chowdhery et al. 2022, appendix B)."""
+    """Return the model FLOPs utilization: the step's FLOP/s over the ceiling (Chowdhery et al. 2022, appendix B)."""
     return step_flops / step_seconds / ceiling

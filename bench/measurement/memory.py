@@ -1,4 +1,4 @@
-"""Peak memory of this process and of its GPU, and what of it is what."""
+"""Peak memory of this process and of its GPU, and what that memory is used for."""
 
 import contextlib
 import resource
@@ -15,17 +15,20 @@ MIB = 2**20
 
 
 class PeakMemory:
-    """Peaks between construction and reading: `host_mib` resident, `device_mib` allocated by torch (None: no GPU).
+    """Peak memory between construction and reading.
 
-    The host peak is Linux's VmHWM, which writing 5 to clear_refs resets to what is resident now (proc(5)). A kernel
-    that stands in for Linux's may have neither: it is then the peak since the process began.
-    `device_reserved_mib` counts what torch's allocator took from the GPU, in use or not: what no one else can have.
+    host_mib: peak resident memory of the process. It is Linux's VmHWM, which is reset to the current resident memory by
+    writing 5 to clear_refs (proc(5)). A substitute for the Linux kernel may have neither; the value is then the peak
+    since the process began.
+    device_mib: peak GPU memory that torch allocated.
+    device_reserved_mib: peak GPU memory that torch's allocator took from the driver, in use or not, and that is thus
+    unavailable to other processes. Both are None without a GPU.
     """
 
     def __init__(self) -> None:
         with contextlib.suppress(OSError):
             (PROC / "clear_refs").write_text("5")
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # before, a reset is an error
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # until then a reset is an error
             torch.cuda.reset_peak_memory_stats()
 
     @property
@@ -42,7 +45,7 @@ class PeakMemory:
 
 
 def host_mib(line: str) -> float:
-    """Of this process: VmRSS, resident now, or VmHWM, at its peak."""
+    """Return the resident memory of this process in MiB. line: `VmRSS` for the current value, `VmHWM` for the peak."""
     for text in (PROC / "status").read_text().splitlines():
         if text.startswith(f"{line}:"):
             return int(text.split()[1]) / 1024
@@ -52,11 +55,16 @@ def host_mib(line: str) -> float:
 
 
 class Holdings(NamedTuple):
-    """Who holds how many bytes at the peak of a training step.
+    """What the memory is used for at the peak of a training step, in bytes.
 
-    weights: what is trained. averages: parameters that no gradient reaches, as of a target network. buffers: running
-    statistics, queues, prototypes. optimizer: its state. gradients: of the weights. batch: the uint8 views and labels.
-    views: the same views normalized. activations: the rest, which are mostly what the backward pass needs.
+    weights: trained parameters.
+    averages: parameters that get no gradient, such as those of a target network.
+    buffers: running statistics, queues, prototypes.
+    optimizer: state of the optimizer.
+    gradients: gradients of the weights.
+    batch: uint8 views and labels.
+    views: the same views after normalization.
+    activations: everything else, which is mostly what the backward pass needs.
     """
 
     weights: int = 0
@@ -70,7 +78,7 @@ class Holdings(NamedTuple):
 
 
 def held_by(method: nn.Module, optimizer: torch.optim.Optimizer) -> Holdings:
-    """What a method and its optimizer hold now, each storage counted once."""
+    """Return the bytes that a method and its optimizer hold now, with each storage counted once."""
     parameters = list(method.parameters())
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     return Holdings(
@@ -83,12 +91,15 @@ def held_by(method: nn.Module, optimizer: torch.optim.Optimizer) -> Holdings:
 
 
 def split(peak: int, held: Holdings, batch: Iterable[Tensor], views: Iterable[Tensor]) -> Holdings:
-    """A measured peak in bytes, split into what is counted and the activations, which are the rest."""
+    """Split a measured peak, in bytes, into the holdings that can be counted and the activations, which are the rest.
+
+    held: what method and optimizer hold. batch, views: the tensors of the batch, and of its normalized views.
+    """
     counted = held._replace(batch=bytes_of(batch), views=bytes_of(views), activations=0)
     return counted._replace(activations=max(0, peak - sum(counted)))
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Of the storages behind the tensors, each counted once however many tensors look at it."""
+    """Return the bytes of the storages behind the tensors; a storage that several tensors share is counted once."""
     storages = [tensor.untyped_storage() for tensor in tensors]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
