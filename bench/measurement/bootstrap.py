@@ -8,9 +8,9 @@ differ by more than their steps suggest. If old and new were measured in turn, t
 slowed both cancels in their ratio. If several pairs of processes did that, the pairs of processes are resampled, since
 a process may keep a difference for as long as it lives.
 
-The center is the interquartile mean, that is the mean of the middle half. A rare slow sample moves it little, and unlike
-a median it does not jump between the few values that there are to draw from. The random draws are seeded, so that the
-same samples give the same interval.
+The center is the interquartile mean, that is the mean of the middle half. A rare slow sample moves it little, and
+unlike a median it does not jump between the few values that there are to draw from. The random draws are seeded, so
+that the same samples give the same interval.
 """
 
 from collections.abc import Sequence

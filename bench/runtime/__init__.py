@@ -1,1 +1,1 @@
-"""Processes, signals, locks, progress and text: what every room needs of the system."""
+"""What every part of the benchmark needs of the system: processes, signals, locks, progress bars, escaped text."""

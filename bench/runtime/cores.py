@@ -1,4 +1,4 @@
-"""The processor cores there are for us."""
+"""The CPU cores that this process may use."""
 
 import os
 from collections.abc import Collection
@@ -8,17 +8,20 @@ import psutil
 
 
 def cpu_count() -> int:
-    """Cores this process may run on, which in a container is fewer than the machine has."""
+    """Return the number of cores that this process may run on. In a container the machine may have more."""
     return len(cores())
 
 
 def cores() -> list[int]:
-    """Their numbers."""
+    """Return the numbers of the cores that this process may run on."""
     return list(psutil.Process().cpu_affinity())
 
 
 def confine(process: int, to: Collection[int]) -> None:
-    """Lets all threads of a process, and what they start from now on, run on these cores alone."""
+    """Restrict all threads of a process, and all threads and processes that they start later, to the cores `to`.
+
+    process: its id.
+    """
     for thread in os.listdir(f"/proc/{process}/task"):
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        with suppress(ProcessLookupError):  # the thread has ended meanwhile
             os.sched_setaffinity(int(thread), to)

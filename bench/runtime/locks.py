@@ -1,4 +1,4 @@
-"""One process at a time writes to a place; a second one is told so at once."""
+"""Locks by which only one process at a time writes to a file or folder. A second one gets an error at once."""
 
 import contextlib
 import errno
@@ -12,25 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-# What a system says where files cannot be locked: on some network shares, in a bucket that is mounted.
+# Errors of a file system without locks, such as some network shares and mounted buckets.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-HELD = {errno.EAGAIN, errno.EACCES}
+HELD = {errno.EAGAIN, errno.EACCES}  # errors if another process holds the lock
+# A lock file's content: the id and the host of the process that holds the lock.
 HOLDER = re.compile(rb"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
 
-_mine: set[tuple[int, Path]] = set()  # process and place, for a forked child has this set, but not the locks
+# What this process has locked. The process id is part of the key because a forked child inherits this set, but not the
+# locks.
+_mine: set[tuple[int, Path]] = set()
 _guard = threading.Lock()
 
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """No other process, and no other block of this one, is in such a block of the same path until this one ends.
+    """Hold the lock of a path during the block, against other processes and against other blocks of this process.
 
-    path: a file, there or not, whose folder is made; or a folder that is there. what: the path's noun in the sentence,
-    as `the checkpoint`. BlockingIOError, with the sentence, if another is in it; nothing waits.
+    path: an existing folder, or a file, which need not exist; the folder of a file is created if necessary.
+    what: how an error calls the path, such as `the checkpoint`.
+    BlockingIOError if the lock is held already; it is never waited for.
 
-    The lock is the system's, on a hidden file beside the file or in the folder: it ends with its process, however that
-    ends, and its forked children do not have it. The file is removed at the end, and one that a killed process left
-    behind does not matter. Where the file system knows no locks, nothing is held, and nothing fails.
+    The operating system's lock is used, on a hidden file next to the file or inside the folder. It ends with its
+    process, however that ends, and forked children do not inherit it. The hidden file is removed at the end; one that a
+    killed process left behind does no harm. On a file system without locks nothing is locked, and nothing fails.
     """
     place = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     mine = os.getpid(), place
@@ -47,23 +51,28 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, what: str, lock: Path) -> Iterator[None]:
+    """Hold the system's lock on the hidden file `lock`, which says meanwhile who holds it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     file, mine = _taken(path, what, lock), os.getpid()
     try:
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
-        except OSError as error:  # of a full disk, which names no file
+        except OSError as error:  # the disk may be full; the error then does not name the file
             raise OSError(error.errno, error.strerror, str(lock)) from None
         yield
     finally:
         if os.getpid() == mine and _is(file, lock):
-            lock.unlink(missing_ok=True)  # before it is let go: whoever has it open by then looks for it in vain
+            # Removed before it is unlocked: a process that has opened it by then will see that it is gone (`_taken`).
+            lock.unlink(missing_ok=True)
         os.close(file)
 
 
 def _taken(path: Path, what: str, lock: Path) -> int:
-    """The lock's file, open and locked. What was removed by another one between the two is opened anew."""
+    """Return a descriptor of the lock file, opened and locked.
+
+    If another process removed the file between opening and locking, it is opened again.
+    """
     while True:
         file = _opened(lock)
         try:
@@ -77,20 +86,21 @@ def _taken(path: Path, what: str, lock: Path) -> int:
 
 
 def _opened(lock: Path) -> int:
-    """Whatever lies there: a link is not followed, and a pipe is not waited for."""
+    """Open or create the lock file. A symbolic link is not followed, and a pipe is not waited for."""
     file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    with contextlib.suppress(OSError):  # one that another user left behind can be locked by everyone
+    with contextlib.suppress(OSError):  # everyone may lock it; it fails for a file that another user left behind
         os.fchmod(file, 0o666)
     return file
 
 
 def can_lock(folder: Path) -> bool:
-    """Whether the folder's file system knows locks."""
+    """Return whether the folder's file system supports locks."""
     with TemporaryFile(dir=folder) as file:
         return _asked(file.fileno())
 
 
 def _lock(file: int, path: Path, what: str) -> None:
+    """Lock the file. BlockingIOError, naming `path`, if another process holds the lock."""
     try:
         _asked(file)
     except OSError as error:
@@ -100,9 +110,12 @@ def _lock(file: int, path: Path, what: str) -> None:
 
 
 def _asked(file: int) -> bool:
-    """False where the file system knows no locks. An OSError of HELD where another process has it."""
+    """Try to lock the file. Return False if the file system has no locks.
+
+    An OSError with a number in HELD if another process holds the lock.
+    """
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process, unlike flock's: forks do not inherit it
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # belongs to the process: unlike flock's, forks do not get it
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -111,7 +124,7 @@ def _asked(file: int) -> bool:
 
 
 def _is(file: int, lock: Path) -> bool:
-    """Whether the open file is the one that lies there."""
+    """Return whether the open file is still the one at the path `lock`."""
     try:
         there = lock.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -120,7 +133,7 @@ def _is(file: int, lock: Path) -> bool:
 
 
 def _holder(file: int) -> str:
-    """In words: its process, where that has written it down."""
+    """Return in words which process holds the lock, as far as the lock file says so."""
     found = HOLDER.fullmatch(os.pread(file, 300, 0))
     if not found:
         return "another process"
@@ -129,4 +142,5 @@ def _holder(file: int) -> str:
 
 
 def _busy(path: Path, what: str, by: str) -> BlockingIOError:
+    """Return the error for a path whose lock is held."""
     return BlockingIOError(errno.EWOULDBLOCK, f"{what} {path} is being written by {by}")

@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may go away, as in `twoview list recipes | head -1`."""
+"""Standard output and standard error that survive when their reader ends, as in `twoview list recipes | head -1`."""
 
 import codecs
 import io
@@ -8,15 +8,17 @@ from typing import Any, TextIO
 
 
 class _Kept(io.FileIO):
-    """What is written after the reader has gone is dropped, here and in every process started from now on.
+    """A file that drops what is written to it after the reader of the pipe has gone.
 
-    A command then ends as it would have ended: a training goes on, and `compare` says by its exit code what it found.
+    This also holds for every process that is started afterwards. So a command ends as it would have ended otherwise: a
+    training continues, and the exit code of `compare` tells its result.
     """
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
+            # From now on the descriptor itself leads to /dev/null, so that new processes inherit that.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -24,9 +26,9 @@ class _Kept(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Puts such files in the place of sys.stdout and sys.stderr, where these are open.
+    """Replace sys.stdout and sys.stderr, where these are open, by files that survive the end of their reader.
 
-    A character that their encoding has not, as ASCII has no ±, is written as its number: it is no reason to fail.
+    A character that is not in their encoding, such as ± in ASCII, is written as an escape instead of being an error.
     """
     for name in ("stdout", "stderr"):
         old: TextIO | None = getattr(sys, name)

@@ -1,7 +1,7 @@
-"""Work in a process of its own, so that a peak of memory belongs to it alone and a crash ends nothing else.
+"""Run work in a process of its own, so that its peak of memory can be measured and a crash ends nothing else.
 
-It is forked from a process that has imported the modules of `preload` and done nothing else: what takes seconds is
-imported once, however many processes there are.
+The process is forked from a server process that has imported the modules of `preload` and done nothing else. So imports
+that take seconds happen once, however many processes there are.
 """
 
 import ctypes
@@ -18,16 +18,20 @@ from typing import Any
 
 
 def forks(preload: Sequence[str]) -> ForkServerContext:
-    """What forks processes from one that has imported these modules, and the caller's own."""
+    """Return a multiprocessing context whose processes are forked from one that has imported these modules.
+
+    It has also imported the caller's main module.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", *preload])
     return context
 
 
 def end_with_parent() -> None:
-    """The process is killed when the one that asked for it ends, whatever ends that one.
+    """Arrange that this process is killed when the process that asked for it ends, whatever ends that one.
 
-    One that is forked has another parent, which lives as long as any of its forks: it watches who asked for it.
+    The parent of a process that the fork server made is the server, which lives as long as any of its forks. Such a
+    process watches the one that asked for it in a thread.
     """
     asked = multiprocessing.parent_process()
     if asked is None:
@@ -42,9 +46,11 @@ def end_with_parent() -> None:
 
 
 def run(work: Callable[[Any], Any], job: Any, preload: Sequence[str] = ()) -> Any:
-    """work(job), in a process of its own that ends with this one, whatever ends this one.
+    """Return work(job), computed in a process of its own, which ends when this process ends.
 
-    What it raises is raised here; ChildProcessError where the process ended before it answered.
+    work: a function at the top level of a module. job: its argument, which must be picklable like the result.
+    preload: modules that are imported before the process is forked.
+    An exception of `work` is raised here; ChildProcessError if the process ended without an answer.
     """
     context = forks(preload)
     ours, its = context.Pipe(duplex=False)
@@ -56,7 +62,7 @@ def run(work: Callable[[Any], Any], job: Any, preload: Sequence[str] = ()) -> An
         process.join()
     except EOFError:
         process.join()
-        raise ChildProcessError(f"its process ended with {process.exitcode}") from None
+        raise ChildProcessError(f"its process ended with exit code {process.exitcode}") from None
     finally:
         ours.close()
         process.kill()
@@ -67,6 +73,7 @@ def run(work: Callable[[Any], Any], job: Any, preload: Sequence[str] = ()) -> An
 
 
 def _answer(work: Callable[[Any], Any], job: Any, connection: Connection) -> None:
+    """Send whether `work` failed, and its result or its exception."""
     end_with_parent()
     try:
         answer = False, work(job)
@@ -76,12 +83,15 @@ def _answer(work: Callable[[Any], Any], job: Any, connection: Connection) -> Non
         answer = True, error
     try:
         connection.send(answer)
-    except (TypeError, AttributeError, pickle.PicklingError):  # an error that cannot be sent as it is
+    except (TypeError, AttributeError, pickle.PicklingError):  # an exception that cannot be pickled
         connection.send((True, RuntimeError(str(answer[1]))))
 
 
 def try_run(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
-    """measure(job), or `absent` and why: a package or the memory is not there, or the process died."""
+    """Return measure(job), computed in a process of its own, or {"absent": reason} if it could not be measured.
+
+    That is the case if a package is missing, memory runs out, or the process dies.
+    """
     try:
         answer: dict[str, Any] = run(measure, job, preload)
     except (ImportError, RuntimeError, MemoryError, ChildProcessError) as error:

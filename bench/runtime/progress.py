@@ -1,4 +1,4 @@
-"""A progress bar on standard error, with its ETA, for everything longer than a second; and what is printed by."""
+"""The console that messages are printed on, and a progress bar with an ETA. Both write to standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from twoview.bench.runtime.escapes import on_lines, on_one_line
 
 
 class Terminal(Console):
-    """Of all strings that are printed, also within tables, nothing moves the cursor but the ends of their lines."""
+    """A console on which no printed string, also within a table, can move the cursor except by its line breaks."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(on_lines(text), **how)
@@ -25,7 +25,10 @@ console = Terminal(stderr=True)
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each of `total` steps. Without a terminal the last state is printed once."""
+    """Show a progress bar during the block, and yield the function to call after each of the `total` steps.
+
+    Without a terminal the final state is printed once. what: the description of the bar.
+    """
     columns = (
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),

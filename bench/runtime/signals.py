@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT while something runs that must not be cut in the middle, and where they would get lost."""
+"""Handling of SIGTERM and SIGINT: while work runs that must not be interrupted, and where they would get lost."""
 
 import os
 import signal
@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-AGAIN_SECONDS = 0.05
+AGAIN_SECONDS = 0.05  # after which a lost signal is sent again
 
 
 def insist() -> None:
-    """From here on a signal that falls into a finalizer, which would swallow what it raises, comes once more."""
+    """From now on, send a signal again if it arrives in a finalizer.
+
+    Python ignores exceptions of finalizers, and so would lose the one that the signal raises.
+    """
     otherwise = sys.unraisablehook
 
     def hook(swallowed: "sys.UnraisableHookArgs") -> None:
@@ -28,8 +31,10 @@ def insist() -> None:
 
 
 def end_at_once() -> None:
-    """From here on a signal ends the process by itself: what one raises while Python shuts down would be a traceback
-    and exit code 0. A signal that is ignored stays so.
+    """From now on, let a signal end the process by the system's default, without a Python exception.
+
+    An exception that is raised while Python shuts down would give a traceback and exit code 0. A signal that is ignored
+    stays ignored.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -37,7 +42,7 @@ def end_at_once() -> None:
 
 
 class StopRequest:
-    """Whether a signal has asked this process to end."""
+    """A request to end this process, which a signal makes. Calling the object returns whether there is one."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -46,7 +51,7 @@ class StopRequest:
         return self.signal is not None
 
     def obey(self) -> None:
-        """Ends the process as the signal would have: KeyboardInterrupt, or exit code 143."""
+        """End the process as the signal would have, if there was one: by KeyboardInterrupt, or with exit code 143."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signal is not None:
@@ -55,7 +60,10 @@ class StopRequest:
 
 @contextmanager
 def deferred() -> Iterator[StopRequest]:
-    """Within the block a signal only asks, and is obeyed when the block has ended; a second one ends it at once."""
+    """Defer SIGTERM and SIGINT during the block, and obey them when it has ended.
+
+    Yields the request, which the block can ask whether a signal has come. A second signal ends the process at once.
+    """
     asked = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:

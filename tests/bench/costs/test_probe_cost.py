@@ -67,7 +67,7 @@ def _dies(job):
 
 
 def test_a_process_that_dies_says_so():
-    assert try_run(_dies, 3, []) == {"absent": "its process ended with 3"}
+    assert try_run(_dies, 3, []) == {"absent": "its process ended with exit code 3"}
 
 
 @pytest.mark.parametrize(
