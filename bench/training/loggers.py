@@ -1,7 +1,8 @@
-"""TensorBoard, MLflow and Weights & Biases: what the record of evidence gets goes to one of them too, if asked.
+"""Logging to TensorBoard, MLflow or Weights & Biases, of the values that the evidence record gets.
 
-Its package is imported only then. Values are written behind a checkpoint, when the host has them anyway. Where they go
-to is the package's own matter (`MLFLOW_TRACKING_URI`, `WANDB_MODE`); TensorBoard's files lie in OUT/tensorboard.
+The package is imported only if its logger is used. Values are written after each checkpoint, when they are on the host
+anyway. The destination is set by the package's own variables (`MLFLOW_TRACKING_URI`, `WANDB_MODE`); TensorBoard's files
+are in OUT/tensorboard.
 """
 
 import importlib
@@ -18,27 +19,32 @@ from twoview.bench.evidence import Run
 from twoview.methods.trainer import History
 
 Name = Literal["tensorboard", "mlflow", "wandb"]
-MLFLOW_BATCH = 1000  # metrics that it takes at once
+MLFLOW_BATCH = 1000  # metrics that MLflow accepts in one call
 PROJECT = "twoview"
 
 
 class Scalar(NamedTuple):
+    """One logged value. step: number of the training step, counted from 0."""
+
     name: str
     value: float
     step: int
 
 
 class Logger(Protocol):
+    """What writes the values of one run."""
+
     def write(self, scalars: Sequence[Scalar]) -> None:
-        """scalars: their steps never fall, from one call to the next either."""
+        """Write the values. Their steps never decrease, nor do they from one call to the next."""
 
     def close(self) -> None: ...
 
 
 def open_logger(name: Name, recipe: Recipe[Any], out: Path, go_on: bool) -> Logger:
-    """The run of that recipe in `out`; go_on: what is there of it goes on, else a new one begins.
+    """Return the logger for a run of the recipe, which keeps its files in `out`.
 
-    ImportError with the command that installs the package.
+    go_on: whether to continue the run that was logged there before; otherwise a new one begins. ImportError, with the
+    command that installs the package, if it is not installed.
     """
     folder = out / name / run_name(recipe)
     logger: Logger = LOGGERS[name](recipe, folder, go_on)
@@ -46,12 +52,15 @@ def open_logger(name: Name, recipe: Recipe[Any], out: Path, go_on: bool) -> Logg
 
 
 class TensorBoard:
+    """Writes TensorBoard's event files to `folder`."""
+
     def __init__(self, recipe: Recipe[Any], folder: Path, go_on: bool) -> None:
         package("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         if not go_on:
-            for old in folder.glob("events.out.tfevents.*"):  # of a run whose checkpoint is gone; curves would mix
+            # Files of an earlier run, whose checkpoint is gone, would mix their curves with those of this run.
+            for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
         self.writer = SummaryWriter(str(folder))
         if not go_on:
@@ -68,6 +77,8 @@ class TensorBoard:
 
 
 class MLflow:
+    """Writes to an MLflow run, whose id is kept in `folder` so that a resumed training can continue it."""
+
     def __init__(self, recipe: Recipe[Any], folder: Path, go_on: bool) -> None:
         self.mlflow = package("mlflow")
         known = _known_run(folder) if go_on else None
@@ -90,6 +101,8 @@ class MLflow:
 
 
 class WandB:
+    """Writes to a run of Weights & Biases, whose id is kept in `folder` so that a resumed training can continue it."""
+
     def __init__(self, recipe: Recipe[Any], folder: Path, go_on: bool) -> None:
         wandb = package("wandb")
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,9 +128,9 @@ LOGGERS: dict[Name, Callable[..., Logger]] = {"tensorboard": TensorBoard, "mlflo
 
 
 class Gains:
-    """Called behind a checkpoint: writes what the history has gained since the last one.
+    """Writes the values that the history has gained since the last call. It is to be called after each checkpoint.
 
-    Steps count from 0; what is of an epoch is of its last step.
+    Steps count from 0. A value of an epoch is written at the last step so far.
     """
 
     def __init__(self, logger: Logger, history: History) -> None:
@@ -135,20 +148,20 @@ class Gains:
         self.logger.write(scalars)
 
     def _series(self) -> dict[str, list[float]]:
-        """By name; the loss is of steps, the others of epochs."""
+        """Return all series by name. The loss has one value per step, the others one per epoch."""
         history = self.history
         of_epochs = {"epoch_seconds": history.epoch_seconds, "wait_seconds": history.wait_seconds}
         return {"loss": history.losses, **of_epochs, **history.logged}
 
 
 def judged(record: Run) -> list[Scalar]:
-    """The judge's accuracies, in percent, after the last step."""
+    """Return the final kNN and linear accuracies of a run, in percent, as values after its last step."""
     steps = len(record.training.losses) if record.training else 0
     return [Scalar(name, getattr(record.accuracy, name), steps) for name in ("knn_top1", "linear_top1")]
 
 
 def package(name: Name) -> ModuleType:
-    """ImportError with the command that installs it."""
+    """Import and return a logger's package. ImportError, with the command that installs it, if it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -158,10 +171,12 @@ def package(name: Name) -> ModuleType:
 
 
 def _known_run(folder: Path) -> str | None:
+    """Return the id of the run that was logged before, or None."""
     file = folder / "run"
     return file.read_text() if file.exists() else None
 
 
 def _remember(folder: Path, run: str) -> None:
+    """Keep the id of the run for `_known_run`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run").write_text(run)

@@ -1,9 +1,9 @@
-"""How much memory a training will take, before it takes it: `twoview plan`.
+"""Predict how much memory a training will take, before it runs: `twoview plan`.
 
-A step is run on fake tensors, which have shapes and no values, at the full batch; every storage is counted from the
-operation that makes it to the moment it dies. What no tensor shows (workspaces, libraries, the loader's kernels, the
-holes that a process' allocator leaves) is measured by a trial of a few real steps in a process of its own, at a small
-batch. Not in it are the pages of the beton file, which the system keeps and gives back as it likes.
+Steps at the full batch are run on fake tensors, which have shapes but no values, and every storage is counted from the
+operation that creates it until it is freed. What does not belong to a tensor (workspaces, libraries, the loader's
+kernels, the holes that the process's allocator leaves) is measured by a trial: a few real steps at a small batch in a
+process of its own. The pages of the beton file are not included, since the system caches and drops them as it likes.
 """
 
 import math
@@ -35,25 +35,32 @@ from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.method import Method
 from twoview.methods.trainer import Trainer
 
-TRIAL_STEPS = 12  # a heap's holes come and go, and a training meets the worst of them
-TRIAL_FLOPS = 3e12  # of all steps of a trial: half a minute on two cores; fewer show too few of the holes
-SMALLEST = 4  # images: a batch that takes hardly any memory
-STEP = 8  # batches that are proposed are multiples of it
-MMAP_THRESHOLD = 32 * MIB  # glibc gives larger blocks back at once; smaller ones share a heap, which gets holes
+TRIAL_STEPS = 12  # the holes of a heap come and go; a training has enough steps to meet the worst case
+TRIAL_FLOPS = 3e12  # of all steps of a trial, half a minute on two cores; shorter trials show too few of the holes
+SMALLEST = 4  # batch, in images, that takes hardly any memory
+STEP = 8  # proposed batches are multiples of this
+# Size of a block in bytes: glibc returns larger ones to the system at once, while smaller ones share a heap, which gets
+# holes.
+MMAP_THRESHOLD = 32 * MIB
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a process takes beyond its tensors: bytes, and a share of those that live in the allocator's heap."""
+    """The memory that a process takes beyond its tensors.
+
+    fixed: bytes. share: further bytes, as a share of those that tensors take in the allocator's heap.
+    """
 
     fixed: float
     share: float
 
 
 class Traced(NamedTuple):
-    """holdings: at the peak of all living storages, in bytes. heap: the peak of those that are small enough for it.
+    """The result of steps on fake tensors.
 
-    flops: of a step.
+    holdings: what the memory is used for when all living storages together are at their peak, in bytes.
+    heap: peak bytes of the storages that are small enough for the allocator's heap; 0 on a GPU.
+    flops: floating-point operations of a step.
     """
 
     holdings: Holdings
@@ -61,15 +68,19 @@ class Traced(NamedTuple):
     flops: int
 
     def peak(self, overhead: Overhead) -> float:
+        """Return the predicted peak in bytes: all holdings, and the overhead beyond the tensors."""
         return sum(self.holdings) + overhead.fixed + overhead.share * self.heap
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A prediction. All sizes are bytes. overhead: what no tensor shows. fits: the largest batch in `memory`, if asked.
+    """A prediction. All sizes are in bytes.
 
-    peak: of the GPU's memory as torch allocates it; on a CPU of the process' resident memory, above what it takes
+    batch: images per batch. views: views per image. size: side of a view, in pixels.
+    holdings: what the memory is used for. overhead: memory that does not belong to a tensor.
+    peak: peak GPU memory that torch allocates; on a CPU the peak resident memory of the process beyond what it takes
     before the method is built.
+    memory: the memory that a batch was asked to fit into, if any. fits: the largest batch that does, 0 if none does.
     """
 
     name: str
@@ -85,10 +96,12 @@ class Plan:
     fits: int | None = None
 
     def as_result(self) -> dict[str, Any]:
+        """Return the plan as a dictionary for JSON."""
         return {**asdict(self), "holdings": self.holdings._asdict()}
 
     @property
     def text(self) -> str:
+        """The plan for a reader: one line per use of the memory."""
         rows = {**self.holdings._asdict(), "overhead": self.overhead, "peak": self.peak}
         lines = [f"{name:12}{size / MIB:10,.1f} MiB {size / self.peak:6.1%}" for name, size in rows.items()]
         shape = f"batch {self.batch}, {self.views} views at {self.size} px"
@@ -100,9 +113,10 @@ class Plan:
 
 
 def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
-    """Predicts the peak memory of the recipe's training on this machine; with `memory_gib`, the batch that fits, too.
+    """Predict the peak memory of the recipe's training on this machine.
 
-    ValueError for memory that is not above 0.
+    memory_gib: if given, the plan also says which is the largest batch that fits into it. ValueError if it is not above
+    0.
     """
     if memory_gib is not None and not 0 < memory_gib < math.inf:
         raise ValueError(f"--memory must be above 0 GiB, not {memory_gib}")
@@ -122,8 +136,9 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
 
 
 def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, memory: int) -> Plan:
-    """The plan without a trial: what tensors hold, and the largest batch, up to the recipe's, of which they would fit
-    into `memory` bytes.
+    """Return the plan without a trial, which counts nothing but tensors.
+
+    memory: in bytes. The plan says which is the largest batch, at most the recipe's, whose tensors fit into it.
     """
     nothing = Overhead(0.0, 0.0)
     whole = _plan(recipe, device, kind, nothing)
@@ -136,6 +151,7 @@ def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
 
 
 def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, overhead: Overhead) -> Plan:
+    """Return the plan at the recipe's batch. kind: the precision of the training."""
     whole = _traced(recipe, recipe.batch, device, kind)
     peak = round(whole.peak(overhead))
     return Plan(
@@ -152,7 +168,10 @@ def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, 
 
 
 def largest(fits: Callable[[int], bool], near: int) -> int:
-    """The largest multiple of 8 that fits, looked for from `near` on; 0 if 8 does not. What is larger fits less."""
+    """Return the largest multiple of 8 that fits; 0 if 8 does not.
+
+    fits: must be monotonic: if a batch does not fit, no larger one does. near: where the search begins.
+    """
     high = max(STEP, near - near % STEP)
     while fits(high):
         high *= 2
@@ -160,38 +179,42 @@ def largest(fits: Callable[[int], bool], near: int) -> int:
 
 
 def _traced(recipe: Recipe[Any], batch: int, device: torch.device, kind: precision.Precision) -> Traced:
+    """Return `trace` of the recipe with another batch."""
     return trace(recipe.model_copy(update={"batch": batch}), device, kind)
 
 
 def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Traced:
-    """The memory of two steps at the recipe's batch, without running them."""
-    from torch.utils.flop_counter import FlopCounterMode  # here, for it imports triton
+    """Return the memory that two steps at the recipe's batch would take, without computing them."""
+    from torch.utils.flop_counter import FlopCounterMode  # imported here because it imports triton
 
     trainer = _trainer(recipe, device, kind)
     fake = FakeTensorMode()
     for tensors in _tables(trainer.objective):
         for name, tensor in tensors.items():
             tensors[name] = None if tensor is None else fake.from_tensor(tensor)
-    trainer.scaler = torch.amp.GradScaler(device.type, enabled=False)  # it would look at values
+    trainer.scaler = torch.amp.GradScaler(device.type, enabled=False)  # a scaler would need values
     living = _Living(trainer.method)
     with FlopCounterMode(display=False) as counter, fake, living:
         trainer.optimizer = optim.build(recipe.optim, trainer.method)
         for tensor in [*trainer.objective.parameters(), *trainer.objective.buffers()]:
             living.see(tensor)
         batch = _batch(recipe, trainer.method, device)
-        for _ in range(2):  # the second finds the optimizer's state
+        for _ in range(2):  # the state of the optimizer exists only from the second step on
             trainer.step(batch, 0.0)
         held = held_by(trainer.method, trainer.optimizer)._replace(gradients=living.gradients)
         normalized = [torch.empty(view.shape, device=device) for view in batch.views]
         holdings = split(living.peak, held, batch.tensors, normalized)
-        if device.type == "cpu":  # the loader's batches are in the same memory: those ahead, and the next
+        if device.type == "cpu":  # the same memory holds the loader's batches: those made ahead, and the next one
             more = (BATCHES_AHEAD + 1) * bytes_of(batch.tensors)
             holdings = holdings._replace(batch=holdings.batch + more)
     return Traced(holdings, living.heap_peak if device.type == "cpu" else 0, counter.get_total_flops() // 2)
 
 
 def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
-    """Peak bytes of a few real steps at the recipe's batch, above what there was before; for a process of its own."""
+    """Run a few real steps at the recipe's batch, and return by how many bytes the peak exceeds the memory before.
+
+    It must run in a process of its own, since a process has one peak.
+    """
     side, count = recipe.size, recipe.batch * TRIAL_STEPS
     image = beton.Stored(beton.RAW, side, side, bytes(3 * side * side), label=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -212,13 +235,13 @@ def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
 
 
 def _trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Trainer:
-    """Of one process, and not compiled: a compiler fuses what the plan counts one by one."""
+    """Return a trainer for one process that is not compiled, since a compiler fuses operations that the plan counts."""
     plain = {"compile": "off", "cuda_graph": False, "sync_batchnorm": False}
     return experiment.trainer(recipe.model_copy(update=plain), device, kind)
 
 
 def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> DeviceBatch:
-    """uint8 views, channels-last, labels and masks, as the loader hands them over."""
+    """Return a batch as the loader makes it: uint8 views in channels-last layout, labels and masks."""
     shapes = [(recipe.batch, view.size, view.size, 3) for view in method.views]
     views = tuple(torch.ones(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2) for shape in shapes)
     masks = tuple(torch.arange(mask.kept, device=device).repeat(recipe.batch, 1) for mask in method.masks)
@@ -226,7 +249,10 @@ def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> DeviceB
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that are alive, and of those in the heap, and remembers their peaks."""
+    """Counts the bytes of all living storages, and of those among them that are in the heap, and keeps their peaks.
+
+    gradients: the bytes of the gradients at the peak.
+    """
 
     def __init__(self, method: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -238,7 +264,7 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function is torch.ops.aten._local_scalar_dense.default:
-            return True  # a look at a value, as in a check for NaN: there are no values here, and the check passes
+            return True  # code asks for a value, as a check for NaN does; there are none here, so let the check pass
         out = function(*args, **(kwargs or {}))
         for value in tree_iter(out):
             if isinstance(value, Tensor):
@@ -246,6 +272,7 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def see(self, tensor: Tensor) -> None:
+        """Count the tensor's storage, if it is new, until it is freed."""
         storage = tensor.untyped_storage()
         if storage in self._seen:
             return
@@ -265,8 +292,10 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Overhead:
-    """Trials at the smallest batch, for what is fixed, and at the largest of few seconds, for what grows with the
-    heap: its holes grow faster than it does, so a small batch says little of a large one.
+    """Measure the overhead by trials.
+
+    The trial at the smallest batch gives what is fixed. On a CPU, one at the largest batch that TRIAL_FLOPS allow gives
+    what grows with the heap: its holes grow faster than the heap does, so a small batch tells little about a large one.
     """
     smallest = min(SMALLEST, recipe.batch)
     flops = _traced(recipe, smallest, device, kind).flops
@@ -274,6 +303,7 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
     small = min(recipe.batch, max(smallest, affordable))
 
     def beyond(batch: int) -> float:
+        """Return the bytes that a trial takes beyond its tensors."""
         peak = trial_apart(recipe.model_copy(update={"batch": batch}), device, kind)
         return peak - sum(_traced(recipe, batch, device, kind).holdings)
 
@@ -284,23 +314,28 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
 
 
 def trial_apart(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
-    """The trial in a process that has imported nothing before it counts. ValueError, saying why, where it failed."""
+    """Run the trial in a process of its own, which has imported nothing before it counts, and return its bytes.
+
+    ValueError, with the reason, if the trial fails.
+    """
     job = recipe.model_dump(mode="json"), device, kind
     try:
         return float(processes.run(_trial, job))
-    except Exception as error:  # whatever a step raises, or its process died
+    except Exception as error:  # a step may raise anything, and its process may die
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{recipe.name}: a trial step at batch {recipe.batch} failed: {reason}") from None
 
 
 def _trial(job: tuple[dict[str, Any], torch.device, precision.Precision]) -> float:
-    import torchvision.models  # noqa: F401  # loaded before memory is counted
+    """Run the trial of a job (recipe as a dictionary, device, precision)."""
+    import torchvision.models  # noqa: F401  # imported before memory is counted
 
     values, device, kind = job
     return trial(parse(values, values["name"]), device, kind)
 
 
 def _tables(*modules: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield the dictionaries in which the modules and their parts keep their parameters and buffers."""
     for module in modules:
         for part in module.modules():
             yield part._parameters

@@ -1,4 +1,4 @@
-"""A training's record in other harnesses' words: MLPerf's `:::MLLOG` lines, torchtitan's metric names."""
+"""A training's record in the formats of other harnesses: MLPerf's `:::MLLOG` lines, and torchtitan's metric names."""
 
 import json
 from collections.abc import Iterator
@@ -10,13 +10,15 @@ from twoview.bench.evidence import Accuracy, Training
 def mllog(
     recipe: dict[str, Any], training: Training, views: int, started: float, accuracy: Accuracy | None = None
 ) -> Iterator[str]:
-    """The lines of a finished training, in the format of mlcommons/logging, with its keys.
+    """Yield the log lines of a finished training, in the format and with the keys of mlcommons/logging.
 
-    recipe: as the record holds it. views: of an image; MLPerf's throughput is in images a second. started: seconds
-    since 1970. Epochs are laid end to end from there, without the pauses between them (checkpoints, interruptions).
-    accuracy: of the probes, known only after the training.
+    recipe: the recipe as the record holds it. views: number of views per image.
+    started: when the training began, in seconds since 1970. The epochs follow each other from there, without the pauses
+    between them (checkpoints, interruptions).
+    accuracy: the probes' accuracies, if they are known already.
     """
     now = started
+    # MLPerf's throughput is in images per second, while the record counts views.
     images = training.views_per_epoch // views
     yield _line(now, "POINT_IN_TIME", "submission_benchmark", recipe["name"])
     yield _line(now, "POINT_IN_TIME", "seed", recipe["seed"])
@@ -38,7 +40,11 @@ def mllog(
 
 
 def torchtitan(data_wait_share: float, mfu: float | None, reserved_mib: float | None) -> dict[str, float]:
-    """torchtitan's names for what it measures too; what is None is absent, as on a CPU the GPU's memory."""
+    """Return the values that torchtitan measures too, under torchtitan's names.
+
+    data_wait_share, mfu: shares from 0 to 1. reserved_mib: peak GPU memory that torch reserved. A value that is None,
+    such as the GPU memory on a CPU, is absent.
+    """
     metrics = {
         "data_loading(%)": 100 * data_wait_share,
         "mfu(%)": None if mfu is None else 100 * mfu,
@@ -48,6 +54,7 @@ def torchtitan(data_wait_share: float, mfu: float | None, reserved_mib: float | 
 
 
 def _line(seconds: float, event_type: str, key: str, value: Any = None, **metadata: Any) -> str:
+    """Return one log line. seconds: the time of the event, since 1970."""
     event = {
         "namespace": "",
         "time_ms": round(seconds * 1000),

@@ -1,4 +1,4 @@
-"""Probes while a recipe trains: kNN after some epochs, and what the probes beside the training cost."""
+"""Online probes, which run during a training: kNN after some epochs, and what all online probes cost."""
 
 import time
 from collections.abc import Callable
@@ -19,13 +19,15 @@ from twoview.methods.probes.knn import knn_top1
 from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
 
-REPEATS = 20
-SHARE = 0.02  # of a training's time, that probes beside it may take
+REPEATS = 20  # timed steps of the online head
+SHARE = 0.02  # share of the training time that online probes may take
 
 
 def knn_watch(recipe: Recipe, trainer: Trainer, file: Beton, steps: int) -> Callable[[], None]:
-    """To be called after every step of `steps` an epoch: top-1 of kNN among training images, which has never seen the
-    test set, goes to the history's log after every N-th epoch, and the seconds that it took, which are training time.
+    """Return a function to be called after every step, which runs a kNN probe after every N-th epoch.
+
+    N is `probe.online_knn_epochs`. The probe uses training images only, never the test set. Its top-1 and the seconds
+    that it took, which count as training time, go to the log of the trainer's history. steps: steps per epoch.
     """
     every, count = recipe.probe.online_knn_epochs, recipe.probe.online_knn_images
     if not every or ranks.rank() > 0:
@@ -45,7 +47,7 @@ def knn_watch(recipe: Recipe, trainer: Trainer, file: Beton, steps: int) -> Call
         with in_turn(file, used, view) as loader:
             x, label = extract(trainer.method.encode, loader, trainer.normalize, trainer.device, lambda: None)
         trainer.method.train()
-        query = torch.arange(len(x)) % 5 == 0
+        query = torch.arange(len(x)) % 5 == 0  # every fifth image is a query, the others are the bank
         k, temperature = recipe.probe.k, recipe.probe.temperature
         top1 = knn_top1(x[~query], label[~query], x[query], label[query], k=k, temperature=temperature)
         trainer.history.open_logged["online_knn_top1"] = [top1]
@@ -55,9 +57,10 @@ def knn_watch(recipe: Recipe, trainer: Trainer, file: Beton, steps: int) -> Call
 
 
 def head_seconds(trainer: Trainer, batch: int) -> list[float]:
-    """What a step of the online head takes by itself, on features of a batch; empty where there is none.
+    """Measure the seconds of a step of the online head by itself, on random features of a batch.
 
-    Launched kernel by kernel, also where the training is compiled or recorded, so that it is no less than there.
+    Returns one number per repeat; empty if there is no online head. The kernels are launched one by one, even if the
+    training is compiled or recorded as a CUDA graph, so the time is not less than in the training.
     """
     method = trainer.method
     if not isinstance(method, Online):
@@ -73,9 +76,9 @@ def head_seconds(trainer: Trainer, batch: int) -> list[float]:
 
 
 def warn(training: Training) -> None:
-    """Says on the console where the probes took more of the training's time than they may."""
+    """Print a warning if the online probes took more than the share SHARE of the training time."""
     if (share := training.online_share or 0.0) > SHARE:
         console.print(
-            f"[yellow]the probes beside the training took {share:.1%} of its time, more than {SHARE:.0%}: "
-            "probe kNN after more epochs, or fewer images"
+            f"[yellow]the online probes took {share:.1%} of the training time, more than {SHARE:.0%}: run kNN less "
+            "often (probe.online_knn_epochs) or on fewer images (probe.online_knn_images)"
         )

@@ -1,4 +1,4 @@
-"""What to say when memory runs out: who holds how much, and what would fit."""
+"""The error when memory runs out: what the memory is used for, and which batch would fit."""
 
 import traceback
 from collections.abc import Iterator
@@ -17,26 +17,29 @@ from twoview.methods.precision import Precision
 
 @contextmanager
 def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Iterator[None]:
-    """Around a training: memory that runs out is a ValueError naming batch, views, resolution and buffers, what each
-    holds, and the batch that would fit by what can be counted. One rank's share of the batch is what is counted.
+    """Turn running out of memory during the block, which is a training, into a ValueError that explains it.
+
+    The error names the batch, the views and their size, how much memory is used for what, and the largest batch that
+    would fit according to a count of the tensors. All of it is for one rank and its share of the batch.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not experiment.ran_out(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
+        traceback.clear_frames(error.__traceback__)  # the frames hold the tensors of the step
         torch.cuda.empty_cache()
         raise ValueError(_sentence(recipe, device, kind)) from error
 
 
 def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str:
+    """Return the explanation. kind: the precision of the training."""
     memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else experiment.memory_limit()
     mine = recipe.model_copy(update={"batch": recipe.batch // ranks.world()})
     try:
-        with ranks.alone():  # memory may have run out here and nowhere else
+        with ranks.alone():  # the other ranks may have memory left, and take no part in this
             counted = memory_plan.counted(mine, device, kind, memory)
-    except (MemoryError, RuntimeError) as error:  # it counts with weights, and these may be what is too large
+    except (MemoryError, RuntimeError) as error:  # counting builds the weights, which alone may be too large
         if not experiment.ran_out(error):
             raise
         return experiment.too_little_for_weights(recipe)
@@ -46,6 +49,6 @@ def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str
     each = f" on each of {ranks.world()} ranks" if ranks.world() > 1 else ""
     return (
         f"{recipe.name} ran out of memory: batch {mine.batch}{each}, {counted.views} views at {recipe.size} px in "
-        f"{kind} on {device} need {counted.peak / GIB:.2f} GiB by count ({holds}); {fits} would fit into the device's "
-        f"{memory / GIB:.1f} GiB if nothing else were there; `twoview plan` says more"
+        f"{kind} on {device} need {counted.peak / GIB:.2f} GiB for tensors ({holds}); {fits} would fit into the "
+        f"device's {memory / GIB:.1f} GiB if nothing else used them; run `twoview plan` for details"
     )

@@ -1,8 +1,9 @@
-"""Hyper-parameter search: random groups of values, each judged on training images that it was not trained on.
+"""Hyper-parameter search: each trial trains with a random group of values and is judged on held-out training images.
 
-The study is a file that processes and machines append to, over NFS too. Group n is a pure function of the recipe's seed
-and n, so however many search together draw the same groups as one. A trial that is killed is drawn no more, and failed
-once the study is opened again; nothing else is lost, and the search run again goes on.
+The study is a file that several processes and machines can append to, also over NFS. The group of trial n is a pure
+function of the recipe's seed and n, so many processes together draw the same groups as one. A trial whose process is
+killed is not repeated, and counts as failed once the study is opened again. Nothing else is lost: running the search
+again continues it.
 """
 
 import contextlib
@@ -36,26 +37,28 @@ from twoview.loaders.samplers import subset
 from twoview.methods.probes.features import extract
 from twoview.methods.probes.knn import knn_top1
 
-RUNNING = "running"  # folder of the study, with what the running trials' processes hold
-KILLED = "its process was ended"  # why a trial failed that says nothing itself
-HALVING = 2  # Tan et al.'s official search: ASHA with reduction 2 and a grace of a tenth of the epochs
+RUNNING = "running"  # subfolder of the study with the locks that the processes of running trials hold
+KILLED = "its process was ended"  # the reason that is given for a failed trial without an error of its own
+# As in Tan et al.'s official search: ASHA with reduction factor 2 and a grace period of a tenth of the epochs.
+HALVING = 2
 GRACE = 10
-LOCK_SECONDS = 30  # far longer than a line takes to write
+LOCK_SECONDS = 30  # after which a lock of the study's file counts as abandoned; writing a line takes far less
 
 
 def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
-    """The study of a recipe in `folder`, made if it is not there.
+    """Open the study of a recipe in `folder`, or create it.
 
-    ValueError if the recipe names nothing to search, or the study there is of another recipe.
+    ValueError if the recipe has no settings to search, or if the study in the folder is that of another recipe.
     """
     if not recipe.search.ranges:
         raise ValueError(
-            f'{recipe.name} has no [search.ranges]: name what to search, such as "optim.lr" = [0.01, 1, "log"]'
+            f'{recipe.name} has no [search.ranges]: list the settings to search, as in "optim.lr" = [0.01, 1, "log"]'
         )
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = str(folder / "study.journal")
-    # A lock file made with O_EXCL, as NFS can since version 3; what a killed process leaves is broken in time.
+    # The lock is a file created with O_EXCL, which NFS supports since version 3. One that a killed process left behind
+    # is broken after LOCK_SECONDS.
     storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal, LOCK_SECONDS)))
     grace = max(1, _epochs(recipe) // GRACE)
     study = optuna.create_study(
@@ -76,7 +79,10 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
 
 
 def _fail_the_killed(study: optuna.Study, folder: Path) -> None:
-    """Trials whose processes hold nothing any more have failed. Where files cannot be locked nobody can tell."""
+    """Mark running trials as failed if no process holds their lock any more.
+
+    On a file system without locks this cannot be known, and nothing is done.
+    """
     if not can_lock(folder):
         return
     with _in_turn(folder):
@@ -86,13 +92,16 @@ def _fail_the_killed(study: optuna.Study, folder: Path) -> None:
 
 
 def _held(folder: Path, number: int) -> AbstractContextManager[None]:
-    """What the process of a running trial is in, and nobody else."""
+    """Return the lock that the process of a running trial holds."""
     return alone(folder / RUNNING / f"trial-{number}", "the trial")
 
 
 @contextmanager
 def _in_turn(folder: Path) -> Iterator[None]:
-    """One process at a time; the others wait, since a trial begins between two looks at those that run."""
+    """Let one process at a time begin a trial or check the running ones; the others wait.
+
+    Otherwise a trial that has begun, and whose lock is not held yet, could be taken for one whose process was killed.
+    """
     with ExitStack() as stack:
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -103,19 +112,20 @@ def _in_turn(folder: Path) -> Iterator[None]:
 
 
 def _done(study: optuna.Study) -> int:
-    """Trials that came to an end of their own."""
+    """Return how many trials ended by themselves: completed, pruned or failed with an error, but not killed."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     return sum(trial.state != TrialState.FAIL or "error" in trial.user_attrs for trial in ended)
 
 
 def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, place: Place) -> None:
-    """Trains and judges groups until the study in `folder` has `trials`, those of other processes counted.
+    """Run trials until the study in `folder` has `trials` of them, including those of other processes.
 
-    Processes that search together may end with one trial too many each but the first. A group that
-    training breaks down with is a failed trial, not an error. ValueError, naming the key, for a range with a value that
-    the recipe refuses.
+    Of several processes that search together, each but the first may add one trial too many. A group of values with
+    which the training breaks down is a failed trial, not an error. ValueError, naming the key, if a range contains a
+    value that the recipe does not accept.
     """
     check_schedule(with_values(recipe, {"epochs": _epochs(recipe)}), f"{recipe.name}: search.epochs")
+    # Try the ends of each range, or all of its choices, before any training begins.
     for key, values in recipe.search.ranges.items():
         for value in values[:2] if scale(values) else values:
             with_values(recipe, {key: value})
@@ -123,7 +133,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
     kind = experiment.precision_for(recipe, device)
     betons.dataset_beton(
         recipe.dataset, "train", place.betons, place.root
-    )  # what is wrong with the data is no trial's fault
+    )  # an error in the data ends the search here, instead of making every trial fail
     while (done := _done(study)) < trials:
         with ExitStack() as stack:
             with _in_turn(folder):
@@ -140,25 +150,26 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
                 study.tell(trial, top1)
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
-            except (FloatingPointError, ValueError) as error:  # what is not finite, or too large for the memory
+            except (FloatingPointError, ValueError) as error:  # a value that is not finite, or too little memory
                 console.print(f"{what}: failed: {error}", markup=False)
                 trial.set_user_attr("error", str(error))
                 study.tell(trial, state=TrialState.FAIL)
 
 
 def _report(trial: Trial, epoch: int, top1: float) -> None:
+    """Report the accuracy after an epoch to the study. TrialPruned if the trial should end early."""
     trial.report(top1, epoch)
     if trial.should_prune():
         raise optuna.TrialPruned
 
 
 def seed_of(recipe: Recipe[Any], number: int) -> int:
-    """The seed, below 2 ** 32, that the group of a trial is drawn by."""
+    """Return the seed, below 2 ** 32, from which the group of values of a trial is drawn."""
     return zlib.crc32(f"{recipe.seed} {number}".encode())
 
 
 def draw(trial: Trial, search: Search) -> dict[str, Any]:
-    """A value for each key of the ranges; whole numbers between whole numbers."""
+    """Draw a value for each key of the search ranges. A range between two whole numbers gives whole numbers."""
     group: dict[str, Any] = {}
     for key, values in search.ranges.items():
         kind = scale(values)
@@ -172,10 +183,11 @@ def draw(trial: Trial, search: Search) -> dict[str, Any]:
 
 
 def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Callable[[int, float], None]) -> float:
-    """Trains on the training images but those held out; kNN top-1 of those, in percent, after the last epoch.
+    """Train on all training images but the held-out ones, and return the kNN top-1 of those at the end, in percent.
 
-    Held out are the recipe's own, or a tenth of the training images if it has none; the test images are not touched.
-    on_epoch(epoch, top-1): called after each epoch; what it raises ends the training.
+    The recipe says how many images are held out; if it does not, a tenth of the training images are. The test images
+    are not used.
+    on_epoch(epoch, top-1): called after each epoch. An exception that it raises ends the training.
     """
     file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root)
     recipe = recipe.model_copy(update={"held_out": recipe.held_out or len(file) // 10})
@@ -198,6 +210,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     ):
 
         def judge() -> float:
+            """Return the kNN top-1 of the held-out images now. FloatingPointError if a feature is not finite."""
             trainer.method.eval()
             features = [
                 extract(trainer.method.encode, part, trainer.normalize, device, lambda: None)
@@ -221,7 +234,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
 
 
 def outcome(study: optuna.Study) -> dict[str, Any]:
-    """The study as JSON has it: counts by state, every trial, the best one."""
+    """Return the study as a dictionary for JSON: the number of trials in each state, every trial, and the best one."""
     rows: list[dict[str, Any]] = [
         {
             "number": trial.number,
@@ -243,4 +256,5 @@ def outcome(study: optuna.Study) -> dict[str, Any]:
 
 
 def _epochs(recipe: Recipe[Any]) -> int:
+    """Return the number of epochs of a trial."""
     return recipe.search.epochs or recipe.epochs

@@ -1,4 +1,4 @@
-"""A training as a Slurm job through submitit: one task a node, and in it torchrun, which starts a process a GPU."""
+"""Run a training as a Slurm job through submitit: one task per node runs torchrun, which starts one process per GPU."""
 
 import contextlib
 import os
@@ -15,14 +15,18 @@ from submitit.core.utils import DelayedSubmission
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string
 
-GRACE_SECONDS = 120  # between Slurm's signal and the end: for one step, and a checkpoint
-MOST = 1_000_000  # of everything that Slurm is asked for
-REQUEUES = 1000  # times that a job which ran into its time limit may go on
+GRACE_SECONDS = 120  # between Slurm's signal and the end of the job, enough for one step and a checkpoint
+MOST = 1_000_000  # exclusive upper limit of every number that Slurm is asked for
+REQUEUES = 1000  # how often a job that ran into its time limit may be queued again
 
 
 @dataclass(frozen=True)
 class Job:
-    """What Slurm is asked for. gpus, cpus: of each node. sbatch: further options of sbatch, by their long names."""
+    """What Slurm is asked for. ValueError if a number is out of range.
+
+    gpus, cpus: per node. hours: time limit. partition: empty for Slurm's default.
+    sbatch: further options of sbatch, by their long names.
+    """
 
     nodes: int
     gpus: int
@@ -40,17 +44,21 @@ class Job:
 
 
 class Launch(Checkpointable):
-    """What runs on each node: torchrun, which meets the other nodes' at the first node.
+    """What runs on each node: torchrun, whose instances on all nodes meet at the first node.
 
-    words: of `twoview train`. A job that was queued before goes on with --resume: Slurm counts its restarts, whether
-    Slurm itself put it back (preemption, a node that failed) or submitit did (the time limit).
+    words: the arguments of `twoview train`. processes: number of processes on each node. A job that was queued again
+    continues with --resume. Slurm counts the restarts, both those by Slurm itself (after preemption or a node failure)
+    and those by submitit (after the time limit).
     """
 
     def __init__(self, words: list[str], nodes: int, processes: int) -> None:
         self.words, self.nodes, self.processes = words, nodes, processes
 
     def command(self, endpoint: str, job: str, resume: bool) -> list[str]:
-        """endpoint: HOST:PORT of the rendezvous. job: tells it from other jobs' on the same host."""
+        """Return the command that runs on each node.
+
+        endpoint: HOST:PORT at which the nodes meet. job: distinguishes this job from others on the same host.
+        """
         torchrun = [sys.executable, "-m", "torch.distributed.run"]
         torchrun += ["--nnodes", str(self.nodes), "--nproc-per-node", str(self.processes)]
         torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", job]
@@ -62,7 +70,8 @@ class Launch(Checkpointable):
         endpoint = f"{where.master_addr}:{where.master_port}"
         command = self.command(endpoint, submitit.JobEnvironment().job_id, resume)
         print(shlex.join(command), flush=True)
-        # Slurm may send submitit's signal to every process of the job; whoever does not know it would end at once.
+        # Slurm may send submitit's signal to every process of the job, and would end those that do not handle it. So
+        # torchrun is started while the signal is ignored, which it inherits.
         submitits = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         engine = subprocess.Popen(command)
         self._pid = engine.pid
@@ -71,36 +80,41 @@ class Launch(Checkpointable):
             raise RuntimeError(f"torchrun ended with exit code {code}: {shlex.join(command)}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit before it queues the job again: the training finishes its step and saves."""
+        """Let the training finish its step and save. submitit calls this before it queues the job again."""
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGTERM)
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)  # leaves it to `wait` above, which this interrupts
+            # WNOWAIT leaves the exit code to `wait` in __call__, which this handler interrupts.
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Launch(self.words, self.nodes, self.processes))
 
 
 def script(words: list[str], job: Job, folder: Path) -> str:
-    """The script that `submit` gives to sbatch, made without Slurm."""
-    # Private names of submitit, whose public SlurmExecutor makes the same script but cannot be built without srun.
+    """Return the script that `submit` gives to sbatch. Slurm need not be installed."""
+    # These are private names of submitit. Its public SlurmExecutor makes the same script, but needs srun.
     command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder.absolute()))}"
     return _make_sbatch_string(command=command, folder=folder.absolute(), **_parameters(words, job))
 
 
 def submit(words: list[str], job: Job, folder: Path) -> str:
-    """Submits the job; returns its id. folder: of script and logs, seen by all nodes. OSError without Slurm."""
+    """Submit the job and return its id.
+
+    folder: for the script and the logs; all nodes must see it. OSError if Slurm is not installed.
+    """
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     except RuntimeError:
-        raise OSError("there is no Slurm here (no srun on the PATH): see the script with --dry-run") from None
+        raise OSError("Slurm is not installed here (no srun on the PATH): use --dry-run to see the script") from None
     executor.update_parameters(**_parameters(words, job))
     return str(executor.submit(_launch(words, job)).job_id)
 
 
 def _launch(words: list[str], job: Job) -> Launch:
+    """Return what runs on each node of the job; without GPUs that is one process."""
     return Launch(words, job.nodes, max(1, job.gpus))
 
 
 def _parameters(words: list[str], job: Job) -> dict[str, Any]:
-    """In the names of submitit's Slurm executor."""
+    """Return the job's parameters under the names of submitit's Slurm executor."""
     on_each_node = shlex.join(_launch(words, job).command("FIRST_NODE:PORT", "JOB", resume=False))
     asked: dict[str, Any] = {
         "job_name": "twoview",

@@ -1,9 +1,9 @@
-"""Where a training step's time goes: a trace of some steady steps by torch's profiler, and one page about it.
+"""Where the time of a training step goes: a trace of some steady steps by torch's profiler, and a page that sums it up.
 
-The parts are ranges that trainer, clock, transfer and loader name (methods/parts.py). On a CPU a part's time is that
-of the range without the ranges inside it. On a GPU it is that of the kernels launched in the range, whenever they ran;
-where none runs, the time is that of a copy, or of a wait for data, and else the device is idle. So the parts are
-disjoint, and all that the host did meanwhile does not count.
+The parts of a step are ranges that trainer, clock, transfer and loader name (methods/parts.py). On a CPU the time of a
+part is that of its range without the ranges inside it. On a GPU it is that of the kernels that were launched in the
+range, whenever they ran. While no kernel runs, the time goes to a copy, else to a wait for data, and else the device is
+idle. So the parts do not overlap, and what the host does while the device computes does not count.
 """
 
 import json
@@ -27,18 +27,22 @@ from twoview.loaders.files import whole_file
 from twoview.methods.parts import part
 from twoview.methods.trainer import Trainer
 
-BEFORE, WARMUP, STEPS = 5, 2, 10  # steps: not seen, seen and forgotten by torch's profiler, recorded
-OPERATORS = 12  # on the page
+# Numbers of steps: before the profiler starts, profiled but thrown away as its warmup, and recorded.
+BEFORE, WARMUP, STEPS = 5, 2, 10
+OPERATORS = 12  # number of operators on the page
 IDLE, OTHER, COPY = "idle", "other", "copy"
 PARTS = (
     "data wait", "augment", COPY, "normalize", "forward", "backward", "optimizer", "after step", "graph", "checkpoint",
     OTHER,
 )  # fmt: skip
-WAITS = ("data wait", "checkpoint")  # in which a device without work waits for the host
+WAITS = ("data wait", "checkpoint")  # parts in which a device without work waits for the host
 
 
 class Span(NamedTuple):
-    """Microseconds. Of two at one moment the one of the higher rank has the time, among equals the later begun."""
+    """An interval of time that belongs to a part, in microseconds.
+
+    rank: where spans overlap, the time goes to the one with the highest rank, and among equals to the latest begun.
+    """
 
     start: float
     end: float
@@ -48,7 +52,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """ms: milliseconds a step. share: of the step. calls: a step; 0 for a part, which has no calls."""
+    """The time of a part or an operator.
+
+    ms: milliseconds per step. share: share of the step. calls: calls per step; 0 for a part, which is not called.
+    """
 
     name: str
     ms: float
@@ -58,10 +65,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Milliseconds a step. step_ms: with the profiler running, which slows the host; plain_ms: the median without it.
+    """The profile of a training. Times are in milliseconds per step.
 
-    parts: disjoint, `idle` the last. operators: those that took longest, each without the operators inside it.
-    hidden_copy_ms: copies to the device that ran while it computed, in no part.
+    steps: number of recorded steps.
+    step_ms: with the profiler running, which slows the host. plain_ms: the median without it.
+    hidden_copy_ms: copies to the device that ran while it computed; they belong to no part.
+    parts: the parts of a step, which do not overlap, with `idle` as the last.
+    operators: those that took longest, each without the operators inside it.
+    trace: path of the trace file.
     """
 
     name: str
@@ -75,27 +86,29 @@ class Summary:
     trace: str
 
     def as_result(self) -> dict[str, Any]:
+        """Return the profile as a dictionary for JSON."""
         return asdict(self)
 
     @property
     def text(self) -> str:
+        """The page for a reader: a table of the parts, and one of the operators."""
         lines = [
-            f"{self.name}: {self.steps} steps on {self.device}, {self.step_ms:.2f} ms each under the profiler and "
+            f"{self.name}: {self.steps} steps on {self.device}, {self.step_ms:.2f} ms each with the profiler and "
             f"{self.plain_ms:.2f} ms without it",
             *(f"{row.name:44}{row.ms:10.2f} ms {row.share:7.1%}" for row in self.parts),
             f"{'all':44}{sum(row.ms for row in self.parts):10.2f} ms {sum(row.share for row in self.parts):7.1%}",
         ]
         if self.hidden_copy_ms:
-            lines.append(f"{'copies behind the computing':44}{self.hidden_copy_ms:10.2f} ms")
-        lines.append(f"\n{'operators, their own time':44}{'':21}  calls a step")
+            lines.append(f"{'copies hidden behind computing':44}{self.hidden_copy_ms:10.2f} ms")
+        lines.append(f"\n{'operators by self time':44}{'':21}calls per step")
         lines += [f"{row.name[:43]:44}{row.ms:10.2f} ms {row.share:7.1%}{row.calls:14.1f}" for row in self.operators]
         return "\n".join([*lines, "", f"trace, for ui.perfetto.dev or chrome://tracing: {self.trace}"])
 
 
 class StepProfiler:
-    """Watches a training from its sixth step on, and leaves PATH.trace.json and PATH.txt.
+    """Profiles steps of a training, after its first five, and writes PATH.trace.json and PATH.txt.
 
-    The trained weights are those of a training that nobody watches. summary: once the steps are recorded.
+    The trained weights are the same as without the profiler. summary: the profile, None until the steps are recorded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,13 +118,13 @@ class StepProfiler:
 
     @contextmanager
     def watching(self, trainer: Trainer, steps: int) -> Iterator[Callable[[], None]]:
-        """Gives what is to be called after each step of `trainer.fit`. steps: that it will take.
+        """Profile during the block, and yield a function to be called after each step of `trainer.fit`.
 
-        ValueError if these are too few.
+        steps: number of steps that the training will take. ValueError if these are too few.
         """
         if steps < BEFORE + WARMUP + STEPS:
             raise ValueError(f"--profile needs {BEFORE + WARMUP + STEPS} steps, and {self.name} has {steps} to go")
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch says on stderr when it starts and stops
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise torch prints to stderr when it starts and stops
         device, moments = trainer.device, [time.perf_counter()]
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
         schedule = torch.profiler.schedule(wait=BEFORE, warmup=WARMUP, active=STEPS, repeat=1)
@@ -126,7 +139,8 @@ class StepProfiler:
             moments.append(time.perf_counter())
             done = len(moments) - 1
             if device.type == "cuda" and done in (BEFORE + WARMUP, BEFORE + WARMUP + STEPS):
-                torch.cuda.synchronize(device)  # what the recorded steps launched ends in their time, and no more
+                # So that all kernels of the recorded steps, and no others, run within these steps.
+                torch.cuda.synchronize(device)
             if done <= BEFORE + WARMUP + STEPS:
                 profiler.step()
 
@@ -134,10 +148,12 @@ class StepProfiler:
             yield on_step
 
     def _finish(self, profiler: Any, device: torch.device, moments: list[float]) -> None:
+        """Write trace and page. moments: when the profiling began and when each step ended, in seconds."""
         with whole_file(self.trace) as temporary:
             profiler.export_chrome_trace(str(temporary))
         events = json.loads(self.trace.read_text())["traceEvents"]
         step_us, parts, hidden = divided(events)
+        # The steps before the profiler started, without the first two.
         plain = [1000 * (after - before) for before, after in pairwise(moments[2 : BEFORE + 1])]
         self.summary = Summary(
             name=self.name,
@@ -156,7 +172,10 @@ class StepProfiler:
 
 @contextmanager
 def _normalize_named(trainer: Trainer) -> Iterator[None]:
-    """Names the normalizing, unless the step is compiled: then it is a line of a kernel of the forward pass."""
+    """Make normalization a named part during the block.
+
+    Not in a compiled step, in which normalization is fused into a kernel of the forward pass.
+    """
     if trainer.compiled:
         yield
         return
@@ -176,7 +195,10 @@ def _normalize_named(trainer: Trainer) -> Iterator[None]:
 
 
 def divided(events: Iterable[dict[str, Any]]) -> tuple[float, dict[str, float], float]:
-    """A Chrome trace's steps, divided: microseconds a step, those of each part, and those of hidden copies."""
+    """Divide the steps of a Chrome trace into their parts.
+
+    Returns microseconds per step: of the whole step, of each part by name, and of copies hidden behind computing.
+    """
     events = [event for event in events if event.get("ph") == "X"]
     steps = [event for event in events if _is(event, "user_annotation") and event["name"].startswith("ProfilerStep#")]
     begin, end = min(map(_start, steps)), max(map(_end, steps))
@@ -187,6 +209,7 @@ def divided(events: Iterable[dict[str, Any]]) -> tuple[float, dict[str, float], 
         if _is(event, "user_annotation") and event["name"] in PARTS and event["tid"] == thread
     ]
     spans = host
+    # With a GPU its kernels and copies take the place of the host's ranges, of which the waits alone are kept.
     if work := [event for event in events if _is(event, "kernel", "gpu_memcpy", "gpu_memset")]:
         spans = list(_on_device(work, events, host, begin, end)) + [span for span in host if span.part in WAITS]
     times: dict[str, float] = defaultdict(float)
@@ -201,7 +224,7 @@ def divided(events: Iterable[dict[str, Any]]) -> tuple[float, dict[str, float], 
 def _on_device(
     work: list[dict[str, Any]], events: list[dict[str, Any]], host: list[Span], begin: float, end: float
 ) -> Iterator[Span]:
-    """Each kernel and copy as a span of the part in which the host launched it, in whatever thread."""
+    """Yield each kernel and copy as a span of the part in which the host launched it, from whatever thread."""
     launched = {
         event["args"]["correlation"]: _start(event)
         for event in events
@@ -211,7 +234,7 @@ def _on_device(
     starts = [segment.start for segment in ranges]
     for event in work:
         at = launched.get(event["args"].get("correlation"), begin - 1)
-        if at < begin:  # of a step before
+        if at < begin:  # launched in an earlier step
             continue
         name = ranges[bisect_right(starts, at) - 1].part
         rank = 1 if name == COPY else 2
@@ -219,7 +242,8 @@ def _on_device(
 
 
 def segments(spans: Iterable[Span], begin: float, end: float) -> list[Span]:
-    """From begin to end without a gap: who has which time."""
+    """Divide the time from `begin` to `end`, without gaps, among the spans; time that no span covers is idle."""
+    # Sweep over the beginnings (1) and ends (0) of all spans in order of time; at one moment the ends come first.
     marks: list[tuple[float, int, Span]] = []
     for span in spans:
         start, stop = max(span.start, begin), min(span.end, end)
@@ -240,6 +264,7 @@ def segments(spans: Iterable[Span], begin: float, end: float) -> list[Span]:
 
 
 def _operators(profiler: Any, device: torch.device, step_us: float) -> list[Row]:
+    """Return the operators that took the longest time by themselves, on the GPU if there is one."""
     own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     averages = [one for one in profiler.key_averages() if not one.is_user_annotation]
     averages.sort(key=lambda one: -getattr(one, own))
@@ -250,6 +275,7 @@ def _operators(profiler: Any, device: torch.device, step_us: float) -> list[Row]
 
 
 def _is(event: dict[str, Any], *categories: str) -> bool:
+    """Return whether the event has one of these categories."""
     return event.get("cat") in categories
 
 

@@ -1,4 +1,4 @@
-"""Steps of a trainer, measured: on a batch that lies on the device, or on what a loader brings."""
+"""Measure the steps of a trainer, on one batch that stays on the device (a resident batch) or on a loader's batches."""
 
 import time
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from twoview.methods.clock import StepClock
 from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.trainer import Trainer
 
-LEAD = 2  # batches before the clock starts, with which copies and rendering run ahead
+LEAD = 2  # batches before the clock starts, in which copies and rendering get ahead as in training
 
 
 def resident_batch(one: Recipe, trainer: Trainer) -> DeviceBatch:
-    """Random pixels, labels and masks of the recipe's shapes, on the device."""
+    """Return a batch of random pixels, labels and masks on the device, with the shapes of the recipe."""
     generator = torch.Generator().manual_seed(0)
     views = tuple(
         torch.randint(0, 256, (one.batch, view.size, view.size, 3), dtype=torch.uint8, generator=generator)
@@ -36,7 +36,10 @@ def resident_batch(one: Recipe, trainer: Trainer) -> DeviceBatch:
 
 
 def stepped(trainer: Trainer, batch: DeviceBatch, warmup: int, steps: int) -> StepClock:
-    """The clock of steps on one resident batch, at the end of the schedule, where the weights hardly move."""
+    """Run steps on one resident batch and return their clock.
+
+    They run at the end of the learning rate schedule, where the weights hardly change.
+    """
     clock = StepClock(trainer.device, warmup)
     for _ in range(warmup + steps):
         with clock.step():
@@ -46,8 +49,9 @@ def stepped(trainer: Trainer, batch: DeviceBatch, warmup: int, steps: int) -> St
 
 
 def loaded(trainer: Trainer, loader: Loader, epoch: int, steps: int) -> StepClock:
-    """The clock of so many steps on the loader's batches, behind LEAD others. Nobody waits between these and those, so
-    that the loader gets no further ahead than it does in training.
+    """Run LEAD steps and then `steps` measured ones on the loader's batches, and return the clock.
+
+    There is no wait in between, so that the loader gets no further ahead than it does in training.
     """
     clock = StepClock(trainer.device, LEAD)
     with loader.epoch(epoch) as source:
@@ -59,21 +63,21 @@ def loaded(trainer: Trainer, loader: Loader, epoch: int, steps: int) -> StepCloc
 
 
 def arrivals(loader: Loader, epoch: int, batches: int) -> float:
-    """Wall seconds from the loader's LEADth batch to the one `batches` behind it."""
+    """Return the wall seconds in which the loader makes `batches` batches, after LEAD others."""
     with loader.epoch(epoch) as source:
         times = [time.perf_counter() for _ in islice(source, LEAD + batches)]
     return times[-1] - times[LEAD - 1]
 
 
 def now(device: torch.device) -> float:
-    """time.perf_counter() once the device has done all that it was given."""
+    """Wait until the device has finished all work, and return time.perf_counter()."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def peaks(memory: PeakMemory, work: str) -> Iterator[Figure]:
-    """Peaks since `memory` was made: of the device where there is one, else of the host."""
+    """Yield the peaks of memory since `memory` was constructed: of the GPU if there is one, else of the host."""
     if memory.device_mib is None:
         yield Figure(work=work, quantity="peak_host_memory", samples=[memory.host_mib])
         return

@@ -1,4 +1,4 @@
-"""Training a recipe, and what is measured meanwhile."""
+"""Train a recipe, and measure the training."""
 
 import math
 import os
@@ -46,9 +46,9 @@ from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.precision import DTYPES
 from twoview.methods.trainer import Trainer
 
-CEILING_ROUNDS = 3
-CEILING_STEPS = 5
-# What of a checkpoint only a training needs.
+CEILING_ROUNDS = 3  # measurements of each ceiling: the rate of the loader alone, and of the model alone
+CEILING_STEPS = 5  # steps in each measurement of the model
+# The keys of a checkpoint that only a training needs in order to resume.
 GONE_ON_FROM = ("world", "precision", "optimizer", "scaler", "loader", "random", "history")
 T = TypeVar("T")
 
@@ -61,26 +61,30 @@ def train(
     profiler: StepProfiler | None = None,
     log: loggers.Name | None = None,
 ) -> Path:
-    """Trains the recipe's method; returns its checkpoint, which holds recipe, weights and all that was measured.
+    """Train the recipe's method and return the path of its checkpoint.
 
-    Under torchrun all ranks train together, `recipe.batch` being the batch of all of them.
-    resume: take up the checkpoint that is there. Without it an existing checkpoint is an error, never overwritten.
-    profiler: watches some steps of the first rank. device: cpu, cuda, or auto for the best there is.
-    log: gets behind each checkpoint what the history has gained.
-    SIGTERM and SIGINT let the step end and leave a checkpoint. What is measured once the training is finished never
-    fails it: what cannot be measured is absent from the record, and a sentence says why. Except among several
-    ranks: one that cannot measure what they measure together ends them all; the training is kept, and `resume` measures
-    again.
-    ValueError if the checkpoint there is of another recipe; OSError if the folder of checkpoints cannot be written, or
-    another process writes this checkpoint now.
+    The checkpoint holds the recipe, the weights and all measurements. Under torchrun all ranks train together, and
+    `recipe.batch` is the batch of all of them.
+    resume: continue from an existing checkpoint. Without it an existing checkpoint is an error and is not overwritten.
+    device: cpu, cuda, or auto for the best available.
+    profiler: profiles some steps of the first rank.
+    log: the logger that gets the new values after each checkpoint.
+
+    On SIGTERM and SIGINT the current step is finished and a checkpoint is saved. Measurements that are made after the
+    training do not make it fail: one that is impossible is missing in the record, and the reason is printed. The
+    exception are measurements that several ranks make together: if one of them fails, all ranks end with an error; the
+    training is kept, and `resume` repeats the measurements.
+
+    ValueError if the existing checkpoint has another recipe. FileExistsError if there is one without `resume`. OSError
+    if the folder of checkpoints is not writable, or if another process is writing this checkpoint.
     """
     check_schedule(recipe, recipe.name)
     path = place.checkpoint(recipe)
-    first = os.environ.get("RANK", "0") == "0"  # which writes for all ranks
+    first = os.environ.get("RANK", "0") == "0"  # the first rank writes for all
     with alone(path, "the checkpoint") if first else nullcontext():
         state = _checkpoint_to_resume(path, recipe) if resume else None
         if state is None and path.exists():
-            raise FileExistsError(f"{path} exists: go on with --resume, or name another --out")
+            raise FileExistsError(f"{path} exists: continue with --resume, or name another --out")
         if state and "measured" in state and profiler:
             raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
         if not (state and _measured_whole(state)):
@@ -89,10 +93,11 @@ def train(
 
 
 def finish(path: Path, place: Place) -> None:
-    """Measures what a training that came to its end left unmeasured, because it was ended then or is of an older
-    version. Nothing is done to one that is measured, or not at its end.
+    """Make the measurements that are missing in the checkpoint of a finished training.
 
-    ValueError if another number of ranks trained it.
+    They are missing if the process was ended before them, or if an older version wrote the checkpoint. A checkpoint
+    that has them, or whose training is not finished, is left alone. ValueError if it was trained with another number of
+    ranks.
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
@@ -110,9 +115,9 @@ def _train(
     profiler: StepProfiler | None = None,
     log: loggers.Name | None = None,
 ) -> None:
-    """Trains from the start, or from the state of a checkpoint, to the end, and measures."""
+    """Train to the end, from the start or from the state of a checkpoint, and measure."""
     if state and (absent := next((key for key in GONE_ON_FROM if state.get(key) is None), None)):
-        raise ValueError(f"{path} cannot be gone on from: it has no {absent}")
+        raise ValueError(f"{path} cannot be resumed: it has no {absent}")
     _check_writable(path.parent)
     where = chosen_device(device)
     with ranks.process_group(where):
@@ -128,7 +133,10 @@ def _train_in_group(
     profiler: StepProfiler | None,
     log: loggers.Name | None,
 ) -> None:
-    """A function of its own, so that no trainer outlives the group."""
+    """Train and measure within the process group.
+
+    This is a function of its own so that the trainer is freed before the group ends.
+    """
     console.quiet = ranks.rank() > 0
     determinism.set_deterministic(recipe.deterministic)
     kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
@@ -138,7 +146,7 @@ def _train_in_group(
         trainer = experiment.trainer(recipe, where, kind)
         if state:
             take_up(trainer, state, path)
-            console.print(f"{escape(str(path))} goes on after step {len(trainer.history.losses)}")
+            console.print(f"{escape(str(path))}: resuming after step {len(trainer.history.losses)}")
     model = recipe.model_dump(mode="json")
     with (
         _logged(log, recipe, trainer, place, state is not None) as on_checkpoint,
@@ -161,12 +169,12 @@ def _train_in_group(
                 advance()
 
             if not trainer.fit(loader, path, model, on_step, asked, on_checkpoint):
-                console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: go on with --resume")
+                console.print(f"{escape(str(path))} holds step {len(trainer.history.losses)}: continue with --resume")
         if state and "measured" in state:
             training = trained.measured_in(state, path)[0]
         else:
             training = _recorded(recipe, trainer, loader, peak, energy)
-            # Kept before any rank tries anything else: what is measured from here on may end one of them, or all.
+            # Save the training before any rank does anything else, since the measurements below may end one or all.
             whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
             with ranks.first_rank_first():
                 if ranks.rank() == 0:
@@ -178,14 +186,14 @@ def _train_in_group(
 
 
 def _check_writable(folder: Path) -> None:
-    """OSError, naming the folder, where no checkpoint could be written after the first epoch."""
+    """Check that checkpoints can be written, before the first epoch is trained. OSError, naming the folder, if not."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
 
 @contextmanager
 def _batchnorm_explained(recipe: Recipe[Any]) -> Iterator[None]:
-    """Around a training: torch refuses BatchNorm over a single value in the first step, and does not say whose."""
+    """Explain torch's error, during the block, about BatchNorm over a single value, which does not name the cause."""
     try:
         yield
     except ValueError as error:
@@ -199,6 +207,7 @@ def _batchnorm_explained(recipe: Recipe[Any]) -> Iterator[None]:
 
 @contextmanager
 def _watched(profiler: StepProfiler | None, trainer: Trainer, steps: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to be called after each step, for the profiler on the first rank."""
     if profiler is None or ranks.rank() > 0:
         yield lambda: None
     else:
@@ -210,7 +219,7 @@ def _watched(profiler: StepProfiler | None, trainer: Trainer, steps: int) -> Ite
 def _logged(
     log: loggers.Name | None, recipe: Recipe[Any], trainer: Trainer, place: Place, go_on: bool
 ) -> Iterator[Callable[[], None]]:
-    """To be called behind a checkpoint, on the first rank."""
+    """Yield a function to be called after each checkpoint, which logs the new values on the first rank."""
     if log is None or ranks.rank() > 0:
         yield lambda: None
         return
@@ -219,8 +228,10 @@ def _logged(
 
 
 def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Growing:
-    """The loader, on as many threads as the model beside it needs, unless the recipe says how many. A run of many
-    ranks, and one that must be bit-equal to another, are not measured first.
+    """Return the loader, with as many threads as it needs to keep up with the model on the same CPU.
+
+    The threads are measured only if nothing else decides their number: the recipe, `deterministic`, several ranks, a
+    GPU, or images that stay on the device.
     """
     loader = train_loader(recipe, file, trainer.method, trainer.device)
     decided = recipe.loader_threads or recipe.deterministic or ranks.world() > 1 or trainer.device.type == "cuda"
@@ -232,27 +243,31 @@ def _loader(recipe: Recipe[Any], file: Beton, trainer: Trainer) -> Loader | Grow
 
 
 def _measured_whole(state: dict[str, Any]) -> bool:
-    """Whether nothing is left to do: what could not be measured at the end is tried again by `--resume`."""
+    """Return whether no measurement is missing. If the ceilings are, `--resume` tries again to measure them."""
     return bool(state.get("measured", {}).get("ceilings"))
 
 
 def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | None:
+    """Return the content of the newest undamaged checkpoint, or None if there is none.
+
+    ValueError if it has another recipe.
+    """
     state, complaints = checkpoint.load_newest(path)
     for complaint in complaints:
-        console.print(f"[yellow]{escape(complaint)}; the checkpoint before it is taken")
+        console.print(f"[yellow]{escape(complaint)}; the previous checkpoint is used instead")
     if state is None:
         return None
     theirs = parse(state["recipe"], str(path)).settings()
     check_same(recipe.settings(), theirs, str(path), "resume with its settings, or name another --out")
     if complaints and os.environ.get("RANK", "0") == "0":
-        checkpoint.save(path, state, kept=1)  # in the place of the damaged one, which is not kept as an older one
+        checkpoint.save(path, state, kept=1)  # replaces the damaged one, which must not be kept as the previous one
     return state
 
 
 def _recorded(
     recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, peak: PeakMemory, energy: Energy
 ) -> Training:
-    """What was watched while the trainer trained; of all ranks: each must ask."""
+    """Return what was measured during the training. Every rank must call this, since some values are gathered."""
     history = trainer.history
     sizes = _sizes(recipe)
     return Training(
@@ -279,9 +294,11 @@ def _recorded(
 def _measure(
     recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, training: Training
 ) -> dict[str, dict[str, Any] | None]:
-    """What `measured` reads again: what was watched, with what is measured now, and the ceilings; the trainer is spent.
+    """Measure what is measured after the training. The trainer must not be used afterwards.
 
-    What cannot be measured is absent; ValueError on a rank that cannot measure what all ranks measure together.
+    Returns what `evidence.trained.measured` reads: the training, with what is measured now, and the ceilings, both as
+    dictionaries. What cannot be measured is absent. ValueError on a rank that fails in a measurement that all ranks
+    make together.
     """
     epochs, dtype = epochs_per_side(_sizes(recipe)), DTYPES[trainer.precision]
     neither: tuple[Ceilings | None, int | None] = None, None
@@ -301,47 +318,49 @@ def _measure(
 
 
 def _tried(what: str, measure: Callable[[], T], otherwise: T, together: bool = False) -> T:
-    """What is measured of a training that is finished, or `otherwise`, with a sentence that says why.
+    """Return measure(), or `otherwise` if it fails, in which case the reason is printed.
 
-    together: the ranks wait for each other in it, so of several one that fails is a ValueError: were it to go on, the
-    others would wait in vain, and its end is what ends them.
+    what: what is measured, as the subject of that sentence.
+    together: whether the ranks wait for each other in `measure`. If there are several and one fails, that is a
+    ValueError: if it continued, the others would wait forever, while its end ends them too.
     """
     try:
         return measure()
-    except Exception as error:  # of any kind: whatever counters, losses, loaders and too little memory raise
+    except Exception as error:  # counters, losses, loaders and a lack of memory may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         if together and ranks.world() > 1:
             raise ValueError(
                 f"{what} could not be measured on rank {ranks.rank()}: {reason}; the training is kept, and --resume "
-                "measures again"
+                "repeats the measurement"
             ) from error
         console.print(f"[yellow]{escape(f'{what} could not be measured: {reason}')}")
         return otherwise
 
 
 def _sizes(recipe: Recipe[Any]) -> list[int]:
-    """Side of the views in each epoch, in pixels."""
+    """Return the side of the views in each epoch, in pixels."""
     return [recipe.progressive.side(recipe.size, epoch) for epoch in range(recipe.epochs)]
 
 
 def _ceilings(
     trainer: Trainer, loader: Loader | Growing, epochs: dict[int, int], what: str
 ) -> tuple[Ceilings, int | None]:
-    """Rates of the loader alone and of the model alone on a resident batch, in turn, and a step's FLOPs where one
-    process takes it. Spends the trainer.
+    """Measure the rates of the loader alone and of the model alone, in turn, and count the FLOPs of a step.
 
-    epochs: one of each size of the views -> how many have it. Of several sizes the rates are those of all the epochs
-    together, each at its own, and the FLOPs their mean; None where they cannot be counted.
+    The model's batch is resident: it stays on the device. The trainer must not be used afterwards.
+    epochs: for each size of the views, the number of one epoch that has it -> how many epochs have it. With several
+    sizes, the rates are those of all epochs together, each at its own size, and the FLOPs are their mean.
+    The FLOPs are None with several ranks, and if they cannot be counted.
     """
     views = loader.batch * loader.world * len(loader.views)
-    seconds = np.zeros((2, CEILING_ROUNDS))  # a view takes the loader, and the model
+    seconds = np.zeros((2, CEILING_ROUNDS))  # seconds per view, of the loader and of the model
     step_flops = 0.0
     with progress(f"ceilings of {what}", CEILING_ROUNDS * len(epochs)) as advance:
         for epoch, count in epochs.items():
             share = count / sum(epochs.values())
             resident = next(on_device(loader.epoch(epoch), trainer.device))
             if len(epochs) > 1:
-                _step_seconds(trainer, resident)  # what another size brings with it
+                _step_seconds(trainer, resident)  # warm up: a new size may compile or tune kernels
             for number in range(CEILING_ROUNDS):
                 seconds[0, number] += share / (views * _batches_per_s(loader, epoch))
                 seconds[1, number] += share * _step_seconds(trainer, resident) / (views * CEILING_STEPS)
@@ -354,9 +373,9 @@ def _ceilings(
 
 
 def _step_flops(trainer: Trainer, batch: DeviceBatch) -> float:
-    """NaN where the memory is too little: what is counted is not compiled, and needs more."""
+    """Return the FLOPs of a step. NaN if the memory is too small for a step that is not compiled, which needs more."""
     if trainer.graph:
-        trainer.graph.forget()  # its memory is needed
+        trainer.graph.forget()  # frees the memory of the CUDA graph, which is needed here
     try:
         return flops.counted(lambda: trainer.objective.forward(batch.views, batch.label, batch.masks)["loss"])
     except torch.OutOfMemoryError:
@@ -364,7 +383,10 @@ def _step_flops(trainer: Trainer, batch: DeviceBatch) -> float:
 
 
 def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
-    """Between the first batch and the last of at most fifty; where an epoch is one batch, those of several epochs."""
+    """Return the rate between the first and the last of at most fifty batches of an epoch.
+
+    If an epoch has one batch, the batches of several epochs are used.
+    """
     epochs = 1 if len(loader) > 1 else 1 + CEILING_STEPS
     batches = chain.from_iterable(loader.epoch(epoch) for _ in range(epochs))
     arrivals = [time.perf_counter() for _ in islice(batches, 50)]
@@ -372,6 +394,7 @@ def _batches_per_s(loader: Loader | Growing, epoch: int) -> float:
 
 
 def _step_seconds(trainer: Trainer, batch: DeviceBatch) -> float:
+    """Return the seconds of CEILING_STEPS steps on the batch."""
     start = time.perf_counter()
     for _ in range(CEILING_STEPS):
         out = trainer.step(batch, trainer.epochs)

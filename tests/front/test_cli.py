@@ -108,7 +108,7 @@ def test_train_probe_and_resume(says, tiny, betons, tmp_path):
     assert state["recipe"]["optim"]["lr"] == 0.05 and state["recipe"]["method"]["temperature"] == 0.3
 
     code, _, err = says(*words)
-    assert code == 2 and f"{result['checkpoint']} exists: go on with --resume" in err
+    assert code == 2 and f"{result['checkpoint']} exists: continue with --resume" in err
     assert says(*words, "--resume", "--json")[:2] == (0, printed), "a finished run is not repeated"
     code, _, err = says(*words, "--resume", "--epochs", "3")
     assert (

@@ -66,7 +66,7 @@ def test_a_share_above_two_percent_is_said():
     assert said.get() == ""
     with console.capture() as said:
         warn(record(online_seconds=[0.01], logged={"online_knn_seconds": [0.4]}))
-    assert "took 4.0% of its time, more than 2%" in " ".join(said.get().split())
+    assert "took 4.0% of the training time, more than 2%" in " ".join(said.get().split())
 
 
 @pytest.fixture

@@ -67,7 +67,9 @@ def test_as_many_as_keep_up(fashion, monkeypatch, capsys, batches, model, render
         random = torch.get_rng_state()
         found = loading_threads(trainer, SimpleNamespace(epoch=lambda epoch: closing(rendered(epoch))), 8)
     assert found == threads
-    said = f"{threads} of 8 cores load: a batch takes one thread {render}000 ms and the model {model}000 ms"
+    said = (
+        f"{threads} of 8 cores load data: one thread loads a batch in {render}000 ms, and the model takes {model}000 ms"
+    )
     assert " ".join(capsys.readouterr().err.split()) == said
     assert torch.equal(random, torch.get_rng_state())
     assert method.encoder.body.calls == 0 and all(p.grad is None for p in method.parameters())

@@ -153,7 +153,7 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     _, complaints = process.communicate()
     assert process.returncode == code, complaints
     done = len(runs.state(out)["history"]["losses"])
-    assert f"holds step {done}: go on with --resume" in " ".join(complaints.split())
+    assert f"holds step {done}: continue with --resume" in " ".join(complaints.split())
     assert "Traceback" not in complaints
     assert ("interrupted; what was finished is kept" in complaints) == (number == signal.SIGINT)
     assert {file.name for file in runs.path(out).parent.iterdir()} <= {"r-seed0.pt", "r-seed0.1.pt"}
@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(runs, capsys, monke
     runs.path(out).write_bytes(content)
     runs.finish(out, "--resume")
     complaints = " ".join(capsys.readouterr().err.split())
-    assert "the checksum of its" in complaints and "the checkpoint before it is taken" in complaints
+    assert "the checksum of its" in complaints and "the previous checkpoint is used instead" in complaints
     runs.assert_equal("whole", out)
 
 

@@ -205,7 +205,7 @@ def test_a_half_written_checkpoint_of_a_finished_training(runs, unmeasured):
         path.unlink()
         path.write_bytes(content)
         code, _, err = runs.train("half", "--resume")
-        assert code == 0 and "the checkpoint before it is taken" in err
+        assert code == 0 and "the previous checkpoint is used instead" in err
         assert trained.measured(path) == whole
     path.with_name("r-seed0.1.pt").unlink()
     path.write_bytes(content)
