@@ -1,1 +1,1 @@
-"""Named lists of measurements and trainings, each run to its end."""
+"""Suites: named lists of measurements and trainings that are run one after the other."""

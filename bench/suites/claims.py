@@ -1,6 +1,6 @@
-"""The papers' claims at reduced scale: small recipes that stand for the papers' own, trained over seeds.
+"""The suite of the papers' claims at reduced scale: small recipes take the place of the papers', with several seeds.
 
-Which recipes a claim compares, and by which test, stands in `reports/papers/*.toml`.
+`reports/papers/*.toml` says which recipes a claim compares, and by which test.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from twoview.loaders import datasets
 
 
 def steps(scale: Scale, place: Place) -> Iterator[Step]:
-    """The trainings of all recipes whose dataset is there, seed by seed, then the theory. Says what is left out."""
+    """Yield the steps: all recipes whose dataset is available, seed by seed, then the experiments on theory.
+
+    The recipes that are left out are printed.
+    """
     recipes = [scale.of(recipe.load(name)) for name in claims_scale.names()]
     problems = {dataset: _problem(dataset, place) for dataset in sorted({one.dataset for one in recipes})}
     for dataset, problem in problems.items():
@@ -30,7 +33,7 @@ def steps(scale: Scale, place: Place) -> Iterator[Step]:
 
 
 def _problem(dataset: str, place: Place) -> str:
-    """Why a dataset cannot be trained on here, in a sentence; empty if it can."""
+    """Return in a sentence why a dataset cannot be used on this machine; empty if it can."""
     known = datasets.dataset(dataset)
     try:
         for split in known.sizes:

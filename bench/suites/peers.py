@@ -1,4 +1,7 @@
-"""What a user would pick instead, in turn with ours on this machine: loaders on the same file, and SimCLR's step."""
+"""Measure twoview in turn with its peers, the libraries that a user would pick instead, on this machine.
+
+Compared are loaders on the same data, and the training step of SimCLR.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,22 +17,26 @@ from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.suites.gpu import beside_lightly
 from twoview.bench.suites.gpu.scale import Context, Scale
 
-PATIENCE = 300.0  # seconds that a peer may take for its start, and for a round; the record names who took more
+PATIENCE = 300.0  # seconds that a peer may take to start, and for each round; the record notes which took longer
 ALL = ("torchvision", "lightly", "kornia", "spdl", "dali", "ffcv")
-# Passes of sixteen batches, so that what a peer does anew for each pass weighs little.
+# Each pass has sixteen batches, so that what a peer does at the start of a pass has little weight.
 WORKS = (
     replace(SIMCLR, images=512, batch=32, peers=(*ALL, "decode")),
     replace(CROPS, images=512, batch=32, peers=(*ALL, "decode")),
     replace(FASHION, images=4096, peers=ALL),
 )
-# The step of a card, made small enough for a processor: of ResNet-18 at 64 pixels.
+# The training step that is measured on a GPU, made small enough for a CPU: ResNet-18 with views of 64 pixels.
 ON_CPU = Scale("cpu", "off", step_batch=64, steps=1, settings={"all": {"size": 64, "backbone": {"name": "resnet18"}}})
 
 
 def measure(
     place: Place, rounds: int, works: Sequence[LoaderWork] = WORKS, on_cpu: Scale = ON_CPU
 ) -> Iterator[LoaderRates | DeviceFigures]:
-    """A record a work of the loader, then that of the step. ValueError if ours fails."""
+    """Yield one record for each task of the loader in `works`, then the record of the training step.
+
+    rounds: of each contestant. on_cpu: the scale of the step on a machine without a GPU. ValueError if our own side
+    fails.
+    """
     for work in works:
         file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
         job = rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
@@ -40,7 +47,7 @@ def measure(
 
 
 def text(records: Sequence[LoaderRates | DeviceFigures]) -> str:
-    """For a reader: a line a contestant."""
+    """Return the records as text for a reader, with one line per contestant."""
     lines: list[str] = []
     for record in records:
         if isinstance(record, LoaderRates):

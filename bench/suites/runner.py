@@ -1,7 +1,7 @@
-"""A suite: a list of steps, each of which leaves one evidence record. A finished step is never repeated.
+"""Run a suite: a list of steps, each of which makes one evidence record. A finished step is not repeated.
 
-A step is finished when its record is there; training inside a step goes on from its last checkpoint. So a suite that is
-killed, and run again with the same words, loses no finished record and at most the epoch that was running.
+A step is finished when its record exists, and an interrupted training is resumed from its last checkpoint. So a suite
+that is killed and started again by the same command loses no finished record, and at most the epoch that was running.
 """
 
 import importlib
@@ -35,8 +35,10 @@ from twoview.loaders.names import look_up
 
 @dataclass(frozen=True)
 class Suite:
-    """loaders: what to measure of the loader. recipes: what to train and judge, for each of so many seeds.
+    """What a suite measures.
 
+    loaders: measurements of the loader, and of converting images to beton files.
+    recipes: recipes to train and evaluate. seeds: how many seeds each recipe is trained with.
     theory: experiments, which are files of `bench/theory` with a function run() -> list[Claim].
     """
 
@@ -48,10 +50,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Step:
-    """run() gives the record called `name`. recipe: whose settings a record that is there must have, but for those that
-    it searches; None: any.
+    """A step of a suite. run() returns the record called `name`.
 
-    checkpoint: that run() leaves, if it does.
+    recipe: an existing record must have its settings, except those that the recipe searches over; None if any record
+    will do.
+    checkpoint: the checkpoint that run() leaves, if any.
     """
 
     name: str
@@ -60,11 +63,12 @@ class Step:
     checkpoint: Path | None = None
 
 
-# Few classes a batch beside all of them, for each of the paper's methods; the prior of PMSN on a long tail and without.
+# For the suites `imbalance` and `imbalance-tiny` (Assran et al. 2023), which compare batches of a few classes with
+# batches of all of them: the recipes on a long-tailed dataset, and those with other priors of PMSN.
 TAILS = ("msn-lt", "pmsn-lt")
 PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
-# What could be changed of gpu-cifar10-simclr, one thing at a time, then what gained, together: rank-cifar10 is that
-# recipe for two cores.
+# Changes to the recipe gpu-cifar10-simclr, one at a time, and then those that improved it together. rank-cifar10 is
+# that recipe, made small enough for two CPU cores.
 CHANGES = (
     "crops",
     "progressive",
@@ -85,7 +89,7 @@ CHANGES = (
     "long",
     "long-kept",
 )
-# What could be changed of quick-fashion-mnist, one thing at a time, in about the same seconds of training.
+# Changes to the recipe quick-fashion-mnist, one at a time, each with about the same training time.
 FASHION_CHANGES = (
     "views",
     "small",
@@ -99,7 +103,7 @@ FASHION_CHANGES = (
 )
 SUITES = {
     "loader": Suite(targets.TABLE, ()),
-    # The shorter training first, so that a row is there soon.
+    # The shorter training comes first, so that there is a result soon.
     "quick": Suite(
         (targets.QUICK_SIMCLR, targets.QUICK_FASHION),
         ("quick-fashion-mnist-supervised", "quick-fashion-mnist"),
@@ -108,7 +112,7 @@ SUITES = {
         (targets.QUICK_SIMCLR, targets.QUICK_CIFAR),
         ("quick-cifar10-supervised", "quick-cifar10"),
     ),
-    # Each method on the same small ResNet; the masked-image methods take none.
+    # Each method with the same small ResNet. The masked-image methods cannot use one and are not in this suite.
     "methods": Suite(
         (),
         (
@@ -153,20 +157,20 @@ SUITES = {
 
 
 def suite(name: str) -> Suite:
-    """The suite of that name. ValueError with the known names, the nearest first, if there is none."""
+    """Return the suite called `name`. ValueError, with the known names and the most similar first, if there is none."""
     return look_up("suite", name, SUITES)
 
 
 def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
-    """The steps of a suite, as `run_steps` runs them."""
+    """Run the steps of a suite that have no record in `folder` yet, with `seeds` seeds per recipe (see `run_steps`)."""
     run_steps(steps(work, place, seeds), folder, place)
 
 
 def run_steps(steps: Iterable[Step], folder: Path, place: Place) -> None:
-    """Runs the steps that have no record in `folder` yet.
+    """Run the steps that have no record in `folder` yet, and write their records there.
 
-    ValueError if a record there is of other settings than its step's; OSError if another suite writes to the folder
-    now.
+    ValueError if an existing record has other settings than its step. OSError if another suite is writing to the
+    folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder, "the folder"):
@@ -176,6 +180,7 @@ def run_steps(steps: Iterable[Step], folder: Path, place: Place) -> None:
 
 
 def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
+    """Run a step unless its record exists. what: how the messages call the step."""
     path = evidence.path_of(folder, step.name)
     if path.exists():
         _same_recipe(path, step)
@@ -194,7 +199,7 @@ def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
 
 
 def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
-    """The trainings, then theory and loaders."""
+    """Yield the steps of a suite: the trainings, then the experiments on theory, then the loader measurements."""
     yield from trainings([recipe.load(name) for name in work.recipes], place, seeds)
     for experiment_name in work.theory:
         yield Step(f"theory-{experiment_name}", partial(measure_claims, experiment_name))
@@ -203,9 +208,10 @@ def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
 
 
 def trainings(recipes: Sequence[Recipe[Any]], place: Place, seeds: int, trials: int = 0) -> Iterator[Step]:
-    """For each seed the trained encoders and, once each, what they are held against.
+    """Yield the steps that evaluate the trained encoders, for each seed, and once each the baselines to compare with.
 
-    trials: how many groups of values each recipe with a table [search.ranges] is tuned by; 0: its values are kept.
+    The baselines are the untrained encoder and the pixels themselves.
+    trials: number of trials by which each recipe with a table [search.ranges] is tuned first; with 0 it is not tuned.
     """
     planned: set[str] = set()
     for seed in range(seeds):
@@ -217,6 +223,8 @@ def trainings(recipes: Sequence[Recipe[Any]], place: Place, seeds: int, trials: 
 
 
 def _trained(one: Recipe[Any], place: Place, trials: int) -> Step:
+    """Return the step that trains a recipe and evaluates its encoder."""
+
     def run() -> evidence.Run:
         _train_in_own_process(_tuned(one, place, trials), place)
         return judging.judge(place.checkpoint(one), place)
@@ -225,41 +233,48 @@ def _trained(one: Recipe[Any], place: Place, trials: int) -> Step:
 
 
 def _tuned(one: Recipe[Any], place: Place, trials: int) -> Recipe[Any]:
-    """With the best of so many groups of values; all seeds share the search, which is that of seed 0."""
+    """Return the recipe with the best values of a search over `trials` trials.
+
+    All seeds share the search of seed 0. ValueError if no trial could be trained to the end.
+    """
     if not (trials and one.search.ranges):
         return one
-    from twoview.bench.training import search  # here, for it needs optuna, which not every machine of a suite has
+    from twoview.bench.training import search  # imported here because it needs optuna, which may not be installed
 
     first, folder = one.model_copy(update={"seed": 0}), place.checkpoints.parent / "search" / one.name
     study = search.open_study(first, folder)
     search.run(first, study, folder, trials, place)
     best = search.outcome(study)["best"]
     if best is None:
-        raise ValueError(f"{one.name}: none of {trials} groups of values could be trained to the end")
+        raise ValueError(f"{one.name}: none of the {trials} trials of its search could be trained to the end")
     return recipe.with_values(one, best["values"])
 
 
 def _train_in_own_process(one: Recipe[Any], place: Place) -> None:
-    """So that the peak of memory that the training measures is its own."""
-    # A GPU's driver that was asked anything, as some of these imports do, is of no use to a process forked afterwards.
+    """Train in a new process, so that the peak of memory that is measured belongs to this training alone."""
+    # Some of these imports use the GPU's driver, which then does not work in a process that is forked afterwards.
     preload = () if torch.cuda.is_available() else ("twoview.bench.training.train", "timm", "torch._dynamo")
     processes.run(_train, (one.model_dump(mode="json"), place), preload)
 
 
 def _train(job: tuple[dict[str, Any], Place]) -> None:
+    """Train the recipe of a job (recipe as a dictionary, place), or resume its checkpoint."""
     values, place = job
     training.train(recipe.parse(values, values["name"]), place, resume=True)
 
 
 def _untrained(one: Recipe[Any], place: Place) -> Step:
+    """Return the step that evaluates the recipe's untrained encoder."""
     return Step(judging.baseline_name("untrained", one), lambda: judging.judge_untrained(one, place))
 
 
 def _pixels(one: Recipe[Any], place: Place) -> Step:
+    """Return the step that evaluates the pixels without an encoder."""
     return Step(judging.baseline_name("pixels", one), lambda: judging.judge_pixels(one, place))
 
 
 def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.LoaderRates | evidence.ConvertRates:
+    """Measure loading, or converting, by twoview and its peers in turn, and return the record."""
     threads, peers, rounds, name = cpu_count(), work.peers, work.rounds, work.name
     if isinstance(work, ConvertWork):
         samples = datasets.dataset(work.dataset).find(place.root, "train")
@@ -270,7 +285,7 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
 
 
 def measure_claims(name: str, **settings: Any) -> evidence.Theory:
-    """The record of an experiment of `bench/theory`. settings: arguments of its `run`."""
+    """Run an experiment of `bench/theory` and return its record. settings: arguments of the experiment's `run`."""
     begun = time.perf_counter()
     claims: list[Claim] = importlib.import_module(f"twoview.bench.theory.{name}").run(**settings)
     seconds = time.perf_counter() - begun
@@ -278,10 +293,12 @@ def measure_claims(name: str, **settings: Any) -> evidence.Theory:
 
 
 def _same_recipe(path: Path, step: Step) -> None:
+    """Check that an existing record has the step's settings. ValueError, naming the differences, if not."""
     record = evidence.read(path)
     if not step.recipe or not isinstance(record, evidence.Run):
         return
     theirs = recipe.parse(record.recipe, str(path)).settings()
+    # Settings that the recipe searches over are taken from the record, whatever they are.
     found = {key: value for key, value in recipe.flat(theirs).items() if key in step.recipe.search.ranges}
     mine = recipe.with_values(step.recipe, found).settings()
     check_same(mine, theirs, str(path), "name another --out")
