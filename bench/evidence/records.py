@@ -74,18 +74,21 @@ def checked_name(name: str) -> str:
 
 
 def _is_a_word(text: str) -> str:
+    """Return the text if it is short enough for a name."""
     if fault := limits.NAME.fault(len(text)):
         raise ValueError(fault)
     return text
 
 
 def _is_of_this_age(created: datetime) -> datetime:
+    """Return the time if its year is plausible."""
     if created.year not in YEARS:
         raise ValueError(f"must lie in the years {YEARS[0]} to {YEARS[-1]}, got {created.year}")
     return created
 
 
 def _is_drawable(number: float) -> float:
+    """Return the number if a plot can show it: NaN, which leaves a gap, or a number that is not too large."""
     if math.isinf(number) or abs(number) > 1e24:
         raise ValueError("must lie within -1e24 and 1e24, or be NaN")
     return number
@@ -557,6 +560,7 @@ class Scatter(Part):
 
     @classmethod
     def of(cls, points: claims.Scatter) -> "Scatter":
+        """Return the points of a claim in the form of a record."""
         return cls(x=_rounded(points.x), y=_rounded(points.y), label=points.label.tolist())
 
 
@@ -582,6 +586,7 @@ class Phase(Part):
 
     @classmethod
     def of(cls, phase: claims.Phase) -> "Phase":
+        """Return the grid of a claim in the form of a record."""
         x, y, value = phase.x.tolist(), phase.y.tolist(), [_rounded(row) for row in phase.value]
         return cls(x_name=phase.x_name, x=x, y_name=phase.y_name, y=y, value=value)
 
@@ -617,6 +622,7 @@ class Claimed(Part):
 
     @classmethod
     def of(cls, claim: Claim) -> "Claimed":
+        """Return a claim in the form of a record."""
         drawn = {
             "figure": {name: values.tolist() for name, values in claim.figure.items()},
             "scatter": {title: Scatter.of(points) for title, points in claim.scatter.items()},

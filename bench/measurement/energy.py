@@ -35,6 +35,7 @@ class Energy:
 
     @property
     def joules(self) -> float | None:
+        """The joules used since construction, or None."""
         return self._counter.joules() - self._start if self._counter else None
 
 

@@ -106,6 +106,7 @@ def frequencies() -> dict[str, float]:
 
 
 def _driver() -> str | None:
+    """Return the version of the GPU's driver, or None."""
     if gpu := energy.gpu():
         nvml, _ = gpu
         with contextlib.suppress(nvml.NVMLError):
@@ -114,6 +115,7 @@ def _driver() -> str | None:
 
 
 def _cpu_name() -> str:
+    """Return the CPU's model name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -17,12 +17,8 @@ MIB = 2**20
 class PeakMemory:
     """Peak memory between construction and reading.
 
-    host_mib: peak resident memory of the process. It is Linux's VmHWM, which is reset to the current resident memory by
-    writing 5 to clear_refs (proc(5)). A substitute for the Linux kernel may have neither; the value is then the peak
-    since the process began.
-    device_mib: peak GPU memory that torch allocated.
-    device_reserved_mib: peak GPU memory that torch's allocator took from the driver, in use or not, and that is thus
-    unavailable to other processes. Both are None without a GPU.
+    The host's peak is Linux's VmHWM, which writing 5 to clear_refs resets to the current resident memory (proc(5)). A
+    substitute for the Linux kernel may have neither; the value is then the peak since the process began.
     """
 
     def __init__(self) -> None:
@@ -33,14 +29,20 @@ class PeakMemory:
 
     @property
     def host_mib(self) -> float:
+        """Peak resident memory of the process, in MiB."""
         return host_mib("VmHWM")
 
     @property
     def device_mib(self) -> float | None:
+        """Peak GPU memory that torch allocated, in MiB; None without a GPU."""
         return torch.cuda.max_memory_allocated() / MIB if torch.cuda.is_available() else None
 
     @property
     def device_reserved_mib(self) -> float | None:
+        """Peak GPU memory that torch's allocator took from the driver, in MiB; None without a GPU.
+
+        This memory is unavailable to other processes, whether it is in use or not.
+        """
         return torch.cuda.max_memory_reserved() / MIB if torch.cuda.is_available() else None
 
 

@@ -1,1 +1,1 @@
-"""Training a recipe, and all around it: online probes, search, loggers, profiles, memory plans, Slurm."""
+"""Train a recipe, with what belongs to a training: online probes, search, loggers, profiles, memory plans, Slurm."""
