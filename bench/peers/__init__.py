@@ -1,1 +1,1 @@
-"""The same work done by what a user would pick instead, each in a process of its own, in turn with ours."""
+"""Peers: what users could choose instead of twoview. Each does the same work in its own process, in turn with ours."""

@@ -1,6 +1,6 @@
-"""NVIDIA's DALI, on the processor alone: one decode an image, then its own ops, a sample a thread.
+"""NVIDIA's DALI, on the CPU only: each image is decoded once, then DALI's own ops run, one sample per thread.
 
-Its jitter is one linear map of a pixel: hue and saturation in YIQ, contrast around mid-gray, in a fixed order.
+DALI's color jitter is one linear map of a pixel: hue and saturation in YIQ, contrast around mid-gray, in a fixed order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,9 @@ from twoview.loaders.views import View, ops_of
 
 
 class DALI:
-    note = "a linear jitter of its own"
+    """Contestant that loads with a DALI pipeline."""
+
+    note = "DALI's own linear color jitter"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -35,7 +37,7 @@ class DALI:
 
 
 class Source:
-    """Each time it is gone through: batches of the beton file's own bytes in a new order, and their labels."""
+    """Batches of a beton file's bytes and their labels; each iteration takes the samples in a new random order."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.beton, self.random = job, open_beton(job.beton), np.random.default_rng(0)
@@ -48,6 +50,7 @@ class Source:
             yield [self.image(i) for i in samples], self.beton.labels[samples, None]
 
     def image(self, index: int) -> np.ndarray:
+        """Return uint8: the bytes of a JPEG, (bytes,), or the pixels of a raw image, (height, width, 3)."""
         beton = self.beton
         content = beton.file[beton.pointers[index] : beton.pointers[index] + beton.sizes[index]]
         return content if self.jpeg else content.reshape(beton.heights[index], beton.widths[index], 3)
@@ -55,7 +58,7 @@ class Source:
 
 @pipeline_def(enable_conditionals=True)
 def pipeline(source: Source, views: Sequence[View]) -> Any:
-    """uint8 (B, size, size, 3) for each view, and labels. DALI makes an `if` of a random number one for each sample."""
+    """Return uint8 (B, size, size, 3) for each view, and labels. DALI decides an `if` on a random number per sample."""
     content, labels = fn.external_source(
         source, num_outputs=2, cycle="raise", layout=["" if source.jpeg else "HWC", ""]
     )
@@ -64,6 +67,7 @@ def pipeline(source: Source, views: Sequence[View]) -> Any:
 
 
 def made(images: Any, view: View) -> Any:
+    """Return the view of each image, made by DALI's ops."""
     x = fn.random_resized_crop(
         images,
         size=view.size,
@@ -76,6 +80,7 @@ def made(images: Any, view: View) -> Any:
     if view.jitter and chance(view.jitter.p):
         factors = [fn.random.uniform(range=(max(0.0, 1 - strength), 1 + strength)) for strength in view.jitter[:3]]
         brightness, contrast, saturation = factors
+        # A view's hue strength is a share of the color circle; DALI takes degrees.
         degrees = fn.random.uniform(range=(-360 * view.jitter.hue, 360 * view.jitter.hue))
         x = fn.color_twist(x, brightness=brightness, contrast=contrast, saturation=saturation, hue=degrees)
     if view.gray and chance(view.gray):
@@ -87,4 +92,5 @@ def made(images: Any, view: View) -> Any:
 
 
 def chance(probability: float) -> Any:
+    """Return a random boolean per sample, true with this probability."""
     return fn.random.coin_flip(probability=probability, dtype=types.BOOL)

@@ -1,7 +1,7 @@
-"""Stock FFCV. It has neither hue, gray nor blur, so it makes the crops and flips alone, one decode a view.
+"""Stock FFCV. It has no hue jitter, grayscale or blur, so it makes only crops and flips, and decodes once per view.
 
-An epoch begins with fresh buffers, whose memory is touched for the first time: in passes of four batches it takes two
-fifths more processor time an image than in passes of sixteen. A user's epochs are long, so its passes are too.
+FFCV begins each epoch with fresh buffers, whose memory is touched for the first time: in passes of four batches it
+takes two fifths more CPU time per image than in passes of sixteen. Users' epochs are long, so its passes are long, too.
 """
 
 import math
@@ -17,11 +17,13 @@ from torchvision.datasets import ImageFolder
 
 from twoview.bench.peers.job import ConvertJob, Job
 
-BATCHES = 16  # of an epoch, at least
+BATCHES = 16  # smallest number of batches in an epoch
 
 
 class FFCV:
-    note = "crops and flips alone"
+    """Contestant that loads with FFCV's loader."""
+
+    note = "crops and flips only"
 
     def __init__(self, job: Job) -> None:
         passes = math.ceil(BATCHES * job.batch / job.images)
@@ -29,7 +31,7 @@ class FFCV:
 
     def make(self) -> None:
         job = self.job
-        pipelines = {"image": None, "label": [IntDecoder(), ToTensor()]}  # the views take the place of the image
+        pipelines = {"image": None, "label": [IntDecoder(), ToTensor()]}  # the views replace the image
         for number, view in enumerate(job.view_tuple()):
             if view.scale is None:
                 raise ValueError("the ffcv peer makes random crops only")
@@ -52,7 +54,7 @@ class FFCV:
 
 
 class Writer:
-    """RGBImageField takes pixels, so every JPEG is decoded and compressed again: it has no pass-through."""
+    """Contestant that writes a beton file. RGBImageField takes pixels, so JPEGs are decoded and compressed again."""
 
     note = "decodes and compresses again"
 

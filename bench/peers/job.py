@@ -1,4 +1,4 @@
-"""The works that contestants are given, and what a contestant is."""
+"""The jobs that contestants are given, and the interface of a contestant."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,10 @@ from twoview.loaders.views import View
 
 
 class Work(BaseModel):
-    """images: of one pass, on `threads`. seconds: a round repeats the pass until at least so many are over."""
+    """What all jobs have: images to process in one pass, and the number of threads to do it on.
+
+    seconds: a round repeats the pass until at least this much time is over.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,7 +25,11 @@ class Work(BaseModel):
 
 
 class Job(Work):
-    """Loading: all `views` at `size` pixels of the first `samples` of a beton file, as often as fills a pass."""
+    """Loading: batches of views of the images in a beton file (FFCV's format for datasets).
+
+    samples: a pass takes the first `samples` images of the file, several times if the pass has more images than that.
+    views: name of the preset, all of whose views are made, at `size` pixels. batch: number of images in a batch.
+    """
 
     kind: Literal["load"] = "load"
     beton: Path
@@ -32,24 +39,26 @@ class Job(Work):
     batch: int
 
     def indices(self) -> np.ndarray:
-        """int64 (images,): the sample numbers of a pass."""
+        """Return the sample numbers of a pass, int64 (images,)."""
         return np.arange(self.images, dtype=np.int64) % self.samples
 
     def view_tuple(self) -> tuple[View, ...]:
+        """Return the preset's views at the job's size."""
         return presets.preset(self.views, self.size)
 
 
 class ConvertJob(Work):
-    """Writing: all images of a folder of class folders into a beton file, beside that folder."""
+    """Writing: all images of a folder with one subfolder per class into a beton file beside that folder."""
 
     kind: Literal["convert"] = "convert"
     folder: Path
 
 
 class StepJob(Work):
-    """Training: steps of SimCLR on one resident batch, as many as fill a pass.
+    """Training: steps of SimCLR on one batch that stays on the device, as many as make up a pass.
 
-    recipe: a recipe's values, of SimCLR with SGD, its precision a known one; its `compile` is of our side alone.
+    recipe: the values of a recipe that trains SimCLR with SGD in a precision other than auto. Its `compile` applies to
+    twoview's side only. device: the torch device.
     """
 
     kind: Literal["step"] = "step"
@@ -63,7 +72,11 @@ AnyJob: TypeAdapter[Job | ConvertJob | StepJob] = TypeAdapter(
 
 
 class Contestant(Protocol):
-    """note: what it does otherwise than asked, empty if nothing. job: as given, but a pass may be of more images."""
+    """One side of a race, which is twoview or a peer.
+
+    note: how its work differs from what was asked, empty if it does not. job: the given job, whose pass it may have
+    lengthened to more images.
+    """
 
     note: str
 
@@ -71,7 +84,7 @@ class Contestant(Protocol):
     def job(self) -> Work: ...
 
     def make(self) -> None:
-        """What has to be there before the first pass; called once. Its time is part of the first batch's."""
+        """Prepare the first pass. Called once; its time counts as part of the first batch."""
 
     def one_pass(self) -> Iterator[object]:
-        """One pass over the images; yields whenever a batch is in hand. The caller goes on to the end."""
+        """Make one pass over the images and yield whenever a batch is ready. The caller always iterates to the end."""

@@ -1,8 +1,9 @@
-"""kornia: torchvision's crops in the workers of a torch DataLoader, all other ops by kornia, batch by batch.
+"""kornia: torchvision's crops in the workers of a torch DataLoader, and all other ops by kornia on whole batches.
 
-Its ops want images of one size, so the crop that makes them so comes first, as in the pipelines that use it. They run
-in the workers, a batch a core, since there is no other device that the main process could give the batches to. Its
-jitter has torchvision's formulas and a factor of its own for each image, but one order of the four for a whole batch.
+kornia's ops need images of one size, so the crop comes first, as in other pipelines with kornia. The ops run in the
+workers, one batch per core, because there is no other device that the main process could give the batches to. kornia's
+jitter uses torchvision's formulas with separate factors for each image, but applies the four adjustments in one order
+for the whole batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,9 @@ from twoview.loaders.views import View, ops_of, without_ops
 
 
 class Kornia:
-    note = "torchvision's crops; hands over floats"
+    """Contestant that loads with torchvision's crops and kornia's ops."""
+
+    note = "torchvision's crops; views are floats"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -41,20 +44,23 @@ class Kornia:
 
 @torch.no_grad()
 def collate(ops: Sequence[nn.Module], samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """A batch of the crops with all other ops done: float views (B, 3, size, size) in [0, 1], and labels."""
+    """Collate crops into a batch and apply all other ops: float views (B, 3, size, size) in [0, 1], and labels."""
     *views, label = default_collate(samples)
     return *(op(view.float() / 255) for op, view in zip(ops, views, strict=True)), label
 
 
 def batch_ops(view: View) -> nn.Module:
-    """kornia's ops of a view: float (B, 3, size, size) in [0, 1] -> the same. ValueError for a view with others."""
+    """Return kornia's ops of a view, a module from float (B, 3, size, size) in [0, 1] to the same.
+
+    ValueError if the view has other ops.
+    """
     if others := ops_of(view).keys() - {"jitter", "gray", "blur"}:
         raise ValueError(f"the kornia peer makes jitter, gray and blur only, and a view has {', '.join(others)}")
     steps: list[nn.Module] = [RandomHorizontalFlip(p=view.flip)]
     if view.jitter:
         steps.append(ColorJitter(*view.jitter[:4], p=view.jitter.p))
     if view.gray:
-        weights = Tensor([0.299, 0.587, 0.114])  # as torchvision's
+        weights = Tensor([0.299, 0.587, 0.114])  # of R, G and B, as in torchvision
         steps.append(RandomGrayscale(weights, p=view.gray))
     if view.blur:
         kernel, sigma = (view.blur.kernel, view.blur.kernel), (view.blur.sigma_min, view.blur.sigma_max)

@@ -1,5 +1,6 @@
-"""lightly: its SimCLR transform in a torch DataLoader; SimCLR put together from its projection head and loss, as its
-ImageNet benchmark does.
+"""lightly: its SimCLR transform in a torch DataLoader, and a SimCLR step made of its projection head and loss.
+
+The step is put together as in lightly's ImageNet benchmark.
 """
 
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ from twoview.methods.precision import autocast
 
 
 class Lightly:
-    """The bytes are the beton file's own, as torchvision's are. Its views are floats, ours bytes; none normalizes."""
+    """Contestant that loads with lightly's transform. It reads the beton file's bytes, as the torchvision peer does.
 
-    note = "PIL's blur; hands over floats"
+    Its views are floats and twoview's are bytes; neither side normalizes them.
+    """
+
+    note = "PIL's blur; views are floats"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -34,7 +38,10 @@ class Lightly:
 
 
 def transform(view: View) -> SimCLRViewTransform:
-    """lightly's pipeline for a view: PIL image -> float (3, size, size). ValueError if it is none of SimCLR's."""
+    """Return lightly's pipeline for a view, from a PIL image to float (3, size, size).
+
+    ValueError if the view is not one that SimCLR's transform can make.
+    """
     others = ops_of(view).keys() - {"jitter", "gray", "blur"}
     if view.scale is None or view.scale[1] != 1 or view.ratio != View.ratio or others:
         raise ValueError(
@@ -58,12 +65,13 @@ def transform(view: View) -> SimCLRViewTransform:
 
 
 class Step:
-    """The benchmark's step: both views in one forward under autocast, SGD, nothing compiled, torch's own memory format.
+    """Contestant that does the benchmark's training step, eager and in torch's default memory format.
 
-    Its loader hands over normalized floats, so these lie on the device; ours lie there as bytes.
+    Both views go through one forward pass under autocast, and the optimizer is SGD. lightly's loader delivers
+    normalized floats, so the batch on the device is float; twoview's is bytes.
     """
 
-    note = "eager, contiguous, float views; as lightly's ImageNet benchmark"
+    note = "eager, contiguous memory format, float views, as in lightly's ImageNet benchmark"
 
     def __init__(self, job: StepJob) -> None:
         self.job = job

@@ -1,4 +1,4 @@
-"""A race: contestants do the same work, each in a process of its own, a round each in turn, several rounds."""
+"""A race: contestants do the same work, each in a process of its own, taking turns for several rounds."""
 
 import json
 import math
@@ -22,21 +22,22 @@ from twoview.bench.peers.worker import CONTESTANTS
 from twoview.bench.runtime.progress import progress
 
 TWOVIEW = "twoview"
-FEWEST_ROUNDS = 3  # of fewer an interval says nothing
-PATIENCE = 600.0  # seconds that a contestant may take for its start, and for a round
+FEWEST_ROUNDS = 3  # an interval from fewer rounds says nothing
+PATIENCE = 600.0  # longest time, in seconds, that a contestant may take to start, and for each round
 
 
 class Unavailable(Exception):
-    """A contestant that cannot take part; the reason in one sentence."""
+    """Raised if a contestant cannot take part; its message is the reason, in one sentence."""
 
 
 class Process:
-    """A contestant's process, started and ready for its first round. Unavailable if it cannot get there.
+    """The process of one contestant, which starts with this object and is killed on leaving its context.
 
-    kernels: where Numba keeps its compiled kernels; beside their sources by default. tree: the checkout whose code it
-    runs, on the interpreter of that one's own .venv where it has one; by default what is installed here.
-    openmp: threads of torch and of other users of OpenMP, who choose their own number by default.
-    patience: seconds after which it is Unavailable for want of an answer.
+    Its first `answer` comes once the first batch is made.
+    kernels: folder for Numba's compiled kernels; by default beside their sources. tree: the checkout whose code is run,
+    with the interpreter of that checkout's own .venv if it has one; by default the installed twoview.
+    openmp: number of threads for torch and other users of OpenMP, which choose their own number by default.
+    patience: seconds to wait for an answer before Unavailable is raised.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Process:
             python = own if own.exists() else python
         command = [str(python), "-P", "-m", "twoview.bench.peers.worker", name, job.model_dump_json()]
         self.name, self.patience = name, patience
-        # Not a pipe: one that nobody reads fills up and blocks its writer.
+        # A file and not a pipe, which would fill up if nobody read it, and block the process.
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(
             command,
@@ -81,6 +82,7 @@ class Process:
         self.complaints.close()
 
     def answer(self) -> dict[str, Any]:
+        """Return the next answer of the process. Unavailable if it takes too long, or if the process has ended."""
         assert self.process.stdout is not None
         if not select([self.process.stdout], [], [], self.patience)[0]:
             raise Unavailable(f"it gave no answer in {self.patience:g} s, the most it may take")
@@ -89,11 +91,12 @@ class Process:
             self.process.wait()
             self.complaints.seek(0)
             lines = self.complaints.read().strip().splitlines()
-            raise Unavailable(lines[-1] if lines else f"its process ended with {self.process.returncode}")
+            raise Unavailable(lines[-1] if lines else f"its process ended with exit code {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def work_a_round(self) -> dict[str, Any]:
+        """Have the process work one round, and return its answer: its rate and its memory (see `worker`)."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -102,9 +105,10 @@ class Process:
 
 @dataclass
 class Race:
-    """What came of a race, by contestant: one rate a round; the others as `LoaderRates` has them.
+    """What a race measured, by contestant.
 
-    device_mib: peak of torch's memory on the GPU, where there is one.
+    images_per_s: one rate per round. device_mib: peak of torch's memory on the GPU, where there is one. The others are
+    as in the evidence record `LoaderRates`.
     """
 
     images_per_s: dict[str, list[float]] = field(default_factory=dict)
@@ -115,6 +119,7 @@ class Race:
     notes: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, contestant: str, reason: Unavailable) -> None:
+        """Discard a contestant's figures and keep the reason as its note."""
         for figures in (self.images_per_s, self.first_batch_s, self.peak_mib, self.added_mib, self.device_mib):
             figures.pop(contestant, None)
         self.notes[contestant] = f"absent: {reason}"
@@ -128,12 +133,12 @@ def race(
     patience: float = PATIENCE,
     tolerance: float | None = None,
 ) -> Race:
-    """Runs ours and the peers in turn, in a new order each round. What ours has to compile is compiled before.
+    """Run twoview and the peers in turn, in a new order each round. twoview's kernels are compiled beforehand.
 
-    tolerance: the race ends after the third round or a later one, once the 95 % interval of every ratio of our rate to
-    a peer's reaches at most this share to either side; None: all rounds are run.
-    A peer that cannot take part, dies, or takes more than `patience` seconds for its start or a round, is left out of
-    the rates, its reason in the notes. Unavailable if ours is; ValueError for a peer that there is no code for.
+    what: words for the progress line. tolerance: the race ends after the third round or a later one, once the 95 %
+    interval of every ratio of our rate to a peer's extends at most this share to either side; None runs all rounds.
+    A peer that cannot take part, dies, or takes more than `patience` seconds to start or for a round is left out of
+    the rates, with the reason in the notes. Unavailable if this happens to twoview; ValueError for an unknown peer.
     """
     known = [name for name in CONTESTANTS[job.kind] if name != TWOVIEW]
     for peer in peers:
@@ -149,7 +154,7 @@ def race(
     with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
         if isinstance(job, Job):
             with Process(TWOVIEW, job.model_copy(update={"images": job.batch}), patience=patience) as process:
-                process.answer()  # its kernels stay beside their sources, for all processes
+                process.answer()  # the compiled kernels stay beside their sources, for all later processes
         ready = []
         for contestant in (TWOVIEW, *peers):
             process = stack.enter_context(Process(contestant, job, patience=patience))
@@ -186,12 +191,16 @@ def race(
 
 
 def settled(images_per_s: dict[str, list[float]], tolerance: float) -> bool:
-    """Whether Student's 95 % interval of every ratio, on the logarithms of paired rounds, is within the tolerance."""
-    from scipy import stats  # here, for it takes half a second that other commands need not wait
+    """Return whether the 95 % interval of every ratio of our rate to a peer's is within the tolerance.
+
+    The interval is Student's, on the logarithms of the ratios of paired rounds.
+    """
+    from scipy import stats  # imported here, because it takes half a second that other commands need not wait for
 
     ours, *theirs = (np.log(rates) for rates in (images_per_s[TWOVIEW], *images_per_s.values()))
     count = len(ours)
     if count < FEWEST_ROUNDS:
         return False
+    # Half the width of Student's interval of a mean, in sample standard deviations.
     reach = stats.t.ppf(0.975, count - 1) / math.sqrt(count)
     return all(reach * np.std(ours - their, ddof=1) <= math.log1p(tolerance) for their in theirs)

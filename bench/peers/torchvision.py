@@ -1,6 +1,6 @@
 """torchvision: PIL decoding and torchvision's transforms in the worker processes of a torch DataLoader.
 
-The bytes are the beton file's own, so that both sides read the same memory.
+It decodes the beton file's own bytes, so that both sides read the same memory.
 """
 
 import io
@@ -19,6 +19,8 @@ from twoview.loaders.views import OPS, View
 
 
 class Torchvision:
+    """Contestant that loads with torchvision's transforms."""
+
     note = ""
 
     def __init__(self, job: Job) -> None:
@@ -35,7 +37,7 @@ class Torchvision:
 def in_workers(
     job: Job, views: Sequence[Callable[[Image.Image], Tensor]], collate: Callable[..., object] = default_collate
 ) -> DataLoader[tuple[Tensor, ...]]:
-    """Every peer's way to pipelines of torchvision's kind: worker processes that stay, a thread each."""
+    """Return a DataLoader that runs pipelines on PIL images in persistent worker processes with one thread each."""
     return DataLoader(
         Views(open_beton(job.beton), job.indices(), views),
         job.batch,
@@ -49,7 +51,7 @@ def in_workers(
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
-    """What each view's pipeline makes of an image, and its label."""
+    """The dataset of that DataLoader. An item is all views of an image, one per pipeline, and its label."""
 
     def __init__(self, beton: Beton, indices: np.ndarray, views: Sequence[Callable[[Image.Image], Tensor]]) -> None:
         self.beton, self.indices, self.views = beton, indices, views
@@ -68,7 +70,7 @@ class Views(Dataset[tuple[Tensor, ...]]):
 
 
 def transform(view: View) -> transforms.Compose:
-    """torchvision's pipeline for a view: PIL image -> uint8 (3, size, size)."""
+    """Return torchvision's pipeline for a view, from a PIL image to uint8 (3, size, size)."""
     mode = transforms.InterpolationMode(view.interpolation)
     steps: list[object]
     if view.scale is not None:
@@ -78,7 +80,7 @@ def transform(view: View) -> transforms.Compose:
     else:
         steps = [transforms.Resize(view.resize or view.size, mode), transforms.RandomCrop(view.size, view.padding)]
     steps.append(transforms.RandomHorizontalFlip(view.flip))
-    on_tensors = False  # what the step before gives
+    on_tensors = False  # whether the previous step returns a tensor; the first ones return PIL images
     for name, op in OPS.items():
         if (settings := getattr(view, name)) is None:
             continue
@@ -90,4 +92,5 @@ def transform(view: View) -> transforms.Compose:
 
 
 def one_thread(worker: int) -> None:
+    """Limit torch to one thread in a worker process."""
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Ours."""
+"""twoview's own contestants: its loader, its conversion and its training step."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,8 @@ from twoview.bench.peers.job import ConvertJob, Job, StepJob
 
 
 class Twoview:
+    """Contestant that loads with twoview's loader."""
+
     note = ""
 
     def __init__(self, job: Job) -> None:
@@ -16,7 +18,7 @@ class Twoview:
         self.epoch = 0
 
     def make(self) -> None:
-        # Imported here so that what our own modules cost, and compile, is part of the first batch.
+        # Imported here, so that the time to import and compile our own modules counts as part of the first batch.
         from twoview.loaders.beton import open_beton
         from twoview.loaders.loader import Loader
 
@@ -30,7 +32,7 @@ class Twoview:
 
 
 class Writer:
-    """`twoview convert`: JPEG files keep their bytes."""
+    """Contestant that writes a beton file like `twoview convert`, which keeps the bytes of JPEG files."""
 
     note = ""
 
@@ -49,11 +51,11 @@ class Writer:
 
 
 class Step:
-    """The trainer's step."""
+    """Contestant that does the trainer's step."""
 
     def __init__(self, job: StepJob) -> None:
         self.job = job
-        self.note = f"channels-last, views of bytes; torch.compile: {job.recipe['compile']}"
+        self.note = f"channels-last, byte views; torch.compile: {job.recipe['compile']}"
 
     def make(self) -> None:
 

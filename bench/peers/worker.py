@@ -1,8 +1,9 @@
-"""The process of one contestant: `python -m twoview.bench.peers.worker NAME JOB`, lines of JSON on standard output.
+"""The process of one contestant: `python -m twoview.bench.peers.worker NAME JOB`.
 
-It says how long the first batch took, then works a round for each line on standard input and says how fast that was and
-how much memory it has taken at most. Memory is that of this process, without processes that it started: the peak since
-the imports, and what of it came after them; and, where there is a GPU, what torch has allocated there.
+It writes lines of JSON to standard output: first how long the first batch took, then, for each line that it reads from
+standard input, the rate of one more round and its peak memory. Host memory is that of this process without processes
+that it started: the peak since the imports, and how much of that was added after them. Device memory is what torch has
+allocated on the GPU, where there is one.
 """
 
 import importlib
@@ -16,7 +17,7 @@ from twoview.bench.peers.job import AnyJob, Contestant, ConvertJob, Job, StepJob
 from twoview.bench.runtime.processes import end_with_parent
 from twoview.loaders.names import look_up
 
-# kind of job -> contestant -> class, in the module of the contestant's name
+# kind of job -> contestant -> its class, in the module named after the contestant
 CONTESTANTS = {
     "load": {
         "twoview": "Twoview",
@@ -34,11 +35,12 @@ CONTESTANTS = {
 
 
 def main(name: str, text: str) -> None:
-    end_with_parent()  # which may be killed in the middle of a round
-    # What a library prints must not get between our lines.
+    """Run the contestant of that name on a job, given as JSON, until standard input ends."""
+    end_with_parent()  # the parent may be killed in the middle of a round
+    # What a library prints goes to standard error, because it must not get between our lines of JSON.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
-        os.register_at_fork(after_in_child=out.close)  # else our reader has to wait for a loader's workers, too
+        os.register_at_fork(after_in_child=out.close)  # else our reader would wait for a loader's workers to end, too
         job = AnyJob.validate_json(text)
         contestant = make(name, job)
         memory = PeakMemory()
@@ -52,7 +54,7 @@ def main(name: str, text: str) -> None:
 
 
 def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
-    """ValueError with the known names for one that is none."""
+    """Return the contestant. ValueError for an unknown name, SystemExit if a package that it needs is not installed."""
     kind = look_up("peer", name, CONTESTANTS[job.kind])
     try:
         module = importlib.import_module(f"twoview.bench.peers.{name}")
@@ -63,7 +65,7 @@ def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
 
 
 def first_batch(contestant: Contestant) -> float:
-    """Seconds from nothing made yet to a batch in hand."""
+    """Return the seconds from preparing the contestant to its first batch; then finish that pass."""
     start = time.perf_counter()
     contestant.make()
     batches = iter(contestant.one_pass())
@@ -75,6 +77,7 @@ def first_batch(contestant: Contestant) -> float:
 
 
 def images_per_s(contestant: Contestant) -> float:
+    """Work one round and return its rate. Passes are repeated until the job's `seconds` are over."""
     passes, start = 0, time.perf_counter()
     while True:
         for _ in contestant.one_pass():

@@ -37,7 +37,7 @@ def test_ours_beside_its_peers_one_of_them_absent(photographs):
     assert counts == {"twoview": 2, "torchvision": 2, "decode": 2}
     assert record.notes == {
         "ffcv": "absent: ValueError: the ffcv peer makes random crops only",
-        "decode": "one bare decode an image, no view",
+        "decode": "decodes each image once and makes no views",
     }
     result = as_result(record)
     assert result["views_per_s"] == pytest.approx(result["images_per_s"])
@@ -153,7 +153,7 @@ def test_a_peer_that_dies_in_mid_measurement_is_left_out(fashion, monkeypatch):
     monkeypatch.setattr(race.Process, "__init__", dying)
     record = measure(job(fashion, "eval", 28, 1, 64), ("torchvision",), 3, "x")
     assert len(record.images_per_s["twoview"]) == 3 and "torchvision" not in record.images_per_s
-    assert record.notes["torchvision"] == "absent: its process ended with -9"
+    assert record.notes["torchvision"] == "absent: its process ended with exit code -9"
 
 
 def test_rounds_end_once_the_ratios_are_known(fashion):
