@@ -1,1 +1,1 @@
-"""Is it slower, larger, worse? Old beside new, by records, in turn, or in a user's tests."""
+"""Is new code slower, larger or less accurate than old? By their records, measured in turn, or in a user's tests."""

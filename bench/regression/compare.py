@@ -1,7 +1,8 @@
-"""Old evidence beside new: for each metric the ratio with its bootstrap interval, and whether that is a regression.
+"""Compare old evidence with new: for each metric the ratio with its bootstrap interval, and whether it is a regression.
 
-A regression is called only where the whole interval lies beyond the threshold. A record is compared with one of the
-same name, machine and settings alone; every other is left out by name. Seeds are samples of one work.
+A regression is reported only where the whole interval lies beyond the threshold. A record (the evidence of one
+measurement, a JSON file) is compared only with records of the same name, machine and settings; all others are listed as
+left out. Runs that differ only in their seed are samples of one work.
 """
 
 import math
@@ -26,11 +27,12 @@ from twoview.bench.measurement.bootstrap import Cost, Verdict
 from twoview.bench.peers.race import TWOVIEW
 from twoview.bench.runtime.escapes import markdown, one_line
 
-# Half of the ten percent that have to be found, and above what two sessions on one quiet machine differ by.
+# Half of the ten percent that must be found, and more than two sessions on one quiet machine differ by.
 THRESHOLD = 0.05
-# Of an accuracy: 1.6 points at 80 %, about what seeds differ by.
+# As a share of an accuracy: 1.6 points at 80 %, about the difference between seeds.
 ACCURACY_THRESHOLD = 0.02
 
+# kind of record -> fields that must be equal for two records to be compared
 SAME_WORK = {
     Probing: ("encoder", "dataset", "size", "probe"),
     LoaderRates: ("beton", "views", "size", "images", "batch", "threads"),
@@ -39,13 +41,16 @@ SAME_WORK = {
     DeviceFigures: ("device", "recipe"),
     Theory: ("name",),
 }
-MEMORY = ("MiB", "GiB")  # a busy machine takes no more of it
+MEMORY = ("MiB", "GiB")  # a busy machine does not increase these
 COLUMNS = ("work", "metric", "old", "new", "new / old", "95 % interval", "verdict")
 VERDICTS: dict[Verdict, str] = {"worse": "REGRESSION", "better": "better", "same": "same", "unclear": "unclear"}
 
 
 class Metric(NamedTuple):
-    """One run's samples of something. better: which way it has to go. images: that an accuracy was taken on."""
+    """One run's samples of a metric. better: which values are better.
+
+    images: number of test images behind an accuracy; None for other metrics.
+    """
 
     name: str
     unit: str
@@ -56,10 +61,11 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one work on both sides: medians in `unit`.
+    """One metric of one work on both sides. old, new: medians in `unit`.
 
-    cost: new over old of what is better the less it is, so that a rate is turned round; None where a side has a single
-    sample, which has no interval. allowed: the share of it that may be lost.
+    cost: the ratio new / old of a quantity that is better when it is smaller, so a rate is inverted; None where a side
+    has a single sample, which gives no interval. allowed: share by which the cost may grow. samples: numbers of samples
+    of old and new.
     """
 
     work: str
@@ -78,20 +84,20 @@ class Row:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of new / old."""
+        """The 95 % interval of new / old; None where there is none."""
         if self.cost is None:
             return None
         return (self.cost.low, self.cost.high) if self.better == "less" else (1 / self.cost.high, 1 / self.cost.low)
 
     @property
     def ratio(self) -> float | None:
-        """New / old: the middle of the interval's draws where there is one, else of the medians; None of an old 0."""
+        """New / old: that of the interval where there is one, else the ratio of the medians, or None if old is 0."""
         if self.cost is None:
             return self.new / self.old if self.old else None
         return self.cost.ratio if self.better == "less" else 1 / self.cost.ratio
 
     def cells(self) -> tuple[str, ...]:
-        """By COLUMNS."""
+        """The row's text for each of COLUMNS."""
         between = f"{self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else ""
         verdict = VERDICTS[self.verdict] if self.interval else "one sample"
         old, new = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (self.old, self.new))
@@ -101,7 +107,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """left_out: a sentence for each record that has nothing to be compared with, and why. notes: what else to know."""
+    """left_out: one sentence for each record that is not compared, with the reason. notes: other remarks."""
 
     rows: list[Row]
     left_out: list[str] = field(default_factory=list)
@@ -118,17 +124,17 @@ class Comparison:
         return f"{len(self.rows)} metrics: {worse} regressed, {better} better, {unclear} unclear"
 
     def as_result(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the comparison as a dictionary for `--json`."""
         rows = [
             asdict(row) | {"ratio": row.ratio, "interval": row.interval, "verdict": row.verdict, "cost": None}
             for row in self.rows
         ]
         for row in rows:
-            del row["cost"]  # new / old says it
+            del row["cost"]  # "ratio" and "interval" say the same of new / old
         return {"regressed": bool(self.regressions), "rows": rows, "left_out": self.left_out, "notes": self.notes}
 
     def table(self) -> Table:
-        """For a terminal; where it is narrow, the words are folded and not the numbers."""
+        """Return the table for a terminal. Where it is narrow, words wrap and numbers do not."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for number, column in enumerate(COLUMNS):
             table.add_column(
@@ -140,12 +146,13 @@ class Comparison:
         return table
 
     def show(self, console: Console) -> None:
+        """Print the table, all remarks and the headline."""
         console.print(self.table())
         for sentence in [*self.notes, *(f"left out: {sentence}" for sentence in self.left_out), self.headline]:
             console.print(Text(one_line(sentence)))
 
     def markdown(self) -> str:
-        """For a pull request: the regressions in front, all else folded away."""
+        """Return Markdown for a pull request: the regressions first, and all other rows folded away."""
         worse = self.regressions
         others = [row for row in self.rows if row not in worse]
         lines = [f"**{self.headline}**", ""]
@@ -167,10 +174,10 @@ def compare(
     threshold: float = THRESHOLD,
     accuracy_threshold: float = ACCURACY_THRESHOLD,
 ) -> Comparison:
-    """Compares two sides, each a record's file, a folder of records, or a commit whose records are in `folder`.
+    """Compare two sides, each a record's file, a folder of records, or a commit whose records are in `folder`.
 
-    A record of which nothing can be compared is left out by name. ValueError where a side has no record, or nothing can
-    be compared.
+    threshold, accuracy_threshold: shares by which a cost and an accuracy may get worse. A record that cannot be
+    compared is listed in `left_out`. ValueError if a side has no record, or if nothing can be compared.
     """
     left_out: list[str] = []
     sides = [
@@ -190,17 +197,23 @@ def compare(
 
 
 def _comparable(record: AnyRecord, left_out: list[str]) -> bool:
-    """Whether its settings and samples can be read; if not, why: a valid record may lack half its recipe."""
+    """Return whether the record's settings and samples can be read; if not, add the reason to left_out.
+
+    A valid record may still lack half of its recipe.
+    """
     try:
         _settings(record), list(metrics(record))
-    except Exception as error:  # whatever it is, it is this record's
+    except Exception as error:  # whatever was raised, only this record is at fault
         left_out.append(f"{record.name}.json cannot be compared: {evidence.reason(error)}")
         return False
     return True
 
 
 def records(side: str, folder: Path, left_out: list[str]) -> list[AnyRecord]:
-    """Of a file, a folder or a commit; what cannot be read, or is not the commit's own code, goes to left_out."""
+    """Return the records of a file, a folder or a commit.
+
+    left_out gets a sentence for each record that cannot be read, or was not measured with exactly the commit's code.
+    """
     if Path(side).is_file():
         return [evidence.read(Path(side))]
     if Path(side).is_dir():
@@ -212,7 +225,7 @@ def records(side: str, folder: Path, left_out: list[str]) -> list[AnyRecord]:
         left_out += complaints
         found = [record for record in every if record.environment.commit == commit]
         left_out += [
-            f"{record.name} was measured at {side} with changes that are in no commit"
+            f"{record.name} was measured at {side} with uncommitted changes"
             for record in found
             if record.environment.dirty
         ]
@@ -223,6 +236,7 @@ def records(side: str, folder: Path, left_out: list[str]) -> list[AnyRecord]:
 
 
 def _commit(name: str) -> str:
+    """Return the full hash of a commit."""
     words = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
@@ -235,6 +249,7 @@ Works = dict[Key, list[AnyRecord]]
 
 
 def _by_work(side: list[AnyRecord]) -> Works:
+    """Group records by work and machine. The runs of a recipe with several seeds are one work."""
     works: Works = defaultdict(list)
     for record in side:
         seed = f"-seed{record.seed}" if isinstance(record, Run) else ""
@@ -243,7 +258,7 @@ def _by_work(side: list[AnyRecord]) -> Works:
 
 
 def _why_not_compared(key: Key, pair: list[list[AnyRecord]], works: list[Works]) -> str:
-    """Why the work cannot be compared, in a sentence; empty if it can."""
+    """Return why the work cannot be compared, in one sentence; empty if it can."""
     name, machine = key
     old, new = pair
     if not (old and new):
@@ -251,24 +266,24 @@ def _why_not_compared(key: Key, pair: list[list[AnyRecord]], works: list[Works])
         machines = [theirs for work, theirs in other if work == name]
         if machines:
             return f"{name} was measured on {machine} and on {', '.join(machines)}, which are not compared"
-        return f"{name} on {machine} is on the {side} side alone"
+        return f"{name} on {machine} exists on the {side} side only"
     first = _settings(old[0])
     for side, records in (("old", old), ("new", new)):
         for record in records:
             if words := differing(_settings(record), first, f"the old record of {old[0].created:%Y-%m-%d %H:%M:%S}"):
                 made = f"the {side} record of {record.created:%Y-%m-%d %H:%M:%S}"
-                return f"{name} is not compared, for {made} has other settings: {words}"
+                return f"{name} is not compared because {made} has other settings: {words}"
     return ""
 
 
 def _settings(record: AnyRecord) -> dict[str, Any]:
-    """What two records of one work must share."""
+    """Return the settings that two records of one work must share."""
     if isinstance(record, Run):
         settings = recipe.parse(record.recipe, record.name).settings()
         trained = {"precision": record.training.precision, "device": record.training.device} if record.training else {}
         return {key: settings[key] for key in settings.keys() - {"seed", "name"}} | trained
     settings = {key: getattr(record, key) for key in ("kind", *SAME_WORK[type(record)])}
-    if isinstance(record, Probing):  # of an encoder that may have been trained anew
+    if isinstance(record, Probing):  # the encoder is not among them, as it may have been trained again
         settings |= {key: value for key, value in record.asked.items() if key != "encoder"}
     return settings
 
@@ -276,6 +291,7 @@ def _settings(record: AnyRecord) -> dict[str, Any]:
 def _rows(
     work: str, old: list[AnyRecord], new: list[AnyRecord], threshold: float, accuracy_threshold: float
 ) -> Iterator[Row]:
+    """Yield a row for each metric that both sides have."""
     old_metrics, new_metrics = (_by_name(side) for side in (old, new))
     seeds = [[record.seed for record in side if isinstance(record, Run)] for side in (old, new)]
     for name in (name for name in old_metrics if name in new_metrics):
@@ -285,6 +301,8 @@ def _rows(
             cost, allowed = _accuracy_cost(before, after, paired=seeds[0] == seeds[1]), accuracy_threshold
         else:
             cost, allowed = bootstrap.unpaired_cost(_costs(before), _costs(after)), threshold
+            # The interval is widened by how much slower the machine itself was at its fixed work; memory does not depend
+            # on that.
             equal = bootstrap.unpaired_cost(*([record.calibration_seconds for record in side] for side in (old, new)))
             cost = cost.widened(equal) if cost and equal and first.unit not in MEMORY else cost
         pooled = [[sample for metric in side for sample in metric.samples] for side in (before, after)]
@@ -302,12 +320,15 @@ def _rows(
 
 
 def _costs(metrics: list[Metric]) -> list[list[float]]:
-    """By run, samples that are better the less they are."""
+    """Return the samples of each run as costs, which are better when smaller: rates are inverted."""
     return [[1 / value if m.better == "more" else value for value in m.samples] for m in metrics]
 
 
 def _accuracy_cost(old: list[Metric], new: list[Metric], paired: bool) -> Cost | None:
-    """Over seeds, seed by seed where both sides have the same; beside a single seed it is that of the test images."""
+    """Return the cost over seeds, paired where both sides have the same seeds.
+
+    Where a side has a single seed, the interval comes from the number of test images instead.
+    """
     if min(len(old), len(new)) == 1:
         shares = [fmean(metric.samples[0] for metric in side) / 100 for side in (old, new)]
         return bootstrap.accuracy_cost(shares[0], old[0].images or 0, shares[1], new[0].images or 0)
@@ -317,12 +338,12 @@ def _accuracy_cost(old: list[Metric], new: list[Metric], paired: bool) -> Cost |
 
 
 def _above_0(accuracy: Metric) -> float:
-    """In percent; an accuracy of 0 counts as half an image, since a ratio to 0 says nothing."""
+    """Return the accuracy in percent. An accuracy of 0 counts as half an image, because a ratio to 0 says nothing."""
     return max(accuracy.samples[0], 50 / (accuracy.images or 1))
 
 
 def _by_name(side: list[AnyRecord]) -> dict[str, list[Metric]]:
-    """By metric, the runs' samples, in the order of their seeds."""
+    """Return each metric's samples of all runs, in the order of their seeds."""
     named: dict[str, list[Metric]] = defaultdict(list)
     for record in sorted(side, key=lambda record: record.seed if isinstance(record, Run) else 0):
         for metric in metrics(record):
@@ -332,14 +353,17 @@ def _by_name(side: list[AnyRecord]) -> dict[str, list[Metric]]:
 
 
 def _has_ratio(metric: Metric) -> bool:
-    """Whether its samples can be divided by others; one alone is shown even if it is 0, as no memory is."""
+    """Return whether a ratio of the metric's samples makes sense: all are finite and above 0.
+
+    A single sample that is better when smaller, such as added memory, is shown even if it is 0.
+    """
     if metric.better == "less" and len(metric.samples) == 1:
         return math.isfinite(metric.samples[0])
     return all(0 < sample < math.inf for sample in metric.samples)
 
 
 def metrics(record: AnyRecord) -> Iterator[Metric]:
-    """What is compared of a record, raw samples, without those that compile and warm up."""
+    """Yield the metrics of a record that are compared, as raw samples without those that compile and warm up."""
     if isinstance(record, Run):
         yield from _run_metrics(record)
     elif isinstance(record, DeviceFigures):
@@ -356,7 +380,7 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
             yield Metric("seconds", "s", "less", record.seconds[TWOVIEW])
         if TWOVIEW in record.added_mib:
             yield Metric("added memory", "MiB", "less", [record.added_mib[TWOVIEW]])
-    elif not isinstance(record, Theory):  # whose claims hold or fail
+    elif not isinstance(record, Theory):  # whose claims hold or fail, without samples
         if TWOVIEW in record.images_per_s:
             yield Metric("rate", "images/s", "more", record.images_per_s[TWOVIEW])
         if isinstance(record, LoaderRates):
@@ -369,7 +393,8 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
 def _run_metrics(record: Run) -> Iterator[Metric]:
     if training := record.training:
         epochs = training.epoch_seconds
-        warm = len(training.step_seconds) // (len(epochs) if len(epochs) > 1 else 10)  # steps that count for nothing
+        # Warm-up steps, which do not count: the first epoch, or a tenth of the steps where there is only one.
+        warm = len(training.step_seconds) // (len(epochs) if len(epochs) > 1 else 10)
         yield Metric("epoch", "s", "less", epochs[1:] or epochs)
         if training.step_seconds:
             yield Metric("step", "s", "less", training.step_seconds[warm:])
@@ -385,7 +410,7 @@ def _run_metrics(record: Run) -> Iterator[Metric]:
 
 
 def _changed_packages(old: list[AnyRecord], new: list[AnyRecord]) -> list[str]:
-    """A sentence for each package whose version is another on the new side."""
+    """Return a sentence for each package whose versions differ between the sides."""
     before, after = (
         {name: {record.environment.packages.get(name, "absent") for record in side} for name in _packages(old + new)}
         for side in (old, new)

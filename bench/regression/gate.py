@@ -1,8 +1,9 @@
-"""What `twoview/pytest_plugin.py` does: it measures a test and holds it to a baseline of pytest-benchmark's.
+"""The fixture of `twoview/pytest_plugin.py`: it measures a test and compares it with a baseline of pytest-benchmark.
 
-The samples of time are pytest-benchmark's own; the rest lies in the `extra_info` of the same file. Old and new are
-measured in two sessions here, so that the machine may have been another: a fixed piece of work before and after the
-measurement says so, and the interval is made longer by as much. `twoview compare --paired` has both in one session.
+The baseline is a saved run. Its time samples are pytest-benchmark's own; everything else is in `extra_info` of the same
+file. Old and new are measured in two sessions, between which the machine may have changed. A fixed piece of work, timed
+before and after the measurement, shows by how much, and the interval is widened accordingly. `twoview compare --paired`
+measures both in one session.
 """
 
 import contextlib
@@ -25,16 +26,19 @@ from twoview.bench.measurement.environment import environment
 from twoview.bench.runtime.escapes import on_one_line
 
 BASELINE = pytest.StashKey[dict[str, dict[str, Any]]]()
-ROUNDS, WARMUP = 30, 3  # steps of a recipe
-CALIBRATIONS = 10  # before the measurement, and after it
-SLACK_MIB = 8.0  # by which a process's memory grows for no reason of the function's
+ROUNDS, WARMUP = 30, 3  # steps of a recipe that are measured, and steps before them that are not
+CALIBRATIONS = 10  # times that the fixed work is timed before the measurement, and again after it
+SLACK_MIB = 8.0  # growth of a process's memory that the tested function does not cause
 
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Allowed(BaseModel):
-    """The marker: shares that may be lost, None for what is not looked at."""
+    """The arguments of the marker `twoview`.
+
+    speed, memory, accuracy: share by which each may get worse; None if it is not compared.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -45,20 +49,20 @@ class Allowed(BaseModel):
 
 
 def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
-    """The newest saved run of that name: `id_of` a test -> its benchmark. UsageError where nothing can be compared."""
+    """Return the newest saved run of that name: `id_of` a test -> its benchmark. UsageError if there is none to use."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--twoview-baseline needs pytest-benchmark, which is not installed")
     # A private name of pytest-benchmark: nothing public says which storage it uses and whether it is disabled.
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
     if session.disabled:
         raise pytest.UsageError("--twoview-baseline has nothing to compare: pytest-benchmark is disabled")
-    # Its globs end in a star, so that NAME finds NAME2 as well.
+    # The storage adds a star to what it is asked for, so NAME finds NAME2 as well.
     saved = [
         run for path, run in session.storage.load(f"*_{name}") if re.fullmatch(r"\d+_" + re.escape(name), path.stem)
     ]
     if not saved:
         looked_at = f"{session.storage} (--benchmark-storage names another folder)"
-        raise pytest.UsageError(f"no baseline {name} in {looked_at}: make it by pytest --benchmark-save={name}")
+        raise pytest.UsageError(f"no baseline {name} in {looked_at}: make it with pytest --benchmark-save={name}")
     measured = {
         test["extra_info"]["twoview"].get("test", test["fullname"]): test  # an older baseline has no "test"
         for test in saved[-1]["benchmarks"]
@@ -67,19 +71,22 @@ def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
     here = environment().machine
     for test in measured.values():
         if (there := test["extra_info"]["twoview"]["machine"]) != here:
-            sentence = f"the baseline {name} is of another machine, {there}, and this is {here}"
+            sentence = f"the baseline {name} was measured on another machine, {there}, and this is {here}"
             raise pytest.UsageError(on_one_line(sentence))
     return measured
 
 
 def id_of(item: pytest.Item) -> str:
-    """The node id. Outside of rootdir pytest leaves folders out of it, which may make two tests one: here they stay."""
+    """Return the test's node id.
+
+    Outside of rootdir pytest omits the folders, so that two tests could have the same id; here the folders stay.
+    """
     path = Path(os.path.relpath(item.path, item.config.rootpath)).as_posix()
     return f"{path}::{item.nodeid.partition('::')[2]}"
 
 
 def betons_folder(config: pytest.Config) -> Path | None:
-    """Converted datasets, kept for the next session; None where pytest keeps nothing, by -p no:cacheprovider."""
+    """Return the folder that keeps converted datasets for later sessions; None under -p no:cacheprovider."""
     cache: pytest.Cache | None = getattr(config, "cache", None)
     return cache.mkdir("twoview-betons") if cache else None
 
@@ -112,7 +119,7 @@ class Gate:
         self.machine.__exit__(kind, error, trace)
 
     def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Times the function as `benchmark` does and returns what it returns. Memory is what one more call takes."""
+        """Time the function as `benchmark` does and return its result. One more call measures its memory."""
         self._calibrate()
         result = self.benchmark(function, *args, **kwargs)
         self._calibrate()
@@ -121,9 +128,10 @@ class Gate:
         return result
 
     def run(self) -> None:
-        """The marked recipe: its training steps, and, where a loss of accuracy is allowed, it trained and judged.
+        """Measure the recipe of the marker: its training steps and, if the marker has `accuracy`, a full training.
 
-        Steps on one resident batch, in a process of their own, whose peak of memory is not the other tests'.
+        The steps are on one batch that stays on the device, in a process of their own, so that its peak memory does not
+        include that of other tests.
         """
         from twoview.bench.config import recipe
         from twoview.bench.peers.race import TWOVIEW, Process
@@ -133,7 +141,7 @@ class Gate:
             pytest.fail("twoview.run() needs a recipe in the marker: @pytest.mark.twoview(RECIPE, ...)", pytrace=False)
         name = self.allowed.recipe
         if name.endswith(".toml"):
-            name = str(self.request.path.parent / name)  # wherever pytest was started
+            name = str(self.request.path.parent / name)  # relative to the test's folder, wherever pytest was started
         try:
             one = recipe.load(name)
         except (ValueError, OSError) as error:
@@ -149,6 +157,7 @@ class Gate:
             self._train(one)
 
     def _train(self, one: Any) -> None:
+        """Train the recipe and record the accuracies of its encoder."""
         from twoview.bench.config.experiment import Place
         from twoview.bench.evaluation import judging
         from twoview.bench.training import train
@@ -165,9 +174,10 @@ class Gate:
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
 
     def accuracy(self, percent: float, images: int, name: str = "accuracy") -> None:
-        """An accuracy on so many test images, which is compared and saved like the other figures.
+        """Record an accuracy, which is compared and saved like the other figures.
 
-        percent: from 0 to 100. images: at least 1. What is not fails the test: a model that diverged is no better.
+        percent: from 0 to 100. images: number of test images, at least 1. Other values fail the test, so that a model
+        that diverged is not taken for a better one.
         """
         if not 0 <= percent <= 100:
             pytest.fail(f"{name} must be a percentage from 0 to 100, got {percent}", pytrace=False)
@@ -176,10 +186,11 @@ class Gate:
         self.measured["accuracy"][name] = [percent, images]
 
     def _calibrate(self) -> None:
+        """Time the fixed work that shows how fast the machine is at this moment."""
         self.measured["calibration_seconds"] += [self.machine.seconds() for _ in range(CALIBRATIONS)]
 
     def compare(self) -> None:
-        """Fails the test, in one sentence, where it surely lost more than it may; warns where nothing can be said."""
+        """Fail the test, in one sentence, if it surely lost more than is allowed; warn if it cannot be compared."""
         if self.baseline is None:
             return
         name = self.request.config.getoption("twoview_baseline")
@@ -193,6 +204,7 @@ class Gate:
             pytest.fail(on_one_line(f"worse than the baseline {name}: {'; '.join(lost)}"), pytrace=False)
 
     def _not_there(self, baseline: dict[str, dict[str, Any]]) -> str:
+        """Return the end of a sentence about a baseline that does not have this test."""
         here = self.measured["test"]
         for there in baseline:
             if _may_be_one(there, here):
@@ -211,6 +223,7 @@ class Gate:
             return []
         old, new = test["stats"]["data"], self.benchmark.stats.stats.data
         cost = bootstrap.unpaired_cost([old], [new])
+        # The interval is widened by what the fixed work took longer in one of the two sessions.
         scores = [one["calibration_seconds"] for one in (test["extra_info"]["twoview"], self.measured)]
         equal = bootstrap.unpaired_cost([scores[0]], [scores[1]])
         if cost is None or equal is None or (cost := cost.widened(equal)).verdict(allowed) != "worse":
@@ -246,15 +259,16 @@ class Gate:
 
 
 def _added_mib(call: Callable[[], object]) -> float:
-    """What the process grows by at the peak of a call, whichever tests ran before.
+    """Return by how many MiB the process grows at the peak of a call, whichever tests ran before.
 
-    The call is not its first, which may import modules and start threads that another test has then for nothing. What
-    is free but resident goes back to the system before, because the process fills that before it grows.
+    The function must have been called before: its first call may import modules and start threads, which later tests
+    would get for free. Memory that is free but still resident is returned to the system first, because a process uses
+    that up before it grows.
     """
     from twoview.bench.measurement.memory import PeakMemory, host_mib
 
     gc.collect()
-    with contextlib.suppress(AttributeError):  # another C library than glibc
+    with contextlib.suppress(AttributeError):  # C libraries other than glibc do not have it
         ctypes.CDLL(None).malloc_trim(0)
     memory, before = PeakMemory(), host_mib("VmRSS")
     call()
@@ -262,27 +276,28 @@ def _added_mib(call: Callable[[], object]) -> float:
 
 
 def _allowed(marker: pytest.Mark) -> Allowed:
-    """Fails the test, in one sentence, where the marker has a key or a value that it cannot have."""
+    """Return the marker's arguments. An unknown key or an invalid value fails the test, in one sentence."""
     if len(marker.args) > 1:
-        pytest.fail("@pytest.mark.twoview takes one recipe, and the shares by name", pytrace=False)
+        pytest.fail("@pytest.mark.twoview takes one recipe, and the shares as keyword arguments", pytrace=False)
     values = {**dict(zip(("recipe",), marker.args, strict=False)), **marker.kwargs}
     try:
         return Allowed.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = first["loc"][0]
-        must = f"has no {key}; it has {', '.join(Allowed.model_fields)}"
+        must = f"has no argument {key}; it has {', '.join(Allowed.model_fields)}"
         if first["type"] != "extra_forbidden":
-            what = "a recipe's name" if key == "recipe" else "a share of at least 0, as 0.1"
+            what = "a recipe's name" if key == "recipe" else "a share of at least 0, such as 0.1"
             must = f"{key} must be {what}, got {first['input']!r}"
         pytest.fail(f"@pytest.mark.twoview {must}", pytrace=False)
 
 
 def _may_be_one(there: str, here: str) -> bool:
-    """Whether a test has both paths where they begin at two folders."""
+    """Return whether two ids may be of the same test, with paths that begin at different folders."""
     shorter, longer = sorted((f"/{one.lstrip('./')}" for one in (there, here)), key=len)
     return longer.endswith(shorter)
 
 
 def _times(cost: bootstrap.Cost, allowed: float) -> str:
+    """Return how much longer it takes, with the interval, and what is allowed."""
     return f"{cost.ratio:.3f} times as long ({cost.low:.3f} to {cost.high:.3f}), and {1 + allowed:.3g} is allowed"

@@ -1,12 +1,12 @@
-"""Old and new code measured in turn in one session, so that a noisy machine widens the interval and fails no build.
+"""Measure old and new code in turn in one session, so that a noisy machine widens the interval and fails no build.
 
-Each side has a process of its own that runs the code of its folder. A round is a turn of either side, in random order,
-both on the same cores, drawn anew each round: one core may be the slower one for minutes. After TRIAL_ROUNDS rounds
-both processes are replaced, because a process may keep a difference of some percent for as long as it lives; such pairs
-of processes are what the interval is drawn from. Before every turn the machine is scored by a fixed piece of work,
-`calibration.py`: where that surely differs between the sides, it is the machine that does, and the interval is made
-that much longer at both ends. Pairs go on until the interval tells the allowed loss from twice as much, or there are
-enough of them.
+Each side has a process of its own that runs the code of its folder. A round is one turn of each side, in random order,
+both on the same cores. The cores are drawn anew for each round, because one of them may be slower for minutes. After
+TRIAL_ROUNDS rounds both processes are replaced, because a process may keep a difference of some percent for as long as
+it lives; the interval is bootstrapped over these pairs of processes. Before every turn a fixed piece of work,
+`calibration.py`, times the machine itself. Where that time surely differs between the sides, the interval is widened by
+the difference at both ends. More pairs are run until the interval can tell the allowed loss from twice that loss, or
+until the largest number of rounds is reached.
 """
 
 import io
@@ -37,13 +37,13 @@ from twoview.bench.runtime.progress import progress
 
 Name = Literal["old", "new"]
 SIDES: tuple[Name, Name] = ("old", "new")
-TURN = 0.05  # seconds at least: passes are repeated until they are over
-WARMUP = 3  # rounds of a pair that count for nothing
-TRIAL_ROUNDS = 15  # rounds of a pair
-FEWEST = 4 * TRIAL_ROUNDS  # rounds before the interval is looked at, which is then done after every pair
-REACH = 0.4  # of the allowed loss: what is twice that is then surely beyond it
-CALIBRATION_MIB = 3  # about 2 ms a core: a small part of a turn
-BATCHES = 2  # of the loader, a pass
+TURN = 0.05  # seconds that a turn takes at least: passes are repeated until they are over
+WARMUP = 3  # first rounds of a pair, which are not counted
+TRIAL_ROUNDS = 15  # counted rounds of a pair of processes
+FEWEST = 4 * TRIAL_ROUNDS  # rounds before the interval is first looked at; from then on it is after every pair
+REACH = 0.4  # half the interval's width, over the allowed loss: a loss of twice that is then surely beyond it
+CALIBRATION_MIB = 3  # size of the fixed work: about 2 ms per core, a small part of a turn
+BATCHES = 2  # batches of the loader in one pass
 
 
 def _by_side() -> dict[Name, list[float]]:
@@ -52,9 +52,13 @@ def _by_side() -> dict[Name, list[float]]:
 
 @dataclass
 class Trial:
-    """What one pair of processes measured, by side: a number a round, and the peaks of memory at the last, in MiB."""
+    """What one pair of processes measured, by side.
 
-    seconds: dict[Name, list[float]] = field(default_factory=_by_side)  # an image
+    seconds: time per image, one value per round. calibration: seconds of the machine's fixed work before each turn.
+    peak_mib, device_mib: peak host and device memory up to the last round, in MiB.
+    """
+
+    seconds: dict[Name, list[float]] = field(default_factory=_by_side)
     calibration: dict[Name, list[float]] = field(default_factory=_by_side)
     peak_mib: dict[Name, float] = field(default_factory=dict)
     device_mib: dict[Name, float] = field(default_factory=dict)
@@ -62,7 +66,7 @@ class Trial:
 
 @dataclass
 class Rounds:
-    """All that was measured, at least two pairs."""
+    """Everything that was measured: rounds of at least two pairs of processes."""
 
     trials: list[Trial] = field(default_factory=list)
 
@@ -71,12 +75,12 @@ class Rounds:
 
     @property
     def machine(self) -> Cost:
-        """The same work before new's turns over that before old's."""
+        """The machine's time for its fixed work: that before new's turns over that before old's."""
         return self._in_turn("calibration")
 
     @property
     def cost(self) -> Cost:
-        """New over old in time."""
+        """New's time over old's, widened by the difference of the machine."""
         return self._in_turn("seconds").widened(self.machine)
 
     def _in_turn(self, what: Literal["seconds", "calibration"]) -> Cost:
@@ -85,18 +89,19 @@ class Rounds:
 
     @property
     def note(self) -> str:
-        """How much the interval can be believed, in a sentence."""
+        """One sentence on how far the interval can be trusted."""
         scores = [score for trial in self.trials for side in SIDES for score in trial.calibration[side]]
         lower, middle, upper = np.quantile(scores, [0.25, 0.5, 0.75])
         return (
-            f"{len(self)} rounds by {len(self.trials)} pairs of processes; the machine's own work took"
+            f"{len(self)} rounds by {len(self.trials)} pairs of processes; the machine's calibration took"
             f" {1000 * middle:.2f} ms, quartiles {1000 * lower:.2f} to {1000 * upper:.2f}, and before new's turns"
-            f" {self.machine.ratio:.3f} ({self.machine.low:.3f} to {self.machine.high:.3f}) of before old's"
+            f" {self.machine.ratio:.3f} times as long as before old's, 95 % interval {self.machine.low:.3f} to"
+            f" {self.machine.high:.3f}"
         )
 
 
 class Sides:
-    """The work of both sides, each by the code of its folder. ValueError if a folder has none, or it cannot do it."""
+    """The work of both sides, each with the code of its folder. ValueError if a folder is no checkout of twoview."""
 
     def __init__(self, old: Path, new: Path, job: Job | StepJob) -> None:
         self.job, self.trees = job, {"old": old.resolve(), "new": new.resolve()}
@@ -113,10 +118,10 @@ class Sides:
         self.machine.__exit__(*error)
 
     def trial(self, shuffle: random.Random) -> Trial:
-        """TRIAL_ROUNDS rounds of a new pair of processes."""
+        """Measure TRIAL_ROUNDS rounds, after the warm-up, with a new pair of processes."""
         trial = Trial()
         with ExitStack() as stack:
-            processes = {side: stack.enter_context(self._process(side)) for side in SIDES}  # they start side by side
+            processes = {side: stack.enter_context(self._process(side)) for side in SIDES}  # they start together
             for side in SIDES:
                 self._asked(side, processes[side].answer)
             for number in range(WARMUP + TRIAL_ROUNDS):
@@ -127,6 +132,7 @@ class Sides:
         return Process(TWOVIEW, self.job, tree=self.trees[side], openmp=self.job.threads)
 
     def _round(self, processes: dict[Name, Process], trial: Trial, shuffle: random.Random) -> None:
+        """Run a turn of each side, in random order on the same cores, and add what it measured to the trial."""
         on = shuffle.sample(cores(), self.job.threads)
         for side in shuffle.sample(SIDES, 2):
             confine(processes[side].process.pid, on)
@@ -138,6 +144,7 @@ class Sides:
                 trial.device_mib[side] = answer["device_mib"]
 
     def _asked(self, side: Name, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the answer of a side's process. ValueError, naming the side, if it cannot do the work."""
         try:
             return what()
         except Unavailable as reason:
@@ -147,14 +154,16 @@ class Sides:
 def compare_code(
     old: str, new: str, work: str, place: Place, allowed: float, threads: int, most: int, seed: int = 0
 ) -> Comparison:
-    """Both sides' code at the work of that name on so many threads, each side a checkout's folder or a commit.
+    """Compare the speed and memory of two versions of the code on one work.
 
-    ValueError where a side cannot do the work, for fewer rounds than an interval takes or more threads than cores.
+    old, new: a checkout's folder or a commit each. work: name of a loader's work or of a recipe, see `job`. allowed:
+    share by which new may be worse. most: largest number of rounds. ValueError if a side cannot do the work, for fewer
+    rounds than an interval needs, or for more threads than cores.
     """
     if most < FEWEST:
         raise ValueError(f"--rounds must be at least {FEWEST}, not {most}")
     if not 1 <= threads <= cpu_count():
-        raise ValueError(f"--threads must be from 1 to {cpu_count()}, the cores there are, not {threads}")
+        raise ValueError(f"--threads must be from 1 to {cpu_count()}, the number of cores, not {threads}")
     asked = job(work, place).model_copy(update={"threads": threads, "seconds": TURN})
     with tree(old) as before, tree(new) as after, Sides(before, after, asked) as sides:
         rounds = measure(sides, allowed, most, f"{work}, {old} and {new} in turn", seed)
@@ -162,6 +171,7 @@ def compare_code(
 
 
 def _rows(work: str, rounds: Rounds, allowed: float) -> list[Row]:
+    """Return a row for the rate and, where they were measured, for the peaks of host and device memory."""
     old, new = (1 / np.median([second for trial in rounds.trials for second in trial.seconds[side]]) for side in SIDES)
     rows = [Row(work, "rate", "images/s", "more", old, new, rounds.cost, allowed, (len(rounds), len(rounds)))]
     for name, peak in (("peak host memory", "peak_mib"), ("peak device memory", "device_mib")):
@@ -175,10 +185,11 @@ def _rows(work: str, rounds: Rounds, allowed: float) -> list[Row]:
 
 
 def measure(sides: Sides, allowed: float, most: int, what: str, seed: int = 0) -> Rounds:
-    """Pairs until the interval reaches no further than REACH of the allowed loss to either side, or `most` rounds.
+    """Run pairs of processes until the interval is narrow enough, or for `most` rounds.
 
-    Then a loss of twice what is allowed is found, whatever the noise was. The looks in between are at the interval's
-    width and not at where it lies, so they do not favor an alarm.
+    It is narrow enough when it extends at most REACH of the allowed loss to either side: a loss of twice the allowed
+    one is then found, however noisy the machine is. The checks in between look at the interval's width and not at its
+    position, so they do not favor an alarm.
     """
     rounds, shuffle = Rounds(), random.Random(seed)
     with progress(what, most // TRIAL_ROUNDS) as advance:
@@ -191,12 +202,12 @@ def measure(sides: Sides, allowed: float, most: int, what: str, seed: int = 0) -
 
 
 def reach(cost: Cost) -> float:
-    """Half the interval's width, in logarithms."""
+    """Return half the interval's width, in logarithms."""
     return float(np.log(cost.high / cost.low)) / 2
 
 
 def job(work: str, place: Place) -> Job | StepJob:
-    """The work of that name: the loader's, from `twoview list suites`, or the training step of a recipe."""
+    """Return the job of that name: a loader's work of `twoview list suites`, or the training step of a recipe."""
     works = {one.name: one for one in TABLE if isinstance(one, LoaderWork)}
     if work in works:
         return _loading(works[work], place)
@@ -212,7 +223,10 @@ def _loading(work: LoaderWork, place: Place) -> Job:
 
 
 def stepping(one: recipe.Recipe[Any]) -> StepJob:
-    """A recipe's step, one a pass. Only what it gives is handed on: old code need not know every key that new has."""
+    """Return the job of a recipe's training step, one step per pass.
+
+    Only the keys that the recipe gives are handed on, because old code may not know every key of the new code.
+    """
     device = experiment.best_device()
     given = one.model_dump(mode="json", exclude_unset=True, exclude={"expected", "budget", "search"})
     given |= {"compile": one.compile, "precision": experiment.precision_for(one, device)}
@@ -221,7 +235,7 @@ def stepping(one: recipe.Recipe[Any]) -> StepJob:
 
 @contextmanager
 def tree(name: str) -> Iterator[Path]:
-    """A folder as it is, or a commit of the repository around here, laid out in a folder of its own meanwhile."""
+    """Yield a folder as it is, or a temporary folder with a commit of the current folder's repository."""
     if Path(name).is_dir():
         yield Path(name)
         return

@@ -264,16 +264,16 @@ def test_other_machines_and_other_settings_are_named_and_left_out(sides):
     found = compare(*sides(old, new))
     assert {row.work for row in found.rows} == {"same"}
     text = "\n".join(found.left_out)
-    assert re.search(r"wide is not compared, for the new record of .* has other settings: threads must be 2", text)
+    assert re.search(r"wide is not compared because the new record of .* has other settings: threads must be 2", text)
     assert re.search(r"images must be 8 as in the old record of [\d: -]+, got 16", text)
     assert "far was measured on CPU" in text and "which are not compared" in text
-    assert "gone on " in text and "is on the old side alone" in text
+    assert "gone on " in text and "exists on the old side only" in text
 
 
 def test_seeds_of_another_recipe_are_not_compared(sides):
     with pytest.raises(
         ValueError,
-        match=r"cifar10-simclr is not compared, for the new .*: batch must be \d+ as in .*, got 32",
+        match=r"cifar10-simclr is not compared because the new .*: batch must be \d+ as in .*, got 32",
     ):
         compare(*sides([run_record(0)], [run_record(0, batch=32)]))
 
@@ -292,7 +292,7 @@ def test_a_probe_of_other_settings_is_not_compared_and_one_of_another_encoder_is
     found = compare(*sides(old, [record("same", 60.0, encoder="of new"), record("other", 60.0, k=200)]))
     assert [(row.work, row.metric) for row in found.regressions] == [("same", "top-1")]
     [sentence] = found.left_out
-    assert sentence.startswith("other is not compared, for the new record of ") and sentence.endswith(", got 200")
+    assert sentence.startswith("other is not compared because the new record of ") and sentence.endswith(", got 200")
 
 
 def test_figures_of_a_device_go_the_way_of_their_quantity(sides):
@@ -362,7 +362,7 @@ def test_evidence_of_commits(sides, capsys):
     _, _, folder = sides(records, newer)
     assert run(["compare", "HEAD~1", "HEAD", "--evidence-dir", str(folder)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "1 better" in said and "changed was measured at HEAD with changes that are in no commit" in said
+    assert "1 better" in said and "changed was measured at HEAD with uncommitted changes" in said
 
 
 def test_an_old_zero_has_no_ratio():

@@ -84,7 +84,7 @@ def test_the_baseline_is_one_of_pytest_benchmarks_own(project):
 def test_a_baseline_that_is_not_there_or_not_this_machines_is_named(project):
     missing = project.runpytest("--twoview-baseline=mai")
     where = f"{project.path / '.benchmarks'} (--benchmark-storage names another folder)"
-    missing.stderr.fnmatch_lines([f"ERROR: no baseline mai in {where}: make it by pytest --benchmark-save=mai"])
+    missing.stderr.fnmatch_lines([f"ERROR: no baseline mai in {where}: make it with pytest --benchmark-save=mai"])
     assert missing.ret == pytest.ExitCode.USAGE_ERROR
 
     disabled = against_main(project, "--benchmark-disable")
@@ -95,7 +95,7 @@ def test_a_baseline_that_is_not_there_or_not_this_machines_is_named(project):
     content["benchmarks"][0]["extra_info"]["twoview"]["machine"] = "CPU, Z80 x1, 0 GiB"
     saved.write_text(json.dumps(content))
     other = against_main(project)
-    other.stderr.fnmatch_lines(["ERROR: the baseline main is of another machine, CPU, Z80 x1, 0 GiB, and this is *"])
+    other.stderr.fnmatch_lines(["ERROR: the baseline main was measured on another machine, CPU, Z80 x1, 0 GiB, and *"])
     assert other.ret == pytest.ExitCode.USAGE_ERROR
 
 
@@ -127,12 +127,12 @@ def test_the_newest_of_a_name_counts(project):
 @pytest.mark.parametrize(
     ("marker", "complaint"),
     [
-        ("sped=0.1", "has no sped; it has recipe, speed, memory, accuracy"),
-        ("speed=-1", "speed must be a share of at least 0, as 0.1, got -1"),
-        ("accuracy=float('nan')", "accuracy must be a share of at least 0, as 0.1, got nan"),
-        ("memory='ten percent'", "memory must be a share of at least 0, as 0.1, got 'ten percent'"),
+        ("sped=0.1", "has no argument sped; it has recipe, speed, memory, accuracy"),
+        ("speed=-1", "speed must be a share of at least 0, such as 0.1, got -1"),
+        ("accuracy=float('nan')", "accuracy must be a share of at least 0, such as 0.1, got nan"),
+        ("memory='ten percent'", "memory must be a share of at least 0, such as 0.1, got 'ten percent'"),
         ("3", "recipe must be a recipe's name, got 3"),
-        ("'quick-fashion-mnist', 0.1", "takes one recipe, and the shares by name"),
+        ("'quick-fashion-mnist', 0.1", "takes one recipe, and the shares as keyword arguments"),
     ],
 )
 def test_a_marker_that_cannot_be_is_one_sentence(pytester, marker, complaint):
