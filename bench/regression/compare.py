@@ -301,8 +301,8 @@ def _rows(
             cost, allowed = _accuracy_cost(before, after, paired=seeds[0] == seeds[1]), accuracy_threshold
         else:
             cost, allowed = bootstrap.unpaired_cost(_costs(before), _costs(after)), threshold
-            # The interval is widened by how much slower the machine itself was at its fixed work; memory does not depend
-            # on that.
+            # The interval is widened by how much slower the machine itself was at its fixed work, on which memory does
+            # not depend.
             equal = bootstrap.unpaired_cost(*([record.calibration_seconds for record in side] for side in (old, new)))
             cost = cost.widened(equal) if cost and equal and first.unit not in MEMORY else cost
         pooled = [[sample for metric in side for sample in metric.samples] for side in (before, after)]

@@ -1,1 +1,1 @@
-"""`twoview suite gpu`: what one card does with this code, most valuable first, beside its targets."""
+"""`twoview suite gpu`: measure this code on one GPU, the most valuable steps first, and compare with its targets."""

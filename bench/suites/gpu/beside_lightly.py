@@ -1,4 +1,4 @@
-"""The same SimCLR step in lightly and here, in turn, on one device, each side in a process of its own."""
+"""The same SimCLR step in lightly and in twoview, in turn on one device, each side in a process of its own."""
 
 from collections.abc import Iterator
 
@@ -13,13 +13,13 @@ NAME = "gpu-lightly"
 
 
 def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigures]:
-    """Views a second of both sides a round, and ours over lightly's, our step compiled as training compiles it.
+    """Measure views/s of both sides in each round, and our rate over lightly's. Our step is compiled as in training.
 
-    ValueError if ours fails; a lightly that is not there, cannot run, or takes more than `patience` seconds for its
-    start or a round, has no rates and the reason in its note.
+    ValueError if our side fails. If lightly is not installed, cannot run, or takes more than `patience` seconds to
+    start or for a round, it has no rates, and its note has the reason.
     """
     scale = context.scale
-    # lightly's head has a BatchNorm behind its last layer, too.
+    # lightly's projection head has a BatchNorm after its last layer, too, so ours gets one.
     method = recipe.load(HEADLINE).method.model_dump() | {"norm": "all"}
     one = scale.recipe(HEADLINE, {"method": method}, batch=scale.step_batch, compile=scale.compile)
     job = StepJob(
@@ -33,6 +33,7 @@ def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigu
     except Unavailable as reason:
         raise ValueError(f"our side of the step failed: {reason}") from None
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"
+    # The race counts images, and the step makes use of two views of each.
     figures = [
         Figure(
             work=work,

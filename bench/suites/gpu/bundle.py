@@ -1,4 +1,4 @@
-"""Everything that `twoview suite gpu` needs on a machine without a network, in two parts, each with a script to start.
+"""Bundle everything that `twoview suite gpu` needs on a machine without a network: two parts, each with a start script.
 
 Part a runs the steps of `suite.FIRST`, part b all others; each brings half of CIFAR-10.
 """
@@ -22,15 +22,19 @@ from twoview.bench.suites.gpu import packed_cifar, wheels
 from twoview.bench.suites.gpu.suite import FIRST
 from twoview.loaders import datasets
 
-LIMIT = 60 * 2**20  # bytes of a part
+LIMIT = 60 * 2**20  # largest size of a part, in bytes
 HERE = Path(__file__).parent
-UNUSED = ("optuna", "submitit")  # what the suite does not import: they search hyper-parameters and submit jobs
-PEER = Requirement("lightly")  # goes without what it requires: the parts that the suite imports need nothing more
+UNUSED = ("optuna", "submitit")  # not imported by the suite: hyper-parameter search and job submission
+PEER = Requirement("lightly")  # without its own dependencies, which the modules that the suite imports do not need
 
 
 @dataclass(frozen=True)
 class Part:
-    """minutes: by default. only: the steps to run; none: all. cifar10: which files of it are brought."""
+    """One part of the bundle.
+
+    minutes: the suite's time limit unless another one is given. only: names of the steps to run; empty for all.
+    cifar10: names of CIFAR-10's files that the part brings.
+    """
 
     name: str
     minutes: int
@@ -42,16 +46,16 @@ PARTS = (Part("a", 6, FIRST, packed_cifar.FILES[:3]), Part("b", 5, (), packed_ci
 
 
 def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
-    """Makes `folder`/a and `folder`/b, whole or not at all, in the place of an earlier bundle, and says what they hold.
+    """Make `folder`/a and `folder`/b, completely or not at all, replacing an earlier bundle, and print what they hold.
 
-    root: the data root, whose CIFAR-10 is packed where it has one. node: a list of what the machine has, see
-    `wheels.read_node`; by default that of the one known machine, `node.txt`.
-    ValueError for a tree that is no git checkout, a wheel that cannot be had, or a part of more than 60 MiB;
-    FileExistsError where `folder` has an a or b that is no bundle.
+    root: the data root; its CIFAR-10 is packed if it has one. node: list of the packages that the target machine has,
+    see `wheels.read_node`; by default `node.txt`, the list of the one known machine.
+    ValueError if this code is not in a git checkout, a wheel cannot be downloaded, or a part exceeds 60 MiB;
+    FileExistsError if `folder` has an a or b that is not a bundle.
     """
     for part in PARTS:
         if (folder / part.name).exists() and not _is_a_bundle(folder / part.name):
-            raise FileExistsError(f"{folder / part.name} is there and is no earlier bundle: name another folder")
+            raise FileExistsError(f"{folder / part.name} exists and is not an earlier bundle: name another folder")
     lacking = wheels.read_node(node or HERE / "node.txt")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
@@ -78,15 +82,15 @@ def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
     print(
         f"wheels {', '.join(sorted('-'.join(wheel.name.split('-')[:2]) for wheel in _files(folder / 'a' / 'wheels')))}"
     )
-    print(f"CIFAR-10 {'in halves' if brought else f'is not in the data root, {root}, and so not in the bundle'}")
+    print(f"CIFAR-10 {'is in halves' if brought else f'is not in the data root, {root}, and so not in the bundle'}")
     for part in PARTS:
         made = folder / part.name
         sizes = ", ".join(f"{path.name} {_size(path) / 2**20:.1f}" for path in sorted(made.iterdir()))
-        print(f"{made}: {_size(made) / 2**20:.1f} MiB ({sizes}): bash {made / 'run.sh'} [MINUTES]")
+        print(f"{made}: {_size(made) / 2**20:.1f} MiB ({sizes}); start: bash {made / 'run.sh'} [MINUTES]")
 
 
 def _tree(root: Path, path: Path) -> None:
-    """Packs the files of a git checkout that git does not ignore, and the commit. Their times are kept."""
+    """Pack the files of a git checkout that git does not ignore, and the commit. Modification times are kept."""
     names = _git_files(root)
     commit, dirty = commit_of(root)
     about = json.dumps({"commit": commit, "dirty": dirty}).encode()
@@ -99,14 +103,16 @@ def _tree(root: Path, path: Path) -> None:
 
 
 def _git_files(root: Path) -> list[str]:
+    """Return the paths of existing files that git tracks or does not ignore. ValueError if root is no git checkout."""
     if not (root / ".git").exists():
-        raise ValueError(f"a bundle is made from a git checkout of twoview, and {root} is none")
+        raise ValueError(f"a bundle is made from a git checkout of twoview, and {root} is not one")
     command = ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
     return [name for name in sorted({*names} - {""}) if (root / name).exists()]
 
 
 def _wheels(node: wheels.Node, folder: Path) -> None:
+    """Download the wheels that the node lacks, and lightly's."""
     folder.mkdir()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = [one for one in map(Requirement, project["dependencies"]) if one.name not in UNUSED]
@@ -117,8 +123,8 @@ def _wheels(node: wheels.Node, folder: Path) -> None:
 
 
 def _turbojpeg() -> Path:
-    """The file that the loader's library was loaded from."""
-    from twoview.loaders import decode  # here, for it loads the library
+    """Return the file from which the loader's libturbojpeg was loaded."""
+    from twoview.loaders import decode  # imported here, because it loads the library
 
     assert decode
     maps = Path("/proc/self/maps").read_text().splitlines()
@@ -126,12 +132,13 @@ def _turbojpeg() -> Path:
 
 
 def _is_a_bundle(folder: Path) -> bool:
-    """Whether all in it is what a bundle has, so that nothing of the user's is lost with it."""
+    """Return whether the folder holds only what a bundle holds, so that removing it loses nothing of the user's."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
     return names <= {"run.sh", "twoview.tar.gz", "wheels", "lib", "cifar10"}
 
 
 def _script(part: Part, python: str, path: Path) -> None:
+    """Write the start script of a part: run.sh with its placeholders filled in."""
     text = (HERE / "run.sh").read_text()
     only = f"--only {','.join(part.only)} " if part.only else ""
     for word, value in (
@@ -145,7 +152,10 @@ def _script(part: Part, python: str, path: Path) -> None:
 
 
 def _cifar10(scratch: Path, root: Path | None) -> bool:
-    """Packs the root's CIFAR-10, if it has one, whose checksums must be the published ones."""
+    """Pack the root's CIFAR-10 if it has one, and return whether it has.
+
+    ValueError if its checksums are not the published ones.
+    """
     if root is None or not packed_cifar.present(root):
         return False
     for split in ("train", "test"):
@@ -156,6 +166,7 @@ def _cifar10(scratch: Path, root: Path | None) -> bool:
 
 
 def _check_size(made: Path, path: Path) -> None:
+    """Raise ValueError if the part is too large. made: where it is now. path: where it will be, for the message."""
     if (size := _size(made)) > LIMIT:
         largest = sorted(_files(made), key=_size, reverse=True)[:3]
         words = ", ".join(f"{one.relative_to(made)} {_size(one) / 2**20:.1f} MiB" for one in largest)
@@ -169,5 +180,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all that a folder holds."""
+    """Return the size in bytes of a file, or of everything in a folder."""
     return path.stat().st_size if path.is_file() else sum(map(_size, path.iterdir()))

@@ -1,4 +1,7 @@
-"""CIFAR-10 on one card: seconds an epoch, and how long until kNN accuracies are reached. Images and views lie there."""
+"""CIFAR-10 on one GPU: seconds per epoch, and the time until kNN accuracies are reached.
+
+Images are kept on the GPU, and their views are made there.
+"""
 
 import math
 import statistics
@@ -29,23 +32,23 @@ from twoview.methods.probes.knn import knn_top1
 from twoview.methods.trainer import LoaderLike, Trainer
 
 EPOCH, TIME = "gpu-cifar10-epoch", "gpu-cifar10-time"
-SIDE = 32  # of CIFAR-10's images
-CHUNK = 2000  # images whose features are made at once
-BATCHES = 50  # of which the views are timed alone
-PUBLISHED_K = 10  # neighbors
-PILOT = 2  # epochs that are timed before the others are laid out: the first compiles
-LATELY = 8  # finished epochs whose median says how long the next ones take
-RESERVE = 10  # seconds that are left for the last judgment and the record
-SLACK = 1.05  # what the other epochs may take, of what was timed
+SIDE = 32  # side of CIFAR-10's images, in pixels
+CHUNK = 2000  # images that are encoded at once
+BATCHES = 50  # number of batches over which making the views is timed alone
+PUBLISHED_K = 10  # neighbors of the published kNN, see `Judgment`
+PILOT = 2  # epochs that are timed before the others are planned; the first one also compiles
+LATELY = 8  # latest finished epochs, whose median predicts the next ones
+RESERVE = 10  # seconds kept for the last kNN evaluation and the record
+SLACK = 1.05  # factor on the timed seconds when the remaining epochs are predicted
 
 
 def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
-    """Seconds of whole epochs of the trainer's own loop; the first, which compiles, apart.
+    """Measure the seconds of whole epochs in the trainer's own loop; the first, which compiles, is kept apart.
 
-    The images are noise, as many as CIFAR-10 has: the time of an epoch does not depend on what they show.
+    The images are noise, as many as CIFAR-10 has, because the time of an epoch does not depend on what they show.
     """
     scale = context.scale
-    whole = {"start": 0}  # every epoch at the recipe's size
+    whole = {"start": 0}  # no progressive resizing: every epoch has the recipe's size
     one = scale.recipe(CIFAR, compile=scale.compile, epochs=1 + scale.clocked_epochs, resident="on", progressive=whole)
     file = noise(context.place.betons, one.train_images or datasets.dataset(one.dataset).sizes["train"] or 0)
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {len(file):,} noise images"
@@ -69,7 +72,7 @@ def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
 
 
 def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
-    """Milliseconds in which the device makes the views of a batch while nothing trains, a number a round."""
+    """Return the milliseconds in which the device makes the views of a batch while nothing trains, one per round."""
     samples = []
     for epoch in range(rounds):
         start = now(trainer.device)
@@ -79,7 +82,7 @@ def _view_ms(loader: LoaderLike, trainer: Trainer, rounds: int) -> list[float]:
 
 
 def noise(folder: Path, count: int) -> beton.Beton:
-    """A beton file of random images of CIFAR-10's size, made where it is not there yet."""
+    """Return a beton file (FFCV's format) of random images of CIFAR-10's size, which is made if it does not exist."""
     path = folder / f"noise-{count}.beton"
     if not path.exists():
         images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
@@ -89,12 +92,12 @@ def noise(folder: Path, count: int) -> beton.Beton:
 
 
 def train(context: Context) -> Iterator[DeviceFigures]:
-    """Trains once, judged by kNN as it goes; the time of the judging does not count, that of compiling does.
+    """Train once, with kNN evaluations on the way. Their time does not count; the time to compile does.
 
-    The epochs are as many as the step's time holds, at most the recipe's: two are timed, which are of the warm-up, then
-    the schedule is laid out for what fits, and its end again behind every judgment, since the pace changes. Should the
-    time be over before the last epoch, the record is what was judged until then. Nothing is downloaded; Skipped where
-    the data are not there.
+    There are as many epochs as the step's time allows, at most the recipe's. Two of them, which belong to the warm-up,
+    are timed first. Then the schedule is planned for the epochs that fit, and its end is planned again after every kNN
+    evaluation, because the pace changes. If the time is over before the last epoch, the record has the evaluations made
+    until then. Nothing is downloaded; Skipped is raised if the data are missing.
     """
     scale = context.scale
     one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
@@ -112,12 +115,12 @@ def train(context: Context) -> Iterator[DeviceFigures]:
     loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
     try:
         if not trainer.fit(loader, None, {}, until=PILOT, stop=over):
-            raise Skipped(f"its time holds no {PILOT} epochs, and more are needed")
+            raise Skipped(f"its time is too short for {PILOT} epochs, and more are needed")
         judge()
-        judge()  # once more, for the first time brings with it what the others are spared
+        judge()  # again, for a duration without one-time costs
         one = fitted(one, trainer.history.epoch_seconds, left())
         trainer.epochs, trainer.settings = one.epochs, one.optim
-        if one.progressive.start:  # the views grow by another plan now
+        if one.progressive.start:  # the epochs at which the views grow have changed
             loader.close()
             loader = experiment.train_loader(one, train_file, trainer.method, trainer.device)
         yield _record(context, one, wanted, trainer, judge, memory)
@@ -126,7 +129,7 @@ def train(context: Context) -> Iterator[DeviceFigures]:
             if until <= trainer.finished_epochs:
                 continue
             if not trainer.fit(loader, None, {}, until=until, stop=over):
-                break  # in the middle of an epoch, which has no time yet
+                break  # stopped within an epoch, of which there is no time
             judge()
             if trainer.finished_epochs < one.epochs:
                 one = refitted(one, wanted, trainer.history.epoch_seconds, left())
@@ -137,24 +140,24 @@ def train(context: Context) -> Iterator[DeviceFigures]:
 
 
 def _left(context: Context) -> float:
-    """Seconds for training."""
+    """Return the seconds left for training."""
     return context.ends - RESERVE - time.monotonic()
 
 
 def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]:
-    """The recipe with as many epochs as PILOT timed ones, in seconds, and those that the seconds left hold; at most its
-    own, and at least one more than were timed.
+    """Return the recipe with as many epochs as fit: the PILOT timed ones, and those that fit into the seconds left.
 
-    The warm-up takes a fifth of them at most. Views that grow do so at the same shares of the training.
+    timed: seconds of the timed epochs. The result has at most the recipe's epochs, and at least one more than were
+    timed. Warm-up takes at most a fifth of them. Progressive resizing happens at the same shares of the training.
     """
     possible = range(PILOT + 1, one.epochs + 1)
     return _laid_out(one, _longest(possible, left, lambda epochs: _seconds(_laid_out(one, epochs), timed)))
 
 
 def refitted(one: Recipe[Any], most: int, timed: Sequence[float], left: float) -> Recipe[Any]:
-    """The recipe with its end put where the seconds left hold it, at most at so many epochs. timed: all finished ones.
+    """Return the recipe with as many epochs as the seconds left allow, at most `most`.
 
-    Where its views grow does not change.
+    timed: seconds of all finished epochs. The epochs at which the views grow do not change.
     """
 
     def ending(epochs: int) -> Recipe[Any]:
@@ -165,25 +168,27 @@ def refitted(one: Recipe[Any], most: int, timed: Sequence[float], left: float) -
 
 
 def _longest(possible: range, left: float, seconds: Callable[[int], float]) -> int:
-    """The largest number of epochs that takes no more than the seconds left, else the smallest."""
+    """Return the largest possible number of epochs that fits into the seconds left, or the smallest if none does."""
     fitting = bisect_right(possible, left, key=seconds)
     return possible[max(fitting - 1, 0)]
 
 
 def _seconds(one: Recipe[Any], timed: Sequence[float]) -> float:
-    """That the epochs behind the timed ones are supposed to take.
+    """Return the predicted seconds of the epochs after the timed ones.
 
-    An epoch of larger views takes the last timed ones' seconds times their pixels; the first of each size compiles for
-    as long as the first of all did.
+    An epoch takes the seconds of the latest timed ones, in proportion to the pixels of its views. The first epoch of
+    each new size also compiles, for as long as the first of all did.
     """
     done, compiling = len(timed), max(timed[0] - min(timed), 0.0)
     sides = [one.progressive.side(one.size, epoch) for epoch in range(one.epochs)]
+    # Seconds of timed epochs at the latest size, without the first epoch, which compiled.
     lately = [second for second, side in zip(timed[1:], sides[1:done], strict=True) if side == sides[done - 1]]
     pixels = sum((side / sides[done - 1]) ** 2 for side in sides[done:])
     return SLACK * statistics.median(lately[-LATELY:]) * pixels + compiling * len(set(sides) - set(sides[:done]))
 
 
 def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
+    """Return the recipe with so many epochs, and with its warm-up and progressive resizing fitted to them."""
     grow, share = one.progressive, epochs / one.epochs
     if grow.start:
         first = max(PILOT, round(grow.first_epoch * share))
@@ -195,22 +200,25 @@ def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
 
 
 def judged_epoch(epochs: int, share: float) -> int:
-    """After which epoch kNN is measured, at this share of them and behind the timed ones."""
+    """Return after how many epochs kNN is measured: at this share of all epochs, but after the timed ones."""
     return max(PILOT + 1, math.ceil(share * epochs))
 
 
 class Judgment(NamedTuple):
-    """kNN accuracies, in percent: `published` as github.com/dkobak/simclr-cifar10 has it, of 10 neighbors that count
-    the same; `weighted` by the recipe's probe."""
+    """kNN accuracies, in percent.
+
+    published: as in github.com/dkobak/simclr-cifar10, where 10 neighbors have equal weight. weighted: by the recipe's
+    probe.
+    """
 
     published: float
     weighted: float
 
 
 class Judge:
-    """kNN accuracies of the encoder as it is, on images that lie on the device.
+    """Measures kNN accuracies of the encoder in its current state, on images that are kept on the device.
 
-    found: by the number of finished epochs. seconds: that the last one took.
+    found: the accuracies by number of finished epochs. seconds: duration of the latest measurement.
     """
 
     def __init__(self, one: Recipe[Any], train: beton.Beton, test: beton.Beton, trainer: Trainer) -> None:
@@ -230,27 +238,28 @@ class Judge:
             return knn_top1(bank, labels[0], query, labels[1], k=k, temperature=temperature, device=bank.device)
 
         self.found[self.trainer.finished_epochs] = Judgment(
-            published=top1(PUBLISHED_K, math.inf),  # at an infinite temperature all count the same
+            published=top1(PUBLISHED_K, math.inf),  # at an infinite temperature all neighbors have equal weight
             weighted=top1(self.probe.k, self.probe.temperature),
         )
         self.seconds = time.perf_counter() - start
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        """(N, D), in the precision that trains."""
+        """Return the features (N, D) of images, computed in the precision of training."""
         trainer = self.trainer
         with autocast(trainer.device, trainer.precision):
             return torch.cat([trainer.method.encode(trainer.normalize(chunk)) for chunk in torch.split(images, CHUNK)])
 
 
 class Labeled(NamedTuple):
-    """images: uint8 (N, 3, size, size), as the probes see them. labels: int64 (N,). Both on the device."""
+    """images: uint8 (N, 3, size, size), as the probes see them. labels: int64 (N,). Both are on the device."""
 
     images: Tensor
     labels: Tensor
 
 
 def _labeled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.device) -> Labeled:
+    """Load `count` images of the file and their labels onto the device."""
     used, views = experiment.chosen(file.labels, 0, count), presets.preset("eval", one.size)
     options: dict[str, Any] = {"shuffle": False, "drop_last": False, "threads": cpu_count()}
     with Loader(file, views, CHUNK, indices=used, **options) as loader:
@@ -262,15 +271,16 @@ def _labeled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.devi
 def _record(
     context: Context, one: Recipe[Any], wanted: int, trainer: Trainer, judge: Judge, memory: PeakMemory
 ) -> DeviceFigures:
-    """wanted: epochs of the recipe, of which `one` has those that fit."""
+    """Return the record of the training so far. wanted: epochs of the recipe; `one` has the epochs that fit."""
     found, done = judge.found, trainer.finished_epochs
     seconds = list(accumulate(trainer.history.epoch_seconds))
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}, {one.epochs} epochs"
     best = max(judged.published for judged in found.values())
-    cut = "" if one.epochs == wanted else f"; the step's time holds {one.epochs} of the recipe's {wanted} epochs"
+    cut = "" if one.epochs == wanted else f"; the step's time allows {one.epochs} of the recipe's {wanted} epochs"
     cut += "" if done == one.epochs else f"; {done} of {one.epochs} epochs are trained"
     figures = []
     for goal in context.scale.goals:
+        # Minutes of training until the kNN evaluations that reach the goal, the first of which counts.
         reached = [(0.0, *seconds)[epoch] / 60 for epoch, judged in found.items() if judged.published >= goal]
         note = "" if reached else f"not reached: the best is {best:.2f} %{cut}"
         figures.append(
@@ -292,6 +302,7 @@ def _record(
 
 
 def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Beton:
+    """Return the beton file of a split. Skipped, naming what is missing, if the data are not there."""
     place = context.place
     try:
         return betons.dataset_beton(one.dataset, split, place.betons, place.root, download=False)

@@ -1,4 +1,4 @@
-"""Does the device compute what the processor computes? Every loss, and every op that makes views there."""
+"""Does the device compute the same as the CPU? Checks every loss, and every op that makes views on the device."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,20 +18,19 @@ from twoview.loaders.resident import Resident
 from twoview.methods.losses.example import Loss
 from twoview.methods.registry import examples
 
-# Relative: of the loss, and of the norm of the gradients' difference; float32 on the device, float64 on the processor.
+# Relative tolerances of the loss, and of the norm of the gradients' difference, between float32 on the device and
+# float64 on the CPU.
 VALUE, GRADIENT = 1e-4, 1e-4
-LEVELS = 1.0  # of 255
-# Together they have every op: bilinear and bicubic crops, resizing, flip, jitter, gray, blur and solarization.
+LEVELS = 1.0  # tolerance of a pixel, in levels of 255
+# Together these presets have every op: bilinear and bicubic crops, resizing, flip, jitter, gray, blur and solarization.
 PRESETS = ("simclr-cifar", "byol", "eval")
-SIDE = 32  # of the pictures and their views
+SIDE = 32  # side of the pictures and their views, in pixels
 
 
 def losses(context: Context) -> Iterator[DeviceFigures]:
-    """Value and gradients of every loss on the device, in float32, and how far they are from the processor's of the
-    same input in float64.
-    """
+    """Compare value and gradients of every loss: float32 on the device with float64 on the CPU, for the same input."""
     scale = context.scale
-    torch.set_float32_matmul_precision("highest")  # TF32 is off by more than the tolerance
+    torch.set_float32_matmul_precision("highest")  # the error of TF32 exceeds the tolerance
     record = DeviceFigures(name="gpu-losses", device=scale.device, figures=[])
     for name, example in examples().items():
         there, there_gradient = _value_and_gradient(example.loss, scale, scale.where, torch.float32)
@@ -46,13 +45,16 @@ def losses(context: Context) -> Iterator[DeviceFigures]:
 
 
 def _value_and_gradient(loss: Loss, scale: Scale, device: torch.device, dtype: torch.dtype) -> tuple[float, Tensor]:
-    """Of two related views, as training has them: the second is the first and noise. The gradients of both, flat."""
+    """Return the loss of two related views, and the gradients of both, flat.
+
+    The views are related as in training: the second is the first plus noise.
+    """
     generator = torch.Generator().manual_seed(0)
     first, noise = torch.randn(2, scale.loss_batch, scale.loss_dim, generator=generator)
     label = (torch.arange(scale.loss_batch) % 10).to(device)
     z1, z2 = (z.to(device, dtype).requires_grad_() for z in (first, first + 0.5 * noise))
     value = loss(z1, z2, label)
-    gradients = torch.autograd.grad(value, (z1, z2), allow_unused=True)  # MoCo's keys have none
+    gradients = torch.autograd.grad(value, (z1, z2), allow_unused=True)  # MoCo's keys have no gradient
     return value.item(), torch.cat([g.flatten().cpu() for g in gradients if g is not None])
 
 
@@ -61,7 +63,10 @@ def views_name(preset: str) -> str:
 
 
 def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
-    """Views made on the device beside the loader's: the largest difference in levels of 255, and how many differ."""
+    """Compare views made on the device with those of the loader on the CPU.
+
+    The record has the largest difference of a pixel, in levels of 255, and the percentage of values that differ.
+    """
     scale, wanted = context.scale, presets.preset(preset, SIDE)
     with tempfile.TemporaryDirectory() as temporary:
         file = pictures(Path(temporary, "pictures.beton"), scale.pictures)
@@ -84,7 +89,7 @@ def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
 
 
 def pictures(path: Path, count: int) -> beton.Beton:
-    """Small squares cut out of the bundled photographs at fixed places, raw."""
+    """Write a beton file of raw images: small squares cut out of the bundled photographs at fixed places."""
     photographs = [np.asarray(photograph) for photograph in bundled_photographs().values()]
     random = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""The whole step as one CUDA graph: whether a method loses what its plain step loses, and what a graph saves."""
+"""A whole training step as one CUDA graph: whether its losses are those of the plain step, and what time it saves."""
 
 import statistics
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from twoview.methods.graph import WARMUP
 from twoview.methods.trainer import Trainer
 
 NAME = "gpu-cifar10-step"
-REPLAYS = 5  # of each method
-OFF = 1e-3  # relative, in float32
-NOISE = 10  # times the difference of two plain steps, whose kernels add up in any order
-# What a graph should save is the host's time for a launch, most where kernels are short.
-KINDS = (("off", False), ("default", False), ("off", True), ("default", True))  # compile, recorded
+REPLAYS = 5  # times that each method's graph is replayed
+OFF = 1e-3  # smallest tolerance of a loss, relative, in float32
+NOISE = 10  # the tolerance in differences of two plain trainings, whose kernels may add in any order
+# A graph should save the time in which the host launches kernels, which matters most where kernels are short.
+KINDS = (("off", False), ("default", False), ("off", True), ("default", True))  # (compile, recorded)
 
 
 def name_of(method: str) -> str:
@@ -29,7 +29,10 @@ def name_of(method: str) -> str:
 
 
 def measure_cifar(context: Context) -> Iterator[DeviceFigures]:
-    """Milliseconds of the CIFAR-10 recipe's step, plain and recorded, eager and compiled, on a resident batch."""
+    """Measure the milliseconds of the CIFAR-10 recipe's step: plain and recorded as a graph, eager and compiled.
+
+    The batch stays on the device.
+    """
     scale = context.scale
     record = DeviceFigures(name=NAME, device=scale.device, figures=[])
     for compile, recorded in KINDS:
@@ -40,7 +43,7 @@ def measure_cifar(context: Context) -> Iterator[DeviceFigures]:
             trainer = scale.trainer(one)
             batch, memory = resident_batch(one, trainer), PeakMemory()
             seconds = stepped(trainer, batch, scale.warmup + WARMUP, scale.steps).step_seconds
-        except ValueError as reason:  # this device records no graphs, or not of this step
+        except ValueError as reason:  # this device cannot record graphs, or not this step
             record = record.plus(Figure(work=work, quantity="step_time", samples=[], note=str(reason)))
             continue
         rate = one.batch * len(trainer.method.views) / statistics.median(seconds)
@@ -54,12 +57,13 @@ def measure_cifar(context: Context) -> Iterator[DeviceFigures]:
 
 
 def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
-    """How far a method's recorded step is from its plain one, in the losses of two batches in turn.
+    """Measure how far the losses of a method's recorded step are from those of its plain step, on two batches in turn.
 
-    Of float32 without TF32, by deterministic kernels where there are any: differences of rounding grow to a hundredth
-    of SimCLR's loss within these few steps. Two plain trainings differ, too, where a kernel adds up in any order: the
-    tolerance is NOISE times that, where it is above OFF. A step that cannot be recorded is not a number, which is off;
-    on a device that records none, there is no sample, and the note says why.
+    The steps use float32 without TF32 and deterministic kernels where there are any, because rounding differences grow
+    to a hundredth of SimCLR's loss within these few steps. Two plain trainings also differ if a kernel adds in any
+    order, so the tolerance is NOISE times their difference, and at least OFF. If the step cannot be recorded, the
+    sample is NaN, which exceeds any tolerance. On a device that cannot record graphs there is no sample, and the note
+    says why.
     """
     scale = context.scale
     torch.set_float32_matmul_precision("highest")
@@ -88,7 +92,7 @@ def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 
 
 def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
-    """float64 (WARMUP + REPLAYS,): of two batches in turn, the second being the first's images in another order."""
+    """Return the losses of two batches in turn, float64 (WARMUP + REPLAYS,). The second is the first in reverse."""
     batch = resident_batch(one, trainer)
     turned = map_tensors(batch, lambda tensor: tensor.flip(0))
     determinism.set_deterministic(True, strict=False)
@@ -102,5 +106,5 @@ def _losses(one: Recipe, trainer: Trainer) -> torch.Tensor:
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest relative difference; not a number if one of the losses is none."""
+    """Return the largest relative difference of two series of losses; NaN if one of the losses is NaN."""
     return float(((one - other).abs() / one.abs().clamp_min(1e-12)).max())

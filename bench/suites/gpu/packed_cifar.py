@@ -1,7 +1,7 @@
-"""CIFAR-10's files at little more than half their size, and back again bit for bit.
+"""Pack CIFAR-10's files into little more than half their size, and restore them bit for bit.
 
-torchvision takes a file of CIFAR-10 by its checksum only. So of each batch the pixels travel as a lossless WebP, a
-mosaic of its images, and the bytes of the pickle before and behind them as they are.
+torchvision accepts a file of CIFAR-10 only if it has the right checksum. So the pixels of each file travel as a
+lossless WebP, a mosaic of its images, and the bytes of the pickle before and after the pixels travel unchanged.
 """
 
 import hashlib
@@ -20,44 +20,46 @@ from twoview.bench.runtime import processes as own_process
 from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders.files import whole_file
 
-FOLDER = "cifar-10-batches-py"  # of a data root
+FOLDER = "cifar-10-batches-py"  # folder of CIFAR-10 in a data root
 FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-COLUMNS = 100  # images a row of the mosaic
-SIDE = 32
-# Lossless, in 2 seconds a batch; Pillow's own choice takes 7 for one per cent less.
+COLUMNS = 100  # images in a row of the mosaic
+SIDE = 32  # side of an image, in pixels
+# WebP settings that take 2 seconds per file; Pillow's defaults take 7 seconds and save one percent.
 METHOD, QUALITY = 1, 20
 
 
 def pack(root: Path, names: Iterable[str], folder: Path) -> None:
-    """Of each file NAME of the root's CIFAR-10, writes NAME.rest, NAME.json and, if it holds images, NAME.webp.
+    """For each file NAME of the root's CIFAR-10, write NAME.rest, NAME.json and, if it holds images, NAME.webp.
 
-    Their number must be a multiple of 100.
+    The number of images in a file must be a multiple of 100.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _each(partial(_pack, root / FOLDER, folder), names)
 
 
 def unpack(folder: Path, root: Path) -> list[str]:
-    """Makes the files that `folder` has packed, each whole or not at all. Returns the names of the root's CIFAR-10.
+    """Restore the files packed in `folder`, each completely or not at all, and return all CIFAR-10 files of the root.
 
-    A file that is there and whole is left alone. ValueError if one that traveled is damaged, naming it.
+    A file that exists and is intact is left alone. ValueError, naming the file, if a packed file is damaged.
     """
     _each(partial(_unpack, folder, root / FOLDER), sorted(path.stem for path in folder.glob("*.json")))
     return present(root)
 
 
 def present(root: Path) -> list[str]:
-    """Which of CIFAR-10's files the data root has."""
+    """Return which of CIFAR-10's files the data root has."""
     return [name for name in FILES if (root / FOLDER / name).is_file()]
 
 
 def _each(work: partial[None], names: Iterable[str]) -> None:
+    """Do the work for each name, in a process per core."""
     with ProcessPoolExecutor(cpu_count(), own_process.forks([__name__])) as processes:
         for _ in processes.map(work, names):
             pass
 
 
 def _pack(source: Path, folder: Path, name: str) -> None:
+    """Pack one file of the folder `source`."""
     content = (source / name).read_bytes()
     start, end = _pixels(content)
     if end > start:
@@ -70,7 +72,10 @@ def _pack(source: Path, folder: Path, name: str) -> None:
 
 
 def _pixels(content: bytes) -> tuple[int, int]:
-    """Where a batch's pixels begin and end: the one string of its pickle that has a length of four bytes."""
+    """Return where a file's pixels begin and end: the string of its pickle with a length of four bytes.
+
+    Both are the end of the file if it has no images.
+    """
     for opcode, value, position in pickletools.genops(content):
         if opcode.name == "BINSTRING":
             start = (position or 0) + 5
@@ -79,6 +84,7 @@ def _pixels(content: bytes) -> tuple[int, int]:
 
 
 def _unpack(folder: Path, target: Path, name: str) -> None:
+    """Restore one file in the folder `target`, unless it is there and intact."""
     about = json.loads((folder / f"{name}.json").read_text())
     path = target / name
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == about["sha256"]:
@@ -88,12 +94,13 @@ def _unpack(folder: Path, target: Path, name: str) -> None:
     content, start = rest.read_bytes(), about["pixels_at"]
     content = content[:start] + pixels + content[start:]
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise ValueError(f"{rest} or the .webp beside it is damaged: the {name} made of them has another checksum")
+        raise ValueError(f"{rest} or the .webp beside it is damaged: the {name} made from them has another checksum")
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def _from_mosaic(picture: Path) -> bytes:
+    """Return the pixels of a mosaic in CIFAR-10's order: image by image, channel by channel."""
     try:
         mosaic = np.asarray(Image.open(picture).convert("RGB"))
     except (OSError, ValueError) as error:
@@ -103,7 +110,7 @@ def _from_mosaic(picture: Path) -> bytes:
 
 
 def main() -> None:
-    """`python -m twoview.bench.suites.gpu.packed_cifar FOLDER ROOT`: unpacks what FOLDER has into a data root."""
+    """`python -m twoview.bench.suites.gpu.packed_cifar FOLDER ROOT`: restore FOLDER's files in the data root ROOT."""
     folder, root = map(Path, sys.argv[1:])
     try:
         files = unpack(folder, root)

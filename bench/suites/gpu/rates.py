@@ -1,4 +1,4 @@
-"""Rates of training on JPEGs beside their two ceilings, in turn: the loader alone, and the model alone."""
+"""Training rates on JPEGs beside their two ceilings, measured in turn: the loader alone, and the model alone."""
 
 import statistics
 from collections.abc import Iterator
@@ -26,12 +26,14 @@ NAME, HALF = "gpu-rates", "gpu-rates-half"
 
 
 def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
-    """SimCLR's ResNet-50 at 224 in Lee 2025's setting: loader, model and both, `scale.rounds` times in turn.
+    """Measure SimCLR's ResNet-50 at 224 pixels in Lee 2025's setting.
 
-    NAME is of the recipe's batch, HALF of half of it.
+    The loader alone, the model alone and both together run in turn, `scale.rounds` times. The record NAME has the
+    recipe's batch size, HALF has half of it.
 
-    The training rate is of batches rendered from JPEGs, copied and trained on. Its efficiency is over the smaller
-    ceiling of the same round; data wait is the share of its step times in which the device stood waiting for a batch.
+    The training rate is that of batches whose views are made from JPEGs, copied and trained on. Its efficiency is the
+    ratio to the smaller ceiling of the same round; data wait is the share of the time in which the device waits for a
+    batch.
     """
     scale, place = context.scale, context.place
     file, dataset = jpegs(place.betons, place.root, scale.jpegs)
@@ -87,7 +89,10 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rates in views a second; step_seconds, of the model alone; waits, shares of real training; joules, a view."""
+    """Samples of all rounds. loader, model, real: views/s of the loader alone, of the model alone and of training.
+
+    step_seconds: of the model alone. waits: share of training's time spent on waiting. joules: energy per view.
+    """
 
     loader: list[float] = field(default_factory=list)
     model: list[float] = field(default_factory=list)
@@ -97,6 +102,7 @@ class Rounds:
     joules: list[float] = field(default_factory=list)
 
     def figures(self, work: str) -> Iterator[Figure]:
+        """Yield the figures of the rounds, with efficiency in percent of the smaller ceiling."""
         ceilings = map(min, self.loader, self.model)
         efficiency = [100 * real / ceiling for real, ceiling in zip(self.real, ceilings, strict=True)]
         yield Figure(work=work, quantity="loader_rate", samples=self.loader)
@@ -111,9 +117,10 @@ class Rounds:
 
 
 def utilization(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, seconds: float) -> Iterator[Figure]:
-    """A step's FLOPs, and its FLOP/s as a share of the device's measured matrix ceiling. Spends the trainer.
+    """Yield a step's FLOPs, and its FLOP/s as a share of the device's measured ceiling for matrix products (MFU).
 
-    What is counted is not compiled, and needs more memory: where that is too little, the rates stand without it.
+    seconds: of a step. After this call the trainer must not be used again. FLOPs are counted on a step that is not
+    compiled and needs more memory; where the memory is too small, there is a note instead of these figures.
     """
     plain = Objective(trainer.method, trainer.normalize, trainer.device, trainer.precision)
     flops, note = [], ""
@@ -132,7 +139,10 @@ def utilization(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, s
 
 
 def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]:
-    """A beton file of JPEGs and its dataset: of the data root's ImageNet, evenly chosen, or the bundled photographs."""
+    """Return a beton file of JPEGs and the name of its dataset.
+
+    They are at most `most` evenly chosen images of the data root's ImageNet, or, without one, the bundled photographs.
+    """
     try:
         samples = datasets.dataset("imagenet").read(root, "train")
     except FileNotFoundError:

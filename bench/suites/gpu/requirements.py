@@ -1,6 +1,6 @@
-"""What `twoview suite gpu` imports, whether it is here, and what else a run on this machine depends on.
+"""Check what `twoview suite gpu` imports, whether it is installed, and what else a run on this machine depends on.
 
-Nothing but the standard library is imported at the top, so that this can be asked where all else is absent.
+Nothing but the standard library is needed to import this file, so that the check runs where all else is missing.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from twoview.loaders import turbojpeg
 
-# module -> its name for pip. A test compares them with what the suite's files import.
+# module -> its name for pip. A test compares this table with what the suite's files import.
 PACKAGES = {
     "PIL": "pillow",
     "jinja2": "jinja2",
@@ -43,7 +43,7 @@ PACKAGES = {
 
 
 def absent() -> list[str]:
-    """What the suite needs and this machine lacks, or has but cannot import, each with what gets it."""
+    """Return what the suite needs and this machine lacks or cannot import, each with the command that installs it."""
     faults = [fault for fault in map(fault_of, PACKAGES) if fault]
     try:
         turbojpeg.library()
@@ -53,7 +53,7 @@ def absent() -> list[str]:
 
 
 def fault_of(module: str) -> str | None:
-    """None for a module that can be imported."""
+    """Return what is wrong with a module, with the command that installs it; None if it can be imported."""
     package = PACKAGES[module]
     try:
         importlib.import_module(module)
@@ -72,16 +72,16 @@ def _broken(package: str, error: Exception) -> str:
 
 
 def sentence(who: str, faults: Collection[str]) -> str:
-    """One sentence about one fault or more."""
+    """Return one sentence about one or more faults. who: what needs them."""
     *first, last = faults
     words = f"{', '.join(first)} and {last}" if first else last
     return f"{who} needs {words}, which {'are' if first else 'is'} not here"
 
 
 def lines(device: str, root: Path | None, folder: Path) -> list[str]:
-    """What a run on the device, `cuda` or `cpu`, depends on, where everything can be imported.
+    """Return lines about what a run on the device, `cuda` or `cpu`, depends on. All packages must be importable.
 
-    root: the data root. folder: where the run would write. ValueError for `cuda` where torch sees no such device.
+    root: the data root. folder: where the run would write. ValueError for `cuda` if torch sees no CUDA device.
     """
     import numba
     import numpy
@@ -95,11 +95,11 @@ def lines(device: str, root: Path | None, folder: Path) -> list[str]:
         gpu = f"{about.name}, {about.total_memory / 2**30:.0f} GiB, compute capability {about.major}.{about.minor}"
     found = {
         "Python": f"{platform.python_version()}, {sys.executable}",
-        "torch": f"{torch.__version__}, made for CUDA {torch.version.cuda or 'of no version'}",
+        "torch": f"{torch.__version__}, built for CUDA {torch.version.cuda or '(none)'}",
         "numba": f"{numba.__version__}, with numpy {numpy.__version__}",
         "GPU": gpu,
         "compiler": _compiler(),
-        "lightly": "here" if importlib.util.find_spec("lightly") else "not here: its step is not measured beside ours",
+        "lightly": "installed" if importlib.util.find_spec("lightly") else "not installed: its step is not measured",
         "CIFAR-10": _cifar10(root),
         "free disk": _free(folder),
     }
@@ -107,14 +107,15 @@ def lines(device: str, root: Path | None, folder: Path) -> list[str]:
 
 
 def _compiler() -> str:
-    """What Triton compiles its kernels' launchers with."""
+    """Return the C compiler and the header with which Triton compiles the launchers of its kernels."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     header = Path(sysconfig.get_path("include"), "Python.h")
-    words = [compiler or "neither gcc nor clang is here", f"{header}{'' if header.exists() else ' is not here'}"]
+    words = [compiler or "neither gcc nor clang is installed", f"{header}{'' if header.exists() else ' is missing'}"]
     return ", ".join(words)
 
 
 def _cifar10(root: Path | None) -> str:
+    """Return how many of CIFAR-10's files the data root has."""
     from twoview.bench.suites.gpu import packed_cifar
 
     if root is None:
@@ -123,5 +124,6 @@ def _cifar10(root: Path | None) -> str:
 
 
 def _free(folder: Path) -> str:
+    """Return the free space on the disk of a folder that need not exist yet."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return f"{shutil.disk_usage(there).free / 2**30:.0f} GiB for {folder}"

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Part @part@ of `twoview suite gpu`, on a machine without a network: nothing is installed, and nobody needs to be root.
+# Part @part@ of `twoview suite gpu` for a machine without a network. It installs nothing and needs no root rights.
 #
-#     bash run.sh [MINUTES] [OPTIONS of `twoview suite gpu`]       MINUTES of the suite, @minutes@ by default
+#     bash run.sh [MINUTES] [OPTIONS of `twoview suite gpu`]     MINUTES: time limit of the suite, by default @minutes@
 #
 # Environment variables:
-# OUT            the folder for what is kept: log-@part@.txt, written as it goes, and records-@part@.tar.gz, written anew
-#                with every new figure; by default the current folder.
-# TWOVIEW_WORK   the folder for all else: the tree, compiled kernels, records; by default /tmp/twoview-gpu. Part b goes
-#                on where part a ended if both have the same.
-# TWOVIEW_DATA   your data root. Where it has no CIFAR-10 and the bundle has, that becomes a data root in its place.
+# OUT            folder for the results: log-@part@.txt, which grows while the suite runs, and records-@part@.tar.gz,
+#                which is rewritten with every new figure; by default the current folder.
+# TWOVIEW_WORK   folder for everything else: the code, compiled kernels, records; by default /tmp/twoview-gpu. If both
+#                parts use the same folder, part b continues where part a ended.
+# TWOVIEW_DATA   your data root. If it has no CIFAR-10 and the bundle has, a data root made of the bundle's CIFAR-10 is
+#                used instead.
 #
-# It ends with the suite's exit code; with 2 before the suite begins if anything is absent.
+# The exit code is the suite's, or 2 if anything is missing, before the suite begins.
 set -euo pipefail
 shopt -s nullglob
 
@@ -26,19 +27,20 @@ if [ $# -gt 0 ] && [[ $1 != -* ]]; then
     minutes=$1
     shift
 fi
-version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "it needs a python3 on the PATH"
-[ "$version" = "@python@" ] || fail "the bundle is for Python @python@, and python3 is $version: make it with --node"
+version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "python3 must be on the PATH"
+[ "$version" = "@python@" ] ||
+    fail "the bundle is for Python @python@, and python3 is $version: make another one with --node"
 out=${OUT:-$PWD} shared=${TWOVIEW_WORK:-/tmp/twoview-gpu}
 for folder in "$out" "$shared"; do
-    mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || fail "$folder must be a folder that can be written"
+    mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || fail "$folder must be a writable folder"
 done
 out=$(cd "$out" && pwd) shared=$(cd "$shared" && pwd)
-# A folder for each tree, so that neither records nor kernels of another one are taken for its own.
+# Each version of the code has its own folder, so that it never takes the records or kernels of another for its own.
 work=$shared/$(sha256sum <"$here/twoview.tar.gz" | cut -c 1-12)
 
 unpack() {
-    # Whole or not at all, and never over what a running suite has in use. The files keep their times: Numba takes a
-    # compiled kernel for an old one if its source's time differs.
+    # Unpack completely or not at all, and never over files that a running suite uses. The files keep their modification
+    # times, because Numba discards a compiled kernel if the time of its source has changed.
     [ -d "$work" ] && return
     rm -rf "$work.part"
     mkdir "$work.part"
@@ -54,7 +56,7 @@ run() {
     cd "$work/twoview"
     export PYTHONPATH=$work/twoview:$work/packages${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
     export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-    # Torch's compilers name what they keep by its content, so all trees share it, and CIFAR-10.
+    # Torch's compilers name their cache entries by content, so all versions of the code share them, and CIFAR-10.
     export TORCHINDUCTOR_CACHE_DIR=$shared/inductor TRITON_CACHE_DIR=$shared/triton
     brought=
     if [ -d "$here/cifar10" ] && ! [ -d "${TWOVIEW_DATA:-}/cifar-10-batches-py" ]; then
@@ -65,7 +67,7 @@ run() {
     set -- --minutes "$minutes" @only@--out "$work/out" "$@"
     python3 -m twoview suite gpu --check "$@"
     if [ -n "$brought" ]; then
-        # If that fails it says why, and all else can be measured.
+        # If this fails it says why, and everything else can still be measured.
         python3 -m twoview.bench.suites.gpu.packed_cifar "$here/cifar10" "$TWOVIEW_DATA" || true
     fi
     exec python3 -m twoview suite gpu --no-report --pack "$out/records-@part@.tar.gz" "$@"
@@ -76,14 +78,14 @@ tee=$!
 run "$@" >&3 2>&1 3>&- &
 suite=$!
 exec 3>&-
-trap 'kill -TERM $suite' TERM INT HUP # a suite that goes on by itself would share the GPU with the next one
+trap 'kill -TERM $suite' TERM INT HUP # else the suite would go on and share the GPU with the next one
 code=0
 wait $suite || code=$?
-if kill -0 $suite 2>/dev/null; then # the signal ended the waiting alone
+if kill -0 $suite 2>/dev/null; then # the signal ended only the waiting
     code=0
     wait $suite || code=$?
 fi
-for _ in 1 2 3 4 5; do # the log's last lines
+for _ in 1 2 3 4 5; do # wait until the last lines are in the log
     kill -0 $tee 2>/dev/null || break
     sleep 0.2
 done

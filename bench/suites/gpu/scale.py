@@ -1,4 +1,4 @@
-"""How much of everything the GPU suite does, and what its steps share."""
+"""The sizes at which the GPU suite measures, and what its steps share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,28 +14,30 @@ from twoview.methods import determinism
 from twoview.methods.trainer import Compile, Trainer
 from twoview.methods.vit import VITS
 
-HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224, two views: of rates, methods and lightly's step
+HEADLINE = "lee2025-imagenet-simclr"  # ResNet-50 at 224 pixels, two views: for rates, methods and lightly
 CIFAR = "gpu-cifar10-simclr"
 
 
 class Skipped(Exception):
-    """A step that cannot be done here; the reason in one sentence."""
+    """Raised by a step that cannot be done on this machine; its message is the reason, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Scale:
     """The sizes of all steps. The defaults are for a GPU; TINY tries every step on a CPU in a few minutes.
 
-    compile: of the rates, of CIFAR-10 and beside lightly; the many single steps are as their recipes say, which is not
-        compiled: that would take about a minute each.
-    loss_batch, loss_dim: of the embeddings that every loss is checked on. pictures: images that views are checked on.
-    rounds, warmup, steps: of each measurement, the steps of each round.
-    step_batch: of the methods' steps and of lightly's. clocked_epochs: of CIFAR-10, behind the first, which compiles.
-    judged_at: shares of the training to a kNN accuracy, at which it is measured. goals: accuracies, in percent, whose
-        time is wanted.
-    jpegs: how many different ones are taken of an ImageNet that is there.
-    settings: put in place of a recipe's: those of "all", over them those of "vit" where the backbone is one, and over
-        them those of the recipe's name. Tables within tables, and only keys that a recipe has.
+    compile: mode of torch.compile for the rates, for CIFAR-10 and beside lightly. The many single steps follow their
+        recipes, which do not compile, because that would take about a minute each.
+    loss_batch, loss_dim: shape of the embeddings on which every loss is checked. pictures: number of images on which
+        views are checked.
+    rounds, warmup, steps: of each measurement; `steps` are those of one round.
+    step_batch: batch size of the methods' steps and of the step beside lightly. clocked_epochs: number of epochs of
+        CIFAR-10 that are timed after the first, which compiles.
+    judged_at: shares of the CIFAR-10 training at which kNN is measured. goals: kNN accuracies, in percent, whose time
+        is measured.
+    jpegs: number of images taken of ImageNet, where it is there.
+    settings: values that replace a recipe's own: first those under "all", then those under "vit" if the backbone is a
+        ViT, then those under the recipe's name. Tables may be nested; keys that a recipe does not have are ignored.
     """
 
     device: str = "cuda"
@@ -45,7 +47,7 @@ class Scale:
     pictures: int = 512
     rounds: int = 2
     warmup: int = 5
-    steps: int = 30  # as many as a projection needs
+    steps: int = 30  # as many as the projection to a whole training needs
     step_batch: int = 256
     clocked_epochs: int = 4
     judged_at: tuple[float, ...] = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -55,16 +57,17 @@ class Scale:
 
     @property
     def where(self) -> torch.device:
+        """The torch device."""
         return torch.device(self.device)
 
     def recipe(self, name: str, parts: Mapping[str, Any] | None = None, **changes: Any) -> Recipe[Any]:
-        """The recipe of that name. parts: keys and whole tables in place of its own. The settings go over them, and the
-        changes over the settings.
+        """Return the recipe of that name with some of its values replaced.
 
-        Its precision is the one that is taken here, so that a record says it.
+        parts: keys and whole tables to replace. The scale's settings are applied after them, and `changes` last. A
+        precision of auto becomes the one that is chosen on this device, so that a record states it.
         """
         values = recipe.load(name).model_dump(mode="json") | dict(parts or {})
-        one = recipe.parse(values, name)  # with the defaults of the method that it has now
+        one = recipe.parse(values, name)  # fills in the defaults of the method that it now has
         values = one.model_dump(mode="json")
         for key in ("all", *(["vit"] if one.backbone.name in VITS else []), name):
             values = _put(values, self.settings.get(key, {}))
@@ -72,7 +75,7 @@ class Scale:
         return one.model_copy(update={"precision": experiment.precision_for(one, self.where)})
 
     def trainer(self, one: Recipe[Any]) -> Trainer:
-        """The recipe's trainer with fresh weights, on the device, whose kernels are chosen as training chooses them."""
+        """Return the recipe's trainer with fresh weights on the device. Kernels are chosen as in training."""
         determinism.set_deterministic(one.deterministic)
         return experiment.trainer(one, self.where)
 
@@ -95,12 +98,12 @@ TINY = Scale(
             "size": 16,
             "batch": 16,
             "precision": "fp32",
-            "backbone": {"name": "resnet18"},  # the smallest that lightly's step has, too
+            "backbone": {"name": "resnet18"},  # the smallest that lightly's step can have, too
             "method": {"hidden": 16, "projection": 8, "queue": 16},
         },
         "vit": {
             "size": 28,
-            "backbone": {"name": "vit-mini", "patch": 2},  # which divides small views, too
+            "backbone": {"name": "vit-mini", "patch": 2},  # a patch that divides small views, too
             "method": {"layers": 2, "decoder_width": 16},
         },
         CIFAR: {
@@ -119,7 +122,7 @@ SCALES = {"full": Scale(), "tiny": TINY}
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is given. folder: of the evidence so far. ends: of its time, by time.monotonic()."""
+    """What a step is given. folder: of the records so far. ends: when its time is over, by time.monotonic()."""
 
     scale: Scale
     place: Place
@@ -128,6 +131,7 @@ class Context:
 
 
 def _put(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values, replaced by the settings of the same keys, also within tables."""
     result = dict(values)
     for key in values.keys() & settings.keys():
         inner = isinstance(values[key], dict) and isinstance(settings[key], Mapping)

@@ -1,4 +1,4 @@
-"""One step of every method, and of every budget that a paper states: its time, its memory, and what it comes to."""
+"""One step of every method, and of every training whose cost a paper states: its time, memory and projected hours."""
 
 import statistics
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from twoview.methods import registry
 from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.trainer import Trainer
 
-SPARE = 5  # steps beyond those that a projection needs, should the first ones not be steady
+SPARE = 5  # steps more than a projection needs, in case the first ones are not steady
 
 
 def method_name(method: str) -> str:
@@ -27,8 +27,10 @@ def method_name(method: str) -> str:
 
 
 def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
-    """A method of default options at 224, on ResNet-50 or ViT-B/16 as its source, a resident batch, not compiled:
-    milliseconds and peak memory.
+    """Measure milliseconds and peak memory of a step of a method with default options at 224 pixels.
+
+    The backbone is ResNet-50, or ViT-B/16 if the method needs a ViT. The batch stays on the device, and nothing is
+    compiled.
     """
     one = recipe_of(context.scale, method, context.scale.step_batch)
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"
@@ -37,7 +39,7 @@ def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 
 
 def recipe_of(scale: Scale, method: str, batch: int, **changes: Any) -> Recipe[Any]:
-    """The headline's recipe with a method of default options in the place of its own."""
+    """Return the recipe HEADLINE with another method, of default options, in place of its own."""
     kind = registry.entry(method).method
     parts: dict[str, Any] = {"method": {"name": method}, "views": kind.default_views}
     if kind.needs_vit:
@@ -50,9 +52,9 @@ def _record(context: Context, name: str, one: Recipe[Any], figures: list[Figure]
 
 
 def budgets() -> dict[str, tuple[str, ...]]:
-    """Recipe -> the recipes, itself first, whose steps cost the same; of all that state what their source spent.
+    """Return recipe -> the recipes, itself first, whose steps cost the same, for recipes whose source states a budget.
 
-    The headline's comes first, then those whose hours are known.
+    HEADLINE comes first, then those whose hours are known.
     """
     stated = [one for one in map(recipe.load, (path.stem for path in recipe.all_files())) if one.budget.gpus]
     stated.sort(key=lambda one: (one.name != HEADLINE, one.budget.hours is None))
@@ -67,10 +69,10 @@ def budget_name(name: str) -> str:
 
 
 def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceFigures]:
-    """The first recipe's step, measured, and from it the hours of each recipe's pretraining on this one card.
+    """Measure the first recipe's step, and project from it the hours of each recipe's pretraining on this one GPU.
 
-    Where training itself was measured on the recipe, loader and all, the hours come from that, and no step is taken.
-    Each projection names the measured steps it comes from, and beside it stands what the source spent, with its
+    If training itself, loader included, was measured on the recipe, the hours come from that, and no step is measured.
+    The note of each projection names the measured steps that it comes from, and what the source spent, with its
     provenance.
     """
     one = context.scale.recipe(names[0])
@@ -88,7 +90,7 @@ def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceF
 
 
 def _projected(one: Recipe[Any], measured: Steps) -> Figure:
-    """One card's hours are GPU-hours. What the source spent stands in the note, never among what was measured."""
+    """Return the projected GPU-hours. What the source spent is in the note, never among the samples."""
     source = f"the source: {spent(one.budget)}"
     try:
         whole = budget.projection(one, measured.seconds, measured.idle or 0.0)
@@ -103,7 +105,7 @@ def _projected(one: Recipe[Any], measured: Steps) -> Figure:
 
 
 def spent(budget: Budget) -> str:
-    """In words, what is not stated left out."""
+    """Return a budget in words, without what is not stated."""
     words = [f"{budget.gpus} x {budget.gpu or 'GPU'}"]
     words += [f"{budget.hours:g} hours"] if budget.hours else []
     words += [f"{budget.memory_gib:g} GiB each"] if budget.memory_gib else []
@@ -111,13 +113,13 @@ def spent(budget: Budget) -> str:
 
 
 def _trained(context: Context, name: str) -> Steps | None:
-    """The steps of training itself, where that was measured on this recipe."""
+    """Return the steps of training itself, if that was measured on this recipe."""
     path = evidence.path_of(context.folder, rates.NAME)
     return budget.measured(evidence.read(path)) if name == HEADLINE and path.exists() else None
 
 
 def _step(context: Context, one: Recipe[Any], work: str) -> tuple[list[Figure], Trainer, DeviceBatch]:
-    """Figures of the recipe's step on a resident batch, its time first; and what took it."""
+    """Return the figures of the recipe's step on a resident batch, its time first, with the trainer and the batch."""
     scale = context.scale
     trainer = scale.trainer(one)
     batch = resident_batch(one, trainer)

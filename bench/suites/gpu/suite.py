@@ -1,12 +1,12 @@
-"""The steps of `twoview suite gpu`, most valuable first, in so many minutes.
+"""The steps of `twoview suite gpu`, run most valuable first within a time limit in minutes.
 
-Each step runs in a process of its own, so that its peak of memory is its own and an error on the device ends it alone,
-and leaves its record as it ends. A record that is there is kept, so a suite that was cut off goes on. A step that does
-not fit into the minutes left is skipped by name. What a step has measured by now lies in the folder `stopped`, whatever
-ends it, and says why it stopped; the next run measures such a step again.
+Each step runs in a process of its own, so that its peak memory is its own and an error on the device ends it alone, and
+writes its record when it ends. Existing records are kept, so a suite that was interrupted continues. A step that does
+not fit into the remaining minutes is skipped, and its name is printed. What a step has measured so far is in the folder
+`stopped`, whatever ends it, with the reason why it stopped; the next run measures such a step again.
 
-How long a step takes (`minutes`) was measured on an H200 with 16 cores, or is supposed after the most similar one that
-was: beside lightly, the half batch and the budgets have not run on a GPU.
+How long a step takes (`minutes`) was measured on an H200 with 16 cores, or is assumed from the most similar step that
+was measured: the step beside lightly, the half batch and the budgets have not run on a GPU.
 """
 
 import math
@@ -36,21 +36,21 @@ from twoview.loaders.files import whole_file
 from twoview.loaders.names import look_up
 from twoview.methods.registry import METHODS
 
-# What steps import, besides this module: seconds that each of their processes is spared.
+# Modules that steps import. They are loaded once before the processes are forked, which saves each of them seconds.
 PRELOAD = ("twoview.bench.suites.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
-LETTING_GO = 10  # seconds that a process may take to end once its answer is there, or it was killed
-STOPPED = "stopped"  # folder beside the records, of what stopped steps had measured
-UNDER_WAY = "the suite was ended"  # why a step stopped, as long as nothing better is known
-PATIENCE = 2  # times its `minutes`, which a step may take
+LETTING_GO = 10  # seconds that a process may take to end after its answer, or after it was killed
+STOPPED = "stopped"  # folder, beside the records, for what stopped steps had measured
+UNDER_WAY = "the suite was ended"  # the reason why a step stopped, until a better one is known
+PATIENCE = 2  # how many times its `minutes` a step may take
 
 
 @dataclass(frozen=True)
 class Step:
-    """run yields the record called `name` as far as it is measured, the last time whole.
+    """A step of the suite. run yields the record called `name` as far as it is measured; the last one is complete.
 
-    minutes: that it takes; with fewer left it is not begun. It may take PATIENCE times as long, or `share` of the
-    minutes left where that is more, but no more than is left. One with a share may take all that is left if it is the
-    last of its plan.
+    minutes: expected duration; with less time left the step is not begun. It may take PATIENCE times as long, or
+    `share` of the remaining time if that is more, but never more than remains. A step with a share may use all the
+    remaining time if it is the last one to run.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Step:
 
 
 def all_steps() -> list[Step]:
-    """Most valuable first: FIRST takes five minutes, and five more bring what is behind it up to some methods."""
+    """Return all steps, most valuable first. FIRST takes five minutes; five more reach some of the methods."""
     whole_batch, half_batch = (Step(name, 2, partial(rates.measure, name=name)) for name in (rates.NAME, rates.HALF))
     headline, *budgets = (
         Step(steps.budget_name(name), 0.3, partial(steps.measure_budget, names=same_cost))
         for name, same_cost in steps.budgets().items()
     )
     views, *other_views = (
-        # The first one comes before any kernel of the loader's is compiled.
+        # The first one also compiles the loader's kernels.
         Step(correctness.views_name(preset), 0.4 if number else 1, partial(correctness.views, preset=preset))
         for number, preset in enumerate(correctness.PRESETS)
     )
@@ -77,7 +77,7 @@ def all_steps() -> list[Step]:
         whole_batch,
         headline,
         Step(cifar.EPOCH, 1.2, cifar.clock_epochs),
-        # Its share leaves room for the steps behind it.
+        # Its share leaves time for the steps after it.
         Step(cifar.TIME, 1.5, cifar.train, share=0.6),
         Step(graphs.NAME, 0.5, graphs.measure_cifar),
         *(Step(steps.method_name(name), 0.3, partial(steps.measure_method, method=name)) for name in METHODS),
@@ -89,7 +89,7 @@ def all_steps() -> list[Step]:
     ]
 
 
-# What a first quarter of an hour must bring: `twoview suite gpu --only` of these takes about five minutes.
+# The steps that must fit into a first quarter of an hour: `twoview suite gpu --only` with them takes five minutes.
 FIRST = (
     "gpu-losses",
     correctness.views_name(correctness.PRESETS[0]),
@@ -100,7 +100,7 @@ FIRST = (
 
 
 def plan(minutes: float, only: Sequence[str]) -> list[Step]:
-    """The steps of these names, by default all. ValueError for a name that no step has, and for no minutes."""
+    """Return the steps of these names, by default all. ValueError for an unknown name, or if minutes is not above 0."""
     if not 0 < minutes < math.inf:
         raise ValueError(f"--minutes must be a number above 0, got {minutes:g}")
     steps = {step.name: step for step in all_steps()}
@@ -115,11 +115,11 @@ def run(
     only: Sequence[str] = (),
     pack: Path | None = None,
 ) -> list[str]:
-    """Runs what has no record in `folder` yet; returns the steps that stopped, a check that is off among them.
+    """Run the steps that have no record in `folder` yet, and return the names of those that stopped or failed a check.
 
-    only: the names of the steps to run; by default all. pack: a tar.gz of all records, written anew as they come.
-    ValueError for no minutes, a name that no step has, or where torch sees no device of the scale's kind; OSError
-    where nothing can be written, or another suite writes there now.
+    only: names of the steps to run; by default all. pack: a tar.gz of all records, rewritten whenever one is new.
+    ValueError if minutes is not above 0, a name is unknown, or torch does not see the device of the scale; OSError if
+    `folder` or `pack` cannot be written, or another suite is writing there.
     """
     todo = plan(minutes, only)
     if scale.where.type == "cuda" and not torch.cuda.is_available():
@@ -135,7 +135,7 @@ def _run(
     todo: Sequence[Step], folder: Path, place: Place, minutes: float, scale: Scale, pack: Path | None
 ) -> list[str]:
     with tempfile.TemporaryFile(dir=folder):
-        pass  # it can be written
+        pass  # the folder can be written
     if pack:
         packed(folder, pack)
     keep = partial(_keep, folder=folder, pack=pack)
@@ -166,13 +166,13 @@ def _run(
 
 
 def may_take(step: Step, left: float, last: bool) -> float:
-    """Seconds, of those that are left."""
+    """Return the seconds that a step may take. left: seconds that remain. last: whether no step comes after it."""
     share = 1.0 if step.share and last else step.share
     return min(left, max(60 * PATIENCE * step.minutes, share * left))
 
 
 def _finished(folder: Path, name: str) -> bool:
-    """Whether the step's record is there. One that cannot be read is put aside."""
+    """Return whether the step's record exists. One that cannot be read is renamed to `.damaged`."""
     path = evidence.path_of(folder, name)
     if not path.exists():
         return False
@@ -181,13 +181,13 @@ def _finished(folder: Path, name: str) -> bool:
     except ValueError as damaged:
         damaged_path = path.with_suffix(".damaged")
         path.replace(damaged_path)
-        _say(f"{damaged}; it is {damaged_path} now, and measured again")
+        _say(f"{damaged}; it was renamed to {damaged_path}, and the step is measured again")
         return False
     return True
 
 
 def _keep(record: DeviceFigures, folder: Path, pack: Path | None) -> None:
-    """Writes the record, whole or as far as it is, and packs all. That the pack cannot be written is said."""
+    """Write the record, complete or not, and pack all records. A pack that cannot be written is reported."""
     if record.stopped:
         evidence.write_part(record, folder / STOPPED)
     else:
@@ -201,25 +201,26 @@ def _keep(record: DeviceFigures, folder: Path, pack: Path | None) -> None:
 
 
 def _off(record: DeviceFigures) -> str:
-    """What to say of the checks that failed."""
+    """Return words about the checks that failed; empty if none did."""
     words = [f"{one.work}: {one.name} {one.median:.3g} {one.kind.unit}" for one in record.figures if one.off]
     return f"; beyond tolerance: {'; '.join(words)}" if words else ""
 
 
 def packed(folder: Path, path: Path) -> None:
-    """All records of the folder as one tar.gz."""
+    """Write all records of the folder as one tar.gz."""
     with whole_file(path) as part, tarfile.open(part, "w:gz") as archive:
         for record in evidence.paths(folder):
             archive.add(record, record.relative_to(folder))
 
 
 def _run_in_process(step: Step, context: Context, keep: Callable[[DeviceFigures], None]) -> DeviceFigures | Skipped:
-    """The step in a process forked from one that has imported everything and asked nothing of the GPU's driver, which
-    would be of no use to a fork of it. keep: gets the record as it grows, as one that was stopped.
+    """Run the step in a forked process, and return its record, or why it was skipped.
 
-    Not by `processes.run`, which waits for one answer: a step has a deadline, and its record comes in parts.
+    It is forked from a process that has imported everything but never called the GPU's driver, because a fork could not
+    use the GPU after that. keep: called with the record as it grows, marked as stopped. `processes.run` cannot be used
+    here: it waits for one answer, while a step has a deadline and sends its record in parts.
     """
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so that torch.cuda.is_available() does not ask it, either
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # torch.cuda.is_available() does not call the driver, either
     forks = own_process.forks(PRELOAD)
     ours, its = forks.Pipe(duplex=False)
     process = forks.Process(target=_answer, args=(step, context, its))
@@ -242,17 +243,17 @@ def _run_in_process(step: Step, context: Context, keep: Callable[[DeviceFigures]
                 return record.model_copy(update={"stopped": answer})
     except EOFError:
         process.join(LETTING_GO)
-        return record.model_copy(update={"stopped": f"its process ended with {process.exitcode}"})
+        return record.model_copy(update={"stopped": f"its process ended with exit code {process.exitcode}"})
     finally:
         ours.close()
         if whole:
             process.join(LETTING_GO)
         process.kill()
-        process.join(LETTING_GO)  # one that the driver holds is left behind
+        process.join(LETTING_GO)  # a process that hangs in the driver is left behind
 
 
 def _answer(step: Step, context: Context, connection: Connection) -> None:
-    """Sends the record as it grows, and in the end why it stopped: nothing, if it is whole."""
+    """Send the record as it grows, and in the end the reason why it stopped, which is empty if it is complete."""
     own_process.end_with_parent()  # a suite that is killed leaves nothing behind on the device
     try:
         for record in step.run(context):

@@ -1,4 +1,4 @@
-"""What one H100 is to reach. Shown beside what was measured, never in its place."""
+"""What one H100 should reach. Targets are shown beside measurements, never in their place."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from twoview.bench.suites.gpu.scale import HEADLINE
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the median of a record's figure, in the figure's unit; `published`: what others state, with its place.
+    """A bound on the median of a record's figure, in the figure's unit.
 
-    at_least: the bound is to be reached, else not to be exceeded. variant, work: of the figure, where a record has
-    several of the quantity.
+    at_least: the bound must be reached; otherwise it must not be exceeded. variant, work: which figure is meant, where
+    a record has several of the quantity. published: what others report, with its source.
     """
 
     record: str
@@ -24,11 +24,11 @@ class Target:
     published: str = ""
 
     def met(self, measured: float) -> bool:
-        """A figure that is not a number, because it was not reached, meets nothing."""
+        """Return whether the target is met. NaN, for an accuracy that was not reached, meets no target."""
         return measured >= self.bound if self.at_least else measured <= self.bound
 
 
-CARD = "H100"  # whose targets these are: a machine without one has none to meet
+CARD = "H100"  # the GPU that these targets are for; they do not apply to other machines
 LEE = "2.5 days on 8 V100, 13 GB each (Lee 2025)"
 KOBAK = "90.3 % in 99 minutes on one A100 (github.com/dkobak/simclr-cifar10)"
 TARGETS = (
@@ -43,7 +43,7 @@ TARGETS = (
 
 
 def target(record: str, figure: Figure) -> Target | None:
-    """The target of a figure of the record of that name, if it has one."""
+    """Return the target of a figure in the record of that name, or None."""
     for one in TARGETS:
         same = (one.record, one.quantity, one.variant) == (record, figure.quantity, figure.variant)
         if same and one.work in ("", figure.work):

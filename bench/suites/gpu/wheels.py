@@ -1,4 +1,4 @@
-"""Which wheels a machine without a network lacks, and getting them here for its Python."""
+"""Find the wheels that a machine without a network lacks, and download them here for its Python."""
 
 import importlib.metadata
 import platform
@@ -14,24 +14,24 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
-PYTHON = "3.12"  # where the list of packages has no line python==...
+PYTHON = "3.12"  # used if the list of packages has no line python==...
 
 
 @dataclass(frozen=True)
 class Node:
-    """packages: name -> version, which is None where it is not known."""
+    """What a machine has. python: version of its Python. packages: name -> version, None if it is not known."""
 
     python: str
     packages: dict[str, str | None]
 
     def has(self, wanted: Requirement) -> bool:
-        """A package in a version that is not known is taken for good."""
+        """Return whether a requirement is met. A package whose version is not known is assumed to meet it."""
         name = canonicalize_name(wanted.name)
         version = self.packages.get(name)
         return name in self.packages and (version is None or wanted.specifier.contains(version, prereleases=True))
 
     def needs(self, wheel: Path, extras: Collection[str]) -> Iterator[Requirement]:
-        """What the wheel requires there, with these extras of it."""
+        """Yield what the wheel, with these extras, requires on this machine."""
         python = {"python_version": ".".join(self.python.split(".")[:2]), "python_full_version": self.python}
         for one in map(Requirement, _metadata(wheel).requires or ()):
             if one.marker is None or any(one.marker.evaluate({**python, "extra": extra}) for extra in ("", *extras)):
@@ -39,9 +39,9 @@ class Node:
 
 
 def read_node(path: Path) -> Node:
-    """A list of packages as `pip freeze --all` prints it: NAME==VERSION, or a NAME alone, or NAME @ ADDRESS.
+    """Read a list of packages as `pip freeze --all` prints it: NAME==VERSION, NAME or NAME @ ADDRESS per line.
 
-    A line python==VERSION gives the version of Python. ValueError naming the line that is none of these.
+    A line python==VERSION gives the version of Python. ValueError, naming the line, if one has another form.
     """
     packages: dict[str, str | None] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -58,10 +58,10 @@ def read_node(path: Path) -> Node:
 
 
 def gather(wanted: Iterable[Requirement], node: Node, folder: Path, lock: Path) -> list[Path]:
-    """Downloads what the node lacks of these requirements, and of what they require in turn; returns the wheels.
+    """Download what the node lacks of these requirements and of their own requirements, and return the wheels.
 
-    lock: the versions to take. ValueError for a requirement that cannot be had, or that the wheel already taken for
-    another one does not meet.
+    lock: pip's constraint file with the versions to take. ValueError if a requirement cannot be downloaded, or is not
+    met by the wheel that was downloaded for another one.
     """
     wheels: dict[str, Path] = {}
     todo, seen = list(wanted), set()
@@ -80,7 +80,7 @@ def gather(wanted: Iterable[Requirement], node: Node, folder: Path, lock: Path) 
 
 
 def download(one: Requirement, node: Node, folder: Path, lock: Path) -> Path:
-    """The wheel of one requirement, without what it requires, for the node's Python and this machine's architecture."""
+    """Download the wheel of one requirement, without its dependencies, for the node's Python on this architecture."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as fresh:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -93,7 +93,7 @@ def download(one: Requirement, node: Node, folder: Path, lock: Path) -> Path:
             reason = (errors or [done.stderr.strip()])[0].removeprefix("ERROR: ")
             if "connection" in done.stderr.lower():
                 reason = "the package index cannot be reached"
-            raise ValueError(f"{one} cannot be had as a wheel for Python {node.python}: {reason}")
+            raise ValueError(f"{one} cannot be downloaded as a wheel for Python {node.python}: {reason}")
         [wheel] = Path(fresh).iterdir()
         return wheel.rename(folder / wheel.name)
 

@@ -82,7 +82,7 @@ def test_pip_s_reason_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     (tmp_path / "lock").touch()
     with pytest.raises(
-        ValueError, match=r"^nowhere>=7 cannot be had as a wheel for Python 3\.12\.3: Could not find a version"
+        ValueError, match=r"^nowhere>=7 cannot be downloaded as a wheel for Python 3\.12\.3: Could not find a version"
     ):
         wheels.download(Requirement("nowhere>=7"), Node("3.12.3", {}), tmp_path / "wheels", tmp_path / "lock")
     assert not list((tmp_path / "wheels").iterdir())
@@ -172,10 +172,10 @@ def test_a_tree_without_git_and_an_unknown_folder_are_refused(checkout, tmp_path
     (tmp_path / "made" / "b").mkdir(parents=True)
     for name in ("run.sh", "thesis.tex"):
         (tmp_path / "made" / "b" / name).touch()
-    with pytest.raises(FileExistsError, match="b is there and is no earlier bundle: name another folder"):
+    with pytest.raises(FileExistsError, match="b exists and is not an earlier bundle: name another folder"):
         bundle.write(tmp_path / "made", None)
     monkeypatch.setattr(bundle, "ROOT", checkout / "bench")
-    with pytest.raises(ValueError, match=r"made from a git checkout of twoview, and .*/bench is none"):
+    with pytest.raises(ValueError, match=r"made from a git checkout of twoview, and .*/bench is not one"):
         bundle.write(tmp_path / "other", None)
     assert not (tmp_path / "other").exists()
 
@@ -356,8 +356,8 @@ def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
     ("words", "variables", "sentence"),
     [
         (("5abc",), {}, "MINUTES must be a number, got '5abc'"),
-        ((), {"OUT": "/etc/passwd"}, "/etc/passwd must be a folder that can be written"),
-        ((), {"VERSION": "3.10"}, "the bundle is for Python 3.12, and python3 is 3.10: make it with --node"),
+        ((), {"OUT": "/etc/passwd"}, "/etc/passwd must be a writable folder"),
+        ((), {"VERSION": "3.10"}, "the bundle is for Python 3.12, and python3 is 3.10: make another one with --node"),
     ],
 )
 def test_what_a_script_cannot_do_is_one_sentence(start, tmp_path, capfd, words, variables, sentence):

@@ -211,7 +211,7 @@ def test_a_training_whose_time_is_over_leaves_its_curve(small_data, monkeypatch)
     assert found["best knn accuracy"].note.endswith("; 3 of 5 epochs are trained")
 
     monkeypatch.setattr(cifar, "_left", lambda context: 0.0)
-    with pytest.raises(Skipped, match="its time holds no 2 epochs"):
+    with pytest.raises(Skipped, match="its time is too short for 2 epochs"):
         next(cifar.train(small_data))
 
 
@@ -219,8 +219,8 @@ def test_a_record_says_how_many_of_the_recipe_s_epochs_its_time_held(small_data,
     monkeypatch.setattr(cifar, "fitted", lambda one, timed, left: cifar._laid_out(one, 3))
     record = last(cifar.train(small_data))
     found = by_name(record)
-    assert found["best knn accuracy"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
-    assert found["time to accuracy, 100"].note.endswith("; the step's time holds 3 of the recipe's 5 epochs")
+    assert found["best knn accuracy"].note.endswith("; the step's time allows 3 of the recipe's 5 epochs")
+    assert found["time to accuracy, 100"].note.endswith("; the step's time allows 3 of the recipe's 5 epochs")
     assert record.recipe["epochs"] == 3
 
 
@@ -440,7 +440,7 @@ def test_a_step_that_fails_or_cannot_be_done_ends_alone_and_leaves_what_it_had(c
     assert whole(context) == ["fine", "off"]
     assert stopped(context) == {
         "memory": ("OutOfMemoryError: CUDA out of memory. Tried to allocate 80 GiB", 0),
-        "dies": ("its process ended with 9", 1),
+        "dies": ("its process ended with exit code 9", 1),
         "lost": ("RuntimeError: the device is lost", 1),
     }
 
