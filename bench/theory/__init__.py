@@ -1,1 +1,1 @@
-"""What the theory papers claim, measured at sizes that a laptop can do: an experiment is `run() -> list[Claim]`."""
+"""Claims of theory papers, measured at sizes that a laptop can handle. An experiment is a `run() -> list[Claim]`."""

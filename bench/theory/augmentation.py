@@ -1,4 +1,4 @@
-"""Two views of a vector by random masks: complementary ones, as Wen and Li have them, independent ones, or none."""
+"""Two views of a vector by random masks: complementary as in Wen and Li, independent, correlated, or no masks."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ Kind = Literal["complementary", "independent", "correlated", "none"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """x+ = D x / P(D_i = 1) and x++ = D' x / P(D'_i = 1), of diagonal 0/1 matrices drawn coordinate by coordinate.
+    """The views x+ = D x / P(D_i = 1) and x++ = D' x / P(D'_i = 1), where D and D' are random diagonal 0/1 matrices.
 
-    complementary: D' = I - D, which at keep 1/2 is 2 D x and 2 (I - D) x (Wen and Li). independent: D' is drawn like D,
-    by itself. correlated: D and D' have this correlation; 0 is independent, 1 the same mask, and -1 at keep 1/2
-    complementary. none: both views are x. keep: P(D_i = 1), between 0 and 1.
-    ValueError naming the argument and its value.
+    Their entries are drawn independently for each coordinate.
+    kind: complementary: D' = I - D, so that at keep 1/2 the views are 2 D x and 2 (I - D) x (Wen and Li). independent:
+    D' is drawn like D, independently of it. correlated: D_i and D'_i have the correlation `correlation`, where 0 is
+    independent, 1 the same mask, and -1 at keep 1/2 complementary. none: both views are x.
+    keep: P(D_i = 1), between 0 and 1. ValueError naming the argument and its value.
     """
 
     kind: Kind = "complementary"
@@ -31,10 +32,11 @@ class Augmentation:
         if not 0 < self.keep < 1:
             raise ValueError(f"keep must be between 0 and 1, not {self.keep}")
         if self.kind != "correlated" and self.correlation:
-            raise ValueError(f"correlation is {self.correlation}, which masks of kind {self.kind} do not take")
+            raise ValueError(f"correlation must be 0 for masks of kind {self.kind}, not {self.correlation}")
+        # The lowest possible correlation of two 0/1 variables that are 1 with probability keep.
         lowest = -min(self.keep / (1 - self.keep), (1 - self.keep) / self.keep)
         if not lowest - 1e-12 <= self.correlation <= 1:
-            raise ValueError(f"correlation must be {lowest:.3f} .. 1 where keep is {self.keep}, not {self.correlation}")
+            raise ValueError(f"correlation must be from {lowest:.3f} to 1 at keep {self.keep}, not {self.correlation}")
 
     @property
     def keeps(self) -> tuple[float, float]:
@@ -45,13 +47,17 @@ class Augmentation:
 
     @property
     def overlap(self) -> float:
-        """E[D_i D'_i] / (E[D_i] E[D'_i]): what the views' cross moment keeps of the diagonal of E[x x']."""
+        """E[D_i D'_i] / (E[D_i] E[D'_i]): the factor of the diagonal of E[x x'] in the cross moment of the views."""
         if self.kind == "complementary":
             return 0.0
+        # E[D_i D'_i] = keep^2 + correlation keep (1 - keep), over keep^2.
         return 1 + self.correlation * (1 - self.keep) / self.keep
 
     def views(self, x: np.ndarray, samples: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """x+ and x++ of x, float32 (n, d1), masked by the sample numbers, int64 (n,)."""
+        """Return the views x+ and x++ of x, float32 (n, d1) each.
+
+        samples: int64 (n,), the sample numbers, which together with the seed fix the masks.
+        """
         if self.kind == "none":
             return x, x
         drawn = rng.words(np.uint64(seed), 0, samples, 0, rng.MASK, x.shape[1])
@@ -61,23 +67,25 @@ class Augmentation:
             second = ~first
         elif self.kind == "independent":
             second = rng.words(np.uint64(seed), 0, samples, 1, rng.MASK, x.shape[1]) < _word(keep)
-        else:  # one number decides both: below `both` D and D' keep, up to `keep` only D does, and then only D'
+        else:  # one number decides both masks: below `both` D and D' keep, then up to `keep` only D, and then only D'
             second = (drawn < _word(both)) | ((drawn >= _word(keep)) & (drawn < _word(2 * keep - both)))
         return _scaled(x, first, self.keeps[0]), _scaled(x, second, self.keeps[1])
 
     def cross_moment(self, second_moment: np.ndarray) -> np.ndarray:
-        """E[x++ x+'] for the data's E[x x'], both (d1, d1)."""
+        """Return E[x++ x+'], (d1, d1), for the data's E[x x'], (d1, d1)."""
         return second_moment + (self.overlap - 1) * np.diag(np.diag(second_moment))
 
     def view_moment(self, second_moment: np.ndarray, view: int) -> np.ndarray:
-        """E[x+ x+'] (view 0) or E[x++ x++'] (view 1) for the data's E[x x'], both (d1, d1)."""
+        """Return E[x+ x+'] (view 0) or E[x++ x++'] (view 1), (d1, d1), for the data's E[x x'], (d1, d1)."""
         return second_moment + (1 / self.keeps[view] - 1) * np.diag(np.diag(second_moment))
 
 
 def _word(probability: float) -> np.uint32:
+    """Return the number below which a random 32-bit word lies with this probability."""
     return np.uint32(min(max(math.floor(probability * 2**32), 0), 2**32 - 1))
 
 
 def _scaled(x: np.ndarray, kept: np.ndarray, keep: float) -> np.ndarray:
+    """Return x with the coordinates that are not kept set to 0, and the others divided by the keep probability."""
     scaled: np.ndarray = x * (kept * np.float32(1 / keep))
     return scaled

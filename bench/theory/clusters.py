@@ -1,17 +1,19 @@
-"""Contrastive embeddings and k-means beside spectral clustering on the same graph, for each kernel of Kernel-InfoNCE.
+"""Compare contrastive embeddings with spectral clustering of the same graph, for each kernel of Kernel-InfoNCE.
 
 Tan et al. 2024 hold the two to be one method. Here both get the same graph of nearest neighbors and as many
-coordinates as there are clusters: scikit-learn's `SpectralClustering` from eigenvectors, ours as the minimum of the
-loss over free embeddings of the nodes, with the graph's edges as positive pairs and all nodes as negatives.
+coordinates as there are clusters. scikit-learn's `SpectralClustering` takes the coordinates from eigenvectors. Ours are
+the minimum of the loss over free embeddings of the nodes, with the graph's edges as positive pairs and all nodes as
+negatives, and are clustered with k-means.
 
 One protocol for all data and kernels:
-* Two opposite unit vectors have K = 1/e, so T = 2^gamma: every kernel reaches over the whole sphere, as the trace of
-  spectral clustering sees all pairs. At lower temperatures only a node's surroundings repel it, and a long cluster
-  gains by filling the sphere; the last claim is about them. (Recipes have T = 0.5.)
-* The concatenation has twice the coordinates, as the paper gives it.
-* The loss has many minima: on the rings random starts wind around the circle. One of the three starts is therefore the
-  eigenvectors themselves, and the lowest minimum counts. Where a claim fails, the loss is lower elsewhere than near
-  spectral clustering's solution; what random starts alone arrive at stands beside it.
+* The temperature is T = 2^gamma, so that two opposite unit vectors have K = 1/e. Every kernel then reaches over the
+  whole sphere, as the trace of spectral clustering takes in all pairs. At lower temperatures a node is repelled only by
+  nodes near it, and a long cluster has a lower loss if it fills the sphere; the last claim is about these temperatures.
+  (Recipes have T = 0.5.)
+* The concatenation has twice as many coordinates, as in the paper.
+* The loss has many minima: on the rings, random starts wind around the circle. One of the three starts is therefore the
+  eigenvectors themselves, and the lowest minimum counts. So where a claim fails, the loss is lower elsewhere than near
+  spectral clustering's solution. What random starts alone arrive at is reported beside it.
 """
 
 import warnings
@@ -41,6 +43,7 @@ from twoview.bench.theory.population import (
 
 GAUSSIAN, LAPLACIAN, ROOT = (exponential(gamma, 2**gamma) for gamma in (2, 1, 0.5))
 CONCATENATION = "concatenation"
+# name -> the loss of a whole graph
 KERNELS: dict[str, Objective] = {
     "Gaussian": infonce(GAUSSIAN),
     "Laplacian": infonce(LAPLACIAN),
@@ -50,18 +53,19 @@ KERNELS: dict[str, Objective] = {
     CONCATENATION: halves(infonce(LAPLACIAN), infonce(GAUSSIAN)),
 }
 TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 4.0, 16.0)
-RANDOM = 2  # random starts
-POINTS = 200
-NEAR = 0.05  # of the adjusted Rand index that may be lost
-ALIKE = 0.9  # adjusted Rand index of two clusterings that are called one
-PAPER = "Tan et al. 2024: contrastive learning is spectral clustering (found, secondary); k-means beside it is ours"
+RANDOM = 2  # number of random starts
+POINTS = 200  # points of each data set
+NEAR = 0.05  # by how much the adjusted Rand index may be lower
+ALIKE = 0.9  # adjusted Rand index from which two clusterings count as the same
+PAPER = "Tan et al. 2024: contrastive learning is spectral clustering (found, secondary); comparing by k-means is ours"
 
 
 @dataclass(frozen=True)
 class Task:
-    """points: (n, d). truth: int (n,), the cluster that each was made in; of digits, its class.
+    """Points to be clustered, (n, d), and their graph of nearest neighbors.
 
-    spectral: int (n,), the clusters that spectral clustering finds.
+    truth: int (n,), the cluster in which each point was made, or the class of a digit. spectral: int (n,), the clusters
+    that spectral clustering finds.
     """
 
     points: np.ndarray
@@ -71,12 +75,16 @@ class Task:
 
     @property
     def clusters(self) -> int:
+        """The number of clusters."""
         return int(self.truth.max()) + 1
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the minimum gives: z, (n, d) of unit rows; its clusters, and those from random starts alone, int (n,)."""
+    """The embedding z at the lowest minimum, (n, d), with rows of unit length.
+
+    clusters: int (n,), k-means clusters of z. at_random: int (n,), those of the lowest minimum from random starts only.
+    """
 
     z: np.ndarray
     clusters: np.ndarray
@@ -84,7 +92,7 @@ class Found:
 
 
 def data() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """name -> points and truth, as in `Task`."""
+    """Return name -> points and truth, as in `Task`."""
     digits, classes = load_digits(return_X_y=True)
     each = np.concatenate([np.flatnonzero(classes == one)[: POINTS // 10] for one in range(10)])
     return {
@@ -96,7 +104,7 @@ def data() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def run() -> list[Claim]:
-    """One claim a kernel, over all data, and one on the temperature."""
+    """Return one claim per kernel, over all data, and one on the temperature."""
     tasks = {}
     for name, (points, truth) in data().items():
         graph = neighbor_graph(points)
@@ -105,13 +113,14 @@ def run() -> list[Claim]:
 
 
 def kernel(name: str, tasks: dict[str, Task]) -> Claim:
+    """Return the claim on one kernel: its clusters are those that spectral clustering finds."""
     found = {of: contrastive(task, KERNELS[name], 2 if name == CONCATENATION else 1) for of, task in tasks.items()}
     ours = _indices(tasks, {of: one.clusters for of, one in found.items()})
     at_random = _indices(tasks, {of: one.at_random for of, one in found.items()})
     theirs = _indices(tasks, {of: task.spectral for of, task in tasks.items()})
     agreement = np.array([adjusted_rand_score(task.spectral, found[of].clusters) for of, task in tasks.items()])
     each = "; ".join(
-        f"{of} {one:.2f} beside {other:.2f}, of each other {both:.2f}, from random starts alone {alone:.2f}"
+        f"{of} {one:.2f} and {other:.2f} (between the two {both:.2f}, ours from random starts alone {alone:.2f})"
         for of, one, other, both, alone in zip(tasks, ours, theirs, agreement, at_random, strict=True)
     )
     scatter = {of: _panel(task.points, found[of].clusters) for of, task in tasks.items()}
@@ -120,8 +129,9 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
     return Claim(
         f"Kernel-InfoNCE, {name}: k-means on the embedding finds the clusters that spectral clustering finds",
         PAPER,
-        f"adjusted Rand index, ours beside scikit-learn's: {each}; the lowest of {RANDOM + 1} minima, T = 2^gamma",
-        f"on each at least scikit-learn's less {NEAR:g} (the threshold is ours)",
+        f"adjusted Rand index to the true clusters, ours and scikit-learn's: {each}; lowest of {RANDOM + 1} minima, "
+        "T = 2^gamma",
+        f"on each data set at least scikit-learn's index minus {NEAR:g} (the threshold is ours)",
         verdict(bool((ours >= theirs - NEAR).all())),
         {
             f"contrastive ({names})": ours,
@@ -134,6 +144,8 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
 
 
 def temperature(tasks: dict[str, Task]) -> Claim:
+    """Return the claim that the clusters are those of spectral clustering at every temperature."""
+
     def at_each(task: Task) -> list[Found]:
         return [contrastive(task, infonce(exponential(2, t))) for t in TEMPERATURES]
 
@@ -146,8 +158,8 @@ def temperature(tasks: dict[str, Task]) -> Claim:
     listed = ", ".join(f"{t:g}" for t in TEMPERATURES)
     return Claim(
         "With the Gaussian kernel they are spectral clustering's at every temperature",
-        f"{PAPER}; the paper's identity is of every temperature",
-        f"adjusted Rand index against spectral clustering's at T {listed}: {each}; SimCLR's temperature is T / 2",
+        f"{PAPER}; the paper's identity holds at every temperature",
+        f"adjusted Rand index to spectral clustering's clusters at T {listed}: {each}; SimCLR's temperature is T / 2",
         f"at least {ALIKE:g} at every temperature (the threshold is ours)",
         verdict(all((line >= ALIKE).all() for line in agreement.values())),
         {"over T": np.array(TEMPERATURES), **agreement},
@@ -159,8 +171,9 @@ def temperature(tasks: dict[str, Task]) -> Claim:
 
 
 def contrastive(task: Task, objective: Objective, copies: int = 1) -> Found:
-    """By k-means of the minimum, which has `copies` coordinates a cluster."""
+    """Minimize the loss over embeddings with `copies` coordinates per cluster, and cluster the minimum with k-means."""
     graph, clusters = task.graph, task.clusters
+    # `bottom` leaves out the constant eigenvector, which comes first.
     eigenvectors = np.hstack([np.ones((len(graph), 1)), graph.bottom(clusters - 1, normalized=True)])
     starts = [np.tile(eigenvectors, copies), *random_starts(graph, copies * clusters, RANDOM)]
     minima = [descend(graph, objective, start) for start in starts]
@@ -170,7 +183,10 @@ def contrastive(task: Task, objective: Objective, copies: int = 1) -> Found:
 
 
 def spectral_clusters(graph: Graph, clusters: int) -> np.ndarray:
-    """int (n,), by scikit-learn, which warns of a graph in several parts: those are what it is to find."""
+    """Return the clusters that scikit-learn's spectral clustering finds, int (n,).
+
+    Its warning about a graph in several parts is silenced, because these parts are what it should find.
+    """
     method = SpectralClustering(clusters, affinity="precomputed", random_state=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Graph is not fully connected")
@@ -179,18 +195,18 @@ def spectral_clusters(graph: Graph, clusters: int) -> np.ndarray:
 
 
 def k_means(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """int (n,), the best of ten starts."""
+    """Return the clusters of k-means, int (n,), the best of ten starts."""
     found: np.ndarray = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
     return found
 
 
 def _indices(tasks: dict[str, Task], found: dict[str, np.ndarray]) -> np.ndarray:
-    """Of each task, the adjusted Rand index of these clusters to the truth."""
+    """Return, for each task, the adjusted Rand index of these clusters to the truth."""
     return np.array([adjusted_rand_score(task.truth, found[of]) for of, task in tasks.items()])
 
 
 def _panel(points: np.ndarray, label: np.ndarray) -> Scatter:
-    """In their own plane, or that of their two first principal components."""
+    """Return the points in their own plane if they are 2-D, else in that of their first two principal axes."""
     plane = points if points.shape[1] == 2 else PCA(2).fit_transform(points)
     x, y = plane.round(3).T
     return Scatter(x, y, label)

@@ -1,4 +1,4 @@
-"""Free embeddings: a vector a node of a graph, and a loss of the suite's own on pairs drawn from it. No encoder."""
+"""Free embeddings, without an encoder: a vector per node of a graph, fitted by a loss on pairs drawn from the graph."""
 
 import math
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from twoview.bench.theory.graph import Graph
 from twoview.methods.losses.msn import msn, targets
 
 LEARNING_RATE = 0.05
-START_NOISE = 0.3  # of an embedding beside its prototype, in each dimension
+START_NOISE = 0.3  # standard deviation of an embedding's start around its prototype, in each dimension
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def embed(graph: Graph, loss: PairLoss, dim: int, steps: int, batch: int, seed: int) -> np.ndarray:
-    """float64 (n, dim), which minimizes a loss of two views of a batch: by Adam with a cosine schedule.
+    """Return embeddings, float64 (n, dim), that minimize a loss of two views, by Adam with a cosine schedule.
 
-    batch: pairs a step, so that an embedding has 2 batch - 2 negatives.
+    batch: pairs per step, so that an embedding has 2 batch - 2 negatives.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     z = torch.from_numpy(rng.standard_normal((len(graph), dim), dtype=np.float32)).requires_grad_()
@@ -30,13 +30,15 @@ def embed(graph: Graph, loss: PairLoss, dim: int, steps: int, batch: int, seed: 
 def embed_to_prototypes(
     graph: Graph, start: np.ndarray, prior: Tensor, weight: float, dim: int, steps: int, batch: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (n, dim) and K prototypes (K, dim), by MSN's loss with one anchor a pair and without an EMA.
+    """Return embeddings, float64 (n, dim), and K prototypes, float64 (K, dim), that minimize MSN's loss.
 
-    start: int (n,), the prototype near which each node begins, below K; prototypes begin as far apart as K can be.
-    From random starts the descent ends in minima of a higher loss, where two prototypes share nearly all nodes.
-    prior: (K,). weight: of the divergence of the mean assignment to it.
+    There is one anchor per pair and no EMA.
+    start: int (n,), below K, the prototype near which each node starts. Prototypes start as far apart as K can be. From
+    random starts the descent ends in minima of a higher loss, where two prototypes share nearly all nodes.
+    prior: (K,). weight: factor of the divergence of the mean assignment from the prior.
     """
     rng = np.random.Generator(np.random.Philox(seed))
+    # The corners of a regular simplex around 0.
     simplex = np.zeros((len(prior), dim), np.float32)
     simplex[:, : len(prior)] = (np.eye(len(prior)) - 1 / len(prior)) / math.sqrt(1 - 1 / len(prior))  # unit vectors
     noise = START_NOISE * rng.standard_normal((len(graph), dim), dtype=np.float32)
@@ -58,6 +60,7 @@ def _array(z: Tensor) -> np.ndarray:
 def _descend(
     parameters: list[Tensor], loss: PairLoss, graph: Graph, rng: np.random.Generator, steps: int, batch: int
 ) -> None:
+    """Minimize the loss by Adam. loss: of the node numbers of both views of each pair, int64 (batch,) each."""
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What a one-layer network has learned of the sparse features that its data are made of."""
+"""Measure what a one-layer network has learned of the sparse features of which its data are made."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,25 @@ from twoview.bench.theory.learner import Layer
 from twoview.loaders import rng
 from twoview.loaders.sparse_coding import SparseCoding
 
-LEARNED = 0.9  # a feature is learned by a neuron of at least this cosine with it, either sign
-NEAR_ONE = 0.9  # what is claimed to be near 1 is above it,
-FAR_FROM_ONE = 0.5  # and what is claimed not to be is below this
-SHIFT = 1 << 19  # between the sample numbers of two independent draws
+LEARNED = 0.9  # a neuron has learned a feature if its |cosine| with it is above this
+NEAR_ONE = 0.9  # a measure that is claimed to be near 1 must be above this
+FAR_FROM_ONE = 0.5  # a measure that is claimed not to be near 1 must be below this
+SHIFT = 1 << 19  # distance of the sample numbers of two independent draws
 
 
 @dataclass(frozen=True)
 class Measures:
-    """in_span: mean share of |w_i|^2 inside span(M). best_cosine: median over features of the best neuron's |cosine|.
-    coverage: share of features that a neuron has learned. neurons_a_feature, most_neurons: mean and largest number of
-    neurons that have learned one. participation: median over neurons of (sum_j C_ij^2)^2 / sum_j C_ij^4, about how
-    many features it mixes. recall: share of active latents whose matched neuron fires. false_support: share of the
-    matched neurons' firing whose latent is 0. firing: share of all neurons that fire. shared_z, shared_noise: mean
-    Sim_f of two x that share z alone or xi alone, over that of x with itself, which is the share of f's variance that
-    z or xi alone explains, f being odd; nan where nothing fires. norm: mean |w_i|. bias: mean b_i.
+    """Measures of a layer with weights w_i, for data x = M z + xi whose features are the columns M_j.
+
+    in_span: mean share of |w_i|^2 that lies in span(M). best_cosine: for each feature the largest |cosine| of a neuron;
+    its median over features. coverage: share of features that a neuron has learned. neurons_a_feature, most_neurons:
+    mean and largest number of neurons that have learned the same feature.
+    participation: median over neurons of (sum_j C_ij^2)^2 / sum_j C_ij^4, about how many features a neuron mixes.
+    Each feature is matched with a neuron of its own. recall: share of active latents whose matched neuron fires.
+    false_support: among the firings of matched neurons, the share whose latent is 0. firing: share of all neurons that
+    fire. shared_z, shared_noise: mean similarity Sim_f of two x that share only z, or only xi, over that of x with
+    itself; as f is odd, this is the share of f's variance that z or xi alone explains. nan where nothing fires.
+    norm: mean |w_i|. bias: mean b_i.
     """
 
     in_span: float
@@ -44,28 +48,33 @@ class Measures:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head on frozen features for y = <w*, z>: R^2 of y, and the accuracy of its sign, on samples unseen."""
+    """Scores of a linear head on frozen features for y = <w*, z>, on unseen samples.
+
+    regression: R^2 of y. sign: accuracy of the sign of y, from 0 to 1.
+    """
 
     regression: float
     sign: float
 
 
 def cosines(layer: Layer, data: SparseCoding) -> np.ndarray:
-    """C_ij = <w_i, M_j> / |w_i|, (m, d); 0 for a neuron that is 0."""
+    """Return C_ij = <w_i, M_j> / |w_i|, (m, d); 0 for a neuron whose weights are 0."""
     along: np.ndarray = layer.weights @ data.dictionary / np.maximum(layer.norms, 1e-30)[:, None]
     return along
 
 
 def measure(layer: Layer, data: SparseCoding, samples: int = 1024) -> Measures:
-    """All of `Measures`, on samples that training never sees and without augmentation."""
+    """Return all `Measures`, on samples that training never sees, without augmentation."""
     along = np.abs(cosines(layer, data)).astype(np.float64)
     number = np.arange(samples)
     z, noise = data.latents(number), data.noises(number)
     signal = z @ data.dictionary.T
     f = layer.features(signal + noise)
     fired = f != 0
+    # Each feature is matched with a neuron of its own, so that the sum of |cosines| is largest.
     neurons, features = linear_sum_assignment(along, maximize=True)
     active, matched = z[:, features] != 0, fired[:, neurons]
+    # Mean of Sim_f(x, x') = <f(x), f(x')>: here x' is x; below it shares only z with x, or only the noise.
     itself = float(np.mean(np.sum(f * f, axis=1, dtype=np.float64)))
     of_z = layer.features(signal + data.noises(number + SHIFT))
     of_noise = layer.features(data.latents(number + SHIFT) @ data.dictionary.T + noise)
@@ -89,21 +98,22 @@ def measure(layer: Layer, data: SparseCoding, samples: int = 1024) -> Measures:
 
 
 def probe(layer: Layer | None, data: SparseCoding, labels: int = 2048) -> Probe:
-    """The linear probe on f(x), on x itself for no layer. See `probe_latents` for M'x.
+    """Return the scores of a linear probe on f(x), or on x itself without a layer. `probe_latents` is that of M'x.
 
-    labels: samples that the head is fitted to, and as many others that it is judged on; those of sign 0 are left out
-    of the sign's. w* is Gaussian.
+    labels: number of samples to which the head is fitted, and of others on which it is scored. Samples with y = 0 do
+    not count for the sign. w* is Gaussian.
     """
     x = data.x(np.arange(2 * labels))
     return _judged(x if layer is None else layer.features(x), data, labels)
 
 
 def probe_latents(data: SparseCoding, labels: int = 2048) -> Probe:
-    """The linear probe on M'x, the best that a linear map of x can do."""
+    """Return the scores of a linear probe on M'x, the best that a linear map of x can do."""
     return _judged(data.x(np.arange(2 * labels)) @ data.dictionary, data, labels)
 
 
 def _judged(inputs: np.ndarray, data: SparseCoding, labels: int) -> Probe:
+    """Fit linear heads to the first `labels` rows of the inputs, (2 labels, features), and score them on the others."""
     star = rng.normals(np.uint64(data.seed), 0, np.array([0]), 1, rng.DICTIONARY, data.d)[0]
     y = (data.latents(np.arange(2 * labels)) @ star).astype(np.float64)
     scale = float(np.sqrt(np.mean(inputs[:labels] ** 2))) or 1.0

@@ -1,4 +1,4 @@
-"""A finite graph of who is whose other view: its Laplacian, and positive pairs drawn from it."""
+"""A finite graph whose nodes are views and whose edges are positive pairs: its eigenvectors, and drawn pairs."""
 
 from functools import cached_property
 
@@ -9,10 +9,10 @@ from sklearn.neighbors import kneighbors_graph
 
 
 class Graph:
-    """weights: float64 (n, n), symmetric, in proportion to the probability that two nodes are a positive pair.
+    """A graph of n nodes. weights: float64 (n, n), symmetric, proportional to the probability of each positive pair.
 
-    ValueError naming the first entry that is negative, not finite or not symmetric, or the first isolated node: one
-    that is in no pair with another node.
+    ValueError naming the first entry that is negative, not finite or not symmetric, or the first isolated node, which
+    is one that is in no pair with another node.
     """
 
     def __init__(self, weights: np.ndarray) -> None:
@@ -36,14 +36,14 @@ class Graph:
 
     @property
     def pi(self) -> np.ndarray:
-        """float64 (n, n): the joint probability of a positive pair, of sum 1."""
+        """float64 (n, n): the probability of each positive pair; all of them sum to 1."""
         return np.asarray(self.weights / self.weights.sum())
 
     def bottom(self, count: int, normalized: bool = False) -> np.ndarray:
-        """float64 (n, count): the eigenvectors of the smallest eigenvalues behind the constant vector's.
+        """Return the eigenvectors of the smallest eigenvalues after the constant vector's, float64 (n, count).
 
-        Of the Laplacian D - pi; normalized: of the random walk's, I - D^-1 pi, whose constant vector is the same.
-        ValueError unless 1 <= count < n.
+        They are those of the Laplacian D - pi or, if normalized, of the random walk's Laplacian I - D^-1 pi, which has
+        the same constant vector. ValueError unless 1 <= count < n.
         """
         if not 1 <= count < len(self):
             raise ValueError(f"count must be at least 1 and below the {len(self)} nodes, not {count}")
@@ -51,45 +51,48 @@ class Graph:
         return np.asarray(vectors[:, 1 : count + 1])
 
     def draw(self, rng: np.random.Generator, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-        """int64 (pairs,) twice: the nodes of so many positive pairs, independently of each other."""
+        """Draw positive pairs independently of each other and return their nodes, int64 (pairs,) twice."""
         drawn = np.searchsorted(self._cumulative, rng.random(pairs) * self._cumulative[-1], side="right")
         return self._edges[0][drawn], self._edges[1][drawn]
 
     @cached_property
     def _edges(self) -> tuple[np.ndarray, ...]:
+        """The rows and columns of the weights above 0."""
         return np.nonzero(self.weights)
 
     @cached_property
     def _cumulative(self) -> np.ndarray:
+        """The cumulative sum of the edges' weights."""
         return np.asarray(self.weights[self._edges].cumsum())
 
 
 def augmentation_graph(probabilities: np.ndarray) -> Graph:
-    """probabilities: float64 (N, n): how probably each of N equally probable images is turned into each of n nodes.
+    """Return the graph whose nodes are the views of N equally probable images.
 
-    A positive pair is two views of one image, drawn independently: pi = A^T A / N.
-    ValueError naming the first entry that is negative or not finite, or the first row that is not of sum 1.
+    probabilities: A, float64 (N, n), the probability that each image is turned into each of the n nodes. A positive
+    pair is two views of one image, drawn independently: pi = A^T A / N.
+    ValueError naming the first entry that is negative or not finite, or the first row that does not sum to 1.
     """
     if (wrong := ~(np.isfinite(probabilities) & (probabilities >= 0))).any():
         i, k = np.argwhere(wrong)[0]
         raise ValueError(f"probabilities must be finite and 0 or above, and [{i}, {k}] is {probabilities[i, k]:g}")
     if not (one := np.isclose(sums := probabilities.sum(1), 1)).all():
         i = np.argmin(one)
-        raise ValueError(f"each row of probabilities must be of sum 1, and row {i} is of {sums[i]:g}")
+        raise ValueError(f"each row of probabilities must sum to 1, and row {i} sums to {sums[i]:g}")
     return Graph(probabilities.T @ probabilities)
 
 
 def pair_weights(i: np.ndarray, k: np.ndarray, nodes: int) -> np.ndarray:
-    """float64 (nodes, nodes), symmetric, of sum 2B: how often two nodes were a positive pair in a batch of B."""
+    """Return how often two nodes were a pair in a batch of B pairs: float64 (nodes, nodes), symmetric, of sum 2B."""
     counts = np.zeros((nodes, nodes))
     np.add.at(counts, (i, k), 1)
     return counts + counts.T
 
 
 def neighbor_graph(points: np.ndarray, neighbors: int = 10) -> Graph:
-    """An edge between two points where one is among the other's nearest; points: (n, d).
+    """Return the graph with an edge between two points if one is among the nearest neighbors of the other.
 
-    ValueError unless 1 <= neighbors < n.
+    points: (n, d). ValueError unless 1 <= neighbors < n.
     """
     if not 1 <= neighbors < len(points):
         raise ValueError(f"neighbors must be at least 1 and below the {len(points)} points, not {neighbors}")

@@ -1,6 +1,6 @@
-"""What color distortion and labels do to an encoder of images, at the size of a CPU: Wen and Li 2021, Figures 1 to 4.
+"""What color distortion and labels do to an encoder of images: Wen and Li 2021, Figures 1 to 4, at a CPU's size.
 
-All encoders are AlexNets, also for Figures 1 and 3, whose WRN-34x5 takes hours.
+All encoders are AlexNets, also for Figures 1 and 3, because their WRN-34x5 would take hours.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ STRONG, WEAK, SUPERVISED = (f"features-alexnet-{kind}" for kind in ("strong", "w
 PAPER = "Wen and Li 2021 (ICML, arXiv 2105.15134), Figure {}"
 UNKNOWN = f"{PAPER}, whose settings were not found"
 LAYERS = slice(1, 5)  # conv 2 to 5
-SHOWN = 300  # points of a t-SNE
+SHOWN = 300  # points shown of a t-SNE
 
 
 class Encoders(NamedTuple):
-    """Representations of the same images by encoders of one seed. again: supervised with another seed, the control."""
+    """Representations of the same images by encoders of one seed. again: the control, supervised with another seed."""
 
     strong: Representation
     weak: Representation
@@ -35,8 +35,9 @@ class Encoders(NamedTuple):
 
 
 def run(seeds: int = 1) -> list[Claim]:
-    """Trains three recipes, a minute each, with so many seeds, and one of them with one more. FileNotFoundError, with
-    what gets it, where CIFAR-10 is not.
+    """Train three recipes, a minute each, with so many seeds, the supervised one with one more, and return the claims.
+
+    FileNotFoundError, saying how to get it, if CIFAR-10 is missing.
     """
     with TemporaryDirectory() as folder:
         place = Place(Path(folder) / "betons", Path(folder) / "checkpoints", datasets.data_root(None))
@@ -46,12 +47,16 @@ def run(seeds: int = 1) -> list[Claim]:
 
 
 def _measured(name: str, place: Place, seed: int) -> Representation:
+    """Train a recipe with this seed and return its encoder's representation of the test images."""
     path = train.train(recipe.load(name).model_copy(update={"seed": seed}), place, resume=False)
     return representations.measure(path, place, representations.Options())
 
 
 def claims(seeds: Sequence[Encoders]) -> list[Claim]:
-    """Of the encoders of each seed. Numbers in the claims' words are means over seeds; a verdict is every seed's."""
+    """Return the claims about the encoders of each seed.
+
+    Numbers in their sentences are means over seeds; a claim holds only if it holds for every seed.
+    """
     count = "one seed each" if len(seeds) == 1 else f"the mean of {len(seeds)} seeds"
     settings = f"a narrow AlexNet, 5,000 images of CIFAR-10, {count}, {len(seeds[0].strong.label):,} test images"
     return [
@@ -63,29 +68,32 @@ def claims(seeds: Sequence[Encoders]) -> list[Claim]:
 
 
 def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Kornblith et al. 2019: 1 where the two are one up to rotation and scale, 0 where nothing correlates.
+    """Return linear CKA (Kornblith et al. 2019): 1 if the two are equal up to rotation and scale, 0 if uncorrelated.
 
     one: (N, C) and other: (N, D), of the same N images.
     """
     x, y = (features.astype(np.float64) - features.mean(axis=0, dtype=np.float64) for features in (one, other))
+    # |Y'X|^2 / (|X'X| |Y'Y|), Frobenius norms of centered features.
     return float(np.sum((y.T @ x) ** 2) / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 
 
 def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
-    # (seeds, layers) each
+    """Return the claim of Figure 1: labels change the features more than augmentation or another seed."""
+    # CKA of supervised and contrastive, with and without color distortion, and of two seeds: (seeds, layers) each.
     labels = np.array([_layers_cka(one.strong, one.supervised) for one in seeds])
     colors = np.array([_layers_cka(one.strong, one.weak) for one in seeds])
     controls = np.array([_layers_cka(one.supervised, one.again) for one in seeds])
+    # What the CKA of labels must be below in conv 5: its own in conv 1, and that of colors and of controls in conv 5.
     last = np.minimum(np.minimum(labels[:, 0], colors[:, -1]), controls[:, -1])
     return Claim(
         "Supervised and contrastive features differ in the higher layers, more than augmentation or another seed makes "
         "them differ",
-        f"{UNKNOWN.format(1)}; there by pictures of WRN-34x5, the statistic is ours",
+        f"{UNKNOWN.format(1)}; the figure shows pictures of WRN-34x5, the statistic is ours",
         f"Linear CKA of the channels' means, conv 1 to 5: {_listed(labels)} between a supervised and a contrastive "
         f"encoder, {_listed(colors)} between two contrastive ones, with and without color distortion, "
         f"{_listed(controls)} between two supervised ones of different seeds ({settings}).",
-        "Between supervised and contrastive less in conv 5 than in conv 1, and in conv 5 less than between the two "
-        "contrastive encoders, and less than between the two supervised ones.",
+        "Between supervised and contrastive it is lower in conv 5 than in conv 1, and in conv 5 lower than between the "
+        "two contrastive encoders and than between the two supervised ones.",
         verdict(bool((labels[:, -1] < last).all())),
         {
             "over layers": np.arange(1.0, labels.shape[1] + 1),
@@ -98,17 +106,19 @@ def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 
 def _layers_cka(one: Representation, other: Representation) -> list[float]:
+    """Return the linear CKA of the channels' means in each layer."""
     return [linear_cka(a.mean.numpy(), b.mean.numpy()) for a, b in zip(one.layers, other.layers, strict=True)]
 
 
 def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
+    """Return the claim of Figure 2, which cannot be decided, with what was measured."""
     above = np.array([[float(one.layers[-1].positive.mean()) for one in (each.strong, each.weak)] for each in seeds])
     strong, weak = above.mean(0)
     return Claim(
         "Without proper augmentation the features of images are dense",
         f"{PAPER.format(2)}, of which only the caption's reference was found",
         f"In the last layer {percent(strong)} of the values are above 0 with color distortion and "
-        f"{percent(weak)} without ({settings}); what the figure shows, and so what would decide, was not found.",
+        f"{percent(weak)} without ({settings}); what the figure shows, and so what would decide this, was not found.",
         "Unknown: the claim is tested on sparse coding, where features are known.",
         "not testable at this size",
         {"last layer above 0, with and without": above.mean(0)},
@@ -117,8 +127,10 @@ def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 
 def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
+    """Return the claim of Figure 3: classes are further apart with color distortion."""
+
     def both(measure: Callable[[Representation], float]) -> np.ndarray:
-        """(seeds, 2), with color distortion and without."""
+        """Return a measure with color distortion and without, (seeds, 2)."""
         return np.array([[measure(each.strong), measure(each.weak)] for each in seeds])
 
     pairs = {
@@ -127,14 +139,14 @@ def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
         "kNN, in percent,": both(lambda one: one.of_representation.knn),
         "kNN of its t-SNE": both(lambda one: one.of_picture.knn),
     }
-    words = ", ".join(f"{name} {a:.3g} beside {b:.3g}" for name, (a, b) in ((n, p.mean(0)) for n, p in pairs.items()))
+    words = ", ".join(f"{name} {a:.3g} and {b:.3g}" for name, (a, b) in ((n, p.mean(0)) for n, p in pairs.items()))
     first = seeds[0]
     return Claim(
         "Color distortion sets the classes apart",
         UNKNOWN.format(3),
-        f"The representation with it beside without: {words} ({settings}). Clusters as clear as the paper's are not "
-        "testable at this size.",
-        "All four larger with it.",
+        f"Of the representation with color distortion and without: {words} ({settings}). Clusters as clear as the "
+        "paper's are not testable at this size.",
+        "All four are larger with color distortion.",
         verdict(all((pair[:, 0] > pair[:, 1]).all() for pair in pairs.values())),
         effects=(-np.diff(pairs["silhouette of its t-SNE"])[:, 0]).tolist(),
         scatter={
@@ -149,31 +161,32 @@ def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 
 def _shown(one: Representation) -> Scatter:
-    """A part of the picture, evenly drawn."""
+    """Return an evenly chosen part of the points of a t-SNE."""
     chosen = np.unique(np.linspace(0, len(one.label) - 1, SHOWN).round().astype(int))
     return Scatter(one.points[chosen, 0], one.points[chosen, 1], one.label[chosen])
 
 
 def _sparse(seeds: Sequence[Encoders], settings: str) -> Claim:
+    """Return the claim of Figure 4: neurons fire less often with color distortion."""
     numbers = [
         [representations.as_result(one, representations.Options())["layers"] for one in (each.strong, each.weak)]
         for each in seeds
     ]
-    # (2, seeds, layers) each, with color distortion and without
+    # With color distortion and without: (2, seeds, layers) each.
     positive, rate, sparseness = (
         np.array([[[layer[key] for layer in layers] for layers in pair] for pair in numbers], float).swapaxes(0, 1)
         for key in ("positive", "firing_rate", "sparseness")
     )
     mean = positive.mean(1)
-    words = ", ".join(f"conv {n} {percent(a)} beside {percent(b)}" for n, (a, b) in enumerate(mean.T[LAYERS], 2))
+    words = ", ".join(f"conv {n} {percent(a)} and {percent(b)}" for n, (a, b) in enumerate(mean.T[LAYERS], 2))
     a, b = sparseness[..., LAYERS].mean((1, 2))
     fewer = (positive[1] - positive[0])[:, LAYERS]
     return Claim(
         "With color distortion neurons fire more sparsely",
         UNKNOWN.format(4),
-        f"Share of values above 0, with it beside without: {words} ({settings}). Treves and Rolls' sparseness of the "
-        f"channels' means, 1 where all fire alike, decides nothing here: {a:.2f} beside {b:.2f}.",
-        "A smaller share with it in each of conv 2 to 5.",
+        f"Share of values above 0 with color distortion and without: {words} ({settings}). Treves and Rolls' "
+        f"sparseness of the channels' means, 1 where all fire alike, decides nothing here: {a:.2f} and {b:.2f}.",
+        "A smaller share with color distortion in each of conv 2 to 5.",
         verdict(bool((fewer > 0).all())),
         {
             "over layers": np.arange(1.0, positive.shape[2] + 1),
@@ -188,5 +201,5 @@ def _sparse(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 
 def _listed(layers: np.ndarray) -> str:
-    """layers: (seeds, layers)."""
+    """Return the means over seeds as text. layers: (seeds, layers)."""
     return ", ".join(f"{number:.2f}" for number in layers.mean(0))

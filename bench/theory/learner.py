@@ -12,21 +12,23 @@ from twoview.loaders import rng
 from twoview.loaders.sparse_coding import SparseCoding
 
 PAPER = "Wen and Li (ICML 2021), recalled, not read"
-FIRST_TRAINING_SAMPLE = 1 << 20  # the sample numbers below it are for measuring
+FIRST_TRAINING_SAMPLE = 1 << 20  # smaller sample numbers are for measuring
 
 
 @dataclass(frozen=True)
 class Learner:
     """m neurons and how they are trained. ValueError naming the argument and its value.
 
-    unit: symmetric, h = ReLU(<w, x> - b) - ReLU(-<w, x> - b) (the theorem's); plain, h = ReLU(<w, x> - b).
-    init: standard deviation of the entries of w at the start, where b is 0. tau: temperature. decay: lambda of
-    (lambda / 2) sum |w_i|^2. batch: pairs a step, whose second views are each other's negatives.
-    bias: none, b = 0 (a linear network, if symmetric). staged: 0 until the weights' mean norm is `grown` times the
-    first one, then threshold * sqrt(2 log(d) / d) |w_i|, and from there b (1 + rate / d) a step, as we recall the
-    paper's schedule; but never below that multiple of |w_i|, nor above `highest` sqrt(2 log(d) / d) |w_i|: bounds of
-    ours, because the weights' growth and b's differ in rate. fixed: after the same start, at every step
-    threshold * sqrt(2 log(d) / d) |w_i|. learned: by its gradient from that start on.
+    m: number of neurons. unit: symmetric is h = ReLU(<w, x> - b) - ReLU(-<w, x> - b), as in the theorem; plain is
+    h = ReLU(<w, x> - b). init: standard deviation of the entries of w at the start, where b is 0. tau: temperature.
+    rate: learning rate. decay: lambda of (lambda / 2) sum |w_i|^2. batch: pairs per step; the second views of a batch
+    are each other's negatives.
+    bias: none: b is always 0, which makes a symmetric network linear. staged, as we recall the paper's schedule: b is 0
+    until the mean norm of the weights is `grown` times the initial one, then b is threshold * sqrt(2 log(d) / d) |w_i|,
+    and from there b is multiplied by 1 + rate / d in each step. It stays at or above that multiple of |w_i|, and at or
+    below highest * sqrt(2 log(d) / d) |w_i|; these bounds are ours, because the weights and b grow at different rates.
+    fixed: after the same start, b is threshold * sqrt(2 log(d) / d) |w_i| in every step. learned: b follows its
+    gradient from that start on.
     """
 
     m: int = 256
@@ -54,7 +56,7 @@ class Learner:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if not 0 <= self.decay < math.inf:
-            raise ValueError(f"decay must not be negative, not {self.decay}")
+            raise ValueError(f"decay must be at least 0, not {self.decay}")
         if self.highest < self.threshold:
             raise ValueError(f"highest must be at least threshold, which is {self.threshold}, not {self.highest}")
         if self.batch < 2:
@@ -65,31 +67,32 @@ class Learner:
 
 @dataclass
 class Layer:
-    """weights: (m, d1). biases: (m,), not negative. Both of one dtype, that of everything computed with them."""
+    """The network. weights: (m, d1). biases: (m,), not negative. Their common dtype is that of all that is computed."""
 
     weights: np.ndarray
     biases: np.ndarray
     unit: str = "symmetric"
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """f(x), (n, m), of x (n, d1)."""
+        """Return f(x), (n, m), for x (n, d1)."""
         inner = x @ self.weights.T
+        # Soft threshold: <w, x> - clip(<w, x>, -b, b); without the lower bound it is ReLU(<w, x> - b).
         lowest = -self.biases if self.unit == "symmetric" else -np.inf
         outputs: np.ndarray = inner - np.clip(inner, lowest, self.biases)
         return outputs
 
     @property
     def norms(self) -> np.ndarray:
-        """|w_i|, (m,)."""
+        """The norms |w_i|, (m,)."""
         norms: np.ndarray = np.linalg.norm(self.weights, axis=1)
         return norms
 
 
 def gradients(layer: Layer, first: np.ndarray, second: np.ndarray, tau: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """The loss of a batch of pairs, and its gradients by weights (m, d1) and biases (m,), without the decay.
+    """Return the loss of a batch of pairs, and its gradients for weights (m, d1) and biases (m,), without decay.
 
-    first, second: x+ and x++, (n, d1). L = -tau mean_i log(e^{S_ii / tau} / sum_k e^{S_ik / tau}) with S_ik =
-    <f(x+_i), StopGrad f(x++_k)>.
+    first, second: x+ and x++, (n, d1). The loss is L = -tau mean_i log(e^{S_ii / tau} / sum_k e^{S_ik / tau}) with
+    S_ik = <f(x+_i), StopGrad f(x++_k)>.
     """
     anchors, others = layer.features(first), layer.features(second)
     logits = anchors @ others.T / tau
@@ -97,24 +100,27 @@ def gradients(layer: Layer, first: np.ndarray, second: np.ndarray, tau: float) -
     likelihood = np.exp(logits)
     total = likelihood.sum(axis=1, keepdims=True)
     loss = -tau * float(np.mean(np.diag(logits) - np.log(total[:, 0])))
+    # dL / df(x+_i) = (sum_k p_ik f(x++_k) - f(x++_i)) / n, where p is the softmax of the logits.
     of_features = ((likelihood / total) @ others - others) / len(first)
+    # A neuron that does not fire has no gradient; for one that does, dh / db is minus the sign of its output.
     of_inner = of_features * (anchors != 0)
     return loss, of_inner.T @ first, -(of_inner * np.sign(anchors)).sum(axis=0)
 
 
 def population_gradient(weights: np.ndarray, cross_moment: np.ndarray, batch: int) -> np.ndarray:
-    """The expected weight gradient of a linear layer (b = 0) as its weights go to 0, (m, d1): -(1 - 1/n) W E[x++ x+'].
+    """Return the expected weight gradient, (m, d1), of a linear layer (b = 0) as its weights go to 0.
 
-    All similarities are 0 then, so every second view of the batch, one positive and n - 1 negatives of mean 0, has
-    weight 1 / n; the next term is of third order in W.
+    It is -(1 - 1/n) W E[x++ x+']: all similarities are then 0, so that every second view of the batch, one positive and
+    n - 1 negatives of mean 0, has weight 1 / n. The next term is of third order in W.
     """
     gradient: np.ndarray = -(1 - 1 / batch) * weights @ cross_moment
     return gradient
 
 
 def train(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> Iterator[tuple[int, float, Layer]]:
-    """Yields (steps done, loss of the step, nan before the first, the layer), 1 + steps times; the layer is changed
-    in place. Every step sees samples that were never seen before.
+    """Train and yield (number of steps done, loss of the last step, layer), 1 + steps times.
+
+    The loss is nan before the first step. The layer is changed in place. Every step uses new samples.
     """
     key = np.uint64(learner.seed)
     weights = rng.normals(key, 0, np.arange(learner.m), 0, rng.INIT, data.d1)
@@ -129,6 +135,7 @@ def train(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> I
         first, second = augmentation.views(data.x(samples), samples, data.seed)
         loss, of_weights, of_biases = gradients(layer, first, second, learner.tau)
         layer.weights -= np.float32(learner.rate) * (of_weights + np.float32(learner.decay) * layer.weights)
+        # The threshold sets in once, when the weights have grown enough; what follows depends on the kind of bias.
         if learner.bias != "none" and not thresholded and layer.norms.mean() >= learner.grown * start:
             thresholded = True
             layer.biases[:] = learner.threshold * unit_threshold * layer.norms

@@ -1,4 +1,4 @@
-"""What two views have in common, and which directions a network with small weights grows in for it."""
+"""What two views have in common, and in which directions it makes a network with small weights grow."""
 
 import math
 from typing import NamedTuple
@@ -12,8 +12,9 @@ from twoview.loaders.sparse_coding import SparseCoding
 
 
 class Moments(NamedTuple):
-    """What the cross moment E[x++ x+'] of two views is along the sparse directions M_j and along those orthogonal to
-    them, a mean each: the rates at which a linear network with small weights grows there.
+    """Means of the cross moment E[x++ x+'] of two views: along the sparse directions M_j and orthogonal to them.
+
+    They are the rates at which a linear network with small weights grows in these directions.
     """
 
     sparse: float
@@ -21,17 +22,20 @@ class Moments(NamedTuple):
 
 
 def moments(data: SparseCoding, augmentation: Augmentation) -> Moments:
-    """In expectation, without a sample: the traces of `Augmentation.cross_moment` inside span(M) and outside."""
+    """Return the moments in expectation, from the traces of `Augmentation.cross_moment` inside and outside span(M)."""
     squares = data.dictionary.astype(np.float64) ** 2
     diagonal = data.active * squares.sum(axis=1) + data.variance
+    # The trace over all directions is overlap * sum(diagonal); the part inside span(M) is tr(M' cross_moment M).
     inside = data.d * (data.active + data.variance) + (augmentation.overlap - 1) * float((squares.T @ diagonal).sum())
     outside = augmentation.overlap * float(diagonal.sum()) - inside
     return Moments(inside / data.d, outside / max(data.d1 - data.d, 1))
 
 
 def expected_in_span(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> float:
-    """The share of |w|^2 in span(M) when a linear network with small weights has grown to `learner.grown` times its
-    first norm, where the threshold sets in; as at the start where it does not grow.
+    """Return the share of |w|^2 in span(M) at the time when the threshold sets in, for a linear network.
+
+    That is when small weights have grown to `learner.grown` times their first norm. If they do not grow, it is the
+    share at the start.
     """
     rates = np.array(moments(data, augmentation)) - learner.decay
     shares = np.array([data.d, data.d1 - data.d]) / data.d1
@@ -39,6 +43,7 @@ def expected_in_span(data: SparseCoding, augmentation: Augmentation, learner: Le
         return float(shares[0])
 
     def energies(time: float) -> np.ndarray:
+        """Return |w|^2 inside and outside span(M), in sum 1 at the start: each weight grows as exp(rate * time)."""
         grown: np.ndarray = shares * np.exp(2 * rates * time)
         return grown
 

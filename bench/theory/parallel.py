@@ -1,4 +1,4 @@
-"""The same work on many things, a thread a core."""
+"""Do the same work on many things, with one thread per core."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,9 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Thing], Result], things: Iterable[Thing]) -> list[Result]:
-    """The work's results, in order; each is computed by one thread, so that the number of cores changes no digit.
+    """Return the results in order. Each is computed by one thread, so that the number of cores changes no digit.
 
-    For numpy and our numba kernels, which let other threads run.
+    This is for numpy and our Numba kernels, which release the interpreter lock.
     """
     with threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(work, things))

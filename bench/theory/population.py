@@ -1,10 +1,10 @@
 """Kernel-InfoNCE of a whole graph, the limit of large batches: its value, its gradient and its minimum, in float64.
 
-All that is random in training is gone: positive pairs are weighted by their probability, and every node is a negative,
-weighted by its own. What is left over free unit embeddings is a smooth function of a few hundred numbers, but for the
-cusp that kernels of gamma below 2 have at distance 0; there a distance d counts as sqrt(d^2 + r^2), r small.
-The gradients are written out, because that is six times faster than autograd at these sizes; tests hold them to it, and
-the values to the suite's own losses.
+Nothing is random here, unlike in training: positive pairs are weighted by their probability, and every node is a
+negative, weighted by its own probability. The result is a function of free unit embeddings, a few hundred numbers. It
+is smooth except for the cusp that kernels with gamma below 2 have at distance 0; so a distance d is replaced by
+sqrt(d^2 + r^2) with a small r. The gradients are written out, because that is six times faster than autograd at these
+sizes. Tests check them, and compare the values with the suite's own losses.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from scipy.optimize import minimize
 
 from twoview.bench.theory.graph import Graph
 
-# log K and its slope, of squared distances.
+# squared distances -> log K and its derivative
 Kernel = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-# The loss and its gradient, (n, d), of unit embeddings, (n, d), of a graph with these pair probabilities, (n, n).
-# The last argument is r.
+# unit embeddings (n, d), probabilities of the graph's pairs (n, n), and r -> the loss and its gradient (n, d)
 Objective = Callable[[np.ndarray, np.ndarray, float], tuple[float, np.ndarray]]
 
-ROUNDED = (0.3, 0.03)  # r: from a landscape without cusps to one that has nearly the kernel's
+ROUNDED = (0.3, 0.03)  # values of r, from a landscape without cusps to nearly that of the kernel
+# options of scipy's L-BFGS-B
 PRECISE = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-8}
 
 
 def exponential(gamma: float, temperature: float) -> Kernel:
-    """exp(-d^gamma / T), as in `twoview.methods.losses.kernel`."""
+    """Return the kernel K = exp(-d^gamma / T), as in `twoview.methods.losses.kernel`."""
 
     def kernel(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         log = squared ** (gamma / 2) if gamma not in (1, 2) else np.sqrt(squared) if gamma == 1 else squared.copy()
@@ -36,7 +36,7 @@ def exponential(gamma: float, temperature: float) -> Kernel:
 
 
 def mixed(one: Kernel, other: Kernel) -> Kernel:
-    """The mean of two kernels."""
+    """Return the mean of two kernels."""
 
     def kernel(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (log_one, slope_one), (log_other, slope_other) = one(squared), other(squared)
@@ -48,7 +48,7 @@ def mixed(one: Kernel, other: Kernel) -> Kernel:
 
 
 def infonce(kernel: Kernel) -> Objective:
-    """-sum_ik pi_ik log K_ik + sum_i p_i log sum_k p_k K_ik, p the sums of pi."""
+    """Return the loss -sum_ik pi_ik log K_ik + sum_i p_i log sum_k p_k K_ik, where p_i = sum_k pi_ik."""
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
         log, slope = kernel(_squared(z, rounded))
@@ -62,9 +62,9 @@ def infonce(kernel: Kernel) -> Objective:
 
 
 def infonce_among(kernel: Kernel, sets: np.ndarray) -> Objective:
-    """With few negatives: sum_ik pi_ik (-log K_ik + log(K_ik + sum_m K_im)), m a set of negatives, the mean over sets.
+    """Return the loss with few negatives: sum_ik pi_ik (-log K_ik + log(K_ik + sum_m K_im)), averaged over sets.
 
-    sets: float64 (sets, n), how often each node is in each.
+    m runs over the negatives of a set. sets: float64 (sets, n), how often each node is in each set.
     """
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
@@ -79,18 +79,20 @@ def infonce_among(kernel: Kernel, sets: np.ndarray) -> Objective:
 
 
 def _squared(z: np.ndarray, rounded: float) -> np.ndarray:
+    """Return the squared distances of all pairs plus r^2, (n, n). z: (n, d)."""
     lengths = np.square(z).sum(1)
     return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * z @ z.T, 0) + rounded**2)
 
 
 def _pulled(z: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """The gradient over z of a loss whose slope over the squared distances, (n, n), is pull."""
+    """Return the gradient (n, d) of a loss whose derivative with respect to the squared distances is pull, (n, n)."""
+    # d|z_i - z_k|^2 / dz_i = 2 (z_i - z_k), and each pair is in pull as (i, k) and as (k, i).
     both = pull + pull.T
     return np.asarray(2 * (both.sum(1)[:, None] * z - both @ z))
 
 
 def mean(one: Objective, other: Objective) -> Objective:
-    """The mean of two losses of one embedding."""
+    """Return the mean of two losses of the same embedding."""
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
         (value_one, slope_one), (value_other, slope_other) = one(z, pi, rounded), other(z, pi, rounded)
@@ -100,7 +102,7 @@ def mean(one: Objective, other: Objective) -> Objective:
 
 
 def halves(one: Objective, other: Objective) -> Objective:
-    """The mean of a loss of the embedding's first half of coordinates and a loss of its second half."""
+    """Return the mean of two losses, of the first and of the second half of the embedding's coordinates."""
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:
         left, right = np.hsplit(z, 2)
@@ -111,26 +113,27 @@ def halves(one: Objective, other: Objective) -> Objective:
 
 
 def minimum(graph: Graph, objective: Objective, starts: Sequence[np.ndarray]) -> np.ndarray:
-    """float64 (n, d) of unit rows: the lowest of the minima that L-BFGS finds from these starts, (n, d) each."""
+    """Return the lowest minimum that L-BFGS finds from these starts, (n, d) each: float64 (n, d) with unit rows."""
     return lowest(graph, objective, [descend(graph, objective, start) for start in starts])
 
 
 def lowest(graph: Graph, objective: Objective, found: Sequence[np.ndarray]) -> np.ndarray:
-    """Of embeddings, (n, d) each of unit rows, the one whose loss is the lowest."""
+    """Return the embedding with the lowest loss. found: (n, d) each, with unit rows."""
     return min(found, key=lambda z: objective(z, graph.pi, ROUNDED[-1])[0])
 
 
 def random_starts(graph: Graph, dim: int, count: int) -> list[np.ndarray]:
-    """float64 (n, dim) each, of the same draws at every call."""
+    """Return random starts, float64 (n, dim) each, which are the same at every call."""
     return list(np.random.Generator(np.random.Philox(2)).standard_normal((count, len(graph), dim)))
 
 
 def descend(graph: Graph, objective: Objective, z: np.ndarray) -> np.ndarray:
-    """float64 (n, d) of unit rows: the minimum that L-BFGS finds from z, (n, d), at every r in turn."""
+    """Return the minimum that L-BFGS finds from z, (n, d), with each r in turn: float64 (n, d) with unit rows."""
     pi, shape = graph.pi, z.shape
     for rounded in ROUNDED:
 
         def on_the_sphere(flat: np.ndarray, rounded: float = rounded) -> tuple[float, np.ndarray]:
+            # The loss sees z / |z|, so the gradient for z is the tangential part of the loss's, divided by |z|.
             z, lengths = _unit(flat.reshape(shape))
             value, slope = objective(z, pi, rounded)
             return value, ((slope - (slope * z).sum(1, keepdims=True) * z) / lengths).ravel()
@@ -141,5 +144,6 @@ def descend(graph: Graph, objective: Objective, z: np.ndarray) -> np.ndarray:
 
 
 def _unit(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of unit length, (n, d), and the lengths that they had, (n, 1)."""
     lengths = np.linalg.norm(z, axis=1, keepdims=True)
     return z / lengths, lengths

@@ -1,10 +1,10 @@
 """Wen and Li's theorems as measurements: what a contrastive layer learns with and without complementary masks.
 
-The theorems are asymptotic, in d. At d = 64 a claim about the network without augmentation can be tested only where
-noise dominates when the threshold sets in: sparse directions grow a little faster than dense ones in every linear
-network, and in the end outgrow them. `expected_in_span` says where that has happened; such a claim then is "not
-testable at this size". The sweeps (`twoview.bench.theory.sweeps`) go to where noise dominates. The verdicts' limits are
-constants of `twoview.bench.theory.features`.
+The theorems are asymptotic in d. At d = 64 a claim about the network without augmentation can be tested only where
+noise dominates when the threshold sets in: in every linear network, sparse directions grow a little faster than dense
+ones and outgrow them in the end. `expected_in_span` shows where that has happened; such a claim is then "not testable
+at this size". The sweeps (`twoview.bench.theory.sweeps`) include settings where noise dominates. The limits that decide
+the verdicts are constants of `twoview.bench.theory.features`.
 """
 
 from collections.abc import Mapping
@@ -39,9 +39,10 @@ LEARNER = Learner(m=256, batch=256, steps=1400, rate=0.5, decay=0.005)
 
 @dataclass(frozen=True)
 class Run:
-    """A training: the measures at `steps`, the last of them at its end, the loss there, and the probe on f at the end.
+    """What was measured of one training, at some of its steps.
 
-    steps: int64 (k,). losses: float64 (k,), the first nan.
+    steps: int64 (k,), the last one being the end. losses: float64 (k,), the first of which is nan. measures: at each of
+    the steps. probe: scores of the linear probe on f at the end.
     """
 
     steps: np.ndarray
@@ -51,15 +52,16 @@ class Run:
 
     @property
     def end(self) -> Measures:
+        """The measures at the end of the training."""
         return self.measures[-1]
 
     def curve(self, name: str) -> np.ndarray:
-        """One of the measures over the steps, float64 (k,)."""
+        """Return one of the measures at each of the steps, float64 (k,)."""
         return np.array([getattr(measures, name) for measures in self.measures])
 
 
 def trained(data: SparseCoding, augmentation: Augmentation, learner: Learner, points: int = 20) -> Run:
-    """Trains, and measures at the start, `points` times more and when the threshold sets in; then fits the probe."""
+    """Train, and measure at the start, at `points` more steps and when the threshold sets in; then fit the probe."""
     every = max(learner.steps // points, 1)
     steps: list[int] = []
     losses: list[float] = []
@@ -74,13 +76,13 @@ def trained(data: SparseCoding, augmentation: Augmentation, learner: Learner, po
 
 
 def run(data: SparseCoding = DATA, learner: Learner = LEARNER) -> list[Claim]:
-    """The claims, each measured: three trainings, and the sweeps' smaller ones."""
+    """Return all claims, which take three trainings, and the smaller ones of the sweeps."""
     runs = side_by_side(lambda kind: trained(data, Augmentation(kind), learner), KINDS)
     return [*decoupling(), *learning(data, learner, dict(zip(KINDS, runs, strict=True))), *sweeps.run()]
 
 
 def decoupling() -> list[Claim]:
-    """The claim about second moments, in expectation and at the paper's own rates: it needs no training."""
+    """Return the claim about second moments, in expectation and at the paper's own rates. It needs no training."""
     sizes = [SparseCoding(d, 16 * d) for d in (16, 32, 64, 128)]
     found = {kind: [moments(data, Augmentation(kind)) for data in sizes] for kind in KINDS}
     masked = all(pair.sparse > 0 >= pair.dense for pair in found["complementary"])
@@ -96,8 +98,8 @@ def decoupling() -> list[Claim]:
             source=f"{PAPER}; the moments follow from the model",
             measured="Cross moment of the two views along the sparse directions M_j and along dense ones, in "
             f"expectation at d = 64 and d1 = 1,024: {listed}.",
-            expected="At d = 16, 32, 64 and 128 the sparse one is positive and the dense one not, with complementary "
-            "masks; otherwise the dense one is positive, too.",
+            expected="At d = 16, 32, 64 and 128: with complementary masks the sparse one is positive and the dense one "
+            "is not; otherwise the dense one is positive, too.",
             verdict=verdict(masked and unmasked),
             figure=figure,
         )
@@ -105,7 +107,7 @@ def decoupling() -> list[Claim]:
 
 
 def learning(data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -> list[Claim]:
-    """The claims about what is learned, of a run for every kind of augmentation."""
+    """Return the claims about what is learned, from one run for each kind of augmentation."""
     setting = (
         f"d = {data.d}, d1 = {data.d1:,}, P(z_j != 0) {data.active:.3g}, noise variance {data.variance:.2g}, "
         f"{learner.m} neurons, {learner.bias} bias, {learner.steps:,} steps of {learner.batch} pairs"
@@ -122,15 +124,16 @@ def learning(data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -> 
 
 
 def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents: Probe, setting: str) -> list[Claim]:
-    """What is claimed of complementary masks."""
+    """Return the claims about complementary masks. raw, latents: scores of the linear probe on x and on M'x."""
     masked = runs["complementary"]
     start, end, head = masked.measures[0], masked.end, masked.probe
+    # Index of the measurement at which the threshold set in.
     set_in = next((at for at, one in enumerate(masked.measures) if one.bias), len(masked.measures) - 1)
     early = masked.measures[set_in]
     probed = (
-        f"On f R^2 is {head.regression:.2f} and {percent(head.sign)} of the signs are right, on x "
-        f"{raw.regression:.2f} and {percent(raw.sign)}, on M'x {latents.regression:.2f} and "
-        f"{percent(latents.sign)} ({setting})."
+        f"On f, R^2 is {head.regression:.2f} and {percent(head.sign)} of the signs are right; on x they are "
+        f"{raw.regression:.2f} and {percent(raw.sign)}, on M'x {latents.regression:.2f} and {percent(latents.sign)} "
+        f"({setting})."
     )
     probes = _probes({**{WORDS[kind]: run.probe for kind, run in runs.items()}, "x": raw, "M'x": latents})
 
@@ -140,7 +143,7 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
     return [
         claim(
             "every sparse feature is learned by a neuron",
-            f"Coverage is {end.coverage:.2f}, the best cosine of the median feature {end.best_cosine:.2f} ({setting}).",
+            f"Coverage is {end.coverage:.2f}; the median feature's best cosine is {end.best_cosine:.2f} ({setting}).",
             f"Coverage above {NEAR_ONE}: the share of features with a neuron of cosine above {LEARNED}.",
             end.coverage > NEAR_ONE,
             _curves(runs, "coverage"),
@@ -149,21 +152,22 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
             "no feature is learned by too many neurons",
             f"A feature is learned by {end.neurons_a_feature:.1f} neurons on average and by {end.most_neurons:.0f} at "
             f"most ({setting}).",
-            f"At most a tenth of the {learner.m} neurons for any feature, and any at all (the threshold is ours).",
+            f"No feature is learned by more than a tenth of the {learner.m} neurons, and some feature is learned (the "
+            "threshold is ours).",
             0 < end.most_neurons <= learner.m / 10,
             _curves(runs, "most_neurons"),
         ),
         claim(
             "what lies outside span(M) is negligible",
-            f"The share of the weights' energy in span(M) is {end.in_span:.2f}, at the start {start.in_span:.2f} "
-            f"({setting}).",
+            f"The share of the weights' energy in span(M) is {end.in_span:.2f}; at the start it was "
+            f"{start.in_span:.2f} ({setting}).",
             f"Above {NEAR_ONE}.",
             end.in_span > NEAR_ONE,
             _curves(runs, "in_span"),
         ),
         claim(
             "a neuron is made of O(1) features",
-            f"The median neuron's participation ratio is {end.participation:.1f} features, at the start "
+            f"The median neuron's participation ratio is {end.participation:.1f} features; at the start it was "
             f"{start.participation:.1f} ({setting}).",
             "Below 2 features.",
             end.participation < 2,
@@ -182,8 +186,8 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
             f"When the threshold sets in, at step {masked.steps[set_in]:,}, the weights are "
             f"{early.norm / start.norm:.1f} times as long, {early.in_span:.2f} of their energy is in span(M) and "
             f"coverage is {early.coverage:.2f}; in the end it is {end.coverage:.2f} ({setting}).",
-            f"In span(M) above {NEAR_ONE} and coverage below {FAR_FROM_ONE} at that step, coverage above {NEAR_ONE} in "
-            "the end; the step itself is the bias schedule's.",
+            f"At that step the share in span(M) is above {NEAR_ONE} and coverage below {FAR_FROM_ONE}; in the end "
+            f"coverage is above {NEAR_ONE}. The step itself follows from the bias schedule.",
             early.in_span > NEAR_ONE and early.coverage < FAR_FROM_ONE and end.coverage > NEAR_ONE,
             {
                 "over steps": masked.steps.astype(float),
@@ -192,16 +196,16 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
         ),
         claim(
             "similarity follows the sparse features and not the noise",
-            f"Sim of two x that share z is {end.shared_z:.2f} of that of x with itself, of two that share xi "
-            f"{end.shared_noise:.2f} ({setting}).",
-            f"Above {FAR_FROM_ONE} and below {1 - NEAR_ONE:.1f}.",
+            f"The similarity of two x that share z is {end.shared_z:.2f} of that of x with itself; that of two x that "
+            f"share xi is {end.shared_noise:.2f} of it ({setting}).",
+            f"Above {FAR_FROM_ONE} for shared z and below {1 - NEAR_ONE:.1f} for shared xi.",
             end.shared_z > FAR_FROM_ONE and end.shared_noise < 1 - NEAR_ONE,
             _similar(masked),
         ),
         claim(
             "a linear probe for y = <w*, z> does better than any linear map of x",
             probed,
-            "Both higher on f than on x and on M'x.",
+            "Both are higher on f than on x and on M'x.",
             head.regression > max(raw.regression, latents.regression) and head.sign > max(raw.sign, latents.sign),
             probes,
         ),
@@ -218,12 +222,13 @@ def _with_masks(runs: Mapping[Kind, Run], learner: Learner, raw: Probe, latents:
 def _without(
     kind: Kind, runs: Mapping[Kind, Run], data: SparseCoding, learner: Learner, raw: Probe, latents: Probe, setting: str
 ) -> list[Claim]:
-    """What is claimed of views that are not decoupled."""
+    """Return the claims about views that are not decoupled: with independent masks, or without augmentation."""
     found = runs[kind]
     end, head = found.end, found.probe
     in_span = expected_in_span(data, Augmentation(kind), learner)
+    # R^2 of the best linear map of x: the share of z's variance in that of M'x.
     ceiling = data.active / (data.active + data.variance)
-    reason = f"when the threshold sets in, the population's linear network has {in_span:.2f} of its energy in span(M)"
+    reason = f"when the threshold sets in, a linear network is expected to have {in_span:.2f} of its energy in span(M)"
 
     def claim(
         name: str, measured: str, expected: str, testable: bool, holds: bool, figure: Mapping[str, np.ndarray]
@@ -234,17 +239,17 @@ def _without(
     return [
         claim(
             "the sparse features are not learned",
-            f"Coverage is {end.coverage:.2f} and the share of energy in span(M) {end.in_span:.2f}; {reason}",
-            f"Both below {FAR_FROM_ONE}; to be tested where noise dominates, that is the network's share is, too.",
+            f"Coverage is {end.coverage:.2f} and the share of energy in span(M) is {end.in_span:.2f}; {reason}",
+            f"Both below {FAR_FROM_ONE}; tested where noise dominates, so that the linear network's share is, too.",
             in_span < FAR_FROM_ONE,
             max(end.coverage, end.in_span) < FAR_FROM_ONE,
             _curves(runs, "coverage"),
         ),
         claim(
             "similarity follows the noise",
-            f"Sim of two x that share z is {end.shared_z:.2f} of that of x with itself, of two that share xi "
-            f"{end.shared_noise:.2f}; {reason}",
-            f"More where they share xi; to be tested where the network's share is below {FAR_FROM_ONE}.",
+            f"The similarity of two x that share z is {end.shared_z:.2f} of that of x with itself; that of two x that "
+            f"share xi is {end.shared_noise:.2f} of it; {reason}",
+            f"It is higher for shared xi; tested where the linear network's share is below {FAR_FROM_ONE}.",
             in_span < FAR_FROM_ONE,
             end.shared_noise > end.shared_z,
             _similar(found),
@@ -253,7 +258,7 @@ def _without(
             "a linear probe does no better than guessing the mean",
             f"R^2 is {head.regression:.2f}, and {percent(head.sign)} of the signs are right; a linear map of x reaches "
             f"R^2 {ceiling:.2f}",
-            f"R^2 below {1 - NEAR_ONE:.1f}; to be tested where a linear map of x cannot do better, either.",
+            f"R^2 below {1 - NEAR_ONE:.1f}; tested where a linear map of x cannot do better, either.",
             ceiling < 1 - NEAR_ONE,
             head.regression < 1 - NEAR_ONE,
             _probes({WORDS[kind]: head, "x": raw, "M'x": latents}),
@@ -262,7 +267,7 @@ def _without(
 
 
 def _curves(runs: Mapping[Kind, Run], name: str) -> dict[str, np.ndarray]:
-    """One measure of every run, over the steps at which all were measured."""
+    """Return one measure of every run, over the steps at which all runs were measured."""
     steps = reduce(np.intersect1d, [run.steps for run in runs.values()])
     return {"over steps": steps.astype(float)} | {
         WORDS[kind]: run.curve(name)[np.isin(run.steps, steps)] for kind, run in runs.items()
@@ -270,6 +275,7 @@ def _curves(runs: Mapping[Kind, Run], name: str) -> dict[str, np.ndarray]:
 
 
 def _similar(run: Run) -> dict[str, np.ndarray]:
+    """Return the similarities of x that share z and of x that share xi, over the steps."""
     return {
         "over steps": run.steps.astype(float),
         "sharing z": run.curve("shared_z"),
@@ -278,5 +284,5 @@ def _similar(run: Run) -> dict[str, np.ndarray]:
 
 
 def _probes(probes: Mapping[str, Probe]) -> dict[str, np.ndarray]:
-    """Two points a series: R^2, and the accuracy of the sign."""
+    """Return series of two points each: R^2, and the accuracy of the sign."""
     return {name: np.array([found.regression, found.sign]) for name, found in probes.items()}

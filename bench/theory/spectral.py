@@ -1,8 +1,9 @@
-"""Contrastive learning is spectral clustering (Tan et al. 2024), on graphs small enough to know everything.
+"""Contrastive learning is spectral clustering (Tan et al. 2024), on graphs small enough that everything is known.
 
-With the Gaussian kernel of variance tau, InfoNCE of a batch of pairs is tr(Z^T L Z) / tau + log R(Z), L the Laplacian
-of the pairs' graph and log R the mean log of the kernel's sums. log R is what keeps unit vectors from one point, where
-spectral clustering has Z^T Z = I; how far the two constraints lead to the same subspace is measured.
+With the Gaussian kernel of variance tau, InfoNCE of a batch of pairs is tr(Z^T L Z) / tau + log R(Z), where L is the
+Laplacian of the graph of the pairs, and log R the mean log of the kernel's sums. log R keeps unit vectors from
+collapsing into one point; in spectral clustering the constraint Z^T Z = I does that. How far the two constraints lead
+to the same subspace is measured here.
 """
 
 from collections.abc import Iterable
@@ -22,26 +23,28 @@ from twoview.methods.losses.kernel import kernel_infonce
 
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.5  # SimCLR's
-NEGATIVES, SETS = (1, 4, 16, 64), 64
-STARTS = 3  # of each minimization, of which the lowest counts
-BESIDE = 1e-3  # of a random start, that is added to eigenvectors of unit length
-USED = 0.01  # of the longest direction of an embedding: a shorter one is none
-SAME = 1e-6  # two objectives are one
-NEAR = 10.0  # degrees between two subspaces that are called one
+NEGATIVES, SETS = (1, 4, 16, 64), 64  # numbers of negatives in a set, and number of sets
+STARTS = 3  # starts of each minimization, of which the lowest minimum counts
+BESIDE = 1e-3  # share of a random start that is added to eigenvectors of unit length
+USED = 0.01  # a direction of an embedding is in use if it is longer than this share of the longest
+SAME = 1e-6  # largest difference of two objectives that count as the same
+NEAR = 10.0  # largest angle, in degrees, of two subspaces that count as the same
 CODE = "Tan et al. 2024, official code, whose Gaussian kernel is exp(-d^2 / T) (found)"
 PAPER = "Tan et al. 2024, main theorem, as reviews of the paper state it (found, secondary)"
-READING = f"{PAPER}; that the two span one subspace is our reading of it (inferred)"
+READING = f"{PAPER}; that the two span the same subspace is our reading of it (inferred)"
 
 
 def run() -> list[Claim]:
+    """Return all claims."""
     return [*identity(), *side_by_side(subspace, graphs()), negatives()]
 
 
 def graphs() -> dict[str, tuple[Graph, int]]:
-    """Of known augmentation probabilities: name -> graph, and how many of its eigenvectors tell its parts apart.
+    """Return graphs of known augmentations: name -> graph, and how many of its eigenvectors tell its parts apart.
 
-    48 nodes, and as many images. On the ring an image becomes itself or a neighbor; in a community any of its nodes
-    (half of the time) or any node at all, and in the drawn communities only eight nodes of those, drawn once.
+    Each has 48 nodes and as many images. On the ring an image becomes itself or a neighbor. In a community it becomes,
+    half of the time, any node of its community, and otherwise any node at all. In the drawn communities it becomes one
+    of eight nodes that were drawn once in this way.
     """
     ring = np.mean([np.roll(np.eye(48), shift, 1) for shift in (-1, 0, 0, 1)], axis=0)
     equal, unequal = (_communities(np.repeat(np.arange(4), sizes)) for sizes in ([12] * 4, [24, 12, 8, 4]))
@@ -56,12 +59,13 @@ def graphs() -> dict[str, tuple[Graph, int]]:
 
 
 def _communities(community: np.ndarray) -> np.ndarray:
+    """Return the augmentation probabilities, float64 (n, n). community: int (n,), that of each node."""
     own = (community[:, None] == community).astype(float)
     return np.asarray((own / own.sum(1) + 1 / len(community)) / 2)
 
 
 def identity() -> list[Claim]:
-    """Our losses in float64 on batches of 256 drawn pairs beside numpy's and scipy's Laplacian objective of them."""
+    """Return the claims that compare our losses with numpy's and scipy's Laplacian objective, on the same batches."""
     rng = np.random.Generator(np.random.Philox(1))
     gaussian, laplace, halved, kept = np.empty((4, len(graphs()), len(TEMPERATURES)))
     for row, (graph, dim) in enumerate(graphs().values()):
@@ -91,7 +95,7 @@ def identity() -> list[Claim]:
         Claim(
             "With the Laplacian kernel it is not",
             f"{PAPER}: exact for the Gaussian kernel",
-            f"least difference {laplace.min():.2g}; {of}",
+            f"smallest difference {laplace.min():.2g}; {of}",
             f"above {SAME:g}",
             verdict(bool(laplace.min() > SAME)),
             {"over tau": np.array(TEMPERATURES), "least difference": laplace.min(0)},
@@ -99,8 +103,8 @@ def identity() -> list[Claim]:
         Claim(
             "The Gaussian kernel at temperature T is SimCLR at T / 2",
             CODE,
-            f"largest difference {halved.max():.1e} from SimCLR at T / 2, least {kept.min():.2g} from it at T; {of}",
-            f"at most {SAME:g}, and above it",
+            f"largest difference from SimCLR at T / 2 {halved.max():.1e}, smallest from it at T {kept.min():.2g}; {of}",
+            f"at most {SAME:g} at T / 2, and above that at T",
             verdict(bool(halved.max() <= SAME < kept.min())),
             {
                 "over tau": np.array(TEMPERATURES),
@@ -114,9 +118,10 @@ def identity() -> list[Claim]:
 def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
     """[tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c.
 
-    K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), of
-    `pair_weights`; c its sums.
+    K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), as from
+    `pair_weights`; c are its row sums.
     """
+    # attraction is the trace term; the logarithms of `sums` make log R. Nodes in no pair of the batch do not count.
     c = counts.sum(1)
     attraction = np.trace(z.T @ laplacian(counts) @ z) / tau
     sums = (np.exp(-cdist(z, z, "sqeuclidean") / (2 * tau)) * (c - np.eye(len(z)))).sum(1)
@@ -125,32 +130,34 @@ def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
 
 
 def minimizer(graph: Graph, dim: int, tau: float) -> np.ndarray:
-    """float64 (n, dim) of unit rows: the lowest of STARTS minima with all of the graph as negatives."""
+    """Return the lowest of STARTS minima, with all nodes of the graph as negatives: float64 (n, dim) with unit rows."""
     return minimum(graph, infonce(exponential(2, 2 * tau)), _starts(graph, dim))
 
 
 def _starts(graph: Graph, dim: int) -> list[np.ndarray]:
-    """One is beside the bottom eigenvectors: where the angle is large, the loss is lower elsewhere.
+    """Return the starts of a minimization, of which the first is near the bottom eigenvectors.
 
-    Not at them, because they can be 0 at a node, and because a symmetric start has a slope of 0.
+    So where the angle to them is large, the loss really is lower elsewhere. The start is not exactly at them, because
+    they can be 0 at a node, and because the gradient at a symmetric start is 0.
     """
     first, *others = random_starts(graph, dim, STARTS)
     return [graph.bottom(dim) + BESIDE * first, *others]
 
 
 def span(z: np.ndarray) -> np.ndarray:
-    """float64 (n, r): an orthonormal basis of the columns in use of the centered unit embeddings, (n, d)."""
+    """Return an orthonormal basis, float64 (n, r), of the directions in use of the centered unit embeddings (n, d)."""
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     directions, lengths, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
     return np.asarray(directions[:, lengths > USED * lengths[0]])
 
 
 def angle(one: np.ndarray, other: np.ndarray) -> float:
-    """Degrees: the largest principal angle between two bases' spans; 0 also where one lies within the other."""
+    """Return the largest principal angle of the spans of two bases, in degrees; 0 also if one lies within the other."""
     return float(np.degrees(subspace_angles(one, other).max()))
 
 
 def subspace(name: str) -> Claim:
+    """Return the claim that on the graph of that name the embedding spans the bottom eigenvectors."""
     graph, dim = graphs()[name]
     gap = eigvalsh(laplacian(graph.pi))[dim : dim + 2]
     spans = [span(minimizer(graph, dim, tau)) for tau in TEMPERATURES]
@@ -160,8 +167,8 @@ def subspace(name: str) -> Claim:
         f"On {name} the embedding spans the Laplacian's bottom eigenvectors, at every temperature",
         READING,
         f"at tau {_listed(TEMPERATURES)}: largest principal angle {_listed(plain)} degrees, and {_listed(normalized)} "
-        f"to the normalized Laplacian's; dimensions in use {_listed(used)} of {dim}; "
-        f"the eigenvalue behind them is {gap[1] / gap[0]:.2f} times theirs; {len(graph)} nodes, all negatives",
+        f"to the normalized Laplacian's; dimensions in use {_listed(used)} of {dim}; the next eigenvalue is "
+        f"{gap[1] / gap[0]:.2f} times the largest of theirs; {len(graph)} nodes, all of them negatives",
         f"at most {NEAR:g} degrees and {dim} dimensions in use, at every temperature (the thresholds are ours)",
         verdict(bool((plain <= NEAR).all() and (used == dim).all())),
         {"over tau": np.array(TEMPERATURES), "degrees": plain, "degrees, normalized Laplacian": normalized},
@@ -169,22 +176,26 @@ def subspace(name: str) -> Claim:
 
 
 def negatives() -> Claim:
-    """At SimCLR's temperature; negatives are drawn once and kept, so that the loss is a function with a minimum."""
+    """Return the claim about the number of negatives, at SimCLR's temperature.
+
+    The negatives are drawn once and kept, so that the loss is a function with a minimum.
+    """
     degrees = dict(zip(graphs(), side_by_side(_by_negatives, graphs().values()), strict=True))
     each = "; ".join(f"{name} {_listed(line)}" for name, line in degrees.items())
     return Claim(
         "More negatives bring the embedding nearer to the bottom eigenvectors",
-        "this project's question; that the theorem is of all negatives follows from its log R (inferred)",
-        f"degrees with {_listed(NEGATIVES)} negatives: {each}; tau {TEMPERATURE:g}, the mean over {SETS} sets of them",
-        f"on every graph, with {NEGATIVES[-1]} at most {NEAR:g} degrees or {NEAR:g} fewer than with {NEGATIVES[0]}: "
-        "less is chance (the thresholds are ours)",
+        "this project's question; that the theorem assumes all negatives follows from its log R (inferred)",
+        f"largest principal angle in degrees with {_listed(NEGATIVES)} negatives: {each}; tau {TEMPERATURE:g}, the "
+        f"loss averaged over {SETS} sets of negatives",
+        f"on every graph, with {NEGATIVES[-1]} at most {NEAR:g} degrees, or at least {NEAR:g} fewer than with "
+        f"{NEGATIVES[0]}, since less may be chance (the thresholds are ours)",
         verdict(all(line[-1] <= max(NEAR, line[0] - NEAR) for line in degrees.values())),
         {"over negatives": np.array(NEGATIVES, dtype=float), **degrees},
     )
 
 
 def _by_negatives(of: tuple[Graph, int]) -> np.ndarray:
-    """Degrees to the bottom eigenvectors, for each number of negatives."""
+    """Return the degrees to the bottom eigenvectors, for each number of negatives. of: graph and dimensions."""
     graph, dim = of
     rng = np.random.Generator(np.random.Philox(3))
     kernel, p = exponential(2, 2 * TEMPERATURE), graph.pi.sum(1)

@@ -1,6 +1,6 @@
 """Wen and Li's learner over grids of its settings: where it learns the features, and what its first stage follows.
 
-Every point is a training of its own, a few seconds long; the sizes stand here, as do the grids.
+Every point of a grid is a training of its own, a few seconds long. The sizes and grids are the constants below.
 """
 
 import itertools
@@ -21,29 +21,32 @@ from twoview.loaders.sparse_coding import SparseCoding
 
 DATA = SparseCoding(d=24, d1=192, sparsity=3 / 24)
 LEARNER = Learner(m=72, batch=256, steps=500, rate=0.5, decay=0.01, tau=10.0, bias="fixed")
-FIRST_STAGE = replace(LEARNER, batch=1024, bias="none")  # short, so that a batch nearer to the population is affordable
+FIRST_STAGE = replace(LEARNER, batch=1024, bias="none")  # short enough for larger batches, nearer to the population
 
 SIZES = (12, 24, 48)
 SPARSITIES = (2 / 24, 3 / 24, 6 / 24)
 KEEPS = (0.1, 0.25, 0.5, 0.75, 0.9)
-CORRELATIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # complementary .. independent .. one mask for both views
+CORRELATIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # from complementary over independent masks to one mask for both views
 NOISES = tuple(DATA.variance * times for times in (0.25, 0.5, 1, 2, 4))
 SETTING = f"d = {DATA.d}, d1 = {DATA.d1}, {LEARNER.m} neurons, batches of {LEARNER.batch} pairs"
 QUESTION = "this project's question"
 
 Parameter = Literal["d", "sparsity", "noise", "keep", "correlation"]
+# trains at one point of a grid, and returns what it measured by name
 Trial = Callable[[SparseCoding, Augmentation, Learner], Mapping[str, float]]
 
 
 def to_the_end(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
-    """The measures at the end of a training, and its last loss."""
+    """Return the measures at the end of a training, and its last loss."""
     *_, (_, loss, layer) = train(data, augmentation, learner)
     return asdict(measure(layer, data)) | {"loss": loss}
 
 
 def first_stage(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
-    """in_span: share of the weights' energy in span(M) when they have grown `learner.grown` times, or the steps are
-    over. population: the same of the population's gradient.
+    """Train until the weights have grown `learner.grown` times, or the steps are over.
+
+    Return in_span, the share of the weights' energy in span(M) then, and population, the same by the population's
+    gradient.
     """
     start = None
     for _, _, layer in train(data, augmentation, learner):
@@ -62,11 +65,12 @@ def sweep(
     data: SparseCoding = DATA,
     learner: Learner = LEARNER,
 ) -> pd.DataFrame:
-    """A training at every point of a grid: a row each, with the point, what the trial found, and what else was set.
+    """Train at every point of a grid, and return a row for each, with the point, its other settings and the findings.
 
-    grid: values of d (d1 and m keep their ratio to it, tau its ratio to log(d)^2, and the number of active features
-    stays), of P(z_j != 0), of the noise's level, or of the masks' keep probability or correlation (for kind
-    correlated). Features that are active half as often get twice the steps. `phase` makes a plot of two.
+    grid: values of d, of P(z_j != 0) (sparsity), of the noise level, of the masks' keep probability or, for kind
+    correlated, of their correlation. With d, d1 and m keep their ratio to d, tau keeps its ratio to log(d)^2, and the
+    number of active features stays the same. Features that are active half as often get twice the steps. `phase` makes
+    a plot over two parameters.
     """
 
     def row(values: tuple[float, ...]) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def sweep(
 
 
 def phase(rows: pd.DataFrame, x: str, y: str, value: str) -> Phase:
-    """Of a sweep over x and y, columns of it, as are values."""
+    """Return a plot of a sweep over two of its columns, x and y. value: the column that is shown."""
     words = {"noise": "noise variance", "sparsity": "P(z_j != 0)", "keep": "keep probability"}
     words |= {"correlation": "correlation of the masks"}
     table = rows.pivot(index=y, columns=x, values=value)
@@ -101,7 +105,7 @@ def phase(rows: pd.DataFrame, x: str, y: str, value: str) -> Phase:
 
 
 def run() -> list[Claim]:
-    """About fifty trainings at the sizes above."""
+    """Return all claims, which take about fifty trainings at the sizes above."""
     return [
         learned_at(
             "With complementary masks the features are learned at every keep probability and sparsity",
@@ -125,8 +129,9 @@ def run() -> list[Claim]:
 
 
 def learned_at(name: str, source: str, rows: pd.DataFrame, x: str, most: float = math.inf) -> Claim:
-    """Of trainings over x and the sparsity. most: up to which x it is claimed."""
+    """Return a claim about trainings over x and the sparsity. most: the largest x for which it is claimed."""
     claimed = rows[rows[x] <= most * (1 + 1e-9)]
+    # Learned means that both measures are near 1.
     both = claimed[["coverage", "in_span"]].min(axis=1)
     learned, lowest = both > NEAR_ONE, claimed.iloc[int(both.argmin())]
     panels = {"coverage": "coverage", "share of energy in span(M)": "in_span"}
@@ -145,7 +150,7 @@ def learned_at(name: str, source: str, rows: pd.DataFrame, x: str, most: float =
 
 
 def learned_in(rows: pd.DataFrame) -> Claim:
-    """Of trainings over d."""
+    """Return the claim about trainings over d."""
     listed = "; ".join(f"d = {row.d}: {row.coverage:.2f} and {row.in_span:.2f}" for row in rows.itertuples())
     return Claim(
         name="With complementary masks the features are learned in every dimension",
@@ -163,7 +168,11 @@ def learned_in(rows: pd.DataFrame) -> Claim:
 
 
 def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
-    """Of first stages over the masks' correlation and the noise, and without augmentation over the noise."""
+    """Return the claim about first stages.
+
+    masked: trainings over the masks' correlation and the noise. unmasked: without augmentation, over the noise.
+    """
+    # The noise dominates where the population's gradient, without masks, leaves little of the energy in span(M).
     noisy = unmasked[unmasked.population < FAR_FROM_ONE].noise
     fits = {
         "complementary masks": masked[masked.correlation == -1],
@@ -181,7 +190,7 @@ def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
         f"variance {', '.join(f'{one:.2g}' for one in noisy)}: {listed} (linear, batches of {FIRST_STAGE.batch:,}; d = "
         f"{DATA.d}, d1 = {DATA.d1}, P(z_j != 0) {DATA.active:.3g}).",
         expected=f"Above {FAR_FROM_ONE} with complementary masks and below it otherwise, at each noise variance at "
-        "which the population's gradient leaves less than that without augmentation.",
+        "which, without augmentation, the population's gradient leaves less than that in span(M).",
         verdict=verdict(separated) if len(noisy) else "not testable at this size",
         phase={
             "share of energy in span(M)": phase(masked, "correlation", "noise", "in_span"),

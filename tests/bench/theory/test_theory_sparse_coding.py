@@ -71,8 +71,8 @@ def test_the_moments_are_those_of_many_samples(augmentation):
         ({"keep": 0.0}, "keep must be between 0 and 1, not 0.0"),
         ({"keep": 1}, "keep must be between 0 and 1, not 1"),
         ({"keep": float("nan")}, "keep must be between 0 and 1, not nan"),
-        ({"correlation": 0.5}, "correlation is 0.5, which masks of kind complementary do not take"),
-        ({"kind": "correlated", "keep": 0.25, "correlation": -0.5}, "correlation must be -0.333 .. 1"),
+        ({"correlation": 0.5}, "correlation must be 0 for masks of kind complementary, not 0.5"),
+        ({"kind": "correlated", "keep": 0.25, "correlation": -0.5}, "correlation must be from -0.333 to 1"),
         ({"kind": "correlated", "correlation": 1.5}, "not 1.5"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_graph_that_is_none(weights, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 is of 0.9"),
+        (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 sums to 0.9"),
         (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
         (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
         (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbors must be .* below the 5 points, not 5"),
