@@ -80,6 +80,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
+        """Worse, better or same if the whole interval agrees, with `allowed` as the threshold; otherwise unclear."""
         return self.cost.verdict(self.allowed) if self.cost else "unclear"
 
     @property
@@ -115,10 +116,12 @@ class Comparison:
 
     @property
     def regressions(self) -> list[Row]:
+        """The rows in which new is worse."""
         return [row for row in self.rows if row.verdict == "worse"]
 
     @property
     def headline(self) -> str:
+        """One line with the numbers of metrics that regressed, are better and are unclear."""
         worse, better = (sum(row.verdict == verdict for row in self.rows) for verdict in ("worse", "better"))
         unclear = sum(row.verdict == "unclear" for row in self.rows)
         return f"{len(self.rows)} metrics: {worse} regressed, {better} better, {unclear} unclear"
@@ -380,7 +383,7 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
             yield Metric("seconds", "s", "less", record.seconds[TWOVIEW])
         if TWOVIEW in record.added_mib:
             yield Metric("added memory", "MiB", "less", [record.added_mib[TWOVIEW]])
-    elif not isinstance(record, Theory):  # whose claims hold or fail, without samples
+    elif not isinstance(record, Theory):  # a theory record has claims that hold or fail, but no samples
         if TWOVIEW in record.images_per_s:
             yield Metric("rate", "images/s", "more", record.images_per_s[TWOVIEW])
         if isinstance(record, LoaderRates):
@@ -391,6 +394,7 @@ def metrics(record: AnyRecord) -> Iterator[Metric]:
 
 
 def _run_metrics(record: Run) -> Iterator[Metric]:
+    """Yield the metrics of a training run: its times, memory, ceilings and accuracies."""
     if training := record.training:
         epochs = training.epoch_seconds
         # Warm-up steps, which do not count: the first epoch, or a tenth of the steps where there is only one.

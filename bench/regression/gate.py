@@ -215,6 +215,7 @@ class Gate:
         self.request.node.warn(pytest.PytestWarning(on_one_line(sentence)))
 
     def _lost_speed(self, test: dict[str, Any]) -> list[str]:
+        """Return a sentence if the test became slower by more than is allowed, else nothing."""
         allowed = self.allowed.speed
         if allowed is None:
             return []
@@ -231,6 +232,7 @@ class Gate:
         return [f"it takes {_times(cost, allowed)}"]
 
     def _lost_memory(self, before: dict[str, Any]) -> list[str]:
+        """Return a sentence for each measure of memory that grew by more than is allowed."""
         allowed = self.allowed.memory
         if allowed is None:
             return []
@@ -243,6 +245,7 @@ class Gate:
         return lost
 
     def _lost_accuracy(self, before: dict[str, Any]) -> list[str]:
+        """Return a sentence for each accuracy that fell by more than is allowed."""
         allowed = self.allowed.accuracy
         if allowed is None:
             return []

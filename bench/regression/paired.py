@@ -84,6 +84,7 @@ class Rounds:
         return self._in_turn("seconds").widened(self.machine)
 
     def _in_turn(self, what: Literal["seconds", "calibration"]) -> Cost:
+        """Return the ratio of new to old, with the interval over pairs of processes."""
         old, new = ([getattr(trial, what)[side] for trial in self.trials] for side in SIDES)
         return bootstrap.trial_cost(old, new)
 
@@ -215,6 +216,7 @@ def job(work: str, place: Place) -> Job | StepJob:
 
 
 def _loading(work: LoaderWork, place: Place) -> Job:
+    """Return the job of a loader's work, whose beton is made if it is not there."""
     from twoview.bench.data import betons
 
     file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)

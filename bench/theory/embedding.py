@@ -60,7 +60,7 @@ def _array(z: Tensor) -> np.ndarray:
 def _descend(
     parameters: list[Tensor], loss: PairLoss, graph: Graph, rng: np.random.Generator, steps: int, batch: int
 ) -> None:
-    """Minimize the loss by Adam. loss: of the node numbers of both views of each pair, int64 (batch,) each."""
+    """Minimize a loss of drawn pairs by Adam. loss: takes the node numbers of both views, int64 (batch,) each."""
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

@@ -36,7 +36,7 @@ class Graph:
 
     @property
     def pi(self) -> np.ndarray:
-        """float64 (n, n): the probability of each positive pair; all of them sum to 1."""
+        """The probability of each positive pair, float64 (n, n), of sum 1."""
         return np.asarray(self.weights / self.weights.sum())
 
     def bottom(self, count: int, normalized: bool = False) -> np.ndarray:

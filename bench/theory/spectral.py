@@ -116,10 +116,11 @@ def identity() -> list[Claim]:
 
 
 def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
-    """[tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c.
+    """Return the Laplacian's objective plus log R of a batch of pairs.
 
+    It is [tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c with
     K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), as from
-    `pair_weights`; c are its row sums.
+    `pair_weights`; L is its Laplacian, and c are its row sums.
     """
     # attraction is the trace term; the logarithms of `sums` make log R. Nodes in no pair of the batch do not count.
     c = counts.sum(1)

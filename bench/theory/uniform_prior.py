@@ -22,12 +22,12 @@ from twoview.methods.losses.msn import assign
 from twoview.methods.losses.vicreg import vicreg
 
 SIZES = (320, 160, 80, 40)
-CENTERS = ((-8, -8), (-8, 8), (8, -8), (8, 8))  # of the blobs, whose standard deviation is 1
+CENTERS = ((-8, -8), (-8, 8), (8, -8), (8, 8))  # centers of the blobs, whose standard deviation is 1
 K = len(SIZES)
 BLOBS, EQUAL = np.array(SIZES) / sum(SIZES), np.full(K, 1 / K)
 NEAR = 0.05  # largest total variation distance of shares that count as the same
 DIM, STEPS, BATCH, SEEDS = 8, 1000, 128, 3
-TEMPERATURE = 0.1  # of MSN's assignments
+TEMPERATURE = 0.1  # temperature of MSN's assignments
 THESIS = "Assran et al. 2023: a hidden uniform cluster prior (found; the propositions could not be read)"
 PRIOR = "Assran et al. 2023: a prior other than the uniform one (found); that it is met here is inferred"
 CONTROL = "this project's control"
@@ -115,6 +115,7 @@ def met(name: str, ours: np.ndarray, prior: np.ndarray) -> Claim:
 
 
 def _measured(ours: np.ndarray, found: list[np.ndarray]) -> str:
+    """Return a sentence about mean shares and their distances from equal shares and from the blobs'."""
     return (
         f"shares {_written(ours)}: total variation distance {variation(ours, EQUAL):.2f} from equal shares and "
         f"{variation(ours, BLOBS):.2f} from the blobs' shares {_written(BLOBS)}; means of {len(found)} seeds"

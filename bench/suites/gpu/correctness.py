@@ -59,6 +59,7 @@ def _value_and_gradient(loss: Loss, scale: Scale, device: torch.device, dtype: t
 
 
 def views_name(preset: str) -> str:
+    """Return the name of the record of a preset's views."""
     return f"gpu-views-{preset}"
 
 

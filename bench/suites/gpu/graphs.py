@@ -25,6 +25,7 @@ KINDS = (("off", False), ("default", False), ("off", True), ("default", True))  
 
 
 def name_of(method: str) -> str:
+    """Return the name of the record of a method's graph."""
     return f"gpu-graph-{method}"
 
 

@@ -23,6 +23,7 @@ SPARE = 5  # steps more than a projection needs, in case the first ones are not 
 
 
 def method_name(method: str) -> str:
+    """Return the name of the record of a method's step."""
     return f"gpu-method-{method}"
 
 
@@ -65,6 +66,7 @@ def budgets() -> dict[str, tuple[str, ...]]:
 
 
 def budget_name(name: str) -> str:
+    """Return the name of the record of a recipe's budget."""
     return f"gpu-budget-{name}"
 
 

@@ -134,6 +134,7 @@ def run(
 def _run(
     todo: Sequence[Step], folder: Path, place: Place, minutes: float, scale: Scale, pack: Path | None
 ) -> list[str]:
+    """Run these steps in their order, as `run` does, in a folder that no other suite uses."""
     with tempfile.TemporaryFile(dir=folder):
         pass  # the folder can be written
     if pack:
@@ -267,6 +268,7 @@ def _answer(step: Step, context: Context, connection: Connection) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    """Return an error's type and message on one line, no longer than a record may hold."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[: limits.TEXT.value]
 
 
