@@ -41,7 +41,7 @@ def checked_name(kind: str, name: str) -> str:
     NAME.check(len(name), f"the name of a {kind}")
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the name of a {kind} must be of ASCII letters, digits and the characters . _ - "
+            f"the name of a {kind} must consist of ASCII letters, digits and the characters . _ - "
             f"and not begin with a dot, got {quoted(name)}"
         )
     return name

@@ -89,7 +89,7 @@ class History(Table):
         for one, other in (("epoch_seconds", "wait_seconds"), ("losses", "step_seconds")):
             lengths = len(getattr(self, one)), len(getattr(self, other))
             if lengths[0] != lengths[1] and getattr(self, other):
-                raise ValueError(f"{one} and {other} must be of one length, got {lengths[0]} and {lengths[1]}")
+                raise ValueError(f"{one} and {other} must have the same length, got {lengths[0]} and {lengths[1]}")
         return self
 
 

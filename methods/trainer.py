@@ -197,7 +197,7 @@ class Trainer:
             try:
                 loader.load_state_dict(self._loader_state)
             except ValueError as error:
-                raise ValueError(f"training cannot resume from {path or 'the checkpoint'}: {error}") from None
+                raise ValueError(f"{path or 'the checkpoint'} cannot be resumed from: {error}") from None
         while self.finished_epochs < (self.epochs if until is None else until):
             for done in self._steps(loader, path, on_step):
                 stopped = ranks.any_rank(stop())

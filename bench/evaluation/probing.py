@@ -343,7 +343,7 @@ def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
     with alone(path, "the checkpoint"):
         state, complaints = checkpoint.load_newest(path)
         for complaint in complaints:
-            console.print(f"{complaint}; the checkpoint before it is used instead", style="yellow", markup=False)
+            console.print(f"{complaint}; the previous checkpoint is used instead", style="yellow", markup=False)
         if state:
             check_same(settings, state["recipe"], str(path), "remove that file, or use another --out")
         device = best_device()

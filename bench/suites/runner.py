@@ -301,4 +301,4 @@ def _same_recipe(path: Path, step: Step) -> None:
     # Settings that the recipe searches over are taken from the record, whatever they are.
     found = {key: value for key, value in recipe.flat(theirs).items() if key in step.recipe.search.ranges}
     mine = recipe.with_values(step.recipe, found).settings()
-    check_same(mine, theirs, str(path), "name another --out")
+    check_same(mine, theirs, str(path), "use another --out")

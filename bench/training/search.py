@@ -73,7 +73,7 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     if theirs is None:
         study.set_user_attr("recipe", mine)
     else:
-        check_same(mine, theirs, str(folder), "name another --out")
+        check_same(mine, theirs, str(folder), "use another --out")
     _fail_the_killed(study, folder)
     return study
 

@@ -84,7 +84,7 @@ def train(
     with alone(path, "the checkpoint") if first else nullcontext():
         state = _checkpoint_to_resume(path, recipe) if resume else None
         if state is None and path.exists():
-            raise FileExistsError(f"{path} exists: continue with --resume, or name another --out")
+            raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
         if state and "measured" in state and profiler:
             raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
         if not (state and _measured_whole(state)):
@@ -258,7 +258,7 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
     if state is None:
         return None
     theirs = parse(state["recipe"], str(path)).settings()
-    check_same(recipe.settings(), theirs, str(path), "resume with its settings, or name another --out")
+    check_same(recipe.settings(), theirs, str(path), "resume with its settings, or use another --out")
     if complaints and os.environ.get("RANK", "0") == "0":
         checkpoint.save(path, state, kept=1)  # replaces the damaged one, which must not be kept as the previous one
     return state

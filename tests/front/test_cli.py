@@ -113,7 +113,7 @@ def test_train_probe_and_resume(says, tiny, betons, tmp_path):
     code, _, err = says(*words, "--resume", "--epochs", "3")
     assert (
         code == 2
-        and f"epochs must be 2 as in {result['checkpoint']}, got 3: resume with its settings, or name another --out"
+        and f"epochs must be 2 as in {result['checkpoint']}, got 3: resume with its settings, or use another --out"
         in err
     )
 
@@ -193,8 +193,8 @@ def test_convert_a_folder(says, tmp_path):
         (["submit", "quick-fashion-mnist", "--hours", "1e308"], "--hours must be above 0 and below 1,000,000, not 1e"),
         (["convert", "", "OUT/x.beton"], "source must be the name of a dataset, or a folder, got ''"),
         (["convert", "photographs", "OUT/x.beton", "--threads", "5000"], "--threads must have at most 1,024 threads"),
-        (["train", "quick-fashion-mnist", "--name", "../x"], "the name of a recipe must be of ASCII letters"),
-        (["train", "quick-fashion-mnist", "--name", "a\0b"], "the name of a recipe must be of ASCII letters"),
+        (["train", "quick-fashion-mnist", "--name", "../x"], "the name of a recipe must consist of ASCII letters"),
+        (["train", "quick-fashion-mnist", "--name", "a\0b"], "the name of a recipe must consist of ASCII letters"),
         (["train", "quick-fashion-mnist", "--optim.lr", "inf"], "optim.lr: .*finite number, not inf"),
         (["train", "quick-fashion-mnist", "--method.hidden", str(10**10)], "method.hidden: must have at most 131,072"),
         (["train", "quick-fashion-mnist", "--seed", "-1"], "seed: .*greater than or equal to 0, not -1"),

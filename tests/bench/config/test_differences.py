@@ -38,6 +38,6 @@ def test_a_long_value_is_cut_to_one_line():
 
 
 def test_the_error_says_what_to_do():
-    check_same(THEIRS, THEIRS, "a.json", "name another --out")
-    with pytest.raises(ValueError, match=r"^epochs must be 3 as in a\.json, got 2: name another --out$"):
-        check_same(THEIRS | {"epochs": 2}, THEIRS, "a.json", "name another --out")
+    check_same(THEIRS, THEIRS, "a.json", "use another --out")
+    with pytest.raises(ValueError, match=r"^epochs must be 3 as in a\.json, got 2: use another --out$"):
+        check_same(THEIRS | {"epochs": 2}, THEIRS, "a.json", "use another --out")

@@ -72,8 +72,8 @@ def test_values_and_defaults(written):
         ("[optim]", "[expected]\nlinear_top1 = 90.0\n[optim]", "expected: .*an expected accuracy needs a provenance"),
         ("[optim]", '[expected]\nprovenance = "I think"\n[optim]', "expected.provenance: .*not 'I think'"),
         ("[optim]", "[budget]\ngpus = 0\n[optim]", "budget.gpus: .*greater than 0, not 0"),
-        ("size = 28", 'size = 28\nname = "../x"', "name: the name of a recipe must be of ASCII letters.* got '../x'"),
-        ("size = 28", 'size = 28\nname = "/tmp/x"', "name: the name of a recipe must be of ASCII letters"),
+        ("size = 28", 'size = 28\nname = "../x"', "name: the name of a recipe must consist of ASCII letters.* got '../x'"),
+        ("size = 28", 'size = 28\nname = "/tmp/x"', "name: the name of a recipe must consist of ASCII letters"),
         ("size = 28", 'size = 28\nname = ".."', "name: the name of a recipe must .*not begin with a dot"),
         ("size = 28", 'size = 28\nname = "a\\u0000b"', r"name: the name of a recipe .* got 'a\\x00b'"),
         (

@@ -81,7 +81,7 @@ def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     path = tmp_path / "tiny-simclr.toml"
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 4"))
     with pytest.raises(
-        ValueError, match=r"^epochs must be 3 as in .*tiny-simclr-seed0\.json, got 4: name another --out$"
+        ValueError, match=r"^epochs must be 3 as in .*tiny-simclr-seed0\.json, got 4: use another --out$"
     ):
         run(tiny, folder, place, seeds=2)
 
@@ -104,7 +104,7 @@ def test_a_recipe_is_tuned_once_for_all_its_seeds(place, tmp_path, monkeypatch):
     best = search.outcome(search.open_study(one, tmp_path / "out" / "search" / "tuned"))["best"]
     assert [record.recipe["optim"]["lr"] for record in trained] == [best["values"]["optim.lr"]] * 2
     assert best["values"]["optim.lr"] != one.optim.lr and {record.seed for record in trained} == {0, 1}
-    with pytest.raises(ValueError, match=r"epochs must be 3 as in .*tuned-seed0\.json, got 2: name another --out"):
+    with pytest.raises(ValueError, match=r"epochs must be 3 as in .*tuned-seed0\.json, got 2: use another --out"):
         other = one.model_copy(update={"epochs": 2})
         runner.run_steps(runner.trainings([other], place, seeds=2, trials=3), folder, place)
 

@@ -186,7 +186,7 @@ def test_a_loader_s_state_that_is_refused_names_the_file(written, tmp_path):
     for path, named in ((tmp_path / "a.pt", tmp_path / "a.pt"), (None, "the checkpoint")):
         trainer = make()
         trainer.resume(checkpoint.load(written()))
-        with pytest.raises(ValueError, match=f"^training cannot resume from {named}: the loader's seed must be 1 as"):
+        with pytest.raises(ValueError, match=f"^{named} cannot be resumed from: the loader's seed must be 1 as"):
             trainer.fit(Batches("the loader's seed must be 1 as in the state, got 0"), path, {})
 
 

@@ -187,7 +187,7 @@ def test_a_study_of_another_recipe_is_an_error(tiny):
     other = start.model_copy(update={"search": Search(ranges={"optim.lr": [0.1, 1]})})
     with pytest.raises(
         ValueError,
-        match=r"as in .*; search\.ranges\.optim\.lr must be \[0\.01, .*, got \[0\.1, 1\]; .*: name another --out$",
+        match=r"as in .*; search\.ranges\.optim\.lr must be \[0\.01, .*, got \[0\.1, 1\]; .*: use another --out$",
     ):
         search.open_study(other, tiny / "out")
     search.open_study(start, tiny / "out")

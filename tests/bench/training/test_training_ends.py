@@ -19,7 +19,7 @@ from twoview.bench.training import train as training
 from twoview.cli import run
 from twoview.methods import checkpoint
 
-OTHERWISE = "resume with its settings, or name another --out"
+OTHERWISE = "resume with its settings, or use another --out"
 RECIPE = """
 source = "a test"
 dataset = "imagenette"
