@@ -6,9 +6,9 @@
         for batch in loader.epoch(0):
             batch.views, batch.label, batch.index
 
-The names of `__all__` are the public API. Each is imported when it is first used, so that `import twoview` takes
-milliseconds. `loaders`, `methods`, `bench` and `reports` are rooms of this package, and links to the folders of those
-names beside it in the repository.
+The names in `__all__` are the public API. Each is imported when it is first used, so that `import twoview` takes
+milliseconds. `loaders`, `methods`, `bench` and `reports` are subpackages; in the repository they are symbolic links to
+the folders of those names beside this one.
 """
 
 from importlib import import_module
@@ -40,7 +40,7 @@ __all__ = [
     "train",
 ]
 
-# Where each is defined, and as what.
+# Public name -> the module that defines it, and its name there.
 DEFINITIONS = {
     "Batch": ("twoview.loaders.loader", "Batch"),
     "Beton": ("twoview.loaders.beton", "Beton"),

@@ -1,6 +1,6 @@
 """The console script `twoview`, and `python -m twoview`.
 
-What the command line itself needs is looked for first, so that what is absent is named in one sentence.
+The packages that the command line itself needs are looked for first, so that an absent one is named in one sentence.
 """
 
 import sys
@@ -9,9 +9,9 @@ from twoview.bench.suites.gpu import requirements
 
 
 def main() -> None:
-    """Ends with the command's exit code; with 2 where a package is absent that it cannot begin without."""
+    """Run the command line and exit with its code, or with 2 if a package is absent without which it cannot start."""
     if sys.argv[1:3] == ["suite", "gpu"] and "--help" not in sys.argv:
-        who, faults = "suite gpu", requirements.absent()  # before it spends a minute
+        who, faults = "suite gpu", requirements.absent()  # checked before any device time is spent
     else:
         who, faults = "the command line", [fault for fault in [requirements.fault_of("tyro")] if fault]
     if faults:

@@ -1,7 +1,7 @@
-"""The command line: it parses words with the one command that they name, and turns errors into one sentence.
+"""The command line: it imports only the command that was given, parses its options and turns errors into one sentence.
 
-Exit codes: 0 done, 1 a regression found by `compare`, 2 bad input or a failure named in one sentence, 130 interrupted,
-143 terminated.
+Exit codes: 0 for success, 1 for a regression found by `compare`, 2 for bad input or a failure (one sentence says
+which), 130 after an interrupt, 143 after SIGTERM.
 """
 
 import ast
@@ -42,8 +42,8 @@ COMMANDS = (
 )
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
 DESCRIPTION = (
-    "Benchmark contrastive and self-supervised learning, bound by hardware. Every command takes --debug; --version "
-    "prints the version."
+    "Benchmark contrastive and self-supervised learning, bound by hardware. With --debug every command shows the "
+    "traceback of an error; --version prints the version."
 )
 
 
@@ -52,15 +52,18 @@ UNCHECKED = tyro.constructors.ConstructorRegistry()
 
 @UNCHECKED.struct_rule
 def _unchecked(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """Leaves the checking of a recipe to `bench/config/recipe.py`: its errors are sentences, tyro's are tracebacks."""
-    # A private name of tyro: asked for the rule that it would apply, its public registry answers with this one.
+    """Let tyro build a recipe without validating it: `bench/config/recipe.py` validates it, with errors in sentences.
+
+    tyro's own errors are tracebacks.
+    """
+    # `pydantic_rule` is private in tyro, but asking its public registry for the rule would find this function again.
     spec = pydantic_rule(info)
     return replace(spec, instantiate=info.type.model_construct) if spec else None
 
 
 @UNCHECKED.primitive_rule
 def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
-    """An empty word is no path: Python would take it for the current folder."""
+    """Parse a path, and refuse an empty one, which Python would take for the current folder."""
     if info.type is not Path:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
@@ -79,7 +82,7 @@ def _not_empty(word: str) -> Path:
 
 
 def main() -> None:
-    """Ends with the command line's exit code. The console script, `twoview.__main__`, looks for tyro before."""
+    """Run the command line and exit with its code. `twoview.__main__` has checked before that tyro is installed."""
     pipes.outlive_readers()
     signals.insist()
     try:
@@ -90,15 +93,16 @@ def main() -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Runs one command line; returns its exit code. With --debug an error keeps its traceback."""
+    """Run one command line and return its exit code. With --debug an error is raised, with its traceback."""
     if words and words[0] == "--version":
-        from twoview.bench.measurement.environment import version  # here, since no command needs it
+        from twoview.bench.measurement.environment import version  # imported here, since no command needs it
 
         print(f"twoview {version('twoview')}")
         return 0
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end and nothing half-written stays
+    # SIGTERM raises SystemExit, so that `with` and `finally` blocks run and no half-written file stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code: int | None = tyro.extras.subcommand_cli_from_dict(
             _commands(words),
@@ -122,29 +126,31 @@ def run(words: Sequence[str]) -> int:
 
 
 def _sentence(error: Exception) -> str:
+    """Return what an error says, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or "there is too little memory"
+    return " ".join(str(error).split()) or "there is too little memory"  # a MemoryError often has no text
 
 
 def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
-    """The command that the words begin with. Of words that begin with none, the help of all, without importing them."""
+    """Return the command that is the first word, or else every command with its help alone, none of them imported."""
     name = words[0]
     if name in COMMANDS:
         return {name: _command(name, words[1:])}
-    if name.startswith("--tyro"):  # a shell's completion is made of every option
+    if name.startswith("--tyro"):  # a completion script for a shell, which needs the options of every command
         return {name: _command(name, ()) for name in COMMANDS}
     return {name: _described(name) for name in COMMANDS}
 
 
 def _command(name: str, words: Sequence[str]) -> Callable[..., int | None]:
+    """Import a command's file and return its function, which may depend on the words that follow the name."""
     module = import_module(f"twoview.commands.{name}")
     command: Callable[..., int | None] = module.command(words) if hasattr(module, "command") else module.run
     return command
 
 
 def _described(name: str) -> Callable[[], None]:
-    """Nothing but the docstring of a command's `run`, as its file has it."""
+    """Return an empty function with the docstring of a command's `run`, read from its file without importing it."""
 
     def run() -> None: ...
 

@@ -1,4 +1,4 @@
-"""Images into a beton file, by a script or the command `convert`."""
+"""Writing images to a `.beton` file (FFCV's format), from a script or by the command `convert`."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -18,8 +18,8 @@ from twoview.loaders.shrink import shrunk
 class Converted:
     """A beton file that `convert` made.
 
-    source: where its images came from. images: how many were found there. classes: how many of them have a label.
-    left_out: a sentence for each image that could not be read.
+    path: the file. source: where its images came from. images: number of images found there. classes: number of
+    distinct labels among them. left_out: a sentence for each image that could not be read and was left out.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Converted:
 
     @property
     def samples(self) -> int:
-        """Images in the file."""
+        """The number of images in the file."""
         return self.images - len(self.left_out)
 
 
@@ -46,13 +46,21 @@ def convert(
     threads: int = 0,
     force: bool = False,
 ) -> Converted:
-    """Writes a named dataset, or a folder of class folders of images, to a beton file. JPEG files keep their bytes.
+    """Write a named dataset, or a folder with one subfolder of images per class, to a beton file.
 
-    source: a name from `twoview list datasets`, or a folder. dest: the file; it appears whole or not at all.
-    split, data_root: of a named dataset, and the folder of your datasets, `TWOVIEW_DATA` by default.
-    max_resolution: the longest side to store, in pixels; larger images are resized, and encoded as JPEGs of that
-    quality, 1 to 95. skip_damaged: leave out images that cannot be read. threads: 0 means every core.
-    force: overwrite dest. FileExistsError where it exists; ValueError for an image that cannot be read.
+    JPEG files keep their bytes, unless they are larger than `max_resolution`.
+
+    source: a name from `twoview list datasets`, or a folder.
+    dest: the file to write; it appears whole or not at all.
+    split: the split of a named dataset.
+    data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
+    max_resolution: the longest side to store, in pixels; larger images are resized and encoded as JPEGs.
+    quality: the quality of those JPEGs, 1 to 95.
+    skip_damaged: leave out images that cannot be read, instead of raising an error.
+    threads: number of threads that read and encode; 0 means one per core.
+    force: overwrite `dest`.
+
+    Raises FileExistsError if `dest` exists and `force` is not set, and ValueError for an image that cannot be read.
     """
     path = Path(dest)
     THREADS.check(checks.whole("threads", threads, 0), "threads")

@@ -1,5 +1,6 @@
-"""What a script calls to train a recipe and judge its encoder, as the commands `train` and `probe` do.
+"""Functions for scripts that train a recipe and evaluate its encoder, as the commands `train` and `probe` do.
 
+A recipe holds all settings of an experiment: dataset, views, method, backbone, optimizer and probes.
 Errors are ValueError, OSError or ImportError, each with one sentence that names the file, key or value.
 """
 
@@ -19,10 +20,10 @@ AnyPath = str | PathLike[str]
 
 
 def load_recipe(name: AnyPath, settings: Mapping[str, Any] | None = None) -> Recipe[Any]:
-    """A recipe by its name, as in `twoview list recipes`, or from a TOML file.
+    """Return a recipe by its name in `twoview list recipes`, or from a TOML file.
 
-    settings: values that replace the recipe's, by dotted key, as `{"epochs": 2, "optim.lr": 0.1}`.
-    ValueError naming the key at fault.
+    settings: values that replace the recipe's, by dotted key, such as `{"epochs": 2, "optim.lr": 0.1}`.
+    Raises ValueError that names the key at fault.
     """
     return recipes.with_values(recipes.load(str(name)), settings or {})
 
@@ -37,11 +38,17 @@ def train(
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Path:
-    """Trains a recipe; returns its checkpoint, OUT/checkpoints/NAME-seedSEED.pt, which `probe` judges.
+    """Train a recipe and return the path of its checkpoint, OUT/checkpoints/NAME-seedSEED.pt, for `probe`.
 
-    recipe: a name, a TOML file, or what `load_recipe` gave. settings: as for `load_recipe`.
-    betons: folder of the beton files, OUT/betons by default. data_root: folder of your datasets, `TWOVIEW_DATA` by
-    default. resume: go on from the checkpoint that is in `out`; without it, FileExistsError where there is one.
+    recipe: a name, a TOML file, or a recipe that `load_recipe` returned.
+    out: the folder of checkpoints and, by default, of the beton files.
+    settings: values that replace the recipe's, as for `load_recipe`.
+    betons: the folder of the `.beton` files (the dataset in FFCV's format); OUT/betons by default.
+    data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
+    resume: continue from the checkpoint in `out`.
+    device: where to train; "auto" takes a GPU if there is one.
+
+    Raises FileExistsError if `out` has a checkpoint already and `resume` is not set.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     chosen = recipes.with_values(loaded, settings or {})
@@ -49,10 +56,11 @@ def train(
 
 
 def probe(checkpoint: AnyPath, *, betons: AnyPath | None = None, data_root: AnyPath | None = None) -> evidence.Run:
-    """Judges a trained encoder by kNN and a linear probe, as its recipe says, on its own dataset.
+    """Evaluate a trained encoder by kNN and a linear probe, with its recipe's settings, on its own dataset.
 
-    Of the record, `accuracy.probes["knn"].top1` and `accuracy.probes["linear"].top1` are in percent.
-    checkpoint: a file that `train` wrote. betons, data_root: as for `train`. ValueError if training is not finished.
+    Returns the record of the run: `accuracy.probes["knn"].top1` and `accuracy.probes["linear"].top1` are in percent.
+    checkpoint: a file that `train` wrote. betons, data_root: as for `train`.
+    Raises ValueError if the training is not finished.
     """
     path = Path(checkpoint)
     return judging.judge(path, place_of(path.parent.parent, _path(betons), _path(data_root)))

@@ -165,7 +165,7 @@ def test_what_folders_hold(tmp_path, capsys):
     finally:
         for below in before:
             below.chmod(0o755)
-    assert f"classes found: {len(classes)}, images: {len(wanted)}" in capsys.readouterr().out
+    assert f"found {len(wanted)} images of {len(classes)} classes" in capsys.readouterr().out
     assert state() == before
 
 

@@ -1,4 +1,4 @@
-"""Each command of `twoview` in a file of its name, which alone is imported when the command is given.
+"""The commands of `twoview`, one file each. Only the file of the command that was given is imported.
 
-Its function `run` is the command: the docstring is the help, the parameters are the options.
+The function `run` of a file is the command: its docstring is the help, and its parameters are the options.
 """

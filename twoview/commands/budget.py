@@ -1,4 +1,4 @@
-"""What the papers spent, beside what was measured."""
+"""The command `budget`: the training time that papers report, beside what was measured here."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ def run(
     all: bool = False,
     json: bool = False,
 ) -> None:
-    """Show what the papers' budgets are, beside what was measured: the whole projected from measured steps.
+    """Show the hours and memory that papers report, beside ours: whole trainings projected from measured steps.
 
-    A projection says from how many steady steps it comes; from fewer than 30 there is none.
+    Each projection says from how many steps it comes (those after the warm-up); there is none from fewer than 30.
 
     Args:
-        evidence_dir: folder of the records, one JSON file each; by default out, where there is such a folder.
-        price: of a GPU-hour, in your currency: adds the cost.
-        all: show the budgets too that no recipe of ours repeats.
-        json: print all of them as JSON.
+        evidence_dir: folder of the records, one JSON file each; by default the folder out, if there is one.
+        price: price of a GPU-hour in your currency; adds a cost to each budget.
+        all: show also the budgets that no recipe of ours repeats.
+        json: print all budgets as JSON.
     """
     above_0(price=price)
     folder = evidence_dir or Path("out")
@@ -40,4 +40,4 @@ def run(
         return
     show_budgets(Table("Budgets", COLUMNS, table if all else table[table.recipe.notna()]), Terminal())
     if not all:
-        console.print(f"{table.recipe.isna().sum()} more budgets, which no recipe of ours repeats, by --all")
+        console.print(f"--all shows {table.recipe.isna().sum()} more budgets, which no recipe of ours repeats")

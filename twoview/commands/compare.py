@@ -1,4 +1,4 @@
-"""New beside old."""
+"""The command `compare`: whether new records, or new code, are worse than old."""
 
 from json import dumps
 from pathlib import Path
@@ -27,21 +27,22 @@ def run(
 ) -> int:
     """Compare new evidence, or code, with old: ratios with bootstrap intervals. Exit code 1 if something regressed.
 
-    A regression is called only where the whole interval, of 95 %, lies beyond the threshold. Evidence of another
-    machine or of other settings is left out by name.
+    Something counts as a regression only if its whole 95 % interval lies beyond the threshold. Records of another
+    machine or with other settings are named and left out.
 
     Args:
-        old: a record, a folder of records, or a commit; with --paired a checkout's folder, or a commit.
-        new: the same of the new side.
-        paired: measure both sides' code in turn, in this session: the training step of a recipe, or the name of one
-            of the loader's works from `twoview list suites`.
-        threshold: share of speed or memory that may be lost. 0.05 lets a loss of a tenth be found and is above what
-            two sessions on one machine differ by.
-        accuracy_threshold: share of an accuracy that may be lost; 0.02 is about what seeds differ by.
-        threads: of either side of --paired, in each round on the same cores. One is disturbed the least, so that it
-            tells the smallest loss the soonest; more show what threads cost each other.
-        rounds: of --paired at most; it ends as soon as the interval tells the threshold from twice that.
-        evidence_dir: folder whose records are searched for those of a commit.
+        old: a record, a folder of records, or a commit; with --paired, the folder of a checkout, or a commit.
+        new: the same for the new side.
+        paired: measure the code of both sides now, in turn. Give the name of a recipe, to time its training step, or
+            of a loader measurement from `twoview list suites`.
+        threshold: fraction of speed or memory that may be lost. With 0.05 a loss of 10 % is found, and the usual
+            difference between two sessions on one machine is not.
+        accuracy_threshold: fraction of an accuracy that may be lost; seeds differ by about 0.02.
+        threads: number of threads for each side of --paired, on the same cores in every round. One thread is disturbed
+            the least, so it shows small losses soonest; several show what threads cost each other.
+        rounds: maximum number of rounds of --paired; they end as soon as the interval tells a loss of the threshold
+            from one of twice the threshold.
+        evidence_dir: folder that is searched for the records of a commit.
         data_root: folder of your datasets, for --paired; TWOVIEW_DATA by default.
         markdown: write the comparison into this file, for a pull request.
         json: print the comparison as JSON.

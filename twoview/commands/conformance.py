@@ -1,4 +1,4 @@
-"""The loader's ops beside torchvision's and PIL's."""
+"""The command `conformance`: whether the loader's augmentations do what torchvision's and PIL's do."""
 
 from dataclasses import asdict
 from json import dumps
@@ -8,12 +8,14 @@ from twoview.bench.runtime.progress import Terminal, console
 
 
 def run(json: bool = False) -> None:
-    """Hold every op of the loader against torchvision and PIL: pixels, parameters, whole views. Exit code 2 if not.
+    """Compare every augmentation of the loader with torchvision and PIL. Exit code 2 if one differs too much.
+
+    The comparison is of pixels, of the distributions of random parameters, and of whole views.
 
     Args:
-        json: print the card as JSON.
+        json: print the table of comparisons as JSON.
     """
-    with console.status("measuring"):
+    with console.status("comparing augmentations"):
         rows = list(card())
     if json:
         print(dumps([asdict(row) for row in rows], indent=1))
@@ -21,4 +23,4 @@ def run(json: bool = False) -> None:
         show(rows, Terminal())
     failing = [str(row) for row in rows if not row.passed]
     if failing:
-        raise ValueError(f"{len(failing)} of {len(rows)} rows of the card fail: {', '.join(failing)}")
+        raise ValueError(f"{len(failing)} of {len(rows)} comparisons fail: {', '.join(failing)}")

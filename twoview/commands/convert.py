@@ -1,4 +1,4 @@
-"""Images into a beton file."""
+"""The command `convert`: a dataset as a `.beton` file."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,17 +24,17 @@ def run(
     force: bool = False,
     json: bool = False,
 ) -> None:
-    """Write a dataset, or a folder of class folders of images, to a .beton file. JPEG files keep their bytes.
+    """Write a dataset, or a folder with one subfolder of images per class, to a .beton file. JPEGs keep their bytes.
 
     Args:
         source: a name from `twoview list datasets`, or a folder.
         dest: the file to write; it appears whole or not at all.
-        split: of a named dataset.
+        split: which split of a named dataset.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
-        quality: of the JPEGs that are resized, 1 to 95.
-        skip_damaged: leave out images that cannot be read, and say which, instead of ending there.
-        threads: that read and encode; 0 means every core.
+        quality: JPEG quality of the resized images, 1 to 95.
+        skip_damaged: leave out images that cannot be read, and list them, instead of stopping at the first.
+        threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.
         json: print the result as JSON.
     """
@@ -62,7 +62,7 @@ def run(
     }
     lines = [
         f"{dest}: {made.samples:,} samples, {size:,} bytes, from {made.source}",
-        f"classes found: {made.classes:,}, images: {made.images:,}",
+        f"found {made.images:,} images of {made.classes:,} classes",
         *(f"left out: {sentence}" for sentence in made.left_out),
     ]
     show(result, json, "\n".join(map(on_one_line, lines)))

@@ -1,4 +1,4 @@
-"""What is there of a dataset, and getting it."""
+"""The command `data`: which datasets are there, and downloading them."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Say what is there of a dataset, what is missing, and the command that gets it.
+    """Show which parts of a dataset are on this machine, which are missing, and the command that gets them.
 
     Args:
-        names: from `twoview list datasets`, or torchvision:NAME, or hf:NAME; without one, all that is listed.
-        get: download what is missing, check and unpack it, whole or not at all.
+        names: names from `twoview list datasets`, or torchvision:NAME, or hf:NAME; by default all listed datasets.
+        get: download what is missing, check it and unpack it; each file appears whole or not at all.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the result as JSON.
     """

@@ -1,4 +1,4 @@
-"""The records in a folder."""
+"""The command `evidence`: the records in a folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,9 @@ from twoview.commands.output import show
 
 
 def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json: bool = False) -> None:
-    """List the records of evidence in a folder, and why other files there are none. Keeps the list there as index.csv.
+    """List the evidence records in a folder, and say of each other JSON file why it is not one.
+
+    The list is also written into that folder, as index.csv.
 
     Args:
         evidence_dir: folder of the records, one JSON file each.

@@ -1,4 +1,4 @@
-"""What encoders have learned, in pictures."""
+"""The command `features`: what encoders have learned, in pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,15 +21,15 @@ def run(
     *,
     options: Annotated[representations.Options, arg(name="")] = representations.Options(),  # noqa: B008  # frozen
 ) -> None:
-    """Show what encoders have learned, side by side, on their test images: t-SNE, firing, filters, strongest images.
+    """Show what encoders have learned, on their test images: t-SNE, firing rates, filters, most activating images.
 
-    Each picture is a number, too: how far classes lie apart, by silhouette and kNN; how often and how sparsely each
-    layer fires.
+    The encoders are shown side by side, and each picture comes with numbers: how well the classes are separated, by
+    silhouette and kNN, and how often and how sparsely the units of each layer fire.
 
     Args:
         checkpoints: files that `twoview train` wrote.
-        out: folder of the pictures, and of a JSON file an encoder.
-        betons: folder of the beton files; by default that of the first checkpoint's training.
+        out: folder of the pictures, and of one JSON file per encoder.
+        betons: folder of the .beton files; by default the one that the first checkpoint was trained from.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the results as JSON.
     """

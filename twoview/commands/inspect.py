@@ -1,4 +1,4 @@
-"""What a beton file holds."""
+"""The command `inspect`: what a `.beton` file holds."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from twoview.loaders import beton
 
 
 def run(file: Positional[Path], json: bool = False) -> None:
-    """Show what is in a .beton file: fields, counts, sizes, histograms of resolutions and classes.
+    """Show what is in a .beton file: fields, counts, sizes, and histograms of resolutions and classes.
 
     Args:
-        file: a .beton file, ours or FFCV's.
-        json: print it as JSON, with the names of up to 1,000 images that were left out as it was made.
+        file: a .beton file, written by twoview or by FFCV.
+        json: print the result as JSON, with the names of up to 1,000 images that were left out when it was written.
     """
     result = betons.describe(beton.open_beton(file))
     shown = result | {"fields": on_one_line(", ".join(result["fields"]))}

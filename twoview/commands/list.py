@@ -1,4 +1,4 @@
-"""What there is."""
+"""The command `list`: the recipes, methods, datasets, views and suites there are."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,10 +9,10 @@ from twoview.commands.output import show
 
 
 def run(what: Positional[Literal["recipes", "methods", "datasets", "views", "suites"]], json: bool = False) -> None:
-    """List what there is: recipes, methods, datasets, views or suites, each with a line about it.
+    """List the recipes, methods, datasets, views or suites there are, with a line about each.
 
     Args:
-        what: which list.
+        what: which of them to list.
         json: print the list as JSON.
     """
     rows = LISTS[what]()
@@ -48,8 +48,8 @@ def _suites() -> dict[str, str]:
     from twoview.bench.suites.runner import SUITES
 
     return {
-        "claims": "what the papers claim, checked by small recipes that stand for theirs",
-        "gpu": "what one GPU does in so many --minutes, beside its targets",
+        "claims": "the papers' claims, tested by small recipes that stand for theirs",
+        "gpu": "what one GPU reaches within --minutes, beside its targets",
         **{
             name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory]) for name, one in SUITES.items()
         },
@@ -57,6 +57,7 @@ def _suites() -> dict[str, str]:
 
 
 def _first_line(documented: object) -> str:
+    """Return the first line of an object's docstring."""
     return (documented.__doc__ or "").strip().partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""The loader's rates, and where its time goes."""
+"""The command `loader`: the loader's throughput, and where its time goes."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -27,20 +27,21 @@ def run(
     profile: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure the loader on a .beton file: source images and views a second, medians over the rounds.
+    """Measure the loader on a .beton file: source images/s and views/s, medians over the rounds.
 
-    `twoview suite loader` measures all that is required of it.
+    A view is one augmented crop of an image. `twoview suite loader` measures everything that the loader must reach.
 
     Args:
         file: a .beton file.
         views: a name from `twoview list views`.
-        size: side of a view in pixels; by default 224, or 32 where the images have at most 64.
-        threads: of each contestant; 0 means every core.
-        images: of one pass; a smaller file is gone through several times.
-        batch: images a batch, or all of a pass if it has fewer.
-        rounds: of each contestant, in turn; a round repeats passes until a second is over.
-        peers: what to run beside ours: torchvision, lightly, kornia, spdl, dali, ffcv, decode (libjpeg-turbo alone).
-        empty_cache: measure a first batch that has to compile every kernel, too.
+        size: side of a view in pixels; by default 224, or 32 if no image is taller than 64.
+        threads: number of threads of each loader; 0 means one per core.
+        images: number of images in one pass; a smaller file is read several times.
+        batch: number of images in a batch; at most those of one pass.
+        rounds: number of rounds; in each every loader runs once, and repeats passes until a second is over.
+        peers: other loaders to measure on the same work: torchvision, lightly, kornia, spdl, dali, ffcv, and decode
+            (libjpeg-turbo alone).
+        empty_cache: measure also the time to a first batch for which every kernel must be compiled.
         profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
         json: print the result as JSON.
     """
@@ -50,7 +51,7 @@ def run(
     at_most(SAMPLES, images=images)
     at_most(BATCH, batch=batch)
     PIXELS.check((size or 1) ** 2, "a square of --size")
-    presets.preset(views, 224)  # an unknown name is said before a file is opened and processes are started
+    presets.preset(views, 224)  # an unknown name is an error before a file is opened and processes are started
     opened = beton.open_beton(file)
     side = size or (32 if opened.heights.max() <= 64 else 224)
     if profile:

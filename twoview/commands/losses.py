@@ -1,4 +1,4 @@
-"""What every loss costs."""
+"""The command `losses`: time and memory of every loss."""
 
 from twoview.bench.costs import loss_cost
 from twoview.commands.numbers import at_most
@@ -7,12 +7,12 @@ from twoview.loaders.limits import BATCH, WIDTH
 
 
 def run(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds: int = 3, json: bool = False) -> None:
-    """Measure every loss, forward and backward, beside lightly's: milliseconds and peak MiB, medians over the rounds.
+    """Measure time and peak memory of every loss, forward and backward, against lightly's: medians over the rounds.
 
     Args:
-        batches: images of a batch, each of which has two embeddings.
-        dim: width of an embedding.
-        rounds: measurements of each loss on each side, in turn, each in a process of its own.
+        batches: numbers of images in a batch, each measured; an image has two embeddings.
+        dim: dimension of an embedding.
+        rounds: number of rounds; in each, every loss runs once in each library, in its own process.
         json: print the result as JSON.
     """
     at_most(WIDTH, dim=dim)

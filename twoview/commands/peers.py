@@ -1,4 +1,4 @@
-"""The same work done by other libraries."""
+"""The command `peers`: the same work done by other libraries."""
 
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from twoview.commands.output import show
 
 
 def run(out: Path = Path("out/peers"), rounds: int = 3, data_root: Path | None = None, json: bool = False) -> None:
-    """Do the same work in torchvision, lightly, kornia, SPDL, DALI and stock FFCV, in turn with ours: loaders, a step.
+    """Measure the loaders of torchvision, lightly, kornia, SPDL, DALI and FFCV, and lightly's step, against ours.
 
-    Each is a process of its own, on the same file and cores. One that is not installed, cannot do the work, or takes
-    minutes is named as absent. `make bench-peers` installs them, but for DALI.
+    Each library runs in its own process, on the same file and cores, in turn with ours. A library that is not
+    installed, cannot do the work, or takes minutes is listed as absent, with the reason. `make bench-peers` installs
+    all of them except DALI.
 
     Args:
-        out: folder of records and betons.
-        rounds: of each contestant, in turn.
+        out: folder of the records and the .beton files.
+        rounds: number of rounds; in each, every library runs once.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the records as JSON.
     """

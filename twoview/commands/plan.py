@@ -1,4 +1,4 @@
-"""A training's memory, before it is taken."""
+"""The command `plan`: the memory that a training will need."""
 
 from typing import Literal
 
@@ -19,19 +19,19 @@ def run(
     memory: float | None = None,
     json: bool = False,
 ) -> None:
-    """Predict the peak memory of a training on this machine, what holds how much, and the batch that would fit.
+    """Predict the peak memory of a training on this machine, its parts, and the largest batch that fits.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file.
-        batch: images a step, instead of the recipe's.
+        batch: number of images in a step, instead of the recipe's.
         size: side of a view in pixels, instead of the recipe's.
-        precision: of autocast, instead of the recipe's.
-        memory: GiB there is: say which batch fits into it.
+        precision: precision of autocast, instead of the recipe's.
+        memory: memory in GiB for which to say which batch fits.
         json: print the result as JSON.
     """
     asked = {"batch": batch, "size": size, "precision": precision}
     changed = {key: value for key, value in asked.items() if value is not None}
     checked = recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe)
-    with console.status("counting"):
+    with console.status("counting the memory of a step"):
         predicted = planning.plan(checked, memory)
     show(predicted.as_result(), json, predicted.text)

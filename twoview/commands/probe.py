@@ -1,4 +1,4 @@
-"""An encoder, judged."""
+"""The command `probe`: an encoder's accuracy under frozen-feature probes and fine-tuning."""
 
 from contextlib import closing
 from pathlib import Path
@@ -39,32 +39,33 @@ def run(
     *,
     options: Annotated[probing.Options, arg(name="")] = probing.Options(),  # noqa: B008  # frozen
 ) -> None:
-    """Judge a frozen encoder by kNN and a linear probe as its recipe says, or by other probes and elsewhere.
+    """Evaluate an encoder by kNN and a linear probe with its recipe's settings, or by other probes and datasets.
 
-    With other --probes, --dataset, --transfer or --encoder each result is a record of its own, and run again the
-    command goes on where it stopped.
+    With other --probes, or with --dataset, --transfer or --encoder, each result is written as a record of its own, and
+    the command continues where it stopped when it is run again.
 
     Args:
         checkpoint: a file that `twoview train` wrote.
-        encoder: instead of it torchvision:NAME, timm:NAME or checkpoint:FILE, an encoder that others published.
-        arch: of the weights in checkpoint:FILE, as torchvision:resnet50.
-        layout: whose names they have; found out by default.
+        encoder: a published encoder instead of a checkpoint: torchvision:NAME, timm:NAME or checkpoint:FILE.
+        arch: architecture of the weights in checkpoint:FILE, such as torchvision:resnet50.
+        layout: code base whose parameter names checkpoint:FILE uses; detected by default.
         dataset: names from `twoview list datasets`; the recipe's own by default.
-        transfer: the seven datasets of Assran et al. 2023; of one that is absent, say what gets it.
-        probes: of knn, knn-10, linear, sgd-grid, low-shot, end-to-end, fine-tune.
+        transfer: evaluate on the seven datasets of Assran et al. 2023; for one that is absent, say how to get it.
+        probes: which of knn, knn-10, linear, sgd-grid, low-shot, end-to-end, fine-tune.
         size: side of an image in pixels, instead of the encoder's.
-        train_images: as many, equally many a class, instead of the recipe's; 0 means all.
-        test_images: the same of the test split.
-        out: folder of betons and checkpoints; by default that of the checkpoint, or out/probe.
-        betons: folder of the beton files; OUT/betons by default.
+        train_images: number of training images, the same for each class, instead of the recipe's; 0 means all.
+        test_images: the same for the test split.
+        out: folder of .beton files and checkpoints; by default that of the checkpoint, or out/probe.
+        betons: folder of the .beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        evidence_dir: folder of the records; for a checkpoint's own kNN and linear none by default, else OUT/evidence.
-        baselines: judge the same encoder untrained, and the raw pixels, too.
-        log: add the accuracies to what `train --log` has sent there.
+        evidence_dir: folder for the records. By default OUT/evidence, but kNN and linear probe of a checkpoint on its
+            own dataset leave no record.
+        baselines: evaluate also the same encoder untrained, and raw pixels.
+        log: add the accuracies to the logger that `train --log` has written to.
         json: print the result as JSON.
     """
     if (checkpoint is None) == (encoder is None):
-        raise ValueError("probe takes a checkpoint or --encoder, one of them")
+        raise ValueError("probe takes either a checkpoint or --encoder, got both or neither")
     at_least(1, size=size)
     at_least(0, train_images=train_images, test_images=test_images, epochs=options.epochs, batch=options.batch)
     at_least(1, splits=options.splits)
@@ -85,7 +86,7 @@ def run(
         return _judge(checkpoint, place, evidence_dir, baselines, log, json)
     if baselines or log:
         word = "--baselines" if baselines else "--log"
-        raise ValueError(f"{word} goes with a checkpoint's own kNN and linear probe, on its own dataset")
+        raise ValueError(f"{word} works only for kNN and linear probe of a checkpoint on its own dataset")
     if encoder and not (dataset or transfer):
         raise ValueError("--encoder needs a --dataset, or --transfer")
     recipe = None
@@ -113,6 +114,7 @@ def run(
 def _judge(
     checkpoint: Path, place: Place, evidence_dir: Path | None, baselines: bool, log: loggers.Name | None, json: bool
 ) -> None:
+    """Evaluate a checkpoint with its recipe's own probes, dataset and settings."""
     training.finish(checkpoint, place)
     records = [judging.judge(checkpoint, place)]
     recipe = recipes.parse(records[0].recipe, str(checkpoint))

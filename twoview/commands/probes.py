@@ -1,4 +1,4 @@
-"""What the probes cost, beside their peers."""
+"""The command `probes`: what the kNN and linear probes cost, beside other libraries."""
 
 from pathlib import Path
 
@@ -21,17 +21,17 @@ def run(
     evidence_dir: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure kNN beside faiss's exact index and the linear probe beside scikit-learn's, on the same features in turn.
+    """Measure our kNN against faiss's exact index, and our linear probe against scikit-learn's, on the same features.
 
     Args:
-        train: features that the probe learns from, made from a seed.
-        test: features that it is judged on.
-        dim: width of a feature.
-        classes: of the features.
-        k: neighbors of kNN, each measured.
-        threads: of each contestant, each number measured; one and every core by default.
-        rounds: measurements of each contestant, in turn, each in a process of its own.
-        evidence_dir: write a record of evidence of each measurement into this folder, too.
+        train: number of features that the probe learns from; they are drawn from a fixed seed.
+        test: number of features that the probe is evaluated on.
+        dim: dimension of a feature.
+        classes: number of classes.
+        k: numbers of neighbors for kNN; each is measured.
+        threads: numbers of threads; each is measured. By default one, and one per core.
+        rounds: number of rounds; in each, every library runs once, in its own process.
+        evidence_dir: folder into which a record of each measurement is written too.
         json: print the result as JSON.
     """
     at_most(SAMPLES, train=train, test=test)

@@ -1,4 +1,4 @@
-"""The leaderboard and its pages, of records."""
+"""The command `report`: the leaderboard as tables and a web page."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from twoview.reports.terminal import show
 
 
 def run(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bool = False) -> None:
-    """Make the leaderboard, as CSV, Parquet, Markdown and index.html, of a folder of evidence records.
+    """Make the leaderboard from a folder of evidence records, as CSV, Parquet, Markdown and index.html.
 
     Args:
-        evidence_dir: folder of the records, one JSON file each.
+        evidence_dir: folder of the records (what each run or measurement left), one JSON file each.
         out: folder to write to.
         json: print the leaderboard as JSON.
     """

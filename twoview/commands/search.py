@@ -1,4 +1,4 @@
-"""A recipe's hyper-parameters, searched."""
+"""The command `search`: a search over a recipe's hyperparameters."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Search a recipe's hyper-parameters: random groups, judged by kNN on training images that are held out.
+    """Search a recipe's hyperparameters: random trials, ranked by kNN accuracy on held-out training images.
 
-    Run again, it goes on to TRIALS. Processes and machines that name the same OUT share the search.
+    A search that is run again continues until TRIALS are done. Processes and machines with the same OUT share it.
 
     Args:
-        recipe: a name from `twoview list recipes`, or a TOML file, with a table [search.ranges].
-        trials: groups to have tried in the end.
-        out: folder of the study and its plot; out/search/RECIPE by default.
+        recipe: a name from `twoview list recipes`, or a TOML file; it must have a table [search.ranges].
+        trials: total number of trials, those of earlier calls included.
+        out: folder of the Optuna study and its plot; out/search/RECIPE by default.
         betons: folder of the beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the result as JSON.

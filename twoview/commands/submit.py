@@ -1,4 +1,4 @@
-"""A training as a job of Slurm."""
+"""The command `submit`: a training as a Slurm job."""
 
 from pathlib import Path
 from shlex import split
@@ -23,19 +23,19 @@ def run(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Submit a training to Slurm: torchrun on every node, a process a GPU; a job that must go is queued again.
+    """Submit a training to Slurm: torchrun on every node, one process per GPU; a preempted job is queued again.
 
     Args:
-        recipe: a name from `twoview list recipes`, or a TOML file that all nodes see.
-        nodes: how many.
-        gpus: of each node; 0 means one process on its processor.
-        cpus: of each node.
-        hours: time limit; a job that runs into it goes on from its checkpoint.
-        partition: of the cluster.
-        sbatch: further options of sbatch, as account=NAME qos=NAME.
-        out: folder of checkpoints, script and logs, which all nodes see.
-        train_args: further words for `twoview train`, as --train-args="--seed 1 --optim.lr 0.3".
-        dry_run: print the script instead.
+        recipe: a name from `twoview list recipes`, or a TOML file that all nodes can read.
+        nodes: number of nodes.
+        gpus: number of GPUs on each node; 0 means one process on the CPU.
+        cpus: number of CPU cores on each node.
+        hours: time limit; a job that reaches it is queued again and continues from its checkpoint.
+        partition: partition of the cluster.
+        sbatch: further options of sbatch, such as account=NAME qos=NAME.
+        out: folder of checkpoints, script and logs, which all nodes can read and write.
+        train_args: further options of `twoview train`, such as --train-args="--seed 1 --optim.lr 0.3".
+        dry_run: print the script instead of submitting it.
         json: print the result as JSON.
     """
     recipes.load(recipe)

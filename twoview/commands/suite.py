@@ -1,4 +1,4 @@
-"""A list of measurements and trainings, run to its end."""
+"""The command `suite`: a named list of measurements and trainings."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -15,13 +15,13 @@ from twoview.loaders.limits import REPEATS
 from twoview.reports.report import write_report
 
 FLAGS = ("--check", "--json", "--no-report", "--quick")  # options of a suite that take no value
-OF_THEIR_OWN = ("gpu", "claims")  # suites with options of their own
+OF_THEIR_OWN = ("gpu", "claims")  # suites that have their own options, in `suite_NAME.py`
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
-    """`run`; for a suite that has options of its own, that of `suite_NAME.py`."""
+    """Return this file's `run`, or that of `suite_NAME.py` for a suite that has its own options."""
     for before, word in pairwise(("", *words)):
-        # Behind an option that takes a value it is that value: `twoview suite quick --out gpu`.
+        # After an option that takes a value, the word is that value, as in `twoview suite quick --out gpu`.
         if word in OF_THEIR_OWN and (before in FLAGS or not before.startswith("--")):
             own: Callable[..., None] = import_module(f"twoview.commands.suite_{word}").run
             return own
@@ -35,16 +35,16 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Run a suite: measure, train, judge, and write evidence and leaderboard. Run again, it goes on where it stopped.
+    """Run a suite: measure, train, evaluate, and write records and leaderboard. Run again, it continues.
 
     Args:
-        name: a name from `twoview list suites`; `twoview suite gpu --help` and `twoview suite claims --help` show
-            these two's options.
-        out: folder of everything the suite makes; out/NAME by default.
-        seeds: how many times to train each recipe, with seeds 0, 1, ...; by default once, by imbalance and the
-            rankings several times.
+        name: a name from `twoview list suites`. The suites gpu and claims have their own options, which
+            `twoview suite gpu --help` and `twoview suite claims --help` show.
+        out: folder of everything that the suite writes; out/NAME by default.
+        seeds: number of times to train each recipe, with seeds 0, 1, ...; by default once, but several times in the
+            suites imbalance and rank-NAME.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        json: print the leaderboard, or what the suites imbalance compared or theory found, as JSON.
+        json: print the leaderboard as JSON; for imbalance its comparisons, for theory its claims.
     """
     work = suites.suite(name)
     at_least(1, seeds=seeds)

@@ -1,4 +1,4 @@
-"""`twoview suite claims`: what the papers claim, checked at reduced scale."""
+"""`twoview suite claims`: the papers' claims, tested at reduced scale."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,15 +18,16 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Check the papers' claims at reduced scale: train small recipes that stand for the papers', and test each claim.
+    """Test the papers' claims at reduced scale: train small recipes that stand for the papers', and test each claim.
 
-    Run again, it goes on where it stopped.
+    A suite that is run again continues where it stopped.
 
     Args:
         name: claims.
-        out: folder of everything the suite makes; out/claims, or out/claims-gpu, out/claims-quick, by default.
+        out: folder of everything that the suite writes; by default out/claims, or with other options out/claims-gpu,
+            out/claims-quick or out/claims-gpu-quick.
         scale: cpu, for two cores, or gpu, with larger networks, all images and more seeds.
-        quick: one short training each, whether everything runs; no claim gets a verdict.
+        quick: one short training of each recipe, to see that everything runs; no claim gets a verdict.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the claims as JSON.
     """

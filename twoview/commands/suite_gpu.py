@@ -1,4 +1,4 @@
-"""`twoview suite gpu`: what one GPU does with this code; or the bundle for a machine without a network."""
+"""`twoview suite gpu`: measurements on one GPU, or a bundle to make them on a machine without a network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,22 +26,23 @@ def run(
     bundle: Path | None = None,
     node: Path | None = None,
 ) -> None:
-    """Measure one GPU, most valuable first: each step leaves its record as it ends, and what is there is kept.
+    """Measure one GPU, most valuable steps first. Each finished step leaves a record and is not measured again.
 
     Args:
         name: gpu.
-        out: folder of everything the suite makes.
-        minutes: after which it ends; what does not fit is skipped by name.
-        only: names of the steps to run, with commas between them; by default all.
-        device: what to measure. On a CPU take the scale tiny, which shows that every step works, and nothing else.
-        scale: full, or tiny: small networks and few steps.
-        pack: tar.gz file of all records so far, written anew with every new figure.
+        out: folder of everything that the suite writes.
+        minutes: time after which the suite ends; steps that no longer fit are named and skipped.
+        only: names of the steps to run, separated by commas; by default all.
+        device: device to measure. On the CPU use the scale tiny, which shows that every step works and nothing more.
+        scale: full, or tiny for small networks and few steps.
+        pack: tar.gz file of all records so far; it is written again with every new figure.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        no_report: write records alone, without the tables and the page.
+        no_report: write records only, without the tables and the page.
         json: print what was measured as JSON.
-        check: say what this machine has of what the suite needs, and end.
-        bundle: folder that gets everything that a machine without a network needs for a run, in two parts; and end.
-        node: of the bundle, a file that lists what that machine has, as `pip freeze` prints it.
+        check: list which of the suite's requirements this machine meets, and exit.
+        bundle: folder to fill with everything that a machine without a network needs for a run, in two parts; then
+            exit.
+        node: for --bundle, a file that lists the packages of that machine, as `pip freeze` prints them.
     """
     place = place_of(out, None, data_root)
     if bundle:
@@ -55,7 +56,7 @@ def run(
 
     steps = [step.strip() for step in only.split(",") if step.strip()]
     if only and not steps:
-        raise ValueError(f"--only must name steps, with commas between them, got {only!r}")
+        raise ValueError(f"--only must name steps, separated by commas, got {only!r}")
     if check:
         suite.plan(minutes, steps)
         print(*requirements.lines(device, place.root, out), sep="\n")
@@ -66,4 +67,4 @@ def run(
     elif not no_report and list((out / "evidence").rglob("*.json")):
         report.run(out / "evidence", out)
     if failed:
-        raise ValueError(f"stopped, or beyond their tolerance: {', '.join(failed)}; the other steps are finished")
+        raise ValueError(f"steps that stopped or exceeded a tolerance: {', '.join(failed)}; all others are finished")

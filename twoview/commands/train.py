@@ -1,4 +1,4 @@
-"""Training a recipe, each of whose fields is an option."""
+"""The command `train`: train a recipe, each of whose fields is an option."""
 
 import os
 import time
@@ -21,11 +21,11 @@ from twoview.bench.training.step_profile import StepProfiler
 from twoview.commands.output import lines, show
 from twoview.methods import registry
 
-FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", "-h"}  # of `run`: they take no value
+FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", "-h"}  # options of `run` without value
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
-    """`run` with every field of the recipe that the words name as an option; without a name, only its own options."""
+    """Return `run` with each field of the recipe that the words name as an option, or with its own options alone."""
     named = _recipe_in(words)
     start = recipes.load(named) if named else None
 
@@ -44,21 +44,24 @@ def command(words: Sequence[str]) -> Callable[..., None]:
         *,
         settings: Annotated[Any, arg(name="")] = start,
     ) -> None:
-        """Train a recipe, with a checkpoint after every epoch; RECIPE --help shows its fields, each an option.
+        """Train a recipe, with a checkpoint after every epoch. RECIPE --help lists its fields, each of them an option.
 
-        Several processes train together under torchrun: `torchrun --nproc-per-node 8 -m twoview train RECIPE`.
+        To train on several GPUs, use torchrun: `torchrun --nproc-per-node 8 -m twoview train RECIPE`.
 
         Args:
             recipe: a name from `twoview list recipes`, or a TOML file.
             out: folder of the checkpoints.
             betons: folder of the beton files; OUT/betons by default.
             data_root: folder of your datasets; TWOVIEW_DATA by default.
-            resume: go on from the checkpoint that is in OUT.
-            device: where to train; auto is a GPU where there is one.
-            loss_hash: print a hash of the losses too, the same where every loss is, to the bit (--deterministic).
+            resume: continue from the checkpoint in OUT.
+            device: where to train; auto takes a GPU if there is one.
+            loss_hash: print also a hash of all losses, equal for runs whose losses are bit-identical (see
+                --deterministic).
             mllog: print MLPerf's `:::MLLOG` lines instead of the result.
-            profile: trace ten steps and show where their time goes; both stay in OUT/profile. It slows the epoch.
-            log: send losses, epoch seconds and waits there too, behind each checkpoint; `probe --log` adds accuracies.
+            profile: trace ten steps and show where their time goes; trace and summary stay in OUT/profile. It slows
+                down that epoch.
+            log: logger that gets losses, epoch times and data waits too, after each checkpoint; `probe --log` adds the
+                accuracies.
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)
@@ -66,7 +69,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
         profiler = StepProfiler(out / "profile" / run_name(checked)) if profile else None
         path = training.train(checked, place_of(out, betons, data_root), resume, device, profiler, log)
         if os.environ.get("RANK", "0") != "0":
-            return  # the first rank speaks for all
+            return  # only rank 0 prints the result
         measured, ceilings = trained.measured(path)
         if mllog:
             views = len(views_of(checked))
@@ -99,7 +102,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
             text += f"\n\n{profiler.summary.text}"
         show(result, json, text)
 
-    # The type of the settings is known only now: it depends on the method that the recipe names.
+    # The type of the settings depends on the recipe's method, so it can be annotated only here.
     kind: Any = type(start)
     hidden: Any = tyro.conf.Suppress
     run.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
@@ -107,7 +110,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
 
 
 def _recipe_in(words: Sequence[str]) -> str | None:
-    """The first word that is neither an option nor the value of one; options may stand before the recipe."""
+    """Return the first word that is neither an option nor an option's value, since options may precede the recipe."""
     flags = FLAGS | _flags(recipes.Recipe)
     for entry in registry.METHODS.values():
         flags |= _flags(entry.options, "method.")
@@ -121,7 +124,7 @@ def _recipe_in(words: Sequence[str]) -> str | None:
 
 
 def _flags(table: type[BaseModel], above: str = "") -> set[str]:
-    """The options of a table's fields that take no value: those that are true or false."""
+    """Return the options that take no value: those of a table's Boolean fields, and of the tables within it."""
     found: set[str] = set()
     for name, field in table.model_fields.items():
         kind, dashed = field.annotation, name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Whether a beton file is whole."""
+"""The command `verify`: whether a `.beton` file is undamaged."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from twoview.loaders.limits import THREADS
 
 
 def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
-    """Check a .beton file: every sample decodes, every checksum holds. Exit code 2 if not.
+    """Check that every sample of a .beton file decodes and matches its checksum. Exit code 2 if not.
 
     Args:
-        file: a .beton file, ours or FFCV's (which has no checksums).
-        threads: that decode; 0 means every core.
+        file: a .beton file, written by twoview or by FFCV (whose files have no checksums).
+        threads: number of threads that decode; 0 means one per core.
         json: print the result as JSON.
     """
     at_least(0, threads=threads)

@@ -147,7 +147,7 @@ def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypat
     out, err = capsys.readouterr()
     rows = 2 * len(conformance.CHECKS)  # of one size, on photographs and on noise
     assert "FAIL" in out and f"{rows - 2} of {rows} rows pass" in out
-    assert f"twoview: 2 of {rows} rows of the card fail: hue on photographs at 32, hue on noise at 32" in err
+    assert f"twoview: 2 of {rows} comparisons fail: hue on photographs at 32, hue on noise at 32" in err
 
 
 def test_the_tables_fit_a_terminal_of_100_columns(rows):

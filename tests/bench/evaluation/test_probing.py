@@ -186,10 +186,10 @@ def test_two_results_of_one_name_are_refused():
 
 def test_bad_words_are_named(encoder):
     for words, complaint in (
-        ((), "a checkpoint or --encoder, one of them"),
+        ((), "either a checkpoint or --encoder, got both or neither"),
         ((encoder, "--probes", "knm"), "unknown probe 'knm': did you mean knn"),
         (("--encoder", "timm:resnet18"), "--encoder needs a --dataset, or --transfer"),
-        ((encoder, "--baselines", "--probes", "knn"), "--baselines goes with"),
+        ((encoder, "--baselines", "--probes", "knn"), "--baselines works only for"),
         ((encoder, "--dataset", "cifar1"), "cifar"),
     ):
         code, _, err = probe(*words)

@@ -676,7 +676,7 @@ def test_without_cuda_it_ends_with_one_sentence_and_exit_code_2(capsys, tmp_path
         assert cli.run(["suite", "gpu", "--device", "cpu", *words]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 4 and said[0].endswith("--minutes must be a number above 0, got nan")
-    assert said[2] == "twoview: --only must name steps, with commas between them, got ','"
+    assert said[2] == "twoview: --only must name steps, separated by commas, got ','"
     assert cli.run(["suite", "gpu", "--device", "cpu", "--only", "gpu-loss"]) == 2
     assert "unknown step 'gpu-loss': did you mean gpu-losses" in capsys.readouterr().err
 
@@ -711,7 +711,7 @@ def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path
     words += ["--pack", str(tmp_path / "records.tar.gz")]
     assert cli.run([*words, "--json"]) == 2
     printed = capsys.readouterr()
-    assert "stopped, or beyond their tolerance: gpu-losses" in printed.err
+    assert "steps that stopped or exceeded a tolerance: gpu-losses" in printed.err
     row, stopped = json.loads(printed.out)
     assert (row["measured"], row["target"]) == ("1,234 views/s", "≥ 3,000 views/s on one H100")
     assert (stopped["figure"], stopped["note"], stopped["met"]) == ("stopped", "its time was over", "")
