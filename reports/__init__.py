@@ -1,1 +1,1 @@
-"""evidence -> pages: the leaderboard as a terminal table, as CSV and as a web page."""
+"""From evidence records to reports: the leaderboard and other tables on the terminal, as files and as a web page."""

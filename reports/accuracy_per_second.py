@@ -1,4 +1,4 @@
-"""A leaderboard -> rows over seeds: how accurate each recipe gets, and how many seconds it trains for that."""
+"""Accuracy against training time: how accurate each recipe gets over seeds, and how many seconds it trains for that."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from twoview.reports.over_seeds import EXPERIMENT, once_a_seed
 from twoview.reports.significance import interval
 from twoview.reports.table import frame_of
 
-SAME_TIME = 1.05  # as a ratio: trainings that differ by less take equally long, since a machine's speed drifts as much
+SAME_TIME = 1.05  # trainings whose times differ by a smaller ratio count as equally long: a machine's speed drifts so
 
 COLUMNS = [
     Column("recipe", "recipe", page=1),
@@ -21,25 +21,26 @@ COLUMNS = [
     Column("epochs", "epochs", 0, page=6),
     Column("batch", "batch", 0, page=7),
     Column("precision", "precision", page=8),
-    Column("training_s", "training s", 0, page=9),
+    Column("training_s", "training time (s)", 0, page=9),
     Column("views_per_s", "views/s", 0, page=10),
     Spread("knn_top1", "kNN %", 2, page=11),
-    Bounded("above_pixels", "above raw pixels", 2, page=12),
-    Bounded("above_untrained", "above untrained", 2, page=13),
-    Column("best", "best in its time", page=14),
+    Bounded("above_pixels", "points above raw pixels", 2, page=12),
+    Bounded("above_untrained", "points above untrained", 2, page=13),
+    Column("best", "most accurate for its time", page=14),
     Column("machine", "machine"),
 ]
 
 
 def accuracy_per_second(board: pd.DataFrame) -> pd.DataFrame:
-    """One row an experiment and machine, the most accurate of a dataset and machine first.
+    """Return one row per experiment and machine, the most accurate of a dataset and machine first.
 
-    training_s, views_per_s: of a whole training without its judging, the median over seeds. knn_top1: mean and sample
-    standard deviation, in percent. above_pixels, above_untrained: the mean over seeds of the points of kNN top-1 above
-    that of raw pixels, and of the same seed's untrained encoder; `low` and `high` bound Student's 95 % interval of it.
-    best: "yes" where no other recipe of the dataset and machine that trains as long or shorter is more accurate, "no"
-    where one is; empty for methods that learn from labels, which are not compared. Experiments that were not timed are
-    left out.
+    board: the leaderboard. Experiments whose training was not timed are left out.
+    training_s, views_per_s: time and rate of a whole training without the evaluation after it, medians over seeds.
+    knn_top1: mean and sample standard deviation over seeds, in percent.
+    above_pixels, above_untrained: kNN top-1 minus that of raw pixels, and minus that of the same seed's untrained
+    encoder, in points: the mean over seeds, with `low` and `high`, the bounds of Student's 95 % interval of that mean.
+    best: "no" if a recipe of the dataset and machine that trains as long or shorter is more accurate, else "yes"; empty
+    for methods that learn from labels, which are not compared.
     """
     timed = once_a_seed(board[board["training_s"].notna()])
     rows = [
@@ -54,6 +55,7 @@ def accuracy_per_second(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(seeds: pd.DataFrame) -> dict[str, Any]:
+    """Return the row of one experiment from its rows of the leaderboard, one per seed."""
     knn = seeds["knn_top1"]
     row: dict[str, Any] = {
         "seeds": len(seeds),
@@ -70,5 +72,6 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
 
 
 def _best(row: pd.Series, rivals: pd.DataFrame) -> str:
+    """Return whether a row is at least as accurate as all rivals that train as long or shorter: "yes" or "no"."""
     as_short = rivals[rivals["training_s"] <= SAME_TIME * row["training_s"]]
     return "yes" if row["knn_top1_mean"] >= as_short["knn_top1_mean"].max() else "no"

@@ -1,4 +1,7 @@
-"""The papers' budgets beside what was measured: `twoview budget`, and a part of the page."""
+"""The hours and memory that papers report, beside what was measured: for `twoview budget` and the page.
+
+A budget is a published row that states what some work cost: a pretraining, or a linear or kNN evaluation.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC
@@ -15,19 +18,20 @@ from twoview.reports.cells import Column
 from twoview.reports.papers import ABSENT, Row
 from twoview.reports.table import frame_of
 
+# What was measured: steps of a training, steps of the model on a resident batch, or a probe from end to end.
 TRAINING, ALONE, PROBE = "training", "the model alone", "the whole probe"
-PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # a budget's work -> the probe of ours that does it
+PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # work of a budget -> our probe that does the same
 
 
 class Published(Column):
-    """What was not published says so."""
+    """A published number; a cell without one says that it was not published."""
 
     def text(self, row: pd.Series) -> str:
         return ABSENT if pd.isna(row[self.name]) else super().text(row)
 
 
 class Projected(Column):
-    """A projection, with its interval where there is one."""
+    """A projected number, with its interval if there is one."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -40,32 +44,32 @@ class Projected(Column):
 
 COLUMNS = [
     Column("source", "source", page=1),
-    Column("row", "row", page=2),
+    Column("row", "table and row", page=2),
     Column("work", "work"),
     Column("dataset", "dataset"),
     Column("backbone", "backbone"),
     Column("batch", "batch", 0),
     Column("epochs", "epochs", 0),
-    Column("hardware", "on", page=3),
+    Column("hardware", "hardware", page=3),
     Published("published_hours", "published hours", 2, page=4, terminal=1),
     Published("published_gpu_hours", "published GPU-hours", 1, page=5, terminal=2),
-    Published("published_memory_gb", "published GB each", 1, page=6, terminal=3),
+    Published("published_memory_gb", "published memory per GPU (GB)", 1, page=6, terminal=3),
     Column("provenance", "provenance", page=7),
     Column("recipe", "recipe"),
     Column("device", "device", page=8),
     Column("measured", "measured", page=9),
     Column("measured_steps", "measured steps", 0, page=10, terminal=7),
-    Column("step_ms", "step ms", 1, page=11, terminal=8),
-    Column("seconds_per_epoch", "s/epoch", 2, page=12, terminal=9),
-    Projected("projected_hours", "hours", 2, page=13, terminal=4),
-    Column("gpu_hours", "GPU-hours", 2, page=14, terminal=5),
-    Column("gpu_hours_ratio", "of published", 3, page=15, terminal=6),
-    Column("views_per_s_gpu", "views/s each", 1, page=16, terminal=10),
-    Column("tflops", "TFLOP/s each", 2, page=17, terminal=11),
-    Column("mfu", "of the ceiling", 1, share=True, page=18, terminal=12),
-    Column("kwh", "kWh", 3, page=19, terminal=13),
+    Column("step_ms", "step time (ms)", 1, page=11, terminal=8),
+    Column("seconds_per_epoch", "epoch time (s)", 2, page=12, terminal=9),
+    Projected("projected_hours", "our hours", 2, page=13, terminal=4),
+    Column("gpu_hours", "our GPU-hours", 2, page=14, terminal=5),
+    Column("gpu_hours_ratio", "ratio to published", 3, page=15, terminal=6),
+    Column("views_per_s_gpu", "views/s per device", 1, page=16, terminal=10),
+    Column("tflops", "TFLOP/s per device", 2, page=17, terminal=11),
+    Column("mfu", "share of measured peak FLOP/s", 1, share=True, page=18, terminal=12),
+    Column("kwh", "energy (kWh)", 3, page=19, terminal=13),
     Column("cost", "cost", 2, terminal=14),
-    Column("memory_gib", "GiB each", 2, page=20, terminal=15),
+    Column("memory_gib", "memory per device (GiB)", 2, page=20, terminal=15),
     Column("precision", "precision", page=21, terminal=16),
     Column("note", "note", page=23),
     Column("machine", "machine", page=22),
@@ -77,12 +81,13 @@ COLUMNS = [
 def budget_table(
     published: Iterable[Row], records: Sequence[AnyRecord], price: float | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each budget and each machine that measured the same work, and one sentence for each record left out.
+    """Return a row for each budget and each machine that measured the same work, and a sentence for each unfit record.
 
-    Of a machine the latest training stands beside the latest steps of the model alone. A step counts only if it was of
-    the recipe that does what the row says: batch, views, size, method, backbone and optimizer; training on other data
-    does not count either. What was not measured is empty, as is `cost` without a price, which is of a GPU-hour.
-    gpu_hours_ratio: the projected GPU-hours over the published ones; of a processor its hours over them.
+    A budget that no machine measured has one row. A machine has one row for its latest training, and one for its latest
+    steps of the model alone. Steps count only if their recipe agrees with the budget's in batch, views, size, method,
+    backbone and optimizer, and training only on the same data. Cells without a measurement are empty.
+    price: price of a GPU-hour, for the column `cost`, which is empty without it.
+    gpu_hours_ratio: our projected GPU-hours divided by the published ones; on a CPU our hours divided by them.
     """
     steps, complaints = [], []
     for record in sorted(records, key=lambda record: record.created):
@@ -90,7 +95,7 @@ def budget_table(
             if found := budget.measured(record):
                 steps.append((record, found))
         except ValueError as error:
-            complaints.append(f"{record.name} is of no budget: {' '.join(str(error).split())}")
+            complaints.append(f"{record.name} fits no budget: {' '.join(str(error).split())}")
     probes = [record for record in sorted(records, key=lambda r: r.created) if isinstance(record, Probing)]
     rows = []
     for row in published:
@@ -101,7 +106,7 @@ def budget_table(
 
 
 def _said(row: Row) -> dict[str, Any]:
-    """What the source says."""
+    """Return the columns of what the source says."""
     return {
         "source": row.paper,
         "row": f"{row.table}: {row.row}",
@@ -121,7 +126,7 @@ def _said(row: Row) -> dict[str, Any]:
 
 
 def _steps_beside(row: Row, steps: Sequence[tuple[AnyRecord, Steps]], price: float | None) -> list[dict[str, Any]]:
-    """The measured columns of the latest of each machine and kind that are of the row's recipe."""
+    """Return the measured columns for each machine and kind (training, or the model alone), from its latest record."""
     if row.recipe is None:
         return []
     one = recipe.load(row.recipe)
@@ -136,6 +141,7 @@ def _steps_beside(row: Row, steps: Sequence[tuple[AnyRecord, Steps]], price: flo
 def _of_steps(
     row: Row, one: recipe.Recipe[Any], record: AnyRecord, found: Steps, kind: str, price: float | None
 ) -> dict[str, Any]:
+    """Return the measured columns of a record's steps; with too few steps a note says why nothing is projected."""
     measured = _about(row, record, found.device, kind) | {"precision": found.precision, "memory_gib": found.memory_gib}
     try:
         projected = budget.projection(one, found.seconds, found.idle or 0.0)
@@ -145,6 +151,7 @@ def _of_steps(
 
 
 def _about(row: Row, record: AnyRecord, device: str, kind: str) -> dict[str, Any]:
+    """Return the columns that say what measured it: device, machine, date, record, and the dataset if another one."""
     source = getattr(record, "recipe", None) or {}
     other = source.get("dataset") if record.kind == "device" and source.get("dataset") != row.dataset else None
     return {
@@ -158,7 +165,11 @@ def _about(row: Row, record: AnyRecord, device: str, kind: str) -> dict[str, Any
 
 
 def _projected(projected: Projection, found: Steps, one: recipe.Recipe[Any]) -> dict[str, Any]:
-    """Of a step, an epoch and the whole."""
+    """Return the columns of a step, an epoch and the whole training.
+
+    projected: the projection from the measured steps `found` to the whole training of the recipe `one`.
+    """
+    # `projected.seconds` is a step with its wait for data, and `own` without it; `idle` is the share of the wait.
     devices, own = max(1, found.gpus), projected.seconds * (1 - (found.idle or 0.0))
     return {
         "measured_steps": projected.measured,
@@ -175,7 +186,10 @@ def _projected(projected: Projection, found: Steps, one: recipe.Recipe[Any]) -> 
 
 
 def _probes_beside(row: Row, records: Sequence[Probing], price: float | None) -> list[dict[str, Any]]:
-    """The latest probe of each machine that did the row's work, whole, on all images and with the row's backbone."""
+    """Return the measured columns of the latest probe of each machine that did the row's work.
+
+    Such a probe used all training images, and the dataset, size, backbone and epochs of the row.
+    """
     if row.recipe is None:
         return []
     one = recipe.load(row.recipe)
@@ -191,7 +205,7 @@ def _probes_beside(row: Row, records: Sequence[Probing], price: float | None) ->
 
 
 def _of_probe(row: Row, record: Probing, price: float | None) -> dict[str, Any]:
-    """Measured from end to end, nothing projected; the probes run on one device."""
+    """Return the measured columns of a probe, which ran from end to end on one device, so that nothing is projected."""
     found, gpu = record.probed, record.environment.gpu
     hours = (found.seconds + (found.features_seconds or 0.0)) / 3600
     mib = found.peak_device_mib if found.peak_device_mib is not None else found.peak_host_mib
@@ -204,6 +218,7 @@ def _of_probe(row: Row, record: Probing, price: float | None) -> dict[str, Any]:
 
 
 def _spent(row: Row, hours: float, gpus: int, price: float | None) -> dict[str, Any]:
+    """Return GPU-hours, their ratio to the published ones, and their cost. gpus: number of GPUs, 0 on a CPU."""
     gpu_hours = hours * gpus if gpus else None
     return {
         "gpu_hours": gpu_hours,
@@ -213,4 +228,5 @@ def _spent(row: Row, hours: float, gpus: int, price: float | None) -> dict[str, 
 
 
 def _joined(*notes: str) -> str:
+    """Return the notes that are not empty as one text."""
     return "; ".join(note for note in notes if note)

@@ -1,4 +1,4 @@
-"""How a value is written: a column's heading and digits, the same on the terminal, on the page and in CSV."""
+"""Columns: the heading, the number of digits and the place of a value, defined once for terminal, page and CSV."""
 
 import math
 from collections.abc import Iterable
@@ -9,19 +9,21 @@ import pandas as pd
 
 from twoview.bench.runtime.escapes import one_line
 
-ABSENT = "\u2013"  # a dash
+ABSENT = "\u2013"  # an en dash, for a cell without a value
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, said once for every medium.
+    """A column of a table, defined once for every medium.
 
-    decimals: of a number; None for a word. share: a fraction of 1, shown as a percentage. small: of that many digits
-    instead, wherever they begin, since a p of 0.000 says less than one of 3e-05.
+    name: the field of a row that the column shows. heading: what stands above it.
+    decimals: digits after the decimal point; None for a column of text.
+    share: whether the value is a fraction of 1, which is shown as a percentage.
+    small: whether `decimals` counts significant digits instead, since a p of 0.000 says less than one of 3e-05.
 
-    page, terminal, markdown, readme, readme_more: its place from the left there, or None where it is not shown; equal
-    places go by the order of the list. readme_more is README's second table of the same rows. A narrow terminal leaves
-    out the last places. CSV has every column, in the order of the list.
+    page, terminal, markdown, readme, readme_more: the column's place from the left in that medium, or None if it is not
+    shown there; columns of equal place stand in the order of the list. readme_more is README's second table of the same
+    rows. A narrow terminal leaves out the last places. CSV has every column, in the order of the list.
     """
 
     name: str
@@ -37,28 +39,29 @@ class Column:
 
     @property
     def numeric(self) -> bool:
+        """Whether the column holds numbers, which are aligned to the right."""
         return self.decimals is not None
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What it takes of a row. It is sorted by the first."""
+        """The names of the row's values that the column shows. The page sorts by the first."""
         return (self.name,)
 
     def text(self, row: pd.Series) -> str:
-        """The cell of a row, for a reader."""
+        """Return the cell of a row as a reader sees it."""
         return self.written(row[self.name])
 
     def key(self, row: pd.Series) -> str:
-        """What the cell is sorted by."""
+        """Return the text that the page sorts the cell by."""
         return self.csv(row[self.fields[0]])
 
     def written(self, value: Any) -> str:
-        """For a reader: thousands apart, a dash where there is no value."""
+        """Return a value as a reader sees it: with commas between thousands, and a dash for a missing value."""
         if pd.isna(value) or value == "":
             return ABSENT
         if self.decimals is None:
             return one_line(str(value))
-        if value == math.inf:
+        if value == math.inf:  # a time to a target that was never reached
             return "not reached"
         if self.small:
             return f"{value:.{self.decimals}g}"
@@ -67,20 +70,20 @@ class Column:
         return f"{value:,.{self.decimals}f}"
 
     def csv(self, value: Any) -> str:
-        """For a program: the fraction itself for a share, nothing where there is no value."""
+        """Return a value as a program reads it: a share as a fraction, and nothing for a missing value."""
         if pd.isna(value):
             return ""
         if self.decimals is None:
             return str(value)
         if value == math.inf:
-            return "Infinity"  # as pandas and a browser read it
+            return "Infinity"  # pandas and JavaScript both read this word as a number
         if self.small:
             return f"{value:.{self.decimals}g}"
         return f"{value:.{self.decimals + 2 if self.share else self.decimals}f}"
 
 
 class Spread(Column):
-    """Mean of an accuracy over seeds, with the sample standard deviation where there is one: `79.10 ± 0.41`."""
+    """The mean of an accuracy over seeds, and its sample standard deviation if there is one: `79.10 ± 0.41`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -94,7 +97,10 @@ class Spread(Column):
 
 
 class Bounded(Column):
-    """A difference, or what goes by another name, with its interval where there is one: `+3.50 (-2.85 to +9.85)`."""
+    """A difference or an effect, with its interval if there is one: `+3.50 (-2.85 to +9.85)`.
+
+    The fields of a column `knn_difference` are `knn_difference`, `knn_low` and `knn_high`.
+    """
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -109,7 +115,7 @@ class Bounded(Column):
 
 
 class Between(Column):
-    """An interval: `38.97 to 44.25`."""
+    """An interval without its middle: `38.97 to 44.25`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ class Between(Column):
 
 
 def fields(columns: Iterable[Column]) -> dict[str, Column]:
-    """The names in a frame of these columns, in order, and which column writes each."""
+    """Return the field names that a DataFrame of these columns has, in order, each with the column that writes it."""
     found: dict[str, Column] = {}
     for column in columns:
         for name in column.fields:

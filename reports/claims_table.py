@@ -1,4 +1,4 @@
-"""What papers claim without a number, a sign or an ordering -> rows: our measurement of it, and the verdict."""
+"""The papers' claims about signs and orderings of accuracies, each with our measurement and the verdict."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from twoview.reports.papers import Check, Claim, Paper, check
 from twoview.reports.significance import AGREES, CONTRADICTS, NOT_RESOLVED, verdict
 from twoview.reports.table import frame_of
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED = "not measured"  # the verdict of a claim without runs
 WORDS = {AGREES: "holds", CONTRADICTS: "fails", NOT_RESOLVED: "not resolved"}
 FULL, REDUCED = "the paper's", "reduced"
 REDUCED_WORDS = " at reduced scale"
@@ -23,11 +23,11 @@ COLUMNS = [
     Column("verdict", "verdict", page=2, terminal=2),
     Column("claim", "claim", page=3, terminal=3),
     Column("scale", "scale", page=4, terminal=10),
-    Bounded("effect", "measured", 2, page=5, terminal=4),
-    Column("resolvable", "least effect that 80 % of repetitions resolve", 2, page=6, terminal=11),
+    Bounded("effect", "measured effect", 2, page=5, terminal=4),
+    Column("resolvable", "smallest effect found with 80 % power", 2, page=6, terminal=11),
     Column("p", "p", 2, small=True, page=7, terminal=6),
-    Column("of", "of", 0, page=8, terminal=5),
-    Column("published_effect", "published", 2, page=9, terminal=7),
+    Column("of", "seeds or runs", 0, page=8, terminal=5),
+    Column("published_effect", "published effect", 2, page=9, terminal=7),
     Column("statistic", "test", page=10),
     Column("dataset", "dataset", page=11, terminal=8),
     Column("provenance", "provenance", page=12),
@@ -37,15 +37,16 @@ COLUMNS = [
 
 
 def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequence[Theory]) -> pd.DataFrame:
-    """One row a claim, scale and machine that measured it, and one without numbers for each claim that none did.
+    """Return one row for each claim, scale and machine that measured it, and one without numbers for each other claim.
 
-    scale: by the paper's own recipes, or by the smaller ones that stand for them, as they are or at another scale of
-    the claims' suite. effect: the contrast in points of
-    top-1, the rank correlation, or the mean of what a claim of the theory measures, with its 95 % interval; of: how
-    many seeds or runs it comes of. verdict: "holds" where the whole interval lies on the claim's side of 0, "fails" on
-    the other, "not resolved" where it holds 0 or comes of fewer than three, each "at reduced scale" where it is of
-    that; "not measured" without runs of the recipes that the claim names with nothing overridden but what the recipe
-    itself searches.
+    scale: whether the paper's own recipes measured it, or smaller ones that stand for them, as they are or at another
+    scale of `twoview suite claims`.
+    effect: the contrast in points of top-1, the rank correlation, or the mean of what a theory claim measures, with
+    its 95 % interval. of: number of seeds or runs that it comes from.
+    verdict: "holds" if the whole interval lies on the claim's side of 0, "fails" if it lies on the other side, and "not
+    resolved" if it contains 0 or comes from fewer than three seeds or runs; "at reduced scale" is added for smaller
+    recipes. It is "not measured" if there are no runs of the recipes that the claim names. A run counts only if none of
+    its settings were changed but those that its recipe searches over.
     """
     theirs: dict[str, list[Run]] = {"": []}
     for run in runs:
@@ -73,7 +74,10 @@ def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequenc
 
 
 def tally(table: pd.DataFrame) -> str:
-    """How many claims have which verdict, by the paper's own recipes where both scales have one."""
+    """Return a sentence with the number of claims of each verdict.
+
+    A claim with verdicts at both scales counts by that of the paper's own recipes.
+    """
     own_first = table.sort_values("scale", key=lambda scale: scale != FULL, kind="stable")
     verdicts = own_first.drop_duplicates(["source", "claim"])["verdict"]
     at_full_scale = int((~verdicts.str.endswith(REDUCED_WORDS) & (verdicts != NOT_MEASURED)).sum())
@@ -81,14 +85,16 @@ def tally(table: pd.DataFrame) -> str:
     held, failed, open_ = (counts.get(word, 0) for word in WORDS.values())
     return (
         f"Claims that hold: {held} of {len(verdicts)}; that fail: {failed}; not resolved: {open_}; not measured: "
-        f"{counts.get(NOT_MEASURED, 0)}. Of these verdicts {at_full_scale} are by the papers' own recipes, the others "
-        "at reduced scale."
+        f"{counts.get(NOT_MEASURED, 0)}. Of these verdicts {at_full_scale} come from the papers' own recipes, the "
+        "others from smaller recipes."
     )
 
 
 def _size(run: Run) -> str | None:
-    """Empty where nothing differs from the run's recipe but what the recipe itself searches; else the name of the scale
-    of the claims' suite at which it was trained; None where it is of none.
+    """Return the scale at which a run was trained: a name from `twoview suite claims`, empty, or None.
+
+    It is empty if none of the recipe's settings were changed but those that the recipe searches over, and None if the
+    run fits no scale.
     """
     search = run.recipe.get("search")
     ranges = search.get("ranges") if isinstance(search, dict) else None
@@ -97,11 +103,12 @@ def _size(run: Run) -> str | None:
         return ""
     try:
         return scale_of(parse(run.recipe, run.name), HARMLESS) or None
-    except ValueError:  # of another version
+    except ValueError:  # a recipe of another version of twoview
         return None
 
 
 def _said(claim: Claim, one: Check, scale: str) -> dict[str, Any]:
+    """Return the columns that describe the claim and its test."""
     return {
         "source": claim.paper,
         "claim": claim.claim,
@@ -115,7 +122,7 @@ def _said(claim: Claim, one: Check, scale: str) -> dict[str, Any]:
 
 
 def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run], theories: Sequence[Theory]) -> dict[str, Any]:
-    """The measured columns; nothing where the machine's runs and theories do not tell."""
+    """Return the measured columns; empty if the machine's runs and theory records do not measure the claim."""
     found = check(
         one,
         [run for run in runs if run.environment.machine == machine],
@@ -123,9 +130,10 @@ def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run], theorie
     )
     if found is None:
         return {}
+    # `verdict` expects a positive effect where the claim is right; a correlation is claimed to be negative.
     ends = (-found.high, -found.low) if one.correlation else (found.low, found.high)
     word = NOT_RESOLVED if found.p is None else verdict(*ends, found.of)
-    if one.two_sided and word == CONTRADICTS:  # that it is not 0 holds on either side
+    if one.two_sided and word == CONTRADICTS:  # the claim is that the effect is not 0, on either side
         word = AGREES
     return {
         "verdict": WORDS[word] + ("" if scale == FULL else REDUCED_WORDS),

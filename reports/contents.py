@@ -1,4 +1,4 @@
-"""Records -> what a report holds: every table, by name."""
+"""From records to the contents of a report: every table, by name."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,10 +42,12 @@ Kind = TypeVar("Kind", bound=AnyRecord)
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder of evidence says.
+    """A report on a folder of evidence records.
 
-    tables: "summary", "accuracy-per-second", "budget", "claims" and those of `RECORD_TABLES`. complaints: one sentence
-    for each file of the folder that was left out. files: where each was written, by name; none before.
+    records: those that are shown. tables: "summary", "accuracy-per-second", "budget", "claims" and those of
+    `RECORD_TABLES`, by name. pictures: reconstructions by masked-image methods. complaints: one sentence for each file
+    or record that was left out. files: the path of each written file, by name; empty until `write_report` has written
+    them.
     """
 
     records: Sequence[AnyRecord]
@@ -56,7 +58,10 @@ class Report:
 
 
 class RecordTable(NamedTuple):
-    """A table of the records of some kinds alone: how its rows are made."""
+    """A table that needs only records of certain kinds.
+
+    kinds: the classes of those records. make: makes the rows from them, as a DataFrame with the fields of `columns`.
+    """
 
     title: str
     columns: list[Column]
@@ -64,19 +69,21 @@ class RecordTable(NamedTuple):
     make: Callable[[Sequence[Any]], pd.DataFrame]
 
     def table(self, records: Sequence[AnyRecord]) -> Table:
+        """Return the table of those records that are of its kinds."""
         frame = self.make([record for record in records if isinstance(record, self.kinds)])
         return Table(self.title, self.columns, frame)
 
 
+# Name of a table, which is also that of its CSV -> how it is made.
 RECORD_TABLES = {
     "leaderboard": RecordTable("Runs", leaderboard.COLUMNS, (Run,), leaderboard.leaderboard),
-    "imbalance": RecordTable("Few classes a batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
+    "imbalance": RecordTable("Few classes per batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
     "variants": RecordTable("Recipes beside their base", variants.COLUMNS, (Run,), variants.variants_table),
     "probes": RecordTable("Probes", probed_table.COLUMNS, (Probing,), probed_table.probed_table),
-    "probe-costs": RecordTable("Probes' cost", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
+    "probe-costs": RecordTable("Cost of the probes", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
     "loader": RecordTable("Loader", loader_table.COLUMNS, (LoaderRates,), loader_table.loader_table),
     "required": RecordTable(
-        "Required", loader_table.REQUIRED_COLUMNS, (LoaderRates, ConvertRates), loader_table.required_table
+        "Requirements", loader_table.REQUIRED_COLUMNS, (LoaderRates, ConvertRates), loader_table.required_table
     ),
     "gpu": RecordTable("Steps", gpu_table.COLUMNS, (DeviceFigures,), gpu_table.gpu_table),
     "theory": RecordTable("Theory", theory.COLUMNS, (Theory,), theory.theory_table),
@@ -84,11 +91,15 @@ RECORD_TABLES = {
 
 
 def select(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
+    """Return the records of one kind, in their order."""
     return [record for record in records if isinstance(record, kind)]
 
 
 def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complaints: Sequence[str]) -> Report:
-    """All tables of the records. complaints: those that there are already."""
+    """Return the report with all tables of the records.
+
+    complaints: sentences about files and records that have been left out already; the report has these and its own.
+    """
     published, runs = papers.load(), select(Run, records)
     tables = {name: one.table(records) for name, one in RECORD_TABLES.items()}
     board = beside_papers(tables["leaderboard"].frame, published)

@@ -1,4 +1,4 @@
-"""Inline SVG plots. The same tables give the same bytes; the page's stylesheet gives the colors and the font."""
+"""Inline SVG plots. The same tables always give the same bytes; the page's stylesheet sets the colors and the font."""
 
 import io
 import re
@@ -20,7 +20,8 @@ from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.leaderboard import Shown
 from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
-# Colors drawn with, and the style variables of the page that replace them, so that a plot follows light and dark.
+# Placeholder colors that plots are drawn with. `svg` replaces each by a style variable of the page, so that plots
+# follow the light and the dark color scheme.
 INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
 
@@ -41,20 +42,22 @@ STYLE: Any = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
 }
-WIDTH = 4.6  # inches; one phone's width
-LOSS_POINTS = 200  # a curve drawn with: more steps are averaged in blocks
+WIDTH = 4.6  # width of a plot in inches, about that of a phone's screen
+LOSS_POINTS = 200  # maximum number of points of a loss curve; more steps are averaged in blocks
 
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG element, and the words under it."""
+    """A plot: an SVG element, and the caption under it."""
 
     caption: str
     svg: Markup
 
 
 def accuracy_plots(summary: pd.DataFrame) -> list[Plot]:
-    """For each dataset, machine and probe: trained with its range over seeds, untrained, raw pixels."""
+    """Return a plot for each dataset, machine and probe: the accuracy of each trained encoder with its range over
+    seeds, of the same encoder untrained, and of raw pixels.
+    """
     return [
         _accuracy(rows, probe, f"{words} top-1 on {dataset}, percent. {machine}.")
         for (dataset, machine), rows in summary.groupby(["dataset", "machine"])
@@ -63,8 +66,9 @@ def accuracy_plots(summary: pd.DataFrame) -> list[Plot]:
 
 
 def difference_plots(imbalance: pd.DataFrame) -> list[Plot]:
-    """For each dataset, machine and probe: every comparison's difference with its interval, filled where that is clear
-    of 0.
+    """Return a plot for each dataset, machine and probe: the difference of each comparison with its interval.
+
+    imbalance: the table of comparisons. A mark is filled if the interval does not contain 0.
     """
     return [
         _differences(rows, probe, f"{words}, points of top-1 with their 95 % interval on {dataset}. {machine}.")
@@ -75,13 +79,14 @@ def difference_plots(imbalance: pd.DataFrame) -> list[Plot]:
 
 
 def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Plot]:
-    """For the latest record of each workload: a bar for the median, a dot for every round."""
+    """Return a plot for the latest record of each workload: a bar for each loader's median, a dot for each round."""
     rounds = {record.name: record.images_per_s for record in sorted(records, key=lambda record: record.created)}
     return [
         _rates(
             rows[rows["images_per_s"].notna()],
             rounds[rows["name"].iloc[0]],
-            f"{beton}, {views}, {size} px, batch {batch:g}, {threads} threads: images/s, a dot a round. {machine}.",
+            f"{beton}, {views}, {size} px, batch {batch:g}, {threads} threads: images/s, medians and rounds."
+            f" {machine}.",
         )
         for (beton, views, size, batch, threads, machine), rows in latest(table).groupby(WORKLOAD, dropna=False)
         if rows["images_per_s"].notna().any()
@@ -89,7 +94,7 @@ def loader_plots(records: Sequence[LoaderRates], table: pd.DataFrame) -> list[Pl
 
 
 def loss_plots(runs: Sequence[Run]) -> list[Plot]:
-    """For each dataset and method: the loss over steps, a line for every run."""
+    """Return a plot for each dataset and method: the loss over steps, with a line for each run."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.name):
         if run.subject == "trained" and run.training and run.training.losses:
@@ -99,6 +104,7 @@ def loss_plots(runs: Sequence[Run]) -> list[Plot]:
 
 
 def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
+    """Draw each row of the summary as one line: trained with its range, untrained, raw pixels."""
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(len(rows) + 0.6)
         heights = np.arange(len(rows))[::-1]
@@ -119,6 +125,7 @@ def _accuracy(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
 
 
 def _differences(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
+    """Draw each comparison as one line: its difference and the interval around it."""
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.8 * len(rows))
         axes.axvline(0, color=QUIET, lw=0.8)
@@ -136,6 +143,7 @@ def _differences(rows: pd.DataFrame, probe: str, caption: str) -> Plot:
 
 
 def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> Plot:
+    """Draw a bar for each loader's median images/s, and a dot for each of its rounds."""
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.7 * len(rows))
         heights = np.arange(len(rows))[::-1]
@@ -151,6 +159,7 @@ def _rates(rows: pd.DataFrame, rounds: dict[str, list[float]], caption: str) -> 
 
 
 def _losses(runs: Sequence[Run], caption: str) -> Plot:
+    """Draw the loss of each run over its steps."""
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(2.6)
         for run in runs:
@@ -160,27 +169,32 @@ def _losses(runs: Sequence[Run], caption: str) -> Plot:
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
-        words = f"{caption.removesuffix('.')}, a line a run: {', '.join(run.name for run in runs)}."
+        words = f"{caption.removesuffix('.')}, one line per run: {', '.join(run.name for run in runs)}."
         return Plot(words, svg(figure, words))
 
 
 def _block_means(losses: list[float]) -> tuple[list[float], list[float]]:
-    """Steps and losses, each the mean of a block, so that a long run draws at most LOSS_POINTS points."""
+    """Return steps and losses averaged over blocks of steps, so that a curve has at most LOSS_POINTS points."""
     blocks = np.array_split(np.arange(len(losses)), min(len(losses), LOSS_POINTS))
     values = np.asarray(losses)
     return [float(block.mean()) + 1 for block in blocks], [float(values[block].mean()) for block in blocks]
 
 
 def canvas(rows: float) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, whose height suits that number of rows."""
     figure = Figure(figsize=(WIDTH, 0.8 + 0.55 * rows), layout="constrained")
     return figure, figure.subplots()
 
 
 def svg(figure: Figure, title: str) -> Markup:
-    """The figure as an SVG element that scales with its column. `title` salts the ids, which a page must not repeat."""
+    """Return the figure as an SVG element that scales with its column on the page.
+
+    title: makes the ids within the element unique, since a page must not repeat one.
+    """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
-        # A browser has the letters that this font lacks; and names may be longer than a plot is wide.
+        # A browser has the letters that this font lacks, and names may be longer than a plot is wide: neither is a
+        # reason for a warning.
         warnings.filterwarnings("ignore", "Glyph |constrained_layout not applied", UserWarning)
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"])
@@ -188,21 +202,25 @@ def svg(figure: Figure, title: str) -> Markup:
     text = on_lines(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)  # holds for all elements
-    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1: the same in every figure
+    # Matplotlib's style element would apply to the whole page; the page's own stylesheet has the same rules.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # ids such as axes_1 occur in every figure
     for color, variable in VARIABLES.items():
         text = text.replace(color, variable)
     return Markup(_lean(text))
 
 
 def _lean(text: str) -> str:
-    """Coordinates to a hundredth of a point, and the style of a cloud's points written once: a page stays small."""
+    """Return the SVG in fewer bytes: coordinates rounded down to a hundredth of a point, and the common style of the
+    points of a scatter plot written once.
+    """
     text = re.sub(r' (?:x|y|d)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
     text = re.sub(r"\s*\n\s*", "\n", text)
     return re.sub(r"(<g clip-path=[^>]*)>((?:\s*<use [^>]*/>)+)\s*</g>", _cloud, text)
 
 
 def _cloud(found: re.Match[str]) -> str:
+    """Return a group of points with their style on the group, if all of them have the same."""
     styles = set(re.findall(r' style="[^"]*"', found[2]))
     if len(styles) > 1:
         return found[0]

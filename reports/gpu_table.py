@@ -1,4 +1,4 @@
-"""Records of `twoview suite gpu` -> rows: one row a figure, the target beside what was measured."""
+"""The figures that `twoview suite gpu` and `twoview peers` measured on a device, one row each, beside their targets."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -29,12 +29,14 @@ COLUMNS = [
 
 
 def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
-    """One row a figure, in the order of measurement; a step that was measured again shows its latest whole record.
+    """Return one row per figure, in the order of measurement. A figure is a measured quantity with all its samples.
 
-    `measured` is the median and `quartiles` what the middle half of the samples lies between, in its unit, both empty
-    where nothing was reached; of a course over time `measured` is the end. A step that stopped before its end has a row
-    `stopped` behind its figures, with the reason as its note. `target` is what one H100 is to reach,
-    which it says, or the tolerance of a check; `met` says whether it does, but for targets only on such a card.
+    A step of the suite that was measured again shows its latest complete record.
+    measured: the median of the samples in their unit, or for a quantity that is followed over time its last value.
+    quartiles: the first and third quartile. Both are empty if nothing was measured, or an accuracy never reached.
+    target: what one H100 should reach, or the tolerance of a check.
+    met: whether the target is met; empty for an H100's target on another card.
+    A step that stopped before its end has a row with the figure `stopped` after its other figures, whose note says why.
     """
     rows: list[dict[str, Any]] = []
     for record in _latest(records):
@@ -45,7 +47,7 @@ def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
 
 
 def target_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
-    """The rows of `gpu_table` whose figure has a target."""
+    """Return the rows of `gpu_table` whose figure has a target."""
     rows = [
         _row(record, figure)
         for record in _latest(records)
@@ -56,14 +58,15 @@ def target_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
 
 
 def _latest(records: Sequence[DeviceFigures]) -> list[DeviceFigures]:
-    """Of each machine and step, a whole one where there is one; in the order of measurement."""
+    """Return the latest record of each machine and step, a complete one if possible, in the order of measurement."""
+    # Sorted so that complete records come after stopped ones, and the newest last: the last one of a key is kept.
     by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
     latest = {(record.environment.machine, record.name): record for record in by_worth}
     return sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
 
 
 def _stopped(record: DeviceFigures) -> dict[str, Any]:
-    """A row that says why the step did not come to its end."""
+    """Return the row that says why a step stopped before its end."""
     empty = dict.fromkeys(("measured", "quartiles", "target", "met", "published"), "")
     return {"work": record.name, "figure": "stopped", **empty, "note": record.stopped, **_about(record)}
 
@@ -84,6 +87,7 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
 
 
 def _about(record: DeviceFigures) -> dict[str, str]:
+    """Return the cells that all rows of a record share."""
     return {
         "machine": record.environment.machine,
         "date": record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -92,6 +96,7 @@ def _about(record: DeviceFigures) -> dict[str, str]:
 
 
 def _measured(figure: Figure) -> str:
+    """Return the figure's value with its unit: the last sample of a course over time, else the median."""
     if not figure.samples:
         return ""
     return _value(figure.samples[-1] if figure.kind.course else figure.median, figure.kind.unit)
@@ -102,6 +107,7 @@ def _value(value: float, unit: str) -> str:
 
 
 def _quartiles(figure: Figure) -> str:
+    """Return the first and third quartile of the samples; empty for a single one, and for a course over time."""
     if len(figure.samples) < 2 or figure.kind.course:
         return ""
     low, high = np.quantile(figure.samples, [0.25, 0.75])
@@ -109,14 +115,17 @@ def _quartiles(figure: Figure) -> str:
 
 
 def _aimed(aim: Target | None, figure: Figure) -> str:
+    """Return the figure's target, or the tolerance of a check, in words; empty if it has neither."""
     if aim:
         return f"{'≥' if aim.at_least else '≤'} {_value(aim.bound, figure.kind.unit)} on one {CARD}"
     return f"≤ {_value(figure.tolerance, figure.kind.unit)}" if figure.tolerance is not None else ""
 
 
 def _met(aim: Target | None, figure: Figure, record: DeviceFigures) -> str:
-    """Empty where there is no target, or it is another card's, and where nothing was measured: a check that was not
-    made, or a training too short to miss its time.
+    """Return "yes" or "no": whether the figure meets its target or tolerance.
+
+    It is empty if there is no target, if the target is for another card, and if nothing can be said: a check that was
+    not made, or a training that ended before the time of its target.
     """
     if figure.tolerance is not None:
         return ("no" if figure.off else "yes") if figure.samples else ""

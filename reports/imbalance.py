@@ -1,8 +1,8 @@
-"""Runs with few and with all classes a batch -> rows: what each method loses, beside what Assran et al. found.
+"""Class imbalance: what each method loses with few classes per batch, beside what Assran et al. found.
 
-The paper ("The Hidden Uniform Cluster Prior", ICLR 2023) finds that with few classes a batch the joint-embedding
-methods drop clearly and the masked-image methods much less, and that PMSN is better than MSN after pretraining on
-long-tailed data and worse on balanced data. No number of its tables could be read, so signs are what is compared.
+The paper ("The Hidden Uniform Cluster Prior", ICLR 2023) finds that with few classes per batch the joint-embedding
+methods lose clearly and the masked-image methods much less, and that PMSN is better than MSN after pretraining on
+long-tailed data and worse on balanced data. No number in its tables could be read, so only signs are compared.
 """
 
 import json
@@ -23,20 +23,20 @@ from twoview.reports.leaderboard import Shown
 from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
 from twoview.reports.table import frame_of
 
-UNIFORM = ("MSN", "PMSN of uniform prior")
-LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are so by themselves
-PAPER_IMAGES = 300 * 1_281_167  # that an encoder of the paper sees: 300 epochs of ImageNet
-ENOUGH_IMAGES = 1_000_000  # ours: an encoder that saw fewer says nothing about its method
+UNIFORM = ("MSN", "PMSN of uniform prior")  # settings with a uniform prior over the clusters
+LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are long-tailed by themselves
+PAPER_IMAGES = 300 * 1_281_167  # number of images that an encoder of the paper sees: 300 epochs of ImageNet
+ENOUGH_IMAGES = 1_000_000  # our own threshold: an encoder that saw fewer images says nothing about its method
 
 COLUMNS = [
     Column("method", "method", page=1, terminal=1),
     Column("comparison", "comparison", page=2, terminal=2),
     Column("dataset", "dataset", page=3, terminal=9),
     Column("seeds", "seeds", 0, page=4, terminal=8),
-    Column("paper", "the paper's", page=5, terminal=4),
-    Bounded("knn_difference", "kNN points", 2, page=6, terminal=3),
+    Column("paper", "paper's finding", page=5, terminal=4),
+    Bounded("knn_difference", "kNN difference (points)", 2, page=6, terminal=3),
     Column("knn_verdict", "kNN verdict", page=7, terminal=5),
-    Bounded("linear_difference", "linear points", 2, page=8, terminal=6),
+    Bounded("linear_difference", "linear difference (points)", 2, page=8, terminal=6),
     Column("linear_verdict", "linear verdict", page=9, terminal=7),
     Column("backbone", "backbone", page=10),
     Column("epochs", "epochs", 0, page=11),
@@ -46,7 +46,7 @@ COLUMNS = [
 
 
 class Compared(Shown):
-    """What is read of a recipe besides."""
+    """The part of a recipe that this table reads: besides what any row shows, the settings of class imbalance."""
 
     train_images: int = 0
     classes_per_batch: int = 0
@@ -54,19 +54,21 @@ class Compared(Shown):
 
     @property
     def data(self) -> str:
-        """What was trained on, in words."""
+        """The training data in words."""
         images = f", {self.train_images:,} images" if self.train_images else ""
         return self.dataset + images + (f", long tail {self.long_tail.ratio:g}" if self.long_tail.ratio > 1 else "")
 
     @property
     def long_tailed(self) -> bool:
+        """Whether the training data have a long tail of classes, their own or one that the recipe made."""
         return self.long_tail.ratio > 1 or self.dataset in LONG_TAILED
 
 
 class Setting(NamedTuple):
-    """What two runs share that differ in nothing but the seed and the classes a batch.
+    """What two runs share if they differ in nothing but the seed and the number of classes per batch.
 
-    prior: of MSN and PMSN, in words. options, others: the method's table and the rest of the recipe, as JSON.
+    method: the method's name. prior: the prior of MSN or PMSN in words, else empty. options, others: the recipe's
+    method table, and the rest of the recipe, as JSON.
     """
 
     method: str
@@ -75,20 +77,22 @@ class Setting(NamedTuple):
     others: str
 
 
-Family = dict[Setting, dict[int, Seeds]]  # by setting and classes a batch: all that was trained on the same data
+# All runs on the same data: setting -> number of classes per batch (0 if any may occur) -> seed -> run.
+Family = dict[Setting, dict[int, Seeds]]
 
 
 def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a comparison; of runs that were not made, a row without numbers.
+    """Return one row per comparison. A comparison whose runs were not made has a row without numbers.
 
-    Where encoders were trained with several K classes a batch: each method's accuracy with the most of them less that
-    with fewer, and for a masked-image method the mean of the joint-embedding methods' such drops less its own. Where
-    encoders were trained by PMSN: their accuracy less that with the uniform prior, by MSN or by PMSN, which then is MSN
-    without Sinkhorn. `difference` is the mean over seeds, each seed's runs paired, in points of top-1; `low` and `high`
-    bound Student's 95 % interval of that mean and are NaN for one seed, or where all seeds differ by the same.
-    `verdict`: the interval has the sign that the paper found ("agrees"), the opposite ("contradicts"), or holds 0 or
-    comes of fewer than three seeds ("not resolved"); empty where there is nothing to hold against each other, or no
-    sign to expect.
+    Where encoders were trained with different numbers K of classes per batch, a comparison is each method's accuracy
+    with the largest K minus that with a smaller K; for a masked-image method also the mean of the joint-embedding
+    methods' drops minus its own drop. Where encoders were trained by PMSN, a comparison is their accuracy minus that
+    with the uniform prior, of MSN or of PMSN, which is then MSN without Sinkhorn.
+    difference: in points of top-1, the mean over seeds, the runs of each seed paired. `low` and `high` are the bounds
+    of Student's 95 % interval of that mean, NaN for one seed or if all seeds have the same difference.
+    verdict: "agrees" if the interval lies on the side of 0 that the paper found, "contradicts" if it lies on the other
+    side, and "not resolved" if it contains 0 or comes from fewer than three seeds; empty if there is nothing to compare
+    or the paper expects no sign.
     """
     families: dict[tuple[bool, str, str], Family] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
@@ -105,18 +109,21 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def too_small(table: pd.DataFrame) -> str:
-    """A sentence, where the encoders have seen too few images for a verdict to mean anything."""
+    """Return a sentence if the encoders saw too few images for any verdict to mean something, else an empty text."""
     seen = table["images_seen"].max()
     if not seen < ENOUGH_IMAGES:
         return ""
     return (
-        f"This is too small to conclude from: an encoder here saw {seen:,.0f} images in its training, "
-        f"one of the paper's {PAPER_IMAGES:,}."
+        f"This is too small for any conclusion: an encoder here saw at most {seen:,.0f} images in its training, and one"
+        f" of the paper {PAPER_IMAGES:,}."
     )
 
 
 def verdict(claimed: Sequence[float]) -> str:
-    """claimed: one difference a seed, positive where the paper is right."""
+    """Return the verdict on the paper's finding; empty without differences.
+
+    claimed: one difference for each seed, with the sign that makes it positive if the paper is right.
+    """
     if not claimed:
         return ""
     _, low, high = interval(claimed)
@@ -124,6 +131,7 @@ def verdict(claimed: Sequence[float]) -> str:
 
 
 def _setting(run: Run) -> Setting:
+    """Return the setting of a run, all of its recipe but what may differ between compared runs."""
     changing = ABOUT | {"name", "seed", "classes_per_batch", "method"}
     others = {key: value for key, value in run.recipe.items() if key not in changing}
     method = Compared.model_validate(run.recipe).method
@@ -133,7 +141,10 @@ def _setting(run: Run) -> Setting:
 
 
 def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
-    """Each method with the most classes a batch beside itself with fewer; the masked ones beside the others too."""
+    """Yield the comparisons of each method with the most classes per batch and with fewer.
+
+    A masked-image method is compared with the joint-embedding methods too.
+    """
     *fewer, most = sorted({k for by_k in family.values() for k in by_k if k}) or [0]
     for few in fewer:
         pairs = [(setting.method, (by_k.get(most, {}), by_k.get(few, {}))) for setting, by_k in family.items()]
@@ -149,14 +160,20 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
 
 
 def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: Differences, probe: str) -> Differences:
-    """The mean drop of the joint-embedding methods less the one given."""
+    """Return for each seed the mean drop of the joint-embedding methods minus the drop given.
+
+    joint: for each joint-embedding method its runs with all and with few classes per batch.
+    """
     beside = [differences(every, some, probe) for every, some in joint]
     means = {seed: [others[seed] for others in beside if seed in others] for seed in drops}
     return {seed: fmean(means[seed]) - drops[seed] for seed in drops if means[seed]}
 
 
 def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
-    """Every other prior beside the uniform one, where batches hold whatever comes, or all classes."""
+    """Yield the comparisons of every other prior with the uniform one.
+
+    Their batches are drawn without regard to classes (K = 0) or hold as many classes as any (the largest K).
+    """
     every_k = sorted({k for by_k in family.values() for k in by_k if k})[1:][-1:]
     groups: dict[tuple[str, int], dict[str, Seeds]] = {}
     for setting, by_k in sorted(family.items()):
@@ -167,7 +184,7 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
         uniform = [prior for prior in by_prior if prior in UNIFORM]
         others = [prior for prior in by_prior if prior not in UNIFORM]
         if not others and not (k or long_tailed):
-            continue  # MSN trained for itself
+            continue  # MSN was trained here without a comparison of priors in mind
         for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
             gains = {probe: differences(*pair, probe) for probe in PROBES}
@@ -176,11 +193,15 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
 
 
 def _row(method: str, comparison: str, paper: str, found: dict[str, Differences], runs: Seeds) -> dict[str, Any]:
-    """found: differences, by probe. runs: those of one side, of which the first tells what all of them are."""
+    """Return the row of a comparison.
+
+    paper: what the paper found. found: the differences over seeds, by probe. runs: the runs of one side; the first
+    gives backbone, epochs and images seen, which all share.
+    """
     row: dict[str, Any] = {"method": method, "comparison": comparison, "paper": paper}
     for probe, by_seed in found.items():
         values = list(by_seed.values())
-        claimed = [-value for value in values] if paper == "worse" else values
+        claimed = [-value for value in values] if paper == "worse" else values  # positive where the paper is right
         numbers = (*interval(values), verdict(claimed) if paper else "")
         row |= {f"{probe}_{part}": number for part, number in zip(PARTS, numbers, strict=True)}
     seeds = sorted(found[PROBES[0]])

@@ -1,54 +1,55 @@
-"""What a reader sees of a figure's quantity. Nothing is looked up by these words."""
+"""The words that a table shows for each measured quantity. Nothing is looked up by these words."""
 
 from twoview.bench.evidence import Figure, Quantity
 
 LABELS: dict[Quantity, str] = {
-    "step_time": "step",
-    "step_time_model_alone": "step, model alone",
-    "step_rate": "rate",
+    "step_time": "step time",
+    "step_time_model_alone": "step time, model alone",
+    "step_rate": "training-step throughput",
     "loader_rate": "loader alone",
     "model_rate": "model alone",
-    "training_rate": "real",
+    "training_rate": "training throughput",
     "efficiency": "efficiency",
     "data_wait": "data wait",
-    "warmup_time": "first steps, compiling",
-    "epoch_time": "an epoch",
-    "first_epoch_time": "the first epoch, compiling",
+    "warmup_time": "first steps, with compilation",
+    "epoch_time": "epoch time",
+    "first_epoch_time": "first epoch, with compilation",
     "augmentation_time": "views of a batch, made alone",
-    "speedup": "twoview / peer",
-    "energy_per_view": "energy",
-    "step_flops": "FLOPs of a step",
+    "speedup": "twoview speedup over a peer",
+    "energy_per_view": "energy per view",
+    "step_flops": "FLOPs per step",
     "mfu": "model FLOPs utilization",
-    "peak_device_memory": "peak memory, allocated",
-    "peak_device_memory_reserved": "peak memory, reserved",
+    "peak_device_memory": "peak device memory, allocated",
+    "peak_device_memory_reserved": "peak device memory, reserved",
     "peak_host_memory": "peak host memory",
     "time_to_accuracy": "time to a kNN accuracy",
-    "best_knn_accuracy": "kNN, the best",
-    "best_weighted_knn_accuracy": "kNN, weighted, the best",
-    "knn_accuracy": "kNN as it goes",
-    "weighted_knn_accuracy": "kNN, weighted, as it goes",
-    "judged_epochs": "epochs at each kNN",
-    "elapsed_time": "training after each epoch",
-    "knn_time": "a kNN accuracy of both kinds",
+    "best_knn_accuracy": "best kNN accuracy",
+    "best_weighted_knn_accuracy": "best weighted kNN accuracy",
+    "knn_accuracy": "kNN accuracy during training",
+    "weighted_knn_accuracy": "weighted kNN accuracy during training",
+    "judged_epochs": "epoch of each kNN accuracy",
+    "elapsed_time": "training time after each epoch",
+    "knn_time": "time of a plain and a weighted kNN accuracy",
     "projected_gpu_hours": "pretraining on one card, projected",
-    "loss_repeat_difference": "plain loss again off",
-    "recorded_loss_difference": "recorded loss off",
-    "loss_difference": "value off",
-    "gradient_difference": "gradient off",
-    "pixel_difference": "levels off",
-    "differing_pixels": "values that differ",
+    "loss_repeat_difference": "relative loss difference, two eager trainings",
+    "recorded_loss_difference": "relative loss difference, CUDA graph to eager",
+    "loss_difference": "relative loss difference, device to CPU",
+    "gradient_difference": "relative gradient difference, device to CPU",
+    "pixel_difference": "largest pixel difference, device to loader",
+    "differing_pixels": "differing pixel values",
 }
-# Of a quantity that a work has several of.
+# The words for a quantity that has a variant; {} is the variant, such as a library or an accuracy in percent.
 OF_VARIANT: dict[Quantity, str] = {
-    "step_rate": "step in {}",
-    "warmup_time": "first {} steps, compiling",
-    "speedup": "twoview / {}",
-    "peak_device_memory": "peak memory of {}, allocated",
+    "step_rate": "step throughput of {}",
+    "warmup_time": "first {} steps, with compilation",
+    "speedup": "twoview speedup over {}",
+    "peak_device_memory": "peak device memory of {}, allocated",
     "time_to_accuracy": "time to {} % kNN",
 }
 
 
 def label(figure: Figure) -> str:
+    """Return the words for a figure's quantity, with its variant if it has one."""
     if not figure.variant:
         return LABELS[figure.quantity]
     return OF_VARIANT.get(figure.quantity, f"{LABELS[figure.quantity]}, {{}}").format(figure.variant)

@@ -1,7 +1,7 @@
-"""Runs -> rows: one row a trained encoder with its baselines beside it.
+"""The leaderboard of runs: one row for each trained encoder, with its baselines in the same row.
 
-Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without evidence is NaN or empty.
-`seconds_to_target`: of a dataset in `significance.TARGETS`; infinite where it never got there.
+Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without a record is NaN or empty.
+`seconds_to_target` is the time to the dataset's target in `significance.TARGETS`, and infinite if it was never reached.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from twoview.reports.table import frame_of
 
 
 class Estimate(Column):
-    """An accuracy with the interval of its probe, where the record has it."""
+    """An accuracy with its interval over test images, if the record has one: `79.25 (78.40 to 80.10)`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ COLUMNS = [
     Column("method", "method", page=1, terminal=2),
     Column("dataset", "dataset", page=2, terminal=3),
     Column("backbone", "backbone", page=24, terminal=16),
-    Column("resolution", "px", 0, page=25),
+    Column("resolution", "size (px)", 0, page=25),
     Column("views", "views", page=26),
     Column("epochs", "epochs", 0, page=27, terminal=17),
     Column("batch", "batch", 0, page=28),
@@ -53,46 +53,47 @@ COLUMNS = [
     Column("linear_top1", "linear %", 2, terminal=6),
     Column("untrained_knn_top1", "untrained kNN %", 2, page=7, terminal=13),
     Column("untrained_linear_top1", "untrained linear %", 2, page=8),
-    Column("pixels_knn_top1", "pixels kNN %", 2, page=9, terminal=12),
-    Column("pixels_linear_top1", "pixels linear %", 2, page=10),
-    Column("knn_gain", "kNN gain", 2, page=6, terminal=5),
-    Column("linear_gain", "linear gain", 2, page=41),
+    Column("pixels_knn_top1", "raw pixels kNN %", 2, page=9, terminal=12),
+    Column("pixels_linear_top1", "raw pixels linear %", 2, page=10),
+    Column("knn_gain", "kNN gain over untrained", 2, page=6, terminal=5),
+    Column("linear_gain", "linear gain over untrained", 2, page=41),
     Column("knn_top5", "kNN top-5 %", 2),
-    Column("knn_top1_low", "kNN from %", 2),
-    Column("knn_top1_high", "to %", 2),
-    Column("knn10_top1", "kNN, k = 10 %", 2, page=37),
-    Column("knn_rule", "kNN rule", page=38),
+    Column("knn_top1_low", "kNN 95 % CI low", 2),
+    Column("knn_top1_high", "kNN 95 % CI high", 2),
+    Column("knn10_top1", "kNN % at k = 10", 2, page=37),
+    Column("knn_rule", "kNN settings", page=38),
     Column("linear_top5", "linear top-5 %", 2),
-    Column("linear_top1_low", "linear from %", 2),
-    Column("linear_top1_high", "to %", 2),
-    Column("training_s", "training s", 0, page=40),
+    Column("linear_top1_low", "linear 95 % CI low", 2),
+    Column("linear_top1_high", "linear 95 % CI high", 2),
+    Column("training_s", "training time (s)", 0, page=40),
     Column("views_per_s", "views/s", 1, page=11, terminal=8),
     Column("views_per_s_iqr", "views/s IQR", 1, page=12),
-    Column("seconds_per_epoch", "s/epoch", 2, page=13, terminal=9),
-    Column("seconds_to_target", "s to target", 1, page=14),
+    Column("seconds_per_epoch", "epoch time (s)", 2, page=13, terminal=9),
+    Column("seconds_to_target", "time to target (s)", 1, page=14),
     Column("data_wait_share", "data wait", 2, share=True, page=15, terminal=15),
-    Column("loader_views_per_s", "loader alone, views/s", 1, page=16),
-    Column("model_views_per_s", "model alone, views/s", 1, page=17),
+    Column("loader_views_per_s", "loader alone (views/s)", 1, page=16),
+    Column("model_views_per_s", "model alone (views/s)", 1, page=17),
     Column("efficiency", "efficiency", 2, share=True, page=18, terminal=10),
     Column("bottleneck", "bottleneck", page=19, terminal=14),
-    Column("peak_memory_mib", "peak host MiB", 0, page=20, terminal=11),
-    Column("peak_device_mib", "peak device MiB", 0, page=21),
+    Column("peak_memory_mib", "peak host memory (MiB)", 0, page=20, terminal=11),
+    Column("peak_device_mib", "peak device memory (MiB)", 0, page=21),
     Column("train_images", "probe train images", 0),
     Column("test_images", "probe test images", 0),
     Column("seed", "seed", page=32, terminal=7),
     Column("recipe", "recipe"),
     Column("recipe_hash", "recipe hash"),
-    Column("overridden", "overridden"),
+    Column("overridden", "overridden settings"),
     Column("commit", "commit", page=33),
     Column("environment", "environment", page=34),
     Column("date", "date", page=35),
     Column("name", "record", page=36),
     Column("published", "published", page=22),
-    Column("published_knn", "published kNN rule", page=39),
-    Column("within_spread", "within its spread", page=23),
+    Column("published_knn", "published kNN settings", page=39),
+    Column("within_spread", "within published spread", page=23),
     Estimate("knn_top1", "kNN %", 2, page=4),
     Estimate("linear_top1", "linear %", 2, page=5),
 ]
+# The columns that hold speed and memory, NaN for a run that was not timed.
 SPEEDS = [
     "training_s",
     "views_per_s",
@@ -111,7 +112,7 @@ HARMLESS += ["checkpoint_steps", "damaged", "probe.online", "probe.online_knn_ep
 
 
 class Named(BaseModel):
-    """A method or a backbone: its name, and parameters that a row does not show."""
+    """A recipe's method or backbone: its name, and further parameters that a row does not show."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -119,7 +120,7 @@ class Named(BaseModel):
 
 
 class Neighbors(BaseModel):
-    """How the kNN of a recipe's `[probe]` table votes."""
+    """The kNN settings in a recipe's `[probe]` table: number of neighbors, and temperature of their weights."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -128,12 +129,12 @@ class Neighbors(BaseModel):
 
     @property
     def rule(self) -> str:
-        """In words; empty for a record that does not say it."""
+        """The kNN settings in words; empty if the record does not state them."""
         return f"k = {self.k}, cosine, weighted at {self.temperature:g}" if self.k and self.temperature else ""
 
 
 class Shown(BaseModel):
-    """What a row shows of a recipe. `size` is the resolution in pixels."""
+    """The part of a recipe that a row shows. `size` is the side of a view in pixels."""
 
     name: Word
     dataset: Word
@@ -148,15 +149,17 @@ class Shown(BaseModel):
     @field_validator("method", "backbone", mode="before")
     @classmethod
     def _plain_name(cls, value: Any) -> Any:
+        """Accept a plain name where a table with a name is expected."""
         return {"name": value} if isinstance(value, str) else value
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run of subject `trained`, ranked by kNN top-1 within its dataset and machine; equal accuracies tie.
+    """Return one row per trained encoder, ranked by kNN top-1 within its dataset and machine; equal ones share a rank.
 
-    The untrained baseline is the one of the same dataset, backbone with all its parameters, resolution, seed, number
-    of probe images and machine; raw pixels likewise, without backbone and seed. Of several the latest counts.
-    published, within_spread: empty until `beside_papers`. ValueError (pydantic's) if a recipe lacks a key of `Shown`.
+    The untrained baseline in a row has the same dataset, backbone with all its parameters, resolution, seed, number of
+    probe images and machine; the baseline of raw pixels likewise, but for backbone and seed. Of several baselines the
+    latest counts. The columns `published`, `published_knn` and `within_spread` are empty until `beside_papers` fills
+    them. Raises ValueError (pydantic's) if a recipe lacks a key of `Shown`.
     """
     baselines = {_baseline_key(run, run.subject): run for run in _by_date(runs) if run.subject != "trained"}
     rows = [
@@ -171,15 +174,17 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def commit_of(environment: Environment) -> str:
-    """The commit, marked as git describe marks it where files had been changed since; empty without a checkout."""
+    """Return the commit that was measured, with `-dirty` if files had been changed since; empty without a checkout."""
     return environment.commit + ("-dirty" if environment.commit and environment.dirty else "")
 
 
 def _by_date(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs from oldest to newest, in an order that does not depend on the files'."""
     return sorted(runs, key=lambda run: (run.created, run.name))
 
 
 def _baseline_key(run: Run, subject: str) -> Hashable:
+    """Return a key that a run shares with its baseline of the given subject, "untrained" or "pixels"."""
     shown = Shown.model_validate(run.recipe)
     encoder = None if subject == "pixels" else (json.dumps(shown.backbone.model_dump(), sort_keys=True), run.seed)
     images = (run.accuracy.train_images, run.accuracy.test_images)
@@ -222,10 +227,10 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
 
 
 def _beyond_top1(run: Run) -> dict[str, float]:
-    """Top-5 and the kNN of 10 neighbors, NaN in records older than they are, and the ends of top-1's interval over test
-    images, of both probes.
+    """Return top-5 and the bounds of top-1's 95 % interval over test images for both probes, and kNN at k = 10.
 
-    A record without the interval has the number of test images: their bootstrap is binomial draws.
+    Older records lack top-5 and kNN at k = 10, which are NaN then, and the interval, for which the number of test
+    images is enough: a bootstrap over images that are right or wrong draws from a binomial distribution.
     """
     ten = run.accuracy.probes.get("knn-10")
     row = {"knn10_top1": ten.top1 if ten else math.nan}
@@ -238,12 +243,14 @@ def _beyond_top1(run: Run) -> dict[str, float]:
 
 
 def _binomial(run: Run, probe: str) -> tuple[float, float]:
+    """Return the bounds of the binomial interval of a probe's top-1, in percent."""
     images, share = run.accuracy.test_images, getattr(run.accuracy, f"{probe}_top1") / 100
     low, high = stats.binom.interval(LEVEL, images, share)
     return 100 * float(low) / images, 100 * float(high) / images
 
 
 def _speed(run: Run) -> dict[str, Any]:
+    """Return the cells of speed and memory, NaN or empty where the run has no training or no ceilings."""
     training, ceilings = run.training, run.ceilings
     words = ("precision", "loader", "device", "bottleneck")
     speed: dict[str, Any] = dict.fromkeys(SPEEDS, math.nan) | dict.fromkeys(words, "")
@@ -272,6 +279,7 @@ def _speed(run: Run) -> dict[str, Any]:
 
 
 def _loader(resident: str, training: Training) -> str:
+    """Return how the images were loaded: by so many threads, or resident on the device."""
     threads = f"{training.loader_threads} thread" + ("" if training.loader_threads == 1 else "s")
     if resident == "on":
         return "resident"
@@ -279,7 +287,7 @@ def _loader(resident: str, training: Training) -> str:
 
 
 def _rates_iqr(training: Training) -> float:
-    """Interquartile range of the epochs' rates; NaN for one epoch, and where the views grow from epoch to epoch."""
+    """Return the interquartile range of the epochs' views/s; NaN for one epoch, or if the views grow over epochs."""
     if len(training.epoch_seconds) < 2 or training.sizes:
         return math.nan
     rates = training.views_per_epoch / np.asarray(training.epoch_seconds)
@@ -287,13 +295,13 @@ def _rates_iqr(training: Training) -> float:
 
 
 def overridden(run: Run) -> str:
-    """Which settings are not as in the recipe file of the run's recipe."""
+    """Return the settings that differ from the file of the run's recipe, without those in `HARMLESS`."""
     if run.overrides is None:
         return "not recorded"
     return ", ".join(sorted(key for key in run.overrides if key not in HARMLESS))
 
 
 def recipe_hash(recipe: dict[str, Any]) -> str:
-    """Eight hex digits of everything but the seed: equal experiments, equal hash."""
+    """Return eight hex digits that are equal for recipes that differ in nothing but the seed."""
     content = {key: value for key, value in recipe.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

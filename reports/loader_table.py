@@ -1,4 +1,4 @@
-"""Records of loader and writer -> rows: one row a record and contestant, and one row a requirement."""
+"""Two tables about the loader: its rates beside its peers' (other libraries' loaders), and what is required of it."""
 
 import math
 from collections.abc import Sequence
@@ -16,31 +16,32 @@ from twoview.reports.table import frame_of
 
 TWOVIEW = "twoview"
 
+# The words for the record's fields that have a requirement.
 LABELS: dict[Field, str] = {
     "images_per_s": "images/s",
-    "first_batch_s": "first batch",
-    "first_batch_empty_cache_s": "first batch, compiling",
+    "first_batch_s": "time to first batch",
+    "first_batch_empty_cache_s": "time to first batch, empty kernel cache",
     "peak_mib": "peak memory",
 }
-# What has to be equal for two records to be measurements of the same work.
+# The columns in which records of the same work are equal.
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 COLUMNS = [
     Column("beton", "beton", page=12, terminal=10, readme=1),
     Column("views", "views", page=13, readme=3),
-    Column("size", "px", 0, page=2, terminal=2, readme=2),
+    Column("size", "size (px)", 0, page=2, terminal=2, readme=2),
     Column("batch", "batch", 0, page=14, readme=4),
     Column("threads", "threads", 0, page=15, terminal=11),
     Column("machine", "machine"),
     Column("contestant", "loader", page=1, terminal=1, readme=5),
     Column("images_per_s", "images/s", 1, page=3, terminal=3, readme=6),
-    Column("images_per_s_iqr", "IQR", 1, page=4, terminal=5),
+    Column("images_per_s_iqr", "images/s IQR", 1, page=4, terminal=5),
     Column("views_per_s", "views/s", 1, page=5, terminal=6),
-    Column("ours_over_it", "twoview / it", 2, page=6, terminal=4, readme=7),
-    Column("first_batch_s", "first batch s", 2, page=7, terminal=7, readme=8),
-    Column("first_batch_empty_cache_s", "first batch, compiling, s", 1, page=8),
-    Column("peak_mib", "peak MiB", 0, page=9, terminal=8, readme=9),
-    Column("added_mib", "of it by the loader", 0, page=10, terminal=9),
-    Column("batch_mib", "a batch MiB", 1, page=11),
+    Column("ours_over_it", "twoview speedup", 2, page=6, terminal=4, readme=7),
+    Column("first_batch_s", "time to first batch (s)", 2, page=7, terminal=7, readme=8),
+    Column("first_batch_empty_cache_s", "time to first batch, empty kernel cache (s)", 1, page=8),
+    Column("peak_mib", "peak memory (MiB)", 0, page=9, terminal=8, readme=9),
+    Column("added_mib", "memory beyond imports (MiB)", 0, page=10, terminal=9),
+    Column("batch_mib", "one batch (MiB)", 1, page=11),
     Column("rounds", "rounds", 0, page=16),
     Column("images", "images", 0),
     Column("note", "note", page=17, terminal=12, readme=10),
@@ -62,11 +63,12 @@ REQUIRED_COLUMNS = [
 
 
 def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
-    """One row a record and contestant, ours first and then the fastest, rates in images and views a second.
+    """Return one row per record and contestant (twoview or a peer): twoview first, then the fastest.
 
-    `images_per_s` is the median over rounds, `images_per_s_iqr` the interquartile range (NaN for one round),
-    `ours_over_it` the median of the ratios of paired rounds, ours over this contestant's (NaN where the rounds do not
-    pair). A contestant that has a note and no rates is kept, without numbers: it was absent, not slow.
+    images_per_s, images_per_s_iqr: median and interquartile range over rounds (the range is NaN for one round).
+    ours_over_it: twoview's rate divided by this contestant's, the median of the ratios of paired rounds; NaN if they
+    have different numbers of rounds.
+    A peer with a note and no rates was absent, not slow; it keeps a row without numbers.
     """
     rows = [_row(record, contestant) for record in records for contestant in _contestants(record)]
     table = frame_of(rows, COLUMNS)
@@ -76,9 +78,10 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
 
 
 def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFrame:
-    """One row a machine and requirement that a record measures: the latest figure beside the bound, met or not.
+    """Return one row per machine and measured requirement: the latest figure, the bound, and whether it is met.
 
-    `figure` names the contestant that divides ours; x: times, for rates the median over paired rounds; s: seconds.
+    figure: what is bounded. A ratio to a peer has the unit x, and is the median over paired rounds for rates; a time
+    has the unit s.
     """
     rows = []
     for machine in sorted({record.environment.machine for record in records}):
@@ -86,17 +89,19 @@ def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFram
         mine.sort(key=lambda record: record.created, reverse=True)
         for requirement in REQUIREMENTS:
             measured = [(record, _figure(record, requirement)) for record in mine if record.name == requirement.record]
+            # The newest figure; `figure == figure` leaves out NaN, a record that lacks the figure.
             rows += [_required_row(record, requirement, figure) for record, figure in measured if figure == figure][:1]
     return frame_of(rows, REQUIRED_COLUMNS)
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the latest record of each workload."""
+    """Return the rows of the latest record of each workload."""
     newest = table.groupby(WORKLOAD, dropna=False)["date"].transform("max")
     return table[table["date"] == newest]
 
 
 def _contestants(record: LoaderRates) -> list[str]:
+    """Return who was measured, and after them who was absent and has only a note."""
     return [*record.images_per_s, *(name for name in record.notes if name not in record.images_per_s)]
 
 
@@ -131,7 +136,10 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
 
 
 def _paired_ratio(ours: list[float], theirs: list[float]) -> float:
-    """Contestants take turns, so a round shares its disturbance; the ratio is taken before the median."""
+    """Return the median over rounds of our rate divided by theirs; NaN if the rounds do not pair.
+
+    Contestants take turns, so a disturbance hits both rates of a round; hence the ratio is taken before the median.
+    """
     if not ours or len(ours) != len(theirs):
         return math.nan
     return float(np.median([our / their for our, their in zip(ours, theirs, strict=True)]))
@@ -142,8 +150,8 @@ def _or_nan(value: float | None) -> float:
 
 
 def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> float:
-    """The figure that the requirement bounds; NaN where the record lacks it."""
-    measured = getattr(record, requirement.field, None)  # a writer's record has rates alone
+    """Return the figure that the requirement bounds; NaN if the record lacks it."""
+    measured = getattr(record, requirement.field, None)  # a writer's record has no field but rates
     by_contestant = measured if isinstance(measured, dict) else {TWOVIEW: measured}
     ours = by_contestant.get(TWOVIEW)
     if not requirement.against:
@@ -152,14 +160,14 @@ def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> flo
 
 
 def _rounds(measured: list[float] | float | None) -> list[float]:
-    """A number a round; what is not measured in rounds is one, and what was not measured none."""
+    """Return a number for each round: one for a figure that is not measured in rounds, none for a missing one."""
     if isinstance(measured, list):
         return measured
     return [] if measured is None else [measured]
 
 
 def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, figure: float) -> dict[str, Any]:
-    over, unit = (f" / {requirement.against}", "x") if requirement.against else ("", "s")
+    over, unit = (f", ratio to {requirement.against}", "x") if requirement.against else ("", "s")
     return {
         "work": requirement.work,
         "figure": LABELS[requirement.field] + over,

@@ -1,4 +1,4 @@
-"""Tables as Markdown: README's, and the leaderboard for a pull request or an issue."""
+"""Tables as Markdown: those of README, and the leaderboard for a pull request or an issue."""
 
 from twoview.bench.runtime.escapes import markdown
 from twoview.reports.significance import TARGETS_IN_WORDS
@@ -6,7 +6,7 @@ from twoview.reports.table import Medium, Table
 
 
 def leaderboard_text(summary: Table) -> str:
-    """The leaderboard over seeds, a table a machine, whose rows are never ranked with another's."""
+    """Return the leaderboard over seeds, with one table per machine, since machines are never ranked together."""
     parts = [f"On {markdown(machine)}:\n\n{table_text(rows, 'markdown')}\n" for machine, rows in summary.by_machine()]
     if not parts:
         return "No encoder has been trained yet.\n"
@@ -14,6 +14,7 @@ def leaderboard_text(summary: Table) -> str:
 
 
 def table_text(table: Table, medium: Medium) -> str:
+    """Return a table as Markdown, with the columns of the medium."""
     columns = table.shown(medium)
     lines = ["| " + " | ".join(column.heading for column in columns) + " |"]
     lines.append("|" + "|".join("--:" if column.numeric else "---" for column in columns) + "|")

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard summed up over seeds: one row an experiment and machine."""
+"""The leaderboard over seeds: one row for each experiment and machine."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from twoview.reports.table import frame_of
 
 
 class OverSeeds(Spread):
-    """An accuracy whose least and greatest are drawn or said too."""
+    """An accuracy with mean and deviation, whose minimum and maximum are in the frame too, for plots and sentences."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ COLUMNS = [
     Column("dataset", "dataset", page=2, terminal=2, markdown=1, readme=1),
     Column("method", "method", page=1, terminal=1, markdown=2, readme=2),
     Column("backbone", "backbone", page=26, markdown=3),
-    Column("resolution", "px", 0, page=27),
+    Column("resolution", "size (px)", 0, page=27),
     Column("epochs", "epochs", 0, page=28, markdown=4),
     Column("batch", "batch", 0, markdown=5),
     Column("precision", "precision"),
@@ -33,42 +33,42 @@ COLUMNS = [
     Column("recipe", "recipe", page=29, markdown=19, readme=3, readme_more=1),
     Column("recipe_hash", "recipe hash"),
     Column("seeds", "seeds", 0, page=3, terminal=3, markdown=6, readme=4),
-    Column("gain_seeds", "seeds with a gain", 0),
+    Column("gain_seeds", "seeds with untrained baseline", 0),
     OverSeeds("knn_top1", "kNN %", 2, page=4, terminal=4, markdown=7, readme=5),
-    OverSeeds("knn10_top1", "kNN, k = 10 %", 2, page=30, markdown=20),
-    Column("knn_rule", "kNN rule", page=31, markdown=21),
+    OverSeeds("knn10_top1", "kNN % at k = 10", 2, page=30, markdown=20),
+    Column("knn_rule", "kNN settings", page=31, markdown=21),
     OverSeeds("linear_top1", "linear %", 2, page=11, terminal=9, markdown=10),
     OverSeeds("untrained_knn_top1", "untrained kNN %", 2, page=9, terminal=8, readme=6),
     OverSeeds("untrained_linear_top1", "untrained linear %", 2, page=13, terminal=13),
-    OverSeeds("pixels_knn_top1", "pixels kNN %", 2, page=10, terminal=7, readme=7),
-    OverSeeds("pixels_linear_top1", "pixels linear %", 2, page=14, terminal=12),
-    OverSeeds("knn_gain", "kNN gain", 2, page=7, terminal=5, readme=8),
-    Column("knn_gain_min", "least gain", 2, page=8, terminal=6, readme=9),
-    Between("knn_gain_interval", "kNN gain, 95 % of the mean", 2, page=34),
-    OverSeeds("linear_gain", "linear gain", 2, page=35, readme=10),
-    Between("linear_gain_interval", "linear gain, 95 % of the mean", 2, page=36),
-    Between("knn_interval", "kNN, 95 % of the mean", 2, page=5, markdown=8),
-    Between("linear_interval", "linear, 95 % of the mean", 2, page=12, markdown=11),
-    Column("knn_p", "p, kNN", 2, small=True, page=6, terminal=14, markdown=9),
-    Column("seconds_to_target", "s to target", 1, page=17, terminal=15, markdown=16),
-    Column("time_p", "p, time", 2, small=True, page=18),
-    Column("training_s", "training s", 0, page=33, readme_more=7),
+    OverSeeds("pixels_knn_top1", "raw pixels kNN %", 2, page=10, terminal=7, readme=7),
+    OverSeeds("pixels_linear_top1", "raw pixels linear %", 2, page=14, terminal=12),
+    OverSeeds("knn_gain", "kNN gain over untrained", 2, page=7, terminal=5, readme=8),
+    Column("knn_gain_min", "smallest kNN gain", 2, page=8, terminal=6, readme=9),
+    Between("knn_gain_interval", "kNN gain 95 % CI", 2, page=34),
+    OverSeeds("linear_gain", "linear gain over untrained", 2, page=35, readme=10),
+    Between("linear_gain_interval", "linear gain 95 % CI", 2, page=36),
+    Between("knn_interval", "kNN 95 % CI", 2, page=5, markdown=8),
+    Between("linear_interval", "linear 95 % CI", 2, page=12, markdown=11),
+    Column("knn_p", "p vs. best kNN", 2, small=True, page=6, terminal=14, markdown=9),
+    Column("seconds_to_target", "time to target (s)", 1, page=17, terminal=15, markdown=16),
+    Column("time_p", "p vs. fastest", 2, small=True, page=18),
+    Column("training_s", "training time (s)", 0, page=33, readme_more=7),
     Column("views_per_s", "views/s", 1, page=19, markdown=14, readme_more=2),
     Column("views_per_s_iqr", "views/s IQR", 1),
-    Column("seconds_per_epoch", "s/epoch", 2, page=20, markdown=15, readme_more=3),
+    Column("seconds_per_epoch", "epoch time (s)", 2, page=20, markdown=15, readme_more=3),
     Column("data_wait_share", "data wait", 2, share=True, page=21, readme_more=5),
-    Column("loader_views_per_s", "loader alone, views/s", 1),
-    Column("model_views_per_s", "model alone, views/s", 1),
+    Column("loader_views_per_s", "loader alone (views/s)", 1),
+    Column("model_views_per_s", "model alone (views/s)", 1),
     Column("efficiency", "efficiency", 2, share=True, page=22, terminal=10, readme_more=4),
-    Column("peak_memory_mib", "peak host MiB", 0, page=24, markdown=17, readme_more=6),
-    Column("peak_device_mib", "peak device MiB", 0, page=25, markdown=18),
+    Column("peak_memory_mib", "peak host memory (MiB)", 0, page=24, markdown=17, readme_more=6),
+    Column("peak_device_mib", "peak device memory (MiB)", 0, page=25, markdown=18),
     Column("bottleneck", "bottleneck", page=23, terminal=11),
-    Column("overridden", "overridden"),
+    Column("overridden", "overridden settings"),
     Column("published", "published", page=15, terminal=16, markdown=12),
-    Column("published_knn", "published kNN rule", page=32, markdown=22),
-    Column("within_spread", "within its spread", page=16, terminal=17, markdown=13),
+    Column("published_knn", "published kNN settings", page=32, markdown=22),
+    Column("within_spread", "within published spread", page=16, terminal=17, markdown=13),
 ]
-# What has to be equal for two runs to differ by their seed alone.
+# The columns in which runs of one experiment are equal; such runs differ by their seed alone.
 EXPERIMENT = [
     "dataset",
     "method",
@@ -83,6 +83,7 @@ EXPERIMENT = [
     "recipe_hash",
     "knn_rule",
 ]
+# The columns that are summed up by mean, standard deviation, minimum and maximum over seeds.
 ACCURACIES = [
     "knn_top1",
     "knn10_top1",
@@ -97,16 +98,17 @@ ACCURACIES = [
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a leaderboard over seeds: one row an experiment and machine.
+    """Return a leaderboard over seeds: one row per experiment and machine, by dataset, machine and mean kNN top-1.
 
-    Accuracies and the gains over untrained: mean, `sd` (sample standard deviation, NaN for one seed), min, max;
-    of trained kNN and linear top-1 and of the gains also the ends of Student's 95 % interval of the mean, NaN for one
-    seed.
-    Speeds and memory: the median. `seeds` counts the seeds, `gain_seeds` those with an untrained baseline.
-    A seed that was run again counts once, by its latest run. Rows are ordered by dataset, machine and mean kNN top-1.
-    seconds_to_target: MLPerf's mean. knn_p, time_p: of Welch's t between this experiment's seeds and those of the best
-    one on the dataset and machine, by kNN top-1 and by the time to target; NaN for the best itself.
-    published, within_spread: empty until `beside_papers`.
+    Accuracies and gains over the untrained encoder have mean, `sd` (sample standard deviation, NaN for one seed), min
+    and max over seeds. Trained kNN and linear top-1 and the gains also have the bounds of Student's 95 % interval of
+    the mean, NaN for one seed. Speeds and memory are medians over seeds.
+    seeds, gain_seeds: number of seeds, and of those with an untrained baseline. A seed that was run again counts once,
+    by its latest run.
+    seconds_to_target: the mean by MLPerf's rule (`mlperf_time`).
+    knn_p, time_p: p of Welch's t-test between this experiment's seeds and those of the best experiment on the dataset
+    and machine, by kNN top-1 and by time to target; NaN for the best itself.
+    published, published_knn, within_spread: empty until `beside_papers` fills them.
     """
     seeds = dict(list(once_a_seed(table).groupby(EXPERIMENT)))
     rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
@@ -119,14 +121,17 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def once_a_seed(table: pd.DataFrame) -> pd.DataFrame:
-    """The latest row of each seed of an experiment."""
+    """Return the latest row of each seed of each experiment."""
     return table.sort_values(["date", "name"]).drop_duplicates([*EXPERIMENT, "seed"], keep="last")
 
 
 def _against_the_best(
     over_seeds: pd.DataFrame, seeds: Mapping[Any, pd.DataFrame], column: str, order: pd.Series
 ) -> pd.Series:
-    """Of each row, Welch's p against the one of its dataset and machine that is least by `order`; NaN for that one."""
+    """Return for each row Welch's p against the row of its dataset and machine whose `order` is least, the best one.
+
+    column: the leaderboard's column whose values over seeds are compared. The best row itself has NaN.
+    """
     p = pd.Series(math.nan, index=over_seeds.index)
     for _, rows in over_seeds.groupby(["dataset", "machine"]):
         if order[rows.index].notna().any():
@@ -138,6 +143,7 @@ def _against_the_best(
 
 
 def _over_seeds(runs: pd.DataFrame) -> dict[str, Any]:
+    """Return the row of one experiment from its runs, one per seed."""
     row: dict[str, Any] = {"seeds": len(runs), "gain_seeds": int(runs["knn_gain"].count())}
     for accuracy in ACCURACIES:
         values = runs[accuracy]

@@ -1,4 +1,4 @@
-"""The web page: one file, nothing loaded from elsewhere, every value escaped by the template engine."""
+"""The web page: a single HTML file that loads nothing else, with every value escaped by the template engine."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from twoview.reports.sentences import headline
 
 
 def render(report: Report) -> str:
-    """The page as HTML. The same report gives the same text; nothing of the moment or the place goes in."""
+    """Return the page as HTML. The same report gives the same text, without today's date or a path of this machine."""
     templates = Environment(
         loader=PackageLoader("twoview.reports"),
         autoescape=True,
@@ -30,8 +30,9 @@ def render(report: Report) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """Of a text, what no page shows, such as what turns the direction of its letters, is written out; no-break spaces
-    are the template's own.
+    """Return a text with its invisible characters written out, such as those that reverse the direction of letters.
+
+    No-break spaces stay, since the template itself makes them. Values that are not plain text are returned as they are.
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

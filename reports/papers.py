@@ -1,7 +1,8 @@
-"""What others published: `reports/papers/*.toml`, one paper or code a file, checked by one schema.
+"""Published results and claims: `reports/papers/*.toml`, one file per paper or code base, validated by one schema.
 
-A table says what all its rows share, and a row what is its own. A number that could not be read is absent, and its cell
-says so. A claim without a number, a sign or an ordering, is a row too, and carries the statistic that checks it.
+A table in a file has what all its rows share, and each row has what is its own. A number that could not be read is
+absent, and its cell says so. A claim without a number, about a sign or an ordering, is listed with the statistical test
+that checks it.
 """
 
 import math
@@ -28,13 +29,14 @@ from twoview.reports.significance import LEVEL, POWER, interval, resolvable
 
 FOLDER = Path(__file__).parent / "papers"
 ABSENT = "not published here"
-FEWEST = 4  # runs of a rank correlation: of three no order has a p below 0.05
+FEWEST = 4  # minimum number of runs of a rank correlation: with three, no order has a p below 0.05
 
-# paper: read in it. secondary: in someone's account of it. code: in the README, docs or logs of a code. inferred: read
-# off a chart or concluded, and the note says how.
+# Where a number comes from. paper: read in the paper. secondary: from another text about the paper. code: from the
+# README, docs or logs of a code base. inferred: read off a chart or concluded; the note says how.
 Provenance = Literal["paper", "secondary", "code", "inferred"]
-# top1, top5: of a classifier that the source does not say more of. online: one that trains beside the encoder.
-# knn10: of the 10 nearest neighbors by cosine, unweighted, as our probe knn-10; knn: by another rule.
+# What a number measures. top1, top5: a classifier that the source does not describe further. online: a classifier that
+# trains beside the encoder. knn10: the 10 nearest neighbors by cosine, unweighted, as in our probe knn-10. knn: kNN
+# with other settings.
 Metric = Literal[
     "linear_top1",
     "linear_top5",
@@ -50,18 +52,22 @@ Metric = Literal[
 
 
 class Part(BaseModel):
-    """A piece of a file; an unknown key is an error."""
+    """A part of a paper's file. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Row(Part):
-    """One cell that others published, or did not.
+    """One published cell, or one that a paper should have but that could not be read.
 
-    value, spread: of the metric, in percent, and the deviation over runs. Without a metric the row is of costs alone.
-    knn: the rule of a kNN accuracy: neighbors, weights, and of which epoch, as far as the source states it.
-    work: what was measured or spent time on. epochs, batch: of that work. gpus, hardware: how many of what. hours: of
-    wall time. memory_gb: the peak on each, in the source's own GB. recipe: the one of ours that does the same.
+    paper, table, row: where it stands.
+    metric, value, spread: the metric, its value in percent, and its deviation over runs. A row without a metric is
+    about costs only.
+    knn: the settings of a kNN accuracy, as far as the source states them: neighbors, weights and epoch.
+    work: what was trained or evaluated. epochs, batch: of that work.
+    gpus, hardware: number and kind of the GPUs. hours: wall time. memory_gb: peak memory on each GPU, in the source's
+    own GB.
+    recipe: our recipe that does the same.
     """
 
     paper: str
@@ -86,38 +92,43 @@ class Row(Part):
 
     @property
     def cell(self) -> str:
-        """The value as it is printed."""
+        """The value as a table shows it, with its spread if there is one."""
         if self.value is None:
             return ABSENT
         return f"{self.value:g}" if self.spread is None else f"{self.value:g} ± {self.spread:g}"
 
     @property
     def is_budget(self) -> bool:
+        """Whether the row states what the work cost: hours or memory."""
         return self.metric is None or self.hours is not None or self.memory_gb is not None
 
     @property
     def gpu_hours(self) -> float | None:
+        """The hours of all GPUs together; None if the source does not state both numbers."""
         return self.gpus * self.hours if self.gpus and self.hours else None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.metric is None and (self.value or self.spread):
-            raise ValueError("a value needs a metric")
+            raise ValueError("a row with a value or a spread must have a metric")
         if self.value is None and self.spread is not None:
-            raise ValueError("a spread needs a value")
+            raise ValueError("a row with a spread must have a value")
         if bool(self.knn) != str(self.metric).startswith("knn"):
-            raise ValueError("a kNN accuracy, and nothing else, has its rule in the key knn")
+            raise ValueError("the key knn must be given for a kNN accuracy, and only there")
         return self
 
 
 class Check(Part):
-    """How a sign or an ordering is tested on runs.
+    """How a claim about a sign or an ordering is tested on runs.
 
-    statistic: the test in words. contrast: recipe -> weight; the claim is that the sum of the weighted accuracies is
-    above 0, tested over the seeds that all recipes have (two_sided: that it is not 0). correlation, against: recipes
-    over whose runs the accuracy falls where what is logged by that name rises. theory: the name of a claim that
-    `twoview suite theory` measures, whose effect is above 0 on average over seeds. One with none of them needs a
-    measurement that no evidence holds yet.
+    statistic: the test in words.
+    contrast: recipe -> weight. The claim is that the weighted sum of the recipes' accuracies is above 0, tested over
+    the seeds that all of them have. two_sided: the claim is that it is not 0.
+    correlation, against: recipes, and the name of a logged quantity. The claim is that over all runs of these recipes
+    the accuracy falls as that quantity rises.
+    theory: the name of a claim that `twoview suite theory` measures. The claim is that its effect, the mean over seeds,
+    is above 0.
+    A check with none of these needs a measurement that no record holds yet.
     """
 
     statistic: str
@@ -133,19 +144,19 @@ class Check(Part):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if sum(map(bool, (self.contrast, self.correlation, self.theory))) > 1:
-            raise ValueError("either a contrast, a correlation or a claim of the theory")
+            raise ValueError("a check must have at most one of contrast, correlation and theory")
         if bool(self.correlation) != bool(self.against):
-            raise ValueError("a correlation is against something that is logged")
+            raise ValueError("a check must have both correlation and against, a logged quantity, or neither")
         if (self.contrast or self.correlation) and self.metric not in ("linear_top1", "knn_top1"):
-            raise ValueError("a check needs linear_top1 or knn_top1 as its metric")
+            raise ValueError(f"the metric of a check must be linear_top1 or knn_top1, got {self.metric}")
         return self
 
 
 class Claim(Check):
-    """A sign or an ordering that others state, checked on runs of the paper's own recipes.
+    """A claim of a paper about a sign or an ordering, checked on runs of the paper's own recipes.
 
-    reduced: checks of the same on smaller recipes, each with a statistic of its own. value: the size of the contrast,
-    as published.
+    claim: the claim in words. value: the size of the contrast as published, if it is.
+    reduced: checks of the same claim on smaller recipes, each with its own statistic.
     """
 
     paper: str
@@ -156,9 +167,9 @@ class Claim(Check):
 
 
 class Paper(Part):
-    """One file."""
+    """The content of one file: a paper or a code base."""
 
-    key: str  # the file's stem
+    key: str  # the file's name without `.toml`
     title: str
     address: str
     rows: tuple[Row, ...]
@@ -166,11 +177,14 @@ class Paper(Part):
 
 
 class Verdict(NamedTuple):
-    """A claim checked. size: of the contrast, in points over the sum of its positive weights, or the rank correlation.
+    """The result of checking a claim.
 
-    low, high: its 95 % interval, NaN where there is none. of: how many seeds, or runs. p: of the test; None, as is
-    `statistic`, where there are too few to tell. resolvable: the least size whose interval would lie on one side of 0
-    in 80 % of repetitions, NaN where there is no interval.
+    size: the contrast in points, divided by the sum of its positive weights; or the rank correlation.
+    low, high: bounds of its 95 % interval, NaN if there is none.
+    statistic, p: the test's statistic and p; None if there are too few seeds or runs for a test.
+    of: number of seeds or runs.
+    resolvable: the smallest size whose interval would lie on one side of 0 in 80 % of repetitions; NaN if there is no
+    interval.
     """
 
     size: float
@@ -183,12 +197,12 @@ class Verdict(NamedTuple):
 
 
 def load(folder: Path = FOLDER) -> list[Paper]:
-    """All papers, by key. ValueError naming the file and the key at fault."""
+    """Return all papers, sorted by file name. Raises ValueError that names the file and the key at fault."""
     return [read(path) for path in sorted(folder.glob("*.toml"))]
 
 
 def read(path: Path) -> Paper:
-    """One file. ValueError naming it and the key at fault."""
+    """Read one file. Raises ValueError that names the file and the key at fault."""
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -211,24 +225,24 @@ def read(path: Path) -> Paper:
 
 
 def _rows(table: Any, path: Path, number: int) -> list[dict[str, Any]]:
-    """A table's rows, each with what all of them share."""
+    """Return a table's rows, each with the keys that the table gives for all of them."""
     if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
-        raise ValueError(f"{path}: tables.{number}: a table has a list of rows")
+        raise ValueError(f"{path}: tables.{number}: a table must have a list of rows")
     shared = {"paper": path.stem} | {key: value for key, value in table.items() if key != "rows"}
     return [shared | row for row in table["rows"]]
 
 
 def budgets(papers: Iterable[Paper]) -> list[Row]:
-    """The rows that say what something cost, those that a recipe of ours does first."""
+    """Return the rows that state hours or memory; first those whose work one of our recipes does."""
     rows = [row for paper in papers for row in paper.rows if row.is_budget]
     return sorted(rows, key=lambda row: row.recipe is None)
 
 
 def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) -> Verdict | None:
-    """A claim's statistic over the evidence; None without a check, or where no seed or too few runs tell anything.
+    """Check a claim on records, and return the result; None if the claim has no test, or too few runs measure it.
 
-    runs: trained ones are used, the last of each recipe and seed. theories: the last with the claim's name and effects
-    is used.
+    runs: of these the latest of each recipe and seed with a trained encoder is used. theories: of these the latest that
+    measured the theory claim is used.
     """
     if claim.theory:
         newest_first = sorted(theories, key=lambda record: record.created, reverse=True)
@@ -244,8 +258,10 @@ def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) ->
 
 
 def _contrast(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
-    """Student's t of the contrast over the seeds that all have: for two recipes the paired t."""
+    """Test the contrast by Student's t over the seeds that all its recipes have; for two recipes it is the paired t."""
     seeds = set.intersection(*(set(by_recipe.get(name, {})) for name in claim.contrast))
+    # A seed's size: the weighted sum of the recipes' accuracies, divided by the sum of the positive weights. For the
+    # weights 1 and -1 it is the difference in points.
     scale = sum(weight for weight in claim.contrast.values() if weight > 0)
     sizes = [
         sum(weight * _accuracy(claim, by_recipe[name][seed]) for name, weight in claim.contrast.items()) / scale
@@ -255,7 +271,7 @@ def _contrast(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdi
 
 
 def _mean(sizes: Sequence[float], two_sided: bool) -> Verdict | None:
-    """Student's t of the mean over seeds; None without any."""
+    """Test the mean of one size per seed by Student's t, one-sided above 0 unless `two_sided`; None without sizes."""
     if not sizes:
         return None
     bounds, least = interval(sizes), resolvable(sizes)
@@ -266,7 +282,10 @@ def _mean(sizes: Sequence[float], two_sided: bool) -> Verdict | None:
 
 
 def _correlation(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
-    """Spearman's rank correlation of accuracy and what was logged in the last epoch, over all runs."""
+    """Test Spearman's rank correlation, one-sided below 0, of accuracy and the quantity logged in the last epoch.
+
+    It is taken over all runs of the claim's recipes. Returns None without runs, or if one of the two never varies.
+    """
     pairs = [
         (run.training.logged[claim.against][-1], _accuracy(claim, run))
         for name in claim.correlation
@@ -284,7 +303,10 @@ def _correlation(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Ve
 
 
 def _fisher(correlation: float, count: int) -> tuple[float, float]:
-    """A rank correlation's interval by Fisher's z, with Bonett and Wright's variance (2000); NaN where perfect."""
+    """Return the interval of a rank correlation by Fisher's z, with the variance of Bonett and Wright (2000).
+
+    The bounds are NaN for a correlation of 1 or -1, whose z is infinite.
+    """
     if abs(correlation) == 1:
         return math.nan, math.nan
     reach = stats.norm.ppf((1 + LEVEL) / 2) * _fisher_error(correlation, count)
@@ -293,11 +315,16 @@ def _fisher(correlation: float, count: int) -> tuple[float, float]:
 
 
 def _fisher_error(correlation: float, count: int) -> float:
+    """Return the standard error of Fisher's z: sqrt((1 + r^2 / 2) / (n - 3)), after Bonett and Wright (2000)."""
     return math.sqrt((1 + correlation**2 / 2) / (count - 3))
 
 
 def resolvable_correlation(count: int) -> float:
-    """The least rank correlation whose interval `_fisher` lies above 0 in 80 % of repetitions; 1 where none does."""
+    """Return the smallest rank correlation whose interval by `_fisher` lies above 0 in 80 % of repetitions, at most 1.
+
+    count: number of runs.
+    """
+    # The interval lies above 0 with probability POWER if z exceeds this many of its standard errors.
     quantiles = float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
 
     def above(correlation: float) -> float:
@@ -308,4 +335,5 @@ def resolvable_correlation(count: int) -> float:
 
 
 def _accuracy(claim: Check, run: Run) -> float:
+    """Return a run's accuracy by the claim's metric, in percent."""
     return float(getattr(run.accuracy, str(claim.metric)))

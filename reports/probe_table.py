@@ -1,4 +1,4 @@
-"""Records of what the probes cost -> rows: one row a work, the latest record of it on each machine."""
+"""The cost of the probes beside other libraries: one row per measured work and machine, from its latest record."""
 
 import math
 import statistics
@@ -17,17 +17,17 @@ TWOVIEW, PEERS = "twoview", ("faiss", "scikit-learn")
 COLUMNS = [
     Column("machine", "machine"),
     Column("probe", "probe", page=1, terminal=1, readme=1),
-    Column("features", "features", page=2, terminal=10, readme=2),
+    Column("features", "training features", page=2, terminal=10, readme=2),
     Column("queries", "queries", 0, page=3, terminal=11, readme=3),
-    Column("setting", "setting", page=4, terminal=2, readme=4),
+    Column("setting", "settings", page=4, terminal=2, readme=4),
     Column("threads", "threads", 0, page=5, terminal=3, readme=5),
-    Column("seconds", "s", 2, page=6, terminal=4, readme=6),
-    Column("added", "MiB", 0, page=7, terminal=8, readme=7),
+    Column("seconds", "time (s)", 2, page=6, terminal=4, readme=6),
+    Column("added", "memory (MiB)", 0, page=7, terminal=8, readme=7),
     Column("peer", "peer", page=8, terminal=5, readme=8),
-    Column("peer_seconds", "its s", 2, page=9, terminal=6, readme=9),
-    Column("peer_added", "its MiB", 0, page=10, terminal=9, readme=10),
-    Column("peer_over_ours", "it / twoview", page=11, terminal=7, readme=11),
-    Column("top1_difference", "top-1 above it", 2, page=12, terminal=12, readme=12),
+    Column("peer_seconds", "peer time (s)", 2, page=9, terminal=6, readme=9),
+    Column("peer_added", "peer memory (MiB)", 0, page=10, terminal=9, readme=10),
+    Column("peer_over_ours", "peer time / ours", page=11, terminal=7, readme=11),
+    Column("top1_difference", "top-1 difference (points)", 2, page=12, terminal=12, readme=12),
     Column("note", "note", page=13, terminal=13),
     Column("commit", "commit"),
     Column("date", "date", page=14),
@@ -36,10 +36,13 @@ COLUMNS = [
 
 
 def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
-    """Medians over the rounds; `peer_over_ours` is the median of the paired rounds' ratios and their range, in words.
+    """Return one row per work and machine, with medians over the rounds.
 
-    The peer is the one of ours, or else the other contestant that there is; of none the columns are empty. A side that
-    was absent has no numbers, and `note` says why.
+    seconds, peer_seconds: time from the features to the accuracy. added, peer_added: peak memory beyond the features,
+    in MiB. top1_difference: our top-1 minus the peer's, in points.
+    peer_over_ours: the peer's time divided by ours: the median over the paired rounds and their range, as text.
+    The peer is faiss or scikit-learn, or else whichever other contestant the record has; without one its columns are
+    empty. A contestant that was absent has no numbers, and `note` says why.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     return frame_of([_row(record) for _, record in sorted(newest.items())], COLUMNS)

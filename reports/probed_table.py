@@ -1,4 +1,4 @@
-"""Records of probes -> rows: one row an encoder, dataset and probe, the latest record of it on each machine."""
+"""What `twoview probe` found: one row per encoder, dataset, probe and machine, from its latest record."""
 
 import math
 import statistics
@@ -19,21 +19,21 @@ COLUMNS = [
     Column("dataset", "dataset", page=2, terminal=2),
     Column("probe", "probe", page=3, terminal=3),
     Column("top1", "top-1 %", 2, page=4, terminal=4),
-    Column("top1_low", "from %", 2, page=5, terminal=5),
-    Column("top1_high", "to %", 2, page=6, terminal=6),
-    Column("spread", "sd over splits", 2, page=7, terminal=9),
+    Column("top1_low", "95 % CI low", 2, page=5, terminal=5),
+    Column("top1_high", "95 % CI high", 2, page=6, terminal=6),
+    Column("spread", "SD over splits", 2, page=7, terminal=9),
     Column("top5", "top-5 %", 2, page=8, terminal=10),
-    Column("mean_class", "mean class %", 2, page=9, terminal=11),
-    Column("worst_class", "worst class %", 2, page=10, terminal=12),
+    Column("mean_class", "mean class top-1 %", 2, page=9, terminal=11),
+    Column("worst_class", "worst class top-1 %", 2, page=10, terminal=12),
     Column("train_images", "probe train images", 0, page=11),
     Column("test_images", "probe test images", 0, page=12),
-    Column("seconds", "s", 2, page=13, terminal=7),
-    Column("peak_memory_mib", "peak host MiB", 0, page=14, terminal=13),
-    Column("peak_device_mib", "peak device MiB", 0, page=15, terminal=15),
+    Column("seconds", "time (s)", 2, page=13, terminal=7),
+    Column("peak_memory_mib", "peak host memory (MiB)", 0, page=14, terminal=13),
+    Column("peak_device_mib", "peak device memory (MiB)", 0, page=15, terminal=15),
     Column("published_hours", "published hours", 2, page=16, terminal=8),
-    Column("published_memory_gb", "published GB each", 1, page=17, terminal=14),
+    Column("published_memory_gb", "published memory per GPU (GB)", 1, page=17, terminal=14),
     Column("provenance", "provenance", page=18),
-    Column("resolution", "px", 0, page=19),
+    Column("resolution", "size (px)", 0, page=19),
     Column("machine", "machine"),
     Column("commit", "commit"),
     Column("date", "date", page=20),
@@ -42,10 +42,14 @@ COLUMNS = [
 
 
 def probed_table(records: Sequence[Probing]) -> pd.DataFrame:
-    """top1_low, top1_high: bounds of its 95 % interval. spread: its standard deviation over splits, NaN for one split.
+    """Return one row per encoder, dataset, probe and machine.
 
-    mean_class, worst_class: of the accuracies of the classes that have test images. seconds: with the features'.
-    published_hours, published_memory_gb: what a paper spent on that probe, wherever it did, and `provenance` says that.
+    top1_low, top1_high: bounds of top-1's 95 % interval.
+    spread: standard deviation of top-1 over splits, NaN for one split.
+    mean_class, worst_class: mean and minimum of the accuracies of the classes that have test images.
+    seconds: time of the probe, that of extracting the features included.
+    published_hours, published_memory_gb: what a paper reports for that probe, with its own encoder and hardware;
+    provenance says how sure we are of these numbers.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     rows = [_row(record) for _, record in sorted(newest.items())]

@@ -1,4 +1,4 @@
-"""What a paper reports of the same recipe, beside what was measured."""
+"""What a paper reports for a recipe, beside what was measured with it here."""
 
 import math
 from collections.abc import Iterable
@@ -11,11 +11,13 @@ WORDS = {"knn_top1": "kNN", "knn10_top1": "kNN", "linear_top1": "linear"}
 
 
 def beside_papers(table: pd.DataFrame, papers: Iterable[Paper], statistic: str = "") -> pd.DataFrame:
-    """A leaderboard, or its summary (statistic: `_mean`), with what papers report in three of its columns.
+    """Return a leaderboard, or its summary over seeds, with what papers report in three of its columns.
 
-    published: what a paper reports of the recipe, of each metric. published_knn: the rule of its kNN. within_spread:
-    whether ours lies within its spread, of each metric that is ours too; nothing is said where the run's recipe is not
-    the paper's, or the spread not known.
+    statistic: the suffix of the accuracies' columns in `table`: empty for a leaderboard, `_mean` for its summary.
+    published: the values that a paper reports for the recipe, one for each metric.
+    published_knn: number of neighbors and weighting of the paper's kNN.
+    within_spread: for each metric that we measure too, whether our value lies within the paper's spread over runs, or
+    the difference if no spread is published; if settings of the run's recipe were changed, only that is said.
     """
     cells: dict[str, list[Row]] = {}
     for row in (row for paper in papers for row in paper.rows):
@@ -27,6 +29,7 @@ def beside_papers(table: pd.DataFrame, papers: Iterable[Paper], statistic: str =
 
 
 def _beside(row: pd.Series, cells: list[Row], statistic: str) -> tuple[str, str, str]:
+    """Return the three cells of a row, from the published cells of its recipe."""
     if not cells:
         return ABSENT, "", ""
     published = "; ".join(f"{_words(cell)} {cell.cell}" for cell in cells)
@@ -40,11 +43,13 @@ def _beside(row: pd.Series, cells: list[Row], statistic: str) -> tuple[str, str,
 
 
 def _words(cell: Row) -> str:
+    """Return a metric in words, such as "online top-1"."""
     metric = str(cell.metric)
     return WORDS.get(metric, metric.replace("_top", " top-").replace("top1", "top-1").replace("top5", "top-5"))
 
 
 def _within(ours: float, cell: Row) -> str:
+    """Return whether our value lies within the published spread, in words."""
     if math.isnan(ours):
         return "not measured"
     if cell.spread is None:

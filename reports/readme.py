@@ -1,4 +1,4 @@
-"""README's measured tables, written from the evidence that is committed: `python -m twoview.reports.readme`."""
+"""README's measured tables, written from the committed evidence records by `python -m twoview.reports.readme`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +23,18 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def measured(results: Path) -> str:
-    """The Markdown between the marks, GPUs beside targets, then accuracies, speeds, peers of every part, verdicts."""
+    """Return the Markdown that goes between README's marks.
+
+    It has the GPU figures beside their targets, and then for each machine accuracies, speeds, every part beside its
+    peers (the same work in other libraries), and the verdicts on the theory papers' claims.
+    Raises ValueError if a file in `results` is not a valid record.
+    """
     records, complaints = read_folder(results)
     if complaints:
         raise ValueError("; ".join(complaints))
     runs = select(Run, records)
     board = leaderboard(runs)
-    # Variants of one recipe are many rows, which say something beside it alone: the page has a table of theirs.
+    # The many variants of one recipe say something only beside it; the page has a table of their own for them.
     board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
     trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(board))
     loader, required, steps, probes, theory = (
@@ -53,14 +58,14 @@ def measured(results: Path) -> str:
 
 
 def _commits(table: pd.DataFrame, loader: pd.DataFrame, machine: str) -> str:
-    """Of all records of a machine that are shown."""
+    """Return in words the commits that measured a machine's rows."""
     shown = pd.concat([rows.loc[rows["machine"] == machine, "commit"] for rows in (table, loader)])
     commits = sorted({str(commit)[:10] for commit in shown})
     return markdown(f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}")
 
 
 def write(readme: Path = README, results: Path = RESULTS) -> None:
-    """Puts the tables between the marks. ValueError if the marks are missing."""
+    """Write the tables between the marks in README. Raises ValueError if a mark is missing."""
     text = readme.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

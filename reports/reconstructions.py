@@ -1,4 +1,4 @@
-"""Pictures that lie beside the records, as they go into a page that loads nothing."""
+"""Pictures of reconstructions that lie beside the records, embedded so that the page need not load them."""
 
 import base64
 from collections.abc import Sequence
@@ -12,14 +12,17 @@ from twoview.loaders.limits import PICTURE_BYTES
 
 @dataclass(frozen=True)
 class Picture:
-    """caption: whose. address: the file itself, as a data URI."""
+    """A picture for the page. caption: the name of its run. address: the PNG file itself, as a data URI."""
 
     caption: str
     address: str
 
 
 def pictures(runs: Sequence[Run], folder: Path, complaints: list[str]) -> list[Picture]:
-    """Of the runs that have one, RUN.png anywhere in the folder, by name; a complaint on each that cannot be read."""
+    """Return the pictures of the runs, sorted by name. A run's picture is a file RUN.png anywhere in the folder.
+
+    For each picture that cannot be read, a sentence is appended to `complaints`.
+    """
     files = {path.stem: path for path in sorted(folder.rglob("*.png"))}
     found = []
     for name in sorted({run.name for run in runs} & files.keys()):

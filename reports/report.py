@@ -1,6 +1,6 @@
-"""A folder of evidence -> leaderboard.csv, a CSV of each other table, and index.html.
+"""From a folder of evidence records to leaderboard.csv, a CSV of each other table, and index.html.
 
-A record that is valid and yet cannot be shown is left out by name, and the others are shown.
+A record that is valid and yet cannot be shown is named and left out, and the others are shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +16,18 @@ from twoview.reports.contents import RECORD_TABLES, Report, report_of, select
 from twoview.reports.markdown import leaderboard_text
 from twoview.reports.reconstructions import Picture, pictures
 
-NO_CSV = ("summary", "required")  # what they say of is in other tables, row by row
-ALWAYS = ("leaderboard", "budget", "claims")  # written without rows too; of any other table there is no CSV then
+NO_CSV = ("summary", "required")  # tables without a CSV: they sum up the rows of other tables
+ALWAYS = ("leaderboard", "budget", "claims")  # tables whose CSV is written even if it has no rows
 
-Files = dict[str, bytes | None]  # by name; None: there is nothing to write
+Files = dict[str, bytes | None]  # the content of each file by its name; None if there is nothing to write
 
 
 def write_report(evidence: Path, out: Path) -> Report:
-    """Writes the leaderboard of a folder of evidence into the folder `out`: all of its files, or none if that fails.
+    """Write the report on a folder of evidence records into the folder `out`: all of its files, or none if that fails.
 
-    FileNotFoundError without the folder of evidence; ValueError if it holds no record that can be shown;
-    BlockingIOError while another process writes a report into `out`.
+    Returns the report, with the paths of its files. Raises FileNotFoundError if there is no folder `evidence`,
+    ValueError if it holds no record that can be shown, and BlockingIOError while another process writes a report into
+    `out`.
     """
     records, complaints = read_folder(evidence)
     complaints = [complaint.replace(f"{evidence}/", "") for complaint in complaints]
@@ -40,7 +41,7 @@ def write_report(evidence: Path, out: Path) -> Report:
         with ExitStack() as all_written:
             for name, content in written.items():
                 all_written.enter_context(whole_file(out / name)).write_bytes(content)
-        for name in files.keys() - written.keys():  # an older report's, of records that are there no more
+        for name in files.keys() - written.keys():  # left by an older report, whose records are gone
             (out / name).unlink(missing_ok=True)
     return replace(report, files={name: out / name for name in written})
 
@@ -48,10 +49,10 @@ def write_report(evidence: Path, out: Path) -> Report:
 def _made_of_most(
     records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: list[str]
 ) -> tuple[Report, Files]:
-    """Of all records; if no report can be made of them, of those of which one can, and a sentence on each other."""
+    """Return the report on all records. If that fails, leave out the records at fault, with a complaint about each."""
     try:
         return _made(records, beside, complaints)
-    except Exception:  # whatever it is, it is found and named
+    except Exception:  # any error of any record: the search below finds the record and names the error
         kept = _joined([], records, lambda some: _made(some, beside, []), complaints)
     return _made(kept, beside, complaints)
 
@@ -62,7 +63,10 @@ def _joined(
     make: Callable[[Sequence[AnyRecord]], object],
     complaints: list[str],
 ) -> list[AnyRecord]:
-    """What is kept, and of the group those beside which `make` does not fail; a complaint on each other."""
+    """Return the records `kept` and those of `group` for which `make` succeeds, with a complaint about each other.
+
+    It halves a group that fails, and so finds the records at fault in few calls of `make`.
+    """
     if not group:
         return kept
     try:
@@ -77,7 +81,7 @@ def _joined(
 
 
 def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: Sequence[str]) -> tuple[Report, Files]:
-    """What a report says, and its files, before any of them is written."""
+    """Return the report and the content of its files. It writes nothing."""
     report = report_of(records, beside, complaints)
     tables = {name: table for name, table in report.tables.items() if name not in NO_CSV}
     return report, {
@@ -92,18 +96,20 @@ def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: S
 
 
 def _presentable(record: AnyRecord, complaints: list[str]) -> bool:
-    """Whether the tables of its kind can be made of it, which takes no time; if not, why: a valid record may lack half
-    its recipe.
+    """Return whether the tables of a record's kind can be made from it alone; if not, add a complaint that says why.
+
+    A valid record can fail here, for example if its recipe lacks a key that a table shows. The check takes no time.
     """
     try:
         for one in RECORD_TABLES.values():
             if isinstance(record, one.kinds):
                 one.table([record])
-    except Exception as error:  # whatever it is, it is this record's
+    except Exception as error:  # whatever the error is, this record caused it
         complaints.append(_sentence(record, error))
         return False
     return True
 
 
 def _sentence(record: AnyRecord, error: Exception) -> str:
+    """Return the complaint about a record that cannot be shown."""
     return f"{record.name}.json cannot be shown: {reason(error)}"

@@ -1,4 +1,4 @@
-"""Representations side by side: t-SNE's pictures, and how sparsely each layer fires."""
+"""Plots of encoders' representations side by side: t-SNE, and how often and how sparsely each layer fires."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,23 +10,28 @@ from matplotlib.figure import Figure
 from twoview.bench.evaluation.representations import Options, Representation, as_result
 from twoview.loaders.files import whole_file
 
-SIDE = 3.4  # inches, of one panel
+SIDE = 3.4  # side of one panel in inches
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}
-NAMED = 20  # classes that a legend can name
+NAMED = 20  # maximum number of classes that a legend names
+# Quantity of a layer -> title of its panel.
 LAYERS = {
-    "firing_rate": "firing rate: images with a mean above 0",
+    "firing_rate": "firing rate: share of images with mean > 0",
     "positive": "share of values above 0",
     "sparseness": "population sparseness (Treves and Rolls)",
 }
 
 
 def plot(ones: Sequence[Representation], options: Options, folder: Path) -> list[Path]:
-    """FOLDER/tsne.svg, a panel an encoder, and FOLDER/firing.svg, a line an encoder over its layers."""
+    """Write FOLDER/tsne.svg, with a panel per encoder, and FOLDER/firing.svg, with a line per encoder over its layers.
+
+    Returns the paths of both.
+    """
     with matplotlib.rc_context(STYLE):
         return [_save(_tsne(ones), folder / "tsne.svg"), _save(_firing(ones, options), folder / "firing.svg")]
 
 
 def _tsne(ones: Sequence[Representation]) -> Figure:
+    """Draw the t-SNE embedding of each encoder, colored by class, with silhouette and kNN accuracy in its title."""
     figure = Figure((SIDE * len(ones), SIDE + 0.8), layout="constrained")
     for number, one in enumerate(ones, 1):
         axes = figure.add_subplot(1, len(ones), number)
@@ -47,6 +52,7 @@ def _tsne(ones: Sequence[Representation]) -> Figure:
 
 
 def _firing(ones: Sequence[Representation], options: Options) -> Figure:
+    """Draw the quantities in `LAYERS` over the layers of each encoder."""
     figure = Figure((SIDE * len(LAYERS), SIDE + 0.4), layout="constrained")
     for number, (key, words) in enumerate(LAYERS.items(), 1):
         axes = figure.add_subplot(1, len(LAYERS), number)
@@ -62,6 +68,7 @@ def _firing(ones: Sequence[Representation], options: Options) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure as SVG, without the date, so that equal figures are equal files."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
     return path

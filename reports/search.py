@@ -1,4 +1,4 @@
-"""The plot of a hyper-parameter search: what each searched value did to the accuracy."""
+"""The plot of a hyperparameter search: accuracy against the value of each searched hyperparameter."""
 
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 from twoview.bench.config.search_space import Search, scale
 from twoview.loaders.files import whole_file
 
-WIDTH, HEIGHT = 3.2, 2.8  # inches, of one panel
-COLUMNS = 3
+WIDTH, HEIGHT = 3.2, 2.8  # size of one panel in inches
+COLUMNS = 3  # maximum number of panels side by side
 INK, QUIET, ACCENT = "#222222", "#9a9a9a", "#c2410c"
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}
 
 
 def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
-    """Writes an SVG with a panel for each searched key: held-out kNN top-1 against the value of each trial.
+    """Write an SVG with a panel for each searched key: held-out kNN top-1 against the value of each trial.
 
-    outcome: as `bench/training/search.py` has it. A pruned trial stands, hollow, at the accuracy that it had reached.
+    outcome: the result of the search, from `outcome` in `bench/training/search.py`. search: the searched ranges.
+    path: the file to write, which is returned. A pruned trial is a hollow mark at the accuracy that it had reached.
     """
     keys = list(search.ranges)
     rows = -(-len(keys) // COLUMNS)
@@ -54,6 +55,6 @@ def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
 
 
 def _place(value: Any, search: Search, key: str) -> float:
-    """Where a value stands on its axis: choices in their order."""
+    """Return where a value stands on its axis: a number at itself, and a choice at its position in the list."""
     choices = search.ranges[key]
     return float(value) if scale(choices) else float(choices.index(value))

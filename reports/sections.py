@@ -1,4 +1,4 @@
-"""The page's sections, from top to bottom: of each its heading, how to read it, its tables and figures."""
+"""The sections of the web page, from top to bottom: heading, explanation, tables and plots of each."""
 
 import json
 from collections.abc import Sequence
@@ -22,11 +22,12 @@ from twoview.reports.training_figures import training_plots
 
 @dataclass(frozen=True)
 class Part:
-    """What stands together in a section, in the order of these fields; what is empty is not there.
+    """A part of a section. The page shows its fields in the order in which they are listed, without the empty ones.
 
-    heading: of this part alone. findings: sentences that are set off. text, note: a paragraph, a quiet one. legend: how
-    to read the tables, folded. tables: each with its caption. folded: the line under which the whole part is folded
-    away. template: of a part with markup of its own, which gets the part and shows its tables, plots and content.
+    heading: the heading of this part alone. findings: sentences that are set off from the text. text, note: a
+    paragraph, and one in small gray print. legend: how to read the tables, folded away at first. tables: pairs of
+    caption and table. plots: the plots. folded: if given, the whole part is folded away under this line.
+    template, content: for a part with its own markup, the name of its template, which shows tables, plots and content.
     """
 
     heading: str = ""
@@ -43,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """id: where a link leads. A section without parts is left out."""
+    """A section of the page. id: the anchor that links lead to. A section without parts is left out."""
 
     id: str
     heading: str
@@ -52,16 +53,16 @@ class Section:
 
 def _over_seeds(report: Report) -> Section:
     legend = Markup("""\
-kNN and linear probe: top-1 in percent, mean ± sample standard deviation over seeds; beside it Student's 95 % interval
-of the mean. Speed and memory: median over seeds.
-Gain: points of kNN top-1 above the same encoder untrained, of the same seed; the least is that of the worst seed.
-p, kNN: two-sided, of Welch's t over seeds against the best of the dataset on the machine, not corrected for the number
-of rows.
-kNN rule: how many neighbors vote, and that each is weighted by exp(cosine / temperature). kNN, k = 10: ten by cosine,
-unweighted. Codes differ in this, so a published kNN stands with its own rule.
-Published: what a paper reports of the same recipe, and whether our mean is within its spread.
-{targets}; by MLPerf's rule the mean over at least three seeds without the fastest and the slowest; p, time: of Welch's
-t against the fastest.
+kNN and linear probe: top-1 in percent, mean ± sample standard deviation over seeds, with Student's 95 % confidence
+interval (CI) of the mean. Speed and memory are medians over seeds.
+Gain over untrained: points of top-1 above the same encoder untrained, with the same seed; the smallest gain is that of
+the worst seed.
+p vs. best kNN: the two-sided p of Welch's t-test over seeds against the best recipe of the dataset on the machine, not
+corrected for the number of rows. p vs. fastest: the same for the time to target, against the fastest recipe.
+kNN settings: k neighbors vote, each weighted by exp(cosine / temperature). At k = 10 they are unweighted. Code bases
+differ in this, so a published kNN accuracy is shown with its own settings.
+Published: what a paper reports for the same recipe, and whether our mean lies within the paper's spread over runs.
+{targets}. By MLPerf's rule the time is the mean over at least three seeds without the fastest and the slowest.
 The plots show the mean and the range over seeds.""").format(targets=TARGETS_IN_WORDS)
     table = report.tables["summary"]
     if table.frame.empty:
@@ -73,11 +74,12 @@ The plots show the mean and the range over seeds.""").format(targets=TARGETS_IN_
 
 def _accuracy_per_second(report: Report) -> Section:
     legend = Markup("""\
-How accurate each recipe gets, and how long it trains on this machine: seconds of the whole training without its
-judging, and its rate, medians over seeds. kNN: top-1 in percent, mean ± sample standard deviation over seeds. Above raw
-pixels, above untrained: points of kNN top-1 more than the images themselves have, and than the same seed's untrained
-encoder, mean over seeds with Student's 95 % interval in brackets. Best in its time: no other recipe that trains as long
-(within 5 %) or shorter is more accurate; a dash: it learns from labels, and is not compared.""")
+How accurate each recipe gets, and how long it trains on this machine. Training time and views/s are those of the whole
+training without the evaluation after it, medians over seeds. kNN is top-1 in percent, mean ± sample standard deviation
+over seeds. The points above raw pixels, and above the same seed's untrained encoder, are differences in kNN top-1: mean
+over seeds, with Student's 95 % interval in brackets. A recipe is the most accurate for its time if no recipe that
+trains as long (within 5 %) or shorter is more accurate; a dash marks recipes that learn from labels, which are not
+compared.""")
     table = report.tables["accuracy-per-second"]
     part = Part(legend=legend, tables=table.by_machine())
     return Section("accuracy-per-second", table.title, [part] if part.tables else [])
@@ -85,12 +87,13 @@ encoder, mean over seeds with Student's 95 % interval in brackets. Best in its t
 
 def _imbalance(report: Report) -> Section:
     legend = Markup("""\
-K: classes in every batch, of as many images and in as many steps. Points: the mean over seeds of the difference in
-top-1, each seed's runs paired, with Student's 95 % interval of it in brackets, from two seeds on; a dash: not run. The
-paper's direction is that of Assran et al. (The Hidden Uniform Cluster Prior, ICLR 2023), of whose tables no number
-could be read. The verdict is the interval's: it lies on the paper's side of 0 (agrees), on the other (contradicts), or
-holds 0, or comes of fewer than three seeds, or of equal ones (not resolved). The others' drop: the mean of SimCLR's,
-VICReg's and MSN's. In the plots a filled mark is clear of 0.""")
+K is the number of classes in every batch; the number of images and of steps is the same for each K. A difference is in
+points of top-1: the mean over seeds, the runs of each seed paired, with Student's 95 % interval in brackets from two
+seeds on; a dash means that it was not run. The paper is Assran et al., The Hidden Uniform Cluster Prior, ICLR 2023; no
+number in its tables could be read, so only the sign of its finding is compared. Verdict: "agrees" if the interval lies
+on the side of 0 that the paper found, "contradicts" if it lies on the other side, and "not resolved" if it contains 0,
+or comes from fewer than three seeds or from equal differences. The others' drop is the mean of the drops of SimCLR,
+VICReg and MSN. In the plots a filled mark means that the interval does not contain 0.""")
     table = report.tables["imbalance"]
     sentence = too_small(table.frame)
     part = Part(
@@ -104,11 +107,12 @@ VICReg's and MSN's. In the plots a filled mark is clear of 0.""")
 
 def _variants(report: Report) -> Section:
     legend = Markup("""\
-A recipe that is based on another changes what stands under changes, and its number of epochs. kNN and linear probe:
-top-1 in percent, mean ± sample standard deviation over seeds. Points: the mean over seeds of the accuracy less the
-base's, each seed's runs paired, with Student's 95 % interval of it in brackets. The verdict is the interval's: it lies
-above 0 (better), below (worse), or holds 0, or comes of fewer than three seeds (not resolved). Training s: seconds of a
-whole training, and views/s: its rate, of the fastest seed, since other work on the machine only slows it down.""")
+Each table has a base recipe, and recipes that are based on it: they change the settings listed, and their number of
+epochs. kNN and linear probe: top-1 in percent, mean ± sample standard deviation over seeds. A difference is the
+accuracy minus that of the base, in points: the mean over seeds, the runs of each seed paired, with Student's 95 %
+interval in brackets. Verdict: "better" if the interval lies above 0, "worse" if it lies below, and "not resolved" if it
+contains 0 or comes from fewer than three seeds. Training time and views/s are those of the fastest seed, since other
+work on the machine can only slow a training down.""")
     table = report.tables["variants"]
     rankings = table.frame.groupby(["base", "machine"])
     tables = [(f"{base}. {machine}", replace(table, frame=rows)) for (base, machine), rows in rankings]
@@ -118,13 +122,16 @@ whole training, and views/s: its rate, of the fastest seed, since other work on 
 
 def _runs(report: Report) -> Section:
     legend = Markup("""\
-Ranked by kNN top-1 within a dataset and a machine; runs of different machines are never ranked together.
-Views count every view of every image. Efficiency: the real rate over the smaller of the two ceilings, the loader alone
-and the model alone on resident data. Seconds per epoch: the median epoch; views/s IQR: interquartile range over epochs.
-Accuracies stand with the 95 % bootstrap interval over test images. A dash: not measured.""")
+Runs are ranked by kNN top-1 within a dataset and a machine; different machines are never ranked together.
+Views/s counts every view (augmented crop) of every image. Efficiency is the training rate divided by the smaller of its
+two ceilings: the rate of the loader alone, and that of the model alone on a batch in device memory. Data wait is the
+share of the training time spent waiting for batches. The epoch time is that of the median epoch, and IQR the
+interquartile range over epochs. Accuracies have the 95 % bootstrap interval over test images in brackets. A dash means
+not measured.""")
     of_pictures = Markup("""\
-Images of the test split; what the encoder saw of them; what the decoder made of it, kept patches as they were.
-Where normalized pixels are predicted, each hidden patch is given back its own mean and contrast.""")
+From top to bottom: images of the test split, what the encoder saw of them, and the decoder's reconstruction, in which
+the visible patches are the originals. If normalized pixels are predicted, each hidden patch gets its own mean and
+contrast back.""")
     tables = report.tables["leaderboard"].by_machine()
     parts = [Part(legend=legend, tables=tables)]
     if losses := loss_plots(select(Run, report.records)):
@@ -144,29 +151,30 @@ def _training(report: Report) -> Section:
 
 def _probes(report: Report) -> Section:
     legend = Markup("""\
-What <code>twoview probe</code> found of any encoder on any dataset: top-1 with its bootstrap interval over the test
-images at 95 %; of low-shot the mean over splits, beside their standard deviation. Seconds are those of the features
-too, which are extracted once for several probes. Published hours and memory are a paper's, for its own encoder, dataset
-and hardware. A dash: not stated, or no such thing.""")
+What <code>twoview probe</code> found, for any encoder on any dataset: top-1 with its 95 % bootstrap interval over test
+images. For low-shot probes it is the mean over splits, beside their standard deviation. The time includes extracting
+the features, which several probes share. Published hours and memory are those of a paper, for its own encoder, dataset
+and hardware. A dash means not stated or not applicable.""")
     of_costs = Markup("""\
-The same features, made from a seed, on the same threads, each round of each side in a process of its own, in turn.
-Seconds from the features to the accuracy and MiB beyond the features, medians over rounds; it / twoview: the peer's
-time over ours, the median of the paired rounds and their range.""")
+All libraries get the same features, drawn from a fixed seed, and the same threads. They take turns, with each round in
+a process of its own. Time is from the features to the accuracy, and memory is the peak beyond the features: medians
+over rounds. Peer time / ours is the median of the ratios of paired rounds, with their range; above 1 twoview is faster.
+The top-1 difference is our accuracy minus the peer's.""")
     parts = [
         Part(legend=legend, tables=report.tables["probes"].by_machine()),
-        Part("What they cost, beside their peers", legend=of_costs, tables=report.tables["probe-costs"].by_machine()),
+        Part("Cost, beside other libraries", legend=of_costs, tables=report.tables["probe-costs"].by_machine()),
     ]
     return Section("probes", "Probes", [part for part in parts if part.tables])
 
 
 def _claims(report: Report) -> Section:
     legend = Markup("""\
-Signs and orderings that the four papers state without a number that could be read, and a test of each: on runs of the
-paper's own recipes, nothing overridden, or on smaller recipes that stand for them (scale: reduced). Measured: points of
-top-1, or a rank correlation, with its 95 % interval; of: how many seeds, or runs, it comes of. The verdict is the
-interval's: it lies on the claim's side of 0 (holds), on the other (fails), or it contains 0, or comes of fewer than
-three seeds, or of equal ones (not resolved). An effect smaller than the least one that 80 % of repetitions resolve may
-be there and not be seen.""")
+What the four papers claim about signs and orderings of accuracies, without a number that could be read, and a test of
+each claim: on runs of the paper's own recipes with unchanged settings, or on smaller recipes that stand for them
+(scale: reduced). The measured effect is in points of top-1, or a rank correlation, with its 95 % interval. Verdict:
+"holds" if the interval lies on the claim's side of 0, "fails" if it lies on the other side, and "not resolved" if it
+contains 0, or comes from fewer than three seeds or from equal values. An effect smaller than the smallest one found
+with 80 % power may exist and not be seen.""")
     table = report.tables["claims"]
     part = Part(text=tally(table.frame), legend=legend, tables=[("The four papers", table)])
     return Section("claims", table.title, [part])
@@ -174,9 +182,9 @@ be there and not be seen.""")
 
 def _theory(report: Report) -> Section:
     note = Markup("""\
-What <code>twoview suite theory</code> measured. A verdict is by the rule under "expected"; a threshold that is ours
-says so, and some were set after first trials. A source says how sure we are that the paper says so: found, secondary
-(others say that it does), inferred or recalled. All shades of a claim's grids are of the scale under them.""")
+What <code>twoview suite theory</code> measured. A verdict follows the rule under "expected"; thresholds that we chose
+are marked as ours, and some were set after first trials. A source says how sure we are that the paper says so: found,
+secondary (others say that it does), inferred or recalled. All grids of a claim share the color scale under them.""")
     table = report.tables["theory"]
     caption = "; ".join(table.frame["machine"].unique())
     plots = theory_plots(select(Theory, report.records))
@@ -186,12 +194,13 @@ says so, and some were set after first trials. A source says how sure we are tha
 
 def _loader(report: Report) -> Section:
     note = Markup("""\
-What is required of loader and writer, beside the latest measurement. Where a figure names another loader, ours is
-divided by its; rates are medians over rounds; x: times, s: seconds.""")
+What is required of the loader and of the writer of .beton files, beside the latest measurement. A ratio is our figure
+divided by that of the loader named; rates are medians over rounds.""")
     legend = Markup("""\
-Source images a second, median over rounds with the interquartile range; a view is one augmented crop.
-Contestants take turns on the same work with as many threads; twoview / it is the median of the ratios round by round.
-The plots show the latest measurement of each.""")
+Images/s counts source images, and views/s their views (augmented crops): median over rounds, with the interquartile
+range (IQR). All loaders take turns on the same work with the same number of threads. Twoview speedup is our rate
+divided by that of the loader in the row: the median of the ratios of each round. The plots show the latest measurement
+of each work.""")
     table, required = report.tables["loader"], report.tables["required"].by_machine()
     rates = Part(text="The loader has not been measured.")
     if tables := table.by_machine():
@@ -202,21 +211,22 @@ The plots show the latest measurement of each.""")
 
 def _gpu(report: Report) -> Section:
     legend = Markup("""\
-What <code>twoview suite gpu</code> measured, most valuable first, and the step of <code>twoview peers</code>: medians
-and quartiles of the samples. A target is one H100's, or the tolerance of a check, and is met or not only on such a
-card. A projection names the measured step that it comes from and what its source spent. What others publish is beside
-it, on their hardware. A dash: not measured, not reached or not stated.""")
+What <code>twoview suite gpu</code> measured, most valuable first, and the training steps of <code>twoview peers</code>:
+medians and quartiles of the samples. A target is set for one H100, and whether it is met is said only for such a card;
+for a check the target is its tolerance. The note of a projection names the measured step that it comes from, and what
+its source spent. Published figures were measured on other hardware. A dash means not measured, not reached or not
+stated.""")
     part = Part(legend=legend, tables=report.tables["gpu"].by_machine())
     return Section("gpu", "Steps on one device", [part] if part.tables else [])
 
 
 def _budgets(report: Report) -> Section:
     legend = Markup("""\
-What a pretraining, a linear evaluation or a kNN evaluation cost others, and what the same work comes to where its
-steps were measured: so many epochs of the median steady step, with the 95 % interval of that median, from at least 30
-steady steps. Where the model ran alone, on a resident batch, no time of waiting for data is in it. A step at another
-batch, size or backbone is not compared. Of a processor, its own hours stand over the published GPU-hours. A dash: not
-measured.""")
+What a pretraining, a linear evaluation or a kNN evaluation cost others, and what the same work would cost here. Our
+hours are the number of steps times the median of the measured steps after the warm-up, with the 95 % interval of that
+median, from at least 30 steps. For "the model alone", on a batch in device memory, they contain no wait for data. Steps
+with another batch, size or backbone are not compared. The ratio to published is that of GPU-hours; on a CPU it is our
+hours divided by the published GPU-hours. A dash means not measured.""")
     table = report.tables["budget"]
     ours = table.frame["recipe"].notna()
     done = Part(legend=legend, tables=[("Done by a recipe of twoview", table.where(ours))])
@@ -233,7 +243,7 @@ def _method(report: Report) -> Section:
 
 
 def _environments(records: Sequence[AnyRecord]) -> list[dict[str, Any]]:
-    """Each environment once, with the commits it measured."""
+    """Return each environment (machine, system and packages) once, with the commits that were measured in it."""
     commits: dict[str, set[str]] = {}
     environments = {record.environment.hash: record.environment for record in records}
     for record in records:
@@ -245,6 +255,7 @@ def _environments(records: Sequence[AnyRecord]) -> list[dict[str, Any]]:
 
 
 def _details(run: Run) -> dict[str, Any]:
+    """Return what the page shows about how a run was made."""
     return {
         "run": run,
         "commit": commit_of(run.environment) or "no checkout",

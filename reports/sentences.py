@@ -1,4 +1,4 @@
-"""What the tables say, in words. Every number in a sentence is computed from the evidence."""
+"""Sentences that say what the tables show. Every number in them is computed from the evidence."""
 
 from collections.abc import Iterable
 
@@ -9,13 +9,16 @@ from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
 
 def headline(summary: pd.DataFrame, loader: pd.DataFrame) -> list[str]:
-    """The three sentences a busy reader needs: gain over untrained, the loader against its peers, efficiency."""
+    """Return the three most important sentences: the gain over untrained, the loader against peers, the efficiency.
+
+    summary: the leaderboard over seeds. loader: the table of loader rates. Peers are other libraries' loaders.
+    """
     several_machines = len(set(summary["machine"]) | set(loader["machine"])) > 1
     return [_gain(summary, several_machines), _loader(loader, several_machines), _efficiency(summary)]
 
 
 def stronger_pixels(summary: pd.DataFrame) -> list[str]:
-    """One sentence for each dataset, machine and probe where raw pixels beat a trained encoder."""
+    """Return a sentence for each dataset, machine and probe where raw pixels beat a trained encoder."""
     several_machines = summary["machine"].nunique() > 1
     return [
         sentence
@@ -26,9 +29,10 @@ def stronger_pixels(summary: pd.DataFrame) -> list[str]:
 
 
 def _lead(summary: pd.DataFrame) -> pd.Series:
-    """The self-supervised experiment that gains most, one with a spread before one without; supervised if need be.
+    """Return the experiment for the headline: the self-supervised one that gains most over its untrained encoder.
 
-    Methods that learn from labels are a reference beside the others, never the headline while there is another.
+    An experiment with several seeds goes before one with a single seed. Methods that learn from labels are only a
+    reference, so one of them is taken only if there is no other.
     """
     candidates = summary[~summary["method"].map(uses_labels).astype(bool)]
     if candidates.empty:
@@ -59,7 +63,10 @@ def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
 
 
 def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
-    """Of the work that most peers did too, of several the largest images; how many other works there are."""
+    """Return the sentence on the loader: the work that most peers did too, or among equals that of the largest images.
+
+    It also says how many other works there are.
+    """
     works: list[tuple[int, int, int, pd.Series, pd.DataFrame]] = []
     for _, rows in latest(loader).groupby(WORKLOAD, dropna=False):
         ours = rows[(rows["contestant"] == TWOVIEW) & rows["images_per_s"].notna()]
@@ -75,18 +82,19 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
     ratios = [f"{peer['ours_over_it']:.2f} times {_peer(peer)}" for _, peer in peers.iterrows()]
     sentence += f": {_and(ratios)}" if ratios else ", with no peer beside it"
     others = len(works) - 1
-    return sentence + (f"; {_count(others, 'other work')} below." if others else ".")
+    return sentence + (f"; {_count(others, 'other workload')} below." if others else ".")
 
 
 def _peer(row: pd.Series) -> str:
-    """A peer that did otherwise than asked is not named without saying so."""
+    """Return a peer's name, with its note if it did not do exactly the same work."""
     return f"{row['contestant']} ({row['note']})" if row["note"] else str(row["contestant"])
 
 
 def _efficiency(summary: pd.DataFrame) -> str:
+    """Return the sentence on the training rate against its ceilings, the rates of loader and model alone."""
     measured = summary[summary["efficiency"].notna()]
     if measured.empty:
-        return "Training has not been held against its ceilings, so no efficiency is claimed."
+        return "Training has not been compared with its ceilings, so no efficiency is claimed."
     lead = _lead(measured)
     return (
         f"Training {lead['method']} on {lead['dataset']} handles {lead['views_per_s']:,.0f} views/s,"
@@ -98,6 +106,7 @@ def _efficiency(summary: pd.DataFrame) -> str:
 
 
 def _pixels_against(rows: pd.DataFrame, probe: str, where: str) -> str:
+    """Return the sentence on raw pixels that beat trained encoders by one probe; empty if they beat none."""
     pixels, trained = rows[f"pixels_{probe}_top1_mean"], rows[f"{probe}_top1_mean"]
     untrained = rows[f"untrained_{probe}_top1_mean"]
     weaker = rows[pixels > trained]

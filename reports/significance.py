@@ -1,5 +1,5 @@
-"""Over seeds: how long until a target is reached, by MLPerf's rule; whether two experiments differ, by Welch's t; what
-a mean difference is, by Student's interval, and which verdict that allows.
+"""Statistics over seeds: the time to a target accuracy by MLPerf's rule, Welch's t-test of two experiments, Student's
+interval of a mean difference, and the verdict that such an interval allows.
 """
 
 import math
@@ -13,30 +13,30 @@ from scipy.optimize import brentq
 
 from twoview.bench.evidence import Run
 
-# Top-1 of kNN among training images, in percent: twoview's own choice, fixed before any run, for the datasets that have
-# one. No paper names a target.
+# Target for top-1 of kNN on training images (neighbors and queries are training images), in percent, for the datasets
+# that have one. twoview chose the targets before any run; no paper names one.
 TARGETS = {"cifar10": 70.0, "cifar100": 35.0, "fashion-mnist": 80.0, "imagenette": 70.0}
 TARGETS_IN_WORDS = (
-    "s to target: seconds of training until kNN among training images reaches "
+    "Time to target: seconds of training until kNN on training images reaches "
     + ", ".join(f"{target:g} % on {dataset}" for dataset, target in TARGETS.items())
-    + "; these targets are twoview's own choice, no paper's"
+    + "; these targets were chosen by twoview, not by a paper"
 )
-FEWEST = 3  # seeds of a time, of which the fastest and the slowest are dropped, and of a verdict
-LEVEL = 0.95  # of the intervals
-POWER = 0.8  # by convention: of a repetition to resolve an effect that is there
-SAME = 1e-9  # differences this near are equal: far below an image's share, far above what rounding leaves
-# What is compared of two encoders, and what a comparison of it consists of.
+FEWEST = 3  # minimum number of seeds for a time to target (fastest and slowest are dropped) and for a verdict
+LEVEL = 0.95  # confidence level of the intervals
+POWER = 0.8  # statistical power, by convention: the share of repetitions that resolve an effect which exists
+SAME = 1e-9  # differences this close count as equal: it is far below the share of one image, and above rounding errors
+# The probes by which two encoders are compared, and the columns that a comparison by one probe has.
 PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
 AGREES, CONTRADICTS, NOT_RESOLVED = "agrees", "contradicts", "not resolved"
 
-Seeds = dict[int, Run]  # by seed, the latest run of each
-Differences = dict[int, float]  # by seed
+Seeds = dict[int, Run]  # seed -> its latest run
+Differences = dict[int, float]  # seed -> difference in top-1, in points
 
 
 def course(run: Run) -> list[tuple[float, float]]:
-    """Seconds of training, and top-1 of kNN among training images, after every epoch that was judged.
+    """Return seconds of training and top-1 of kNN on training images, after each epoch with such a kNN evaluation.
 
-    Empty where none was. The seconds of judging are part of the training's.
+    The list is empty if the run has none. The seconds include those of the kNN evaluations.
     """
     if run.training is None:
         return []
@@ -49,17 +49,20 @@ def course(run: Run) -> list[tuple[float, float]]:
 
 
 def seconds_to(target: float | None, judged: Sequence[tuple[float, float]]) -> float:
-    """Until the target was first reached: infinite if it never was, NaN without a target or a course."""
+    """Return the seconds until the target was first reached: infinite if it never was, NaN without target or course.
+
+    target: top-1 in percent. judged: the course, as from `course`.
+    """
     if target is None or not judged:
         return math.nan
     return next((seconds for seconds, accuracy in judged if accuracy >= target), math.inf)
 
 
 def mlperf_time(seconds: Sequence[float]) -> float:
-    """The mean of the seeds' seconds without the fastest and the slowest.
+    """Return the mean of the seeds' times to target without the fastest and the slowest, as MLPerf Training's rules do.
 
-    NaN of fewer than three seeds, or where more than one of them has no time; one that never reached the target is the
-    slowest, as in the rules of MLPerf Training.
+    A seed that never reached the target is infinitely slow. The mean is NaN for fewer than three seeds, if a time is
+    NaN, or if more than one seed never reached the target.
     """
     if len(seconds) < FEWEST or np.isnan(seconds).any():
         return math.nan
@@ -68,7 +71,10 @@ def mlperf_time(seconds: Sequence[float]) -> float:
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided p of Welch's t over seeds, which need not be the same ones; NaN where it cannot tell anything."""
+    """Return the two-sided p of Welch's t-test of two samples over seeds, which may be different seeds.
+
+    It is NaN if a sample has fewer than two values or one that is not finite, or if neither sample has any spread.
+    """
     samples = [np.asarray(side, dtype=float) for side in (one, other)]
     if any(len(side) < 2 or not np.isfinite(side).all() for side in samples) or not any(map(np.ptp, samples)):
         return math.nan
@@ -77,7 +83,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def differences(first: Seeds, second: Seeds, probe: str) -> Differences:
-    """Of the seeds that both have, the first's top-1 by the probe less the second's, in points."""
+    """Return for each seed of both the first's top-1 by the probe minus the second's, in points."""
     key = f"{probe}_top1"
     return {
         seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
@@ -86,36 +92,43 @@ def differences(first: Seeds, second: Seeds, probe: str) -> Differences:
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and the bounds of Student's interval of it; NaN where they are too few for them, or all the same.
+    """Return the mean and the bounds of Student's 95 % interval of it.
 
-    Equal differences have no spread to judge by: an interval of no width would be surer than any measurement is.
+    The bounds are NaN for a single difference and if all are equal, since equal differences have no spread to judge by:
+    an interval of width 0 would be surer than any measurement is. Without differences the mean is NaN too.
     """
     if not differences:
         return math.nan, math.nan, math.nan
     mean = fmean(differences)
     if len(differences) == 1 or np.ptp(differences) < SAME:
         return mean, math.nan, math.nan
+    # Student's interval: the mean, plus and minus the t quantile (n - 1 degrees of freedom) times the standard error.
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1))
     reach = quantile * stdev(differences) / math.sqrt(len(differences))
     return mean, mean - reach, mean + reach
 
 
 def resolvable(differences: Sequence[float]) -> float:
-    """The least mean difference whose `interval` lies above 0 in 80 % of repetitions, with the spread that these have;
-    NaN where they have no interval.
+    """Return the smallest true mean difference that would be resolved with a power of 80 %.
 
-    The mean over its standard error is then of the noncentral t distribution, whose noncentrality is that mean.
+    That is, the `interval` would lie above 0 in 80 % of repetitions with as many differences of the same spread. It is
+    NaN where the differences have no interval.
     """
     count = len(differences)
     if count < 2 or np.ptp(differences) < SAME:
         return math.nan
+    # The mean divided by its standard error has a noncentral t distribution, whose noncentrality is the true mean in
+    # standard errors. Find the one for which the t statistic exceeds the quantile with probability POWER.
     quantile = stats.t.ppf((1 + LEVEL) / 2, count - 1)
     errors = brentq(lambda errors: stats.nct.sf(quantile, count - 1, errors) - POWER, 0, 100)
     return float(errors) * stdev(differences) / math.sqrt(count)
 
 
 def verdict(low: float, high: float, count: int) -> str:
-    """Of an interval that lies above 0 where a claim is right, and of how many differences it comes."""
+    """Return the verdict on a claim that predicts a positive difference, from the interval of the mean difference.
+
+    low, high: the interval. count: number of differences that it comes from; fewer than three resolve nothing.
+    """
     if count < FEWEST or not (low > 0 or high < 0):
         return NOT_RESOLVED
     return AGREES if low > 0 else CONTRADICTS

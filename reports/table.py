@@ -1,4 +1,4 @@
-"""Rows and the columns that they are shown by, as every medium takes them."""
+"""Tables: rows with the columns that show them, for every medium (page, terminal, Markdown, README and CSV)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,10 @@ Medium = Literal["page", "terminal", "markdown", "readme", "readme_more"]
 
 @dataclass(frozen=True)
 class Table:
-    """frame: of a column for each of the columns' fields."""
+    """A table with a title, its columns and its rows.
+
+    frame: the rows; it has a DataFrame column for each field of `columns`.
+    """
 
     title: str
     columns: Sequence[Column]
@@ -23,44 +26,50 @@ class Table:
 
     @property
     def rows(self) -> list[pd.Series]:
+        """The rows of the frame, from top to bottom."""
         return [row for _, row in self.frame.iterrows()]
 
     def where(self, kept: Any) -> Self:
-        """The rows for which it is true."""
+        """Return the table with the rows for which `kept`, a Boolean Series or mask, is true."""
         return replace(self, frame=self.frame.loc[kept])
 
     def by_machine(self) -> list[tuple[str, Self]]:
-        """The rows of each machine apart, since a table that is read or sorted as one is a ranking."""
+        """Return each machine with a table of its rows alone, since rows of different machines are not comparable."""
         return [(str(machine), replace(self, frame=rows)) for machine, rows in self.frame.groupby("machine")]
 
     def of_machine(self, machine: str) -> Self:
+        """Return the table with the rows of one machine."""
         return self.where(self.frame["machine"] == machine)
 
     def shown(self, medium: Medium) -> list[Column]:
-        """The columns of a medium, from left to right."""
+        """Return the columns that a medium shows, from left to right."""
         places = [(place, column) for column in self.columns if (place := getattr(column, medium)) is not None]
         return [column for _, column in sorted(places, key=lambda pair: pair[0])]
 
     def csv(self) -> str:
-        """With one header row: percentages with 2 decimals, shares as fractions with 4.
+        """Return the table as CSV with one header row, every number with its column's decimals.
 
-        A text that a spreadsheet would take for a formula has an apostrophe in front.
+        Percentages have 2 decimals; shares are written as fractions of 1 with 4 decimals. A text that a spreadsheet
+        would take for a formula gets an apostrophe in front.
         """
         written = fields(self.columns)
         cells = {name: [_csv_cell(written[name], value) for value in self.frame[name]] for name in self.frame.columns}
         return pd.DataFrame(cells, columns=self.frame.columns).to_csv(index=False, lineterminator="\n")
 
     def parquet(self) -> bytes:
-        """Every number as it was computed, not rounded as in the CSV."""
+        """Return the table as Parquet, with every number as it was computed, not rounded as in the CSV."""
         buffer = BytesIO()
         self.frame.to_parquet(buffer, index=False)
         return buffer.getvalue()
 
 
 def frame_of(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> pd.DataFrame:
-    """What a row lacks is an empty cell, and what is of no column is left out."""
+    """Return rows as a DataFrame with the columns' fields. A value that a row lacks is missing (NaN) there, and a value
+    that belongs to no column is left out.
+    """
     return pd.DataFrame(list(rows), columns=list(fields(columns)))
 
 
 def _csv_cell(column: Column, value: Any) -> str:
+    """Return a CSV cell. Only texts can be taken for formulas; a negative number must not get an apostrophe."""
     return csv_cell(column.csv(value)) if isinstance(value, str) else column.csv(value)

@@ -1,4 +1,4 @@
-"""The tables on a terminal. Where it is narrow, the columns that matter least are left out; the CSV has them all."""
+"""The tables on a terminal. A narrow terminal gets fewer columns, the most important ones; the CSV has all of them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,7 +34,7 @@ SHOWN = (
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints the headline's sentences, the tables machine by machine, and what was left out."""
+    """Print the headline sentences, the tables machine by machine, and the complaints about what was left out."""
     tables = report.tables
     summary = tables["summary"].frame
     for sentence in [*headline(summary, tables["loader"].frame), *stronger_pixels(summary)]:
@@ -50,7 +50,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _parts(name: str, table: Table) -> Iterator[tuple[str, Table]]:
-    """A part a machine; the claims, few of which are measured, in one."""
+    """Yield one titled table per machine; for the claims one table of those that were measured, since they are few."""
     if name == "claims":
         measured = table.where(table.frame["verdict"] != NOT_MEASURED)
         if len(measured.frame):
@@ -61,9 +61,10 @@ def _parts(name: str, table: Table) -> Iterator[tuple[str, Table]]:
 
 
 def show_budgets(budgets: Table, console: Console) -> None:
-    """The budgets that were published, and what was measured beside them: every value, at any width.
+    """Print the published budgets and what was measured beside them, with every value at any width.
 
-    Of a budget the values stand one below the other in two cells, since no terminal is as wide as all side by side.
+    The values of a budget stand one below the other in two cells, since side by side they would be too wide for any
+    terminal.
     """
     if budgets.frame.empty:
         return
@@ -85,13 +86,13 @@ def show_budgets(budgets: Table, console: Console) -> None:
 
 
 def _listed(row: pd.Series, columns: Sequence[Column]) -> str:
-    """A line a value with its heading in front, of those that there are; published ones always."""
+    """Return a line for each value, after its heading. Missing values are left out, except those of the source."""
     shown = [column for column in columns if pd.notna(row[column.name]) or isinstance(column, Published)]
     return "\n".join(f"{column.heading.removeprefix('published ')}: {column.text(row)}" for column in shown)
 
 
 def _fitting(title: str, table: Table, console: Console) -> rich.table.Table:
-    """The longest leading part of the columns that fits the console; three at least."""
+    """Return the table with as many of the leading columns as fit the console, but at least three."""
     unlimited = console.options.update(max_width=10_000)
     columns, rows = table.shown("terminal"), table.rows
     for count in range(len(columns), 2, -1):
@@ -108,9 +109,10 @@ def _fitting(title: str, table: Table, console: Console) -> rich.table.Table:
 
 
 def _text_of(text: str) -> Text:
-    """On one line, and of no markup, whatever a record holds."""
+    """Return a text on one line, in which Rich finds no markup, whatever the record holds."""
     return Text(one_line(text))
 
 
 def _lines_of(text: str) -> Text:
+    """Return a text of several lines, in which Rich finds no markup."""
     return Text(on_lines(text))

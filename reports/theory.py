@@ -1,4 +1,4 @@
-"""What `twoview suite theory` measured -> rows: a claim, its measurement, its verdict and its figure."""
+"""What `twoview suite theory` measured: one row per claim, with its measurement, verdict and figure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
@@ -13,7 +13,7 @@ from twoview.reports.theory_figures import plots
 
 
 class Figures(Column):
-    """A claim's plots, on the page alone."""
+    """The plots of a claim, which only the page shows. The column has no field of its own in a row."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ COLUMNS = [
 
 
 def theory_table(records: Sequence[Theory]) -> pd.DataFrame:
-    """One row a claim, in the order of measurement; an experiment that was run again shows its latest record."""
+    """Return one row per claim, in the order of measurement, from the latest record of each machine and experiment."""
     rows = [
         {
             "claim": claim.name,
@@ -49,11 +49,12 @@ def theory_table(records: Sequence[Theory]) -> pd.DataFrame:
 
 
 def theory_plots(records: Sequence[Theory]) -> list[list[Plot]]:
-    """Of each row of `theory_table`, its plots; none for a claim without a figure."""
+    """Return for each row of `theory_table` its plots; the list is empty for a claim without a figure."""
     return [plots(claim, f"{record.environment.machine} {record.name}") for record, claim in _latest(records)]
 
 
 def _latest(records: Sequence[Theory]) -> Iterator[tuple[Theory, Claimed]]:
+    """Yield the claims of the latest record of each machine and experiment, each with its record."""
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for record in sorted(latest.values(), key=lambda r: (r.environment.machine, r.created)):
         yield from ((record, claim) for claim in record.claims)

@@ -1,4 +1,4 @@
-"""What stands behind a claim of the theory papers, drawn: lines, points by class, and grids of two parameters."""
+"""Plots of the data behind a claim of the theory papers: lines, points by class, and grids over two parameters."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -18,16 +18,19 @@ from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Pl
 COLORS = (ACCENT, SECOND, INK, QUIET)
 LINES = [(color, style) for style, color in product(("-", "--", ":"), COLORS)]
 MARKS = [(color, mark) for mark, color in product(("o", "^", "s"), COLORS)]
-WIDE = 20.0  # an abscissa that grows by more than this factor is drawn on a logarithmic scale
-MARKED = 30  # points of a line, up to which each has a mark
-A_ROW = 2  # panels side by side
-POINTS = 100  # of a panel
-TITLE = 24  # letters of a panel's title in a line
-SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # ink is read on all
+WIDE = 20.0  # an x axis whose values span more than this factor is logarithmic
+MARKED = 30  # a line of at most this many points has a mark on each
+A_ROW = 2  # number of panels side by side
+POINTS = 100  # maximum number of points in a scatter panel
+TITLE = 24  # maximum number of letters in a line of a panel's title
+SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # text is legible on all
 
 
 def plots(claim: Claimed, salt: str) -> list[Plot]:
-    """Of one claim: its lines in one figure, its scatter panels in one, its phase panels in one. salt: as in `svg`."""
+    """Return the plots of a claim: one for its lines, one for its scatter panels and one for its phase panels.
+
+    Those that the claim does not have are left out. salt: makes the ids within the SVG elements unique on the page.
+    """
     with matplotlib.rc_context(STYLE):
         drawn = []
         if claim.figure:
@@ -43,7 +46,10 @@ def plots(claim: Claimed, salt: str) -> list[Plot]:
 
 
 def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
-    """Every series over the one that says so, or over its index."""
+    """Draw every series as a line over the series whose name marks it as the x axis, or else over the index.
+
+    Returns the figure, and the names of the series for the caption.
+    """
     over = next((name for name in figures if name.startswith(OVER)), None)
     series = {name: values for name, values in figures.items() if name != over}
     figure, axes = canvas(2.6 + 0.4 * len(series))
@@ -62,7 +68,10 @@ def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
 
 
 def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
-    """Color and mark are the point's label. Of more than POINTS points every second is shown, or every third..."""
+    """Draw a panel of points for each scatter, whose color and mark show the label, and return it with a caption.
+
+    Of more than POINTS points only every n-th is shown, with the smallest n for which they are not more.
+    """
     figure, grid = _grid(panels)
     for axes, points in zip(grid, panels.values(), strict=True):
         every = math.ceil(len(points.x) / POINTS)
@@ -77,7 +86,10 @@ def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
 
 
 def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
-    """All on one scale, that of their smallest and largest value; a missing value has no shade."""
+    """Draw a grid of shaded cells for each phase diagram, and return the figure with a caption.
+
+    All grids have one color scale, from the smallest to the largest value; a missing value has no shade.
+    """
     figure, grid = _grid(panels)
     values = np.concatenate([np.ravel(phase.value) for phase in panels.values()])
     values = values[~np.isnan(values)]
@@ -98,7 +110,7 @@ def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
 
 
 def _grid(panels: Iterable[str]) -> tuple[Figure, list[Axes]]:
-    """Axes for panels of these titles, A_ROW side by side."""
+    """Return a figure and its axes, one for each title, with A_ROW panels side by side."""
     titles = list(panels)
     rows = math.ceil(len(titles) / A_ROW)
     figure = Figure(figsize=(WIDTH, 0.6 + 2.0 * rows), layout="constrained")

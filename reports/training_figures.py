@@ -1,6 +1,6 @@
-"""Plots of trainings: accuracy over time, rates, where the time goes, memory, kernels beside each other.
+"""Plots of trainings: accuracy over time, rates, where the time goes, memory, and a comparison of kernels.
 
-Every one is of one dataset and machine, and left out where the records do not hold what it shows.
+Each plot is about one dataset and machine, and is left out if the records do not hold what it shows.
 """
 
 import math
@@ -21,13 +21,18 @@ from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, Plot, can
 from twoview.reports.leaderboard import Shown, recipe_hash
 from twoview.reports.significance import TARGETS, course
 
-LEVEL = 0.95  # of the band around an accuracy
+LEVEL = 0.95  # confidence level of the band around an accuracy
 LINES = [(color, style) for style, color in product(("-", "--", ":"), (ACCENT, SECOND, INK, QUIET))]
-KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # by gamma; between them exponential
+KERNELS = {2.0: "Gaussian", 1.0: "Laplacian"}  # gamma -> name of the kernel exp(-d^gamma / T); others: exponential
+# Value of the loss setting -> the name in the plot.
 MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Concatenation Sum", "spectral": "spectral"}
 
 
 def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence[DeviceFigures]) -> list[Plot]:
+    """Return all plots of trainings.
+
+    runs: of these the trained ones are drawn. summary: the leaderboard over seeds. devices: records of the GPU suite.
+    """
     trained = [run for run in runs if run.subject == "trained" and run.training]
     groups = [(f"{dataset}. {machine}.", rows) for (dataset, machine), rows in summary.groupby(["dataset", "machine"])]
     return [
@@ -41,7 +46,10 @@ def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence
 
 
 def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
-    """Accuracy over time: a line a recipe, the mean over seeds, with Student's interval from two seeds on."""
+    """Yield plots of accuracy over training time, with a line for each recipe.
+
+    A line is the mean over seeds; from two seeds on a band shows Student's interval of the mean.
+    """
     for (dataset, machine), group in _grouped(runs, _place):
         recipes = [
             (f"{method}: {name}", curves)
@@ -50,14 +58,14 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
         ]
         if not recipes:
             continue
-        caption = f"kNN top-1 among training images of {dataset}, percent, over minutes of training: the mean over"
+        caption = f"kNN top-1 on training images of {dataset}, percent, over minutes of training: the mean over"
         caption += " seeds and its 95 % interval"
-        caption += "; dotted across: the target, twoview's own choice" if dataset in TARGETS else ""
+        caption += "; the dotted line is the target, which twoview chose" if dataset in TARGETS else ""
         caption += f". {machine}."
         with matplotlib.rc_context(STYLE):
             figure, axes = canvas(3 + 0.4 * len(recipes))
             for (name, curves), (color, style) in zip(recipes, cycle(LINES), strict=False):
-                length = min(map(len, curves))
+                length = min(map(len, curves))  # seeds may have been evaluated a different number of times
                 points = np.array([curve[:length] for curve in curves])
                 minutes, accuracy = points.mean(0).T / [[60], [1]]
                 axes.plot(minutes, accuracy, color=color, ls=style, lw=1.4, marker="o", ms=3, label=name)
@@ -74,7 +82,7 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
 
 
 def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
-    """Accuracy over time of the GPU suite's training: the latest of each machine, one run, so no interval."""
+    """Yield plots of accuracy over time for the GPU suite's training: the latest run per machine, so no interval."""
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for (machine, _), record in sorted(latest.items()):
         found = {figure.quantity: figure for figure in record.figures}
@@ -96,7 +104,7 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
 
 
 def _of_rows(where: str, rows: pd.DataFrame) -> Iterator[Plot]:
-    """Rates beside their ceilings, and memory, of the rows of a summary."""
+    """Yield the plots of rates beside their ceilings and of memory, from the rows of a summary."""
     held = rows[rows["loader_views_per_s"].notna() & rows["views_per_s"].notna()]
     if len(held):
         caption = f"Views/s: training, the loader alone and the model alone, on {where}"
@@ -107,6 +115,7 @@ def _of_rows(where: str, rows: pd.DataFrame) -> Iterator[Plot]:
 
 
 def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    """Draw for each row the rate of training and its two ceilings, the rates of the loader and of the model alone."""
     axes.scatter(rows["loader_views_per_s"], heights, marker="|", s=260, color=SECOND, label="loader alone")
     axes.scatter(rows["model_views_per_s"], heights, s=60, facecolor="none", edgecolor=INK, label="model alone")
     axes.scatter(rows["views_per_s"], heights, s=30, color=ACCENT, label="training")
@@ -117,6 +126,7 @@ def _ceilings(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    """Draw a bar of peak host memory for each row, and one of peak device memory if any row has it."""
     offset = 0.15 if rows["peak_device_mib"].notna().any() else 0.0
     axes.barh(heights + offset, rows["peak_memory_mib"], height=0.3, color=ACCENT, label="host")
     if offset:
@@ -124,7 +134,7 @@ def _memory(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
 
 
 def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
-    """Where the time goes: waiting for a batch, in a step, and what is left, the mean over seeds."""
+    """Yield plots of the shares of training time: steps, waiting for a batch, and the rest, means over seeds."""
     clocked = [run for run in runs if run.training and run.training.step_seconds]
     for (dataset, machine), group in _grouped(clocked, _place):
         rows = []
@@ -133,11 +143,12 @@ def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
             parts = np.mean([_parts(run) for run in same], axis=0)
             row = {"method": shown.method.name, "recipe": shown.name}
             rows.append(row | dict(zip(("steps", "waiting", "else"), parts, strict=True)))
-        caption = f"Where a training's time goes on {dataset}, percent of it. {machine}."
+        caption = f"Where a training's time goes on {dataset}, in percent of the time. {machine}."
         yield _by_row(pd.DataFrame(rows), caption, "percent", _stacked)
 
 
 def _parts(run: Run) -> tuple[float, float, float]:
+    """Return the percentages of a training's time in steps, waiting for batches, and in everything else."""
     training: Any = run.training
     whole = sum(training.epoch_seconds)
     steps, waiting = 100 * sum(training.step_seconds) / whole, 100 * sum(training.wait_seconds) / whole
@@ -145,14 +156,15 @@ def _parts(run: Run) -> tuple[float, float, float]:
 
 
 def _stacked(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+    """Draw the shares of time as a stacked bar for each row."""
     left = np.zeros(len(rows))
-    for part, color, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "else")):
+    for part, color, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "other")):
         axes.barh(heights, rows[part], left=left, height=0.5, color=color, label=label)
         left += rows[part].to_numpy()
 
 
 def _kernels(runs: Iterable[Run]) -> Iterator[Plot]:
-    """Tan et al.'s kernels on the same work, SimCLR's among them as what it is: the Gaussian one."""
+    """Yield plots that compare Tan et al.'s kernels on the same work. SimCLR is among them, as the Gaussian kernel."""
     kernels = [run for run in runs if _method(run)["name"] in ("kernel-infonce", "simclr")]
     for (dataset, machine, _), group in _grouped(kernels, _all_but_method):
         rows = [
@@ -178,7 +190,7 @@ def _kernels(runs: Iterable[Run]) -> Iterator[Plot]:
 
 
 def _kernel(method: dict[str, Any]) -> str:
-    """exp(-d^gamma / T) in words; SimCLR at temperature t is gamma 2 at T = 2 t."""
+    """Return the name of a method's kernel exp(-d^gamma / T). SimCLR at temperature t has gamma = 2 and T = 2 t."""
     temperature, gamma = (_number(method, key, otherwise) for key, otherwise in (("temperature", 0.5), ("gamma", 2.0)))
     if method["name"] == "simclr":
         return f"Gaussian (SimCLR)\nT = {2 * temperature:g}"
@@ -187,12 +199,13 @@ def _kernel(method: dict[str, Any]) -> str:
 
 
 def _number(table: dict[str, Any], key: str, otherwise: float) -> float:
+    """Return a number from a recipe's table, or `otherwise` if the key is absent, or NaN if it is not a number."""
     value = table.get(key, otherwise)
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[Plot]:
-    """Training's rate by batch size, of everything that was measured at more than one."""
+    """Yield plots of the training rate by batch size, for all work that was measured at more than one batch size."""
     rates: dict[tuple[Any, ...], dict[int, list[float]]] = {}
     for run in runs:
         if run.training:
@@ -211,7 +224,7 @@ def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[
     for (*work, machine), by_batch in sorted(rates.items()):
         if len(by_batch) < 2:
             continue
-        caption = f"Training's rate by batch size, median and range: {', '.join(map(str, work))}. {machine}."
+        caption = f"Training rate by batch size, median and range: {', '.join(map(str, work))}. {machine}."
         batches = sorted(by_batch)
         median = np.array([np.median(by_batch[batch]) for batch in batches])
         reach = [median - [min(by_batch[b]) for b in batches], [max(by_batch[b]) for b in batches] - median]
@@ -221,43 +234,47 @@ def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[
             axes.set_xscale("log", base=2)
             axes.set_xticks(batches, [str(batch) for batch in batches])
             axes.set_ylim(bottom=0)
-            axes.set_xlabel("batch")
+            axes.set_xlabel("batch size")
             axes.set_ylabel("views/s")
             yield Plot(caption, svg(figure, caption))
 
 
 def _key(recipe: dict[str, Any], precision: str, device: str, machine: str) -> tuple[Any, ...]:
+    """Return what trainings share that may differ in their batch size."""
     shown = Shown.model_validate(recipe)
     return shown.method.name, shown.dataset, shown.backbone.name, f"{shown.size} px", precision, device, machine
 
 
 def _place(run: Run) -> tuple[str, str]:
-    """Whose encoders are compared: of one dataset and machine."""
+    """Return the dataset and machine of a run, which encoders in one plot share."""
     return Shown.model_validate(run.recipe).dataset, run.environment.machine
 
 
 def _method(run: Run) -> dict[str, Any]:
+    """Return the method's table of a run's recipe, with at least its name."""
     return Shown.model_validate(run.recipe).method.model_dump()
 
 
 def _experiment(run: Run) -> tuple[Any, ...]:
-    """What seeds share, the words of it first."""
+    """Return what runs share that differ by their seed alone: method, recipe and hash of the recipe."""
     shown = Shown.model_validate(run.recipe)
     return shown.method.name, shown.name, recipe_hash(run.recipe)
 
 
 def _all_but_method(run: Run) -> tuple[Any, ...]:
-    """Equal where nothing that is trained differs but the method."""
+    """Return a key that is equal for runs whose recipes differ in nothing but their method and name."""
     rest = {key: value for key, value in run.recipe.items() if key not in ABOUT | {"name", "method"}}
     return *_place(run), recipe_hash(rest)
 
 
 def _words(run: Run) -> str:
+    """Return backbone, size, epochs and batch of a run in words."""
     shown = Shown.model_validate(run.recipe)
     return f"{shown.backbone.name} at {shown.size} px, {shown.epochs} epochs, batch {shown.batch}"
 
 
 def _grouped(runs: Iterable[Run], key: Callable[[Run], tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], list[Run]]]:
+    """Return the runs in groups of equal key, sorted by key, and by name within a group."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.name):
         groups.setdefault(key(run), []).append(run)
@@ -267,7 +284,10 @@ def _grouped(runs: Iterable[Run], key: Callable[[Run], tuple[Any, ...]]) -> list
 def _by_row(
     rows: pd.DataFrame, caption: str, unit: str, draw: Callable[[Axes, pd.DataFrame, np.ndarray], None]
 ) -> Plot:
-    """A plot with a line for every row, drawn at the heights that `draw` is given."""
+    """Return a plot with a line for every row.
+
+    unit: the label of the x axis. draw: draws the rows into the axes, each at the height given for it.
+    """
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(len(rows) + 0.6)
         heights = np.arange(len(rows))[::-1]

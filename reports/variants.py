@@ -1,4 +1,4 @@
-"""Recipes beside the recipe that they are based on -> rows: what each changes, and what that does to the accuracy."""
+"""Recipes beside the recipe that they are based on: what each changes, and what that does to the accuracy."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
@@ -15,22 +15,22 @@ from twoview.reports.leaderboard import Shown, overridden
 from twoview.reports.significance import AGREES, CONTRADICTS, PARTS, PROBES, Seeds, differences, interval
 from twoview.reports.table import frame_of
 
-WORDS = {AGREES: "better", CONTRADICTS: "worse"}
-NOT_CHANGES = ("name", "epochs", "seed")  # of an experiment: the row has them anyway
+WORDS = {AGREES: "better", CONTRADICTS: "worse"}  # verdict of a test -> the word for it in this table
+NOT_CHANGES = ("name", "epochs", "seed")  # settings that are not listed as changes: other columns show them
 
 COLUMNS = [
     Column("recipe", "recipe", page=1, terminal=1),
-    Column("changes", "changes", page=2, terminal=12),
+    Column("changes", "changed settings", page=2, terminal=12),
     Column("dataset", "dataset", page=3, terminal=11),
     Column("seeds", "seeds", 0, page=10, terminal=6),
     Column("epochs", "epochs", 0, page=11, terminal=7),
-    Column("training_s", "training s", 0, page=12, terminal=5),
+    Column("training_s", "training time (s)", 0, page=12, terminal=5),
     Column("views_per_s", "views/s", 0, page=13, terminal=13),
     Spread("knn_top1", "kNN %", 2, page=4, terminal=4),
     Spread("linear_top1", "linear %", 2, page=7, terminal=8),
-    Bounded("knn_difference", "kNN points", 2, page=5, terminal=2),
+    Bounded("knn_difference", "kNN difference (points)", 2, page=5, terminal=2),
     Column("knn_verdict", "kNN verdict", page=6, terminal=3),
-    Bounded("linear_difference", "linear points", 2, page=8, terminal=9),
+    Bounded("linear_difference", "linear difference (points)", 2, page=8, terminal=9),
     Column("linear_verdict", "linear verdict", page=9, terminal=10),
     Column("base", "base"),
     Column("machine", "machine"),
@@ -38,14 +38,17 @@ COLUMNS = [
 
 
 def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a recipe whose base was trained on the same dataset and machine too, behind a row of the base itself.
+    """Return one row per recipe whose base was trained on the same dataset and machine, after a row for the base.
 
-    `changes`: the settings that are not the base's, without the epochs. `training_s`: seconds of a whole training, and
-    `views_per_s`: its rate, of the fastest seed, since other work on the machine only slows it down. Accuracies: mean
-    over seeds and sample standard deviation, in percent. `difference`: the mean over seeds, each seed's two runs
-    paired, of the accuracy less the base's, in points; `low` and `high` bound Student's 95 % interval of that mean.
-    `verdict`: the interval lies above 0 ("better"), below ("worse"), or holds it or comes of fewer than three seeds
-    ("not resolved"). Runs whose settings are not those of their recipe's file are left out.
+    Runs whose settings differ from their recipe's file are left out.
+    changes: the settings that differ from the base's, without the number of epochs.
+    training_s, views_per_s: time and rate of a whole training, of the fastest seed, since other work on the machine can
+    only slow a training down.
+    Accuracies: mean and sample standard deviation over seeds, in percent.
+    difference: accuracy minus that of the base, in points: the mean over seeds, the two runs of each seed paired; `low`
+    and `high` are the bounds of Student's 95 % interval of that mean.
+    verdict: "better" if the interval lies above 0, "worse" if it lies below, and "not resolved" if it contains 0 or
+    comes from fewer than three seeds.
     """
     trained: dict[tuple[str, str], dict[str, Seeds]] = {}
     for run in sorted(runs, key=lambda run: (run.created, run.name)):
@@ -63,18 +66,18 @@ def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _base(seeds: Seeds) -> str:
-    """The name of the base; empty where there is none."""
+    """Return the name of the recipe that the runs' recipe is based on; empty if there is none."""
     return str(_latest(seeds).recipe.get("base", ""))
 
 
 def _family(base: Seeds, variants: Iterable[Seeds]) -> list[dict[str, Any]]:
-    """The base's row, then those of its variants, the most accurate first."""
+    """Return the row of the base, then those of its variants, the most accurate first."""
     rows = [_row(variant, base) for variant in variants]
     return [_row(base, {}), *sorted(rows, key=lambda row: (-row["knn_top1_mean"], row["recipe"]))]
 
 
 def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
-    """base: of which the differences are; empty: none are wanted."""
+    """Return the row of a recipe. base: the runs to compare it with; empty for the row of the base itself."""
     latest = _latest(seeds)
     shown = Shown.model_validate(latest.recipe)
     trainings = [run.training for run in seeds.values() if run.training]
@@ -105,17 +108,17 @@ def _latest(seeds: Seeds) -> Run:
 
 
 def _changes(one: Run, base: Run) -> str:
-    """The settings that differ, as a recipe has them. A key that is not told has its default in both."""
+    """Return the settings that differ, in the form `key = value`. Keys that have their default in both are left out."""
     try:
         mine, theirs = (parse(run.recipe, run.name) for run in (one, base))
     except ValueError:
         return "a recipe that this version cannot read"
     values, others = flat(mine.settings()), flat(theirs.settings())
-    given = _given(mine) | _given(theirs) | {"method.name"}  # the name of its own that each method has by default
+    given = _given(mine) | _given(theirs) | {"method.name"}  # each method's name is its own default
     changed = [key for key in values if key in given and key not in NOT_CHANGES and values[key] != others.get(key)]
     return ", ".join(f"{key} = {values[key]}" for key in changed)
 
 
 def _given(recipe: Recipe[Any]) -> set[str]:
-    """The keys whose values are no defaults."""
+    """Return the keys whose values are not the defaults."""
     return set(flat(recipe.model_dump(mode="json", exclude_defaults=True)))

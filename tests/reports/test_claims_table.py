@@ -118,8 +118,8 @@ def test_the_tally_counts_each_claim_once(make):
     table = claims_table([paper(*claims)], runs(make, [2.0, 2.5, 3.0]), [])
     assert table["verdict"].tolist() == ["holds", "fails at reduced scale", "fails at reduced scale", "not measured"]
     assert tally(table) == (
-        "Claims that hold: 1 of 3; that fail: 1; not resolved: 0; not measured: 1. Of these verdicts 1 are by the "
-        "papers' own recipes, the others at reduced scale."
+        "Claims that hold: 1 of 3; that fail: 1; not resolved: 0; not measured: 1. Of these verdicts 1 come from "
+        "the papers' own recipes, the others from smaller recipes."
     )
 
 

@@ -51,9 +51,10 @@ def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
     header, row = report.files["loader.csv"].read_text().splitlines()
     assert header.startswith("watts,beton,") and row.startswith("23.5,photographs.beton,")
     page = re.sub(r"\s+", " ", report.files["index.html"].read_text())
-    assert re.search(r"board W</button></th> <th[^>]*><button[^>]*>px</button>", page), "before the other second one"
+    before = r"board W</button></th> <th[^>]*><button[^>]*>size \(px\)</button>"
+    assert re.search(before, page), "before the other second one"
     assert '<td class="number" data-sort="23.5">23.5</td>' in page
-    assert re.search(r"^loader +board W +px +images/s ", shown(report), re.M)
+    assert re.search(r"^loader +board W +size \(px\) +images/s ", shown(report), re.M)
     assert re.search(r"^\| board W \| beton \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", measured(folder), re.M)
 
 

@@ -155,5 +155,5 @@ def test_page_terminal_and_csv_show_it(make, tmp_path):
     console = Console(file=io.StringIO(), width=250)
     show(report, console)
     for text in (report.files["index.html"].read_text(), console.file.getvalue()):
-        assert "+3.50 (-2.85 to +9.85)" in text and "not resolved" in text and "too small to conclude" in text
+        assert "+3.50 (-2.85 to +9.85)" in text and "not resolved" in text and "too small for any conclusion" in text
     assert "3.50,-2.85,9.85,not resolved" in report.files["imbalance.csv"].read_text()

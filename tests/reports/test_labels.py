@@ -24,7 +24,7 @@ def test_every_quantity_has_a_label_of_its_own():
     assert set(LABELS) == set(get_args(Quantity))
     assert len({*LABELS.values(), *OF_VARIANT.values()}) == len(LABELS) + len(OF_VARIANT)
     shown = [label(Figure(work="w", quantity=name, variant="85", samples=[])) for name in LABELS]
-    assert "time to 85 % kNN" in shown and "real, 85" in shown
+    assert "time to 85 % kNN" in shown and "training throughput, 85" in shown
 
 
 def test_another_label_empties_no_page(monkeypatch):

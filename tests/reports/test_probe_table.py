@@ -40,5 +40,5 @@ def test_readme_and_page_have_the_table_where_there_are_records(make, tmp_path):
     assert "faiss" not in measured(tmp_path)
     write(cost(run.created, environment=run.environment), tmp_path)
     page = write_report(tmp_path, tmp_path / "out").files["index.html"].read_text()
-    assert "What they cost, beside their peers" in page and "1.50 (1.00 to 2.00)" in page
+    assert "Cost, beside other libraries" in page and "1.50 (1.00 to 2.00)" in page
     assert any("50,000 x 512" in line and "1.50 (1.00 to 2.00)" in line for line in measured(tmp_path).splitlines())

@@ -63,9 +63,10 @@ def test_of_several_works_of_the_loader_one_is_said_and_the_others_are_counted(m
     large = make.loader({"twoview": [100.0], "torchvision": [50.0]}, size=224)
     beside_two = make.loader({"twoview": [400.0], "torchvision": [40.0], "ffcv": [200.0]}, size=96)
     nothing = summary(leaderboard([]))
-    assert headline(nothing, loader_table([small, large]))[1].endswith("2.00 times torchvision; 1 other work below.")
+    two = headline(nothing, loader_table([small, large]))[1]
+    assert two.endswith("2.00 times torchvision; 1 other workload below.")
     said = headline(nothing, loader_table([small, large, beside_two]))[1]
-    assert "at 96 px" in said and said.endswith("2.00 times ffcv and 10.00 times torchvision; 2 other works below.")
+    assert "at 96 px" in said and said.endswith("2.00 times ffcv and 10.00 times torchvision; 2 other workloads below.")
 
 
 def test_two_machines_are_named(make):

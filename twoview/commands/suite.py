@@ -35,7 +35,9 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Run a suite: measure, train, evaluate, and write records and leaderboard. Run again, it continues.
+    """Run a suite: measure, train, evaluate, and write records and leaderboard.
+
+    A suite that is run again continues where it stopped.
 
     Args:
         name: a name from `twoview list suites`. The suites gpu and claims have their own options, which
