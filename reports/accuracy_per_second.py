@@ -12,6 +12,7 @@ from twoview.reports.table import frame_of
 
 SAME_TIME = 1.05  # trainings whose times differ by a smaller ratio count as equally long: a machine's speed drifts so
 
+# The columns of the table, which only the page and the CSV show.
 COLUMNS = [
     Column("recipe", "recipe", page=1),
     Column("method", "method", page=2),

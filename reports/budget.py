@@ -42,6 +42,7 @@ class Projected(Column):
         return hours if pd.isna(row["projected_low"]) else f"{hours} ({low} to {high})"
 
 
+# The columns of the table; the terminal lists them one below the other, published ones and ours in two cells.
 COLUMNS = [
     Column("source", "source", page=1),
     Column("row", "table and row", page=2),

@@ -16,8 +16,9 @@ from twoview.reports.table import frame_of
 
 NOT_MEASURED = "not measured"  # the verdict of a claim without runs
 WORDS = {AGREES: "holds", CONTRADICTS: "fails", NOT_RESOLVED: "not resolved"}
-FULL, REDUCED = "the paper's", "reduced"
+FULL, REDUCED = "the paper's", "reduced"  # scale: the recipes of the paper, or smaller ones that stand for them
 REDUCED_WORDS = " at reduced scale"
+# The columns of the table. `resolvable` is the smallest effect that a test of this power would find.
 COLUMNS = [
     Column("source", "source", page=1, terminal=1),
     Column("verdict", "verdict", page=2, terminal=2),

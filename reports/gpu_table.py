@@ -13,6 +13,7 @@ from twoview.reports.cells import Column
 from twoview.reports.labels import label
 from twoview.reports.table import frame_of
 
+# The columns of the table; README shows the figures with a target, and those of peers as `readme_more`.
 COLUMNS = [
     Column("work", "work", page=1, terminal=1, readme=1, readme_more=1),
     Column("figure", "figure", page=2, terminal=2, readme=2, readme_more=2),
@@ -72,6 +73,7 @@ def _stopped(record: DeviceFigures) -> dict[str, Any]:
 
 
 def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
+    """Return the row of one figure of a record."""
     aim = target(record.name, figure)
     return {
         "work": figure.work,
@@ -103,6 +105,7 @@ def _measured(figure: Figure) -> str:
 
 
 def _value(value: float, unit: str) -> str:
+    """Return a number with its unit: whole from 1000 on, else with four significant digits."""
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
 
 

@@ -28,6 +28,7 @@ LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are long-tailed by them
 PAPER_IMAGES = 300 * 1_281_167  # number of images that an encoder of the paper sees: 300 epochs of ImageNet
 ENOUGH_IMAGES = 1_000_000  # our own threshold: an encoder that saw fewer images says nothing about its method
 
+# The columns of the table; a `Bounded` column shows a difference with its interval.
 COLUMNS = [
     Column("method", "method", page=1, terminal=1),
     Column("comparison", "comparison", page=2, terminal=2),
@@ -153,10 +154,10 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
             for pair in [pair for name, pair in pairs if name == method] or [({}, {})]:
                 drops = {probe: differences(*pair, probe) for probe in PROBES}
                 paper = "drops" if method in JOINT_EMBEDDING else ""
-                yield _row(method, f"K = {most} less K = {few}", paper, drops, pair[0])
+                yield _row(method, f"K = {most} minus K = {few}", paper, drops, pair[0])
                 if method in MASKED_IMAGE:
                     less = {probe: _less_than(joint, drops[probe], probe) for probe in PROBES}
-                    yield _row(method, f"others' drop less its own, K = {few}", "drops less", less, pair[0])
+                    yield _row(method, f"others' drop minus its own, K = {few}", "drops less", less, pair[0])
 
 
 def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: Differences, probe: str) -> Differences:
@@ -188,7 +189,7 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
         for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
             gains = {probe: differences(*pair, probe) for probe in PROBES}
-            compared = f"{ours} less {theirs}" + (f", K = {k}" if k else "")
+            compared = f"{ours} minus {theirs}" + (f", K = {k}" if k else "")
             yield _row(ANY_PRIOR, compared, "better" if long_tailed else "worse", gains, pair[0])
 
 

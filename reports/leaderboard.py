@@ -36,6 +36,8 @@ class Estimate(Column):
         return plain if pd.isna(low) else f"{plain} ({low:.2f} to {high:.2f})"
 
 
+# The columns of the table, in the order of the CSV. kNN and linear top-1 stand twice: as plain numbers for the
+# terminal, and as `Estimate` with their intervals for the page.
 COLUMNS = [
     Column("rank", "rank", 0, page=3, terminal=1),
     Column("method", "method", page=1, terminal=2),
@@ -192,6 +194,7 @@ def _baseline_key(run: Run, subject: str) -> Hashable:
 
 
 def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
+    """Return the row of a run. untrained, pixels: its baselines, if they were measured."""
     shown = Shown.model_validate(run.recipe)
     row: dict[str, Any] = {
         "method": shown.method.name,

@@ -25,6 +25,7 @@ LABELS: dict[Field, str] = {
 }
 # The columns in which records of the same work are equal.
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
+# The columns of the table of rates; a contestant is twoview or a peer.
 COLUMNS = [
     Column("beton", "beton", page=12, terminal=10, readme=1),
     Column("views", "views", page=13, readme=3),
@@ -50,6 +51,7 @@ COLUMNS = [
     Column("date", "date", page=18),
     Column("name", "record"),
 ]
+# The columns of the table of requirements.
 REQUIRED_COLUMNS = [
     Column("work", "work", page=1, terminal=1, readme=1),
     Column("figure", "figure", page=2, terminal=2, readme=2),
@@ -106,6 +108,7 @@ def _contestants(record: LoaderRates) -> list[str]:
 
 
 def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
+    """Return the row of one contestant of a record."""
     rates = record.images_per_s.get(contestant, [])
     median = float(np.median(rates)) if rates else math.nan
     return {
@@ -146,6 +149,7 @@ def _paired_ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 def _or_nan(value: float | None) -> float:
+    """Return the value, or NaN, an empty cell, for None."""
     return math.nan if value is None else value
 
 
@@ -167,6 +171,7 @@ def _rounds(measured: list[float] | float | None) -> list[float]:
 
 
 def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, figure: float) -> dict[str, Any]:
+    """Return the row of a requirement, with the figure of the record that measured it."""
     over, unit = (f", ratio to {requirement.against}", "x") if requirement.against else ("", "s")
     return {
         "work": requirement.work,
@@ -181,4 +186,5 @@ def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, 
 
 
 def _date(record: LoaderRates | ConvertRates) -> str:
+    """Return when a record was made, in UTC."""
     return record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

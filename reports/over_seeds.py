@@ -20,6 +20,7 @@ class OverSeeds(Spread):
         return *super().fields, f"{self.name}_min", f"{self.name}_max"
 
 
+# The columns of the table, in the order of the CSV. README shows it as two tables, `readme` and `readme_more`.
 COLUMNS = [
     Column("dataset", "dataset", page=2, terminal=2, markdown=1, readme=1),
     Column("method", "method", page=1, terminal=1, markdown=2, readme=2),

@@ -109,6 +109,7 @@ class Row(Part):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        """Check that a value has its metric, a spread its value, and a kNN accuracy its settings."""
         if self.metric is None and (self.value or self.spread):
             raise ValueError("a row with a value or a spread must have a metric")
         if self.value is None and self.spread is not None:
@@ -143,6 +144,7 @@ class Check(Part):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
+        """Check that the check is of one kind and has everything that this kind needs."""
         if sum(map(bool, (self.contrast, self.correlation, self.theory))) > 1:
             raise ValueError("a check must have at most one of contrast, correlation and theory")
         if bool(self.correlation) != bool(self.against):

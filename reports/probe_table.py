@@ -14,6 +14,7 @@ from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
 TWOVIEW, PEERS = "twoview", ("faiss", "scikit-learn")
+# The columns of the table; those of the peer stand beside ours.
 COLUMNS = [
     Column("machine", "machine"),
     Column("probe", "probe", page=1, terminal=1, readme=1),
@@ -49,6 +50,7 @@ def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
 
 
 def _row(record: ProbeCost) -> dict[str, Any]:
+    """Return the row of one record."""
     others = {*record.seconds, *record.notes} - {TWOVIEW}
     peer = next((name for name in (*PEERS, *sorted(others)) if name in others), "")
     ours, theirs = (record.seconds.get(side, []) for side in (TWOVIEW, peer))

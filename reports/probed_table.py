@@ -14,6 +14,7 @@ from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
+# The columns of the table; the published ones are what a paper spent on the same probe.
 COLUMNS = [
     Column("encoder", "encoder", page=1, terminal=1),
     Column("dataset", "dataset", page=2, terminal=2),
@@ -57,6 +58,7 @@ def probed_table(records: Sequence[Probing]) -> pd.DataFrame:
 
 
 def _row(record: Probing) -> dict[str, Any]:
+    """Return the row of one record."""
     found, budget = record.probed, BUDGETS.get(record.probe)
     classes = [accuracy for accuracy in found.per_class if accuracy is not None] or [math.nan]
     return {
@@ -87,4 +89,5 @@ def _row(record: Probing) -> dict[str, Any]:
 
 
 def _or_nan(value: float | None) -> float:
+    """Return the value, or NaN, an empty cell, for None."""
     return math.nan if value is None else value

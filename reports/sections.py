@@ -52,6 +52,7 @@ class Section:
 
 
 def _over_seeds(report: Report) -> Section:
+    """Return the section with the accuracies of each experiment over seeds, with plots."""
     legend = Markup("""\
 kNN and linear probe: top-1 in percent, mean ± sample standard deviation over seeds, with Student's 95 % confidence
 interval (CI) of the mean. Speed and memory are medians over seeds.
@@ -73,6 +74,7 @@ The plots show the mean and the range over seeds.""").format(targets=TARGETS_IN_
 
 
 def _accuracy_per_second(report: Report) -> Section:
+    """Return the section with accuracy against training time."""
     legend = Markup("""\
 How accurate each recipe gets, and how long it trains on this machine. Training time and views/s are those of the whole
 training without the evaluation after it, medians over seeds. kNN is top-1 in percent, mean ± sample standard deviation
@@ -86,6 +88,7 @@ compared.""")
 
 
 def _imbalance(report: Report) -> Section:
+    """Return the section with the comparisons with few classes per batch."""
     legend = Markup("""\
 K is the number of classes in every batch; the number of images and of steps is the same for each K. A difference is in
 points of top-1: the mean over seeds, the runs of each seed paired, with Student's 95 % interval in brackets from two
@@ -106,6 +109,7 @@ VICReg and MSN. In the plots a filled mark means that the interval does not cont
 
 
 def _variants(report: Report) -> Section:
+    """Return the section with recipes beside the recipe that they are based on, one table for each base and machine."""
     legend = Markup("""\
 Each table has a base recipe, and recipes that are based on it: they change the settings listed, and their number of
 epochs. kNN and linear probe: top-1 in percent, mean ± sample standard deviation over seeds. A difference is the
@@ -121,6 +125,7 @@ work on the machine can only slow a training down.""")
 
 
 def _runs(report: Report) -> Section:
+    """Return the section with all runs, with plots of the loss, and reconstructions."""
     legend = Markup("""\
 Runs are ranked by kNN top-1 within a dataset and a machine; different machines are never ranked together.
 Views/s counts every view (augmented crop) of every image. Efficiency is the training rate divided by the smaller of its
@@ -144,12 +149,14 @@ contrast back.""")
 
 
 def _training(report: Report) -> Section:
+    """Return the section with plots of time, rate and memory."""
     runs, devices = select(Run, report.records), select(DeviceFigures, report.records)
     plots = training_plots(runs, report.tables["summary"].frame, devices)
     return Section("plots", "Time, rate and memory", [Part(plots=plots)] if plots else [])
 
 
 def _probes(report: Report) -> Section:
+    """Return the section with what probes found, and what they cost."""
     legend = Markup("""\
 What <code>twoview probe</code> found, for any encoder on any dataset: top-1 with its 95 % bootstrap interval over test
 images. For low-shot probes it is the mean over splits, beside their standard deviation. The time includes extracting
@@ -168,6 +175,7 @@ The top-1 difference is our accuracy minus the peer's.""")
 
 
 def _claims(report: Report) -> Section:
+    """Return the section with the papers' claims and their verdicts."""
     legend = Markup("""\
 What the four papers claim about signs and orderings of accuracies, without a number that could be read, and a test of
 each claim: on runs of the paper's own recipes with unchanged settings, or on smaller recipes that stand for them
@@ -181,6 +189,7 @@ with 80 % power may exist and not be seen.""")
 
 
 def _theory(report: Report) -> Section:
+    """Return the section with the claims of the theory papers, with plots in the table."""
     note = Markup("""\
 What <code>twoview suite theory</code> measured. A verdict follows the rule under "expected"; thresholds that we chose
 are marked as ours, and some were set after first trials. A source says how sure we are that the paper says so: found,
@@ -193,6 +202,7 @@ secondary (others say that it does), inferred or recalled. All grids of a claim 
 
 
 def _loader(report: Report) -> Section:
+    """Return the section with what is required of the loader, and its rates beside its peers'."""
     note = Markup("""\
 What is required of the loader and of the writer of .beton files, beside the latest measurement. A ratio is our figure
 divided by that of the loader named; rates are medians over rounds.""")
@@ -210,6 +220,7 @@ of each work.""")
 
 
 def _gpu(report: Report) -> Section:
+    """Return the section with what was measured on one device."""
     legend = Markup("""\
 What <code>twoview suite gpu</code> measured, most valuable first, and the training steps of <code>twoview peers</code>:
 medians and quartiles of the samples. A target is set for one H100, and whether it is met is said only for such a card;
@@ -221,6 +232,7 @@ stated.""")
 
 
 def _budgets(report: Report) -> Section:
+    """Return the section with what papers spent, beside what was measured."""
     legend = Markup("""\
 What a pretraining, a linear evaluation or a kNN evaluation cost others, and what the same work would cost here. Our
 hours are the number of steps times the median of the measured steps after the warm-up, with the 95 % interval of that
@@ -235,6 +247,7 @@ hours divided by the published GPU-hours. A dash means not measured.""")
 
 
 def _method(report: Report) -> Section:
+    """Return the section with environments and recipes of the records."""
     content = {
         "environments": _environments(report.records),
         "runs": [_details(run) for run in sorted(select(Run, report.records), key=lambda run: run.name)],
@@ -264,6 +277,7 @@ def _details(run: Run) -> dict[str, Any]:
     }
 
 
+# The sections of the page, from top to bottom.
 SECTIONS = (
     _over_seeds,
     _accuracy_per_second,

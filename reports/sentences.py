@@ -42,6 +42,7 @@ def _lead(summary: pd.DataFrame) -> pd.Series:
 
 
 def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
+    """Return the sentence on the gain of the leading experiment over its untrained encoder."""
     if summary.empty:
         return "No encoder has been trained yet."
     lead = _lead(summary)
@@ -121,9 +122,11 @@ def _pixels_against(rows: pd.DataFrame, probe: str, where: str) -> str:
 
 
 def _count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _and(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence: "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last

@@ -20,6 +20,7 @@ class Figures(Column):
         return ()
 
 
+# The columns of the table; README shows claim and verdict.
 COLUMNS = [
     Column("claim", "claim", page=1, terminal=1, readme=1),
     Column("measured", "measured", page=3, terminal=3),

@@ -18,6 +18,7 @@ from twoview.reports.table import frame_of
 WORDS = {AGREES: "better", CONTRADICTS: "worse"}  # verdict of a test -> the word for it in this table
 NOT_CHANGES = ("name", "epochs", "seed")  # settings that are not listed as changes: other columns show them
 
+# The columns of the table; differences and verdicts are against the base recipe.
 COLUMNS = [
     Column("recipe", "recipe", page=1, terminal=1),
     Column("changes", "changed settings", page=2, terminal=12),
@@ -104,6 +105,7 @@ def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
 
 
 def _latest(seeds: Seeds) -> Run:
+    """Return the run that was made last."""
     return max(seeds.values(), key=lambda run: run.created)
 
 

@@ -60,7 +60,7 @@ def test_drops_are_paired_by_seed(make):
     runs = [*sweep(make, "simclr", [3.0, 4.0, 5.0]), make.run(seed=9, method={"name": "simclr"}, classes_per_batch=2)]
     (row,) = rows(runs, method="simclr")
     assert (row["comparison"], row["dataset"], row["seeds"], row["paper"]) == (
-        "K = 10 less K = 2",
+        "K = 10 minus K = 2",
         "fashion-mnist",
         3,
         "drops",
@@ -77,7 +77,7 @@ def test_a_masked_method_drops_less_than_the_joint_embedding_ones_do(make):
         own, less = rows(joint + sweep(make, "mae", drops), method="mae")
         assert (own["paper"], own["knn_verdict"]) == ("", "")
         assert own["knn_difference"] == pytest.approx(sum(drops) / 3)
-        assert less["comparison"] == "others' drop less its own, K = 2"
+        assert less["comparison"] == "others' drop minus its own, K = 2"
         assert less["knn_difference"] == pytest.approx(6 - sum(drops) / 3)
         assert (less["paper"], less["knn_verdict"]) == ("drops less", judged)
     own, less = rows(sweep(make, "mae", little), method="mae")
@@ -88,7 +88,7 @@ def test_a_masked_method_drops_less_than_the_joint_embedding_ones_do(make):
 def test_every_smaller_k_is_held_against_the_largest(make):
     runs = sweep(make, "vicreg", [5.0, 5.0]) + sweep(make, "vicreg", [2.0, 2.0], few=5)
     found = {row["comparison"]: row["knn_difference"] for row in rows(runs, method="vicreg")}
-    assert found == {"K = 10 less K = 2": 5.0, "K = 10 less K = 5": 2.0}
+    assert found == {"K = 10 minus K = 2": 5.0, "K = 10 minus K = 5": 2.0}
 
 
 def test_a_missing_run_is_an_empty_cell(make):
@@ -104,7 +104,7 @@ def test_pmsn_is_to_be_better_on_a_long_tail_and_worse_on_balanced_data(make):
     runs = beside(make, [2.0, 2.2, 2.1], long_tail=tail) + beside(make, [1.0, 1.1, 1.2])
     (on_tail,) = rows(runs, dataset="fashion-mnist, long tail 100")
     (balanced,) = rows(runs, dataset="fashion-mnist")
-    assert on_tail["comparison"] == "PMSN of power-law prior less MSN"
+    assert on_tail["comparison"] == "PMSN of power-law prior minus MSN"
     assert on_tail["knn_difference"] == pytest.approx(2.1)
     assert (on_tail["paper"], on_tail["knn_verdict"]) == ("better", "agrees")
     assert (balanced["paper"], balanced["knn_verdict"]) == ("worse", "contradicts")
@@ -120,11 +120,11 @@ def test_every_prior_is_held_against_each_uniform_one(make):
         for prior, knn in (("uniform", 50.0), ("power-law", 51.0), ("classes", 53.0))
     ]
     assert {row["comparison"]: row["knn_difference"] for row in rows(runs)} == {
-        "PMSN of classes prior less PMSN of uniform prior": 3.0,
-        "PMSN of power-law prior less PMSN of uniform prior": 1.0,
+        "PMSN of classes prior minus PMSN of uniform prior": 3.0,
+        "PMSN of power-law prior minus PMSN of uniform prior": 1.0,
     }
     (missing,) = rows(runs[:1])
-    assert missing["comparison"] == "PMSN less PMSN of uniform prior" and math.isnan(missing["knn_difference"])
+    assert missing["comparison"] == "PMSN minus PMSN of uniform prior" and math.isnan(missing["knn_difference"])
 
 
 def test_what_has_no_sweep_and_no_prior_has_no_row(make):

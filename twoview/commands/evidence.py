@@ -29,4 +29,5 @@ def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json
 
 
 def _entry(one: Mapping[Any, str]) -> str:
+    """Return the words about a valid record: its kind, recipe or name, date and machine."""
     return f"{one['kind']} of {one['recipe'] or one['name']}, {one['created']}, {one['machine']}"

@@ -61,6 +61,7 @@ def _first_line(documented: object) -> str:
     return (documented.__doc__ or "").strip().partition("\n")[0]
 
 
+# What can be listed -> a function that returns each name with a line about it.
 LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "recipes": _recipes,
     "methods": _methods,
