@@ -26,7 +26,7 @@ COLUMNS = [
     Column("seeds", "seeds", 0, page=10, terminal=6),
     Column("epochs", "epochs", 0, page=11, terminal=7),
     Column("training_s", "training time (s)", 0, page=12, terminal=5),
-    Column("views_per_s", "views/s", 0, page=13, terminal=13),
+    Column("views_per_s", "views/s", 1, page=13, terminal=13),
     Spread("knn_top1", "kNN %", 2, page=4, terminal=4),
     Spread("linear_top1", "linear %", 2, page=7, terminal=8),
     Bounded("knn_difference", "kNN difference (points)", 2, page=5, terminal=2),
