@@ -81,7 +81,7 @@ CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvisi
 CONVERT = ConvertWork("photographs")
 # Faster versions: no more rounds than it takes to know the ratios to a twentieth.
 QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, tolerance=0.05, empty_cache=False)
-QUICK_FASHION, QUICK_CIFAR = (replace(work, tolerance=0.05) for work in (FASHION, CIFAR))
+QUICK_FASHION, QUICK_CIFAR = (replace(work, images=4096, tolerance=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)
 
 _SIMCLR, _CROPS = "SimCLR 2x224, every op", "crops 2x224"
