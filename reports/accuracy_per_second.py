@@ -12,22 +12,21 @@ from twoview.reports.table import frame_of
 
 SAME_TIME = 1.05  # trainings whose times differ by a smaller ratio count as equally long: a machine's speed drifts so
 
-# The columns of the table, which only the page and the CSV show.
 COLUMNS = [
-    Column("recipe", "recipe", page=1),
+    Column("recipe", "recipe", page=1, terminal=1),
     Column("method", "method", page=2),
     Column("dataset", "dataset", page=3),
-    Column("backbone", "backbone", page=4),
-    Column("seeds", "seeds", 0, page=5),
-    Column("epochs", "epochs", 0, page=6),
-    Column("batch", "batch", 0, page=7),
+    Column("backbone", "backbone", page=4, terminal=7),
+    Column("seeds", "seeds", 0, page=5, terminal=9),
+    Column("epochs", "epochs", 0, page=6, terminal=10),
+    Column("batch", "batch", 0, page=7, terminal=11),
     Column("precision", "precision", page=8),
-    Column("training_s", "training time (s)", 0, page=9),
-    Column("views_per_s", "views/s", 1, page=10),
-    Spread("knn_top1", "kNN %", 2, page=11),
-    Bounded("above_pixels", "points above raw pixels", 2, page=12),
-    Bounded("above_untrained", "points above untrained", 2, page=13),
-    Column("best", "most accurate for its time", page=14),
+    Column("training_s", "training time (s)", 0, page=9, terminal=2),
+    Column("views_per_s", "views/s", 1, page=10, terminal=8),
+    Spread("knn_top1", "kNN %", 2, page=11, terminal=3),
+    Bounded("above_pixels", "points above raw pixels", 2, page=12, terminal=4),
+    Bounded("above_untrained", "points above untrained", 2, page=13, terminal=5),
+    Column("best", "most accurate for its time", page=14, terminal=6),
     Column("machine", "machine"),
 ]
 

@@ -20,6 +20,7 @@ from twoview.reports.table import Table
 # The tables that `show` prints, from top to bottom.
 SHOWN = (
     "summary",
+    "accuracy-per-second",
     "imbalance",
     "variants",
     "leaderboard",

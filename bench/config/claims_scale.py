@@ -50,9 +50,9 @@ class Scale:
 SCALES = {
     "cpu": Scale(seeds=3, trials=6),
     "gpu": Scale(
-        seeds=5,
-        trials=30,
-        length=10,
+        seeds=3,
+        trials=12,
+        length=5,
         settings={
             "all": {"train_images": 0, "precision": "auto", "probe.train_images": 0, "probe.test_images": 0},
             "resnet": {"backbone.name": "resnet18"},

@@ -237,7 +237,7 @@ def _voted(bench: Bench, name: str, k: int, temperature: float, settings: dict[s
     """Return the result of a kNN that takes the first k of the neighbors that all kNN probes share."""
     train, test = bench.features()
     nearest = ((cosine[:, :k], row[:, :k]) for cosine, row in bench.neighbors())
-    scores = vote(nearest, train.label, classes=bench.classes, temperature=temperature)
+    scores = vote(nearest, train.label, classes=bench.classes, temperature=temperature, device=best_device())
     return Found(name, metrics(scores, test.label), settings, len(train.x))
 
 

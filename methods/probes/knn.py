@@ -39,8 +39,9 @@ def votes(
             raise ValueError(f"kNN: the {name} features are empty")
     if k < 1:
         raise ValueError(f"kNN: k must be at least 1, not {k}")
-    found = nearest(bank, query, min(k, len(bank)), memory_mib * 3 / 4, device or torch.device("cpu"))
-    yield from vote(found, label, classes=classes, temperature=temperature, memory_mib=memory_mib / 4)
+    device = device or torch.device("cpu")
+    found = nearest(bank, query, min(k, len(bank)), memory_mib * 3 / 4, device)
+    yield from vote(found, label, classes=classes, temperature=temperature, memory_mib=memory_mib / 4, device=device)
 
 
 @torch.no_grad()
@@ -51,25 +52,26 @@ def vote(
     classes: int,
     temperature: float,
     memory_mib: float = 256,
+    device: torch.device | None = None,
 ) -> Iterator[Tensor]:
     """Yield the scores of `votes` from neighbors that were found before.
 
     neighbors: for one group of queries after another, cosines, float32 (G, k), and row numbers of the bank, int64
-    (G, k), as `nearest` yields them. label: int64 (N,), those of the bank. The other arguments and the errors are those
-    of `votes`.
+    (G, k), as `nearest` yields them. label: int64 (N,), those of the bank. device: where the neighbors lie. The other
+    arguments and the errors are those of `votes`.
     """
     if temperature <= 0:
         raise ValueError(f"kNN: the temperature must be above 0, not {temperature:g}")
     least, most = int(label.min()), int(label.max())
     if least < 0 or most >= classes:
         raise ValueError(f"kNN: the bank's labels must be from 0 to {classes - 1}, got {least if least < 0 else most}")
+    label = label.to(device or torch.device("cpu"))
     for cosine, row in neighbors:
         # The memory of a query is its row of scores and the weights and labels of its neighbors.
         chunk = max(int(memory_mib * MIB) // (4 * classes + 24 * cosine.shape[1]), 1)
-        known = label.to(row.device)
         for near, who in zip(cosine.split(chunk), row.split(chunk), strict=True):
             weight = (near / temperature).softmax(1)
-            yield weight.new_zeros(len(near), classes).scatter_add_(1, known[who], weight)
+            yield weight.new_zeros(len(near), classes).scatter_add_(1, label[who], weight)
 
 
 def knn_top1(

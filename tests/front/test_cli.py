@@ -210,7 +210,10 @@ def test_convert_a_folder(says, tmp_path):
         (["peers", "--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["loader", "x.beton", "--batch", str(10**10)], "--batch must have at most 1,048,576 images"),
         (["losses", "--dim", str(10**10)], "--dim must have at most 131,072 features"),
-        (["probe", "--encoder", "torchvision:resnet18", "--dataset", "hf:../../x"], "the name of a dataset must be of"),
+        (
+            ["probe", "--encoder", "torchvision:resnet18", "--dataset", "hf:../../x"],
+            "the name of a dataset must consist of",
+        ),
         (["report", "OUT/none"], "no folder of evidence"),
         (["convert", "nope", "OUT/x.beton"], "unknown dataset 'nope'"),
     ],

@@ -96,7 +96,7 @@ ODD = {
     "random.0.cpu: missing key": {"random": [{}]},
     "history.losses.1: ": {"history": HISTORY | {"losses": [1.0, "x"]}},
     "history.wait_seconds: missing key": {"history": {"epoch_seconds": [1.0], "losses": [], "step_seconds": []}},
-    "history: losses and step_seconds must have the same length, got 3 and 2": {"history": HISTORY | {"losses": [1.0] * 3}},
+    "history: losses and step_seconds must have the same length": {"history": HISTORY | {"losses": [1.0] * 3}},
     "epoch is 2, but history ends after epoch 1": {"history": HISTORY, "epoch": 2},
     "measured.training: missing key": {"measured": {}},
     "measured: ": {"measured": [1]},

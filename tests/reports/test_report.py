@@ -99,7 +99,9 @@ def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
     assert len(ids) == len(set(ids))
     assert {value for value in references} <= {f"#{value}" for value in ids}
     assert page.seen.count("script") == 1
-    assert page.seen.count("table") == 6  # seeds, runs, claims, loader, and the budgets with and without a recipe
+    assert (
+        page.seen.count("table") == 7
+    )  # seeds, accuracy per second, runs, claims, loader, and the budgets with and without a recipe
     assert page.seen.count("svg") == 6  # kNN, linear probe, rates beside ceilings, memory, loss, loader
 
 
@@ -120,7 +122,7 @@ def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
     for out in (one, two):
         write_report(evidence, out)
     boards = [f"leaderboard.{suffix}" for suffix in ("csv", "md", "parquet")]
-    written = ["budget.csv", "claims.csv", "index.html", *boards, "loader.csv"]
+    written = ["accuracy-per-second.csv", "budget.csv", "claims.csv", "index.html", *boards, "loader.csv"]
     assert sorted(path.name for path in one.iterdir()) == written
     for name in written:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name

@@ -54,7 +54,7 @@ def test_values_and_defaults(written):
         ("epochs = 2", "epochs = 2\nseed = -1", "seed: .*greater than or equal to 0, not -1"),
         ("[method]\n", "", "unknown method 'None'"),
         ('name = "simclr"', 'name = "simclar"', r"unknown method 'simclar': did you mean simclr\?"),
-        ('views = "simclr-gray"', 'views = "simclr-gray"', r"unknown views 'simclr-gray': did you mean simclr-gray\?"),
+        ('views = "simclr-gray"', 'views = "simclr-gary"', r"unknown views 'simclr-gary': did you mean simclr-gray"),
         ('"fashion-mnist"', '"fashion"', r"unknown dataset 'fashion': did you mean fashion-mnist\?"),
         ("size = 28", "size 28", "is not TOML"),
         ("size = 28", "size = 28\nclasses_per_batch = -1", "classes_per_batch: .*greater than or equal to 0, not -1"),
@@ -72,7 +72,7 @@ def test_values_and_defaults(written):
         ("[optim]", "[expected]\nlinear_top1 = 90.0\n[optim]", "expected: .*an expected accuracy needs a provenance"),
         ("[optim]", '[expected]\nprovenance = "I think"\n[optim]', "expected.provenance: .*not 'I think'"),
         ("[optim]", "[budget]\ngpus = 0\n[optim]", "budget.gpus: .*greater than 0, not 0"),
-        ("size = 28", 'size = 28\nname = "../x"', "name: the name of a recipe must consist of ASCII letters.* got '../x'"),
+        ("size = 28", 'size = 28\nname = "../x"', "name: the name of a recipe must .* letters.* got '../x'"),
         ("size = 28", 'size = 28\nname = "/tmp/x"', "name: the name of a recipe must consist of ASCII letters"),
         ("size = 28", 'size = 28\nname = ".."', "name: the name of a recipe must .*not begin with a dot"),
         ("size = 28", 'size = 28\nname = "a\\u0000b"', r"name: the name of a recipe .* got 'a\\x00b'"),
@@ -130,7 +130,7 @@ def test_what_is_no_file_is_said_to_be_none(tmp_path):
 def test_a_file_s_name_is_a_recipe_s_name_too(tmp_path):
     path = tmp_path / "my recipe.toml"
     path.write_text(GOOD)
-    with pytest.raises(ValueError, match=r"my recipe\.toml: name: the name of a recipe must be of .* got 'my recipe'"):
+    with pytest.raises(ValueError, match=r"my recipe\.toml: name: the name of a recipe must .* got 'my recipe'"):
         recipe.load(str(path))
     path.write_text('name = "mine"\n' + GOOD)
     assert recipe.load(str(path)).name == "mine"
@@ -213,7 +213,7 @@ def test_weights_of_another_method_are_one_sentence(written, tmp_path):
 
 
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path):
-    with pytest.raises(ValueError, match=r"'quick-cifar': did you mean quick-cifar10 or .*\? there are \d+"):
+    with pytest.raises(ValueError, match=r"'quick-cifar': did you mean quick-cifar10 or .*\? \d+ names are known"):
         recipe.load("quick-cifar")
     with pytest.raises(FileNotFoundError, match=r"no recipe file at .*gone\.toml"):
         recipe.load(str(tmp_path / "gone.toml"))
