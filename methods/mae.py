@@ -17,13 +17,16 @@ from twoview.methods.vit import ViT, left_out, sincos, vit
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+# Older records have the British spelling of this key.
+_NORMALIZE = Field(default=True, validation_alias=AliasChoices("normalize", "normalise"))
+
+
 class MAEOptions(Options):
     """The `[method]` table of MAE. The defaults are those of the official code."""
 
     name: Literal["mae"] = "mae"
     masked: Share = 0.75  # share of the patches that the encoder does not see
-    # Whether the pixels to predict are normalized patch by patch. Older records use the British spelling of this key.
-    normalize: bool = Field(default=True, validation_alias=AliasChoices("normalize", "normalise"))
+    normalize: bool = _NORMALIZE  # whether the pixels to predict are normalized patch by patch
     decoder_width: Width = 512  # width of the decoder's tokens
     decoder_depth: Repeats = 8  # number of the decoder's blocks
     decoder_heads: Width = 16  # attention heads in each block of the decoder

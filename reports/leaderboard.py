@@ -262,7 +262,7 @@ def _speed(run: Run) -> dict[str, Any]:
             "precision": training.precision,
             "loader": _loader(str(run.recipe.get("resident", "off")), training),
             "device": training.device,
-            "training_s": sum(training.epoch_seconds),
+            "training_s": training.seconds,
             "views_per_s": training.views_per_s,
             "views_per_s_iqr": _rates_iqr(training),
             "seconds_per_epoch": training.seconds_per_epoch,

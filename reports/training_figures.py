@@ -150,7 +150,7 @@ def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
 def _parts(run: Run) -> tuple[float, float, float]:
     """Return the percentages of a training's time in steps, waiting for batches, and in everything else."""
     training: Any = run.training
-    whole = sum(training.epoch_seconds)
+    whole = training.seconds
     steps, waiting = 100 * sum(training.step_seconds) / whole, 100 * sum(training.wait_seconds) / whole
     return steps, waiting, max(0.0, 100 - steps - waiting)
 

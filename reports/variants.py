@@ -87,7 +87,7 @@ def _row(seeds: Seeds, base: Seeds) -> dict[str, Any]:
         "changes": _changes(latest, _latest(base)) if base else "",
         "seeds": len(seeds),
         "epochs": shown.epochs,
-        "training_s": min((sum(one.epoch_seconds) for one in trainings), default=np.nan),
+        "training_s": min((one.seconds for one in trainings), default=np.nan),
         "views_per_s": max((one.views_per_s for one in trainings), default=np.nan),
     }
     for probe in PROBES:

@@ -62,6 +62,12 @@ SCALES = {
 }
 
 
+def every_scale() -> dict[str, Scale]:
+    """Return the scales and their quick versions, by the names that a table shows."""
+    quick = {f"{name}, quick": scale.quick for name, scale in SCALES.items()}
+    return SCALES | quick
+
+
 def names() -> list[str]:
     """Return the names of the claims' recipes, sorted, and so grouped by paper."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -76,13 +82,8 @@ def scale_of(one: Recipe[Any], harmless: Collection[str]) -> str:
         return ""
     ignored = {*harmless, *one.search.ranges}
 
-    def compared(settings: Recipe[Any]) -> dict[str, Any]:
-        return {key: value for key, value in recipe.flat(settings.settings()).items() if key not in ignored}
+    def compared(some: Recipe[Any]) -> dict[str, Any]:
+        return {key: value for key, value in recipe.flat(some.settings()).items() if key not in ignored}
 
     file, mine = recipe.load(one.name), compared(one)
-    scales = {
-        name: each
-        for words, scale in SCALES.items()
-        for name, each in ((words, scale), (f"{words}, quick", scale.quick))
-    }
-    return next((name for name, scale in scales.items() if compared(scale.of(file)) == mine), "")
+    return next((name for name, scale in every_scale().items() if compared(scale.of(file)) == mine), "")

@@ -79,7 +79,7 @@ MSN = LoaderWork("photographs", "msn", 224, images=512, batch=64, peers=("ffcv",
 FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
-# Faster versions: no more rounds than it takes to know the ratios to a twentieth.
+# Faster versions: fewer images, and no more rounds than it takes to know the ratios to a twentieth.
 QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, tolerance=0.05, empty_cache=False)
 QUICK_FASHION, QUICK_CIFAR = (replace(work, images=4096, tolerance=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)

@@ -193,6 +193,11 @@ class Training(Part):
     online_seconds: list[Amount] = []
 
     @property
+    def seconds(self) -> float:
+        """Seconds of the whole training."""
+        return sum(self.epoch_seconds)
+
+    @property
     def seconds_per_epoch(self) -> float:
         """The typical time of an epoch."""
         return self._typical(self.epoch_seconds)
@@ -231,12 +236,12 @@ class Training(Part):
         if not (self.online_seconds or knn):
             return None
         head = len(self.losses) * statistics.median(self.online_seconds) if self.online_seconds else 0.0
-        return (head + sum(knn)) / sum(self.epoch_seconds)
+        return (head + sum(knn)) / self.seconds
 
     @property
     def data_wait_share(self) -> float:
         """The share of the training time spent waiting for batches."""
-        return sum(self.wait_seconds) / sum(self.epoch_seconds)
+        return sum(self.wait_seconds) / self.seconds
 
 
 class Ceilings(Part):

@@ -26,7 +26,7 @@ def run(
         name: claims.
         out: folder of everything that the suite writes; by default out/claims, or with other options out/claims-gpu,
             out/claims-quick or out/claims-gpu-quick.
-        scale: cpu, for two cores, or gpu, with larger networks, all images and more seeds.
+        scale: cpu, for two cores, or gpu, with larger networks, all images and longer trainings.
         quick: one short training of each recipe, to see that everything runs; no claim gets a verdict.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the claims as JSON.
@@ -35,9 +35,8 @@ def run(
     from twoview.reports.report import write_report
 
     chosen = SCALES[scale].quick if quick else SCALES[scale]
-    folder = out or Path("out") / "-".join(
-        ["claims", *([scale] if scale != "cpu" else []), *(["quick"] if quick else [])]
-    )
+    words = "claims" if scale == "cpu" else "claims-gpu"
+    folder = out or Path("out") / (f"{words}-quick" if quick else words)
     place = place_of(folder, None, data_root)
     runner.run_steps(claims.steps(chosen, place), folder / "evidence", place)
     if json:

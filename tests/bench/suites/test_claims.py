@@ -4,7 +4,7 @@ import pytest
 
 from twoview import cli
 from twoview.bench.config import claims_scale, recipe
-from twoview.bench.config.claims_scale import SCALES, names, scale_of
+from twoview.bench.config.claims_scale import SCALES, every_scale, names, scale_of
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites import claims
 from twoview.commands import suite as suite_command
@@ -12,10 +12,7 @@ from twoview.commands import suite_claims
 from twoview.loaders import presets
 from twoview.reports import papers
 
-EVERY_SCALE = {
-    **SCALES,
-    **{f"{name}, quick": scale.quick for name, scale in SCALES.items()},
-}
+EVERY_SCALE = every_scale()
 
 
 def test_every_recipe_serves_a_claim_and_every_claim_has_its_recipes():
