@@ -188,8 +188,3 @@ def test_what_it_refuses():
         MAE(MAEOptions(), ViT(16, 1, 2, patch=4, size=16), (View(18),), 10)
     with pytest.raises(ValueError, match="masked"):
         MAEOptions(masked=1.0)
-
-
-def test_a_record_with_the_older_spelling_of_a_key_is_read():
-    assert MAEOptions.model_validate({"name": "mae", "normalise": False}).normalize is False
-    assert MAEOptions(normalize=False).model_dump()["normalize"] is False

@@ -14,6 +14,7 @@ from twoview.loaders import datasets, masks, presets
 from twoview.methods import optim, registry
 from twoview.methods.backbones import Backbone
 from twoview.methods.vit import VITS
+from twoview.reports.readme import RESULTS
 
 RECIPES = {path.stem: recipe.load(path.stem) for path in recipe.all_files()}
 SMALL, SMALL_VIT = Backbone(width=8), Backbone(name="vit-mini", patch=4)
@@ -128,6 +129,13 @@ def test_the_suite_of_methods_holds_every_method_to_the_same_minute():
     same = {(one.dataset, one.train_images, one.backbone, one.probe, one.batch, one.size) for one in ones}
     views = {one.epochs * len(views_of(one)) for one in ones}
     assert len(same) == 1 and len(views) == 1, "the same images, encoder and probe, and as many views"
+
+
+def test_a_record_with_the_older_spelling_of_a_key_is_read():
+    """Its key for normalized pixels is not the present one, and an unknown key would be an error."""
+    record = evidence.read(RESULTS / "gpu" / "gpu-method-mae.json")
+    keys = set(record.recipe["method"])
+    assert "normalize" not in keys and recipe.parse(record.recipe, record.name).method.normalize is True
 
 
 def test_the_first_training_of_a_newcomer_is_the_best_of_its_ranking():
