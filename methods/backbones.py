@@ -20,7 +20,7 @@ from twoview.methods.vit import VITS, ViT
 WIDE = "wide-resnet"
 # Keys that apply to some backbones only: key -> (these backbones in words, their names).
 ONLY = {
-    **dict.fromkeys(("patch", "positions", "drop_path"), ("ViTs", tuple(VITS))),
+    **dict.fromkeys(("patch", "positions", "drop_path", "pool"), ("ViTs", tuple(VITS))),
     **dict.fromkeys(("depth", "widen"), (WIDE, (WIDE,))),
 }
 
@@ -49,6 +49,8 @@ class Backbone(Settings):
     patch: Side = 16  # side of a ViT's patches, in pixels
     positions: Literal["learned", "sincos"] = "learned"  # a ViT's position embeddings; sincos ones are fixed
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # probability that a ViT's last block is skipped in training
+    # A ViT's representation: the class token, or the mean of the patches' tokens, for methods that train those alone.
+    pool: Literal["class", "mean"] = "class"
 
     @field_validator("depth")
     @classmethod
@@ -79,7 +81,7 @@ def build(backbone: Backbone, size: int = 224) -> Encoder:
     size: side of the images in pixels; a ViT makes one position embedding per patch of such an image.
     """
     if backbone.name in VITS:
-        return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path)
+        return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path, backbone.pool)
     if backbone.name == "resnet-tiny":
         return _strided(backbone.width, ((2, 2), (4, 2)))
     if backbone.name == "resnet-small":

@@ -70,6 +70,10 @@ class Balanced(Method):
         self.seen: Tensor
 
     @classmethod
+    def uses_labels(cls, options: BalancedOptions) -> bool:
+        return options.oracle > 0 or options.known_prior
+
+    @classmethod
     def views_for(cls, options: BalancedOptions, views: tuple[View, ...]) -> tuple[View, ...]:
         anchor, prototype = super().views_for(options, views)
         return (anchor, *[prototype] * options.prototype_views)

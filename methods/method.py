@@ -26,8 +26,7 @@ class Method(nn.Module):
     Attributes of the class, known before there is a network:
     takes: number of views that a recipe must have. default_views: name of the preset of views for 224 pixels that the
     method's source uses, or SimCLR's. needs_vit: whether the method, with its default options, works with a ViT only.
-    uses_labels: whether it always learns from labels, as a reference for self-supervised methods. examples: its losses
-    by name, each in one setting. exempt: names of parameters without weight decay and gradient clipping (prototypes).
+    examples: its losses by name, each in one setting. exempt: names of parameters without weight decay and gradient clipping (prototypes).
 
     Attributes of an instance:
     views: settings of the views that the loader makes of each image, in the order in which `loss` takes them.
@@ -40,7 +39,6 @@ class Method(nn.Module):
     takes: int = 2
     default_views: str = "simclr-imagenet"
     needs_vit: bool = False
-    uses_labels: bool = False
     examples: Mapping[str, Example] = {}
     exempt: tuple[str, ...] = ()
 
@@ -49,6 +47,11 @@ class Method(nn.Module):
         self.encoder = encoder
         self.views = views
         self.masks = masks
+
+    @classmethod
+    def uses_labels(cls, options: Any) -> bool:
+        """Return whether a method with these options learns from labels, as a reference for self-supervised ones."""
+        return False
 
     @classmethod
     def views_for(cls, options: Any, views: tuple[View, ...]) -> tuple[View, ...]:

@@ -44,6 +44,10 @@ class PMSN(MSN):
         self.power_law: Tensor
         self.seen: Tensor
 
+    @classmethod
+    def uses_labels(cls, options: PMSNOptions) -> bool:
+        return options.prior == "classes"
+
     def prior(self, label: Tensor) -> Tensor:
         if self.options.prior == "classes":
             everyone = gather(label)

@@ -1,4 +1,4 @@
-"""The precisions of autocast, and which of them is the fastest on this machine."""
+"""The precisions of autocast, and which of them trains an encoder fastest on this machine."""
 
 import time
 from typing import Literal
@@ -8,18 +8,31 @@ from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# The batch on which precisions are timed: large enough that calls into torch take a small part of the time.
+PIXELS, FEWEST_IMAGES = 64 * 32**2, 8
+ROUNDS = 4  # the precisions are timed in turn, and the first round warms up
 
 
-def fastest(device: torch.device) -> Precision:
-    """Return the fastest precision on the device.
+def on_gpu() -> Precision:
+    """Return the fastest precision on the current GPU.
 
-    On a GPU it is bf16 or, if the GPU has no bf16 (V100 and older), fp16, which needs a loss scaler.
-    On a CPU, a small convolution is timed forward and backward in bf16 and in fp32, because a CPU without bf16
-    instructions emulates them and is ten times slower.
+    It is bf16 or, if the GPU has no bf16 (V100 and older), fp16, which needs a loss scaler.
     """
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if _seconds("bf16") < _seconds("fp32") else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def on_cpu(encoder: nn.Module, size: int) -> Precision:
+    """Return the precision, bf16 or fp32, in which this CPU trains the encoder faster.
+
+    Both are timed, because bf16 is not faster everywhere: a CPU without its instructions emulates them and is ten times
+    slower, and the backward pass of torch's attention takes several times as long in bf16 if the heads are narrow.
+    encoder: takes float images (B, 3, size, size); its gradients and BatchNorm statistics change.
+    """
+    seconds: dict[Precision, list[float]] = {"bf16": [], "fp32": []}
+    for _ in range(ROUNDS):
+        for precision, times in seconds.items():
+            times.append(_seconds(encoder, size, precision))
+    return min(seconds, key=lambda precision: min(seconds[precision]))
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -27,14 +40,10 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
-def _seconds(precision: Precision) -> float:
-    """Return the shortest of three times of a 32-channel convolution, forward and backward, after one warm-up."""
-    conv = nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last)
-    x = torch.ones(32, 32, 16, 16).to(memory_format=torch.channels_last)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        with autocast(torch.device("cpu"), precision):
-            conv(x).sum().backward()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def _seconds(encoder: nn.Module, size: int, precision: Precision) -> float:
+    """Return the time of the encoder's forward and backward pass, over as many images as `PIXELS` allows."""
+    images = torch.ones(max(FEWEST_IMAGES, PIXELS // size**2), 3, size, size).to(memory_format=torch.channels_last)
+    start = time.perf_counter()
+    with autocast(torch.device("cpu"), precision):
+        encoder(images).sum().backward()
+    return time.perf_counter() - start

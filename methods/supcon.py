@@ -23,13 +23,16 @@ class SupConOptions(ProjectorOptions):
 class SupCon(Method):
     """The supervised contrastive loss on SimCLR's projections, a reference that learns from labels."""
 
-    uses_labels = True
     examples = EXAMPLES
 
     def __init__(self, options: SupConOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
         super().__init__(encoder, self.views_for(options, views))
         self.temperature = options.temperature
         self.projector = options.projector(encoder.dim)
+
+    @classmethod
+    def uses_labels(cls, options: SupConOptions) -> bool:
+        return True
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         z1, z2 = self.projector(self.encode(torch.cat(views))).chunk(2)

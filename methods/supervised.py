@@ -21,11 +21,14 @@ class Supervised(Method):
 
     takes = 1
     default_views = "supervised"
-    uses_labels = True
 
     def __init__(self, options: SupervisedOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
         super().__init__(encoder, self.views_for(options, views))
         self.classifier = nn.Linear(encoder.dim, classes)
+
+    @classmethod
+    def uses_labels(cls, options: SupervisedOptions) -> bool:
+        return True
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         logits = self.classifier(self.encode(views[0])).float()

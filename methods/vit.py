@@ -12,6 +12,7 @@ from torch import Tensor
 from twoview.methods.encoder import Encoder
 
 Positions = Literal["learned", "sincos"]
+Pool = Literal["class", "mean"]
 
 
 class Shape(NamedTuple):
@@ -31,13 +32,14 @@ VITS = {  # vit-mini is this project's, for a CPU; the others are those of DeiT 
 
 
 class ViT(Encoder):
-    """A vision transformer from images (B, 3, H, W) to the class token after the last norm, (B, dim).
+    """A vision transformer from images (B, 3, H, W) to a representation after the last norm, (B, dim).
 
     H and W may be any multiples of the patch.
     width, depth, heads: as in `Shape`. patch: side of a patch, in pixels. size: side of the images, in pixels, for
     whose grid of patches position embeddings are made; for other grids they are interpolated. positions: "learned" or
     fixed ("sincos"). drop_path: probability that the last block is skipped in training; that of other blocks is
-    proportional to their depth (stochastic depth, Huang et al. 2016).
+    proportional to their depth (stochastic depth, Huang et al. 2016). pool: the representation is the class token
+    ("class") or the mean of the patches' tokens ("mean").
     Weights are initialized as in timm's original ViTs, by a truncated normal distribution of standard deviation 0.02.
     Raises ValueError if the patch does not divide the size.
     """
@@ -53,6 +55,7 @@ class ViT(Encoder):
         size: int,
         positions: Positions = "learned",
         drop_path: float = 0.0,
+        pool: Pool = "class",
     ) -> None:
         from timm.models.vision_transformer import VisionTransformer  # imported here because it takes seconds
 
@@ -72,11 +75,12 @@ class ViT(Encoder):
             del body.pos_embed
             body.register_buffer("pos_embed", sincos(width, size // patch, size // patch)[None], persistent=False)
         super().__init__(body, width)
-        self.patch, self.side = patch, size // patch
+        self.patch, self.side, self.pool = patch, size // patch, pool
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return (B, dim). kept: int64 (B, K), the numbers of the patches that go through the encoder; None for all."""
-        return self.tokens(x, kept)[:, 0]
+        tokens = self.tokens(x, kept)
+        return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)
 
     def tokens(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the final tokens, (B, 1 + K, dim): the class token, then the patches in the order of `kept`."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import pandas as pd
 
-from twoview.bench.config.recipe import uses_labels
 from twoview.reports.cells import Bounded, Column, Spread
 from twoview.reports.over_seeds import EXPERIMENT, once_a_seed
 from twoview.reports.significance import interval
@@ -15,6 +14,7 @@ SAME_TIME = 1.05  # trainings whose times differ by a smaller ratio count as equ
 COLUMNS = [
     Column("recipe", "recipe", page=1, terminal=1),
     Column("method", "method", page=2),
+    Column("uses_labels", "uses labels"),
     Column("dataset", "dataset", page=3),
     Column("backbone", "backbone", page=4, terminal=7),
     Column("seeds", "seeds", 0, page=5, terminal=9),
@@ -47,7 +47,7 @@ def accuracy_per_second(board: pd.DataFrame) -> pd.DataFrame:
         dict(zip(EXPERIMENT, experiment, strict=True)) | _row(seeds) for experiment, seeds in timed.groupby(EXPERIMENT)
     ]
     table = frame_of(rows, COLUMNS)
-    places = table[~table["method"].map(uses_labels).astype(bool)].groupby(["dataset", "machine"])
+    places = table[table["uses_labels"] != "yes"].groupby(["dataset", "machine"])
     for _, rivals in places:
         table.loc[rivals.index, "best"] = [_best(row, rivals) for _, row in rivals.iterrows()]
     order = ["dataset", "machine", "knn_top1_mean", "recipe"]

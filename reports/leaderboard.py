@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import stats
 
+from twoview.bench.config.recipe import uses_labels
 from twoview.bench.evidence.records import Count, PositiveCount, Run, Training, Word
 from twoview.bench.measurement.environment import Environment
 from twoview.reports.cells import Column
@@ -41,6 +42,7 @@ class Estimate(Column):
 COLUMNS = [
     Column("rank", "rank", 0, page=3, terminal=1),
     Column("method", "method", page=1, terminal=2),
+    Column("uses_labels", "uses labels"),
     Column("dataset", "dataset", page=2, terminal=3),
     Column("backbone", "backbone", page=24, terminal=16),
     Column("resolution", "size (px)", 0, page=25),
@@ -198,6 +200,7 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
     shown = Shown.model_validate(run.recipe)
     row: dict[str, Any] = {
         "method": shown.method.name,
+        "uses_labels": "yes" if uses_labels(shown.method.model_dump()) else "no",
         "dataset": shown.dataset,
         "backbone": shown.backbone.name,
         "resolution": shown.size,

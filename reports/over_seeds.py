@@ -24,6 +24,7 @@ class OverSeeds(Spread):
 COLUMNS = [
     Column("dataset", "dataset", page=2, terminal=2, markdown=1, readme=1),
     Column("method", "method", page=1, terminal=1, markdown=2, readme=2),
+    Column("uses_labels", "uses labels"),
     Column("backbone", "backbone", page=26, markdown=3),
     Column("resolution", "size (px)", 0, page=27),
     Column("epochs", "epochs", 0, page=28, markdown=4),
@@ -73,6 +74,7 @@ COLUMNS = [
 EXPERIMENT = [
     "dataset",
     "method",
+    "uses_labels",
     "backbone",
     "resolution",
     "epochs",

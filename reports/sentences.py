@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from twoview.bench.config.recipe import uses_labels
 from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
 
@@ -34,7 +33,7 @@ def _lead(summary: pd.DataFrame) -> pd.Series:
     An experiment with several seeds goes before one with a single seed. Methods that learn from labels are only a
     reference, so one of them is taken only if there is no other.
     """
-    candidates = summary[~summary["method"].map(uses_labels).astype(bool)]
+    candidates = summary[summary["uses_labels"] != "yes"]
     if candidates.empty:
         candidates = summary
     candidates = candidates.assign(with_spread=candidates["gain_seeds"] > 1)

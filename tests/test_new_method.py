@@ -52,7 +52,6 @@ class Toy(Method):
 
     takes = 2
     default_views = "simclr-gray"
-    uses_labels = True
     examples = {"toy": Example(lambda z1, z2, label: nearness(z1, z2))}  # noqa: RUF012
 
     def __init__(self, options, encoder, views, classes):
@@ -62,6 +61,10 @@ class Toy(Method):
     def views_for(cls, options, views):
         first, second = super().views_for(options, views)
         return first, second, second
+
+    @classmethod
+    def uses_labels(cls, options):
+        return True
 
     def loss(self, views, label, masks=()):
         z = [self.encode(view) for view in views]
@@ -123,11 +126,29 @@ def test_its_loss_is_timed_and_checked(toy, context):
     assert [figure.off for figure in record.figures if figure.work == "toy"] == [False, False]
 
 
-def test_it_is_listed_and_the_reports_know_that_it_uses_labels(toy, capsys):
+def test_it_is_listed_and_known_to_use_labels(toy, capsys):
     assert cli.run(["list", "methods"]) == 0
     assert re.search(r"toy +Views of an image come near", capsys.readouterr().out)
-    assert recipe.uses_labels("toy") and recipe.uses_labels("supcon") and not recipe.uses_labels("simclr")
-    assert not recipe.uses_labels("of another version")
+    assert recipe.uses_labels({"name": "toy"})
+
+
+@pytest.mark.parametrize(
+    ("table", "used"),
+    [
+        ({"name": "simclr"}, False),
+        ({"name": "supcon"}, True),
+        ({"name": "supervised"}, True),
+        ({"name": "balanced"}, False),
+        ({"name": "balanced", "oracle": 0.5}, True),
+        ({"name": "balanced", "known_prior": True}, True),
+        ({"name": "pmsn"}, False),
+        ({"name": "pmsn", "prior": "classes"}, True),
+        ({"name": "simclr", "key": "of another version"}, False),
+        ({"name": "of another version"}, False),
+    ],
+)
+def test_whether_labels_are_used_depends_on_the_options(table, used):
+    assert recipe.uses_labels(table) == used
 
 
 @pytest.mark.parametrize("name", METHODS)

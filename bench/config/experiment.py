@@ -190,9 +190,18 @@ def chosen_device(name: str) -> torch.device:
 
 
 def precision_for(recipe: Recipe[Any], device: torch.device) -> precision.Precision:
-    """Return the precision of the recipe's autocast; for "auto", the one measured to be fastest on the device."""
-    kind: precision.Precision = precision.fastest(device) if recipe.precision == "auto" else recipe.precision
-    return kind
+    """Return the precision of the recipe's autocast; for "auto", the one that is fastest for its encoder on the device.
+
+    torch's global generators keep their state.
+    """
+    if recipe.precision != "auto":
+        chosen: precision.Precision = recipe.precision
+        return chosen
+    if device.type == "cuda":
+        return precision.on_gpu()
+    with torch.random.fork_rng(devices=()):
+        encoder = backbones.build(recipe.backbone, recipe.size).to(memory_format=torch.channels_last)
+        return precision.on_cpu(encoder, recipe.size)
 
 
 def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision | None = None) -> Trainer:

@@ -130,10 +130,15 @@ class Recipe(Settings, Generic[M]):
         return self.model_dump(mode="json", exclude=ABOUT)
 
 
-def uses_labels(method: str) -> bool:
-    """Return whether the method of this name learns from labels whatever its options; False for an unknown method."""
-    known = registry.METHODS.get(method)
-    return known is not None and known.method.uses_labels
+def uses_labels(method: Mapping[str, Any]) -> bool:
+    """Return whether training by a `[method]` table learns from labels; False for a table that is not known here."""
+    known = registry.METHODS.get(str(method.get("name")))
+    if known is None:
+        return False
+    try:
+        return known.method.uses_labels(known.options.model_validate(method))
+    except ValidationError:
+        return False
 
 
 def all_files() -> list[Path]:

@@ -160,9 +160,15 @@ def test_backbones_have_their_known_sizes(backbone, dim, parameters):
     assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, dim)
 
 
-def test_the_fastest_precision_is_the_one_that_measures_fastest(monkeypatch):
-    for fast, slow in (("bf16", "fp32"), ("fp32", "bf16")):
-        monkeypatch.setattr(precision, "_seconds", {fast: 1.0, slow: 2.0}.get)
-        assert precision.fastest(torch.device("cpu")) == fast
+def test_a_cpu_trains_in_the_precision_that_measures_faster(monkeypatch):
+    encoder = backbones.build(Backbone(width=8))
+    for fast in ("bf16", "fp32"):
+        monkeypatch.setattr(precision, "_seconds", lambda one, side, kind, fast=fast: 1.0 if kind == fast else 2.0)
+        assert precision.on_cpu(encoder, 32) == fast
     monkeypatch.undo()
-    assert precision.fastest(torch.device("cpu")) in ("fp32", "bf16")
+    assert precision.on_cpu(encoder, 32) in ("fp32", "bf16")
+
+
+def test_the_precision_is_timed_on_the_encoder_itself():
+    """The attention of a narrow ViT is slower in bf16 on every CPU, whatever convolutions are."""
+    assert precision.on_cpu(backbones.build(Backbone(name="vit-mini", patch=4), 32), 32) == "fp32"
