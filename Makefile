@@ -1,5 +1,5 @@
 # `make bench` and `make test` set up everything by themselves; `make help` lists the rest.
-.PHONY: help setup bench test test-long test-page benchmark bench-peers report check gpu-bundle gpu-rehearsal
+.PHONY: help setup bench test test-long test-page benchmark bench-peers report docs check gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 TWOVIEW := .venv/bin/twoview
 PYTEST := .venv/bin/python -m pytest
@@ -47,4 +47,8 @@ gpu-rehearsal: setup ## that bundle run without a GPU and a network, where littl
 
 report: setup ## the pages of the committed evidence, and README's tables
 	$(TWOVIEW) report reports/results --out out/report
-	.venv/bin/python -m twoview.reports.readme
+	.venv/bin/python -m twoview.reports.documents
+
+docs: setup ## the documentation as a site in out/docs
+	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[docs]'
+	.venv/bin/mkdocs build --strict

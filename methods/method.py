@@ -26,7 +26,8 @@ class Method(nn.Module):
     Attributes of the class, known before there is a network:
     takes: number of views that a recipe must have. default_views: name of the preset of views for 224 pixels that the
     method's source uses, or SimCLR's. needs_vit: whether the method, with its default options, works with a ViT only.
-    examples: its losses by name, each in one setting. exempt: names of parameters without weight decay and gradient clipping (prototypes).
+    examples: its losses by name, each in one setting. exempt: names of parameters without weight decay and gradient
+    clipping (prototypes).
 
     Attributes of an instance:
     views: settings of the views that the loader makes of each image, in the order in which `loss` takes them.

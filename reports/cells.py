@@ -21,9 +21,10 @@ class Column:
     share: whether the value is a fraction of 1, which is shown as a percentage.
     small: whether `decimals` counts significant digits instead, since a p of 0.000 says less than one of 3e-05.
 
-    page, terminal, markdown, readme, readme_more: the column's place from the left in that medium, or None if it is not
-    shown there; columns of equal place stand in the order of the list. readme_more is README's second table of the same
-    rows. A narrow terminal leaves out the last places. CSV has every column, in the order of the list.
+    page, terminal, markdown, results, results_more: the column's place from the left in that medium, or None if it is
+    not shown there; columns of equal place stand in the order of the list. results is the docs' page of results, and
+    results_more is the second table of the same rows there. A narrow terminal leaves out the last places. CSV has every
+    column, in the order of the list.
     """
 
     name: str
@@ -34,8 +35,8 @@ class Column:
     page: int | None = None
     terminal: int | None = None
     markdown: int | None = None
-    readme: int | None = None
-    readme_more: int | None = None
+    results: int | None = None
+    results_more: int | None = None
 
     @property
     def numeric(self) -> bool:

@@ -13,16 +13,16 @@ from twoview.reports.cells import Column
 from twoview.reports.labels import label
 from twoview.reports.table import frame_of
 
-# The columns of the table; README shows the figures with a target, and those of peers as `readme_more`.
+# The columns of the table; the page of results shows the figures with a target, and those of peers as `results_more`.
 COLUMNS = [
-    Column("work", "work", page=1, terminal=1, readme=1, readme_more=1),
-    Column("figure", "figure", page=2, terminal=2, readme=2, readme_more=2),
-    Column("measured", "measured", page=3, terminal=3, readme=3, readme_more=3),
-    Column("quartiles", "quartiles", page=4, terminal=6, readme=4, readme_more=4),
-    Column("target", "target", page=5, terminal=4, readme=5),
+    Column("work", "work", page=1, terminal=1, results=1, results_more=1),
+    Column("figure", "figure", page=2, terminal=2, results=2, results_more=2),
+    Column("measured", "measured", page=3, terminal=3, results=3, results_more=3),
+    Column("quartiles", "quartiles", page=4, terminal=6, results=4, results_more=4),
+    Column("target", "target", page=5, terminal=4, results=5),
     Column("met", "met", page=6, terminal=5),
-    Column("published", "published", page=7, terminal=7, readme=6),
-    Column("note", "note", page=8, terminal=8, readme=7, readme_more=5),
+    Column("published", "published", page=7, terminal=7, results=6),
+    Column("note", "note", page=8, terminal=8, results=7, results_more=5),
     Column("machine", "machine"),
     Column("date", "date", page=9),
     Column("name", "record", page=10),

@@ -1,4 +1,4 @@
-"""Tables: rows with the columns that show them, for every medium (page, terminal, Markdown, README and CSV)."""
+"""Tables: rows with the columns that show them, for every medium (page, terminal, Markdown, the docs and CSV)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import pandas as pd
 from twoview.bench.runtime.escapes import csv_cell
 from twoview.reports.cells import Column, fields
 
-Medium = Literal["page", "terminal", "markdown", "readme", "readme_more"]
+Medium = Literal["page", "terminal", "markdown", "results", "results_more"]
 
 
 @dataclass(frozen=True)

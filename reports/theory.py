@@ -20,12 +20,12 @@ class Figures(Column):
         return ()
 
 
-# The columns of the table; README shows claim and verdict.
+# The columns of the table; the page of results shows claim and verdict.
 COLUMNS = [
-    Column("claim", "claim", page=1, terminal=1, readme=1),
+    Column("claim", "claim", page=1, terminal=1, results=1),
     Column("measured", "measured", page=3, terminal=3),
     Column("expected", "expected", page=4, terminal=4),
-    Column("verdict", "verdict", page=2, terminal=2, readme=2),
+    Column("verdict", "verdict", page=2, terminal=2, results=2),
     Column("source", "source", page=6, terminal=5),
     Column("machine", "machine"),
     Column("date", "date"),

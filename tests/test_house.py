@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import twoview
-from twoview.reports.readme import BEGIN, END
+from twoview.reports.documents import BEGIN, END
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {

@@ -6,11 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from twoview.bench.evidence import write
+from twoview.bench.evidence import read_folder, write
 from twoview.reports import loader_table, over_seeds
 from twoview.reports.cells import Column, fields
 from twoview.reports.contents import RECORD_TABLES, report_of
-from twoview.reports.readme import measured
+from twoview.reports.documents import measured
 from twoview.reports.report import write_report
 from twoview.reports.table import Table, frame_of
 from twoview.reports.terminal import SHOWN, show
@@ -46,7 +46,7 @@ def shown(report):
 def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
     row_of = loader_table._row
     monkeypatch.setattr(loader_table, "_row", lambda *of: row_of(*of) | {"watts": 23.456})
-    also(loader_table.COLUMNS, 0, Column("watts", "board W", 1, page=2, terminal=2, readme=1))
+    also(loader_table.COLUMNS, 0, Column("watts", "board W", 1, page=2, terminal=2, results=1))
     report = write_report(folder, tmp_path / "out")
     header, row = report.files["loader.csv"].read_text().splitlines()
     assert header.startswith("watts,beton,") and row.startswith("23.5,photographs.beton,")
@@ -55,7 +55,8 @@ def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
     assert re.search(before, page), "before the other second one"
     assert '<td class="number" data-sort="23.5">23.5</td>' in page
     assert re.search(r"^loader +board W +size \(px\) +images/s ", shown(report), re.M)
-    assert re.search(r"^\| board W \| beton \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", measured(folder), re.M)
+    in_docs = measured(read_folder(folder)[0])
+    assert re.search(r"^\| board W \| beton \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", in_docs, re.M)
 
 
 def test_the_leaderboard_has_it_in_markdown(also, folder, tmp_path, monkeypatch):
@@ -72,7 +73,7 @@ def test_a_column_with_no_place_is_in_csv_alone(also, folder, tmp_path):
     also(loader_table.COLUMNS, 3, Column("watts", "board W", 1))
     report = write_report(folder, tmp_path / "out")
     assert ",size,watts,batch," in report.files["loader.csv"].read_text()
-    assert "board W" not in report.files["index.html"].read_text() + shown(report) + measured(folder)
+    assert "board W" not in report.files["index.html"].read_text() + shown(report) + measured(read_folder(folder)[0])
 
 
 def test_a_name_has_one_heading_wherever_it_stands():

@@ -9,10 +9,10 @@ import pandas as pd
 from twoview.bench.evidence import DeviceFigures, Figure, Quantity, read_folder
 from twoview.bench.evidence import labels as old
 from twoview.reports import labels, loader_table
+from twoview.reports.documents import RESULTS
 from twoview.reports.gpu_table import gpu_table, target_table
 from twoview.reports.labels import LABELS, OF_VARIANT, label
 from twoview.reports.loader_table import required_table
-from twoview.reports.readme import RESULTS
 from twoview.reports.training_figures import training_plots
 
 ROOT = Path(__file__).parents[2]

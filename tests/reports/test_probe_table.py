@@ -3,9 +3,9 @@
 import math
 from datetime import timedelta
 
-from twoview.bench.evidence import ProbeCost, write
+from twoview.bench.evidence import ProbeCost, read_folder, write
+from twoview.reports.documents import measured
 from twoview.reports.probe_table import probe_table
-from twoview.reports.readme import measured
 from twoview.reports.report import write_report
 
 
@@ -34,11 +34,12 @@ def test_an_absent_peer_has_no_numbers_but_a_reason(make):
     assert row["note"] == "faiss: No module named 'faiss'"
 
 
-def test_readme_and_page_have_the_table_where_there_are_records(make, tmp_path):
+def test_docs_and_page_have_the_table_where_there_are_records(make, tmp_path):
     run = make.run()
     write(run, tmp_path)
-    assert "faiss" not in measured(tmp_path)
+    assert "faiss" not in measured(read_folder(tmp_path)[0])
     write(cost(run.created, environment=run.environment), tmp_path)
     page = write_report(tmp_path, tmp_path / "out").files["index.html"].read_text()
     assert "Cost, beside other libraries" in page and "1.50 (1.00 to 2.00)" in page
-    assert any("50,000 x 512" in line and "1.50 (1.00 to 2.00)" in line for line in measured(tmp_path).splitlines())
+    lines = measured(read_folder(tmp_path)[0]).splitlines()
+    assert any("50,000 x 512" in line and "1.50 (1.00 to 2.00)" in line for line in lines)

@@ -1,0 +1,158 @@
+"""What README and the docs show of the committed evidence; `python -m twoview.reports.documents` writes it there.
+
+README has a table of a few highlights, the docs' page of results has all tables, and both show the picture of the
+loader beside other libraries' loaders.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twoview.bench.evidence import AnyRecord, DeviceFigures, LoaderRates, Run, read_folder
+from twoview.bench.runtime.escapes import markdown
+from twoview.bench.suites.gpu.targets import target
+from twoview.loaders.files import whole_file
+from twoview.reports import over_seeds
+from twoview.reports.cells import Column
+from twoview.reports.contents import RECORD_TABLES, select
+from twoview.reports.gpu_table import target_table
+from twoview.reports.leaderboard import leaderboard
+from twoview.reports.loader_picture import SCHEMES, loader_picture
+from twoview.reports.loader_table import TWOVIEW, latest
+from twoview.reports.markdown import table_text
+from twoview.reports.table import Medium, Table, frame_of
+from twoview.reports.variants import variants_table
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+# The records of the highlights.
+LOADER = "peers-loader-photographs-simclr-imagenet-224"
+BUDGET, RATES, QUICK = "gpu-budget-lee2025-imagenet-simclr", "gpu-rates", "quick-fashion-mnist"
+HIGHLIGHTS = [
+    Column("work", "work", results=1),
+    Column("measured", "measured", results=2),
+    Column("beside", "for comparison", results=3),
+    Column("machine", "hardware", results=4),
+]
+
+
+def highlights(records: Sequence[AnyRecord]) -> str:
+    """Return README's table as Markdown: loader, GPU training, a paper's budget, and the first accuracy.
+
+    Raises StopIteration if one of its records is missing.
+    """
+    rates = next(record for record in select(LoaderRates, records) if record.name == LOADER)
+    gpu, budget = (
+        next(record for record in select(DeviceFigures, records) if record.name == name) for name in (RATES, BUDGET)
+    )
+    medians = {name: float(np.median(values)) for name, values in rates.images_per_s.items()}
+    training, efficiency, hours = (
+        next(figure for figure in record.figures if figure.quantity == quantity)
+        for record, quantity in ((gpu, "training_rate"), (gpu, "efficiency"), (budget, "projected_gpu_hours"))
+    )
+    published = target(BUDGET, hours)
+    assert published
+    runs = [run for run in select(Run, records) if run.recipe["name"] == QUICK]
+    baselines = [run for run in select(Run, records) if run.subject != "trained"]
+    (quick,) = over_seeds.summary(leaderboard([*runs, *baselines])).to_dict("records")
+    rows = [
+        {
+            "work": "Two augmented views of each photograph, 224 px, with every op of SimCLR",
+            "measured": f"{medians[TWOVIEW]:,.0f} images/s",
+            "beside": f"torchvision {medians['torchvision']:,.0f}, lightly {medians['lightly']:,.0f}, and stock FFCV, "
+            f"which makes only crops and flips, {medians['ffcv']:,.0f} images/s",
+            "machine": rates.environment.machine,
+        },
+        {
+            "work": "Training SimCLR with ResNet-50 at 224 px on JPEGs",
+            "measured": f"{np.median(training.samples):,.0f} views/s",
+            "beside": f"{np.median(efficiency.samples):.1f} % of the slower of loader alone and model alone",
+            "machine": gpu.environment.machine,
+        },
+        {
+            "work": "100 epochs of SimCLR on ImageNet, projected from measured steps",
+            "measured": f"{np.median(hours.samples):.1f} GPU-hours",
+            "beside": f"the paper: {published.published}",
+            "machine": budget.environment.machine,
+        },
+        {
+            "work": f"SimCLR on Fashion-MNIST in make bench: {quick['seeds']} seeds, each {quick['training_s']:.0f} s",
+            "measured": f"kNN top-1 {quick['knn_top1_mean']:.1f} ± {quick['knn_top1_sd']:.1f} %",
+            "beside": f"raw pixels {quick['pixels_knn_top1_mean']:.1f} %, the untrained encoder "
+            f"{quick['untrained_knn_top1_mean']:.1f} %",
+            "machine": quick["machine"],
+        },
+    ]
+    return table_text(Table("Highlights", HIGHLIGHTS, frame_of(rows, HIGHLIGHTS)), "results")
+
+
+def measured(records: Sequence[AnyRecord]) -> str:
+    """Return the tables of the page of results as Markdown.
+
+    It has the GPU figures beside their targets, and then for each machine accuracies, speeds, every part beside its
+    peers (the same work in other libraries), and the verdicts on the theory papers' claims.
+    """
+    runs = select(Run, records)
+    board = leaderboard(runs)
+    # The many variants of one recipe say something only beside it; the page has a table of their own for them.
+    board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
+    trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(board))
+    loader, required, steps, probes, theory = (
+        RECORD_TABLES[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
+    )
+    loader = replace(loader, frame=latest(loader.frame))
+    aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
+    parts = []
+    for machine, rows in aimed.by_machine():
+        parts.append(f"On {markdown(machine)}, one card:")
+        parts.append(table_text(rows, "results"))
+    for machine, rows in trained.by_machine():
+        parts.append(f"On {markdown(machine)}, at {_commits(board, loader.frame, machine)}:")
+        parts.append(table_text(rows, "results"))
+        parts.append(table_text(rows, "results_more"))
+        parts.append(table_text(loader.of_machine(machine), "results"))
+        parts.append(table_text(required.of_machine(machine), "results"))
+        others: list[tuple[Table, Medium]] = [(steps, "results_more"), (probes, "results"), (theory, "results")]
+        parts += [table_text(mine, medium) for more, medium in others if len((mine := more.of_machine(machine)).frame)]
+    return "\n\n".join(parts)
+
+
+def _commits(table: pd.DataFrame, loader: pd.DataFrame, machine: str) -> str:
+    """Return in words the commits that measured a machine's rows."""
+    shown = pd.concat([rows.loc[rows["machine"] == machine, "commit"] for rows in (table, loader)])
+    commits = sorted({str(commit)[:10] for commit in shown})
+    return markdown(f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}")
+
+
+def write(root: Path = ROOT, results: Path = RESULTS) -> None:
+    """Write the tables between the marks of README and the page of results, and the pictures.
+
+    Raises ValueError if a file in `results` is not a valid record, or if a mark is missing.
+    """
+    records, complaints = read_folder(results)
+    if complaints:
+        raise ValueError("; ".join(complaints))
+    fill(root / "README.md", highlights(records))
+    fill(root / "docs" / "results.md", measured(records))
+    rates = next(record for record in select(LoaderRates, records) if record.name == LOADER)
+    for scheme in SCHEMES:
+        with whole_file(root / "docs" / "images" / f"loader-{scheme}.svg") as part:
+            part.write_text(loader_picture(rates, scheme))
+
+
+def fill(page: Path, text: str) -> None:
+    """Replace what stands between the marks of a page. Raises ValueError if a mark is missing."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} lacks the marks {BEGIN} and {END}")
+    with whole_file(page) as part:
+        part.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    write()
