@@ -79,8 +79,7 @@ class ViT(Encoder):
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return (B, dim). kept: int64 (B, K), the numbers of the patches that go through the encoder; None for all."""
-        tokens = self.tokens(x, kept)
-        return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)
+        return pooled(self.tokens(x, kept), self.pool)
 
     def tokens(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the final tokens, (B, 1 + K, dim): the class token, then the patches in the order of `kept`."""
@@ -120,6 +119,11 @@ def vit(encoder: Encoder, method: str) -> ViT:
     if not isinstance(encoder, ViT):
         raise ValueError(f"{method} takes a ViT: backbone.name must be one of {', '.join(VITS)}")
     return encoder
+
+
+def pooled(tokens: Tensor, pool: Pool) -> Tensor:
+    """Return the representation (B, dim) in tokens (B, 1 + K, dim): the class token, or the mean of the patches'."""
+    return tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1)
 
 
 def left_out(kept: Tensor, patches: int) -> Tensor:

@@ -1,5 +1,6 @@
 """A linear probe during pretraining, on features that the encoder computes anyway. It does not change the training."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from twoview.methods import ranks
 from twoview.methods.method import Method
 from twoview.methods.probes.end_to_end import vit_of
+from twoview.methods.vit import Pool, pooled
 
 RATE = 0.1  # learning rate of the head: solo-learn's classifier_lr, and lightly's
 MOMENTUM = 0.9
@@ -33,7 +35,7 @@ class Online(Method):
         vit = vit_of(method.encoder)
         # In a list, so that torch does not register it as a submodule a second time.
         self._watched: list[Any] = [vit.norm if vit else method.encoder]
-        self._watched[0].register_forward_hook(_remember)
+        self._watched[0].register_forward_hook(partial(_remember, getattr(method.encoder, "pool", "class")))
         width = getattr(method.encoder, "dim")  # noqa: B009
         # Buffers, not parameters: the trainer's optimizer must not see them. The speeds are SGD's momentum buffers.
         for name, shape in (("weight", (width, classes)), ("bias", (classes,))):
@@ -81,10 +83,10 @@ class Online(Method):
             return {"online_loss": F.cross_entropy(logits, label), "online_top1": right}
 
 
-def _remember(module: Any, inputs: Any, out: Tensor) -> None:
+def _remember(pool: Pool, module: Any, inputs: Any, out: Tensor) -> None:
     """Forward hook that keeps the features of a step's first forward pass, which begins with the first view.
 
-    Where a method passes smaller crops in a later pass, these are not kept. Of a ViT's tokens the class token is kept.
+    Where a method passes smaller crops in a later pass, these are not kept. pool: the representation in a ViT's tokens.
     """
     if getattr(module, "seen", None) is None:
-        module.seen = (out[:, 0] if out.ndim == 3 else out.flatten(1)).detach()
+        module.seen = (pooled(out, pool) if out.ndim == 3 else out.flatten(1)).detach()

@@ -97,11 +97,12 @@ class Hiding(Method):
         return {"loss": self.encoder.tokens(views[0]).square().mean()}
 
 
-def test_the_class_token_of_a_vit_is_seen():
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_the_representation_of_a_vit_is_seen(pool):
     from twoview.methods.vit import ViT
 
     torch.manual_seed(0)
-    watched = Online(Hiding(ViT(16, 2, 2, 4, 8), (View(8),)), 3)
+    watched = Online(Hiding(ViT(16, 2, 2, 4, 8, pool=pool), (View(8),)), 3)
     seen = []
     learn = watched.learn
     watched.learn = lambda features, label: seen.append(features) or learn(features, label)

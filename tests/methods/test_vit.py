@@ -59,6 +59,14 @@ def test_fewer_patches_cost_fewer_operations(vit):
     assert all_ == embedding + blocks(17) and few == embedding + blocks(5)
 
 
+def test_the_mean_of_the_patches_is_that_of_the_tokens_that_timm_pools():
+    mean = ViT(32, 2, 2, patch=4, size=16, pool="mean").eval()
+    tokens = mean.body.forward_features(X)
+    assert torch.allclose(mean(X), mean.body.pool(tokens, "avg"), atol=1e-6)
+    kept = torch.tensor([[0, 3, 9]]).expand(len(X), -1)
+    assert torch.equal(mean(X, kept), mean.tokens(X, kept)[:, 1:].mean(1))
+
+
 @pytest.mark.parametrize("positions", ["learned", "sincos"])
 def test_other_sizes_interpolate_the_positions(positions):
     encoder = ViT(32, 1, 2, patch=4, size=16, positions=positions)
