@@ -1,4 +1,4 @@
-"""The figures that `twoview suite gpu` and `twoview peers` measured on a device, one row each, beside their targets."""
+"""The figures that `suite gpu` and `measure peers` measured on a device, one row each, beside their targets."""
 
 from collections.abc import Sequence
 from datetime import UTC

@@ -222,11 +222,11 @@ of each work.""")
 def _gpu(report: Report) -> Section:
     """Return the section with what was measured on one device."""
     legend = Markup("""\
-What <code>twoview suite gpu</code> measured, most valuable first, and the training steps of <code>twoview peers</code>:
-medians and quartiles of the samples. A target is set for one H100, and whether it is met is said only for such a card;
-for a check the target is its tolerance. The note of a projection names the measured step that it comes from, and what
-its source spent. Published figures were measured on other hardware. A dash means not measured, not reached or not
-stated.""")
+What <code>twoview suite gpu</code> measured, most valuable first, and the training steps of
+<code>twoview measure peers</code>: medians and quartiles of the samples. A target is set for one H100, and whether it
+is met is said only for such a card; for a check the target is its tolerance. The note of a projection names the
+measured step that it comes from, and what its source spent. Published figures were measured on other hardware. A dash
+means not measured, not reached or not stated.""")
     part = Part(legend=legend, tables=report.tables["gpu"].by_machine())
     return Section("gpu", "Steps on one device", [part] if part.tables else [])
 

@@ -29,17 +29,14 @@ COMMANDS = (
     "search",
     "probe",
     "features",
-    "loader",
-    "losses",
-    "probes",
+    "measure",
     "suite",
     "report",
     "budget",
     "evidence",
     "compare",
-    "peers",
-    "conformance",
 )
+MEASURED = ("loader", "losses", "probes", "peers", "conformance")  # the commands of the group `measure`
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
 DESCRIPTION = (
     "Benchmark contrastive and self-supervised learning, bound by hardware. With --debug every command shows the "
@@ -102,13 +99,19 @@ def run(words: Sequence[str]) -> int:
         return 0
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
+    if words[0] in MEASURED:
+        print(f"twoview: `{words[0]}` has moved to `measure {words[0]}`", file=sys.stderr)
+        words = ["measure", *words]
+    group = words[0] == "measure"
+    if group:
+        words = words[1:] or ["--help"]
     # SIGTERM raises SystemExit, so that `with` and `finally` blocks run and no half-written file stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code: int | None = tyro.extras.subcommand_cli_from_dict(
-            _commands(words),
-            prog="twoview",
-            description=DESCRIPTION,
+            _commands(words, "measure.", MEASURED) if group else _commands(words, "", COMMANDS),
+            prog="twoview measure" if group else "twoview",
+            description=_docstring("measure") if group else DESCRIPTION,
             args=words,
             config=CONFIG,
             registry=UNCHECKED,
@@ -133,14 +136,18 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or "there is too little memory"  # a MemoryError often has no text
 
 
-def _commands(words: Sequence[str]) -> dict[str, Callable[..., int | None]]:
-    """Return the command that is the first word, or else every command with its help alone, none of them imported."""
+def _commands(words: Sequence[str], folder: str, names: Sequence[str]) -> dict[str, Callable[..., int | None]]:
+    """Return the command that is the first word, or else every command with its help alone, none of them imported.
+
+    folder: where below `twoview.commands` the commands are, empty or ending in a dot. names: those of the commands.
+    """
     name = words[0]
-    if name in COMMANDS:
-        return {name: _command(name, words[1:])}
+    if name in names:
+        return {name: _command(f"{folder}{name}", words[1:])}
     if name.startswith("--tyro"):  # a completion script for a shell, which needs the options of every command
-        return {name: _command(name, ()) for name in COMMANDS}
-    return {name: _described(name) for name in COMMANDS}
+        plain = {name: _command(name, ()) for name in COMMANDS if name != "measure"}
+        return plain | {name: _command(f"measure.{name}", ()) for name in MEASURED}
+    return {name: _described(f"{folder}{name}") for name in names}
 
 
 def _command(name: str, words: Sequence[str]) -> Callable[..., int | None]:
@@ -151,11 +158,19 @@ def _command(name: str, words: Sequence[str]) -> Callable[..., int | None]:
 
 
 def _described(name: str) -> Callable[[], None]:
-    """Return an empty function with the docstring of a command's `run`, read from its file without importing it."""
+    """Return an empty function with the docstring of a command."""
 
     def run() -> None: ...
 
-    tree = ast.parse((Path(__file__).parent / "commands" / f"{name}.py").read_text())
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    run.__doc__ = next(ast.get_docstring(one) for one in functions if one.name == "run")
+    run.__doc__ = _docstring(name)
     return run
+
+
+def _docstring(name: str) -> str | None:
+    """Return the docstring of a command's `run`, or of a group of commands, from its file without importing it."""
+    path = Path(__file__).parent.joinpath("commands", *name.split("."))
+    if path.is_dir():
+        return ast.get_docstring(ast.parse((path / "__init__.py").read_text()))
+    tree = ast.parse(path.with_suffix(".py").read_text())
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return next(ast.get_docstring(one) for one in functions if one.name == "run")

@@ -18,7 +18,7 @@ from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets import Samples
 from twoview.loaders.decode import output_layout
 
-PEERS = ("torchvision", "ffcv", "decode")  # peers of the loader in the suites; `twoview peers` takes more
+PEERS = ("torchvision", "ffcv", "decode")  # peers of the loader in the suites; `twoview measure peers` takes more
 WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)  # peers of the writer
 IMAGES, BATCH = 1024, 256  # images in a pass over the data and in a batch, by default
 
@@ -103,7 +103,7 @@ def measure_conversion(
 
 
 def as_result(record: LoaderRates) -> dict[str, Any]:
-    """Return what `twoview loader --json` prints: our figures at the top level, those of the peers under `peers`.
+    """Return what `measure loader --json` prints: our figures at the top level, and the peers' under `peers`.
 
     Rates are medians over the rounds.
     """

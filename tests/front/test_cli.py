@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from twoview.cli import COMMANDS, run
+from twoview.cli import COMMANDS, MEASURED, run
 from twoview.commands import train
 from twoview.loaders import datasets
 
@@ -55,7 +55,7 @@ def says(capsys):
     return call
 
 
-@pytest.mark.parametrize("command", ["", "list", "convert", "train", "probe", "loader", "suite", "report"])
+@pytest.mark.parametrize("command", ["", "list", "convert", "train", "probe", "measure", "suite", "report"])
 def test_help(says, command):
     code, out, _ = says(*([command] if command else []), "--help")
     assert code == 0 and "usage: twoview" in out
@@ -64,7 +64,15 @@ def test_help(says, command):
 def test_the_help_lists_every_command_with_its_first_line(says):
     _, out, _ = says("--help")
     assert all(f"• {name} " in out for name in COMMANDS)
-    assert "• inspect      Show what is in a .beton file" in out
+    assert "• inspect   Show what is in a .beton file" in out
+
+
+def test_what_measures_one_part_is_a_group_and_the_old_words_lead_there(says):
+    code, out, err = says("measure")
+    assert code == 0 and not err and all(f"• {name} " in out for name in MEASURED)
+    code, out, err = says("losses", "--help")
+    assert code == 0 and "usage: twoview measure losses" in out
+    assert err == "twoview: `losses` has moved to `measure losses`\n"
 
 
 def test_what_needs_no_torch_does_not_import_it():
@@ -144,8 +152,8 @@ def test_cifar10_in_a_data_root_end_to_end(says, cifar_root, tmp_path):
 
 def test_loader_json(says, betons):
     code, out, _ = says(
-        "loader", betons / "fashion-mnist-train.beton", "--views", "simclr-cifar", "--images", "64", "--rounds", "2",
-        "--threads", "2", "--json",
+        "measure", "loader", betons / "fashion-mnist-train.beton", "--views", "simclr-cifar", "--images", "64",
+        "--rounds", "2", "--threads", "2", "--json",
     )  # fmt: skip
     result = json.loads(out)
     assert code == 0 and result["peers"] == {} and result["threads"] == 2
@@ -173,12 +181,12 @@ def test_convert_a_folder(says, tmp_path):
         (["train", "quick-fashion-mnist", "--views", "nope"], "unknown views 'nope'"),
         (["train", "quick-fashion-mnist", "--optim.lr", "-1"], "optim.lr: .*greater than 0, not -1"),
         (["probe", "OUT/none.pt"], "no checkpoint at"),
-        (["loader", "OUT/none.beton"], "no beton file at"),
+        (["measure", "loader", "OUT/none.beton"], "no beton file at"),
         (["suite", "nope"], "unknown suite 'nope'"),
         (["suite", "quick", "--seeds", "0"], "--seeds must be at least 1, got 0"),
-        (["loader", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
-        (["loader", "x.beton", "--images", "0"], "--images must be at least 1, got 0"),
-        (["loader", "x.beton", "--views", "crop"], "unknown views 'crop'"),
+        (["measure", "loader", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
+        (["measure", "loader", "x.beton", "--images", "0"], "--images must be at least 1, got 0"),
+        (["measure", "loader", "x.beton", "--views", "crop"], "unknown views 'crop'"),
         (["verify", "x.beton", "--threads", "-1"], "--threads must be at least 0, got -1"),
         (["convert", "photographs", "OUT/x.beton", "--threads", "-2"], "--threads must be at least 0, got -2"),
         (
@@ -207,9 +215,9 @@ def test_convert_a_folder(says, tmp_path):
         (["features", "OUT/none.pt", "--seed", "4294967296"], r"--seed must be from 0 to 2 \*\* 32 - 1"),
         (["features", "OUT/none.pt", "--perplexity", "nan"], "--perplexity must be above 0, got nan"),
         (["compare", "OUT", "OUT", "--threshold", "inf"], "--threshold must be above 0, got inf"),
-        (["peers", "--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["loader", "x.beton", "--batch", str(10**10)], "--batch must have at most 1,048,576 images"),
-        (["losses", "--dim", str(10**10)], "--dim must have at most 131,072 features"),
+        (["measure", "peers", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["measure", "loader", "x.beton", "--batch", str(10**10)], "--batch must have at most 1,048,576 images"),
+        (["measure", "losses", "--dim", str(10**10)], "--dim must have at most 131,072 features"),
         (
             ["probe", "--encoder", "torchvision:resnet18", "--dataset", "hf:../../x"],
             "the name of a dataset must consist of",
@@ -287,7 +295,7 @@ def test_a_truncated_beton_and_a_foreign_checkpoint_are_named(says, betons, tiny
     (folder / "fashion-mnist-train.beton").write_bytes(content[: len(content) // 2])
     code, _, err = says("train", tiny, "--out", tmp_path / "out", "--betons", folder)
     assert code == 2 and "fashion-mnist-train.beton is truncated" in err
-    code, _, err = says("loader", folder / "fashion-mnist-train.beton")
+    code, _, err = says("measure", "loader", folder / "fashion-mnist-train.beton")
     assert code == 2 and "fashion-mnist-train.beton is truncated" in err
     torch.save({"state_dict": {}}, tmp_path / "lightning.pt")
     code, _, err = says("probe", tmp_path / "lightning.pt")

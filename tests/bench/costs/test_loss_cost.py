@@ -14,7 +14,7 @@ TIMED = {name: example for name, example in examples().items() if example.timed}
 
 
 def test_the_command_prints_every_loss_beside_lightlys(capsys):
-    assert cli.run(["losses", "--batches", "16", "--dim", "8", "--rounds", "1", "--json"]) == 0
+    assert cli.run(["measure", "losses", "--batches", "16", "--dim", "8", "--rounds", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [row["loss"] for row in result["rows"]] == list(TIMED)
     for row in result["rows"]:

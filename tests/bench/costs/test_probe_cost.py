@@ -75,5 +75,5 @@ def test_a_process_that_dies_says_so():
     [("--k 0", "--k must be at least 1, not 0"), ("--rounds 0", "--rounds must be at least 1, not 0")],
 )
 def test_bad_numbers_are_named(words, complaint, capsys):
-    assert cli.run(["probes", *words.split()]) == 2
+    assert cli.run(["measure", "probes", *words.split()]) == 2
     assert complaint in capsys.readouterr().err

@@ -135,14 +135,14 @@ def test_one_wrong_level_in_a_whole_view_fails(monkeypatch):
 
 def test_the_command(rows, monkeypatch, capsys):
     monkeypatch.setattr(conformance, "card", lambda: iter(rows))
-    assert cli.run(["conformance", "--json"]) == 0
+    assert cli.run(["measure", "conformance", "--json"]) == 0
     assert [row["check"] for row in json.loads(capsys.readouterr().out)] == [row.check for row in rows]
 
 
 def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypatch, capsys):
     monkeypatch.setattr(jitter, "hue", off_by(3, jitter.hue))
     monkeypatch.setattr(conformance, "SIZES", (32,))
-    monkeypatch.setattr("twoview.commands.conformance.card", conformance.pixels)
+    monkeypatch.setattr("twoview.commands.measure.conformance.card", conformance.pixels)
     assert cli.run(["conformance"]) == 2
     out, err = capsys.readouterr()
     rows = 2 * len(conformance.CHECKS)  # of one size, on photographs and on noise

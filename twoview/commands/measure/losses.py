@@ -1,4 +1,4 @@
-"""The command `losses`: time and memory of every loss."""
+"""The command `measure losses`: time and memory of every loss."""
 
 from twoview.bench.costs import loss_cost
 from twoview.commands.numbers import at_most

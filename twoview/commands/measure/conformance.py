@@ -1,4 +1,4 @@
-"""The command `conformance`: whether the loader's augmentations do what torchvision's and PIL's do."""
+"""The command `measure conformance`: whether the loader's augmentations do what torchvision's and PIL's do."""
 
 from dataclasses import asdict
 from json import dumps

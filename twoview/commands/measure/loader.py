@@ -1,4 +1,4 @@
-"""The command `loader`: the loader's throughput, and where its time goes."""
+"""The command `measure loader`: the loader's throughput, and where its time goes."""
 
 from dataclasses import asdict
 from pathlib import Path

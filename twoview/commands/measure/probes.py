@@ -1,4 +1,4 @@
-"""The command `probes`: what the kNN and linear probes cost, beside other libraries."""
+"""The command `measure probes`: what the kNN and linear probes cost, beside other libraries."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command `peers`: the same work done by other libraries."""
+"""The command `measure peers`: the same work done by other libraries."""
 
 from pathlib import Path
 

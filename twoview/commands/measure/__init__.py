@@ -1,0 +1,1 @@
+"""Measure one part by itself: the loader, losses, probes, other libraries, or how exact the augmentations are."""
