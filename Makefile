@@ -37,7 +37,7 @@ benchmark: setup ## loader and train step timed by pytest-benchmark, compared wi
 
 bench-peers: setup ## the same work in what a user would pick instead, in turn with ours; records in out/peers
 	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[peers]'
-	$(TWOVIEW) peers --out out/peers
+	$(TWOVIEW) measure peers --out out/peers
 
 gpu-bundle: setup ## what `suite gpu` needs on a machine without a network: two folders and their scripts in out/gpu-bundle
 	$(TWOVIEW) suite gpu --bundle out/gpu-bundle
@@ -45,7 +45,7 @@ gpu-bundle: setup ## what `suite gpu` needs on a machine without a network: two 
 gpu-rehearsal: setup ## that bundle run without a GPU and a network, where little is installed: 7 GB, a quarter of an hour
 	tests/gpu_rehearsal.sh
 
-report: setup ## the pages of the committed evidence, and README's tables
+report: setup ## the pages of the committed evidence, and the tables of README and the docs
 	$(TWOVIEW) report reports/results --out out/report
 	.venv/bin/python -m twoview.reports.documents
 

@@ -10,7 +10,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # The batch on which precisions are timed: large enough that calls into torch take a small part of the time.
 PIXELS, FEWEST_IMAGES = 64 * 32**2, 8
-ROUNDS = 4  # the precisions are timed in turn, and the first round warms up
+# The precisions are timed in turn, in at least so many rounds and for at least so many seconds: on a machine that does
+# other work too, the fastest of a few rounds may have been disturbed.
+ROUNDS, ENOUGH_SECONDS = 4, 1.0
 
 
 def on_gpu() -> Precision:
@@ -29,7 +31,8 @@ def on_cpu(encoder: nn.Module, size: int) -> Precision:
     encoder: takes float images (B, 3, size, size); its gradients and BatchNorm statistics change.
     """
     seconds: dict[Precision, list[float]] = {"bf16": [], "fp32": []}
-    for _ in range(ROUNDS):
+    begun = time.perf_counter()
+    while len(seconds["fp32"]) < ROUNDS or time.perf_counter() - begun < ENOUGH_SECONDS:
         for precision, times in seconds.items():
             times.append(_seconds(encoder, size, precision))
     return min(seconds, key=lambda precision: min(seconds[precision]))

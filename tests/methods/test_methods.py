@@ -162,6 +162,7 @@ def test_backbones_have_their_known_sizes(backbone, dim, parameters):
 
 def test_a_cpu_trains_in_the_precision_that_measures_faster(monkeypatch):
     encoder = backbones.build(Backbone(width=8))
+    monkeypatch.setattr(precision, "ENOUGH_SECONDS", 0)
     for fast in ("bf16", "fp32"):
         monkeypatch.setattr(precision, "_seconds", lambda one, side, kind, fast=fast: 1.0 if kind == fast else 2.0)
         assert precision.on_cpu(encoder, 32) == fast

@@ -32,7 +32,7 @@ def run(
         split: which split of a named dataset.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
-        quality: JPEG quality of the resized images, 1 to 95.
+        quality: JPEG quality of the JPEGs that are resized, 1 to 95.
         skip_damaged: leave out images that cannot be read, and list them, instead of stopping at the first.
         threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.
