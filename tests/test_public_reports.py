@@ -342,13 +342,23 @@ def test_the_ranks_judge_every_image_once(fashion, images, world):
 # pytorch/pytorch#22924: Ctrl-C in the middle of an epoch
 def test_an_interrupt_ends_the_threads(fashion):
     threads, handler = threading.active_count(), signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    over = threading.Event()
+
+    def interrupt():
+        """Once more after seconds: an interrupt is lost that comes while Python runs a finalizer."""
+        wait = 0.1
+        while not over.wait(wait):
+            os.kill(os.getpid(), signal.SIGINT)
+            wait = 10
+
+    hand = threading.Thread(target=interrupt)
     try:
         with pytest.raises(KeyboardInterrupt), Loader(fashion, [View(96)] * 2, 64, threads=2) as loader:
-            timer.start()
+            hand.start()
             for _ in chain.from_iterable(map(loader.epoch, count())):
                 pass
     finally:
-        timer.join()
+        over.set()
+        hand.join()
         signal.signal(signal.SIGINT, handler)
     assert threading.active_count() == threads

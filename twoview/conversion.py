@@ -54,7 +54,7 @@ def convert(
     dest: the file to write; it appears whole or not at all.
     split: the split of a named dataset.
     data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
-    max_resolution: the longest side to store, in pixels; larger images are resized: a JPEG stays a JPEG, pixels stay pixels.
+    max_resolution: the longest side to store, in pixels; larger images are resized, JPEGs stay JPEGs.
     quality: the quality of those JPEGs, 1 to 95.
     skip_damaged: leave out images that cannot be read, instead of raising an error.
     threads: number of threads that read and encode; 0 means one per core.
