@@ -15,6 +15,8 @@ from twoview.bench import evidence
 from twoview.bench.config.experiment import Place
 from twoview.bench.suites import runner
 from twoview.reports.documents import RESULTS
+from twoview.reports.leaderboard import leaderboard
+from twoview.reports.significance import interval
 
 REFERENCES = tomllib.loads((Path(__file__).parent / "support" / "accuracies.toml").read_text())
 METHODS = runner.SUITES["methods"]
@@ -52,6 +54,23 @@ def test_the_references_are_those_of_the_committed_evidence():
     assert list(REFERENCES) == sorted(METHODS.recipes)
 
 
+def gains(folder):
+    """The points above the same seed's untrained encoder, by recipe and probe, one per seed."""
+    board = leaderboard([r for r in evidence.read_folder(folder)[0] if isinstance(r, evidence.Run)])
+    return {
+        name: {probe: rows[f"{probe}_gain"] for probe in ("knn", "linear")} for name, rows in board.groupby("recipe")
+    }
+
+
+def test_every_method_beats_the_untrained_encoder_beyond_chance():
+    found = gains(RESULTS / "methods")
+    assert list(found) == sorted(METHODS.recipes)
+    for name, probes in found.items():
+        for probe, values in probes.items():
+            _, low, _ = interval(values.tolist())
+            assert len(values) >= 3 and low > 0, (name, probe, low)
+
+
 def test_a_bound_alarms_as_rarely_as_it_says():
     """Of trainings that are no worse than their references, the share below the bounds."""
     generator = np.random.default_rng(0)
@@ -69,6 +88,7 @@ def test_no_method_falls_behind_its_reference(cifar_root, tmp_path):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", cifar_root)
     runner.run(METHODS, tmp_path / "evidence", place, seeds=1)
     found = accuracies(tmp_path / "evidence")
+    assert all(gain.min() > 0 for probes in gains(tmp_path / "evidence").values() for gain in probes.values())
     for probe in ("knn", "linear"):
         behind = {
             name: (found[name][probe][0], bound)

@@ -112,7 +112,7 @@ SUITES = {
         (targets.QUICK_SIMCLR, targets.QUICK_CIFAR),
         ("quick-cifar10-supervised", "quick-cifar10"),
     ),
-    # Each method for about a minute on two cores. MAE and data2vec need a ViT, the others have the same small ResNet.
+    # Each method for a minute or two on two cores. MAE and data2vec need a ViT, the others have the same small ResNet.
     "methods": Suite(
         (),
         (
