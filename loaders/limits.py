@@ -43,14 +43,21 @@ class Limit:
             raise ValueError(f"{subject} {fault}")
 
     def fault(self, count: int) -> str:
-        """Return what the error message says after its subject if `count` is above the limit, else an empty string."""
+        """Return what the error message says after its subject if `count` is above the limit, else an empty string.
+
+        The subject is what has so many, such as a file; see `setting_fault` where it is the number itself.
+        """
+        return self._fault(count, f"must have at most {self.value:,} {self.noun}")
+
+    def setting_fault(self, number: int) -> str:
+        """Return the same where the subject is the key or the option whose value `number` is."""
+        return self._fault(number, f"must be at most {self.value:,}")
+
+    def _fault(self, count: int, must: str) -> str:
         if count <= self.value:
             return ""
         got = f"{count:,}" if count < 10**18 else "far more"  # Python refuses to print integers of thousands of digits
-        return (
-            f"must have at most {self.value:,} {self.noun}, got {got}; "
-            f"the environment variable {self.variable} raises this limit"
-        )
+        return f"{must}, got {got}; the environment variable {self.variable} raises this limit"
 
 
 # The comment behind each limit says what is counted, and where needed how the default compares with common values.

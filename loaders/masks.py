@@ -46,17 +46,17 @@ class Mask:
                 raise ValueError(f"a mask's {name} must be a whole number below 2 ** 31, got {value!r}")
         checks.numbers("a mask's aspect", self.aspect, 2)
         if self.view < 0:
-            raise ValueError(f"a mask's view must be at least 0, not {self.view}")
+            raise ValueError(f"a mask's view must be at least 0, got {self.view}")
         if self.rows < 1 or self.columns < 1:
-            raise ValueError(f"a mask's rows and columns must be at least 1, not {self.rows} and {self.columns}")
+            raise ValueError(f"a mask's rows and columns must be at least 1, got {self.rows} and {self.columns}")
         if not 1 <= self.kept <= self.patches:
-            raise ValueError(f"a mask's kept must be 1 .. {self.patches} patches, not {self.kept}")
+            raise ValueError(f"a mask's kept must be 1 .. {self.patches} patches, got {self.kept}")
         if self.kind not in ("random", "block"):
-            raise ValueError(f"a mask's kind must be random or block, not {self.kind!r}")
+            raise ValueError(f"a mask's kind must be random or block, got {self.kind!r}")
         if self.smallest < 1:
-            raise ValueError(f"a mask's smallest block must be at least 1 patch, not {self.smallest}")
+            raise ValueError(f"a mask's smallest block must be at least 1 patch, got {self.smallest}")
         if not 1e-6 <= self.aspect[0] <= self.aspect[1] <= 1e6:
-            raise ValueError(f"a mask's aspect must be from 1e-6 to 1e6 and in ascending order, not {self.aspect}")
+            raise ValueError(f"a mask's aspect must be from 1e-6 to 1e6 and in ascending order, got {self.aspect}")
 
     @property
     def patches(self) -> int:
@@ -74,7 +74,7 @@ def view_mask(
     """
     size = views[view].size
     if not 0 < kept <= 1:
-        raise ValueError(f"the share of patches kept must be above 0 and at most 1, not {kept}")
+        raise ValueError(f"the share of patches kept must be above 0 and at most 1, got {kept}")
     if patch < 1 or size % patch:
         raise ValueError(f"a view of {size} pixels is not divisible into patches of {patch}")
     side = size // patch
@@ -92,7 +92,7 @@ def checked(masks: Any, views: Sequence[View]) -> tuple[Mask, ...]:
     given = checks.several("masks", masks, Mask)
     for mask in given:
         if mask.view >= len(views):
-            raise ValueError(f"a mask's view must be below {len(views)}, the number of views, not {mask.view}")
+            raise ValueError(f"a mask's view must be below {len(views)}, the number of views, got {mask.view}")
         size = views[mask.view].size
         if size % mask.rows or size % mask.columns:
             raise ValueError(f"a view of {size} pixels is not divisible into {mask.rows} x {mask.columns} patches")

@@ -19,9 +19,9 @@ def shrunk(samples: Samples, max_resolution: int, quality: int) -> Samples:
     that is damaged or that PIL cannot resize.
     """
     if not 1 <= max_resolution < 1 << 16:
-        raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, not {max_resolution}")
+        raise ValueError(f"--max-resolution must be 1 to 65,535 pixels, got {max_resolution}")
     if not 1 <= quality <= 95:
-        raise ValueError(f"--quality must be 1 to 95, not {quality}")
+        raise ValueError(f"--quality must be 1 to 95, got {quality}")
 
     def image(index: int) -> np.ndarray | bytes:
         name = samples.name(index)

@@ -40,18 +40,19 @@ class SparseCoding:
 
     def __post_init__(self) -> None:
         if self.d < 1:
-            raise ValueError(f"d must be at least 1, not {self.d}")
-        WIDTH.check(self.d1, "d1")
+            raise ValueError(f"d must be at least 1, got {self.d}")
+        if fault := WIDTH.setting_fault(self.d1):
+            raise ValueError(f"d1 {fault}")
         if self.d1 < self.d:
-            raise ValueError(f"d1 must be at least d, which is {self.d}, not {self.d1}")
+            raise ValueError(f"d1 must be at least d, which is {self.d}, got {self.d1}")
         if self.sparsity is None and self.d < 3:
             raise ValueError(f"d is {self.d}, for which log(log(d)) / d is not a probability: sparsity must be given")
         if self.sparsity is not None and not 0 < self.sparsity <= 1:
-            raise ValueError(f"sparsity must be above 0 and at most 1, not {self.sparsity}")
+            raise ValueError(f"sparsity must be above 0 and at most 1, got {self.sparsity}")
         if self.noise is not None and not 0 <= self.noise < math.inf:
-            raise ValueError(f"noise must be finite and not negative, not {self.noise}")
+            raise ValueError(f"noise must be finite and not negative, got {self.noise}")
         if self.noise_is not in ("variance", "deviation"):
-            raise ValueError(f"noise_is must be variance or deviation, not {self.noise_is!r}")
+            raise ValueError(f"noise_is must be variance or deviation, got {self.noise_is!r}")
 
     @property
     def active(self) -> float:
@@ -100,7 +101,7 @@ def write(path: Path, model: SparseCoding, count: int) -> None:
     Both are FFCV's NDArray fields. Raises ValueError if count is below 1 or above `limits.SAMPLES`.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1, not {count}")
+        raise ValueError(f"count must be at least 1, got {count}")
     SAMPLES.check(count, str(path))
     samples = np.arange(count)
     write_arrays(path, {"x": model.x(samples), "z": model.latents(samples).astype(np.int8)})

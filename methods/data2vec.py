@@ -52,7 +52,7 @@ class Data2Vec(Method):
         views, encoder = self.views_for(options, views), vit(encoder, options.name)
         depth = len(encoder.body.blocks)
         if options.layers > depth:
-            raise ValueError(f"data2vec's layers must be at most the backbone's {depth} blocks, not {options.layers}")
+            raise ValueError(f"data2vec's layers must be at most the backbone's {depth} blocks, got {options.layers}")
         super().__init__(encoder, views, self.masks_for(options, views, encoder.patch))
         self.options = options
         self.mask_token = nn.Parameter(0.02 * torch.randn(encoder.dim))

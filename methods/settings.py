@@ -1,5 +1,6 @@
 """The base of all tables of a recipe (the TOML file of an experiment): values are checked once and never change."""
 
+import re
 import reprlib
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ def at_most(limit: Limit) -> AfterValidator:
     """Return a validator for an annotation, which refuses numbers above the limit before anything is allocated."""
 
     def check(count: int) -> int:
-        if fault := limit.fault(count):
+        if fault := limit.setting_fault(count):
             raise ValueError(fault)
         return count
 
@@ -71,25 +72,31 @@ def shown(value: Any) -> str:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return pydantic's first error as one sentence after its dotted key: what must be true, and what was found."""
+    """Return pydantic's first error as one sentence about its dotted key: what must be true, and what was found."""
     first = error.errors(include_url=False)[0]
     key = ".".join(_key(str(part)) for part in first["loc"])
-    return f"{key}: {_sentence(first)}" if key else _sentence(first)
+    fault = _fault(first)
+    if not key:
+        return fault
+    return f"{key} {fault}" if fault.startswith(("must ", "is ")) else f"{key}: {fault}"
 
 
-def _sentence(fault: Any) -> str:
-    """Return one of pydantic's errors in words."""
+def _fault(fault: Any) -> str:
+    """Return one of pydantic's errors in words, which begin with the predicate where its subject is the key."""
     if fault["type"] == "extra_forbidden":
-        return "unknown key"
+        return "is not a known key"
     if fault["type"] == "missing":
-        return "missing key"
+        return "is missing"
     if fault["type"] == "union_tag_not_found":
         return f"{fault['ctx']['discriminator']} is missing"
     if fault["type"] == "union_tag_invalid":
         return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "value_error":  # raised by one of our validators, which says what it found
         return str(fault["ctx"]["error"])
-    return " ".join(f"{fault['msg']}, not {shown(fault['input'])}".split())
+    # pydantic says of text that it is "unable to parse" it: what was found follows in our own words
+    must = re.sub(", (unable to parse|got) .*", "", fault["msg"])
+    must = re.sub(r"^\w+ should ", "must ", must)
+    return " ".join(f"{must}, got {shown(fault['input'])}".split())
 
 
 def _key(key: str) -> str:

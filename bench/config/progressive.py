@@ -34,7 +34,7 @@ class Progressive(Settings):
         if not self.start:
             return
         if self.start >= size:
-            raise ValueError(f"progressive.start must be below the size, {size}, not {self.start}")
+            raise ValueError(f"progressive.start must be below the size, {size}, got {self.start}")
         for side in (self.start, size):
             if side % self.multiple:
                 raise ValueError(
@@ -43,7 +43,7 @@ class Progressive(Settings):
         if not self.first_epoch < self.last_epoch < epochs:
             raise ValueError(
                 f"progressive.last_epoch must lie between first_epoch, {self.first_epoch}, and the last of {epochs} "
-                f"epochs, {epochs - 1}, not {self.last_epoch}"
+                f"epochs, {epochs - 1}, got {self.last_epoch}"
             )
 
     def side(self, size: int, epoch: int) -> int:

@@ -295,4 +295,4 @@ def _check_patches(recipe: Recipe[Any]) -> None:
     """Raise ValueError if views that grow would in some epoch not divide into a ViT's patches."""
     multiple, patch = recipe.progressive.multiple, recipe.backbone.patch
     if recipe.progressive.start and recipe.backbone.name in VITS and multiple % patch:
-        raise ValueError(f"progressive.multiple must be a multiple of backbone.patch, {patch}, not {multiple}")
+        raise ValueError(f"progressive.multiple must be a multiple of backbone.patch, {patch}, got {multiple}")

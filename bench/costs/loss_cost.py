@@ -43,9 +43,9 @@ def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
     """
     for name, value, least in (*(("--batches", b, 2) for b in batches), ("--dim", dim, 2), ("--rounds", rounds, 1)):
         if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     if dim % 2:
-        raise ValueError(f"--dim must be even, because concat halves it, not {dim}")
+        raise ValueError(f"--dim must be even, because concat halves it, got {dim}")
     timed = {name: example for name, example in examples().items() if example.timed}
     jobs = [
         Job(loss, side, batch, dim)

@@ -61,7 +61,7 @@ def works(train: int, test: int, dim: int, classes: int, ks: Sequence[int], thre
     least += [("--k", k, 1) for k in ks] + [("--threads", count, 1) for count in threads]
     for name, value, bound in least:
         if value < bound:
-            raise ValueError(f"{name} must be at least {bound}, not {value}")
+            raise ValueError(f"{name} must be at least {bound}, got {value}")
     return [
         *(Work("knn", train, test, dim, classes, count, k) for k in ks for count in sorted(threads)),
         *(Work("linear", train, test, dim, classes, count) for count in sorted(threads)),
@@ -74,7 +74,7 @@ def measure(work: Work, rounds: int) -> ProbeCost:
     ValueError if rounds is below 1.
     """
     if rounds < 1:
-        raise ValueError(f"--rounds must be at least 1, not {rounds}")
+        raise ValueError(f"--rounds must be at least 1, got {rounds}")
     sides = ("twoview", PEERS[work.probe])
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     name = _name(work)

@@ -72,7 +72,7 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
         return _from_torchvision(rest)
     if kind == "timm" and rest:
         return _from_timm(rest)
-    raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, not {spec}")
+    raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, got {spec}")
 
 
 @torch.no_grad()
@@ -204,7 +204,7 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
             raise ValueError(f"torchvision:{name} has no classification head that could be removed")
         setattr(module, head, nn.Identity())
         return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
-    raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, not {arch}")
+    raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, got {arch}")
 
 
 def _known_to_timm(name: str) -> None:

@@ -269,7 +269,7 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
     classes_of, options = label.cpu().numpy(), bench.options
     decay = bench.settings.weight_decay
     if options.splits < 1:
-        raise ValueError(f"--splits must be at least 1, not {options.splits}")
+        raise ValueError(f"--splits must be at least 1, got {options.splits}")
     draws: dict[str, list[np.ndarray]] = {}
     for shot in options.shots:
         draw, amount = _shot(shot)
@@ -297,7 +297,7 @@ def _shot(text: str) -> tuple[Callable[..., np.ndarray], float]:
             return low_shot.labeled_per_class, int(text)
     except ValueError:
         pass
-    raise ValueError(f"low-shot takes a share of the labels such as 1%, or images per class such as 5, not {text!r}")
+    raise ValueError(f"low-shot takes a share of the labels such as 1%, or images per class such as 5, got {text!r}")
 
 
 def _end_to_end(bench: Bench) -> Iterator[Found]:

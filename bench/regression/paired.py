@@ -162,9 +162,9 @@ def compare_code(
     rounds than an interval needs, or for more threads than cores.
     """
     if most < FEWEST:
-        raise ValueError(f"--rounds must be at least {FEWEST}, not {most}")
+        raise ValueError(f"--rounds must be at least {FEWEST}, got {most}")
     if not 1 <= threads <= cpu_count():
-        raise ValueError(f"--threads must be from 1 to {cpu_count()}, the number of cores, not {threads}")
+        raise ValueError(f"--threads must be from 1 to {cpu_count()}, the number of cores, got {threads}")
     asked = job(work, place).model_copy(update={"threads": threads, "seconds": TURN})
     with tree(old) as before, tree(new) as after, Sides(before, after, asked) as sides:
         rounds = measure(sides, allowed, most, f"{work}, {old} and {new} in turn", seed)

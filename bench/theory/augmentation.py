@@ -28,15 +28,15 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.kind not in ("complementary", "independent", "correlated", "none"):
-            raise ValueError(f"kind must be complementary, independent, correlated or none, not {self.kind!r}")
+            raise ValueError(f"kind must be complementary, independent, correlated or none, got {self.kind!r}")
         if not 0 < self.keep < 1:
-            raise ValueError(f"keep must be between 0 and 1, not {self.keep}")
+            raise ValueError(f"keep must be between 0 and 1, got {self.keep}")
         if self.kind != "correlated" and self.correlation:
-            raise ValueError(f"correlation must be 0 for masks of kind {self.kind}, not {self.correlation}")
+            raise ValueError(f"correlation must be 0 for masks of kind {self.kind}, got {self.correlation}")
         # The lowest possible correlation of two 0/1 variables that are 1 with probability keep.
         lowest = -min(self.keep / (1 - self.keep), (1 - self.keep) / self.keep)
         if not lowest - 1e-12 <= self.correlation <= 1:
-            raise ValueError(f"correlation must be from {lowest:.3f} to 1 at keep {self.keep}, not {self.correlation}")
+            raise ValueError(f"correlation must be from {lowest:.3f} to 1 at keep {self.keep}, got {self.correlation}")
 
     @property
     def keeps(self) -> tuple[float, float]:

@@ -18,7 +18,7 @@ class Graph:
     def __init__(self, weights: np.ndarray) -> None:
         weights = np.asarray(weights, dtype=np.float64)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or len(weights) < 2:
-            raise ValueError(f"weights must be (n, n) with n >= 2, not {weights.shape}")
+            raise ValueError(f"weights must be (n, n) with n >= 2, got {weights.shape}")
         for wrong, words in (
             (~(np.isfinite(weights) & (weights >= 0)), "finite and 0 or above"),
             (~np.isclose(weights, weights.T, rtol=1e-12, atol=0), "symmetric"),
@@ -46,7 +46,7 @@ class Graph:
         the same constant vector. ValueError unless 1 <= count < n.
         """
         if not 1 <= count < len(self):
-            raise ValueError(f"count must be at least 1 and below the {len(self)} nodes, not {count}")
+            raise ValueError(f"count must be at least 1 and below the {len(self)} nodes, got {count}")
         vectors = eigh(laplacian(self.pi), np.diag(self.pi.sum(1)) if normalized else None)[1]
         return np.asarray(vectors[:, 1 : count + 1])
 
@@ -95,6 +95,6 @@ def neighbor_graph(points: np.ndarray, neighbors: int = 10) -> Graph:
     points: (n, d). ValueError unless 1 <= neighbors < n.
     """
     if not 1 <= neighbors < len(points):
-        raise ValueError(f"neighbors must be at least 1 and below the {len(points)} points, not {neighbors}")
+        raise ValueError(f"neighbors must be at least 1 and below the {len(points)} points, got {neighbors}")
     nearest = kneighbors_graph(points, neighbors).toarray()
     return Graph(np.maximum(nearest, nearest.T))

@@ -47,22 +47,22 @@ class Learner:
 
     def __post_init__(self) -> None:
         if self.m < 1:
-            raise ValueError(f"m must be at least 1, not {self.m}")
+            raise ValueError(f"m must be at least 1, got {self.m}")
         if self.unit not in ("symmetric", "plain"):
-            raise ValueError(f"unit must be symmetric or plain, not {self.unit!r}")
+            raise ValueError(f"unit must be symmetric or plain, got {self.unit!r}")
         if self.bias not in ("none", "staged", "fixed", "learned"):
-            raise ValueError(f"bias must be none, staged, fixed or learned, not {self.bias!r}")
+            raise ValueError(f"bias must be none, staged, fixed or learned, got {self.bias!r}")
         for name in ("threshold", "highest", "grown", "init", "tau", "rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.decay < math.inf:
-            raise ValueError(f"decay must be at least 0, not {self.decay}")
+            raise ValueError(f"decay must be at least 0, got {self.decay}")
         if self.highest < self.threshold:
-            raise ValueError(f"highest must be at least threshold, which is {self.threshold}, not {self.highest}")
+            raise ValueError(f"highest must be at least threshold, which is {self.threshold}, got {self.highest}")
         if self.batch < 2:
-            raise ValueError(f"batch must be at least 2, one pair and one negative, not {self.batch}")
+            raise ValueError(f"batch must be at least 2, one pair and one negative, got {self.batch}")
         if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, not {self.steps}")
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
 
 
 @dataclass

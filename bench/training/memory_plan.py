@@ -119,7 +119,7 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
     0.
     """
     if memory_gib is not None and not 0 < memory_gib < math.inf:
-        raise ValueError(f"--memory must be above 0 GiB, not {memory_gib}")
+        raise ValueError(f"--memory must be above 0 GiB, got {memory_gib}")
     device = experiment.best_device()
     kind = experiment.precision_for(recipe, device)
     overhead = _overhead(recipe, device, kind)

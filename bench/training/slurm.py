@@ -38,9 +38,9 @@ class Job:
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "hours"):
             if not 0 < getattr(self, name) < MOST:
-                raise ValueError(f"--{name} must be above 0 and below {MOST:,}, not {getattr(self, name)}")
+                raise ValueError(f"--{name} must be above 0 and below {MOST:,}, got {getattr(self, name)}")
         if not 0 <= self.gpus < MOST:
-            raise ValueError(f"--gpus must be 0 or above and below {MOST:,}, not {self.gpus}")
+            raise ValueError(f"--gpus must be 0 or above and below {MOST:,}, got {self.gpus}")
 
 
 class Launch(Checkpointable):

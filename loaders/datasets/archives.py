@@ -74,7 +74,7 @@ def check(file: Path, md5: str | None) -> None:
     from torchvision.datasets.utils import calculate_md5
 
     if md5 and (found := calculate_md5(file)) != md5:
-        raise ValueError(f"the MD5 checksum of {file.name} is {found}, not {md5}: it is damaged or another version")
+        raise ValueError(f"{file.name} must have the MD5 checksum {md5}, got {found}: it is damaged or another version")
 
 
 def unpack(file: Path, folder: Path) -> None:

@@ -44,7 +44,8 @@ def _all_classes(folder: Path, count: int) -> Sequence[str]:
     beside = [name for other in folder.parent.iterdir() if other.is_dir() for name in folder_names(other)]
     lacking = sorted(set(beside) - set(names))[:1]
     raise FileNotFoundError(
-        f"{folder} holds {len(names):,} class folders, not {count:,}" + "".join(f": {n} is missing" for n in lacking)
+        f"{folder} must hold {count:,} class folders, got {len(names):,}"
+        + "".join(f": {n} is missing" for n in lacking)
     )
 
 

@@ -79,7 +79,7 @@ def clevr_count(objects: list[dict[str, Any]]) -> int:
     Raises ValueError for another number of objects.
     """
     if not 3 <= len(objects) <= 10:
-        raise NotAScene(f"a CLEVR scene has {len(objects)} objects, not 3 to 10")
+        raise NotAScene(f"a CLEVR scene must have 3 to 10 objects, got {len(objects)}")
     return len(objects) - 3
 
 
@@ -90,7 +90,7 @@ def clevr_distance(objects: list[dict[str, Any]]) -> int:
     """
     depth = min((entry["pixel_coords"][2] for entry in objects), default=0)
     if not 0 < depth <= 100:
-        raise NotAScene(f"a CLEVR object is at depth {depth}, not between 0 and 100")
+        raise NotAScene(f"a CLEVR object's depth must be between 0 and 100, got {depth}")
     # Class i is the depths up to the i-th threshold; the last class is all depths beyond.
     return int(np.searchsorted([8.0, 8.5, 9.0, 9.5, 10.0], depth))
 

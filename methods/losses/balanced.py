@@ -93,7 +93,7 @@ def prototypes(views: Tensor) -> Tensor:
     The paper's own construction could not be read; this one is PROPOSED by this project.
     """
     if views.ndim != 3 or not len(views):
-        raise ValueError(f"views must be (m, B, d) with m >= 1, not {tuple(views.shape)}")
+        raise ValueError(f"views must be (m, B, d) with m >= 1, got {tuple(views.shape)}")
     checks.finite("views", views)
     return unit(unit(views).mean(0))
 

@@ -36,13 +36,13 @@ def finite(name: str, z: Tensor) -> None:
 def positive(name: str, value: float) -> None:
     """Check that the value is above 0."""
     if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value}")
+        raise ValueError(f"{name} must be above 0, got {value}")
 
 
 def at_least_zero(name: str, value: float) -> None:
     """Check that the value is 0 or above."""
     if not value >= 0:
-        raise ValueError(f"{name} must be 0 or above, not {value}")
+        raise ValueError(f"{name} must be 0 or above, got {value}")
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -54,13 +54,13 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def exponent(gamma: float) -> None:
     """Check that gamma is in (0, 2]: exp(-d^gamma) is a positive definite kernel for these values only."""
     if not 0 < gamma <= 2:
-        raise ValueError(f"gamma must be above 0 and at most 2, not {gamma}")
+        raise ValueError(f"gamma must be above 0 and at most 2, got {gamma}")
 
 
 def share(name: str, value: float) -> None:
     """Check that the value is in [0, 1]."""
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, not {value}")
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
 
 def even_width(**named: Tensor) -> None:
@@ -73,34 +73,34 @@ def even_width(**named: Tensor) -> None:
 def labels(label: Tensor, batch: int) -> None:
     """Check that there is one integer label for each image of the batch."""
     if tuple(label.shape) != (batch,) or label.is_floating_point():
-        raise ValueError(f"label must be ({batch},) of whole numbers, not {tuple(label.shape)} of {label.dtype}")
+        raise ValueError(f"label must be ({batch},) of whole numbers, got {tuple(label.shape)} of {label.dtype}")
 
 
 def prior(log_prior: Tensor, batch: int) -> None:
     """Check that there is one finite value for each image of the batch."""
     if tuple(log_prior.shape) != (batch,):
-        raise ValueError(f"log_prior must be ({batch},), not {tuple(log_prior.shape)}")
+        raise ValueError(f"log_prior must be ({batch},), got {tuple(log_prior.shape)}")
     finite("log_prior", log_prior)
 
 
 def queue(queue: Tensor, width: int) -> None:
     """Check that the queue holds at least one finite key, and that its keys are as wide as the queries."""
     if queue.ndim != 2 or not len(queue) or queue.shape[1] != width:
-        raise ValueError(f"queue must be (K, {width}) with K >= 1, as wide as query, not {tuple(queue.shape)}")
+        raise ValueError(f"queue must be (K, {width}) with K >= 1, as wide as query, got {tuple(queue.shape)}")
     finite("queue", queue)
 
 
 def anchors(anchors: Tensor) -> None:
     """Check that the anchors are finite, (V, B, d), with at least one view and at least two images over all ranks."""
     if anchors.ndim != 3 or not len(anchors) or anchors.shape[1] * world() < 2:
-        raise ValueError(f"anchors must be (V, B, d) with V >= 1 and B >= 2, not {tuple(anchors.shape)}")
+        raise ValueError(f"anchors must be (V, B, d) with V >= 1 and B >= 2, got {tuple(anchors.shape)}")
     finite("anchors", anchors)
 
 
 def target(target: Tensor, batch: int, count: int) -> None:
     """Check that the target is finite and has a row for each image and a column for each prototype."""
     if tuple(target.shape) != (batch, count):
-        raise ValueError(f"target must be ({batch}, {count}), images by prototypes, not {tuple(target.shape)}")
+        raise ValueError(f"target must be ({batch}, {count}), images by prototypes, got {tuple(target.shape)}")
     finite("target", target)
 
 
@@ -115,7 +115,7 @@ def prototypes(prototypes: Tensor, width: int) -> None:
     """Check that there is at least one prototype, and that prototypes are finite and as wide as the embeddings."""
     if prototypes.ndim != 2 or not len(prototypes) or prototypes.shape[1] != width:
         raise ValueError(
-            f"prototypes must be (K, {width}) with K >= 1, as wide as the embeddings, not {tuple(prototypes.shape)}"
+            f"prototypes must be (K, {width}) with K >= 1, as wide as the embeddings, got {tuple(prototypes.shape)}"
         )
     finite("prototypes", prototypes)
 
@@ -123,13 +123,13 @@ def prototypes(prototypes: Tensor, width: int) -> None:
 def distribution(name: str, p: Tensor, count: int) -> None:
     """Check that p is a distribution over K prototypes: (K,), with all shares above 0 and sum 1."""
     if tuple(p.shape) != (count,):
-        raise ValueError(f"{name} must be ({count},), a share for each prototype, not {tuple(p.shape)}")
+        raise ValueError(f"{name} must be ({count},), a share for each prototype, got {tuple(p.shape)}")
     if _looked_at(p):
         if not (p > 0).all():
             at = int((~(p > 0)).nonzero()[0])
             raise ValueError(f"{name} must be above 0, and {name}[{at}] is {p[at].item():g}")
         if abs(p.double().sum().item() - 1) > 1e-4:
-            raise ValueError(f"{name} must sum to 1, not {p.double().sum().item():g}")
+            raise ValueError(f"{name} must sum to 1, got {p.double().sum().item():g}")
 
 
 def _looked_at(z: Tensor) -> bool:

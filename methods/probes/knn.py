@@ -38,7 +38,7 @@ def votes(
         if len(features) == 0:
             raise ValueError(f"kNN: the {name} features are empty")
     if k < 1:
-        raise ValueError(f"kNN: k must be at least 1, not {k}")
+        raise ValueError(f"kNN: k must be at least 1, got {k}")
     device = device or torch.device("cpu")
     found = nearest(bank, query, min(k, len(bank)), memory_mib * 3 / 4, device)
     yield from vote(found, label, classes=classes, temperature=temperature, memory_mib=memory_mib / 4, device=device)
@@ -61,7 +61,7 @@ def vote(
     arguments and the errors are those of `votes`.
     """
     if temperature <= 0:
-        raise ValueError(f"kNN: the temperature must be above 0, not {temperature:g}")
+        raise ValueError(f"kNN: the temperature must be above 0, got {temperature:g}")
     least, most = int(label.min()), int(label.max())
     if least < 0 or most >= classes:
         raise ValueError(f"kNN: the bank's labels must be from 0 to {classes - 1}, got {least if least < 0 else most}")

@@ -147,7 +147,7 @@ def test_what_a_beton_says_is_bounded(variable, value, complaint, fashion, monke
 def test_a_view_and_a_dictionary_are_bounded():
     with pytest.raises(ValueError, match=f"a view of size 20000 must have at most 178,956,970 pixels, .*{RAISES}"):
         view_table((View(20_000),))
-    with pytest.raises(ValueError, match="d1 must have at most 131,072 features, got 10,000,000,000"):
+    with pytest.raises(ValueError, match="d1 must be at most 131,072, got 10,000,000,000"):
         SparseCoding(d1=10**10)
 
 

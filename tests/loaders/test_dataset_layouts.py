@@ -93,7 +93,7 @@ def test_imagenet(imagenet):
     with pytest.raises(FileNotFoundError, match=f"val/{WNIDS[17]} holds no image"):
         labels("imagenet", imagenet, "test")
     (imagenet / "imagenet" / "val" / WNIDS[17]).rmdir()
-    with pytest.raises(FileNotFoundError, match=f"holds 999 class folders, not 1,000: {WNIDS[17]} is missing"):
+    with pytest.raises(FileNotFoundError, match=f"must hold 1,000 class folders, got 999: {WNIDS[17]} is missing"):
         labels("imagenet", imagenet, "test")
 
 
@@ -201,7 +201,7 @@ def test_tiny_imagenet(tmp_path):
     with pytest.raises(ValueError, match="line 4 names no class that has a folder"):
         labels("tiny-imagenet", tmp_path, "test")
     (folder / "train" / WNIDS[5]).rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="holds 199 class folders, not 200"):
+    with pytest.raises(FileNotFoundError, match="must hold 200 class folders, got 199"):
         labels("tiny-imagenet", tmp_path)
 
 
@@ -345,7 +345,7 @@ def test_clevr(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"CLEVR_train_scenes.json is not there: `twoview data clevr-count`"):
         labels("clevr-count", tmp_path)
     put(listed, json.dumps({"scenes": [{**scenes[0], "objects": clevr_objects(9.0)}]}))
-    with pytest.raises(ValueError, match="a CLEVR scene has 1 objects, not 3 to 10"):
+    with pytest.raises(ValueError, match="a CLEVR scene must have 3 to 10 objects, got 1"):
         labels("clevr-count", tmp_path, "test")
     put(listed, json.dumps({"scenes": [{"objects": []}]}))
     with pytest.raises(ValueError, match=r"CLEVR_val_scenes.json is not a file of CLEVR's scenes"):

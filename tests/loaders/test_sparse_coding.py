@@ -64,14 +64,14 @@ def test_the_default_rates():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"d": 0}, "d must be at least 1, not 0"),
-        ({"d": -3}, "d must be at least 1, not -3"),
-        ({"d": 8, "d1": 7}, "d1 must be at least d, which is 8, not 7"),
+        ({"d": 0}, "d must be at least 1, got 0"),
+        ({"d": -3}, "d must be at least 1, got -3"),
+        ({"d": 8, "d1": 7}, "d1 must be at least d, which is 8, got 7"),
         ({"d": 2, "d1": 7}, "d is 2, for which"),
-        ({"sparsity": 0.0}, "sparsity must be above 0 and at most 1, not 0.0"),
-        ({"sparsity": float("nan")}, "sparsity must be .* not nan"),
-        ({"noise": -1.0}, "noise must be finite and not negative, not -1.0"),
-        ({"noise_is": "power"}, "noise_is must be variance or deviation, not 'power'"),
+        ({"sparsity": 0.0}, "sparsity must be above 0 and at most 1, got 0.0"),
+        ({"sparsity": float("nan")}, "sparsity must be .* got nan"),
+        ({"noise": -1.0}, "noise must be finite and not negative, got -1.0"),
+        ({"noise_is": "power"}, "noise_is must be variance or deviation, got 'power'"),
     ],
 )
 def test_what_cannot_be(arguments, words):
@@ -85,5 +85,5 @@ def test_as_a_beton(tmp_path):
     arrays = read_arrays(tmp_path / "sparse.beton")
     assert np.array_equal(arrays["x"], data.x(np.arange(20)))
     assert arrays["z"].dtype == np.int8 and np.array_equal(arrays["z"], data.latents(np.arange(20)))
-    with pytest.raises(ValueError, match="count must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         write(tmp_path / "none.beton", data, 0)

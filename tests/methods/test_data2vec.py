@@ -130,9 +130,9 @@ def test_masks_are_blocks_of_the_official_number():
 
 
 def test_what_it_refuses():
-    with pytest.raises(ValueError, match="layers must be at most the backbone's 3 blocks, not 6"):
+    with pytest.raises(ValueError, match="layers must be at most the backbone's 3 blocks, got 6"):
         made(layers=6)
-    with pytest.raises(ValueError, match="beta must be above 0, not 0"):
+    with pytest.raises(ValueError, match="beta must be above 0, got 0"):
         data2vec(random(2, 3, 4), random(2, 3, 4), 0)
     with pytest.raises(ValueError, match=r"prediction must be \(2, 3, 4\) and not empty, got \(2, 2, 4\)"):
         data2vec(random(2, 2, 4), random(2, 3, 4))

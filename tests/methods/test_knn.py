@@ -180,7 +180,7 @@ def test_it_refuses_what_it_cannot_judge(sets):
             knn_top1(bank, label, spoilt, query_label)
     with pytest.raises(ValueError, match="query features are empty"):
         knn_top1(bank, label, query[:0], query_label[:0])
-    with pytest.raises(ValueError, match="k must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         knn_top1(bank, label, query, query_label, k=0)
     with pytest.raises(ValueError, match="the memory is too little for features of 12 numbers and k = 200"):
         next(votes(bank, label, query, classes=5, memory_mib=0.01))

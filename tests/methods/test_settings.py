@@ -1,5 +1,7 @@
 """What a recipe may ask for is bounded before anything is made of it, and every fault is one short sentence."""
 
+import re
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -30,7 +32,7 @@ def numbers():
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_no_number_of_a_recipe_is_infinite_or_none(value):
     for table, name, _ in numbers():
-        assert fault(table, **{name: value}).startswith(f"{name}: "), table
+        assert fault(table, **{name: value}).startswith(f"{name} must be "), table
 
 
 def test_every_whole_number_of_a_method_or_backbone_is_bounded():
@@ -38,7 +40,8 @@ def test_every_whole_number_of_a_method_or_backbone_is_bounded():
         if kind is int:
             for value in (2**31, 10**30, 16**9000):
                 said = fault(table, **{name: value})
-                assert said.startswith(f"{name}: ") and len(said) < 300, table
+                assert re.match(f"{name}( must be|: a square of this side must have) at most ", said), table
+                assert len(said) < 300
 
 
 def test_the_sentence_says_what_raises_the_limit(monkeypatch):
@@ -46,16 +49,15 @@ def test_the_sentence_says_what_raises_the_limit(monkeypatch):
         width: Width
 
     assert fault(Table, width=131073) == (
-        "width: must have at most 131,072 features, got 131,073; "
-        "the environment variable TWOVIEW_MAX_WIDTH raises this limit"
+        "width must be at most 131,072, got 131,073; the environment variable TWOVIEW_MAX_WIDTH raises this limit"
     )
     monkeypatch.setenv(limits.WIDTH.variable, "131073")
     assert Table(width=131073).width == 131073
 
 
 def test_a_key_is_shown_on_one_line():
-    assert fault(Settings, **{"a\nb": 1}) == "'a\\nb': unknown key"
-    assert fault(Settings, **{"a" * 500: 1}) == f"{'a' * 100}...: unknown key"
+    assert fault(Settings, **{"a\nb": 1}) == "'a\\nb' is not a known key"
+    assert fault(Settings, **{"a" * 500: 1}) == f"{'a' * 100}... is not a known key"
 
 
 def test_sides_and_texts():
@@ -65,7 +67,7 @@ def test_sides_and_texts():
 
     assert Table(side=13377).side == 13377
     assert fault(Table, side=13378).startswith("side: a square of this side must have at most 178,956,970 pixels, got")
-    assert fault(Table, text="a" * 20_001).startswith("text: must have at most 20,000 characters, got 20,001")
+    assert fault(Table, text="a" * 20_001).startswith("text must have at most 20,000 characters, got 20,001")
 
 
 def deep(levels):

@@ -181,7 +181,7 @@ def test_a_record_of_another_schema_is_named(trained):
     old = trained()
     old = old.model_copy(update={"recipe": old.recipe | {"color": "red"}})
     table, complaints = budget_table(BUDGETS, [old])
-    assert table[MEASURED].isna().all(axis=None) and "t fits no budget: t: color: unknown key" in complaints
+    assert table[MEASURED].isna().all(axis=None) and "t fits no budget: t: color is not a known key" in complaints
 
 
 def test_the_command(trained, tmp_path, capsys, monkeypatch):

@@ -205,7 +205,7 @@ def test_a_name_as_long_as_may_be_is_drawn(make, folder, tmp_path):
     assert not write_report(folder, tmp_path / "out").complaints
     write(make.run(name="longer", dataset=f"{long}A"), folder)
     [complaint] = write_report(folder, tmp_path / "out").complaints
-    assert complaint.startswith("longer.json cannot be shown: dataset: must have at most 100 characters, got 101")
+    assert complaint.startswith("longer.json cannot be shown: dataset must have at most 100 characters, got 101")
 
 
 def test_the_second_report_to_a_folder_is_told_so(folder, tmp_path):

@@ -26,7 +26,8 @@ def above_0(**options: float | None) -> None:
 def at_most(limit: Limit, **options: int | None) -> None:
     """Raise ValueError that names the first option whose number exceeds the limit; options as in `at_least`."""
     for option, number in _numbers(options):
-        limit.check(int(number), option)
+        if fault := limit.setting_fault(int(number)):
+            raise ValueError(f"{option} {fault}")
 
 
 def a_seed(bits: int, **options: int | None) -> None:

@@ -41,7 +41,7 @@ def run(
     recipes.load(recipe)
     for option in sbatch:
         if "=" not in option:
-            raise ValueError(f"--sbatch takes NAME=VALUE, not {option!r}")
+            raise ValueError(f"--sbatch takes NAME=VALUE, got {option!r}")
     job = slurm.Job(nodes, gpus, cpus, hours, partition, dict(option.split("=", 1) for option in sbatch))
     words = [recipe, "--out", str(out.absolute()), *split(train_args)]
     if dry_run:

@@ -171,7 +171,7 @@ def _check_size(made: Path, path: Path) -> None:
         largest = sorted(_files(made), key=_size, reverse=True)[:3]
         words = ", ".join(f"{one.relative_to(made)} {_size(one) / 2**20:.1f} MiB" for one in largest)
         raise ValueError(
-            f"{path} must be at most {LIMIT / 2**20:g} MiB, not {size / 2**20:.1f}; its largest files are {words}"
+            f"{path} must be at most {LIMIT / 2**20:g} MiB, got {size / 2**20:.1f}; its largest files are {words}"
         )
 
 

@@ -51,7 +51,7 @@ def read_node(path: Path) -> Node:
         try:
             one = Requirement(text)
         except InvalidRequirement:
-            raise ValueError(f"{path}, line {number}, must be NAME==VERSION or NAME, not {line!r}") from None
+            raise ValueError(f"{path}, line {number}, must be NAME==VERSION or NAME, got {line!r}") from None
         pinned = [clause.version for clause in one.specifier if clause.operator == "=="]
         packages[canonicalize_name(one.name)] = pinned[0] if pinned else None
     return Node(packages.pop("python", None) or PYTHON, packages)

@@ -56,13 +56,13 @@ def test_ffcv_s_resnet_50_of_88_epochs():
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("start = 12", "start = 28", "progressive.start must be below the size, 28, not 28"),
+        ("start = 12", "start = 28", "progressive.start must be below the size, 28, got 28"),
         ("multiple = 4", "", "progressive.multiple must divide every side: 12 is no multiple of 32"),
         ("size = 28", "size = 30", "progressive.multiple must divide every side: 30 is no multiple of 4"),
-        ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, not 4"),
-        ("last_epoch = 3", "", "progressive.last_epoch .* not 0"),
-        ("start = 12", "begin = 12", "progressive.begin: unknown key"),
-        ("width = 8", 'name = "vit-mini"\npatch = 8', "progressive.multiple .* of backbone.patch, 8, not 4"),
+        ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, got 4"),
+        ("last_epoch = 3", "", "progressive.last_epoch .* got 0"),
+        ("start = 12", "begin = 12", "progressive.begin is not a known key"),
+        ("width = 8", 'name = "vit-mini"\npatch = 8', "progressive.multiple .* of backbone.patch, 8, got 4"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, complaint):

@@ -51,9 +51,9 @@ def test_a_side_that_dies_is_absent_with_the_reason(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (((1,), 8, 1), "--batches must be at least 2, not 1"),
-        (((16,), 7, 1), "--dim must be even, because concat halves it, not 7"),
-        (((16,), 8, 0), "--rounds must be at least 1, not 0"),
+        (((1,), 8, 1), "--batches must be at least 2, got 1"),
+        (((16,), 7, 1), "--dim must be even, because concat halves it, got 7"),
+        (((16,), 8, 0), "--rounds must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_named(arguments, complaint):

@@ -72,7 +72,7 @@ def test_a_process_that_dies_says_so():
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
-    [("--k 0", "--k must be at least 1, not 0"), ("--rounds 0", "--rounds must be at least 1, not 0")],
+    [("--k 0", "--k must be at least 1, got 0"), ("--rounds 0", "--rounds must be at least 1, got 0")],
 )
 def test_bad_numbers_are_named(words, complaint, capsys):
     assert cli.run(["measure", "probes", *words.split()]) == 2

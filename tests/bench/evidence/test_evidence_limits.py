@@ -100,7 +100,7 @@ def test_what_cannot_be_is_no_record(examples, kind, key, value):
         ("recipe.inferred", [0] * 10_001, "at most 10,000 values.*TWOVIEW_MAX_VALUES"),
         ("environment.cpu", "c" * 20_001, "at most 20,000 characters"),
         ("environment.cpu_count", 10**30, "64 bits"),
-        ("training.device", "c" * 101, "training.device: must have at most 100 characters, got 101"),
+        ("training.device", "c" * 101, "training.device must have at most 100 characters, got 101"),
     ],
 )
 def test_what_asks_for_too_much_is_named(examples, tmp_path, key, value, says):

@@ -48,7 +48,7 @@ def test_figures_of_one_record_are_told_apart():
     [
         ("figure", "speed", "figure must be a label of schema version 1 or 2, got 'speed'"),
         ("unit", "ms", "unit of loader alone must be views/s, got 'ms'"),
-        ("best", True, "best: unknown key"),
+        ("best", True, "best is not a known key"),
     ],
 )
 def test_an_old_figure_that_no_version_wrote_is_named(tmp_path, key, value, sentence):

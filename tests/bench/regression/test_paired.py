@@ -94,7 +94,7 @@ def test_what_is_asked_of_the_sides(tmp_path):
     [
         (("no-such-commit", str(HERE)), "no-such-commit is neither a folder nor a commit"),
         ((str(HERE), str(HERE / "reports")), "reports is no checkout of twoview"),
-        ((str(HERE), str(HERE), "--rounds", "5"), "--rounds must be at least 60, not 5"),
+        ((str(HERE), str(HERE), "--rounds", "5"), "--rounds must be at least 60, got 5"),
         ((str(HERE), str(HERE), "--threads", "0"), "--threads must be at least 1, got 0"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_list_of_packages_is_what_pip_freeze_prints(tmp_path):
     path.write_text("# a node\npython==3.11.9\nTorch==2.11.0+cu130\nscikit_image\n\nours @ file:///tmp/ours  # built\n")
     assert wheels.read_node(path) == Node("3.11.9", {"torch": "2.11.0+cu130", "scikit-image": None, "ours": None})
     path.write_text("a==1\n-e git+https://somewhere\n")
-    with pytest.raises(ValueError, match=r"list\.txt, line 2, must be NAME==VERSION or NAME, not '-e git"):
+    with pytest.raises(ValueError, match=r"list\.txt, line 2, must be NAME==VERSION or NAME, got '-e git"):
         wheels.read_node(path)
 
 
@@ -186,7 +186,7 @@ def test_a_part_that_is_too_large_names_its_largest_files_and_an_earlier_bundle_
     (checkout / "bench" / "code.py").write_text("2\n")
     monkeypatch.setattr(bundle, "LIMIT", 2**19)
     with pytest.raises(
-        ValueError, match=r"/a must be at most 0\.5 MiB, not 0\.7; its largest files are lib/libturbojp"
+        ValueError, match=r"/a must be at most 0\.5 MiB, got 0\.7; its largest files are lib/libturbojp"
     ):
         bundle.write(tmp_path / "made", None)
     assert (tmp_path / "made" / "a" / "twoview.tar.gz").read_bytes() == earlier

@@ -57,7 +57,7 @@ def test_augmentation_probabilities_make_the_pairs_they_say():
         ([[0, 1, 0], [1, 0, 0], [0, 0, 5]], "weights must leave no node isolated, and node 2 is"),
         ([[0, -1], [-1, 0]], r"0 or above, and weights\[0, 1\] is -1"),
         ([[0, math.nan], [math.nan, 0]], r"finite and 0 or above, and weights\[0, 1\] is nan"),
-        ([[0, 1, 1], [1, 0, 1]], r"weights must be \(n, n\) with n >= 2, not \(2, 3\)"),
+        ([[0, 1, 1], [1, 0, 1]], r"weights must be \(n, n\) with n >= 2, got \(2, 3\)"),
     ],
 )
 def test_a_graph_that_is_none(weights, words):
@@ -71,9 +71,9 @@ def test_a_graph_that_is_none(weights, words):
         (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 sums to 0.9"),
         (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
         (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
-        (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbors must be .* below the 5 points, not 5"),
-        (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbors must be .*, not 0"),
-        (lambda: complete(4).bottom(4), "count must be at least 1 and below the 4 nodes, not 4"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbors must be .* below the 5 points, got 5"),
+        (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbors must be .*, got 0"),
+        (lambda: complete(4).bottom(4), "count must be at least 1 and below the 4 nodes, got 4"),
     ],
 )
 def test_graphs_that_cannot_be_made(make, words):

@@ -88,7 +88,7 @@ def test_bf16_inputs_under_autocast_have_a_float32_loss(sign):
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1])
 def test_a_temperature_not_above_0_is_named(temperature):
-    with pytest.raises(ValueError, match=f"temperature must be above 0, not {temperature}"):
+    with pytest.raises(ValueError, match=f"temperature must be above 0, got {temperature}"):
         nt_xent(torch.ones(2, 2), torch.ones(2, 2), temperature)
 
 

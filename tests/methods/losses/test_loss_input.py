@@ -72,7 +72,7 @@ def test_views_of_two_shapes(loss):
     ],
 )
 def test_temperature(loss, temperature):
-    with pytest.raises(ValueError, match=f"^temperature must be above 0, not {temperature}$"):
+    with pytest.raises(ValueError, match=f"^temperature must be above 0, got {temperature}$"):
         loss(*torch.randn(2, 6, 4), temperature)
 
 
@@ -88,7 +88,7 @@ def test_temperature(loss, temperature):
     ],
 )
 def test_gamma(loss, gamma):
-    with pytest.raises(ValueError, match=f"^gamma must be above 0 and at most 2, not {gamma}$"):
+    with pytest.raises(ValueError, match=f"^gamma must be above 0 and at most 2, got {gamma}$"):
         loss(*torch.randn(2, 6, 4), gamma)
 
 
@@ -96,23 +96,23 @@ def test_gamma(loss, gamma):
     ("call", "complaint"),
     [
         (lambda z: concat(z[:, :3], z[:, :3], *MIXTURE, True), "z1 is 3 wide: two halves need an even width"),
-        (lambda z: kernel_sum(z, z, (1, 2), (0.1, 0.1), 1.5), "weight must be between 0 and 1, not 1.5"),
-        (lambda z: moco_sum(z, z, QUEUE, (1, 2), (0.1, 0.1), -1), "weight must be between 0 and 1, not -1"),
-        (lambda z: balanced(z, z, 0.1, nu=-1), "nu must be 0 or above, not -1"),
-        (lambda z: balanced(z, z, 0.1, lam=-2), "lam must be 0 or above, not -2"),
-        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(5)), r"log_prior must be \(6,\), not \(5,\)"),
+        (lambda z: kernel_sum(z, z, (1, 2), (0.1, 0.1), 1.5), "weight must be between 0 and 1, got 1.5"),
+        (lambda z: moco_sum(z, z, QUEUE, (1, 2), (0.1, 0.1), -1), "weight must be between 0 and 1, got -1"),
+        (lambda z: balanced(z, z, 0.1, nu=-1), "nu must be 0 or above, got -1"),
+        (lambda z: balanced(z, z, 0.1, lam=-2), "lam must be 0 or above, got -2"),
+        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(5)), r"log_prior must be \(6,\), got \(5,\)"),
         (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(6).log()), r"log_prior must be finite, .*\[0\] is -inf"),
-        (lambda z: moco(z, z, torch.randn(0, 4), 0.1), r"queue must be \(K, 4\) with K >= 1, .* not \(0, 4\)"),
-        (lambda z: moco(z, z, torch.randn(5, 3), 0.1), r"queue must be \(K, 4\) with K >= 1, .* not \(5, 3\)"),
-        (lambda z: supcon(z, z, LABEL[:5], 0.1), r"label must be \(6,\) of whole numbers, not \(5,\) of torch.int64"),
+        (lambda z: moco(z, z, torch.randn(0, 4), 0.1), r"queue must be \(K, 4\) with K >= 1, .* got \(0, 4\)"),
+        (lambda z: moco(z, z, torch.randn(5, 3), 0.1), r"queue must be \(K, 4\) with K >= 1, .* got \(5, 3\)"),
+        (lambda z: supcon(z, z, LABEL[:5], 0.1), r"label must be \(6,\) of whole numbers, got \(5,\) of torch.int64"),
         (
             lambda z: class_means(z, LABEL.float()),
-            r"label must be \(6,\) of whole numbers, not \(6,\) of torch.float32",
+            r"label must be \(6,\) of whole numbers, got \(6,\) of torch.float32",
         ),
-        (lambda z: prototypes(z), r"views must be \(m, B, d\) with m >= 1, not \(6, 4\)"),
+        (lambda z: prototypes(z), r"views must be \(m, B, d\) with m >= 1, got \(6, 4\)"),
         (lambda z: prototypes(z[None] / 0), r"views must be finite, and views\[0, 0, 0\] is -?inf"),
-        (lambda z: vicreg(z, z, variance=-1), "variance must be 0 or above, not -1"),
-        (lambda z: barlow(z, z, -1), "off_diagonal must be 0 or above, not -1"),
+        (lambda z: vicreg(z, z, variance=-1), "variance must be 0 or above, got -1"),
+        (lambda z: barlow(z, z, -1), "off_diagonal must be 0 or above, got -1"),
     ],
 )
 def test_the_rest(call, complaint):

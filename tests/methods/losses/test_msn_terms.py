@@ -162,17 +162,17 @@ def test_the_mean_assignment_is_the_mean():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prior": uniform(4)}, r"prior must be \(5,\), a share for each prototype, not \(4,\)"),
+        ({"prior": uniform(4)}, r"prior must be \(5,\), a share for each prototype, got \(4,\)"),
         ({"prior": torch.tensor([0.5, 0.7, -0.2, 0.0, 0.0])}, r"prior must be above 0, and prior\[2\] is -0.2"),
         ({"prior": torch.full((5,), float("nan"))}, r"prior must be above 0, and prior\[0\] is nan"),
-        ({"prior": torch.full((5,), 0.3)}, r"prior must sum to 1, not 1.5"),
-        ({"temperature": 0.0}, r"temperature must be above 0, not 0.0"),
-        ({"weight": -1.0}, r"weight must be 0 or above, not -1.0"),
-        ({"entropy_weight": -1.0}, r"entropy_weight must be 0 or above, not -1.0"),
-        ({"anchors": torch.zeros(B, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, not \(8, 12\)"),
-        ({"anchors": torch.zeros(V, 1, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, not \(3, 1, 12\)"),
-        ({"target": torch.zeros(B, K - 1)}, r"target must be \(8, 5\), images by prototypes, not \(8, 4\)"),
-        ({"prototypes": torch.zeros(K, D - 1)}, r"prototypes must be \(K, 12\) with K >= 1, .*, not \(5, 11\)"),
+        ({"prior": torch.full((5,), 0.3)}, r"prior must sum to 1, got 1.5"),
+        ({"temperature": 0.0}, r"temperature must be above 0, got 0.0"),
+        ({"weight": -1.0}, r"weight must be 0 or above, got -1.0"),
+        ({"entropy_weight": -1.0}, r"entropy_weight must be 0 or above, got -1.0"),
+        ({"anchors": torch.zeros(B, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, got \(8, 12\)"),
+        ({"anchors": torch.zeros(V, 1, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, got \(3, 1, 12\)"),
+        ({"target": torch.zeros(B, K - 1)}, r"target must be \(8, 5\), images by prototypes, got \(8, 4\)"),
+        ({"prototypes": torch.zeros(K, D - 1)}, r"prototypes must be \(K, 12\) with K >= 1, .*, got \(5, 11\)"),
         ({"prototypes": torch.full((K, D), math.inf)}, r"prototypes must be finite, and prototypes\[0, 0\] is inf"),
     ],
 )
@@ -190,8 +190,8 @@ def test_bad_input(changes, complaint):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"marginal": torch.full((K,), 0.3)}, r"marginal must sum to 1, not 1.5"),
-        ({"sharpening": 0.0}, r"sharpening must be above 0, not 0.0"),
+        ({"marginal": torch.full((K,), 0.3)}, r"marginal must sum to 1, got 1.5"),
+        ({"sharpening": 0.0}, r"sharpening must be above 0, got 0.0"),
         ({"z": torch.ones(1, D)}, r"z holds 1 embedding: a batch needs at least 2"),
     ],
 )
