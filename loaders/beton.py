@@ -295,24 +295,27 @@ def read_header(opened: OpenFile) -> np.ndarray:
     if header["version"][0] != VERSION:
         raise ValueError(f"{path} is not a beton file of version {VERSION}: the header says {header['version'][0]}")
     if header["num_samples"][0] == 0:
-        raise ValueError(f"{path} must hold at least one sample, and its header announces none")
+        raise ValueError(f"{path} must hold at least one sample, and its header declares none")
     SAMPLES.check(int(header["num_samples"][0]), str(path))
     return header
 
 
 def read_descriptors(opened: OpenFile, header: np.ndarray) -> np.ndarray:
-    """Return the descriptors of all fields that the header announces, FIELD (fields,).
+    """Return the descriptors of all fields that the header declares, FIELD (fields,).
 
     Raises ValueError, naming the file, if it ends before they do.
     """
     size = int(header["num_fields"][0]) * FIELD.itemsize
     if HEADER.itemsize + size > opened.size:
-        raise _truncated(opened, header)
+        raise ValueError(
+            f"{opened.path} is truncated: the fields that its header declares end at byte "
+            f"{HEADER.itemsize + size:,}, and it has {opened.size:,}"
+        )
     return opened.read(HEADER.itemsize, size).view(FIELD)
 
 
 def _truncated(opened: OpenFile, header: np.ndarray) -> ValueError:
-    announced = f"the {header['num_samples'][0]} samples that its header announces"
+    announced = f"the {header['num_samples'][0]} samples that its header declares"
     return ValueError(f"{opened.path} is truncated: its {opened.size} bytes cannot hold {announced}")
 
 

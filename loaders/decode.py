@@ -160,10 +160,10 @@ def view_table(views: Sequence[View]) -> np.ndarray:
     table = np.zeros((len(views), COLUMNS), np.float64)
     for row, view in zip(table, views, strict=True):
         if view.size < 1:
-            raise ValueError(f"size must be at least 1: {view}")
+            raise ValueError(f"size must be at least 1, got {view.size}: {view}")
         PIXELS.check(view.size**2, f"a view of size {view.size}")
         if view.interpolation not in ("bilinear", "bicubic"):
-            raise ValueError(f"interpolation must be bilinear or bicubic: {view}")
+            raise ValueError(f"interpolation must be bilinear or bicubic, got {view.interpolation!r}: {view}")
         for name, op in OPS.items():
             row[SETTINGS[name]] = op.row(getattr(view, name))
         chances = (view.flip, *(row[places][-1] for places in SETTINGS.values()))
@@ -174,7 +174,7 @@ def view_table(views: Sequence[View]) -> np.ndarray:
         PIXELS.check(view.resize**2, f"a view resized to {view.resize}")
         if view.scale is not None:
             if view.padding is not None:
-                raise ValueError(f"padding needs scale to be None: {view}")
+                raise ValueError(f"padding must be None where scale is given, got {view.padding}: {view}")
             for bounds in (view.scale, view.ratio):
                 if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
                     raise ValueError(f"scale and ratio must be two positive numbers in ascending order: {view}")
@@ -182,12 +182,14 @@ def view_table(views: Sequence[View]) -> np.ndarray:
             row[[RATIO_MIN, RATIO_MAX]] = view.ratio
         elif view.padding is None:
             if view.resize < view.size:
-                raise ValueError(f"a center crop needs resize to be at least size: {view}")
+                raise ValueError(f"resize must be at least size for a center crop, got {view.resize}: {view}")
             row[RESIZE] = view.resize
         else:
             row[RESIZE] = view.resize or view.size
             if row[RESIZE] + 2 * view.padding < view.size:
-                raise ValueError(f"a crop with padding needs resize + 2 * padding to be at least size: {view}")
+                raise ValueError(
+                    f"resize + 2 * padding must be at least size, got {int(row[RESIZE] + 2 * view.padding)}: {view}"
+                )
         for name, settings in ops_of(view).items():
             try:
                 OPS[name].check(settings, view.size)

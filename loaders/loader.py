@@ -195,7 +195,7 @@ class Loader:
             theirs = state.get(key, mine)  # states of older versions do not have the key "data"
             # The type is checked first: comparing a tensor or an array would give one result per element.
             if not isinstance(theirs, int | np.integer | str | None) or theirs != mine:
-                raise ValueError(f"the loader's {key} must be {str(theirs)[:80]} as in the state, got {mine}")
+                raise ValueError(f"the loader's {key} must be {str(theirs)[:80]}, as in the saved state, got {mine}")
         self._reached = self._resume_at = epoch, batches
 
     def __reduce__(self) -> NoReturn:

@@ -44,7 +44,7 @@ class SparseCoding:
         if fault := WIDTH.setting_fault(self.d1):
             raise ValueError(f"d1 {fault}")
         if self.d1 < self.d:
-            raise ValueError(f"d1 must be at least d, which is {self.d}, got {self.d1}")
+            raise ValueError(f"d1 must be at least d ({self.d}), got {self.d1}")
         if self.sparsity is None and self.d < 3:
             raise ValueError(f"d is {self.d}, for which log(log(d)) / d is not a probability: sparsity must be given")
         if self.sparsity is not None and not 0 < self.sparsity <= 1:

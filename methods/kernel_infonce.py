@@ -44,7 +44,7 @@ class KernelInfoNCE(Method):
 
     def __init__(self, options: KernelInfoNCEOptions, encoder: Encoder, views: tuple[View, ...], classes: int) -> None:
         if options.loss == "concat" and options.projection % 2:
-            raise ValueError(f"concat needs a projection of even width, got {options.projection}")
+            raise ValueError(f"method.projection must be even for the loss concat, got {options.projection}")
         super().__init__(encoder, self.views_for(options, views))
         self.options = options
         self.projector = options.projector(encoder.dim, bias=False)

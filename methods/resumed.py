@@ -70,7 +70,8 @@ def check_scaler(theirs: dict[str, float], mine: dict[str, Any]) -> None:
     theirs: from the checkpoint. mine: of this training. Both are empty unless the precision is fp16.
     """
     if theirs.keys() != mine.keys():
-        raise ValueError(f"scaler must have {', '.join(mine) or 'no keys'}, got {shown(sorted(theirs))}")
+        must = f"have the keys {', '.join(sorted(mine))}" if mine else "be empty unless the precision is fp16"
+        raise ValueError(f"scaler must {must}, got {shown(sorted(theirs))}")
     # The largest allowed value of each key that changes in a training. All other keys must be equal.
     most: dict[str, Any] = {"scale": LARGEST_SCALE, "_growth_tracker": mine.get("growth_interval")}
     for key, own in mine.items():

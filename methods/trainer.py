@@ -299,7 +299,7 @@ class Trainer:
                 raise self._diverged(f"the loss is {loss}", number, path)
         if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
             # Gradients that overflow at every scale are NaN or infinite, and from here on every step would be skipped.
-            raise self._diverged("no scale of the loss gives finite gradients in fp16", len(losses) - 1, path)
+            raise self._diverged("no loss scale gives finite gradients in fp16", len(losses) - 1, path)
         history.losses += losses
         history.step_seconds += self._clock.step_seconds
         for name, series in values.items():
@@ -313,4 +313,4 @@ class Trainer:
         """Return the error of a diverged training. what: the reason. number: step, counted from the last checkpoint."""
         step = len(self.history.losses) + number
         kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
-        return FloatingPointError(f"{type(self.method).__name__} diverged at step {step}, {what}: {kept}")
+        return FloatingPointError(f"{type(self.method).__name__} diverged at step {step} ({what}): {kept}")

@@ -24,8 +24,8 @@ COLUMNS = [
     Column("training_s", "training time (s)", 0, page=9, terminal=2),
     Column("views_per_s", "views/s", 1, page=10, terminal=8),
     Spread("knn_top1", "kNN %", 2, page=11, terminal=3),
-    Bounded("above_pixels", "points above raw pixels", 2, page=12, terminal=4),
-    Bounded("above_untrained", "points above untrained", 2, page=13, terminal=5),
+    Bounded("above_pixels", "kNN gain over raw pixels (points)", 2, page=12, terminal=4),
+    Bounded("above_untrained", "kNN gain over untrained (points)", 2, page=13, terminal=5),
     Column("best", "most accurate for its time", page=14, terminal=6),
     Column("machine", "machine"),
 ]

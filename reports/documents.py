@@ -108,16 +108,21 @@ def measured(records: Sequence[AnyRecord]) -> str:
     aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
     parts = []
     for machine, rows in aimed.by_machine():
-        parts.append(f"On {markdown(machine)}, one card:")
-        parts.append(table_text(rows, "results"))
-    for machine, rows in trained.by_machine():
+        parts += [f"On {markdown(machine)}, one card:", table_text(rows, "results")]
+    tables: list[tuple[str, Table, Medium]] = [
+        ("Accuracy", trained, "results"),
+        ("Training speed", trained, "results_more"),
+        ("Loader throughput", loader, "results"),
+        ("What the loader has to reach", required, "results"),
+        ("Training step beside lightly", steps, "results_more"),
+        ("Cost of the probes", probes, "results"),
+        ("Theory", theory, "results"),
+    ]
+    for machine, _ in trained.by_machine():
         parts.append(f"On {markdown(machine)}, at {_commits(board, loader.frame, machine)}:")
-        parts.append(table_text(rows, "results"))
-        parts.append(table_text(rows, "results_more"))
-        parts.append(table_text(loader.of_machine(machine), "results"))
-        parts.append(table_text(required.of_machine(machine), "results"))
-        others: list[tuple[Table, Medium]] = [(steps, "results_more"), (probes, "results"), (theory, "results")]
-        parts += [table_text(mine, medium) for more, medium in others if len((mine := more.of_machine(machine)).frame)]
+        for caption, table, medium in tables:
+            if len((mine := table.of_machine(machine)).frame):
+                parts += [f"**{caption}**", table_text(mine, medium)]
     return "\n\n".join(parts)
 
 

@@ -15,8 +15,8 @@ from twoview.reports.table import frame_of
 
 # The columns of the table; the page of results shows the figures with a target, and those of peers as `results_more`.
 COLUMNS = [
-    Column("work", "work", page=1, terminal=1, results=1, results_more=1),
-    Column("figure", "figure", page=2, terminal=2, results=2, results_more=2),
+    Column("work", "workload", page=1, terminal=1, results=1, results_more=1),
+    Column("figure", "metric", page=2, terminal=2, results=2, results_more=2),
     Column("measured", "measured", page=3, terminal=3, results=3, results_more=3),
     Column("quartiles", "quartiles", page=4, terminal=6, results=4, results_more=4),
     Column("target", "target", page=5, terminal=4, results=5),

@@ -115,8 +115,8 @@ def too_small(table: pd.DataFrame) -> str:
     if not seen < ENOUGH_IMAGES:
         return ""
     return (
-        f"This is too small for any conclusion: an encoder here saw at most {seen:,.0f} images in its training, and one"
-        f" of the paper {PAPER_IMAGES:,}."
+        f"This is too small for any conclusion: each encoder here saw at most {seen:,.0f} images in training, and each "
+        f"of the paper's {PAPER_IMAGES:,}."
     )
 
 

@@ -27,7 +27,7 @@ LABELS: dict[Field, str] = {
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 # The columns of the table of rates; a contestant is twoview or a peer.
 COLUMNS = [
-    Column("beton", "beton", page=12, terminal=10, results=1),
+    Column("beton", ".beton file", page=12, terminal=10, results=1),
     Column("views", "views", page=13, results=3),
     Column("size", "size (px)", 0, page=2, terminal=2, results=2),
     Column("batch", "batch", 0, page=14, results=4),
@@ -53,8 +53,8 @@ COLUMNS = [
 ]
 # The columns of the table of requirements.
 REQUIRED_COLUMNS = [
-    Column("work", "work", page=1, terminal=1, results=1),
-    Column("figure", "figure", page=2, terminal=2, results=2),
+    Column("work", "workload", page=1, terminal=1, results=1),
+    Column("figure", "metric", page=2, terminal=2, results=2),
     Column("measured", "measured", page=3, terminal=3, results=3),
     Column("required", "required", page=4, terminal=4, results=4),
     Column("met", "met", page=5, terminal=5, results=5),

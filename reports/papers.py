@@ -229,7 +229,7 @@ def read(path: Path) -> Paper:
 def _rows(table: Any, path: Path, number: int) -> list[dict[str, Any]]:
     """Return a table's rows, each with the keys that the table gives for all of them."""
     if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
-        raise ValueError(f"{path}: tables.{number}: a table must have a list of rows")
+        raise ValueError(f"{path}: tables.{number} must have a list of rows")
     shared = {"paper": path.stem} | {key: value for key, value in table.items() if key != "rows"}
     return [shared | row for row in table["rows"]]
 

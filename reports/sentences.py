@@ -80,7 +80,7 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
     sentence += f" for {us['views']} at {us['size']} px on {_count(us['threads'], 'thread')}"
     sentence += f" of {us['machine']}" if several_machines else ""
     ratios = [f"{peer['ours_over_it']:.2f} times {_peer(peer)}" for _, peer in peers.iterrows()]
-    sentence += f": {_and(ratios)}" if ratios else ", with no peer beside it"
+    sentence += f": {_and(ratios)}" if ratios else ", with no peer measured"
     others = len(works) - 1
     return sentence + (f"; {_count(others, 'other workload')} below." if others else ".")
 
@@ -113,7 +113,7 @@ def _pixels_against(rows: pd.DataFrame, probe: str, where: str) -> str:
     if weaker.empty:
         return ""
     name = {"knn": "kNN", "linear": "linear probe"}[probe]
-    level = f"By {name} on {where}, raw pixels ({pixels.max():.2f} %) are stronger than"
+    level = f"By {name} on {where}, raw pixels ({pixels.max():.2f} %) beat"
     if len(weaker) == len(rows) and not (untrained >= pixels).any():
         best = rows.sort_values(f"{probe}_top1_mean", ascending=False).iloc[0]
         return f"{level} every encoder; the best, {best['method']}, reaches {best[f'{probe}_top1_mean']:.2f} %."

@@ -77,9 +77,12 @@ def show_budgets(budgets: Table, console: Console) -> None:
         table.add_column(heading, overflow="fold", ratio=1 if heading == "measured here" else None)
     for row in budgets.rows:
         title = f"{row['source']}, {row['row']}" + (f"\non {row['hardware']}" if row["hardware"] else "")
-        published, note = f"{_listed(row, spent)}\nby {row['provenance']}", f"\n{row['note']}" if row["note"] else ""
+        published, note = (
+            f"{_listed(row, spent)}\nprovenance: {row['provenance']}",
+            f"\n{row['note']}" if row["note"] else "",
+        )
         if pd.isna(row["name"]):
-            table.add_row(*map(_lines_of, (title, published + note, "nothing")))
+            table.add_row(*map(_lines_of, (title, published + note, "not measured")))
         else:
             here = f"{row['measured']} on {row['machine']}\n{_listed(row, measured)}"
             table.add_row(*map(_lines_of, (title, published, here + note)))

@@ -158,7 +158,7 @@ def _parts(run: Run) -> tuple[float, float, float]:
 def _stacked(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
     """Draw the shares of time as a stacked bar for each row."""
     left = np.zeros(len(rows))
-    for part, color, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "data wait"), ("else", QUIET, "other")):
+    for part, color, label in (("steps", ACCENT, "steps"), ("waiting", SECOND, "waiting"), ("else", QUIET, "other")):
         axes.barh(heights, rows[part], left=left, height=0.5, color=color, label=label)
         left += rows[part].to_numpy()
 

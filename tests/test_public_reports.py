@@ -69,7 +69,7 @@ def test_classes_may_be_absent_and_labels_have_gaps_but_none_is_below_0():
     for wrong in (-1, 22):
         with pytest.raises(ValueError, match=rf"labels must be from 0 to 21, got {wrong}$"):
             next(votes(bank, torch.tensor([0, 7, 7, 0, 21, wrong]), bank, classes=22, k=1))
-    with pytest.raises(ValueError, match="labels must be from 0 to 30, one per column of the scores, got -1"):
+    with pytest.raises(ValueError, match="labels must be from 0 to 30, a column of the scores, got -1"):
         metrics([scores], label - 1)
 
 

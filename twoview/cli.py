@@ -39,8 +39,8 @@ COMMANDS = (
 MEASURED = ("loader", "losses", "probes", "peers", "conformance")  # the commands of the group `measure`
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
 DESCRIPTION = (
-    "Benchmark contrastive and self-supervised learning, bound by hardware. With --debug every command shows the "
-    "traceback of an error; --version prints the version."
+    "Benchmark contrastive and self-supervised learning at the speed of the hardware. --debug shows an error's "
+    "traceback; --version prints the version."
 )
 
 
@@ -75,7 +75,7 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Primit
 def _not_empty(word: str) -> Path:
     """Return a word as a path. Raises ValueError if it is empty or contains NUL."""
     if not word or "\0" in word:
-        raise ValueError(f"a path must be a text without NUL, got {word!r}")
+        raise ValueError(f"a path must be non-empty and contain no null byte, got {word!r}")
     return Path(word)
 
 
@@ -117,7 +117,7 @@ def run(words: Sequence[str]) -> int:
             registry=UNCHECKED,
         )
     except KeyboardInterrupt:
-        print("twoview: interrupted; what was finished is kept", file=sys.stderr)
+        print("twoview: interrupted; finished work is kept", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         if debug:

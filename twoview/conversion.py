@@ -68,7 +68,7 @@ def convert(
         raise ValueError("source must be the name of a dataset, or a folder, got ''")
     with alone(path, "the file"):
         if path.exists() and not force:
-            raise FileExistsError(f"{path} exists: overwrite it with --force")
+            raise FileExistsError(f"{path} already exists: to overwrite it, use --force (force=True in Python)")
         named = None if Path(source).is_dir() else datasets.dataset(str(source))
         root = datasets.data_root(None if data_root is None else Path(data_root))
         samples = named.find(root, split) if named else datasets.image_folder(Path(source))

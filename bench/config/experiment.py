@@ -252,7 +252,7 @@ def train_loader(
             parts=ranks.world() if recipe.classes_per_rank else 1,
         )
     if recipe.batch % ranks.world():
-        raise ValueError(f"a batch of {recipe.batch} images cannot be shared equally among {ranks.world()} ranks")
+        raise ValueError(f"batch must be divisible by the number of ranks ({ranks.world()}), got {recipe.batch}")
     shared: dict[str, Any] = {
         "indices": indices,
         "masks": method.masks,

@@ -27,7 +27,7 @@ class Search(Settings):
                 continue
             low, high, _ = values
             if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
-                raise ValueError(f"{key}: a {kind} range needs two numbers, the lower first, got {low!r} and {high!r}")
+                raise ValueError(f"{key}: a {kind} range must be two ascending numbers, got {low!r} and {high!r}")
             if kind == "log" and low <= 0:
                 raise ValueError(f"{key}: a log range must begin above 0, not at {low!r}")
         return self

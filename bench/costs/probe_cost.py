@@ -125,7 +125,7 @@ def table(records: Sequence[ProbeCost]) -> str:
     """Return the records as a table of text, a line for each."""
     side = f"{'time (s)':>8} {'memory (MiB)':>12} {'top-1 (%)':>9}"
     head = f"{'probe':7} {'train':>14} {'k':>4} {'threads':>7} {side}   "
-    lines = [head + f"{'peer':13} {side}  peer time / ours"]
+    lines = [head + f"{'peer':13} {side}  peer time / twoview time"]
     for record in records:
         result, peer = as_result(record), PEERS[record.probe]
         k = f"{record.settings['k']:.0f}" if "k" in record.settings else ""

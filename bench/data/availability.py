@@ -41,13 +41,13 @@ def text(found: dict[str, Any]) -> str:
     """Return a dataset's `state` as lines of text."""
     classes = "" if found["classes"] is None else f"{found['classes']:,} classes; "
     lines = [f"{found['name']}: {classes}{found['origin']}; license: {found['license']}"]
-    lines += [f"  {'there  ' if there else 'missing'} {path}" for path, there in found["layout"].items()]
+    lines += [f"  {'found  ' if there else 'missing'} {path}" for path, there in found["layout"].items()]
     for split, one in found["splits"].items():
         published = "" if one["published"] is None else f" of {one['published']:,}"
         what = one["problem"] or f"{one['images']:,}{published} images, {one['source']}"
         lines.append(f"  {split}: {what}")
     if found["get"]:
-        lines.append(f"  get it: {found['get']}")
+        lines.append(f"  to get it: {found['get']}")
     return "\n".join(lines)
 
 

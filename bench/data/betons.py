@@ -74,7 +74,7 @@ def dataset_beton(
         file = beton.open_beton(path)
         _check_origin(file, dataset, split, root)
         if absent := _left_out(file)[0]:
-            _say(f"{path} lacks {absent} images that could not be read: `twoview inspect --json` names them")
+            _say(f"{path} lacks {absent:,} images that could not be read: `twoview inspect --json` lists them")
     _check_labels(file, dataset, split)
     return file
 
@@ -125,8 +125,8 @@ def _left_out(file: beton.Beton) -> tuple[int, list[str]]:
     """
     count, names = file.about.get("left_out", 0), file.about.get("left_out_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{file.path}: the names of images that were left out must be a list of strings")
-    return checks.whole(f"{file.path}: the number of images that were left out", count, 0), names
+        raise ValueError(f"{file.path}: left_out_names must be a list of strings, got {str(names)[:80]}")
+    return checks.whole(f"{file.path}: left_out", count, 0), names
 
 
 def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split) -> None:
@@ -138,7 +138,7 @@ def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
     for sample in np.flatnonzero(wrong):
         bounds = f"{least} or more" if dataset.count is None else f"from {least} to {dataset.count - 1}"
         raise ValueError(
-            f"{file.path}: labels of {dataset.name} must be {bounds}, got {file.labels[sample]} of sample {sample}"
+            f"{file.path}: labels of {dataset.name} must be {bounds}, got {file.labels[sample]} for sample {sample}"
         )
 
 

@@ -132,12 +132,12 @@ def text(result: dict[str, Any]) -> str:
         rates = one.get("absent") or (
             f"{one['images_per_s']:9,.0f} images/s {one['views_per_s']:9,.0f} views/s, first batch"
             f" {one['first_batch_s']:.2f} s, peak memory {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of it"
-            " after the imports"
+            " beyond the imports"
         )
         note = f" ({one['note']})" if one.get("note") else ""
         lines.append(f"{name:12} {rates}{note}")
     if result["first_batch_empty_cache_s"]:
-        lines.append(f"without compiled kernels the first batch took {result['first_batch_empty_cache_s']:.1f} s")
+        lines.append(f"with an empty kernel cache the first batch took {result['first_batch_empty_cache_s']:.1f} s")
     return "\n".join(lines)
 
 

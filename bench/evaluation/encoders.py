@@ -72,7 +72,7 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
         return _from_torchvision(rest)
     if kind == "timm" and rest:
         return _from_timm(rest)
-    raise ValueError(f"--encoder takes torchvision:NAME, timm:NAME or checkpoint:FILE, got {spec}")
+    raise ValueError(f"--encoder must be torchvision:NAME, timm:NAME or checkpoint:FILE, got {spec}")
 
 
 @torch.no_grad()
@@ -201,10 +201,10 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
         module = models.get_model(name, weights=None)
         head = next((word[:-1] for word in HEADS if hasattr(module, word[:-1])), None)
         if head is None:
-            raise ValueError(f"torchvision:{name} has no classification head that could be removed")
+            raise ValueError(f"torchvision:{name} must have a classification head that can be removed, and has none")
         setattr(module, head, nn.Identity())
         return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
-    raise ValueError(f"--arch takes torchvision:NAME or timm:NAME, got {arch}")
+    raise ValueError(f"--arch must be torchvision:NAME or timm:NAME, got {arch}")
 
 
 def _known_to_timm(name: str) -> None:

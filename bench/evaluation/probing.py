@@ -297,7 +297,7 @@ def _shot(text: str) -> tuple[Callable[..., np.ndarray], float]:
             return low_shot.labeled_per_class, int(text)
     except ValueError:
         pass
-    raise ValueError(f"low-shot takes a share of the labels such as 1%, or images per class such as 5, got {text!r}")
+    raise ValueError(f"low-shot must be a share of the labels such as 1%, or images per class such as 5, got {text!r}")
 
 
 def _end_to_end(bench: Bench) -> Iterator[Found]:

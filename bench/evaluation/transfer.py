@@ -173,9 +173,9 @@ def text(encoder: Published, rows: Sequence[Row]) -> str:
         cells += [(row.dataset, label, found) for label, found in row.probed.items()]
         if row.missing:
             cells.append((row.dataset, "", None))
-            notes.append(f"{row.dataset} is absent: {row.missing}" + (f"; get it: {row.get}" if row.get else ""))
+            notes.append(f"{row.dataset} is missing: {row.missing}" + (f"; to get it: {row.get}" if row.get else ""))
         for label, gap in row.gaps.items():
-            notes.append(f"{row.dataset}: top-1 of the head trained end to end less that of {label}: {gap:+.2f} points")
+            notes.append(f"{row.dataset}: end-to-end top-1 minus {label}: {gap:+.2f} points")
     return "\n".join([f"{encoder.name}, {encoder.size} px", *table("dataset", cells), *notes])
 
 

@@ -160,7 +160,7 @@ class Comparison:
         others = [row for row in self.rows if row not in worse]
         lines = [f"**{self.headline}**", ""]
         lines += [*_markdown_table(worse), ""] if worse else []
-        lines += ["<details><summary>all others</summary>", "", *_markdown_table(others), "", "</details>", ""]
+        lines += ["<details><summary>all other metrics</summary>", "", *_markdown_table(others), "", "</details>", ""]
         lines += [f"* {markdown(sentence)}" for sentence in [*self.notes, *(f"Left out: {s}" for s in self.left_out)]]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -243,7 +243,7 @@ def _commit(name: str) -> str:
     words = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"{name} is neither a file, nor a folder, nor a commit")
+        raise ValueError(f"{name} must be a file, a folder or a commit, and is none of them")
     return done.stdout.strip()
 
 

@@ -40,7 +40,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
     mine = os.getpid(), place
     with _guard:
         if mine in _mine:
-            raise _busy(path, what, "this process already")
+            raise _busy(path, what, "this process")
         _mine.add(mine)
     try:
         with _locked(path, what, place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")):
@@ -143,4 +143,4 @@ def _holder(file: int) -> str:
 
 def _busy(path: Path, what: str, by: str) -> BlockingIOError:
     """Return the error for a path whose lock is held."""
-    return BlockingIOError(errno.EWOULDBLOCK, f"{what} {path} is being written by {by}")
+    return BlockingIOError(errno.EWOULDBLOCK, f"{what} {path} is being written by {by}: try again when it is done")

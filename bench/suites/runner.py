@@ -186,7 +186,7 @@ def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
     path = evidence.path_of(folder, step.name)
     if path.exists():
         _same_recipe(path, step)
-        console.print(f"{what}: finished before, kept", markup=False)
+        console.print(f"{what}: already finished", markup=False)
         return
     console.print(what, markup=False)
     record = step.run()

@@ -30,7 +30,7 @@ class Augmentation:
         if self.kind not in ("complementary", "independent", "correlated", "none"):
             raise ValueError(f"kind must be complementary, independent, correlated or none, got {self.kind!r}")
         if not 0 < self.keep < 1:
-            raise ValueError(f"keep must be between 0 and 1, got {self.keep}")
+            raise ValueError(f"keep must be above 0 and below 1, got {self.keep}")
         if self.kind != "correlated" and self.correlation:
             raise ValueError(f"correlation must be 0 for masks of kind {self.kind}, got {self.correlation}")
         # The lowest possible correlation of two 0/1 variables that are 1 with probability keep.

@@ -58,7 +58,7 @@ class Learner:
         if not 0 <= self.decay < math.inf:
             raise ValueError(f"decay must be at least 0, got {self.decay}")
         if self.highest < self.threshold:
-            raise ValueError(f"highest must be at least threshold, which is {self.threshold}, got {self.highest}")
+            raise ValueError(f"highest must be at least threshold ({self.threshold}), got {self.highest}")
         if self.batch < 2:
             raise ValueError(f"batch must be at least 2, one pair and one negative, got {self.batch}")
         if self.steps < 1:

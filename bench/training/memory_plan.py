@@ -108,7 +108,7 @@ class Plan:
         lines.insert(0, f"{self.name}: {shape}, {self.precision} on {self.device}")
         if self.memory is not None:
             fits = f"a batch of {self.fits} fits" if self.fits else f"not even a batch of {STEP} fits"
-            lines.append(f"{fits} into {self.memory / GIB:g} GiB")
+            lines.append(f"{fits} in {self.memory / GIB:g} GiB")
         return "\n".join(lines)
 
 

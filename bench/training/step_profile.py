@@ -96,7 +96,7 @@ class Summary:
             f"{self.name}: {self.steps} steps on {self.device}, {self.step_ms:.2f} ms each with the profiler and "
             f"{self.plain_ms:.2f} ms without it",
             *(f"{row.name:44}{row.ms:10.2f} ms {row.share:7.1%}" for row in self.parts),
-            f"{'all':44}{sum(row.ms for row in self.parts):10.2f} ms {sum(row.share for row in self.parts):7.1%}",
+            f"{'total':44}{sum(row.ms for row in self.parts):10.2f} ms {sum(row.share for row in self.parts):7.1%}",
         ]
         if self.hidden_copy_ms:
             lines.append(f"{'copies hidden behind computing':44}{self.hidden_copy_ms:10.2f} ms")
@@ -123,7 +123,7 @@ class StepProfiler:
         steps: number of steps that the training will take. ValueError if these are too few.
         """
         if steps < BEFORE + WARMUP + STEPS:
-            raise ValueError(f"--profile needs {BEFORE + WARMUP + STEPS} steps, and {self.name} has {steps} to go")
+            raise ValueError(f"--profile needs {BEFORE + WARMUP + STEPS} steps, and {self.name} has only {steps} left")
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise torch prints to stderr when it starts and stops
         device, moments = trainer.device, [time.perf_counter()]
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")

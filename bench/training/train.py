@@ -355,7 +355,7 @@ def _ceilings(
     views = loader.batch * loader.world * len(loader.views)
     seconds = np.zeros((2, CEILING_ROUNDS))  # seconds per view, of the loader and of the model
     step_flops = 0.0
-    with progress(f"ceilings of {what}", CEILING_ROUNDS * len(epochs)) as advance:
+    with progress(f"measuring the ceilings of {what}", CEILING_ROUNDS * len(epochs)) as advance:
         for epoch, count in epochs.items():
             share = count / sum(epochs.values())
             resident = next(on_device(loader.epoch(epoch), trainer.device))

@@ -72,7 +72,7 @@ def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
     if "train" in arguments:
         return kind(str(root), train=split == "train", **options)
     if "split" not in arguments:
-        raise ValueError(f"torchvision.datasets.{kind.__name__} has no splits for training and testing")
+        raise ValueError(f"torchvision.datasets.{kind.__name__} must take an argument train or split, got neither")
     refusals = []
     for called in ("train",) if split == "train" else _TEST:
         try:

@@ -253,7 +253,7 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
         if folder not in held:
             held[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         if name not in held[folder]:
-            raise FileNotFoundError(f"{listed_in} names {file}, which is not there")
+            raise FileNotFoundError(f"{listed_in} lists {file}, which does not exist")
 
 
 def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:

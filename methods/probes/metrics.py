@@ -42,7 +42,7 @@ def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
         if seen == 0:
             classes = chunk.shape[1]
             for wrong in label[(label < 0) | (label >= classes)].tolist():
-                raise ValueError(f"labels must be from 0 to {classes - 1}, one per column of the scores, got {wrong}")
+                raise ValueError(f"labels must be from 0 to {classes - 1}, a column of the scores, got {wrong}")
             counts = MulticlassStatScores(classes, average=None, validate_args=False).to(chunk.device)
         if not chunk.isfinite().all():
             raise ValueError("the scores are not finite")

@@ -168,7 +168,7 @@ def test_convert_a_folder(says, tmp_path):
     code, out, _ = says("convert", tmp_path / "images", tmp_path / "x.beton", "--json")
     assert code == 0 and json.loads(out)["samples"] == 2
     code, _, err = says("convert", tmp_path / "images", tmp_path / "x.beton")
-    assert code == 2 and "x.beton exists: overwrite it with --force" in err
+    assert code == 2 and "x.beton already exists: to overwrite it, use --force" in err
     assert says("convert", tmp_path / "images", tmp_path / "x.beton", "--force")[0] == 0
 
 
@@ -246,7 +246,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
 def test_an_empty_word_is_no_path(says, words):
     """Python would take it for the current folder."""
     code, _, err = says(*words)
-    assert code == 2 and "a path must be a text without NUL, got" in err and "Traceback" not in err
+    assert code == 2 and "a path must be non-empty and contain no null byte, got" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

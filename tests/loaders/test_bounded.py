@@ -154,7 +154,7 @@ def test_a_view_and_a_dictionary_are_bounded():
 def test_a_beton_of_no_samples_and_no_threads_is_a_sentence(tmp_path, fashion):
     header = np.array((beton.VERSION, 2, 1 << 21, 0, beton.HEADER.itemsize), beton.HEADER)
     (tmp_path / "none.beton").write_bytes(header.tobytes() + bytes(2 * beton.FIELD.itemsize))
-    with pytest.raises(ValueError, match=r"none\.beton must hold at least one sample, and its header announces none"):
+    with pytest.raises(ValueError, match=r"none\.beton must hold at least one sample, and its header declares none"):
         open_beton(tmp_path / "none.beton")
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         betons.verify(fashion, 0)
@@ -168,7 +168,7 @@ def test_a_beton_of_no_samples_and_no_threads_is_a_sentence(tmp_path, fashion):
 def test_an_origin_of_odd_words_is_a_sentence(about, tmp_path):
     for _ in write(tmp_path / "a.beton", 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0), about=lambda: about):
         pass
-    with pytest.raises(ValueError, match=r"a\.beton: the n.* of images that were left out must be"):
+    with pytest.raises(ValueError, match=r"a\.beton: left_out.* must be"):
         betons.describe(open_beton(tmp_path / "a.beton"))
 
 

@@ -162,7 +162,7 @@ def test_imagenet_100(tmp_path):
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        (f"train/{WNIDS[4]}/absent.JPEG 4", r"ImageNet_LT_train.txt names .*absent.JPEG, which is not there"),
+        (f"train/{WNIDS[4]}/absent.JPEG 4", r"ImageNet_LT_train.txt lists .*absent.JPEG, which does not exist"),
         (f"train/{WNIDS[4]}/{WNIDS[4]}_1.JPEG 1000", "line 3 is not a path and a class below 1000"),
         (f"train/{WNIDS[4]}/{WNIDS[4]}_1.JPEG", "line 3 is not a path and a class below 1000"),
     ],
@@ -195,7 +195,7 @@ def test_tiny_imagenet(tmp_path):
     test = dataset("tiny-imagenet").find(tmp_path, "test")
     assert test.labels.tolist() == [9, 0, 199] and test.image(2) == picture(2)
     put(annotations, "\n".join([*rows, f"val_7.JPEG\t{WNIDS[0]}\t0\t0\t1\t1"]))
-    with pytest.raises(FileNotFoundError, match=r"val_annotations.txt names .*val_7.JPEG, which is not there"):
+    with pytest.raises(FileNotFoundError, match=r"val_annotations.txt lists .*val_7.JPEG, which does not exist"):
         labels("tiny-imagenet", tmp_path, "test")
     put(annotations, "\n".join([*rows, "val_0.JPEG\tn99999999\t0\t0\t1\t1"]))
     with pytest.raises(ValueError, match="line 4 names no class that has a folder"):
@@ -303,7 +303,7 @@ def test_inat18(tmp_path):
             labels("inat18", tmp_path)
     put(listed, json.dumps({"images": images, "annotations": annotations}))
     (tmp_path / "inat18" / images[2]["file_name"]).unlink()
-    with pytest.raises(FileNotFoundError, match=r"train2018.json names .*2.jpg, which is not there"):
+    with pytest.raises(FileNotFoundError, match=r"train2018.json lists .*2.jpg, which does not exist"):
         labels("inat18", tmp_path)
 
 
@@ -352,7 +352,7 @@ def test_clevr(tmp_path):
         labels("clevr-count", tmp_path, "test")
     put(listed, json.dumps({"scenes": scenes}))
     (base / "images" / "val" / "CLEVR_val_000001.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"names .*CLEVR_val_000001.png, which is not there"):
+    with pytest.raises(FileNotFoundError, match=r"lists .*CLEVR_val_000001.png, which does not exist"):
         labels("clevr-count", tmp_path, "test")
 
 
@@ -388,7 +388,7 @@ def test_kitti(tmp_path):
     with pytest.raises(ValueError, match=r"000003.txt: line 1 is not a KITTI label"):
         [dataset("kitti-distance").find(tmp_path, split) for split in ("train", "test")]
     (base / "image_2" / "000004.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"names .*000004.png, which is not there"):
+    with pytest.raises(FileNotFoundError, match=r"lists .*000004.png, which does not exist"):
         labels("kitti-distance", tmp_path)
 
 

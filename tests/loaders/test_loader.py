@@ -494,6 +494,6 @@ def test_a_state_of_other_images_of_equal_number_is_refused(tmp_path):
 
     with loader("a", 1) as one, loader("b", 2) as other:
         state = one.state_dict()
-        with pytest.raises(ValueError, match=f"the loader's data must be {state['data']} as in the state, got"):
+        with pytest.raises(ValueError, match=f"the loader's data must be {state['data']}, as in the saved state, got"):
             other.load_state_dict(state)
         other.load_state_dict({key: value for key, value in state.items() if key != "data"})

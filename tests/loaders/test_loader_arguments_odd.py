@@ -132,7 +132,7 @@ def test_epochs_are_counted_in_64_bits(fashion, kind):
 def test_a_state_s_seed_of_another_type_is_refused(fashion, seed):
     with Loader(fashion, (View(8),), 2) as loader:
         state = loader.state_dict() | {"seed": seed}
-        with pytest.raises(ValueError, match=r"^the loader's seed must be .* as in the state, got 0$"):
+        with pytest.raises(ValueError, match=r"^the loader's seed must be .*, as in the saved state, got 0$"):
             loader.load_state_dict(state)
 
 

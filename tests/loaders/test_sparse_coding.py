@@ -66,7 +66,7 @@ def test_the_default_rates():
     [
         ({"d": 0}, "d must be at least 1, got 0"),
         ({"d": -3}, "d must be at least 1, got -3"),
-        ({"d": 8, "d1": 7}, "d1 must be at least d, which is 8, got 7"),
+        ({"d": 8, "d1": 7}, "d1 must be at least d \\(8\\), got 7"),
         ({"d": 2, "d1": 7}, "d is 2, for which"),
         ({"sparsity": 0.0}, "sparsity must be above 0 and at most 1, got 0.0"),
         ({"sparsity": float("nan")}, "sparsity must be .* got nan"),

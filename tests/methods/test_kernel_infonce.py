@@ -62,7 +62,7 @@ def test_the_options_name_the_loss(options, loss):
 
 
 def test_what_is_wrong_is_named():
-    with pytest.raises(ValueError, match="concat needs a projection of even width, got 5"):
+    with pytest.raises(ValueError, match=r"method\.projection must be even for the loss concat, got 5"):
         make(loss="concat", projection=5)
     for options in ({"gamma": 0}, {"gamma": 2.1}, {"temperature": 0}, {"weight": 1.1}):
         (key,) = options

@@ -56,7 +56,7 @@ def test_what_cannot_be_measured_is_named():
         metrics([torch.rand(2, 3)] * 2, label)
     with pytest.raises(ValueError, match="scores of 0 images and 3 labels"):
         metrics([], label)
-    with pytest.raises(ValueError, match="labels must be from 0 to 1, one per column of the scores, got 2"):
+    with pytest.raises(ValueError, match="labels must be from 0 to 1, a column of the scores, got 2"):
         metrics([torch.rand(3, 2)], label)
     with pytest.raises(ValueError, match="not finite"):
         metrics([torch.full((3, 3), torch.nan)], label)

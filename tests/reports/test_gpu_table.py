@@ -53,10 +53,10 @@ def test_a_training_shorter_than_the_target_neither_meets_nor_misses_it():
 
 
 def test_a_step_that_stopped_says_why_and_gives_way_to_a_whole_record():
-    cut = device("gpu-rates", rate(1.0), hours=1).model_copy(update={"stopped": "its time was over"})
+    cut = device("gpu-rates", rate(1.0), hours=1).model_copy(update={"stopped": "it reached its time limit"})
     figure, reason = gpu_table([cut]).to_dict("records")
     assert figure["measured"] == "1 views/s"
-    assert (reason["figure"], reason["note"], reason["met"]) == ("stopped", "its time was over", "")
+    assert (reason["figure"], reason["note"], reason["met"]) == ("stopped", "it reached its time limit", "")
     assert list(gpu_table([device("gpu-rates", rate(2.0)), cut])["measured"]) == ["2 views/s"]
 
 

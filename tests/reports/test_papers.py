@@ -127,7 +127,7 @@ rows = [{ row = "a", metric = "knn_top1", knn = "k = 200", value = 1 }]
         (('knn = "k = 200", ', ''), r"rows\.0: .*the key knn must be given for a kNN accuracy"),
         (('"knn_top1"', '"linear_top1"'), r"rows\.0: .*the key knn must be given for a kNN accuracy"),
         (('value = 1', 'spread = 1'), r"rows\.0: .*a row with a spread must have a value"),
-        (('rows = [{', 'rowz = [{'), r"tables\.0: a table must have a list of rows"),
+        (('rows = [{', 'rowz = [{'), r"tables\.0 must have a list of rows"),
         (('title = "T"', 'title = '), r"is not TOML"),
     ],
 )  # fmt: skip

@@ -19,14 +19,14 @@ def run(
     all: bool = False,
     json: bool = False,
 ) -> None:
-    """Show the hours and memory that papers report, beside ours: whole trainings projected from measured steps.
+    """Show the hours and memory that papers report, beside twoview's: whole trainings projected from measured steps.
 
-    Each projection says from how many steps it comes (those after the warm-up); there is none from fewer than 30.
+    Each projection states how many steps after the warm-up it is based on; at least 30 are needed.
 
     Args:
         evidence_dir: folder of the records, one JSON file each; by default the folder out, if there is one.
         price: price of a GPU-hour in your currency; adds a cost to each budget.
-        all: show also the budgets that no recipe of ours repeats.
+        all: also show the budgets that no twoview recipe reproduces.
         json: print all budgets as JSON.
     """
     above_0(price=price)

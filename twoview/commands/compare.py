@@ -27,8 +27,8 @@ def run(
 ) -> int:
     """Compare new evidence, or code, with old: ratios with bootstrap intervals. Exit code 1 if something regressed.
 
-    Something counts as a regression only if its whole 95 % interval lies beyond the threshold. Records of another
-    machine or with other settings are named and left out.
+    Something counts as a regression only if its whole 95 % interval lies beyond the threshold. Records from another
+    machine or with other settings are listed but not compared.
 
     Args:
         old: a record, a folder of records, or a commit; with --paired, the folder of a checkout, or a commit.
@@ -39,9 +39,9 @@ def run(
             difference between two sessions on one machine is not.
         accuracy_threshold: fraction of an accuracy that may be lost; seeds differ by about 0.02.
         threads: number of threads for each side of --paired, on the same cores in every round. One thread is disturbed
-            the least, so it shows small losses soonest; several show what threads cost each other.
-        rounds: maximum number of rounds of --paired; they end as soon as the interval tells a loss of the threshold
-            from one of twice the threshold.
+            the least, so it shows small losses soonest; several also show contention between threads.
+        rounds: maximum number of rounds of --paired; they stop early once the interval can tell a loss of the
+            threshold from one of twice the threshold.
         evidence_dir: folder that is searched for the records of a commit.
         data_root: folder of your datasets, for --paired; TWOVIEW_DATA by default.
         markdown: write the comparison into this file, for a pull request.

@@ -24,15 +24,15 @@ def run(
     force: bool = False,
     json: bool = False,
 ) -> None:
-    """Write a dataset, or a folder with one subfolder of images per class, to a .beton file. JPEGs keep their bytes.
+    """Write a dataset, or a folder with one subfolder of images per class, to a .beton file. JPEGs stay as they are.
 
     Args:
         source: a name from `twoview list datasets`, or a folder.
-        dest: the file to write; it appears whole or not at all.
+        dest: file to write; it is never left half-written.
         split: which split of a named dataset.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
-        quality: JPEG quality of the JPEGs that are resized, 1 to 95.
+        quality: quality of JPEGs that are resized, from 1 to 95.
         skip_damaged: leave out images that cannot be read, and list them, instead of stopping at the first.
         threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.

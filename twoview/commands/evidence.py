@@ -12,7 +12,7 @@ from twoview.commands.output import show
 
 
 def run(evidence_dir: Positional[Path] = Path("out"), schema: bool = False, json: bool = False) -> None:
-    """List the evidence records in a folder, and say of each other JSON file why it is not one.
+    """List the evidence records in a folder, and say why each other JSON file is not one.
 
     The list is also written into that folder, as index.csv.
 

@@ -9,10 +9,10 @@ from twoview.commands.output import show
 
 
 def run(what: Positional[Literal["recipes", "methods", "datasets", "views", "suites"]], json: bool = False) -> None:
-    """List the recipes, methods, datasets, views or suites there are, with a line about each.
+    """List the recipes, methods, datasets, views or suites that are available, with one line about each.
 
     Args:
-        what: which of them to list.
+        what: what to list.
         json: print the list as JSON.
     """
     rows = LISTS[what]()

@@ -23,10 +23,10 @@ def run(
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file.
-        batch: number of images in a step, instead of the recipe's.
-        size: side of a view in pixels, instead of the recipe's.
-        precision: precision of autocast, instead of the recipe's.
-        memory: memory in GiB for which to say which batch fits.
+        batch: images per step; overrides the recipe.
+        size: side of a view in pixels; overrides the recipe.
+        precision: precision of autocast; overrides the recipe.
+        memory: memory in GiB; the largest batch that fits in it is also printed.
         json: print the result as JSON.
     """
     asked = {"batch": batch, "size": size, "precision": precision}

@@ -41,8 +41,8 @@ def run(
 ) -> None:
     """Evaluate an encoder by kNN and a linear probe with its recipe's settings, or by other probes and datasets.
 
-    With other --probes, or with --dataset, --transfer or --encoder, each result is written as a record of its own, and
-    the command continues where it stopped when it is run again.
+    With other --probes, or with --dataset, --transfer or --encoder, each result is written as its own record, and
+    running the command again continues where it stopped.
 
     Args:
         checkpoint: a file that `twoview train` wrote.
@@ -50,7 +50,7 @@ def run(
         arch: architecture of the weights in checkpoint:FILE, such as torchvision:resnet50.
         layout: code base whose parameter names checkpoint:FILE uses; detected by default.
         dataset: names from `twoview list datasets`; the recipe's own by default.
-        transfer: evaluate on the seven datasets of Assran et al. 2023; for one that is absent, say how to get it.
+        transfer: evaluate on the seven datasets of Assran et al. 2023; for each that is missing, say how to get it.
         probes: which of knn, knn-10, linear, sgd-grid, low-shot, end-to-end, fine-tune.
         size: side of an image in pixels, instead of the encoder's.
         train_images: number of training images, the same for each class, instead of the recipe's; 0 means all.
@@ -58,14 +58,14 @@ def run(
         out: folder of .beton files and checkpoints; by default that of the checkpoint, or out/probe.
         betons: folder of the .beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
-        evidence_dir: folder for the records. By default OUT/evidence, but kNN and linear probe of a checkpoint on its
-            own dataset leave no record.
-        baselines: evaluate also the same encoder untrained, and raw pixels.
+        evidence_dir: folder for the records. By default OUT/evidence, except that the kNN and linear probes of a
+            checkpoint on its own dataset leave no record.
+        baselines: also evaluate the untrained encoder and raw pixels.
         log: add the accuracies to the logger that `train --log` has written to.
         json: print the result as JSON.
     """
     if (checkpoint is None) == (encoder is None):
-        raise ValueError("probe takes either a checkpoint or --encoder, got both or neither")
+        raise ValueError(f"probe needs either a checkpoint or --encoder, got {'both' if checkpoint else 'neither'}")
     at_least(1, size=size)
     at_least(0, train_images=train_images, test_images=test_images, epochs=options.epochs, batch=options.batch)
     at_least(1, splits=options.splits)

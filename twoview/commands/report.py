@@ -13,7 +13,7 @@ def run(evidence_dir: Positional[Path], out: Path = Path("out/report"), json: bo
     """Make the leaderboard from a folder of evidence records, as CSV, Parquet, Markdown and index.html.
 
     Args:
-        evidence_dir: folder of the records (what each run or measurement left), one JSON file each.
+        evidence_dir: folder of evidence records, one JSON file per run or measurement.
         out: folder to write to.
         json: print the leaderboard as JSON.
     """

@@ -22,11 +22,11 @@ def run(
 ) -> None:
     """Search a recipe's hyperparameters: random trials, ranked by kNN accuracy on held-out training images.
 
-    A search that is run again continues until TRIALS are done. Processes and machines with the same OUT share it.
+    Running a search again continues it until TRIALS trials are done. Processes with the same OUT share the trials.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file; it must have a table [search.ranges].
-        trials: total number of trials, those of earlier calls included.
+        trials: total number of trials, including those of earlier calls.
         out: folder of the Optuna study and its plot; out/search/RECIPE by default.
         betons: folder of the beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.

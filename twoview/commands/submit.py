@@ -23,25 +23,25 @@ def run(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Submit a training to Slurm: torchrun on every node, one process per GPU; a preempted job is queued again.
+    """Submit a training to Slurm: torchrun on every node, one process per GPU; a preempted job is requeued.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file that all nodes can read.
         nodes: number of nodes.
         gpus: number of GPUs on each node; 0 means one process on the CPU.
         cpus: number of CPU cores on each node.
-        hours: time limit; a job that reaches it is queued again and continues from its checkpoint.
+        hours: time limit; a job that reaches it is requeued and continues from its checkpoint.
         partition: partition of the cluster.
-        sbatch: further options of sbatch, such as account=NAME qos=NAME.
+        sbatch: additional sbatch options, such as account=NAME qos=NAME.
         out: folder of checkpoints, script and logs, which all nodes can read and write.
-        train_args: further options of `twoview train`, such as --train-args="--seed 1 --optim.lr 0.3".
+        train_args: additional options of `twoview train`, such as --train-args="--seed 1 --optim.lr 0.3".
         dry_run: print the script instead of submitting it.
         json: print the result as JSON.
     """
     recipes.load(recipe)
     for option in sbatch:
         if "=" not in option:
-            raise ValueError(f"--sbatch takes NAME=VALUE, got {option!r}")
+            raise ValueError(f"--sbatch must be NAME=VALUE, got {option!r}")
     job = slurm.Job(nodes, gpus, cpus, hours, partition, dict(option.split("=", 1) for option in sbatch))
     words = [recipe, "--out", str(out.absolute()), *split(train_args)]
     if dry_run:

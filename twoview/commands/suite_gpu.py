@@ -26,16 +26,16 @@ def run(
     bundle: Path | None = None,
     node: Path | None = None,
 ) -> None:
-    """Measure one GPU, most valuable steps first. Each finished step leaves a record and is not measured again.
+    """Measure one GPU, the most valuable steps first. Each finished step leaves a record and is not measured again.
 
     Args:
         name: gpu.
         out: folder of everything that the suite writes.
-        minutes: time after which the suite ends; steps that no longer fit are named and skipped.
+        minutes: time limit in minutes; steps that no longer fit are listed and skipped.
         only: names of the steps to run, separated by commas; by default all.
         device: device to measure. On the CPU use the scale tiny, which shows that every step works and nothing more.
         scale: full, or tiny for small networks and few steps.
-        pack: tar.gz file of all records so far; it is written again with every new figure.
+        pack: tar.gz file of all records so far; it is rewritten whenever a record changes.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         no_report: write records only, without the tables and the page.
         json: print what was measured as JSON.
@@ -67,4 +67,4 @@ def run(
     elif not no_report and list((out / "evidence").rglob("*.json")):
         report.run(out / "evidence", out)
     if failed:
-        raise ValueError(f"steps that stopped or exceeded a tolerance: {', '.join(failed)}; all others are finished")
+        raise ValueError(f"these steps stopped early or exceeded a tolerance: {', '.join(failed)}")

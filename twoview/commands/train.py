@@ -44,7 +44,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
         *,
         settings: Annotated[Any, arg(name="")] = start,
     ) -> None:
-        """Train a recipe, with a checkpoint after every epoch. RECIPE --help lists its fields, each of them an option.
+        """Train a recipe, and save a checkpoint after every epoch. RECIPE --help lists its fields, each an option.
 
         To train on several GPUs, use torchrun: `torchrun --nproc-per-node 8 -m twoview train RECIPE`.
 
@@ -54,14 +54,14 @@ def command(words: Sequence[str]) -> Callable[..., None]:
             betons: folder of the beton files; OUT/betons by default.
             data_root: folder of your datasets; TWOVIEW_DATA by default.
             resume: continue from the checkpoint in OUT.
-            device: where to train; auto takes a GPU if there is one.
-            loss_hash: print also a hash of all losses, equal for runs whose losses are bit-identical (see
+            device: device to train on; auto uses a GPU if there is one.
+            loss_hash: also print a hash of all losses, the same for runs whose losses are bit-identical (see
                 --deterministic).
             mllog: print MLPerf's `:::MLLOG` lines instead of the result.
-            profile: trace ten steps and show where their time goes; trace and summary stay in OUT/profile. It slows
-                down that epoch.
-            log: logger that gets losses, epoch times and data waits too, after each checkpoint; `probe --log` adds the
-                accuracies.
+            profile: trace ten steps and show where their time goes; trace and summary are written to OUT/profile.
+                Profiling slows down that epoch.
+            log: logger that also receives losses, epoch times and times spent waiting for data, after each checkpoint;
+                `probe --log` adds the accuracies.
             json: print the result as JSON.
         """
         checked = recipes.parse(settings.model_dump(mode="json", warnings=False), recipe)

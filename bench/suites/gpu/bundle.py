@@ -82,7 +82,8 @@ def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
     print(
         f"wheels {', '.join(sorted('-'.join(wheel.name.split('-')[:2]) for wheel in _files(folder / 'a' / 'wheels')))}"
     )
-    print(f"CIFAR-10 {'is in halves' if brought else f'is not in the data root, {root}, and so not in the bundle'}")
+    halves = "is included, half in each part" if brought else f"is not included: the data root, {root}, lacks it"
+    print(f"CIFAR-10 {halves}")
     for part in PARTS:
         made = folder / part.name
         sizes = ", ".join(f"{path.name} {_size(path) / 2**20:.1f}" for path in sorted(made.iterdir()))

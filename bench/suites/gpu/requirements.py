@@ -75,7 +75,7 @@ def sentence(who: str, faults: Collection[str]) -> str:
     """Return one sentence about one or more faults. who: what needs them."""
     *first, last = faults
     words = f"{', '.join(first)} and {last}" if first else last
-    return f"{who} needs {words}, which {'are' if first else 'is'} not here"
+    return f"{who} needs {words}, which {'are' if first else 'is'} missing"
 
 
 def lines(device: str, root: Path | None, folder: Path) -> list[str]:

@@ -40,7 +40,7 @@ from twoview.methods.registry import METHODS
 PRELOAD = ("twoview.bench.suites.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
 LETTING_GO = 10  # seconds that a process may take to end after its answer, or after it was killed
 STOPPED = "stopped"  # folder, beside the records, for what stopped steps had measured
-UNDER_WAY = "the suite was ended"  # the reason why a step stopped, until a better one is known
+UNDER_WAY = "the suite was interrupted"  # the reason why a step stopped, until a better one is known
 PATIENCE = 2  # how many times its `minutes` a step may take
 
 
@@ -145,13 +145,13 @@ def _run(
         heading = f"[{number}/{len(todo)}] {step.name}"
         left = ends - time.monotonic()
         if _finished(folder, step.name):
-            _say(f"{heading}: finished before, kept")
+            _say(f"{heading}: already finished")
             continue
         if left < 60 * step.minutes:
             _say(f"{heading}: skipped: it takes about {step.minutes:g} min, and {max(left, 0) / 60:.1f} min are left")
             continue
         seconds = may_take(step, left, last=number == len(todo))
-        _say(f"{heading}: may take {seconds:.0f} s")
+        _say(f"{heading}: started, time limit {seconds:.0f} s")
         begun = time.monotonic()
         outcome = _run_in_process(step, Context(scale, place, folder, begun + seconds), keep)
         took = f"{time.monotonic() - begun:.0f} s"
@@ -182,7 +182,7 @@ def _finished(folder: Path, name: str) -> bool:
     except ValueError as damaged:
         damaged_path = path.with_suffix(".damaged")
         path.replace(damaged_path)
-        _say(f"{damaged}; it was renamed to {damaged_path}, and the step is measured again")
+        _say(f"{damaged}; it was renamed to {damaged_path}, and the step will be measured again")
         return False
     return True
 
@@ -232,7 +232,7 @@ def _run_in_process(step: Step, context: Context, keep: Callable[[DeviceFigures]
     try:
         while True:
             if not ours.poll(max(context.ends - time.monotonic(), 0)):
-                return record.model_copy(update={"stopped": "its time was over"})
+                return record.model_copy(update={"stopped": "it reached its time limit"})
             answer = ours.recv()
             if isinstance(answer, DeviceFigures):
                 record = answer

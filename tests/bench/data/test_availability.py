@@ -38,9 +38,9 @@ def test_what_is_there_and_what_is_missing(tmp_path, capsys):
     assert list(state["layout"].values()) == [True, False, False]
     assert state["splits"]["train"] == {"images": 3, "published": 100_000, "source": str(tmp_path), "problem": None}
     lines = availability.text(state).splitlines()
-    assert "  there   tiny-imagenet-200/train" in lines and "  missing tiny-imagenet-200/val/images" in lines
+    assert "  found   tiny-imagenet-200/train" in lines and "  missing tiny-imagenet-200/val/images" in lines
     assert f"  train: 3 of 100,000 images, {tmp_path}" in lines and "  test: val is not there" in lines
-    assert lines[-1] == f"  get it: twoview data tiny-imagenet --get --data-root {tmp_path}"
+    assert lines[-1] == f"  to get it: twoview data tiny-imagenet --get --data-root {tmp_path}"
 
 
 @pytest.mark.parametrize(

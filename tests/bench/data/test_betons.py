@@ -70,7 +70,7 @@ def test_labels_that_are_no_classes_of_the_dataset_are_named(label, tmp_path):
     samples = datasets.samples.samples_from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
     for _ in beton.write(tmp_path / "imagenette-train.beton", 3, samples.stored):
         pass
-    sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} of sample 1"
+    sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} for sample 1"
     with pytest.raises(ValueError, match=sentence):
         dataset_beton("imagenette", "train", tmp_path, None)
 

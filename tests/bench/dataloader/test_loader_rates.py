@@ -75,7 +75,7 @@ def test_a_contestant_at_work_ends_with_the_process_that_started_it(fashion):
 
 
 def test_bare_decoding_of_raw_images_is_no_contest(fashion):
-    with pytest.raises(ValueError, match="there is no JPEG to decode"):
+    with pytest.raises(ValueError, match="must hold JPEGs to decode, and holds none"):
         Decode(job(fashion, "crops", 28, 1, 64)).make()
 
 

@@ -379,7 +379,7 @@ def test_bad_words_are_named(spec, options, complaint):
 
 def test_the_arch_is_named_too(tmp_path, sources):
     torch.save(named("", sources[RESNET]), tmp_path / "them.pth")
-    with pytest.raises(ValueError, match="--arch takes torchvision:NAME or timm:NAME, not resnet18"):
+    with pytest.raises(ValueError, match="--arch must be torchvision:NAME or timm:NAME, got resnet18"):
         encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", "resnet18")
 
 

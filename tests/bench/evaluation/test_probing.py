@@ -175,7 +175,7 @@ def test_transfer_names_what_is_absent_and_goes_on_when_it_is_there(encoder, tmp
         assert run(["probe", *map(str, words)]) == 0
     lines = text.getvalue().splitlines()
     assert any(line.strip() == "places205" for line in lines), "its cells are empty"
-    assert any(line.startswith("places205 is absent: ") and "curl" in line for line in lines)
+    assert any(line.startswith("places205 is missing: ") and "curl" in line for line in lines)
 
 
 def test_two_results_of_one_name_are_refused():
@@ -186,7 +186,7 @@ def test_two_results_of_one_name_are_refused():
 
 def test_bad_words_are_named(encoder):
     for words, complaint in (
-        ((), "either a checkpoint or --encoder, got both or neither"),
+        ((), "either a checkpoint or --encoder, got neither"),
         ((encoder, "--probes", "knm"), "unknown probe 'knm': did you mean knn"),
         (("--encoder", "timm:resnet18"), "--encoder needs a --dataset, or --transfer"),
         ((encoder, "--baselines", "--probes", "knn"), "--baselines works only for"),

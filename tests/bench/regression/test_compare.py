@@ -340,7 +340,7 @@ def test_the_command(sides, capsys, monkeypatch):
     assert run(["compare", one, f"{new}/loader-x.json", "--threshold", "0.5"]) == 0
     capsys.readouterr()
     for words, sentence in {
-        (old, "no-such-thing"): "no-such-thing is neither a file, nor a folder, nor a commit",
+        (old, "no-such-thing"): "no-such-thing must be a file, a folder or a commit",
         (old, new, "--threshold", "0"): "--threshold must be above 0, got 0",
         (old, "HEAD", "--evidence-dir", new): f"there is no record of HEAD in {new}",
     }.items():

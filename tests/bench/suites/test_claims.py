@@ -90,7 +90,7 @@ def test_the_command_runs_them_and_shows_the_verdicts(cifar_root, tmp_path, monk
     assert (tmp_path / "out" / "claims" / "evidence" / "claims-lee2025-dot-seed2.json").exists()
     assert cli.run(["suite", "claims", "--data-root", str(cifar_root), "--json"]) == 0
     shown = capsys.readouterr()
-    assert "finished before, kept" in shown.err and '"scale":"reduced, cpu"' in shown.out
+    assert "already finished" in shown.err and '"scale":"reduced, cpu"' in shown.out
 
 
 @pytest.mark.parametrize("words", ["claims", "claims --quick", "--quick claims", "--json claims --scale gpu"])

@@ -447,7 +447,7 @@ def test_a_step_that_fails_or_cannot_be_done_ends_alone_and_leaves_what_it_had(c
     before = evidence.path_of(context.folder, "fine").read_bytes()
     mended = Step("lost", 0, partial(renamed, name="lost"), share=1)
     assert run(context, monkeypatch, [mended, todo[-1]]) == []
-    assert "fine: finished before, kept" in capsys.readouterr().err
+    assert "fine: already finished" in capsys.readouterr().err
     assert whole(context) == ["fine", "lost", "off"] and "lost" not in stopped(context), "it is measured again"
     assert evidence.path_of(context.folder, "fine").read_bytes() == before
 
@@ -470,7 +470,7 @@ def test_a_step_that_overruns_its_own_time_costs_the_others_nothing(context, mon
     todo = [Step("hangs", 0.1, partial(fails, how="hangs")), Step("fine", 0, fine, share=1)]
     assert run(context, monkeypatch, todo) == ["hangs"]
     assert 12 < time.monotonic() - start < 120
-    assert stopped(context) == {"hangs": ("its time was over", 1)} and whole(context) == ["fine"]
+    assert stopped(context) == {"hangs": ("it reached its time limit", 1)} and whole(context) == ["fine"]
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_what_a_step_has_measured_by_now_outlives_the_suite(context, tmp_path, e
         time.sleep(0.5)
         process.send_signal(end)
         assert process.wait(60)
-    assert stopped(context) == {"hangs": ("the suite was ended", 1)}
+    assert stopped(context) == {"hangs": ("the suite was interrupted", 1)}
     [figure] = evidence.read(context.folder / "stopped" / "hangs.json").figures
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(figure.samples[0])).wait(30)  # it leaves nothing behind on the device
@@ -702,7 +702,9 @@ def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path
         assert minutes == 7 and place.checkpoints == tmp_path / "checkpoints"
         assert (scale, only, pack) == (Scale(), ["gpu-losses", "gpu-rates-half"], tmp_path / "records.tar.gz")
         figures = [Figure(work="SimCLR", quantity="training_rate", samples=[1000.0, 1234.0, 2000.0])]
-        record = DeviceFigures(name="gpu-rates-half", device="cuda", figures=figures, stopped="its time was over")
+        record = DeviceFigures(
+            name="gpu-rates-half", device="cuda", figures=figures, stopped="it reached its time limit"
+        )
         evidence.write(record, folder)
         return ["gpu-losses"]
 
@@ -714,7 +716,7 @@ def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path
     assert "steps that stopped or exceeded a tolerance: gpu-losses" in printed.err
     row, stopped = json.loads(printed.out)
     assert (row["measured"], row["target"]) == ("1,234 views/s", "≥ 3,000 views/s on one H100")
-    assert (stopped["figure"], stopped["note"], stopped["met"]) == ("stopped", "its time was over", "")
+    assert (stopped["figure"], stopped["note"], stopped["met"]) == ("stopped", "it reached its time limit", "")
 
     for path in (evidence.path_of(tmp_path / "evidence", "gpu-rates-half"), tmp_path / "index.html"):
         path.unlink()

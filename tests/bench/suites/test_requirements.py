@@ -87,13 +87,13 @@ def test_all_that_is_absent_or_broken_is_named_at_once(python, tmp_path):
     assert python("-m", "twoview", "suite", "gpu", "--check", "--device", "cpu") == (
         2,
         "twoview: suite gpu needs a numba that can be imported (pip install numba; this one says: Numba needs NumPy 2.4"
-        " or less. Got NumPy 2.5.), pydantic (pip install pydantic) and tyro (pip install tyro), which are not here\n",
+        " or less. Got NumPy 2.5.), pydantic (pip install pydantic) and tyro (pip install tyro), which are missing\n",
     )
 
 
 def test_every_command_needs_tyro(python, tmp_path):
     hide(tmp_path, "tyro")
-    said = "twoview: the command line needs tyro (pip install tyro), which is not here\n"
+    said = "twoview: the command line needs tyro (pip install tyro), which is missing\n"
     assert python("-m", "twoview", "list", "recipes") == python("-m", "twoview") == (2, said)
 
 

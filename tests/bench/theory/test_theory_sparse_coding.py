@@ -10,10 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twoview.bench.theory.augmentation import Augmentation
-from twoview.bench.theory.features import Measures, Probe, cosines, measure, probe, probe_latents
+from twoview.bench.theory.features import (
+    FAR_FROM_ONE,
+    NEAR_ONE,
+    Measures,
+    Probe,
+    cosines,
+    measure,
+    probe,
+    probe_latents,
+)
 from twoview.bench.theory.learner import Layer, Learner, gradients, population_gradient, train
 from twoview.bench.theory.moments import expected_in_span, moments
-from twoview.bench.theory.sparse_coding import KINDS, Run, decoupling, learning, trained
+from twoview.bench.theory.sparse_coding import (
+    KINDS,
+    NOISY,
+    NOISY_LEARNER,
+    Run,
+    decoupling,
+    trained,
+    with_masks,
+    without_masks,
+)
 from twoview.loaders.sparse_coding import SparseCoding
 
 MEASURES = Measures(
@@ -68,9 +86,9 @@ def test_the_moments_are_those_of_many_samples(augmentation):
     ("arguments", "words"),
     [
         ({"kind": "both"}, "kind must be .* got 'both'"),
-        ({"keep": 0.0}, "keep must be between 0 and 1, got 0.0"),
-        ({"keep": 1}, "keep must be between 0 and 1, got 1"),
-        ({"keep": float("nan")}, "keep must be between 0 and 1, got nan"),
+        ({"keep": 0.0}, "keep must be above 0 and below 1, got 0.0"),
+        ({"keep": 1}, "keep must be above 0 and below 1, got 1"),
+        ({"keep": float("nan")}, "keep must be above 0 and below 1, got nan"),
         ({"correlation": 0.5}, "correlation must be 0 for masks of kind complementary, got 0.5"),
         ({"kind": "correlated", "keep": 0.25, "correlation": -0.5}, "correlation must be from -0.333 to 1"),
         ({"kind": "correlated", "correlation": 1.5}, "got 1.5"),
@@ -257,21 +275,31 @@ def test_the_claims_are_judged_by_what_was_measured():
     )
     dense = Run(np.arange(3), np.zeros(3), [silent] * 3, Probe(0.05, 0.5))
     noisy = SparseCoding(8, 128, 0.02, 0.3)
-    as_claimed = learning(noisy, QUICK, {"complementary": learned, "none": dense, "independent": dense})
+
+    def judged(data, runs):
+        return [*with_masks(data, QUICK, runs), *without_masks(data, QUICK, runs)]
+
+    as_claimed = judged(noisy, {"complementary": learned, "none": dense, "independent": dense})
     assert {claim.verdict for claim in as_claimed} == {"holds"}
-    reversed_ = learning(noisy, QUICK, {"complementary": dense, "none": learned, "independent": learned})
+    reversed_ = judged(noisy, {"complementary": dense, "none": learned, "independent": learned})
     assert {claim.verdict for claim in reversed_} == {"fails"}
-    clear = learning(SMALL, QUICK, {"complementary": learned, "none": dense, "independent": dense})
+    clear = judged(SMALL, {"complementary": learned, "none": dense, "independent": dense})
     assert [claim.verdict for claim in clear[-6:]] == ["not testable at this size"] * 6
     assert decoupling()[0].verdict == "holds"
     for claim in [*as_claimed, *decoupling()]:
         assert claim.figure and len({len(series) for series in claim.figure.values()}) == 1
 
 
+@pytest.mark.parametrize("kind", ["none", "independent"])
+def test_the_claims_without_masks_are_testable_where_they_are_tested(kind):
+    assert expected_in_span(NOISY, Augmentation(kind), NOISY_LEARNER) < FAR_FROM_ONE
+    assert expected_in_span(NOISY, Augmentation("complementary"), NOISY_LEARNER) > NEAR_ONE
+
+
 def test_a_feature_with_too_many_neurons_and_a_stage_that_does_not_come():
     crowded = replace(MEASURES, most_neurons=3.0)  # of 24
     run = Run(np.arange(2), np.zeros(2), [MEASURES, crowded], Probe(0.95, 0.95))
-    found = {claim.name: claim.verdict for claim in learning(SMALL, QUICK, dict.fromkeys(KINDS, run))}
+    found = {claim.name: claim.verdict for claim in with_masks(SMALL, QUICK, dict.fromkeys(KINDS, run))}
     assert found["With complementary masks no feature is learned by too many neurons"] == "fails"
     (stages,) = (verdict for name, verdict in found.items() if "stages" in name)
     assert stages == "fails", "every feature had its neuron before the threshold set in"

@@ -22,7 +22,7 @@ def test_a_sweep_is_a_row_a_point():
     assert len(rows) == 4 and not rows[["d", "keep"]].duplicated().any()
     assert set(rows.sparsity) == {0.4, 0.2} and set(rows.noise) == {0.02} and set(rows.kind) == {"complementary"}
     assert {"coverage", "in_span", "loss"} <= set(rows.columns)
-    with pytest.raises(ValueError, match="keep must be between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match="keep must be above 0 and below 1, got 1"):
         sweep({"keep": [1]}, data=SMALL, learner=QUICK)
 
 

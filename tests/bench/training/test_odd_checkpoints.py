@@ -187,7 +187,7 @@ def test_a_loader_s_state_that_is_refused_names_the_file(written, tmp_path):
         trainer = make()
         trainer.resume(checkpoint.load(written()))
         with pytest.raises(ValueError, match=f"^{named} cannot be resumed from: the loader's seed must be 1 as"):
-            trainer.fit(Batches("the loader's seed must be 1 as in the state, got 0"), path, {})
+            trainer.fit(Batches("the loader's seed must be 1, as in the saved state, got 0"), path, {})
 
 
 NO_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")

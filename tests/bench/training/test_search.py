@@ -167,7 +167,7 @@ def test_what_is_held_out_is_never_trained_on(tiny, monkeypatch):
     [
         ('"optim.lrr" = [0.1, 1.0, "log"]', "optim.lrr is no key of the recipe"),
         ('"optim.lr.deep" = [0.1, 1.0, "log"]', "optim.lr.deep is no key of the recipe"),
-        ('"optim.lr" = [1.0, 0.1, "log"]', "a log range needs two numbers, the lower first, got 1.0 and 0.1"),
+        ('"optim.lr" = [1.0, 0.1, "log"]', "a log range must be two ascending numbers, got 1.0 and 0.1"),
         ('"optim.lr" = [0.0, 0.1, "log"]', "a log range must begin above 0"),
         ('"optim.lr" = []', "optim.lr"),
         ('"method.temperature" = [0.1, -1.0]', "tiny with method.temperature -1.0: method.temperature"),

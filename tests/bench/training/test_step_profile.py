@@ -161,7 +161,7 @@ def test_the_parts_are_nearly_all_of_a_step_and_most_of_it_is_the_model(train):
 
 def test_too_few_steps_are_an_error(train, capsys):
     assert train("few", "--profile", "--epochs", "1") == 2
-    assert "--profile needs 17 steps, and r-seed0 has 10 to go" in " ".join(capsys.readouterr().err.split())
+    assert "--profile needs 17 steps, and r-seed0 has only 10 left" in " ".join(capsys.readouterr().err.split())
 
 
 def test_images_on_the_device_are_augmented_in_a_part_of_their_own(fashion):

@@ -155,7 +155,7 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     done = len(runs.state(out)["history"]["losses"])
     assert f"holds step {done}: continue with --resume" in " ".join(complaints.split())
     assert "Traceback" not in complaints
-    assert ("interrupted; what was finished is kept" in complaints) == (number == signal.SIGINT)
+    assert ("interrupted; finished work is kept" in complaints) == (number == signal.SIGINT)
     assert {file.name for file in runs.path(out).parent.iterdir()} <= {"r-seed0.pt", "r-seed0.1.pt"}
     runs.finish(out, "--resume")
     runs.assert_equal("whole", out)
@@ -266,4 +266,4 @@ def test_a_rank_that_cannot_measure_ends_them_all_once_the_training_is_kept(runs
 def test_a_batch_that_cannot_be_shared_is_named(runs):
     process = runs.start("unequal", "--batch", "31", ranks=2)
     _, complaints = process.communicate()
-    assert process.returncode != 0 and "a batch of 31 images cannot be shared equally among 2 ranks" in complaints
+    assert process.returncode != 0 and "batch must be divisible by the number of ranks (2), got 31" in complaints

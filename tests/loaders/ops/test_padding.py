@@ -71,8 +71,8 @@ def test_corners_are_uniform(height, width):
 @pytest.mark.parametrize(
     ("view", "complaint"),
     [
-        (View(32, padding=4), "padding needs scale to be None"),
-        (View(32, scale=None, resize=20, padding=4), "a crop with padding needs resize .* to be at least size"),
+        (View(32, padding=4), "padding must be None where scale is given, got 4"),
+        (View(32, scale=None, resize=20, padding=4), "resize \\+ 2 \\* padding must be at least size, got 28"),
     ],
 )
 def test_a_view_that_cannot_be_made_is_named(view, complaint):

@@ -1,1 +1,1 @@
-"""Measure one part by itself: the loader, losses, probes, other libraries, or how exact the augmentations are."""
+"""Measure one part by itself: the loader, losses, probes, other libraries, or how closely views match torchvision's."""

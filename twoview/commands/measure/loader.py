@@ -38,11 +38,11 @@ def run(
         threads: number of threads of each loader; 0 means one per core.
         images: number of images in one pass; a smaller file is read several times.
         batch: number of images in a batch; at most those of one pass.
-        rounds: number of rounds; in each every loader runs once, and repeats passes until a second is over.
+        rounds: number of rounds; in each, every loader runs once, repeating its pass until a second has gone by.
         peers: other loaders to measure on the same work: torchvision, lightly, kornia, spdl, dali, ffcv, and decode
             (libjpeg-turbo alone).
-        empty_cache: measure also the time to a first batch for which every kernel must be compiled.
-        profile: show where the time of one thread goes instead: decode, crop, each op, hand-over.
+        empty_cache: also measure the time to the first batch when every kernel must be compiled.
+        profile: show where one thread's time goes instead: decode, crop, each op, handover.
         json: print the result as JSON.
     """
     at_least(0, threads=threads)

@@ -10,7 +10,7 @@ def run(batches: tuple[int, ...] = loss_cost.BATCHES, dim: int = 128, rounds: in
     """Measure time and peak memory of every loss, forward and backward, against lightly's: medians over the rounds.
 
     Args:
-        batches: numbers of images in a batch, each measured; an image has two embeddings.
+        batches: batch sizes to measure, in images; each image has two embeddings.
         dim: dimension of an embedding.
         rounds: number of rounds; in each, every loss runs once in each library, in its own process.
         json: print the result as JSON.

@@ -21,17 +21,17 @@ def run(
     evidence_dir: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure our kNN against faiss's exact index, and our linear probe against scikit-learn's, on the same features.
+    """Measure twoview's kNN against faiss's exact index and its linear probe against scikit-learn's, on equal features.
 
     Args:
         train: number of features that the probe learns from; they are drawn from a fixed seed.
         test: number of features that the probe is evaluated on.
         dim: dimension of a feature.
         classes: number of classes.
-        k: numbers of neighbors for kNN; each is measured.
-        threads: numbers of threads; each is measured. By default one, and one per core.
+        k: numbers of neighbors for kNN to measure.
+        threads: thread counts to measure; by default 1 and one per core.
         rounds: number of rounds; in each, every library runs once, in its own process.
-        evidence_dir: folder into which a record of each measurement is written too.
+        evidence_dir: folder in which to save a record of each measurement as well.
         json: print the result as JSON.
     """
     at_most(SAMPLES, train=train, test=test)
