@@ -10,10 +10,11 @@ from twoview.loaders.decode import Decoder
 
 
 class Workers:
-    """A pool of decoder threads.
+    """A pool of threads, each with its own decoder.
 
-    The threads hold no reference to the loader that uses them, so that it is freed as soon as it is dropped.
-    process: the id of the process that started them; a process forked from it has none of the threads.
+    The threads hold no reference to the loader that uses them, so the loader is freed as soon as its user drops it.
+
+    threads: number of threads. process: id of the process that made the pool; a forked child has none of its threads.
     """
 
     def __init__(self, threads: int) -> None:

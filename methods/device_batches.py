@@ -47,12 +47,13 @@ def map_tensors(batch: BatchLike, change: Callable[[Tensor], Tensor]) -> DeviceB
 def on_device(batches: Iterator[BatchLike], device: torch.device) -> Iterator[DeviceBatch]:
     """Yield each batch on the device.
 
-    On a GPU, batches are copied on a separate CUDA stream while the previous batch is trained on; for this overlap
-    they must lie in page-locked (pinned) memory. A loader that makes its batches on the GPU makes them on that stream
-    too, so the training stream waits only for batches that are late. Elsewhere batches are moved one at a time.
+    On a GPU, each batch is copied on a separate CUDA stream while the model trains on the previous one; for this
+    overlap the batches must be in page-locked (pinned) memory. A loader that makes its batches on the GPU makes them on
+    that stream too, so the training stream waits only for batches that are late. On other devices, batches are moved
+    one at a time.
 
-    The host may launch steps faster than the GPU finishes them. Each such step keeps a batch in GPU memory, so the host
-    waits once AHEAD steps are unfinished.
+    The host can launch steps faster than the GPU finishes them, and each unfinished step keeps its batch in GPU memory.
+    So at most AHEAD steps may be unfinished before the host waits for the oldest.
     """
     if device.type != "cuda":
         for batch in batches:

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Computes (x / 255 - mean) / std per channel, uint8 (B, 3, H, W) -> float32 of the same shape.
+    """Computes (x / 255 - mean) / std per channel, from uint8 (B, 3, H, W) to float32 of the same shape.
 
-    mean, std: of each channel, for pixel values in [0, 1].
+    mean, std: one value per channel, on the scale where pixels are in [0, 1].
     """
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:

@@ -73,7 +73,10 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_objects(mine: Any) -> list[Any]:
-    """Return the values of all ranks, in the order of the ranks. Every rank must call it."""
+    """Return the object `mine` of every rank, in rank order, on every rank.
+
+    Every rank must call this, with an object that can be pickled.
+    """
     if world() == 1:
         return [mine]
     values: list[Any] = [None] * world()

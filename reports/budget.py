@@ -46,7 +46,7 @@ class Projected(Column):
 COLUMNS = [
     Column("source", "source", page=1),
     Column("row", "table and row", page=2),
-    Column("work", "work"),
+    Column("work", "workload"),
     Column("dataset", "dataset"),
     Column("backbone", "backbone"),
     Column("batch", "batch", 0),

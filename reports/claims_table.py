@@ -20,16 +20,16 @@ FULL, REDUCED = "the paper's", "reduced"  # scale: the recipes of the paper, or 
 REDUCED_WORDS = " at reduced scale"
 # The columns of the table. `resolvable` is the smallest effect that a test of this power would find.
 COLUMNS = [
-    Column("source", "source", page=1, terminal=1),
-    Column("verdict", "verdict", page=2, terminal=2),
-    Column("claim", "claim", page=3, terminal=3),
+    Column("source", "source", page=1, terminal=1, results=1),
+    Column("verdict", "verdict", page=2, terminal=2, results=7),
+    Column("claim", "claim", page=3, terminal=3, results=2),
     Column("scale", "scale", page=4, terminal=10),
-    Bounded("effect", "measured effect", 2, page=5, terminal=4),
-    Column("resolvable", "smallest effect found with 80 % power", 2, page=6, terminal=11),
+    Bounded("effect", "measured effect", 2, page=5, terminal=4, results=4),
+    Column("resolvable", "smallest effect found with 80 % power", 2, page=6, terminal=11, results=5),
     Column("p", "p", 2, small=True, page=7, terminal=6),
-    Column("of", "seeds or runs", 0, page=8, terminal=5),
+    Column("of", "seeds or runs", 0, page=8, terminal=5, results=6),
     Column("published_effect", "published effect", 2, page=9, terminal=7),
-    Column("statistic", "test", page=10),
+    Column("statistic", "test", page=10, results=3),
     Column("dataset", "dataset", page=11, terminal=8),
     Column("provenance", "provenance", page=12),
     Column("note", "note", page=14),

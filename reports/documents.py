@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twoview.bench.evidence import AnyRecord, DeviceFigures, LoaderRates, Run, read_folder
+from twoview.bench.config import claims_scale
+from twoview.bench.evidence import AnyRecord, DeviceFigures, LoaderRates, Run, Theory, read_folder
 from twoview.bench.runtime.escapes import markdown
 from twoview.bench.suites.gpu.targets import target
 from twoview.loaders.files import whole_file
-from twoview.reports import over_seeds
+from twoview.reports import claims_table, over_seeds, papers
 from twoview.reports.cells import Column
 from twoview.reports.contents import RECORD_TABLES, select
 from twoview.reports.gpu_table import target_table
@@ -94,17 +95,19 @@ def measured(records: Sequence[AnyRecord]) -> str:
     """Return the tables of the page of results as Markdown.
 
     It has the GPU figures beside their targets, and then for each machine accuracies, speeds, every part beside its
-    peers (the same work in other libraries), and the verdicts on the theory papers' claims.
+    peers (the same work in other libraries), and the verdicts on the papers' claims.
     """
     runs = select(Run, records)
     board = leaderboard(runs)
-    # The many variants of one recipe say something only beside it; the page has a table of their own for them.
-    board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
+    # The variants of one recipe, and the claims' recipes, say something only beside each other, in their own tables.
+    board = board[~board["recipe"].isin([*variants_table(runs)["recipe"], *claims_scale.names()])]
     trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(board))
     loader, required, steps, probes, theory = (
         RECORD_TABLES[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
     )
     loader = replace(loader, frame=latest(loader.frame))
+    claimed = claims_table.claims_table(papers.load(), runs, select(Theory, records))
+    claims = Table("Claims", claims_table.COLUMNS, claimed[claimed["verdict"] != claims_table.NOT_MEASURED])
     aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
     parts = []
     for machine, rows in aimed.by_machine():
@@ -116,6 +119,7 @@ def measured(records: Sequence[AnyRecord]) -> str:
         ("What the loader has to reach", required, "results"),
         ("Training step beside lightly", steps, "results_more"),
         ("Cost of the probes", probes, "results"),
+        ("Claims about accuracies", claims, "results"),
         ("Theory", theory, "results"),
     ]
     for machine, _ in trained.by_machine():

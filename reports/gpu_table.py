@@ -16,7 +16,7 @@ from twoview.reports.table import frame_of
 # The columns of the table; the page of results shows the figures with a target, and those of peers as `results_more`.
 COLUMNS = [
     Column("work", "workload", page=1, terminal=1, results=1, results_more=1),
-    Column("figure", "metric", page=2, terminal=2, results=2, results_more=2),
+    Column("metric", "metric", page=2, terminal=2, results=2, results_more=2),
     Column("measured", "measured", page=3, terminal=3, results=3, results_more=3),
     Column("quartiles", "quartiles", page=4, terminal=6, results=4, results_more=4),
     Column("target", "target", page=5, terminal=4, results=5),
@@ -69,7 +69,7 @@ def _latest(records: Sequence[DeviceFigures]) -> list[DeviceFigures]:
 def _stopped(record: DeviceFigures) -> dict[str, Any]:
     """Return the row that says why a step stopped before its end."""
     empty = dict.fromkeys(("measured", "quartiles", "target", "met", "published"), "")
-    return {"work": record.name, "figure": "stopped", **empty, "note": record.stopped, **_about(record)}
+    return {"work": record.name, "metric": "stopped", **empty, "note": record.stopped, **_about(record)}
 
 
 def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _row(record: DeviceFigures, figure: Figure) -> dict[str, Any]:
     aim = target(record.name, figure)
     return {
         "work": figure.work,
-        "figure": label(figure),
+        "metric": label(figure),
         "measured": _measured(figure),
         "quartiles": _quartiles(figure),
         "target": _aimed(aim, figure),

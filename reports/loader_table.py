@@ -54,7 +54,7 @@ COLUMNS = [
 # The columns of the table of requirements.
 REQUIRED_COLUMNS = [
     Column("work", "workload", page=1, terminal=1, results=1),
-    Column("figure", "metric", page=2, terminal=2, results=2),
+    Column("metric", "metric", page=2, terminal=2, results=2),
     Column("measured", "measured", page=3, terminal=3, results=3),
     Column("required", "required", page=4, terminal=4, results=4),
     Column("met", "met", page=5, terminal=5, results=5),
@@ -175,7 +175,7 @@ def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, 
     over, unit = (f", ratio to {requirement.against}", "x") if requirement.against else ("", "s")
     return {
         "work": requirement.work,
-        "figure": LABELS[requirement.field] + over,
+        "metric": LABELS[requirement.field] + over,
         "measured": f"{figure:.2f} {unit}",
         "required": f"{'≥' if requirement.at_least else '≤'} {requirement.bound:g} {unit}",
         "met": "yes" if requirement.met(figure) else "no",

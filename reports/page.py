@@ -12,7 +12,10 @@ from twoview.reports.sentences import headline
 
 
 def render(report: Report) -> str:
-    """Return the page as HTML. The same report gives the same text, without today's date or a path of this machine."""
+    """Return the report as one HTML page.
+
+    The page depends on the report alone: it has neither the current date nor a path on this machine.
+    """
     templates = Environment(
         loader=PackageLoader("twoview.reports"),
         autoescape=True,

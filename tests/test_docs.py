@@ -475,7 +475,7 @@ def test_a_sound_page_has_no_fault(fault_of, options, tmp_path):
         ("`suite gpu --only`", "`measure loader --trials`", "there is no option --trials"),
         ('"quick-fashion-mnist"', '"quick-fashion"', "unknown recipe 'quick-fashion'"),
         ('source = "ours"', "source =", "line 20: "),
-        ('source = "ours"', "", "source: "),
+        ('source = "ours"', "", "source is missing"),
         ("`make check`.\n", "`make check`.", "needs an empty line above it"),
         ("    ```", "   ```", "needs 4 spaces"),
     ],

@@ -75,7 +75,7 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Primit
 def _not_empty(word: str) -> Path:
     """Return a word as a path. Raises ValueError if it is empty or contains NUL."""
     if not word or "\0" in word:
-        raise ValueError(f"a path must be non-empty and contain no null byte, got {word!r}")
+        raise ValueError(f"a path must be non-empty, without NUL, got {word!r}")
     return Path(word)
 
 

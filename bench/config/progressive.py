@@ -20,8 +20,8 @@ from twoview.methods.settings import Settings
 class Progressive(Settings):
     """The `[progressive]` table: views that grow from epoch to epoch.
 
-    Up to `first_epoch` views are `start` pixels wide, from `last_epoch` on they have the recipe's size, and between the
-    two epochs they grow linearly. Epochs are counted from 0.
+    Up to `first_epoch` views are `start` pixels wide, from `last_epoch` on they have the recipe's size, and in between
+    they grow linearly, rounded to a multiple of `multiple`. Epochs are counted from 0.
     """
 
     start: NonNegativeInt = 0  # side of the views in the first epochs, in pixels; 0 means the recipe's size throughout

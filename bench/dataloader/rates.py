@@ -32,11 +32,19 @@ def measure(
     patience: float = PATIENCE,
     tolerance: float | None = None,
 ) -> LoaderRates:
-    """Measure the loader in turn with the peers, on whole batches only, and return the record.
+    """Measure the loader and the peers in turn, and return their rates as a record.
 
-    name: of the record. empty_cache: also measure a first batch for which all kernels must be compiled. patience,
-    tolerance: as for `race`.
-    ValueError if our loader fails; a peer that fails is named in the record's notes.
+    Only whole batches are measured: the number of images is rounded down to a multiple of the batch size.
+
+    peers: names of the libraries to compare with.
+    rounds: maximum number of rounds; in each, every contestant takes one turn.
+    name: the record's name.
+    empty_cache: also measure the time to a first batch for which all kernels must be compiled.
+    patience: seconds that a contestant may take to start, and for each round.
+    tolerance: stop after three or more rounds, once the 95 % interval of every ratio of our rate to a peer's extends
+    at most this fraction to either side; None runs all rounds.
+
+    Raises ValueError for an unknown peer, or if our loader fails. A peer that fails is named in the record's notes.
     """
     whole = job.images // job.batch * job.batch
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})

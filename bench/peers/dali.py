@@ -58,7 +58,11 @@ class Source:
 
 @pipeline_def(enable_conditionals=True)
 def pipeline(source: Source, views: Sequence[View]) -> Any:
-    """Return uint8 (B, size, size, 3) for each view, and labels. DALI decides an `if` on a random number per sample."""
+    """Return the DALI pipeline, not yet built, that makes the views of each batch.
+
+    Its outputs are one uint8 (B, size, size, 3) per view, then the labels. Keyword arguments such as batch_size go to
+    DALI's Pipeline. Conditionals are enabled: an `if` on a random number is decided separately for each sample.
+    """
     content, labels = fn.external_source(
         source, num_outputs=2, cycle="raise", layout=["" if source.jpeg else "HWC", ""]
     )

@@ -77,7 +77,10 @@ def first_batch(contestant: Contestant) -> float:
 
 
 def images_per_s(contestant: Contestant) -> float:
-    """Work one round and return its rate. Passes are repeated until the job's `seconds` are over."""
+    """Run one round and return its rate in images per second.
+
+    Whole passes are repeated until at least the job's `seconds` have elapsed.
+    """
     passes, start = 0, time.perf_counter()
     while True:
         for _ in contestant.one_pass():

@@ -37,7 +37,10 @@ def on_lines(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return the text for a cell of a table: white space becomes single spaces, the rest is as in `on_one_line`."""
+    """Return the text as one line for a table cell.
+
+    Each run of white space becomes one space. Other characters that cannot be printed become escapes.
+    """
     return on_one_line(" ".join(text.split()))
 
 

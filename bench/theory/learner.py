@@ -17,18 +17,23 @@ FIRST_TRAINING_SAMPLE = 1 << 20  # smaller sample numbers are for measuring
 
 @dataclass(frozen=True)
 class Learner:
-    """m neurons and how they are trained. ValueError naming the argument and its value.
+    """The neurons and how they are trained. Raises ValueError, naming the argument and its value, if one is invalid.
 
     m: number of neurons. unit: symmetric is h = ReLU(<w, x> - b) - ReLU(-<w, x> - b), as in the theorem; plain is
     h = ReLU(<w, x> - b). init: standard deviation of the entries of w at the start, where b is 0. tau: temperature.
-    rate: learning rate. decay: lambda of (lambda / 2) sum |w_i|^2. batch: pairs per step; the second views of a batch
-    are each other's negatives.
-    bias: none: b is always 0, which makes a symmetric network linear. staged, as we recall the paper's schedule: b is 0
-    until the mean norm of the weights is `grown` times the initial one, then b is threshold * sqrt(2 log(d) / d) |w_i|,
-    and from there b is multiplied by 1 + rate / d in each step. It stays at or above that multiple of |w_i|, and at or
-    below highest * sqrt(2 log(d) / d) |w_i|; these bounds are ours, because the weights and b grow at different rates.
-    fixed: after the same start, b is threshold * sqrt(2 log(d) / d) |w_i| in every step. learned: b follows its
-    gradient from that start on.
+    rate: learning rate. decay: lambda of (lambda / 2) sum |w_i|^2. batch: pairs per step; the negatives of a first
+    view are the second views of the other pairs.
+
+    bias: b is 0 at the start. Unless bias is "none", b becomes threshold * c_i once the mean norm of the weights has
+    grown to `grown` times its initial value, where c_i = sqrt(2 log(d) / d) |w_i| and d is the number of features.
+
+    - "none": b stays 0, which makes a symmetric network linear.
+    - "fixed": b is threshold * c_i in every step from then on.
+    - "learned": b follows its gradient from then on, and stays at or above 0.
+    - "staged": b is multiplied by 1 + rate / d in each step, and kept between threshold * c_i and highest * c_i. This
+      is the paper's schedule as we recall it; the bounds are ours, because the weights and b grow at different rates.
+
+    steps: number of SGD steps. seed: of the initial weights.
     """
 
     m: int = 256
@@ -74,7 +79,7 @@ class Layer:
     unit: str = "symmetric"
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """Return f(x), (n, m), for x (n, d1)."""
+        """Return the outputs of the m neurons, (n, m), for inputs x, (n, d1)."""
         inner = x @ self.weights.T
         # Soft threshold: <w, x> - clip(<w, x>, -b, b); without the lower bound it is ReLU(<w, x> - b).
         lowest = -self.biases if self.unit == "symmetric" else -np.inf

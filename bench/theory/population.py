@@ -62,9 +62,12 @@ def infonce(kernel: Kernel) -> Objective:
 
 
 def infonce_among(kernel: Kernel, sets: np.ndarray) -> Objective:
-    """Return the loss with few negatives: sum_ik pi_ik (-log K_ik + log(K_ik + sum_m K_im)), averaged over sets.
+    """Return InfoNCE with a finite number of negatives, as a function (z, pi, r) -> (loss, gradient).
 
-    m runs over the negatives of a set. sets: float64 (sets, n), how often each node is in each set.
+    The loss is sum_ik pi_ik (-log K_ik + log(K_ik + sum_m K_im)), averaged over the sets of negatives; m runs over one
+    set. pi_ik is the probability of the positive pair (i, k), and K_ik the kernel of its embeddings.
+
+    sets: float64 (number of sets, n), how often each of the n nodes occurs in each set.
     """
 
     def objective(z: np.ndarray, pi: np.ndarray, rounded: float) -> tuple[float, np.ndarray]:

@@ -127,7 +127,7 @@ class Op:
 
 
 def after(kernel: Callable[..., None], picture: np.ndarray, *parameters: Any) -> np.ndarray:
-    """Return a copy of the picture after the kernel has changed it."""
+    """Return a copy of the picture, changed by an in-place kernel: kernel(copy, *parameters)."""
     ours = picture.copy()
     kernel(ours, *parameters)
     return ours

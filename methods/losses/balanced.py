@@ -33,23 +33,25 @@ def balanced(
     log_prior: Tensor | None = None,
     similarity: Similarity = "cosine",
 ) -> Tensor:
-    """Contrastive loss with separate weights for attraction and repulsion.
+    """Return the contrastive loss with separate weights for attraction and repulsion.
 
-    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), averaged over all 2B embeddings. s is
-    the similarity, and k runs over all embeddings except i itself and, unless include_positive is set, its positive i+.
+    loss_i = -nu s(z_i, z_i+) / tau + lam log sum_k w_k exp(s(z_i, z_k) / tau), averaged over this rank's 2B
+    embeddings. s is the similarity, and k runs over the embeddings of all ranks, except i itself and, unless
+    include_positive is set, its positive i+.
     With the cosine similarity and (nu, lam, include_positive) = (1, 1, True) this is NT-Xent; with (1, 1, False) it is
     the decoupled contrastive loss (Yeh et al. 2021, without its weights).
 
     z1, z2: (B, d), any floating dtype, not normalized. z2 may hold prototypes instead of embeddings.
     temperature: tau > 0. nu, lam: weights of attraction and repulsion, >= 0.
     log_prior: (B,), log(n pi_y) of each image's class y, for data whose class imbalance is known; n is the number of
-    classes and pi_y the share of class y in the data set. Each negative then has the weight w = 1 / (n pi_y), as if all
+    classes and pi_y the share of class y in the dataset. Each negative then has the weight w = 1 / (n pi_y), as if all
     classes were equally frequent, and the positive has the weight 1. All zeros (balanced data) change nothing.
     similarity: "cosine" is z . z' of the embeddings scaled to unit length; "dot" is z . z' of the embeddings as given;
     "distance" is -|z - z'|^2 / 2 of the embeddings as given, which for unit vectors is the cosine minus 1.
-    Returns a float32 scalar. Raises ValueError for arguments outside these ranges.
-    Source: INFERRED from Lee 2025 (see above). The family with nu and include_positive and the weights w are PROPOSED
-    by this project, not by the paper.
+    Returns a float32 scalar. Raises ValueError for arguments outside these ranges, wrong shapes or an unknown
+    similarity and, on a CPU outside compiled code, for values that are not finite.
+    Source: inferred from descriptions of Lee 2025, since the paper itself could not be read. nu and include_positive as
+    parameters of their own, and the weights w, are proposed by this project and not by the paper.
     """
     checks.embeddings(z1=z1, z2=z2)
     checks.positive("temperature", temperature)
@@ -100,12 +102,13 @@ def prototypes(views: Tensor) -> Tensor:
 
 @float32
 def class_means(z: Tensor, label: Tensor) -> Tensor:
-    """Return, for each image, the mean unit embedding of its class in the joined batch of all ranks.
+    """Return, for each image, the mean unit embedding of its class in the batch of all ranks.
 
     The image itself is included in the mean.
     z: (B, d), any floating dtype, not normalized. label: integers (B,). Returns float32 (B, d), not renormalized.
-    Mixed into the positives it gives an oracle that knows the labels; compared with an image's mean view it gives the
-    prototype bias.
+    It has two uses: mixed into the positives, the means make an oracle that knows the labels; compared with the mean
+    over an image's views, they give the prototype bias. Raises ValueError for wrong shapes or labels that are not
+    integers.
     """
     checks.embeddings(z=z)
     checks.labels(label, len(z))

@@ -46,7 +46,7 @@ def at_least_zero(name: str, value: float) -> None:
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Check that the value is one of the known ones."""
+    """Raise ValueError, naming the argument `name`, unless the value is one of `known`."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 

@@ -65,7 +65,7 @@ def low_shot(
     *,
     weight_decay: float,
 ) -> list[Metrics]:
-    """Fit a logistic regression on each split's rows of `train`; return each one's metrics on `test`.
+    """Fit a logistic regression on the rows of each split, and return its metrics on `test`, one per split.
 
     train, test: features (N, D), with int64 labels (N,). splits: row numbers of `train`, one array per draw.
     """

@@ -246,7 +246,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
 def test_an_empty_word_is_no_path(says, words):
     """Python would take it for the current folder."""
     code, _, err = says(*words)
-    assert code == 2 and "a path must be non-empty and contain no null byte, got" in err and "Traceback" not in err
+    assert code == 2 and "a path must be non-empty, without NUL, got" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

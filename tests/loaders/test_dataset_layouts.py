@@ -427,7 +427,7 @@ def test_the_number_of_classes_of_another_librarys_dataset_comes_from_its_data(i
 def test_what_torchvision_has_not_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"unknown torchvision dataset 'CIFAR11': did you mean CIFAR1"):
         dataset("torchvision:CIFAR11")
-    with pytest.raises(ValueError, match="EuroSAT has no splits"):
+    with pytest.raises(ValueError, match="EuroSAT must take an argument train or split"):
         dataset("torchvision:EuroSAT").find(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match="torchvision:SVHN is not in"):
         dataset("torchvision:SVHN").find(tmp_path, "train")

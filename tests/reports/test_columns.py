@@ -56,7 +56,7 @@ def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
     assert '<td class="number" data-sort="23.5">23.5</td>' in page
     assert re.search(r"^loader +board W +size \(px\) +images/s ", shown(report), re.M)
     in_docs = measured(read_folder(folder)[0])
-    assert re.search(r"^\| board W \| beton \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", in_docs, re.M)
+    assert re.search(r"^\| board W \| \.beton file \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", in_docs, re.M)
 
 
 def test_the_leaderboard_has_it_in_markdown(also, folder, tmp_path, monkeypatch):

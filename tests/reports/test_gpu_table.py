@@ -56,7 +56,7 @@ def test_a_step_that_stopped_says_why_and_gives_way_to_a_whole_record():
     cut = device("gpu-rates", rate(1.0), hours=1).model_copy(update={"stopped": "it reached its time limit"})
     figure, reason = gpu_table([cut]).to_dict("records")
     assert figure["measured"] == "1 views/s"
-    assert (reason["figure"], reason["note"], reason["met"]) == ("stopped", "it reached its time limit", "")
+    assert (reason["metric"], reason["note"], reason["met"]) == ("stopped", "it reached its time limit", "")
     assert list(gpu_table([device("gpu-rates", rate(2.0)), cut])["measured"]) == ["2 views/s"]
 
 

@@ -142,7 +142,7 @@ def test_machines_and_seeds_run_again_are_kept_apart(make):
 
 def test_what_is_too_small_says_so(make, tmp_path):
     long = make.training.model_copy(update={"losses": [1.0] * 4000})  # of 256 images: 1,024,000
-    assert "an encoder here saw at most 1,024 images" in too_small(
+    assert "each encoder here saw at most 1,024 images" in too_small(
         imbalance_table(sweep(make, "simclr", [3.0], training=make.training))
     )
     assert too_small(imbalance_table(sweep(make, "simclr", [3.0], training=long))) == ""

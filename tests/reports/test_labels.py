@@ -45,8 +45,8 @@ def test_another_label_empties_no_page(monkeypatch):
     renamed, same_captions = pages()
     assert captions == same_captions
     for before, after in zip(tables, renamed, strict=True):
-        assert set(after["figure"].str.split("[,/]").str[0].str.strip()) == {"another"}
-        assert before.drop(columns="figure").equals(after.drop(columns="figure"))
+        assert set(after["metric"].str.split("[,/]").str[0].str.strip()) == {"another"}
+        assert before.drop(columns="metric").equals(after.drop(columns="metric"))
 
 
 def test_labels_stand_in_their_tables_alone():

@@ -97,7 +97,7 @@ def test_what_is_required_stands_beside_what_was_measured_shortfalls_included(ma
     )
     table = required_table([old, record, convert])
     assert list(table.columns) == list(fields(REQUIRED_COLUMNS))
-    assert [tuple(row) for row in table[["figure", "measured", "required", "met"]].itertuples(index=False)] == [
+    assert [tuple(row) for row in table[["metric", "measured", "required", "met"]].itertuples(index=False)] == [
         ("images/s, ratio to torchvision", "11.91 x", "≥ 12 x", "no"),
         ("images/s, ratio to decode", "0.49 x", "≥ 0.4 x", "yes"),
         ("time to first batch", "2.50 s", "≤ 2 s", "no"),

@@ -79,9 +79,10 @@ def sentence(who: str, faults: Collection[str]) -> str:
 
 
 def lines(device: str, root: Path | None, folder: Path) -> list[str]:
-    """Return lines about what a run on the device, `cuda` or `cpu`, depends on. All packages must be importable.
+    """Describe this machine for a run on `device`, `cuda` or `cpu`: a line per item, such as versions and free disk.
 
-    root: the data root. folder: where the run would write. ValueError for `cuda` if torch sees no CUDA device.
+    Every required package must be importable. root: the data root, or None. folder: where the run would write.
+    Raises ValueError for `cuda` if torch sees no CUDA device.
     """
     import numba
     import numpy

@@ -28,10 +28,11 @@ def method_name(method: str) -> str:
 
 
 def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
-    """Measure milliseconds and peak memory of a step of a method with default options at 224 pixels.
+    """Measure a training step of a method with default options, and yield the record.
 
-    The backbone is ResNet-50, or ViT-B/16 if the method needs a ViT. The batch stays on the device, and nothing is
-    compiled.
+    The record has the step time in ms, views per second, peak memory and, where it can be read, energy per view. At
+    full scale the views are 224 pixels wide and the backbone is ResNet-50, or ViT-B/16 if the method needs a ViT. The
+    batch stays on the device, and nothing is compiled.
     """
     one = recipe_of(context.scale, method, context.scale.step_batch)
     work = f"{method}, {one.backbone.name} at {one.size}, batch {one.batch}"

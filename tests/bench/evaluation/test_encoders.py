@@ -364,7 +364,7 @@ def test_a_file_of_any_name_has_a_name_that_a_record_may_have(tmp_path, sources)
 @pytest.mark.parametrize(
     ("spec", "options", "complaint"),
     [
-        ("resnet18", {}, "takes torchvision:NAME, timm:NAME or checkpoint:FILE, not resnet18"),
+        ("resnet18", {}, "must be torchvision:NAME, timm:NAME or checkpoint:FILE, got resnet18"),
         ("checkpoint:x.pth", {}, "needs --arch: torchvision:NAME or timm:NAME"),
         ("timm:test_vit", {"arch": RESNET}, "--arch and --layout go with --encoder checkpoint:FILE"),
         ("torchvision:resnet19", {}, "unknown model of torchvision 'resnet19': did you mean resnet1"),

@@ -91,9 +91,9 @@ def test_twice_in_one_process_is_told_too(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     with alone(path, "the file"):
         for again in (path, tmp_path / "link" / "r.pt"):
-            with pytest.raises(BlockingIOError, match="this process already"), alone(again, "the file"):
+            with pytest.raises(BlockingIOError, match="by this process: try again"), alone(again, "the file"):
                 pass
-        with ThreadPoolExecutor(1) as pool, pytest.raises(BlockingIOError, match="this process already"):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(BlockingIOError, match="by this process: try again"):
             pool.submit(enter, path).result()
     enter(path)
 
@@ -163,7 +163,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, numbe
 def test_what_another_wrote_into_the_file_is_not_repeated(tmp_path, holder, damage):
     process = holder(tmp_path / "r.pt")
     (tmp_path / ".r.pt.lock").write_bytes(damage)
-    with pytest.raises(BlockingIOError, match=r"by another process$"):
+    with pytest.raises(BlockingIOError, match=r"by another process: try again when it is done$"):
         enter(tmp_path / "r.pt")
     assert process.is_alive()
 

@@ -154,7 +154,7 @@ def test_a_bundle_has_the_tree_its_commit_wheels_library_and_scripts(checkout, t
     assert environment.commit_of(tree) == (git(checkout, "rev-parse", "HEAD"), True)
     said = capsys.readouterr().out
     assert "with changes that are not committed" in said and "wheels alpha-2.0, lightly-1.6\n" in said
-    assert "CIFAR-10 is not in the data root, None" in said and "MiB (lib 0.7" in said
+    assert "CIFAR-10 is not included: the data root, None, lacks it" in said and "MiB (lib 0.7" in said
     assert "not-wanted" not in registry["asked"] and "optuna" not in registry["asked"]
 
 

@@ -713,10 +713,10 @@ def test_the_command_shows_the_targets_beside_what_was_measured(capsys, tmp_path
     words += ["--pack", str(tmp_path / "records.tar.gz")]
     assert cli.run([*words, "--json"]) == 2
     printed = capsys.readouterr()
-    assert "steps that stopped or exceeded a tolerance: gpu-losses" in printed.err
+    assert "these steps stopped early or exceeded a tolerance: gpu-losses" in printed.err
     row, stopped = json.loads(printed.out)
     assert (row["measured"], row["target"]) == ("1,234 views/s", "≥ 3,000 views/s on one H100")
-    assert (stopped["figure"], stopped["note"], stopped["met"]) == ("stopped", "it reached its time limit", "")
+    assert (stopped["metric"], stopped["note"], stopped["met"]) == ("stopped", "it reached its time limit", "")
 
     for path in (evidence.path_of(tmp_path / "evidence", "gpu-rates-half"), tmp_path / "index.html"):
         path.unlink()

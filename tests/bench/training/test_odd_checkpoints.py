@@ -152,7 +152,11 @@ def test_a_key_that_only_another_torch_has_is_no_fault(written):
         ("growth_interval", 0.5, "scaler: growth_interval must be 2000, got 0.5"),
         ("_growth_tracker", 10**12, "scaler: _growth_tracker must be a number from 0 to 2000, got 1000000000000"),
         ("scale", float("inf"), "scaler: scale must be a number from 0 to "),
-        ("scale", copy, "scaler must have scale, growth_factor, backoff_factor, growth_interval, _growth_tracker, got"),
+        (
+            "scale",
+            copy,
+            "scaler must have the keys _growth_tracker, backoff_factor, .*, scale, got",
+        ),
     ],
 )
 def test_a_loss_scaler_of_other_settings(written, key, value, complaint):
@@ -186,7 +190,7 @@ def test_a_loader_s_state_that_is_refused_names_the_file(written, tmp_path):
     for path, named in ((tmp_path / "a.pt", tmp_path / "a.pt"), (None, "the checkpoint")):
         trainer = make()
         trainer.resume(checkpoint.load(written()))
-        with pytest.raises(ValueError, match=f"^{named} cannot be resumed from: the loader's seed must be 1 as"):
+        with pytest.raises(ValueError, match=f"^{named} cannot be resumed from: the loader's seed must be 1, as"):
             trainer.fit(Batches("the loader's seed must be 1, as in the saved state, got 0"), path, {})
 
 

@@ -87,7 +87,7 @@ def test_a_gpu_s_step_is_divided_by_what_it_ran():
 def test_the_page_adds_up():
     rows = [Row("forward", 6.0, 0.6), Row("idle", 4.0, 0.4)]
     text = Summary("r", "cuda:0", 10, 10.0, 9.0, 0.5, rows, [Row("aten::mm", 5.0, 0.5, 3.0)], "r.trace.json").text
-    assert text.splitlines()[3].split() == ["all", "10.00", "ms", "100.0%"]
+    assert text.splitlines()[3].split() == ["total", "10.00", "ms", "100.0%"]
     assert "copies hidden behind computing" in text and "aten::mm" in text
 
 
