@@ -42,6 +42,11 @@ class Limit:
         if fault := self.fault(count):
             raise ValueError(f"{subject} {fault}")
 
+    def check_setting(self, number: int, name: str) -> None:
+        """Raise ValueError if `number` is above the limit. name: the key or the option that has this value."""
+        if fault := self.setting_fault(number):
+            raise ValueError(f"{name} {fault}")
+
     def fault(self, count: int) -> str:
         """Return what the error message says after its subject if `count` is above the limit, else an empty string.
 

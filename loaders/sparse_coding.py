@@ -41,8 +41,7 @@ class SparseCoding:
     def __post_init__(self) -> None:
         if self.d < 1:
             raise ValueError(f"d must be at least 1, got {self.d}")
-        if fault := WIDTH.setting_fault(self.d1):
-            raise ValueError(f"d1 {fault}")
+        WIDTH.check_setting(self.d1, "d1")
         if self.d1 < self.d:
             raise ValueError(f"d1 must be at least d ({self.d}), got {self.d1}")
         if self.sparsity is None and self.d < 3:

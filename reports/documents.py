@@ -4,7 +4,7 @@ README has a table of a few highlights, the docs' page of results has all tables
 loader beside other libraries' loaders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LOADER = "peers-loader-photographs-simclr-imagenet-224"
 BUDGET, RATES, QUICK = "gpu-budget-lee2025-imagenet-simclr", "gpu-rates", "quick-fashion-mnist"
 HIGHLIGHTS = [
-    Column("work", "work", results=1),
+    Column("work", "workload", results=1),
     Column("measured", "measured", results=2),
     Column("beside", "for comparison", results=3),
     Column("machine", "hardware", results=4),
@@ -99,14 +99,17 @@ def measured(records: Sequence[AnyRecord]) -> str:
     """
     runs = select(Run, records)
     board = leaderboard(runs)
-    # The variants of one recipe, and the claims' recipes, say something only beside each other, in their own tables.
-    board = board[~board["recipe"].isin([*variants_table(runs)["recipe"], *claims_scale.names()])]
-    trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(board))
+    # The many variants of one recipe say something only beside it; the page has a table of their own for them. So do
+    # the claims' recipes, whose contrasts the table of claims shows.
+    board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
+    compared = board[~board["recipe"].isin(claims_scale.names())]
+    trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(compared))
     loader, required, steps, probes, theory = (
         RECORD_TABLES[name].table(records) for name in ("loader", "required", "gpu", "probe-costs", "theory")
     )
     loader = replace(loader, frame=latest(loader.frame))
-    claimed = claims_table.claims_table(papers.load(), runs, select(Theory, records))
+    theories = select(Theory, records)
+    claimed = claims_table.claims_table(papers.load(), runs, theories)
     claims = Table("Claims", claims_table.COLUMNS, claimed[claimed["verdict"] != claims_table.NOT_MEASURED])
     aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
     parts = []
@@ -122,18 +125,22 @@ def measured(records: Sequence[AnyRecord]) -> str:
         ("Claims about accuracies", claims, "results"),
         ("Theory", theory, "results"),
     ]
+    measured_at = [
+        *zip(*(pd.concat([board, loader.frame])[column] for column in ("machine", "commit")), strict=True),
+        *((record.environment.machine, record.environment.commit) for record in theories),
+    ]
     for machine, _ in trained.by_machine():
-        parts.append(f"On {markdown(machine)}, at {_commits(board, loader.frame, machine)}:")
+        commits = _commits(commit for where, commit in measured_at if where == machine)
+        parts.append(f"On {markdown(machine)}, at {commits}:")
         for caption, table, medium in tables:
             if len((mine := table.of_machine(machine)).frame):
                 parts += [f"**{caption}**", table_text(mine, medium)]
     return "\n\n".join(parts)
 
 
-def _commits(table: pd.DataFrame, loader: pd.DataFrame, machine: str) -> str:
-    """Return in words the commits that measured a machine's rows."""
-    shown = pd.concat([rows.loc[rows["machine"] == machine, "commit"] for rows in (table, loader)])
-    commits = sorted({str(commit)[:10] for commit in shown})
+def _commits(measured: Iterable[str]) -> str:
+    """Return the commits that measured a machine's rows in words."""
+    commits = sorted({commit[:10] for commit in measured})
     return markdown(f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}")
 
 

@@ -29,7 +29,7 @@ class Search(Settings):
             if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
                 raise ValueError(f"{key}: a {kind} range must be two ascending numbers, got {low!r} and {high!r}")
             if kind == "log" and low <= 0:
-                raise ValueError(f"{key}: a log range must begin above 0, not at {low!r}")
+                raise ValueError(f"{key}: a log range must begin above 0, got {low!r}")
         return self
 
 

@@ -33,7 +33,7 @@ class Learner:
     - "staged": b is multiplied by 1 + rate / d in each step, and kept between threshold * c_i and highest * c_i. This
       is the paper's schedule as we recall it; the bounds are ours, because the weights and b grow at different rates.
 
-    steps: number of SGD steps. seed: of the initial weights.
+    steps: number of SGD steps. seed: seed of the initial weights.
     """
 
     m: int = 256

@@ -87,7 +87,8 @@ def run() -> list[Claim]:
         data, learner = setting
         return trained(data, Augmentation(kind), learner)
 
-    runs = side_by_side(lambda at: one(*at), [*product(((DATA, LEARNER), (NOISY, NOISY_LEARNER)), KINDS)])
+    points = [*product(((DATA, LEARNER), (NOISY, NOISY_LEARNER)), KINDS)]
+    runs = side_by_side(lambda point: one(*point), points)
     clear, noisy = (dict(zip(KINDS, some, strict=True)) for some in (runs[: len(KINDS)], runs[len(KINDS) :]))
     return [
         *decoupling(),
@@ -221,11 +222,15 @@ def with_masks(data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -
 
 def without_masks(data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -> list[Claim]:
     """Return the claims about independent masks and about no augmentation, from one run for each kind."""
-    return [claim for kind in ("none", "independent") for claim in _without(kind, data, learner, runs)]
+    scores = {WORDS[kind]: run.probe for kind, run in runs.items()}
+    probes = _probes({**scores, "x": probe(None, data), "M'x": probe_latents(data)})
+    return [claim for kind in ("none", "independent") for claim in _without(kind, data, learner, runs, probes)]
 
 
-def _without(kind: Kind, data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -> list[Claim]:
-    """Return the claims about one kind of views that are not decoupled."""
+def _without(
+    kind: Kind, data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run], probes: Mapping[str, np.ndarray]
+) -> list[Claim]:
+    """Return the claims about one kind of views that are not decoupled. probes: the figure of all probes' scores."""
     found, masked = runs[kind], runs["complementary"]
     end, head = found.end, found.probe
     in_span = expected_in_span(data, Augmentation(kind), learner)
@@ -233,8 +238,6 @@ def _without(kind: Kind, data: SparseCoding, learner: Learner, runs: Mapping[Kin
     ceiling = data.active / (data.active + data.variance)
     reason = f"when the threshold sets in, a linear network is expected to have {in_span:.2f} of its energy in span(M)"
     tested = f"tested where noise dominates: the linear network's share is below {FAR_FROM_ONE}"
-    scores = {WORDS[each]: run.probe for each, run in runs.items()}
-    probes = {**scores, "x": probe(None, data), "M'x": probe_latents(data)}
 
     def claim(name: str, measured: str, expected: str, holds: bool, figure: Mapping[str, np.ndarray]) -> Claim:
         judged = verdict(holds) if in_span < FAR_FROM_ONE else "not testable at this size"
@@ -264,7 +267,7 @@ def _without(kind: Kind, data: SparseCoding, learner: Learner, runs: Mapping[Kin
             f"R^2 {ceiling:.2f}",
             f"R^2 below {1 - NEAR_ONE:.1f}",
             head.regression < 1 - NEAR_ONE,
-            _probes(probes),
+            probes,
         ),
     ]
 

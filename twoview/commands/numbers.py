@@ -26,8 +26,7 @@ def above_0(**options: float | None) -> None:
 def at_most(limit: Limit, **options: int | None) -> None:
     """Raise ValueError that names the first option whose number exceeds the limit; options as in `at_least`."""
     for option, number in _numbers(options):
-        if fault := limit.setting_fault(int(number)):
-            raise ValueError(f"{option} {fault}")
+        limit.check_setting(int(number), option)
 
 
 def a_seed(bits: int, **options: int | None) -> None:

@@ -155,7 +155,7 @@ def test_a_key_that_only_another_torch_has_is_no_fault(written):
         (
             "scale",
             copy,
-            "scaler must have the keys _growth_tracker, backoff_factor, .*, scale, got",
+            "scaler must have the keys _growth_tracker, backoff_factor, growth_factor, growth_interval, scale, got",
         ),
     ],
 )

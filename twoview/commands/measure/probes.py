@@ -21,7 +21,7 @@ def run(
     evidence_dir: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure twoview's kNN against faiss's exact index and its linear probe against scikit-learn's, on equal features.
+    """Measure the kNN against faiss's exact index, and the linear probe against scikit-learn's, on the same features.
 
     Args:
         train: number of features that the probe learns from; they are drawn from a fixed seed.
