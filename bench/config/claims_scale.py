@@ -48,7 +48,7 @@ class Scale:
 
 # "cpu" is the scale of two cores, for which the recipes are written; "gpu" uses full datasets and larger backbones.
 SCALES = {
-    "cpu": Scale(seeds=3, trials=6),
+    "cpu": Scale(seeds=5, trials=6),
     "gpu": Scale(
         seeds=3,
         trials=12,
