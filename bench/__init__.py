@@ -1,1 +1,1 @@
-"""recipe -> evidence: the command line, recipes, suites, clocks, memory, environment, peers."""
+"""From recipe to evidence record: recipes, training, evaluation, measurements, suites and comparisons with peers."""

@@ -1,4 +1,4 @@
-"""Used by mkdocs.yml: the lines `name: what it is` of a docstring become a list, since Markdown would join them."""
+"""Used by mkdocs.yml: docstring lines of the form `name: description` become a list, since Markdown would join them."""
 
 import re
 
@@ -8,7 +8,9 @@ NAMED = re.compile(r"([a-z]\w*(?:, [a-z]\w*)*): (?=\S)")  # "batch: number of im
 
 
 def as_markdown(text: str) -> str:
-    """Return a docstring whose named lines are list items, each with the lines that continue it."""
+    """Return a docstring in which lines of the form `name: description` are list items, with their continuation
+    lines.
+    """
     lines: list[str] = []
     listing, before = False, ""
     for line in text.splitlines():

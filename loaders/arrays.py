@@ -31,7 +31,7 @@ NUMBERS = re.compile(r"[<>|]?[biufc][0-9]{1,2}")  # numpy's codes for numeric dt
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a beton file with one array field per entry of `arrays`. The file appears whole or not at all.
+    """Write a beton file with one array field per entry of `arrays`. The write is atomic.
 
     arrays: field name -> array (n, ...), whose first axis runs over the samples; n is the same for all.
     Raises ValueError, naming the field, for anything that the format cannot hold.
@@ -53,9 +53,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     sizes = np.array([array[0].nbytes for array in arrays.values()])
     width = rows.shape[1]
     if width > PAGE:
-        raise ValueError(
-            f"{path}: a sample of {', '.join(arrays)} has {width:,} bytes, and a page holds at most {PAGE:,}"
-        )
+        raise ValueError(f"{path}: a sample of {', '.join(arrays)} must have at most {PAGE:,} bytes, got {width:,}")
 
     descriptors = np.zeros(len(arrays), FIELD)
     for row, (name, array) in zip(descriptors, arrays.items(), strict=True):
@@ -93,8 +91,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read a file of NDArray fields that `write_arrays` or FFCV wrote, and return field name -> array (n, ...).
 
-    Where the file has a seal, every bit that is read is checked against it. The arrays take no more memory than the
-    file has bytes.
+    If the file has a seal, every bit that is read is checked against it. The arrays take no more memory than the file
+    has bytes.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     opened = OpenFile(path)
@@ -102,7 +100,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     descriptors = read_descriptors(opened, header)
     kinds = descriptors["type_id"].tolist()
     if set(kinds) != {ARRAY_FIELD}:
-        raise ValueError(f"{path} must hold only NDArray fields (type 4), and its field types are {sorted(set(kinds))}")
+        raise ValueError(f"{path} must hold only NDArray fields (type 4), got the types {sorted(set(kinds))}")
     seal = _seal(opened, descriptors)
     layouts = _layouts(path, descriptors)
     count, table_start = int(header["num_samples"][0]), int(header["alloc_table_ptr"][0])
@@ -147,8 +145,8 @@ def _seal(opened: OpenFile, descriptors: np.ndarray) -> int | None:
 
     The seal's bytes in `descriptors` are set to zero, as they were when the checksum was computed.
     Where the seal is depends on the number of fields, and that number itself may be damaged. So a seal in any other
-    descriptor, even in one that the header does not count, means that the file is damaged. FFCV fills the unused rest
-    of the arguments with zeros, so anything else there means damage, too. Raises ValueError for a damaged file.
+    descriptor, even in one that the header does not count, means damage. FFCV fills the unused rest of the arguments
+    with zeros, so anything else there means damage, too. Raises ValueError for a damaged file.
     """
     last = descriptors[-1]["arguments"]
     seal = last[-SEAL.itemsize :].copy().view(SEAL)[0]
@@ -175,13 +173,13 @@ def _damaged(path: Path) -> ValueError:
 def _layouts(path: Path, descriptors: np.ndarray) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Return field name -> (dtype, shape) of one sample's array.
 
-    Raises ValueError for a field without a valid dtype and shape, and for two fields of the same name.
+    Raises ValueError for a field without a valid dtype and shape, and for two fields with the same name.
     """
     layouts = {}
     for descriptor in descriptors:
         name = descriptor["name"].tobytes().rstrip(b"\0").decode("ascii", "replace")
         if name in layouts:
-            raise ValueError(f"{path} must hold fields of different names, and two are called {shown(name)}")
+            raise ValueError(f"{path} must hold fields with different names, got {shown(name)} twice")
         layouts[name] = _layout(path, name, descriptor["arguments"])
     return layouts
 

@@ -1,4 +1,4 @@
-"""The `.beton` file: FFCV's format (version 2), written whole or not at all, and read with every pointer checked.
+"""The `.beton` file, FFCV's format (version 2): writes are atomic, and every pointer that is read is checked.
 
 Layout, little-endian, as in ffcv 1.0.2 (`ffcv/types.py`, `ffcv/memory_allocator.py`):
 
@@ -10,7 +10,7 @@ with an image field and a label field. `open_beton` reads these two fields of an
 file has and in whatever order.
 
 Two things are added to FFCV's format: checksums, and a description of what the file was made of. One XXH64 per sample
-lies between the pages and the allocation table, where FFCV never looks. Behind these lies the description as JSON,
+lies between the pages and the allocation table, where FFCV never looks. After these comes the description as JSON,
 followed by its own XXH64. The arguments of the integer field, which FFCV fills with zeros and ignores, hold the seal:
 the place of the checksums, and one checksum of everything that is not a sample's bytes (the index). A file that FFCV
 wrote has neither, and is read without them.
@@ -80,7 +80,7 @@ class Stored:
 
     mode: JPEG or RAW. height, width: of the image, in pixels.
     content: the bytes of a JPEG file (mode JPEG), or height x width x 3 bytes of RGB pixels (mode RAW).
-    origin: what error messages call the sample; where it is empty, they give its number in the file that is written.
+    origin: the sample's name in error messages; if it is empty, they give the sample's number in the written file.
     """
 
     mode: int
@@ -120,7 +120,7 @@ class Beton:
     same samples. None if the file has no checksums.
     fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
     labels are -1. about: what the file was made of, as given to `write`; empty if the file does not say.
-    Pickling stores the path, and unpickling opens the file again: ValueError if it is a different file by then.
+    Pickling stores the path. Unpickling opens the file again, and raises ValueError if it has changed.
     """
 
     path: Path
@@ -176,10 +176,10 @@ def write(
     """Write `count` samples to `path`, and yield the number of samples processed so far, for a progress display.
 
     sample: a function that is called with 0 .. count - 1 from `threads` threads; its exceptions reach the caller.
-    skipped: if given, a sample that raises ValueError is left out, and its number -> the error's message is added here.
-    about: a function that is called after the last sample and returns what the file was made of, as JSON can hold it.
-    The same samples give the same bytes. The file appears when the iterator is exhausted, never in part.
-    Raises ValueError for a sample that the format cannot hold, or if there is no sample to write.
+    skipped: if given, a sample that raises ValueError is skipped, and its number -> the error's message is added here.
+    about: a function that is called after the last sample and returns a description of what the file was made of, in
+    JSON values. The same samples give the same bytes. The file appears only when the iterator is exhausted. Raises
+    ValueError for a sample that the format cannot hold, or if there is no sample to write.
     """
     checks.whole("threads", threads, 1)
     metadata = np.zeros(count, SAMPLE)
@@ -213,9 +213,7 @@ def write(
             end += size
             yield index + 1
         if kept == 0:
-            reason = (
-                f": each of {len(skipped):,} was left out; the first: {next(iter(skipped.values()))}" if skipped else ""
-            )
+            reason = f": every sample was skipped; the first: {next(iter(skipped.values()))}" if skipped else ""
             raise ValueError(f"{path}: no samples to write{reason}")
         end = -(-end // PAGE) * PAGE
         origin = _packed(about()) if about else b""
@@ -235,8 +233,8 @@ def write(
 def open_beton(path: str | PathLike[str]) -> Beton:
     """Open a beton file, FFCV's format, that `write` or FFCV's DatasetWriter made.
 
-    The file needs an RGB image field. An integer field, if there is one, holds the labels. Of several fields of one of
-    these kinds, the one called "image" or "label" is taken. Other fields are ignored.
+    The file needs an RGB image field. An integer field, if there is one, holds the labels. If there are several fields
+    of such a kind, the one named "image" or "label" is used. Other fields are ignored.
     Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     """
     path = Path(path)
@@ -254,7 +252,7 @@ def open_beton(path: str | PathLike[str]) -> Beton:
     image_at, label_at = _chosen(path, names, "RGB image", "image"), _chosen(path, names, "integer", "label")
     if image_at is None:
         found = ", ".join(f"{shown(name)} ({kind})" for name, kind in names) or "no field"
-        raise ValueError(f"{path} must hold an RGB image field, and holds {found}")
+        raise ValueError(f"{path} must hold an RGB image field, got {found}")
     metadata = opened.read(start, rows_size).view(row)
     table = opened.read(table_start, table_size).view(ALLOCATION)
     checksums, index, about = _sealed(opened, table_start, header, descriptors, metadata, table)
@@ -289,13 +287,13 @@ def read_header(opened: OpenFile) -> np.ndarray:
     path = opened.path
     if opened.size < HEADER.itemsize:
         raise ValueError(
-            f"{path} is not a beton file: it has {opened.size} bytes, and the header alone {HEADER.itemsize}"
+            f"{path} is not a beton file: it has {opened.size} bytes, but the header alone has {HEADER.itemsize}"
         )
     header = opened.read(0, HEADER.itemsize).view(HEADER)
     if header["version"][0] != VERSION:
         raise ValueError(f"{path} is not a beton file of version {VERSION}: the header says {header['version'][0]}")
     if header["num_samples"][0] == 0:
-        raise ValueError(f"{path} must hold at least one sample, and its header declares none")
+        raise ValueError(f"{path} must hold at least one sample, got 0 in its header")
     SAMPLES.check(int(header["num_samples"][0]), str(path))
     return header
 
@@ -320,10 +318,10 @@ def _truncated(opened: OpenFile, header: np.ndarray) -> ValueError:
 
 
 def _reopened(path: Path, size: int, count: int, index: int | None) -> Beton:
-    """Open the file of a pickled `Beton` again. ValueError if its size, sample count or index is not the same."""
+    """Open the file of a pickled `Beton` again. Raises ValueError if its size, sample count or index differs."""
     file = open_beton(path)
     if (file.opened.size, len(file), file.index) != (size, count, index):
-        raise ValueError(f"{path} must be the file that it was when it was pickled, and has changed since then")
+        raise ValueError(f"{path} has changed since it was pickled")
     return file
 
 
@@ -337,7 +335,7 @@ def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:
 
 
 def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: str) -> int | None:
-    """Return the position of the only field of this kind, or, of several, of the one called `name`.
+    """Return the position of the only field of this kind, or, if there are several, of the one named `name`.
 
     Returns None if there is no field of this kind. Raises ValueError if there are several, and not exactly one of them
     has the name.
@@ -346,14 +344,14 @@ def _chosen(path: Path, fields: tuple[tuple[str, str], ...], kind: str, name: st
     named = [place for place in places if fields[place][0] == name]
     if len(places) > 1 and len(named) != 1:
         found = ", ".join(shown(fields[place][0]) for place in places)
-        raise ValueError(f"{path} must hold one {kind} field, or one called {name}; it holds {found}")
+        raise ValueError(f"{path} must hold one {kind} field, or one named {name}, got {found}")
     return next(iter(named or places), None)
 
 
 def _of_pointers(path: Path, table: np.ndarray, pointers: np.ndarray) -> np.ndarray:
     """Return the row of the allocation table for each sample's image, found by the pointer in the metadata row.
 
-    Allocations of size 0, such as that of an empty caption, are ignored: one may start where an image starts.
+    Allocations of size 0, such as an empty caption's, are ignored, because one may start where an image starts.
     Raises ValueError if the table and the pointers disagree.
     """
     table = table[table["size"] > 0]
@@ -378,7 +376,7 @@ def _sealed(
     """Return the samples' checksums, the checksum of the index, and what the file was made of.
 
     For a file that FFCV wrote these are an empty array, None and an empty mapping. FFCV fills the arguments of number
-    and image fields with zeros, so that anything else there is, or once was, a seal.
+    and image fields with zeros, so anything else there is a seal or a damaged seal.
     Raises ValueError if the index does not have the checksum that the seal gives.
     """
     empty = [int(one) in {*IN_THE_ROW, IMAGE_FIELD} for one in descriptors["type_id"]]
@@ -395,8 +393,8 @@ def _sealed(
         raise damaged
     checksums = opened.read(start, end - start).view(np.uint64)
     arguments[: SEAL.itemsize] = _bytes(np.array((MAGIC, start, 0), SEAL))
-    # The index is computed as if nothing were stored about the origin, which has a checksum of its own. So two files
-    # with equal samples have equal indexes.
+    # The index is computed as if nothing were stored about the origin, which has its own checksum. So two files with
+    # equal samples have equal indexes.
     header = np.array(header)
     header["alloc_table_ptr"] = end
     if xxh64_of(header, descriptors, metadata, checksums, table) != seal["index"]:
@@ -510,4 +508,4 @@ def _in_order(count: int, sample: Callable[[int], Stored], threads: int) -> Iter
                 gone += 0 if failed else len(future.result().content)
         finally:
             with lock:
-                begun = count  # nothing more is begun, also where the caller stops early
+                begun = count  # nothing more is begun, even if the caller stops early

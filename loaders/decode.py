@@ -93,10 +93,9 @@ COLUMNS = int(_ENDS[-1])
 def jpeg_fault(content: bytes) -> tuple[int, str]:
     """Return (OK, "") for a JPEG that the loader can decode, else (status, libturbojpeg's message, if it has one).
 
-    CMYK: nothing is wrong but that the image is CMYK. BAD_JPEG: the coded data is damaged or cut short, even where the
-    library only warns of it. FOREIGN: the image may be intact, but another decoder has to find out, because the library
-    refuses the header (for its sampling factors, for example) or finds extra bytes between the image and its end
-    marker.
+    CMYK: the image is intact but CMYK. BAD_JPEG: the coded data is damaged or cut short, even if the library only warns
+    about it. FOREIGN: the image may be intact, but another decoder has to find out, because the library refuses the
+    header (for its sampling factors, for example) or finds extra bytes between the image and its end marker.
     This reads all of the coded data, but reconstructs only the luma channel, or the four CMYK channels, at an eighth of
     the size. It takes half the time of a full decode.
     """
@@ -155,7 +154,7 @@ def view_table(views: Sequence[View]) -> np.ndarray:
     """Return the settings of V views as numbers, float64 (V, COLUMNS), for the kernels.
 
     SCALE_MAX is 0 in a view without a random resized crop, and PADDING is -1 in a view without padding.
-    Raises ValueError, naming the view, for one that cannot be made.
+    Raises ValueError, naming the view, if a view cannot be made.
     """
     table = np.zeros((len(views), COLUMNS), np.float64)
     for row, view in zip(table, views, strict=True):
@@ -393,8 +392,7 @@ class Decoder:
         table, offsets: from `view_table` and `output_layout`. out: uint8 1-D, the batch's buffer.
         position: the row of the batch at which the chunk's first sample goes.
 
-        Without views, each sample is only decoded. Where a sample's status is not OK, its rows in `out` keep what they
-        held.
+        Without views, each sample is only decoded. If a sample's status is not OK, its rows in `out` are unchanged.
         Raises IndexError for a sample number outside the dataset, and ValueError if `out` has no room for the chunk or
         the decoder is closed.
         """

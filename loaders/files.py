@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files of unknown origin that are read with limits."""
+"""Atomic writing of files, and reading of untrusted files within limits."""
 
 import errno
 import glob
@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from twoview.loaders.limits import LIST_BYTES, Limit
@@ -20,7 +21,7 @@ NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 # A whole number in a list file. Python's int() also accepts digits of other scripts, and raises at thousands of digits.
 NUMBER = re.compile(r"[0-9]{1,18}")
 
-PIPE = "a pipe or a device"  # what error messages call what is neither a file nor a folder
+PIPE = "a pipe or a device"  # the words of error messages for anything that is neither a file nor a folder
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} must be a file, and is {PIPE}")
+            raise ValueError(f"{path} must be a file, got {PIPE}")
         yield file
 
 
@@ -60,18 +61,17 @@ def lines_of(path: Path) -> list[str]:
 
 @contextmanager
 def whole_file(path: Path, first: bool = False) -> Iterator[Path]:
-    """Write a file whole or not at all, as a context manager that yields a temporary path beside `path`.
+    """Write a file atomically, as a context manager that yields a temporary path next to `path`.
 
     The temporary file is moved to `path` when the block ends, and removed if the block raises. Its content is flushed
     to the disk before the move, so that a power cut leaves either the old file or the new one. Temporary files that a
     killed process of this machine left for the same `path` are removed first.
     first: raise FileExistsError if `path` exists by then, whichever process made it, and leave that file alone.
-    An OSError that names no file (such as that of a full disk) or names the temporary file is raised again, naming
-    `path`.
+    An OSError that names no file (such as a full disk's) or names the temporary file is raised again, naming `path`.
     Raises ValueError, before the block begins, if `path` exists and is not a file: moving to it would replace a device.
     """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} must be a file, and is {'a folder' if path.is_dir() else PIPE}")
+        raise ValueError(f"{path} must be a file, got {'a folder' if path.is_dir() else PIPE}")
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = f".{path.name}.{socket.gethostname()}"
     for stale in path.parent.glob(f"{glob.escape(mine)}.*.part"):
@@ -93,6 +93,23 @@ def whole_file(path: Path, first: bool = False) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Write a folder atomically, as a context manager that yields an empty temporary folder next to `path`.
+
+    The temporary folder is moved to `path` when the block ends, and removed if the block raises. What was at `path`
+    until then is deleted.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        made = Path(scratch, "new")
+        made.mkdir()
+        yield made
+        if path.exists():
+            path.rename(Path(scratch, "old"))
+        made.rename(path)
 
 
 def _take_name(temporary: Path, path: Path) -> None:

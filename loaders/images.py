@@ -1,4 +1,4 @@
-"""Image files, opened by Pillow: only those of known formats, and with no more pixels than the limit allows."""
+"""Image files, opened by Pillow: only in known formats, and with no more pixels than the limit allows."""
 
 import io
 import logging
@@ -19,7 +19,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 # Bytes 4 to 11 of HEIC files.
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 SCANS = 500  # most scans of a JPEG, each of which goes over all pixels; libturbojpeg has the same limit
-# A marker, which begins a segment of a JPEG. Left out: stuffed bytes and restart markers, both of which stand inside
+# A marker, which begins a segment of a JPEG. Not matched: stuffed bytes and restart markers, both of which occur inside
 # coded data, and fill bytes.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _SCAN, _END = b"\xda", b"\xd9"  # the markers SOS (start of scan) and EOI (end of image)
@@ -34,7 +34,8 @@ def open_image(content: bytes, what: str) -> Image.Image:
     """Open the image in a file's bytes: its header is read, its pixels are not decoded yet.
 
     what: what error messages call the image.
-    Raises ValueError, naming it, if it has none of FORMATS, is damaged, or has more pixels than `limits.PIXELS`.
+    Raises ValueError, naming the image, if its format is not in FORMATS, it is damaged, or it has more pixels than
+    `limits.PIXELS`.
     """
     set_pillows_limit()
     with naming(what, content):
@@ -46,7 +47,8 @@ def open_image(content: bytes, what: str) -> Image.Image:
 def _opened(content: bytes) -> Image.Image:
     """Open the image as `Image.open` does, but without the latter's own check of the number of pixels.
 
-    `Image.open` warns at half the number of pixels that is allowed here, and refuses larger images in its own words.
+    `Image.open` warns at half the number of pixels that is allowed here, and refuses larger images with its own
+    message.
     """
     Image.init()
     for name in FORMATS:
@@ -77,8 +79,8 @@ def check_jpeg(content: bytes, what: str) -> bool:
     """Return whether the loader can decode a JPEG itself; if not, Pillow may. Call this before Pillow decodes a JPEG.
 
     what: what error messages call the image.
-    Raises ValueError, naming it, for a damaged JPEG, which Pillow would decode to something all the same, and for one
-    of more than SCANS scans, which would keep Pillow busy for hours.
+    Raises ValueError, naming the image, if it is damaged, since Pillow would decode it anyway, or if it has more than
+    SCANS scans, which would keep Pillow busy for hours.
     """
     fault, words = jpeg_fault(content)
     if fault not in (OK, BAD_JPEG) and _scans(content) > SCANS:
@@ -126,7 +128,7 @@ def naming(what: str, content: bytes | None = None) -> Iterator[None]:
         raise ValueError(f"{what} cannot be read as an image: {words}") from None
     except Image.DecompressionBombError:
         raise ValueError(
-            f"{what} must have at most {PIXELS.value:,} pixels, and a part of it has more; "
+            f"{what} must have at most {PIXELS.value:,} pixels, but a part of it has more; "
             f"the environment variable {PIXELS.variable} raises this limit"
         ) from None
     except Exception as error:

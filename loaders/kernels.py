@@ -1,9 +1,9 @@
 """Compiles kernels with Numba and caches the compiled code on disk.
 
-Numba caches in NUMBA_CACHE_DIR, beside the source, or in the user's cache folder, whichever is the first that it can
-write to. It recompiles a kernel when the kernel's own source file has changed, but not when those of the kernels that
-it calls have: after an update it would go on using parts of the old code. Here a change in the source of any kernel
-makes all of them compile again. If no folder is writable, every process compiles for itself.
+Numba caches in the first writable folder of NUMBA_CACHE_DIR, the folder of the source, and the user's cache folder. It
+recompiles a kernel if the kernel's own source file has changed, but not if a kernel that it calls has changed, so after
+an update it would keep using parts of the old code. Here, a change in the source of any kernel recompiles all of them.
+If no folder is writable, every process compiles for itself.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class _Given(_OfAllSources, caching.UserProvidedCacheLocator):
 
 
 class _Beside(_OfAllSources, caching.InTreeCacheLocator):
-    """Caches in __pycache__ beside the source."""
+    """Caches in __pycache__ next to the source."""
 
 
 class _OfTheUser(_OfAllSources, caching.UserWideCacheLocator):
@@ -68,7 +68,7 @@ def kernel(function: Callable[..., Any] | None = None, *, kept: bool = True, **o
     """Compile a function with `numba.njit`, running without the GIL, and cache the code on disk. Used as a decorator.
 
     kept: False for a function defined inside a function, which no other process could find again. Its code is cached
-        with that of the kernels that call it.
+        with the kernels that call it.
     options: passed on to njit.
     """
     if function is None:

@@ -2,7 +2,7 @@
 
 Headers, recipes and records may come from anywhere, and a few bytes in them can request gigabytes of memory or hours of
 work. Each limit is far above what the field uses, and is checked before anything is allocated. An environment variable
-raises it, in every process of a run.
+raises it, for every process of a run.
 """
 
 import os
@@ -37,7 +37,7 @@ class Limit:
     def check(self, count: int, subject: str) -> None:
         """Raise ValueError if `count` is above the limit.
 
-        subject: what has the count, as the first words of the message: a file's path or a key, for example.
+        subject: the first words of the message, naming what has the count, such as a file's path or a key.
         """
         if fault := self.fault(count):
             raise ValueError(f"{subject} {fault}")
@@ -50,12 +50,12 @@ class Limit:
     def fault(self, count: int) -> str:
         """Return what the error message says after its subject if `count` is above the limit, else an empty string.
 
-        The subject is what has so many, such as a file; see `setting_fault` where it is the number itself.
+        The subject is what contains the counted things, such as a file. For a setting, use `setting_fault`.
         """
         return self._fault(count, f"must have at most {self.value:,} {self.noun}")
 
     def setting_fault(self, number: int) -> str:
-        """Return the same where the subject is the key or the option whose value `number` is."""
+        """Return the same for the value of a setting, whose key or option is the subject."""
         return self._fault(number, f"must be at most {self.value:,}")
 
     def _fault(self, count: int, must: str) -> str:
@@ -74,7 +74,7 @@ WIDTH = Limit("TWOVIEW_MAX_WIDTH", 2**17, "features")  # in one layer, by the re
 NAME = Limit("TWOVIEW_MAX_NAME", 100, "characters")  # in the name of a recipe, dataset, record, peer or suite
 TEXT = Limit("TWOVIEW_MAX_TEXT", 20_000, "characters")  # in any other text of a record or recipe
 RECIPE_BYTES = Limit("TWOVIEW_MAX_RECIPE_BYTES", 2**15, "bytes")  # in a recipe's TOML file, slow to parse if large
-EPOCHS = Limit("TWOVIEW_MAX_EPOCHS", 1_000_000, "epochs")  # in a training
+EPOCHS = Limit("TWOVIEW_MAX_EPOCHS", 1_000_000, "epochs")  # in a run
 BATCH = Limit("TWOVIEW_MAX_BATCH", 2**20, "images")  # in a step, by the recipe
 QUEUE = Limit("TWOVIEW_MAX_QUEUE", 2**24, "keys")  # in MoCo's queue, for which 2^16 is common
 REPEATS = Limit("TWOVIEW_MAX_REPEATS", 1000, "repeats")  # of layers, views or iterations, and seeds of a suite
@@ -84,4 +84,4 @@ LIST_BYTES = Limit("TWOVIEW_MAX_LIST_BYTES", 2**30, "bytes")  # in a file that l
 UNPACKED = Limit("TWOVIEW_MAX_UNPACKED", 100, "bytes for each byte of the archive")  # about 10 in archives of text
 RECORD_BYTES = Limit("TWOVIEW_MAX_RECORD_BYTES", 2**28, "bytes")  # in a record; one of two million steps has 80 million
 VALUES = Limit("TWOVIEW_MAX_VALUES", 10_000, "values")  # in a record's tables without a schema, such as its recipe
-PICTURE_BYTES = Limit("TWOVIEW_MAX_PICTURE_BYTES", 2**24, "bytes")  # in a picture's file, all of which goes into a page
+PICTURE_BYTES = Limit("TWOVIEW_MAX_PICTURE_BYTES", 2**24, "bytes")  # in an image file, which is embedded in a page

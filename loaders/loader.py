@@ -1,9 +1,10 @@
 """The loader: decodes each image once, makes all its views, and yields them as a `Batch`.
 
 A pool of threads renders chunks of a batch with the kernels of `decode.py`, which release the GIL. A batch never
-changes after it was yielded: its memory is reused only when nothing refers to it any more. An error in a worker thread
-is raised when the batch that it belongs to is due, and names sample, field and file. Pixels depend only on (seed,
-epoch, sample, view), not on the number of threads, the batch size, the order of the samples or the number of ranks.
+changes after it has been yielded: its memory is reused only when nothing refers to it any more. An error in a worker
+thread is raised when the batch that it belongs to is due, and names sample, field and file. Pixels depend only on
+(seed, epoch, sample, view), not on the number of threads, the batch size, the order of the samples or the number of
+ranks.
 """
 
 import os
@@ -64,9 +65,9 @@ class Loader:
     indices: the samples to use, all by default: integer sample numbers, where duplicates are kept, or one boolean per
         sample, True for those to use.
     seed: the seed of the order and of the augmentations, below 2 ** 64.
-    shuffle: draw a new order in every epoch; otherwise the order is that of `indices`.
+    shuffle: draw a new order in every epoch; otherwise samples keep the order of `indices`.
     order: a function epoch -> int64 positions in `indices`, of the same length in every epoch. It replaces `shuffle`.
-    drop_last: leave out a last batch that is not full.
+    drop_last: drop the last batch if it is not full.
     threads: number of threads that decode and augment.
     pin: put batches into page-locked memory, for asynchronous copies to a GPU.
     rank, world: the number of this process, and how many there are. All ranks together see the same batches as one
@@ -154,8 +155,8 @@ class Loader:
         """Return an iterator over the batches of one epoch, which are rendered ahead of their use.
 
         epoch: the number of the epoch, from 0. Closing or dropping the iterator early stops the rendering.
-        Raises ValueError if the epoch is not a whole number from 0 on, `order` returns an invalid order, or the loader
-        is closed before the epoch ends.
+        Raises ValueError if the epoch is not a whole number of at least 0, `order` returns an invalid order, or the
+        loader is closed before the epoch ends.
         """
         epoch = checks.whole("epoch", epoch, 0, 2**63)  # an int64 in the kernels
         self._open()
@@ -172,7 +173,7 @@ class Loader:
         """
         if len(self._under_way) > 1:
             raise ValueError(
-                f"a loader's state is that of one epoch, and {len(self._under_way)} are under way: "
+                f"a loader's state describes one epoch, but {len(self._under_way)} are in progress: "
                 f"finish or close all but one"
             )
         epoch, batches = self._reached
@@ -183,8 +184,8 @@ class Loader:
 
         state: from `state_dict`. The numbers of threads and ranks may differ, as long as all ranks together make
         batches of the same size.
-        Raises ValueError, naming the key, if it is not a loader's state, or that of a loader with another seed, number
-        of images, global batch size or beton file.
+        Raises ValueError, naming the key, if it is not a loader's state, or if the state's loader had another seed,
+        number of images, global batch size or beton file.
         """
         if not isinstance(state, Mapping) or not {"epoch", "batches"} <= state.keys():
             raise ValueError(f"a loader's state must have an epoch and batches, got {str(state)[:80]}")
@@ -202,12 +203,12 @@ class Loader:
         raise TypeError("a Loader cannot be pickled or copied: open the beton in the other process and make one there")
 
     def _work(self) -> dict[str, Any]:
-        """Return what a state's batches depend on, and must be equal where the state is loaded."""
+        """Return the values that a state's batches depend on; they must be equal when the state is loaded."""
         data = None if self.beton.index is None else f"{self.beton.index:016x}"
         return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world, "data": data}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and count the epoch as under way from the first to the last."""
+        """Yield the batches, and count the epoch as in progress until the last."""
         me = object()
         self._under_way.add(me)
         try:
@@ -227,7 +228,9 @@ class Loader:
                 if number < len(self):
                     started.append(self._start(samples[places[number]], epoch))
                 if os.getpid() != process:
-                    raise RuntimeError("an epoch must go on in the process that began it: begin another one here")
+                    raise RuntimeError(
+                        "an epoch must be continued in the process that began it: begin another one here"
+                    )
                 if number >= first + BATCHES_AHEAD:
                     batch, chunks = started[0]
                     for chunk in chunks:
@@ -243,7 +246,7 @@ class Loader:
     def _ordered(self, epoch: int) -> np.ndarray:
         """Return the order of an epoch as positions in `indices`, int64 (N,).
 
-        Raises ValueError if `order` returns anything else, or not as many positions as for epoch 0.
+        Raises ValueError if `order` returns anything else, or another number of positions than for epoch 0.
         """
         order = positions(self.order(epoch), len(self.indices))
         if len(order) != self._images:
@@ -358,7 +361,7 @@ class Loader:
         try:
             status = render(layout, samples, self._table, self.seed, epoch, memory, offsets, position)
         except Exception as error:
-            # To find the sample that it is about, render them one by one.
+            # To find the sample that caused it, render them one by one.
             if len(samples) == 1:
                 raise self._error(int(samples[0]), f"{type(error).__name__}: {error}") from error
             one = [self._status(samples[i : i + 1], epoch, memory, offsets, position + i) for i in range(len(samples))]

@@ -27,8 +27,8 @@ class Mask:
     by row. kept: number of patches that are kept, the same for every image.
     kind: "random": every set of `kept` patches is equally likely (MAE, MSN). "block": the other patches are covered by
     rectangles (BEiT, data2vec). smallest, aspect: for "block", the least number of patches in a rectangle, as long as
-    so many are still to be masked, and the range of its aspect ratio (height / width), which is log-uniform.
-    Raises ValueError for a mask that cannot be drawn.
+    that many are still to be masked, and the range of its aspect ratio (height / width), which is log-uniform.
+    Raises ValueError if the mask cannot be drawn.
     """
 
     view: int
@@ -70,7 +70,7 @@ def view_mask(
     """Return a mask that keeps a fraction of the square patches of a view, rounded down to whole patches.
 
     view: the view's number among `views`. patch: side of a patch, in pixels. kept: the fraction, above 0 and at most 1.
-    kind, smallest: see `Mask`. Raises ValueError, naming the value, for a mask that cannot be made.
+    kind, smallest: see `Mask`. Raises ValueError, naming the value, if the mask cannot be made.
     """
     size = views[view].size
     if not 0 < kept <= 1:
@@ -147,8 +147,9 @@ def _draw_blocks(
 ) -> None:
     """Draw BEiT's blocks (Bao et al. 2022, algorithm 1, and `MaskingGenerator` in its code).
 
-    BEiT's code masks fewer patches than wanted if ten blocks in a row do not fit. Here the missing ones are then masked
-    one by one, so that all images of a batch keep equally many patches. out: int64 (B, kept), to be filled.
+    BEiT's code masks fewer patches than wanted if ten blocks in a row do not fit. Here the missing patches are then
+    masked one by one, so that all images of a batch keep the same number of patches. out: int64 (B, kept), to be
+    filled.
     """
     wanted = rows * columns - out.shape[1]
     log_min, log_max = math.log(aspect_min), math.log(aspect_max)

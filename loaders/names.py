@@ -17,14 +17,14 @@ _FEW = 30  # most known names that an error message lists; if there are more, it
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Return known[name].
 
-    kind: what the error message calls such a thing, for example "dataset".
+    kind: the word for such a thing in the error message, for example "dataset".
     Raises ValueError with the kind, the name and the known names (only the nearest if there are many) if it is unknown.
     """
     if name not in known:
         short = name[: NAME.value]  # the longer the name, the longer the search for similar ones takes
         near = difflib.get_close_matches(short, known, 5 if len(known) > _FEW else 1)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        rest = f"{len(known)} names are known" if len(known) > _FEW else f"known are {', '.join(known)}"
+        rest = f"{len(known)} names are known" if len(known) > _FEW else f"choose one of {', '.join(known)}"
         raise ValueError(f"unknown {kind} {quoted(name)}: {hint}{rest}")
     return known[name]
 
@@ -32,7 +32,7 @@ def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
 def checked_name(kind: str, name: str) -> str:
     """Return the name if it is safe as part of a file's name, which also means that it is never a path.
 
-    kind: what it names, for the error message.
+    kind: the word for the named thing in the error message.
     Raises ValueError unless it has 1 to `limits.NAME` characters, all of them ASCII letters, digits and `._-`, and does
     not begin with a dot.
     """

@@ -11,7 +11,7 @@ from twoview.loaders.names import look_up
 from twoview.loaders.views import Blur, Jitter, Solarize, View
 
 # Sizes in pixels used for ImageNet: the shorter side is resized to 256 before a crop of 224 is cut, and MSN's focal
-# views have 96 pixels beside views of 224. Presets of other sizes keep these ratios.
+# views have 96 pixels if its other views have 224. Presets of other sizes keep these ratios.
 RESIZED, FOCAL, FULL = 256, 96, 224
 
 
@@ -100,7 +100,7 @@ def _byol(size: int) -> tuple[View, ...]:
 
 
 def _msn(size: int) -> tuple[View, ...]:
-    """Assran et al. 2022, official code, ViT-S config: a target, a random view, ten focal views (96 beside 224)."""
+    """Assran et al. 2022, official code, ViT-S config: a target, a random view, ten focal views (96, not 224)."""
     large, focal = _msn_pair(size, round(size * FOCAL / FULL), Jitter(0.4, 0.4, 0.4, 0.1, p=0.8))
     return (large,) * 2 + (focal,) * 10
 
@@ -115,7 +115,7 @@ def _msn_cifar(size: int) -> tuple[View, ...]:
 
 
 def _lightly_msn(size: int) -> tuple[View, ...]:
-    """lightly's Imagenette benchmark of MSN and PMSN: strength 1, focal views of 64 pixels beside views of 128."""
+    """lightly's Imagenette benchmark of MSN and PMSN: strength 1, focal views of 64 pixels, others of 128."""
     large, focal = _msn_pair(size, size // 2, Jitter(0.8, 0.8, 0.8, 0.2, p=0.8))
     return large, large, focal
 

@@ -30,7 +30,7 @@ class OpenFile:
     def read(self, start: int, size: int) -> np.ndarray:
         """Return the `size` bytes from `start` on, uint8 (size,), in new memory.
 
-        Raises ValueError, naming the file, if it ends before.
+        Raises ValueError, naming the file, if it ends before that.
         """
         if start < 0 or size < 0 or start + size > self.size:
             raise ValueError(f"{self.path} is damaged: bytes {start:,} to {start + size:,} lie outside the file")

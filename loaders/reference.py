@@ -1,8 +1,8 @@
 """The loader's reference implementation: the same batches, bit for bit, made in a plain loop that is easy to read.
 
-It shares with the loader what defines a batch, the order (`loaders/samplers.py`) and the random parameters (the ops'
-`draw`), but nothing of what makes the loader fast: PIL decodes, torchvision crops and changes colors. Only the blur is
-written out, since the loader's differs from torchvision's (`smoothed` in `loaders/ops/blur.py`).
+It shares with the loader only what defines a batch: the order (`loaders/samplers.py`) and the random parameters (the
+ops' `draw`). PIL decodes the images, and torchvision crops them and changes their colors. Only the blur is implemented
+by hand, since the loader's blur differs from torchvision's (`smoothed` in `loaders/ops/blur.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ from twoview.loaders.views import OPS, View, checked, ops_of
 
 
 class Reference:
-    """Batches of views of a beton file (FFCV's format), equal to those of `twoview.loaders.loader.Loader`.
+    """Yields the same batches of views of a beton file (FFCV's format) as `twoview.loaders.loader.Loader`.
 
-    The arguments are those of `Loader`.
-    Raises ValueError if there are too few images for one batch; for a damaged image, what PIL or numpy raises.
+    It takes the same arguments as `Loader`.
+    Raises ValueError if there are too few images for one batch. A damaged image raises the error of PIL or numpy.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ def make(image: np.ndarray, view: View, key: Key) -> np.ndarray:
     height, width, _ = image.shape
     bicubic = view.interpolation == "bicubic"
     if view.scale is None and view.padding is None:
-        out = crop.center_twin(image, view.resize, view.size, bicubic)
+        out = crop.center_reference(image, view.resize, view.size, bicubic)
     elif view.scale is None:
         side = view.resize or view.size
         _, _, top, left = crop.padded(height, width, side, view.size, view.padding, *key)
-        out = crop.padded_twin(image, side, view.size, view.padding, top, left, bicubic)
+        out = crop.padded_reference(image, side, view.size, view.padding, top, left, bicubic)
     else:
         top, left, box_height, box_width = crop.draw(height, width, *view.scale, *view.ratio, *key)
-        out = resize.twin(image, top, left, box_height, box_width, view.size, bicubic)
+        out = resize.reference(image, top, left, box_height, box_width, view.size, bicubic)
     if flip.draw(view.flip, *key):
-        out = flip.twin(out)
+        out = flip.reference(out)
     for name, settings in ops_of(view).items():
-        out = OPS[name].twin(out, settings, key)
+        out = OPS[name].reference(out, settings, key)
     return out

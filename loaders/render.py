@@ -4,10 +4,10 @@ The random parameters are drawn on the host by the ops' own `draw`, in one compi
 device as one array. There each of its rows becomes a view, by arithmetic on whole tensors with fixed shapes, without a
 loop over images and without a branch, so that `torch.compile` turns it into a few kernels.
 
-On every device the pixels equal those of the CPU kernels bit for bit. This matters because a difference of one level
-before contrast or saturation becomes more than one behind them. So nothing depends on how a compiler rounds: sums are
-of whole numbers, or of products that are exact in float32, so that a fused multiply-add gives the same as two
-operations, and no division has to be rounded correctly.
+On every device, the pixels equal the pixels of the CPU kernels bit for bit. This matters because contrast and
+saturation enlarge a difference of one level. So nothing depends on how a compiler rounds: sums are of whole numbers, or
+of products that are exact in float32, so that a fused multiply-add gives the same as two operations, and no division
+has to be rounded correctly.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,14 @@ from twoview.loaders.ops.taps import weigh_images
 from twoview.loaders.views import OPS, View, ops_of
 
 # The columns of the parameters that are drawn for a view, int32: the box that is cut out, the first output pixels of
-# `Lines` to keep in y and x, and whether to flip. Behind them come the parameters of each op, in as many columns as it
-# needs.
+# `Lines` to keep in y and x, and whether to flip. After them come the parameters of each op.
 TOP, LEFT, BOX_HEIGHT, BOX_WIDTH, Y, X, FLIPPED, FIRST = range(8)
 
 
 class Lines(NamedTuple):
     """The resize's tables for one direction: the input pixels of each output pixel of a line, and their weights.
 
-    They cover boxes of all lengths from 1 to `longest` pixels, and are those of the resize in `loaders/ops`.
+    They cover boxes of all lengths from 1 to `longest` pixels, and equal the tables of the resize in `loaders/ops`.
     full: number of pixels that a box is resized to. starts: int64 (longest + 1, count), for each length, the first
     input pixel in the box for each of the `count` output pixels that may be kept.
     weights: int32 (longest + 1, count, taps), filled up with zeros for lengths that need fewer taps.
@@ -57,7 +56,7 @@ class Step(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Neighboring views, `first` .. `last` - 1, that have one size and interpolation and so are made together.
+    """Neighboring views, `first` .. `last` - 1, with the same size and interpolation, which are made together.
 
     columns, rows: the resize's tables along the rows and down the columns of an image.
     padded: whether the position of the kept output pixels is random. steps: the ops in groups of neighbors that work on
@@ -74,7 +73,7 @@ class Kind(NamedTuple):
 
 
 class Renderer:
-    """Makes views of images of one size on a device. Raises ValueError, naming the view, for one that cannot be made.
+    """Makes views of images of one size on a device. Raises ValueError, naming the view, if one cannot be made.
 
     views: the views to make. height, width: of every image, in pixels.
     """
@@ -100,13 +99,13 @@ class Renderer:
     def make(self, images: Tensor, places: Tensor, drawn: Tensor) -> tuple[Tensor, ...]:
         """Return the views of a batch, each uint8 (B, 3, size, size), in channels-last memory format.
 
-        images: uint8 (N, H, W, 3), the whole dataset. places: int64 (B,), which of them form the batch. drawn: the
-        parameters from `draw`.
+        images: uint8 (N, H, W, 3), the whole dataset. places: int64 (B,), the positions of the batch's images. drawn:
+        the parameters from `draw`.
         """
         return tuple(view for kind in self.kinds for view in self._views(kind, images, places, drawn))
 
     def _views(self, kind: Kind, images: Tensor, places: Tensor, drawn: Tensor) -> tuple[Tensor, ...]:
-        """Return the views of one kind. The arguments and results are those of `make`."""
+        """Return the views of one kind. See `make` for the arguments and the result."""
         drawn = drawn[kind.first : kind.last].flatten(0, 1)
         out = _resized(images, places.repeat(kind.last - kind.first), drawn, kind)
         for on_planes, steps in kind.steps:
@@ -117,7 +116,7 @@ class Renderer:
         return out.contiguous().unflatten(0, (kind.last - kind.first, -1)).permute(0, 1, 4, 2, 3).unbind()
 
     def _kind(self, views: Sequence[View], numbers: Sequence[int], device: torch.device) -> Kind:
-        """Return what is needed to make these views together. numbers: theirs among all views, one after the other."""
+        """Return what is needed to make these views together. numbers: their consecutive numbers among all views."""
         row = self.table[numbers[0]]
         size, bicubic = int(row[decode.SIZE]), bool(row[decode.BICUBIC])
         full_height, full_width, y, x, padding = size, size, 0, 0, int(row[decode.PADDING])

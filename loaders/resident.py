@@ -23,14 +23,15 @@ from twoview.loaders.render import Renderer
 from twoview.loaders.samplers import sequential, share
 from twoview.loaders.views import View
 
-SHARE = 0.25  # most of the device's free memory that the images may take, for `fits`
-SMALL = 64  # most pixels per side at which `fits` accepts JPEGs, too, since decoded they are hardly larger
+SHARE = 0.25  # largest share of the device's free memory that the images may take, for `fits`
+SMALL = 64  # largest side in pixels at which `fits` accepts JPEGs too: decoded, they are hardly larger
 
 
 class Resident(Loader):
-    """A `twoview.Loader` that keeps all images on a device and makes the batches there. They are equal bit for bit.
+    """A `twoview.Loader` that keeps all images on a device and makes the batches there. The batches are equal bit for
+    bit.
 
-    device: where the images are kept and the batches are left. The other arguments are those of `Loader`.
+    device: where the images and the batches are stored. The other arguments are the same as for `Loader`.
     All images in use must have one size. On a GPU the first batch waits for `torch.compile`. Batches are computed
     asynchronously, like any tensor on the device: yielding one does not wait until it is finished.
     Raises ValueError if the images differ in size, need more than the device's free memory, are damaged, or are too few
@@ -61,7 +62,7 @@ class Resident(Loader):
         needed, free = bytes_needed(beton, self.indices), free_bytes(self.device)
         if needed > free:
             raise ValueError(
-                f"{beton.path}: {len(self.indices):,} images need {needed:,} bytes, and {self.device} has {free:,} free"
+                f"{beton.path}: {len(self.indices):,} images need {needed:,} bytes, but {self.device} has {free:,} free"
             )
         # The images are stored in the order of `indices`, so a position in `indices` is also a position here.
         images = self._decoded()
@@ -79,7 +80,7 @@ class Resident(Loader):
     def _decoded(self) -> np.ndarray:
         """Return all images in use, decoded, uint8 (N, H, W, 3).
 
-        Each sample's bytes are checked first, as `Loader` does at every read. Raises ValueError for a damaged one.
+        Each sample's bytes are checked first, as `Loader` does at every read. Raises ValueError for a damaged sample.
         """
         with Decoder() as decoder:
             status = decoder.check(self.beton, self.indices)
@@ -102,8 +103,8 @@ class Resident(Loader):
     def _batch(self, positions: np.ndarray, epoch: int) -> Batch:
         """Return the batch of these positions in `indices`.
 
-        For a last batch that is not full, images are repeated up to the shape of the others, for which the code is
-        compiled, and then cut off again.
+        The code is compiled for full batches. A last batch that is not full is padded with repeated images, which are
+        then cut off again.
         """
         count, positions = len(positions), np.resize(positions, self.batch)
         samples = self.indices[positions]
@@ -128,7 +129,7 @@ class Resident(Loader):
 def compiled(renderer: Renderer, backend: str = "inductor") -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
     """Return the renderer's `make`, compiled by `torch.compile` as one graph.
 
-    torch counts compilations per code object, and refuses the ninth. So each renderer gets a code object of its own.
+    torch compiles one code object at most eight times, so each renderer gets its own code object.
     """
     make = Renderer.make
     own = MethodType(FunctionType(make.__code__.replace(), make.__globals__, closure=make.__closure__), renderer)
@@ -136,7 +137,7 @@ def compiled(renderer: Renderer, backend: str = "inductor") -> Callable[[Tensor,
 
 
 def bytes_needed(beton: Beton, indices: np.ndarray) -> int:
-    """Return the bytes that the images take when decoded. Raises ValueError if they differ in size."""
+    """Return the size of the decoded images in bytes. Raises ValueError if they differ in size."""
     heights, widths = beton.heights[indices], beton.widths[indices]
     for other in np.flatnonzero((heights != heights[0]) | (widths != widths[0])):
         sizes = [f"sample {indices[place]} has {widths[place]} x {heights[place]} pixels" for place in (0, other)]
@@ -145,7 +146,7 @@ def bytes_needed(beton: Beton, indices: np.ndarray) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the number of free bytes in the device's memory."""
+    """Return the device's free memory in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
@@ -154,7 +155,7 @@ def free_bytes(device: torch.device) -> int:
 def fits(beton: Beton, device: torch.device, indices: np.ndarray | None = None) -> bool:
     """Return whether the images should be kept on the device.
 
-    They should if they have one size, are stored as raw pixels or are small, and take at most SHARE of the free memory.
+    They should if all have the same size, are small or stored as raw pixels, and need at most SHARE of the free memory.
     """
     used = sequential(len(beton)) if indices is None else indices
     try:

@@ -43,9 +43,9 @@ def philox(key, c0, c1, c2, c3):
 
 @kernel
 def uniform(seed, epoch, sample, view, op, draw):
-    """Return one float64, uniform in [0, 1), with 53 random bits.
+    """Return a random float64, uniformly distributed in [0, 1), with 53 random bits.
 
-    seed: 64 bits. epoch, sample, draw: only their low 32 bits are used. view, op: below 65,536.
+    seed: 64 bits. epoch, sample, draw: only the low 32 bits are used. view, op: must be below 65,536.
     """
     x0, x1, _, _ = philox(seed, sample, epoch, (view << 16) | op, draw)
     # The upper 27 bits of one word and the upper 26 of another, divided by 2^53.
@@ -54,7 +54,7 @@ def uniform(seed, epoch, sample, view, op, draw):
 
 @kernel
 def uniforms(seed, epoch, samples, view, op, draw):
-    """Return `uniform` of each of the sample numbers in `samples`, an integer array (n,), as float64 (n,)."""
+    """Return `uniform` for each of the sample numbers in `samples`, an integer array (n,), as float64 (n,)."""
     out = np.empty(samples.size, np.float64)
     for i in range(samples.size):
         out[i] = uniform(seed, epoch, samples[i], view, op, draw)
@@ -77,7 +77,7 @@ def words(seed, epoch, samples, view, op, count):
 def normals(seed, epoch, samples, view, op, count):
     """Return `count` standard normal numbers for each of the sample numbers in `samples` (n,), as float32 (n, count).
 
-    They are made from the same random words as those of `words` by the Box-Muller transform. None is beyond 6.8.
+    They are the Box-Muller transform of the random words that `words` returns. No absolute value exceeds 6.8.
     """
     out = np.empty((samples.size, count), np.float32)
     for i in range(samples.size):

@@ -16,7 +16,7 @@ def sequential(count: int) -> np.ndarray:
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return a uniformly random permutation of 0 .. count - 1, int64 (count,).
 
-    It is the order that sorts one random number per sample. seed: below 2 ** 64.
+    It sorts the samples by one random number each. seed: below 2 ** 64.
     """
     keys = uniforms(np.uint64(seed), epoch, sequential(count), 0, ORDER, 0)
     return np.argsort(keys, kind="stable")
@@ -38,7 +38,7 @@ def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     labels: int64 (N,). Raises ValueError if there are fewer than `count` samples.
     """
     if count > len(labels):
-        raise ValueError(f"a subset of {count} images was requested, and there are only {len(labels)}")
+        raise ValueError(f"a subset must have at most {len(labels)} images, got {count}")
     order = shuffled(len(labels), seed, 0)
     # Every class's r-th image comes before any class's (r + 1)-th one, so the first `count` of them are balanced.
     rank = np.empty(len(labels), np.int64)
@@ -53,7 +53,7 @@ def share(count: int, batch: int, rank: int, world: int, drop_last: bool) -> lis
 
     The parts of all ranks together cover every position once, in order.
     batch: samples per rank and batch, so that a global batch has batch * world. rank, world: the number of this
-    process, and how many there are. drop_last: leave out a last global batch that is not full. Without it, the ranks'
+    process, and how many there are. drop_last: drop the last global batch if it is not full. Otherwise, the ranks'
     parts of the last batch are as equal as possible, and may be empty.
     """
     whole = count // (batch * world)
@@ -89,13 +89,13 @@ def classes_a_batch(
     """
     names, label_of = np.unique(labels, return_inverse=True)
     if not 1 <= classes * parts <= len(names):
-        asked = f"classes is {classes}" + (f" for each of {parts} parts of a batch" if parts > 1 else "")
-        raise ValueError(f"{asked}, and must be from 1 to {len(names)} in all, the number of classes in the labels")
+        each = f" for each of {parts} parts of a batch" if parts > 1 else ""
+        raise ValueError(f"classes must be from 1 to {len(names)} in all, the labels' classes, got {classes}{each}")
     if batch % parts:
-        raise ValueError(f"parts is {parts}, into which a batch of {batch} images cannot be divided equally")
+        raise ValueError(f"parts must divide a batch of {batch} images equally, got {parts}")
     part = batch // parts
     if part < classes:
-        raise ValueError(f"classes is {classes}, and must be at most {part}, the images in a batch or one of its parts")
+        raise ValueError(f"classes must be at most {part}, the images in a batch or one of its parts, got {classes}")
     # Choose the classes of each batch: the least often taken ones, in random order among equals.
     key = np.uint64(seed)
     batches = len(labels) // batch
@@ -136,7 +136,7 @@ def long_tail(labels: np.ndarray, ratio: float, kind: str, seed: int) -> np.ndar
     Raises ValueError for a ratio below 1 or an unknown kind.
     """
     if not ratio >= 1:
-        raise ValueError(f"the imbalance ratio is {ratio}, and must be at least 1")
+        raise ValueError(f"the imbalance ratio must be at least 1, got {ratio}")
     names, label_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     place = np.arange(len(names))
     last = max(len(names) - 1, 1)

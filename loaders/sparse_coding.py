@@ -1,7 +1,7 @@
 """The data model of Wen and Li: sparse features and dense noise, x = M z + xi, a pure function of (seed, sample).
 
 M is d1 x d with orthonormal columns, z is sparse with symmetric signs, and xi is dense Gaussian noise. The model and
-its rates are those of "Toward Understanding the Feature Learning Process of Self-supervised Contrastive Learning" (ICML
+its rates are from "Toward Understanding the Feature Learning Process of Self-supervised Contrastive Learning" (ICML
 2021), quoted from memory. The code of Pokle et al. ("Contrasting the landscape of contrastive and non-contrastive
 learning", AISTATS 2022, `data_model/gen_sparse_coding_data.py`) has the same model, but uses as the standard deviation
 of the noise what Wen and Li use as its variance.

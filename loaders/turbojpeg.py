@@ -20,7 +20,7 @@ def library() -> str:
 
 
 def _loads(name: str) -> bool:
-    """Return whether the dynamic linker finds and loads a library of this name."""
+    """Return whether the dynamic linker finds and loads a library with this name."""
     try:
         ctypes.CDLL(name)
     except OSError:

@@ -49,7 +49,7 @@ class Backbone(Settings):
     patch: Side = 16  # side of a ViT's patches, in pixels
     positions: Literal["learned", "sincos"] = "learned"  # a ViT's position embeddings; sincos ones are fixed
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # probability that a ViT's last block is skipped in training
-    # A ViT's representation: the class token, or the mean of the patches' tokens, for methods that train those alone.
+    # A ViT's representation: the class token, or the mean of the patches' tokens, for methods that train only those.
     pool: Literal["class", "mean"] = "class"
 
     @field_validator("depth")
@@ -63,7 +63,7 @@ class Backbone(Settings):
     def _keys_of_its_own(self) -> Self:
         for key, (whose, names) in ONLY.items():
             if self.name not in names and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is for {whose} alone, not for {self.name}")
+                raise ValueError(f"{key} is only for {whose}, not for {self.name}")
         return self
 
     @model_serializer(mode="wrap")
@@ -130,9 +130,9 @@ def _wide(depth: int, widen: int) -> Encoder:
 def _alexnet(width: int) -> Encoder:
     """Return the five convolutions of an AlexNet for small images, with the mean over the image as representation.
 
-    The layout is that of Wang and Isola 2020's code for STL-10 (recalled from memory, and read in code that adopted
-    it): 3 x 3 convolutions with BatchNorm, and max-pooling after layers 1, 2 and 5. Their first layer has 96 channels.
-    Their fully connected layers are left out. There is no standard AlexNet for 32 pixels.
+    The layout follows Wang and Isola 2020's code for STL-10 (recalled from memory, and read in code that adopted it): 3
+    x 3 convolutions with BatchNorm, and max-pooling after layers 1, 2 and 5. Their first layer has 96 channels. Their
+    fully connected layers are omitted. There is no standard AlexNet for 32 pixels.
     width: channels of the first layer.
     """
     layers: list[nn.Module] = []

@@ -25,7 +25,7 @@ class BYOLOptions(ProjectorOptions):
     projection: Width = 256  # width of the projector's output
     predictor: Width = 4096  # width of the predictor's hidden layer
     momentum: Momentum = 0.996  # momentum of the target network's moving average at the first step
-    final_momentum: Momentum = 1.0  # this momentum at the last step, reached along half a cosine
+    final_momentum: Momentum = 1.0  # momentum at the last step, reached along half a cosine
 
 
 class BYOL(Method):
@@ -49,6 +49,11 @@ class BYOL(Method):
         with torch.no_grad():
             t1, t2 = (self.target(view) for view in views)
         return {"loss": byol(p1, t2) + byol(p2, t1)}
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """See `Method.averaged`."""
+        return self.target[0]
 
     def after_step(self, progress: float) -> None:
         momentum = ema.cosine(self.options.momentum, self.options.final_momentum, progress)

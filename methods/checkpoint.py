@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all, the newest ones kept, loaded without running code they may contain.
+"""Checkpoints: written atomically, the newest ones kept, loaded without running code that they may contain.
 
 The newest is NAME.pt, the ones before it are NAME.1.pt, NAME.2.pt, ... A checkpoint may come from anywhere, so `load`
 distrusts it: it uses torch's `weights_only=True`, compares the CRC-32 that torch stores of every record before it uses
@@ -36,7 +36,9 @@ from twoview.methods.precision import Precision
 from twoview.methods.settings import first_fault
 
 KEPT = 2  # number of checkpoints kept of a run
-SAID = 8  # most bytes that a file's tensors may claim, in multiples of its size; above 1, for some share their storage
+SAID = (
+    8  # most bytes that a file's tensors may claim, in multiples of its size; above 1, because some share their storage
+)
 KEY = 1000  # most characters in the name of a weight
 HEADER = 2**25  # most bytes in the header of a safetensors file
 NUMBERS = frozenset((type(None), bool, int, float, complex, str, bytes))  # plain types that contain no other values
@@ -44,10 +46,10 @@ PLAIN = NUMBERS | {OrderedDict}  # OrderedDict: the state dict of a module
 
 
 def save(path: Path, state: dict[str, Any], kept: int = KEPT) -> None:
-    """Write tensors and plain values to a checkpoint, and keep the `kept` newest checkpoints of that name.
+    """Write tensors and plain values to a checkpoint, and keep the `kept` newest checkpoints with that name.
 
-    NumPy's scalars are written as Python's. If the call fails, the old files stay as they are. Raises OSError naming
-    the file if the disk is full, and ValueError naming the key for a value that `load` would refuse.
+    NumPy's scalars are written as Python's. If the call fails, the old files stay as they are. Raises OSError, naming
+    the file, if the disk is full, and ValueError, naming the key, for a value that `load` would refuse.
     """
     # torch.save writes to memory first: on a full disk it raises a RuntimeError that names neither file nor reason.
     buffer = io.BytesIO()
@@ -73,7 +75,10 @@ class Table(BaseModel):
 
 
 class History(Table):
-    """The fields of `twoview.methods.trainer.History`. Checkpoints of older versions have no `step_seconds`."""
+    """The measurements of a run so far, as a checkpoint stores them: times of epochs and steps, losses, logged values.
+
+    The fields are those of `twoview.methods.trainer.History`. Checkpoints of older versions have no `step_seconds`.
+    """
 
     epoch_seconds: list[Seconds]
     wait_seconds: list[Seconds]
@@ -108,7 +113,7 @@ class Random(Table):
 
 
 class Reached(Table):
-    """The position of the data loader in the training. Loaders other than twoview's may add keys of their own."""
+    """The position of the data loader in the run. Loaders other than twoview's may add keys of their own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -121,7 +126,7 @@ class Reached(Table):
 
 
 class Measured(Table):
-    """What was measured by the end of a training, for its evidence record."""
+    """The measurements of a finished run, for its evidence record."""
 
     training: dict[str, Any]
     ceilings: dict[str, Any] | None
@@ -130,7 +135,7 @@ class Measured(Table):
 class State(Table):
     """The schema of a checkpoint: recipe, weights and epoch, the state that training resumes from, and measurements.
 
-    Only recipe, weights and epoch must be there.
+    Only recipe, weights and epoch are required.
     """
 
     recipe: dict[str, Any]
@@ -149,7 +154,7 @@ class State(Table):
     @classmethod
     def _is_one(cls, table: Any) -> Any:
         if table is None:
-            raise ValueError("must be left out rather than set to None")
+            raise ValueError("must be omitted, not set to None")
         return table
 
     @model_validator(mode="after")
@@ -164,7 +169,8 @@ class State(Table):
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint of twoview onto the CPU and check it against `State`.
 
-    Raises FileNotFoundError if there is none, and ValueError naming the file if it is damaged or not of twoview.
+    Raises FileNotFoundError if there is none, and ValueError naming the file if it is damaged or was not written by
+    twoview.
     """
     check_size(path)
     try:
@@ -193,8 +199,8 @@ def load(path: Path) -> dict[str, Any]:
 def open_archive(path: Path) -> zipfile.ZipFile:
     """Open a file of torch.save, which is a zip archive of uncompressed records.
 
-    Raises zipfile.BadZipFile if it is no zip archive, and ValueError if a record is compressed or if the records claim
-    more bytes than the file has.
+    Raises zipfile.BadZipFile if it is not a zip archive, and ValueError if a record is compressed or if the records
+    claim more bytes than the file has.
     """
     archive = zipfile.ZipFile(path)
     try:
@@ -203,7 +209,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
                 raise ValueError(f"its {record.filename} is compressed, and torch.save compresses nothing")
         said = sum(record.file_size for record in archive.infolist())
         if said > path.stat().st_size:
-            raise ValueError(f"its records say that they have {said:,} bytes, and the file has {path.stat().st_size:,}")
+            raise ValueError(f"its records claim {said:,} bytes, but the file has {path.stat().st_size:,}")
     except ValueError:
         archive.close()
         raise
@@ -222,7 +228,7 @@ def check_header(path: Path) -> None:
     with open(path, "rb") as file:
         said = int.from_bytes(file.read(8), "little")  # the format begins with the length of the header
     if said > min(HEADER, path.stat().st_size):
-        raise ValueError(f"its header says that it has {said:,} bytes, and the file has {path.stat().st_size:,}")
+        raise ValueError(f"its header claims {said:,} bytes, but the file has {path.stat().st_size:,}")
 
 
 def check_tensors(content: Any, path: Path) -> None:
@@ -247,7 +253,7 @@ def check_tensors(content: Any, path: Path) -> None:
             if not NUMBERS.issuperset(map(type, parts)):  # skips the history's lists of millions of numbers
                 left += parts
     if said > min(SAID * path.stat().st_size, CHECKPOINT_BYTES.value):
-        raise ValueError(f"its tensors say that they have {said:,} bytes, and the file has {path.stat().st_size:,}")
+        raise ValueError(f"its tensors claim {said:,} bytes, but the file has {path.stat().st_size:,}")
 
 
 def finite(tensor: Tensor) -> bool:
@@ -294,9 +300,9 @@ def looks_like(path: Path) -> str:
     if not start:
         return "it is empty"
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "it is a Git LFS pointer, and `git lfs pull` gets the file that it stands for"
+        return "it is a Git LFS pointer, and `git lfs pull` gets the real file"
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|!--|html|head)", start, re.IGNORECASE):
-        return "it is a web page, which a download that needs a login or a confirmation may leave"
+        return "it is a web page, perhaps because the download needs a login or a confirmation"
     if start[8:9] == b"{" and not safetensors:
         return "it is a safetensors file, whose name must end in .safetensors"
     if start.startswith(b"\x1f\x8b"):

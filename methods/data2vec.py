@@ -28,8 +28,8 @@ class Data2VecOptions(Options):
     layers: Repeats = 6  # number of the teacher's top blocks whose mean output is the target
     beta: PositiveFloat = 2.0  # distance at which the smooth L1 loss turns from squared to absolute
     momentum: Momentum = 0.999  # momentum of the teacher's moving average at the first step
-    final_momentum: Momentum = 0.9998  # this momentum once it has risen
-    rising: Share = 0.05  # share of the training in which the momentum rises linearly (official command: 25,000 steps)
+    final_momentum: Momentum = 0.9998  # momentum after the rise
+    rising: Share = 0.05  # share of the run in which the momentum rises linearly (official command: 25,000 steps)
 
 
 class Data2Vec(Method):
@@ -89,6 +89,11 @@ class Data2Vec(Method):
             tokens = block(tokens)
             outputs.append(tokens[:, 1:])
         return targets(outputs[-self.options.layers :])
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """See `Method.averaged`."""
+        return self.teacher
 
     def after_step(self, progress: float) -> None:
         o = self.options

@@ -11,7 +11,7 @@ def set_deterministic(wanted: bool, strict: bool = True) -> None:
     wanted: if true, torch uses deterministic algorithms only and one CPU thread, because oneDNN's sums depend on which
     thread ends first. If false, cuDNN may benchmark its kernels and pick the fastest.
     strict: whether an operation without a deterministic algorithm raises a RuntimeError; otherwise it runs, and torch
-    warns of it.
+    warns.
     """
     # Only where something changes: the call imports torch's compiler, which takes seconds.
     if wanted != torch.are_deterministic_algorithms_enabled():

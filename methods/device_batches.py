@@ -10,11 +10,11 @@ from torch import Tensor
 
 from twoview.methods.parts import part
 
-AHEAD = 4  # most steps that the host may have launched and the GPU not yet finished
+AHEAD = 4  # most steps that the host may launch before the GPU has finished them
 
 
 class BatchLike(Protocol):
-    """What a batch must have, such as the `Batch` of `loaders/loader.py`. Shapes are those of `DeviceBatch`."""
+    """The interface of a batch, such as `Batch` in `loaders/loader.py`. For the shapes, see `DeviceBatch`."""
 
     @property
     def views(self) -> tuple[Tensor, ...]: ...

@@ -5,11 +5,11 @@ replayed by one launch. A replay reads the memory addresses that the step read w
 therefore copied into fixed input tensors, numbers that change from step to step are scalars on the device, and buffers
 change in place.
 
-The tests on a CPU replace the recorder by a stand-in that runs the step again where a GPU replays it.
-On one H200, eight recorded steps of SimCLR in float32 with deterministic kernels had losses bit-equal to those of plain
-steps, and a recorded CIFAR-10 training, compiled and in bfloat16, reached 90 % kNN accuracy. BYOL was compared without
-deterministic kernels: after eight steps its losses differed from the plain ones by 0.6 %, and those of a second plain
-training by 0.8 %. No other method has been compared on a GPU.
+The tests on a CPU replace the recorder with a stand-in that runs the step again where a GPU replays it.
+On one H200, eight recorded steps of SimCLR in float32 with deterministic kernels had the same losses, bit for bit, as
+steps without a graph, and a recorded CIFAR-10 run, compiled and in bfloat16, reached 90 % kNN accuracy. BYOL was
+compared without deterministic kernels: after eight steps, the losses of a recorded run and of a second plain run
+differed from a plain run's by 0.6 % and 0.8 %. No other method has been compared on a GPU.
 """
 
 import functools
@@ -25,7 +25,7 @@ from twoview.methods.optim import Optim
 from twoview.methods.parts import part
 from twoview.methods.precision import Precision
 
-WARMUP = 3  # steps run unrecorded first: they create the optimizer's state, choose kernels and compile
+WARMUP = 3  # first steps, not recorded, that create the optimizer's state, choose kernels and compile
 
 Out = dict[str, Tensor]  # the results of a step, scalars by name
 Step = Callable[[DeviceBatch], Out]
@@ -34,9 +34,9 @@ Step = Callable[[DeviceBatch], Out]
 def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
     """Raise ValueError, naming the recipe's key, if a step with these settings cannot be recorded."""
     if device.type != "cuda":
-        raise ValueError(f"cuda_graph needs a CUDA device, and this training is on {device.type}")
+        raise ValueError(f"cuda_graph needs a CUDA device, got {device.type}")
     if ranks.world() > 1:
-        raise ValueError(f"cuda_graph records the step of one process, and there are {ranks.world()} ranks")
+        raise ValueError(f"cuda_graph needs a single process, got {ranks.world()} ranks")
     if precision == "fp16":
         raise ValueError("cuda_graph cannot be used with precision fp16, whose loss scaler waits for every gradient")
     if compile == "max-autotune":
@@ -53,7 +53,7 @@ class Graph:
 
     step: a batch on the device -> scalars. Besides the batch it may read only the scalars that `number` returns and
     tensors that change in place, and it may read no value on the host. name: name of the method, for errors.
-    A call raises ValueError naming the method if the step cannot be recorded.
+    A call raises ValueError, naming the method, if the step cannot be recorded.
     """
 
     def __init__(self, step: Step, name: str, device: torch.device) -> None:

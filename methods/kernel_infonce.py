@@ -28,7 +28,7 @@ class KernelInfoNCEOptions(ProjectorOptions):
     gamma: Gamma = 2.0  # exponent of the kernel: 2 is Gaussian, 1 is Laplacian
     temperature: PositiveFloat = 0.5  # T of the kernel; gamma 2 with T is SimCLR with temperature T / 2
     gamma2: Gamma = 2.0  # exponent of a mixture's second kernel
-    temperature2: NonNegativeFloat = 0.0  # T of a mixture's second kernel; 0 takes that of the first
+    temperature2: NonNegativeFloat = 0.0  # T of a mixture's second kernel; 0 means the first kernel's T
     weight: Share = 0.5  # lambda, the weight of the first kernel in a mixture
     joint: bool = True  # whether concat normalizes the whole embedding (as the official code) instead of each half
 

@@ -1,4 +1,4 @@
-"""The interface between the trainer and a method: everything that the trainer needs of a method."""
+"""The interface between the trainer and a method: everything that the trainer needs from a method."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +58,7 @@ class Method(nn.Module):
     def views_for(cls, options: Any, views: tuple[View, ...]) -> tuple[View, ...]:
         """Return the `views` of a method with these options, given the views of a recipe.
 
-        Raises ValueError naming the method if it does not take the recipe's views.
+        Raises ValueError, naming the method, if it does not take the recipe's views.
         """
         if len(views) != cls.takes:
             raise ValueError(f"the recipe's number of views must be {cls.takes} for {options.name}, got {len(views)}")
@@ -66,7 +66,7 @@ class Method(nn.Module):
 
     @classmethod
     def masks_for(cls, options: Any, views: tuple[View, ...], patch: Any) -> tuple[Mask, ...]:
-        """Return the `masks` of a method with these options.
+        """Return the settings of the masks that the loader draws for a method with these options, or none.
 
         views: the method's `views`. patch: side of the encoder's patches in pixels, if the encoder is a ViT. Raises
         ValueError if the patches cannot be masked as the options say.
@@ -74,7 +74,7 @@ class Method(nn.Module):
         return ()
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
-        """Return the scalar `loss` and further scalars to log, by name.
+        """Return the scalar `loss` and other scalars to log, by name.
 
         views: normalized float (B, 3, H, W) each. label: int64 (B,). masks: int64 (B, kept) each, the numbers of the
         patches kept, ascending.
@@ -84,13 +84,18 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Update moving averages and schedules. The trainer calls it after each optimizer step.
 
-        progress: share of the training that is done, from 0 to 1.
+        progress: share of the run that is done, from 0 to 1.
         """
 
     @property
     def probed(self) -> nn.Module:
         """The network that the probes evaluate: the encoder, or whichever network the method's source evaluates."""
         return self.encoder
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """The moving average of the encoder (momentum encoder or teacher), or None if the method has none."""
+        return None
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the representations (B, D) that the probes evaluate. x: normalized float (B, 3, H, W)."""

@@ -29,7 +29,7 @@ class MoCoOptions(ProjectorOptions):
     gamma: Gamma = 2.0  # exponent of the kernel: 2 is Gaussian, 1 is Laplacian
     temperature: PositiveFloat = 0.4  # T of the kernel; gamma 2 with T is MoCo's cosine loss with tau = T / 2
     gamma2: Gamma = 2.0  # exponent of the second kernel, for the sum
-    temperature2: NonNegativeFloat = 0.0  # T of the second kernel, for the sum; 0 takes that of the first
+    temperature2: NonNegativeFloat = 0.0  # T of the second kernel, for the sum; 0 means the first kernel's T
     weight: Share = 0.5  # lambda, the weight of the first kernel's loss in the sum
     include_positive: bool = True  # whether the query's own key is part of the denominator (not in Tan et al.'s code)
     queue: Keys = 65536  # number of older keys that serve as negatives
@@ -69,6 +69,11 @@ class MoCo(Method):
             return moco(query, key, self.queue, o.temperature, o.gamma, o.include_positive)
         gammas, temperatures = (o.gamma, o.gamma2), (o.temperature, o.temperature2 or o.temperature)
         return moco_sum(query, key, self.queue, gammas, temperatures, o.weight, o.include_positive)
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """See `Method.averaged`."""
+        return self.key_network[0]
 
     def after_step(self, progress: float) -> None:
         # The queue changes only after the backward pass, which needs the old keys. It changes in place because a CUDA

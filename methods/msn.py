@@ -38,12 +38,12 @@ class MSNOptions(ProjectorOptions):
     weight: NonNegativeFloat = 1.0  # lambda, the weight of the divergence of mean assignment and prior (me-max)
     entropy_weight: NonNegativeFloat = 0.0  # weight of the mean entropy of the assignments
     divergence: Divergence = "to-prior"  # to-prior: KL(mean assignment, prior); from-prior: KL(prior, mean assignment)
-    focal_views: Iterations = 10  # focal views per image, which the encoder sees besides the random view
+    focal_views: Iterations = 10  # focal views per image, which the encoder sees in addition to the random view
     patch_drop: Drop = 0.15  # share of the random view's patches hidden from the encoder; above 0 it must be a ViT
     drop_focal: bool = False  # whether focal views lose the same share of patches, as in lightly's benchmarks
     momentum: Share = 0.996  # momentum of the target network's moving average at the first step
-    final_momentum: Share = 1.0  # this momentum at the end of a linear rise
-    momentum_stretch: Annotated[float, Field(ge=1)] = 1.25  # the rise is planned for this many times the training
+    final_momentum: Share = 1.0  # momentum at the end of a linear rise
+    momentum_stretch: Annotated[float, Field(ge=1)] = 1.25  # the rise is planned for this many times the run's length
 
 
 class MSN(Method):
@@ -52,8 +52,8 @@ class MSN(Method):
     The recipe's first three views are the target, the random view and the focal view, which is drawn several times.
     The target network, a moving average, sees the whole target view. The encoder sees the other views: the kept patches
     of the random view in one forward pass, all focal views in another, so that BatchNorm in the projector never mixes
-    sizes. The official code does the same, and by default only the random view loses patches, as there. In the official
-    code all images of a batch lose the same patches; here each image loses its own.
+    sizes. The official code does the same. As there, only the random view loses patches by default. In the official
+    code, all images of a batch lose the same patches; here each image loses its own.
     Probes evaluate the target network's encoder, as the official evaluation and lightly's benchmarks do.
 
     The method logs the terms of the loss and the entropy of the mean assignment, which is log K if all prototypes are
@@ -87,7 +87,7 @@ class MSN(Method):
     def views_for(cls, options: MSNOptions, views: tuple[View, ...]) -> tuple[View, ...]:
         if len(views) < cls.takes:
             raise ValueError(
-                f"{options.name} takes a target, a random and a focal view, and the recipe has {len(views)} views"
+                f"{options.name} takes a target, a random and a focal view, but the recipe has {len(views)} views"
             )
         return (*views[:FOCAL], *[views[FOCAL]] * options.focal_views)
 
@@ -138,8 +138,13 @@ class MSN(Method):
         """Return the share of the targets that Sinkhorn gives each prototype, (K,)."""
         return prior
 
+    @property
+    def averaged(self) -> nn.Module | None:
+        """See `Method.averaged`."""
+        return self.target[0]
+
     def after_step(self, progress: float) -> None:
         o = self.options
-        # From momentum to final_momentum along a line that is momentum_stretch times as long as the training.
+        # From momentum to final_momentum along a line that is momentum_stretch times as long as the run.
         momentum = o.momentum + (o.final_momentum - o.momentum) * progress / o.momentum_stretch
         ema.follow(self.target, nn.Sequential(self.encoder, self.projector), momentum)

@@ -31,10 +31,10 @@ class Optim(Settings):
     start: NonNegativeFloat = 0.0  # learning rate at the start of the warm-up, as a share of lr
     floor: NonNegativeFloat = 0.0  # learning rate at the end of the cosine, as a share of lr
     steps: Steps = ()  # epochs at which the learning rate is divided by 10; if given, they replace the cosine
-    stretch: Annotated[float, Field(ge=1)] = 1.0  # cosines last this many times the training, which ends them early
+    stretch: Annotated[float, Field(ge=1)] = 1.0  # cosines last this many times the run, which ends them early
     decay_all: bool = False  # whether biases, norms and tokens get weight decay too (and, in lars, adapted steps)
     decay_tokens: bool = False  # whether class token and position embeddings get weight decay too
-    clip_norm: NonNegativeFloat = 0.0  # largest norm of the gradient, prototypes left out; 0 does not clip
+    clip_norm: NonNegativeFloat = 0.0  # largest norm of the gradient, without prototypes; 0 does not clip
     trust: PositiveFloat = 0.001  # trust coefficient eta of lars
     clip: bool = False  # whether lars limits a tensor's adapted rate to lr (LARC)
 
@@ -101,7 +101,7 @@ def _tokens(model: nn.Module) -> set[int]:
 
 
 def schedule(optim: Optim, optimizer: torch.optim.Optimizer, epoch: float, epochs: int) -> None:
-    """Set the optimizer's learning rates and weight decays to those of a (fractional) epoch."""
+    """Set the optimizer's learning rates and weight decays for a (fractional) epoch."""
     for group in optimizer.param_groups:
         group["lr"] = lr_at(optim, epoch, epochs) * group.get("scale", 1.0)
         if group["adapt"]:
@@ -119,7 +119,7 @@ def clip(optimizer: torch.optim.Optimizer, norm: float) -> None:
 
 
 def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
-    """Return the learning rate at a (fractional) epoch of a training of `epochs` epochs.
+    """Return the learning rate at a (fractional) epoch of a run of `epochs` epochs.
 
     It rises linearly from start * lr to lr during the warm-up. Then it falls along a cosine that reaches floor * lr at
     epoch stretch * epochs, or by a factor of 10 at each of the settings' `steps`.
@@ -134,7 +134,7 @@ def lr_at(optim: Optim, epoch: float, epochs: int) -> float:
 
 
 def weight_decay_at(optim: Optim, epoch: float, epochs: int) -> float:
-    """Return the weight decay at a (fractional) epoch of a training of `epochs` epochs.
+    """Return the weight decay at a (fractional) epoch of a run of `epochs` epochs.
 
     It goes along a cosine, without warm-up, to final_weight_decay at epoch stretch * epochs; without that setting it is
     constant.

@@ -19,7 +19,7 @@ from twoview.methods.settings import Iterations
 
 
 class PMSNOptions(MSNOptions):
-    """The `[method]` table of PMSN: the keys of MSN and those of the prior.
+    """The `[method]` table of PMSN: the keys of MSN and the keys of the prior.
 
     By default it uses no Sinkhorn, because one that makes the targets uniform would undo the prior.
     """

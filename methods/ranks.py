@@ -93,7 +93,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
 
 class SumOverRanks(torch.autograd.Function):
-    """x -> its sum over the ranks, on every rank. The backward pass sums the gradients of all ranks likewise."""
+    """x -> its sum over the ranks, on every rank. The backward pass sums the gradients of all ranks in the same way."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ METHODS: dict[str, Entry] = {
 
 
 def entry(name: str) -> Entry:
-    """Return the method of that name. Raises ValueError with the known names and the most similar one otherwise."""
+    """Return the method with this name. Raises ValueError, with the known names, if there is none."""
     return look_up("method", name, METHODS)
 
 

@@ -1,4 +1,4 @@
-"""Check the state of an optimizer and a loss scaler in a checkpoint against those of the training that resumes from it.
+"""Check the optimizer and loss-scaler state in a checkpoint against the run that resumes from it.
 
 torch itself checks little: it loads a momentum buffer of any shape and a setting of any type, and the next step fails.
 """
@@ -16,10 +16,10 @@ LARGEST_SCALE = torch.finfo(torch.float32).max
 
 
 def check_groups(groups: list[dict[str, Any]], mine: list[dict[str, Any]]) -> None:
-    """Raise ValueError if a checkpoint's parameter groups differ from those of this training's optimizer.
+    """Raise ValueError if a checkpoint's parameter groups differ from the groups of this run's optimizer.
 
-    groups: from the checkpoint. mine: of this training. Values that a schedule sets may be any number. A key that only
-    one side has comes from another version of torch and is ignored.
+    groups: from the checkpoint. mine: of this run. Values that a schedule sets may be any number. A key that only one
+    side has comes from another version of torch and is ignored.
     """
     if len(groups) != len(mine):
         raise ValueError(f"optimizer: there must be {len(mine)} groups, got {len(groups)}")
@@ -41,16 +41,16 @@ def checked_state(
 
     The layout matters because torch's fused kernels walk through weight and state as if both were dense rows, and would
     write outside the memory of a tensor that is one number expanded to many.
-    kept: state from the checkpoint, by the number of the weight. mine: the state that this training's optimizer already
-    has; every weight in it must also be in `kept`. weights: the optimizer's weights. name: the optimizer. Raises
-    ValueError if a weight's state is missing, incomplete, or of another type or shape.
+    kept: state from the checkpoint, by the number of the weight. mine: the state that this run's optimizer already has;
+    every weight in it must also be in `kept`. weights: the optimizer's weights. name: the optimizer. Raises ValueError
+    if a weight's state is missing, incomplete, or of another type or shape.
     """
     must = ", ".join(sorted(KEPT[name]))
     for number in mine.keys() - kept.keys():
         raise ValueError(f"optimizer: weight {number} must have {must}, got nothing")
     for number, entry in kept.items():
         if not 0 <= number < len(weights):
-            raise ValueError(f"optimizer: there are {len(weights)} weights, and its state names weight {number}")
+            raise ValueError(f"optimizer: its state must be for weights 0 to {len(weights) - 1}, got weight {number}")
         if entry.keys() != KEPT[name] and (entry or number in mine):
             raise ValueError(f"optimizer: weight {number} must have {must}, got {shown(sorted(entry))}")
         for what, value in entry.items():
@@ -58,21 +58,23 @@ def checked_state(
             if not (isinstance(value, Tensor) and value.is_floating_point()):
                 raise ValueError(f"optimizer: {what} of weight {number} must be real numbers, got {shown(value)}")
             if value.shape != shape:
-                raise ValueError(f"optimizer: {what} of weight {number} must be {shape}, got {tuple(value.shape)}")
+                raise ValueError(
+                    f"optimizer: {what} of weight {number} must have shape {shape}, got {tuple(value.shape)}"
+                )
     return {
         number: {what: _as(weights[number], value) for what, value in entry.items()} for number, entry in kept.items()
     }
 
 
 def check_scaler(theirs: dict[str, float], mine: dict[str, Any]) -> None:
-    """Raise ValueError if a checkpoint's loss-scaler state does not fit this training's.
+    """Raise ValueError if a checkpoint's loss-scaler state does not fit this run's.
 
-    theirs: from the checkpoint. mine: of this training. Both are empty unless the precision is fp16.
+    theirs: from the checkpoint. mine: of this run. Both are empty unless the precision is fp16.
     """
     if theirs.keys() != mine.keys():
         must = f"have the keys {', '.join(sorted(mine))}" if mine else "be empty unless the precision is fp16"
         raise ValueError(f"scaler must {must}, got {shown(sorted(theirs))}")
-    # The largest allowed value of each key that changes in a training. All other keys must be equal.
+    # The largest allowed value of each key that changes during a run. All other keys must be equal.
     most: dict[str, Any] = {"scale": LARGEST_SCALE, "_growth_tracker": mine.get("growth_interval")}
     for key, own in mine.items():
         value = theirs[key]

@@ -31,14 +31,14 @@ def at_most(limit: Limit) -> AfterValidator:
 
 
 def _is_a_side(side: int) -> int:
-    """Check that a square image of this side has no more pixels than allowed."""
+    """Return the side. Raises ValueError if a square image of this side has more pixels than allowed."""
     if fault := limits.PIXELS.fault(side**2):
         raise ValueError(f"a square of this side {fault}")
     return side
 
 
 def _is_short(text: str) -> str:
-    """Check that the text has no more characters than allowed."""
+    """Return the text. Raises ValueError if it has more characters than allowed."""
     if fault := limits.TEXT.fault(len(text)):
         raise ValueError(fault)
     return text
@@ -93,7 +93,7 @@ def _fault(fault: Any) -> str:
         return f"{fault['ctx']['discriminator']} must be one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "value_error":  # raised by one of our validators, which says what it found
         return str(fault["ctx"]["error"])
-    # pydantic says of text that it is "unable to parse" it: what was found follows in our own words
+    # pydantic says "unable to parse" and quotes the text: what was found follows in our own words
     must = re.sub(", (unable to parse|got) .*", "", fault["msg"])
     must = re.sub(r"^\w+ should ", "must ", must)
     return " ".join(f"{must}, got {shown(fault['input'])}".split())

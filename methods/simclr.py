@@ -13,7 +13,7 @@ from twoview.methods.losses.infonce import EXAMPLES, nt_xent
 from twoview.methods.losses.log_sum import EXAMPLES as TILES
 from twoview.methods.method import Method
 
-GLOBAL = 2  # number of global views, which show a large part of the image; further views are local crops
+GLOBAL = 2  # number of global views, which show a large part of the image; all other views are local crops
 
 
 class SimCLROptions(ProjectorOptions):
@@ -26,7 +26,7 @@ class SimCLROptions(ProjectorOptions):
 class SimCLR(Method):
     """NT-Xent between the projections of two views of each image.
 
-    A recipe may have further views, which are local crops, smaller than the first two, as in the multi-crop of Caron
+    A recipe may have more views, which are local crops, smaller than the first two, as in the multi-crop of Caron
     et al. 2020 (SwAV). The loss is then the mean of NT-Xent over all pairs of views that include one of the first two.
     """
 

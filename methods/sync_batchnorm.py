@@ -1,4 +1,4 @@
-"""Synchronized BatchNorm, whose statistics are those of the joined batch of all ranks."""
+"""Synchronized BatchNorm, with statistics over the joined batch of all ranks."""
 
 import torch
 from torch import Tensor, nn

@@ -31,7 +31,7 @@ SMALLEST_SCALE = 1e-4  # fp16 loss scale that counts as diverged; it begins at 6
 
 
 class LoaderLike(Protocol):
-    """What the trainer needs of a data loader such as `twoview.Loader`. Its length is the batches per epoch."""
+    """The interface of a data loader, such as `twoview.Loader`. Its length is the number of batches per epoch."""
 
     def __len__(self) -> int: ...
     def epoch(self, epoch: int) -> Iterator[BatchLike]: ...
@@ -41,10 +41,10 @@ class LoaderLike(Protocol):
 
 @dataclass
 class History:
-    """What a training measured so far.
+    """The measurements of a run so far.
 
     epoch_seconds: wall time of each epoch. wait_seconds: the part of it spent waiting for batches.
-    step_seconds, losses: one value per step. logged: the mean per epoch of each further value that the method logs.
+    step_seconds, losses: one value per step. logged: the mean per epoch of each other value that the method logs.
     open_seconds, open_wait, open_logged: the same for the current epoch, since a checkpoint may interrupt an epoch.
     """
 
@@ -58,7 +58,7 @@ class History:
     open_logged: dict[str, list[float]] = field(default_factory=dict)
 
     def close_epoch(self) -> None:
-        """Move the values of the current epoch to those of finished epochs."""
+        """Move the values of the current epoch to the lists of finished epochs."""
         self.epoch_seconds.append(self.open_seconds)
         self.wait_seconds.append(self.open_wait)
         for name, values in self.open_logged.items():
@@ -88,8 +88,8 @@ class Trainer:
     settings: the recipe's `[optim]` table. normalize: module applied to the uint8 views on the device.
     precision: precision of autocast; fp16 uses a loss scaler. compile: mode of torch.compile for the forward and
     backward passes, or "off"; with "max-autotune" both passes use CUDA graphs where they can.
-    cuda_graph: whether the whole step is recorded as one CUDA graph (`methods/graph.py`); ValueError if it cannot be.
-    sync_batchnorm: whether BatchNorm uses the statistics of the joined batch of all ranks.
+    cuda_graph: whether the whole step is recorded as one CUDA graph (`methods/graph.py`). Raises ValueError if it
+    cannot be recorded. sync_batchnorm: whether BatchNorm uses the statistics of the joined batch of all ranks.
     checkpoint_steps: number of steps after which a checkpoint is written within an epoch; with 0, checkpoints are
     written only after epochs.
     """
@@ -121,7 +121,7 @@ class Trainer:
         if self.compiled:
             self.objective.compile(mode=compile, dynamic=False)
         if ranks.world() > 1:
-            # Buffers need no broadcast: all ranks compute the same ones, except those of unsynchronized BatchNorm.
+            # Buffers need no broadcast: all ranks compute the same ones, except in unsynchronized BatchNorm.
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
         self.optimizer = optim.build(settings, self.method, recorded=cuda_graph)
         self.graph = graph.Graph(self._work, type(method).__name__, device) if cuda_graph else None
@@ -130,13 +130,13 @@ class Trainer:
             torch.manual_seed(torch.initial_seed() + ranks.rank())
         self.history = History()
         self._loader_state: dict[str, Any] | None = None
-        self._progress: float = 0.0  # share of the training done at the current step
+        self._progress: float = 0.0  # share of the run done at the current step
         self._open: list[dict[str, Tensor]] = []  # results on the device of the steps since the last checkpoint
         self._clock, self._started = StepClock(device), 0.0
 
     @property
     def finished_epochs(self) -> int:
-        """Number of epochs that are complete, including those before a resumption."""
+        """Number of epochs that are complete, including epochs before a resumption."""
         return len(self.history.epoch_seconds)
 
     def step(self, batch: DeviceBatch, epoch: float) -> dict[str, Tensor]:
@@ -187,10 +187,10 @@ class Trainer:
         path: where to write checkpoints, None for no checkpoints. recipe: stored in the checkpoint, so that a probe
         needs no other file. on_step: called after each step. stop: called after each step; once it returns true on any
         rank, all ranks write a checkpoint and return. on_checkpoint: called on the first rank after each checkpoint,
-        when the history is on the host. until: number of finished epochs at which to return before the training ends.
-        Raises FloatingPointError naming method, step and checkpoint if the loss is not finite or if, in fp16, no
-        gradient is; the last good checkpoint is kept. Raises ValueError naming the checkpoint if the training was
-        resumed from it and its loader state does not fit this loader.
+        when the history is on the host. until: number of finished epochs at which to return before the run ends. Raises
+        FloatingPointError, naming method, step and checkpoint, if the loss is not finite or if, in fp16, no gradient
+        is; the last good checkpoint is kept. Raises ValueError, naming the checkpoint, if the run was resumed from it
+        and its loader state does not fit this loader.
         """
         self.method.train()
         if self._loader_state:
@@ -239,15 +239,15 @@ class Trainer:
         Raises ValueError if another number of ranks wrote it, or if its optimizer has other weights or settings.
         """
         if state["world"] != ranks.world():
-            raise ValueError(f"the checkpoint was written by {state['world']} ranks, and now there are {ranks.world()}")
+            raise ValueError(f"the checkpoint was written by {state['world']} ranks, but this run has {ranks.world()}")
         self.method.load_state_dict(state["method"])
         theirs, mine = state["optimizer"], self.optimizer.state_dict()
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         resumed.check_groups(theirs["param_groups"], mine["param_groups"])
         kept = resumed.checked_state(theirs["state"], mine["state"], weights, self.settings.name)
         resumed.check_scaler(state["scaler"], self.scaler.state_dict())
-        # The groups are this optimizer's own: recipe and schedules decide their values, and those of a checkpoint from
-        # another version of torch may lack keys.
+        # The groups are this optimizer's own: recipe and schedules decide their values, and a checkpoint from another
+        # version of torch may lack keys.
         self.optimizer.load_state_dict({**mine, "state": kept})
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
@@ -287,7 +287,7 @@ class Trainer:
         """Add the results of the steps since the last call to the history, as means over all ranks.
 
         This is the only time between two checkpoints that the host waits for the device. done: number of steps of the
-        current epoch that are done. Raises FloatingPointError if the training has diverged.
+        current epoch that are done. Raises FloatingPointError if the run has diverged.
         """
         history, steps = self.history, self._open
         values = {name: ranks.mean_over_ranks(torch.stack([s[name] for s in steps])).tolist() for name in steps[0]}
@@ -310,7 +310,7 @@ class Trainer:
         self._loader_state = {**loader.state_dict(), "epoch": self.finished_epochs, "batches": done}
 
     def _diverged(self, what: str, number: int, path: Path | None) -> FloatingPointError:
-        """Return the error of a diverged training. what: the reason. number: step, counted from the last checkpoint."""
+        """Return the error of a diverged run. what: the reason. number: step, counted from the last checkpoint."""
         step = len(self.history.losses) + number
         kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
         return FloatingPointError(f"{type(self.method).__name__} diverged at step {step} ({what}): {kept}")

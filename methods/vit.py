@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     heads: int
 
 
-VITS = {  # vit-mini is this project's, for a CPU; the others are those of DeiT and timm
+VITS = {  # vit-mini is this project's, for a CPU; the others are from DeiT and timm
     "vit-mini": Shape(64, 4, 4),
     "vit-tiny": Shape(192, 12, 3),
     "vit-small": Shape(384, 12, 6),
@@ -37,7 +37,7 @@ class ViT(Encoder):
     H and W may be any multiples of the patch.
     width, depth, heads: as in `Shape`. patch: side of a patch, in pixels. size: side of the images, in pixels, for
     whose grid of patches position embeddings are made; for other grids they are interpolated. positions: "learned" or
-    fixed ("sincos"). drop_path: probability that the last block is skipped in training; that of other blocks is
+    fixed ("sincos"). drop_path: probability that the last block is skipped in training; for other blocks it is
     proportional to their depth (stochastic depth, Huang et al. 2016). pool: the representation is the class token
     ("class") or the mean of the patches' tokens ("mean").
     Weights are initialized as in timm's original ViTs, by a truncated normal distribution of standard deviation 0.02.
@@ -105,7 +105,7 @@ class ViT(Encoder):
         first, positions = self.body.pos_embed.split([1, self.side**2], dim=1)
         if (rows, columns) != (self.side, self.side):
             positions = resized(positions.unflatten(1, (self.side, self.side))[0], rows, columns).flatten(0, 1)[None]
-        tokens = torch.cat([self.body.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
+        tokens = torch.cat([self.body.cls_token.expand(patches.shape[0], -1, -1), patches.flatten(1, 2)], dim=1)
         return tokens + torch.cat([first, positions], dim=1)
 
     def through(self, tokens: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class ViT(Encoder):
 
 
 def vit(encoder: Encoder, method: str) -> ViT:
-    """Return the encoder if it is a ViT. Raises ValueError naming the method otherwise."""
+    """Return the encoder. Raises ValueError, naming the method, if it is not a ViT."""
     if not isinstance(encoder, ViT):
         raise ValueError(f"{method} takes a ViT: backbone.name must be one of {', '.join(VITS)}")
     return encoder

@@ -1,4 +1,4 @@
-"""Accuracy against training time: how accurate each recipe gets over seeds, and how many seconds it trains for that."""
+"""Accuracy against training time: the accuracy of each recipe over seeds, and its training time in seconds."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from twoview.reports.over_seeds import EXPERIMENT, once_a_seed
 from twoview.reports.significance import interval
 from twoview.reports.table import frame_of
 
-SAME_TIME = 1.05  # trainings whose times differ by a smaller ratio count as equally long: a machine's speed drifts so
+SAME_TIME = 1.05  # runs whose times differ by a smaller ratio count as equally long, since a machine's speed drifts
 
 COLUMNS = [
     Column("recipe", "recipe", page=1, terminal=1),
@@ -23,7 +23,7 @@ COLUMNS = [
     Column("precision", "precision", page=8),
     Column("training_s", "training time (s)", 0, page=9, terminal=2),
     Column("views_per_s", "views/s", 1, page=10, terminal=8),
-    Spread("knn_top1", "kNN %", 2, page=11, terminal=3),
+    Spread("knn_top1", "kNN top-1 (%)", 2, page=11, terminal=3),
     Bounded("above_pixels", "kNN gain over raw pixels (points)", 2, page=12, terminal=4),
     Bounded("above_untrained", "kNN gain over untrained (points)", 2, page=13, terminal=5),
     Column("best", "most accurate for its time", page=14, terminal=6),
@@ -32,15 +32,15 @@ COLUMNS = [
 
 
 def accuracy_per_second(board: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per experiment and machine, the most accurate of a dataset and machine first.
+    """Return one row per experiment and machine, sorted by dataset, machine and descending kNN top-1.
 
-    board: the leaderboard. Experiments whose training was not timed are left out.
-    training_s, views_per_s: time and rate of a whole training without the evaluation after it, medians over seeds.
+    board: the leaderboard. Experiments whose training was not timed are skipped.
+    training_s, views_per_s: time and rate of a whole training run without the evaluation after it, medians over seeds.
     knn_top1: mean and sample standard deviation over seeds, in percent.
-    above_pixels, above_untrained: kNN top-1 minus that of raw pixels, and minus that of the same seed's untrained
-    encoder, in points: the mean over seeds, with `low` and `high`, the bounds of Student's 95 % interval of that mean.
-    best: "no" if a recipe of the dataset and machine that trains as long or shorter is more accurate, else "yes"; empty
-    for methods that learn from labels, which are not compared.
+    above_pixels, above_untrained: kNN top-1 minus the kNN top-1 of raw pixels or of the same seed's untrained encoder,
+    in points: the mean over seeds, with `low` and `high`, the bounds of Student's 95 % interval of that mean. best:
+    "no" if, on the same dataset and machine, a recipe with the same or a shorter training time is more accurate, else
+    "yes"; empty for methods that learn from labels, which are not compared.
     """
     timed = once_a_seed(board[board["training_s"].notna()])
     rows = [
@@ -72,6 +72,8 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
 
 
 def _best(row: pd.Series, rivals: pd.DataFrame) -> str:
-    """Return whether a row is at least as accurate as all rivals that train as long or shorter: "yes" or "no"."""
+    """Return "yes" if a row is at least as accurate as all rivals with the same or a shorter training time, else
+    "no".
+    """
     as_short = rivals[rivals["training_s"] <= SAME_TIME * row["training_s"]]
     return "yes" if row["knn_top1_mean"] >= as_short["knn_top1_mean"].max() else "no"

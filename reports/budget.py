@@ -1,6 +1,6 @@
-"""The hours and memory that papers report, beside what was measured: for `twoview budget` and the page.
+"""The hours and memory that papers report, compared with our measurements: for `twoview budget` and the page.
 
-A budget is a published row that states what some work cost: a pretraining, or a linear or kNN evaluation.
+A budget is a published row that states the cost of a workload: pretraining, or a linear or kNN evaluation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,13 @@ from twoview.reports.cells import Column
 from twoview.reports.papers import ABSENT, Row
 from twoview.reports.table import frame_of
 
-# What was measured: steps of a training, steps of the model on a resident batch, or a probe from end to end.
+# What was measured: steps of a training run, steps of the model on a resident batch, or a probe from end to end.
 TRAINING, ALONE, PROBE = "training", "the model alone", "the whole probe"
-PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # work of a budget -> our probe that does the same
+PROBES = {"knn": "knn", "linear": "end-to-end-lee2025"}  # workload of a budget -> our probe that does the same
 
 
 class Published(Column):
-    """A published number; a cell without one says that it was not published."""
+    """A published number; an empty cell says that it was not published."""
 
     def text(self, row: pd.Series) -> str:
         return ABSENT if pd.isna(row[self.name]) else super().text(row)
@@ -42,7 +42,7 @@ class Projected(Column):
         return hours if pd.isna(row["projected_low"]) else f"{hours} ({low} to {high})"
 
 
-# The columns of the table; the terminal lists them one below the other, published ones and ours in two cells.
+# The columns of the table. The terminal stacks the values in two cells: published values and our values.
 COLUMNS = [
     Column("source", "source", page=1),
     Column("row", "table and row", page=2),
@@ -82,13 +82,14 @@ COLUMNS = [
 def budget_table(
     published: Iterable[Row], records: Sequence[AnyRecord], price: float | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return a row for each budget and each machine that measured the same work, and a sentence for each unfit record.
+    """Return a row for each budget and each machine that measured the same work, and a sentence per unusable record.
 
-    A budget that no machine measured has one row. A machine has one row for its latest training, and one for its latest
-    steps of the model alone. Steps count only if their recipe agrees with the budget's in batch, views, size, method,
-    backbone and optimizer, and training only on the same data. Cells without a measurement are empty.
+    A budget that no machine measured has one row. A machine has one row for its latest training run, and one for its
+    latest steps of the model alone. Steps count only if their recipe has the batch, views, size, method, backbone and
+    optimizer of the budget's recipe; a training run counts only if it used the same data. Cells without a measurement
+    are empty.
     price: price of a GPU-hour, for the column `cost`, which is empty without it.
-    gpu_hours_ratio: our projected GPU-hours divided by the published ones; on a CPU our hours divided by them.
+    gpu_hours_ratio: our projected GPU-hours (on a CPU, our hours) divided by the published GPU-hours.
     """
     steps, complaints = [], []
     for record in sorted(records, key=lambda record: record.created):
@@ -100,14 +101,16 @@ def budget_table(
     probes = [record for record in sorted(records, key=lambda r: r.created) if isinstance(record, Probing)]
     rows = []
     for row in published:
-        beside = _steps_beside(row, steps, price) if row.work == "pretraining" else _probes_beside(row, probes, price)
+        measured = (
+            _of_same_training(row, steps, price) if row.work == "pretraining" else _of_same_probe(row, probes, price)
+        )
         said = _said(row)
-        rows += [{**said, **one} for one in beside] or [said]
+        rows += [{**said, **one} for one in measured] or [said]
     return frame_of(rows, COLUMNS), complaints
 
 
 def _said(row: Row) -> dict[str, Any]:
-    """Return the columns of what the source says."""
+    """Return the columns with the published values."""
     return {
         "source": row.paper,
         "row": f"{row.table}: {row.row}",
@@ -126,8 +129,10 @@ def _said(row: Row) -> dict[str, Any]:
     }
 
 
-def _steps_beside(row: Row, steps: Sequence[tuple[AnyRecord, Steps]], price: float | None) -> list[dict[str, Any]]:
-    """Return the measured columns for each machine and kind (training, or the model alone), from its latest record."""
+def _of_same_training(row: Row, steps: Sequence[tuple[AnyRecord, Steps]], price: float | None) -> list[dict[str, Any]]:
+    """Return the measured columns for each machine and kind (a training run, or the model alone), from its latest
+    record.
+    """
     if row.recipe is None:
         return []
     one = recipe.load(row.recipe)
@@ -142,7 +147,7 @@ def _steps_beside(row: Row, steps: Sequence[tuple[AnyRecord, Steps]], price: flo
 def _of_steps(
     row: Row, one: recipe.Recipe[Any], record: AnyRecord, found: Steps, kind: str, price: float | None
 ) -> dict[str, Any]:
-    """Return the measured columns of a record's steps; with too few steps a note says why nothing is projected."""
+    """Return the measured columns of a record's steps; if there are too few steps to project from, a note says so."""
     measured = _about(row, record, found.device, kind) | {"precision": found.precision, "memory_gib": found.memory_gib}
     try:
         projected = budget.projection(one, found.seconds, found.idle or 0.0)
@@ -152,7 +157,7 @@ def _of_steps(
 
 
 def _about(row: Row, record: AnyRecord, device: str, kind: str) -> dict[str, Any]:
-    """Return the columns that say what measured it: device, machine, date, record, and the dataset if another one."""
+    """Return the columns about the measurement: device, machine, date, record, and the dataset if it differs."""
     source = getattr(record, "recipe", None) or {}
     other = source.get("dataset") if record.kind == "device" and source.get("dataset") != row.dataset else None
     return {
@@ -166,11 +171,12 @@ def _about(row: Row, record: AnyRecord, device: str, kind: str) -> dict[str, Any
 
 
 def _projected(projected: Projection, found: Steps, one: recipe.Recipe[Any]) -> dict[str, Any]:
-    """Return the columns of a step, an epoch and the whole training.
+    """Return the columns of a step, an epoch and the whole training run.
 
-    projected: the projection from the measured steps `found` to the whole training of the recipe `one`.
+    projected: the projection from the measured steps `found` to the whole training run of the recipe `one`.
     """
-    # `projected.seconds` is a step with its wait for data, and `own` without it; `idle` is the share of the wait.
+    # `projected.seconds` is the time of a step with its wait for data, `own` the time without it; `idle` is the wait's
+    # share.
     devices, own = max(1, found.gpus), projected.seconds * (1 - (found.idle or 0.0))
     return {
         "measured_steps": projected.measured,
@@ -186,10 +192,10 @@ def _projected(projected: Projection, found: Steps, one: recipe.Recipe[Any]) -> 
     }
 
 
-def _probes_beside(row: Row, records: Sequence[Probing], price: float | None) -> list[dict[str, Any]]:
-    """Return the measured columns of the latest probe of each machine that did the row's work.
+def _of_same_probe(row: Row, records: Sequence[Probing], price: float | None) -> list[dict[str, Any]]:
+    """Return the measured columns of the latest probe of each machine that did the row's workload.
 
-    Such a probe used all training images, and the dataset, size, backbone and epochs of the row.
+    Such a probe used all training images and has the dataset, size, backbone and epochs of the row.
     """
     if row.recipe is None:
         return []
@@ -206,7 +212,7 @@ def _probes_beside(row: Row, records: Sequence[Probing], price: float | None) ->
 
 
 def _of_probe(row: Row, record: Probing, price: float | None) -> dict[str, Any]:
-    """Return the measured columns of a probe, which ran from end to end on one device, so that nothing is projected."""
+    """Return the measured columns of a probe. It ran from end to end on one device, so nothing is projected."""
     found, gpu = record.probed, record.environment.gpu
     hours = (found.seconds + (found.features_seconds or 0.0)) / 3600
     mib = found.peak_device_mib if found.peak_device_mib is not None else found.peak_host_mib
@@ -219,7 +225,7 @@ def _of_probe(row: Row, record: Probing, price: float | None) -> dict[str, Any]:
 
 
 def _spent(row: Row, hours: float, gpus: int, price: float | None) -> dict[str, Any]:
-    """Return GPU-hours, their ratio to the published ones, and their cost. gpus: number of GPUs, 0 on a CPU."""
+    """Return GPU-hours, their ratio to the published GPU-hours, and their cost. gpus: number of GPUs, 0 on a CPU."""
     gpu_hours = hours * gpus if gpus else None
     return {
         "gpu_hours": gpu_hours,

@@ -1,4 +1,4 @@
-"""Columns: the heading, the number of digits and the place of a value, defined once for terminal, page and CSV."""
+"""Columns: the heading, digits and position of a value, defined once for the terminal, the page and CSV."""
 
 import math
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ ABSENT = "\u2013"  # an en dash, for a cell without a value
 class Column:
     """A column of a table, defined once for every medium.
 
-    name: the field of a row that the column shows. heading: what stands above it.
+    name: the field of a row that the column shows. heading: its title.
     decimals: digits after the decimal point; None for a column of text.
     share: whether the value is a fraction of 1, which is shown as a percentage.
-    small: whether `decimals` counts significant digits instead, since a p of 0.000 says less than one of 3e-05.
+    small: whether `decimals` counts significant digits instead, since a p of 0.000 says less than a p of 3e-05.
 
-    page, terminal, markdown, results, results_more: the column's place from the left in that medium, or None if it is
-    not shown there; columns of equal place stand in the order of the list. results is the docs' page of results, and
-    results_more is the second table of the same rows there. A narrow terminal leaves out the last places. CSV has every
+    page, terminal, markdown, results, results_more: the column's position from the left in that medium, or None if it
+    is not shown there; columns with the same position keep the order of the list. results is the docs' page of results,
+    and results_more is the second table of the same rows there. A narrow terminal omits the last columns. CSV has every
     column, in the order of the list.
     """
 
@@ -45,19 +45,19 @@ class Column:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names of the row's values that the column shows. The page sorts by the first."""
+        """The names of the row's values that the column shows. The page sorts by the first name's value."""
         return (self.name,)
 
     def text(self, row: pd.Series) -> str:
-        """Return the cell of a row as a reader sees it."""
+        """Return the text of a row's cell for a reader."""
         return self.written(row[self.name])
 
     def key(self, row: pd.Series) -> str:
-        """Return the text that the page sorts the cell by."""
+        """Return the cell's sort key on the page."""
         return self.csv(row[self.fields[0]])
 
     def written(self, value: Any) -> str:
-        """Return a value as a reader sees it: with commas between thousands, and a dash for a missing value."""
+        """Return a value for a reader: with commas between thousands, and a dash for a missing value."""
         if pd.isna(value) or value == "":
             return ABSENT
         if self.decimals is None:
@@ -71,7 +71,7 @@ class Column:
         return f"{value:,.{self.decimals}f}"
 
     def csv(self, value: Any) -> str:
-        """Return a value as a program reads it: a share as a fraction, and nothing for a missing value."""
+        """Return a value for a program: a share as a fraction, and an empty text for a missing value."""
         if pd.isna(value):
             return ""
         if self.decimals is None:
@@ -116,7 +116,7 @@ class Bounded(Column):
 
 
 class Between(Column):
-    """An interval without its middle: `38.97 to 44.25`."""
+    """An interval without its center: `38.97 to 44.25`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class Between(Column):
 
 
 def fields(columns: Iterable[Column]) -> dict[str, Column]:
-    """Return the field names that a DataFrame of these columns has, in order, each with the column that writes it."""
+    """Return the field names of a DataFrame with these columns, in order, each with the column that formats it."""
     found: dict[str, Column] = {}
     for column in columns:
         for name in column.fields:

@@ -1,4 +1,4 @@
-"""The papers' claims about signs and orderings of accuracies, each with our measurement and the verdict."""
+"""The papers' claims about signs and orderings of accuracies, each with our measurement and a verdict."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from twoview.reports.table import frame_of
 
 NOT_MEASURED = "not measured"  # the verdict of a claim without runs
 WORDS = {AGREES: "holds", CONTRADICTS: "fails", NOT_RESOLVED: "not resolved"}
-FULL, REDUCED = "the paper's", "reduced"  # scale: the recipes of the paper, or smaller ones that stand for them
+FULL, REDUCED = "the paper's", "reduced"  # scale: the paper's recipes, or smaller versions of them
 REDUCED_WORDS = " at reduced scale"
 # The columns of the table. `resolvable` is the smallest effect that a test of this power would find.
 COLUMNS = [
@@ -24,12 +24,12 @@ COLUMNS = [
     Column("verdict", "verdict", page=2, terminal=2, results=7),
     Column("claim", "claim", page=3, terminal=3, results=2),
     Column("scale", "scale", page=4, terminal=10),
-    Bounded("effect", "measured effect", 2, page=5, terminal=4, results=4),
-    Column("resolvable", "smallest effect found with 80 % power", 2, page=6, terminal=11, results=5),
+    Bounded("effect", "effect: points, or Spearman's rho (95 % CI)", 2, page=5, terminal=4, results=4),
+    Column("resolvable", "smallest effect detectable with 80 % power", 2, page=6, terminal=11, results=5),
     Column("p", "p", 2, small=True, page=7, terminal=6),
     Column("of", "seeds or runs", 0, page=8, terminal=5, results=6),
     Column("published_effect", "published effect", 2, page=9, terminal=7),
-    Column("statistic", "test", page=10, results=3),
+    Column("statistic", "contrast and test", page=10, results=3),
     Column("dataset", "dataset", page=11, terminal=8),
     Column("provenance", "provenance", page=12),
     Column("note", "note", page=14),
@@ -40,14 +40,14 @@ COLUMNS = [
 def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequence[Theory]) -> pd.DataFrame:
     """Return one row for each claim, scale and machine that measured it, and one without numbers for each other claim.
 
-    scale: whether the paper's own recipes measured it, or smaller ones that stand for them, as they are or at another
-    scale of `twoview suite claims`.
-    effect: the contrast in points of top-1, the rank correlation, or the mean of what a theory claim measures, with
-    its 95 % interval. of: number of seeds or runs that it comes from.
+    scale: whether the claim was measured with the paper's own recipes or with smaller versions of them, and the scale
+    of `twoview suite claims` if it is not the default.
+    effect: the contrast in points of top-1, the rank correlation, or the mean effect of a theory claim, with its 95 %
+    interval. of: number of seeds or runs.
     verdict: "holds" if the whole interval lies on the claim's side of 0, "fails" if it lies on the other side, and "not
     resolved" if it contains 0 or comes from fewer than three seeds or runs; "at reduced scale" is added for smaller
-    recipes. It is "not measured" if there are no runs of the recipes that the claim names. A run counts only if none of
-    its settings were changed but those that its recipe searches over.
+    recipes. It is "not measured" if there are no runs of the claim's recipes. A run counts only if it changes no
+    settings except those that its recipe searches over.
     """
     theirs: dict[str, list[Run]] = {"": []}
     for run in runs:
@@ -77,7 +77,7 @@ def claims_table(papers: Iterable[Paper], runs: Sequence[Run], theories: Sequenc
 def tally(table: pd.DataFrame) -> str:
     """Return a sentence with the number of claims of each verdict.
 
-    A claim with verdicts at both scales counts by that of the paper's own recipes.
+    For a claim with verdicts at both scales, the verdict at the paper's scale counts.
     """
     own_first = table.sort_values("scale", key=lambda scale: scale != FULL, kind="stable")
     verdicts = own_first.drop_duplicates(["source", "claim"])["verdict"]
@@ -94,8 +94,8 @@ def tally(table: pd.DataFrame) -> str:
 def _size(run: Run) -> str | None:
     """Return the scale at which a run was trained: a name from `twoview suite claims`, empty, or None.
 
-    It is empty if none of the recipe's settings were changed but those that the recipe searches over, and None if the
-    run fits no scale.
+    It is empty if the run changes no settings except those that its recipe searches over, and None if the run fits no
+    scale.
     """
     search = run.recipe.get("search")
     ranges = search.get("ranges") if isinstance(search, dict) else None
@@ -104,7 +104,7 @@ def _size(run: Run) -> str | None:
         return ""
     try:
         return scale_of(parse(run.recipe, run.name), HARMLESS) or None
-    except ValueError:  # a recipe of another version of twoview
+    except ValueError:  # a recipe from another version of twoview
         return None
 
 
@@ -131,7 +131,7 @@ def _measured(one: Check, scale: str, machine: str, runs: Sequence[Run], theorie
     )
     if found is None:
         return {}
-    # `verdict` expects a positive effect where the claim is right; a correlation is claimed to be negative.
+    # `verdict` expects a positive effect if the claim is true; the claimed correlation is negative.
     ends = (-found.high, -found.low) if one.correlation else (found.low, found.high)
     word = NOT_RESOLVED if found.p is None else verdict(*ends, found.of)
     if one.two_sided and word == CONTRADICTS:  # the claim is that the effect is not 0, on either side

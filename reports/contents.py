@@ -34,7 +34,7 @@ from twoview.reports import (
 )
 from twoview.reports.cells import Column
 from twoview.reports.published import beside_papers
-from twoview.reports.reconstructions import Picture
+from twoview.reports.reconstructions import Image
 from twoview.reports.table import Table
 
 Kind = TypeVar("Kind", bound=AnyRecord)
@@ -44,15 +44,14 @@ Kind = TypeVar("Kind", bound=AnyRecord)
 class Report:
     """A report on a folder of evidence records.
 
-    records: those that are shown. tables: "summary", "accuracy-per-second", "budget", "claims" and those of
-    `RECORD_TABLES`, by name. pictures: reconstructions by masked-image methods. complaints: one sentence for each file
-    or record that was left out. files: the path of each written file, by name; empty until `write_report` has written
-    them.
+    records: the records that are shown. tables: "summary", "accuracy-per-second", "budget", "claims" and the tables of
+    `RECORD_TABLES`, by name. images: reconstructions by masked-image methods. complaints: one sentence for each file or
+    record that was skipped. files: the path of each written file, by name; empty until `write_report` has written them.
     """
 
     records: Sequence[AnyRecord]
     tables: dict[str, Table]
-    pictures: Sequence[Picture]
+    images: Sequence[Image]
     complaints: tuple[str, ...]
     files: dict[str, Path] = field(default_factory=dict)
 
@@ -60,7 +59,8 @@ class Report:
 class RecordTable(NamedTuple):
     """A table that needs only records of certain kinds.
 
-    kinds: the classes of those records. make: makes the rows from them, as a DataFrame with the fields of `columns`.
+    kinds: the classes of those records. make: returns the rows, made from such records, as a DataFrame with the fields
+    of `columns`.
     """
 
     title: str
@@ -69,16 +69,16 @@ class RecordTable(NamedTuple):
     make: Callable[[Sequence[Any]], pd.DataFrame]
 
     def table(self, records: Sequence[AnyRecord]) -> Table:
-        """Return the table of those records that are of its kinds."""
+        """Return the table, made from the records of its kinds."""
         frame = self.make([record for record in records if isinstance(record, self.kinds)])
         return Table(self.title, self.columns, frame)
 
 
-# Name of a table, which is also that of its CSV -> how it is made.
+# Name of a table and of its CSV file -> how the table is made.
 RECORD_TABLES = {
     "leaderboard": RecordTable("Runs", leaderboard.COLUMNS, (Run,), leaderboard.leaderboard),
     "imbalance": RecordTable("Few classes per batch", imbalance.COLUMNS, (Run,), imbalance.imbalance_table),
-    "variants": RecordTable("Recipes beside their base", variants.COLUMNS, (Run,), variants.variants_table),
+    "variants": RecordTable("Recipes compared with their base", variants.COLUMNS, (Run,), variants.variants_table),
     "probes": RecordTable("Probes", probed_table.COLUMNS, (Probing,), probed_table.probed_table),
     "probe-costs": RecordTable("Cost of the probes", probe_table.COLUMNS, (ProbeCost,), probe_table.probe_table),
     "loader": RecordTable("Loader", loader_table.COLUMNS, (LoaderRates,), loader_table.loader_table),
@@ -95,10 +95,10 @@ def select(kind: type[Kind], records: Sequence[AnyRecord]) -> list[Kind]:
     return [record for record in records if isinstance(record, kind)]
 
 
-def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complaints: Sequence[str]) -> Report:
+def report_of(records: Sequence[AnyRecord], images: Sequence[Image], complaints: Sequence[str]) -> Report:
     """Return the report with all tables of the records.
 
-    complaints: sentences about files and records that have been left out already; the report has these and its own.
+    complaints: sentences about files and records that have been skipped already; the report adds its own.
     """
     published, runs = papers.load(), select(Run, records)
     tables = {name: one.table(records) for name, one in RECORD_TABLES.items()}
@@ -114,4 +114,4 @@ def report_of(records: Sequence[AnyRecord], pictures: Sequence[Picture], complai
         "claims": Table("What the papers claim", claims_table.COLUMNS, claims),
         "budget": Table("Budgets", budget.COLUMNS, budgets),
     }
-    return Report(records, tables, pictures, (*complaints, *of_no_budget))
+    return Report(records, tables, images, (*complaints, *of_no_budget))

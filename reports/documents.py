@@ -1,7 +1,8 @@
-"""What README and the docs show of the committed evidence; `python -m twoview.reports.documents` writes it there.
+"""The parts of README and the docs that are generated from the committed evidence by `python -m
+twoview.reports.documents`.
 
-README has a table of a few highlights, the docs' page of results has all tables, and both show the picture of the
-loader beside other libraries' loaders.
+README has a table of a few highlights, the docs' page of results has all tables, and both show a chart that compares
+the loader with other libraries' loaders.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from twoview.reports.cells import Column
 from twoview.reports.contents import RECORD_TABLES, select
 from twoview.reports.gpu_table import target_table
 from twoview.reports.leaderboard import leaderboard
-from twoview.reports.loader_picture import SCHEMES, loader_picture
+from twoview.reports.loader_chart import SCHEMES, loader_chart
 from twoview.reports.loader_table import TWOVIEW, latest
 from twoview.reports.markdown import table_text
 from twoview.reports.table import Medium, Table, frame_of
@@ -30,21 +31,21 @@ from twoview.reports.variants import variants_table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-# The records of the highlights.
+# The names of the records for the highlights.
 LOADER = "peers-loader-photographs-simclr-imagenet-224"
 BUDGET, RATES, QUICK = "gpu-budget-lee2025-imagenet-simclr", "gpu-rates", "quick-fashion-mnist"
 HIGHLIGHTS = [
     Column("work", "workload", results=1),
-    Column("measured", "measured", results=2),
-    Column("beside", "for comparison", results=3),
+    Column("measured", "twoview", results=2),
+    Column("comparison", "for comparison", results=3),
     Column("machine", "hardware", results=4),
 ]
 
 
 def highlights(records: Sequence[AnyRecord]) -> str:
-    """Return README's table as Markdown: loader, GPU training, a paper's budget, and the first accuracy.
+    """Return README's table as Markdown: loader, GPU training, a paper's budget, and an accuracy from `make bench`.
 
-    Raises StopIteration if one of its records is missing.
+    Raises StopIteration if one of these records is missing.
     """
     rates = next(record for record in select(LoaderRates, records) if record.name == LOADER)
     gpu, budget = (
@@ -62,28 +63,31 @@ def highlights(records: Sequence[AnyRecord]) -> str:
     (quick,) = over_seeds.summary(leaderboard([*runs, *baselines])).to_dict("records")
     rows = [
         {
-            "work": "Two augmented views of each photograph, 224 px, with every op of SimCLR",
+            "work": "Two augmented views of each photograph, 224 px, with every op of SimCLR, "
+            f"batches of {rates.batch}, {rates.threads} threads",
             "measured": f"{medians[TWOVIEW]:,.0f} images/s",
-            "beside": f"torchvision {medians['torchvision']:,.0f}, lightly {medians['lightly']:,.0f}, and stock FFCV, "
-            f"which makes only crops and flips, {medians['ffcv']:,.0f} images/s",
+            "comparison": f"torchvision {medians['torchvision']:,.0f}, lightly {medians['lightly']:,.0f}, and stock "
+            f"FFCV, which makes only crops and flips, {medians['ffcv']:,.0f} images/s",
             "machine": rates.environment.machine,
         },
         {
             "work": "Training SimCLR with ResNet-50 at 224 px on JPEGs",
             "measured": f"{np.median(training.samples):,.0f} views/s",
-            "beside": f"{np.median(efficiency.samples):.1f} % of the slower of loader alone and model alone",
+            "comparison": f"{np.median(efficiency.samples):.1f} % of the ceiling: the loader or the model alone, "
+            "whichever is slower",
             "machine": gpu.environment.machine,
         },
         {
             "work": "100 epochs of SimCLR on ImageNet, projected from measured steps",
             "measured": f"{np.median(hours.samples):.1f} GPU-hours",
-            "beside": f"the paper: {published.published}",
+            "comparison": f"the paper: {published.published}",
             "machine": budget.environment.machine,
         },
         {
-            "work": f"SimCLR on Fashion-MNIST in make bench: {quick['seeds']} seeds, each {quick['training_s']:.0f} s",
+            "work": f"SimCLR on Fashion-MNIST in make bench: {quick['seeds']} seeds, "
+            f"{quick['training_s']:.0f} s of training each",
             "measured": f"kNN top-1 {quick['knn_top1_mean']:.1f} ± {quick['knn_top1_sd']:.1f} %",
-            "beside": f"raw pixels {quick['pixels_knn_top1_mean']:.1f} %, the untrained encoder "
+            "comparison": f"raw pixels {quick['pixels_knn_top1_mean']:.1f} %, the untrained encoder "
             f"{quick['untrained_knn_top1_mean']:.1f} %",
             "machine": quick["machine"],
         },
@@ -92,15 +96,15 @@ def highlights(records: Sequence[AnyRecord]) -> str:
 
 
 def measured(records: Sequence[AnyRecord]) -> str:
-    """Return the tables of the page of results as Markdown.
+    """Return the tables of the docs' page of results as Markdown.
 
-    It has the GPU figures beside their targets, and then for each machine accuracies, speeds, every part beside its
-    peers (the same work in other libraries), and the verdicts on the papers' claims.
+    These are the GPU figures with their targets, and then for each machine accuracies, speeds, comparisons with peers
+    (the same work in other libraries), and the verdicts on the papers' claims.
     """
     runs = select(Run, records)
     board = leaderboard(runs)
-    # The many variants of one recipe say something only beside it; the page has a table of their own for them. So do
-    # the claims' recipes, whose contrasts the table of claims shows.
+    # Omitted here: the many variants of one recipe, which have a table of their own on the report's page, and the
+    # recipes of claims, whose contrasts are in the table of claims.
     board = board[~board["recipe"].isin(variants_table(runs)["recipe"])]
     compared = board[~board["recipe"].isin(claims_scale.names())]
     trained = Table("Over seeds", over_seeds.COLUMNS, over_seeds.summary(compared))
@@ -114,16 +118,16 @@ def measured(records: Sequence[AnyRecord]) -> str:
     aimed = replace(steps, frame=target_table(select(DeviceFigures, records)))
     parts = []
     for machine, rows in aimed.by_machine():
-        parts += [f"On {markdown(machine)}, one card:", table_text(rows, "results")]
+        parts += [f"On {markdown(machine)}, one GPU; the targets are for an H100:", table_text(rows, "results")]
     tables: list[tuple[str, Table, Medium]] = [
         ("Accuracy", trained, "results"),
         ("Training speed", trained, "results_more"),
         ("Loader throughput", loader, "results"),
-        ("What the loader has to reach", required, "results"),
-        ("Training step beside lightly", steps, "results_more"),
+        ("Requirements for the loader", required, "results"),
+        ("Training step compared with lightly", steps, "results_more"),
         ("Cost of the probes", probes, "results"),
         ("Claims about accuracies", claims, "results"),
-        ("Theory", theory, "results"),
+        ("Claims of theory papers", theory, "results"),
     ]
     measured_at = [
         *zip(*(pd.concat([board, loader.frame])[column] for column in ("machine", "commit")), strict=True),
@@ -139,13 +143,13 @@ def measured(records: Sequence[AnyRecord]) -> str:
 
 
 def _commits(measured: Iterable[str]) -> str:
-    """Return the commits that measured a machine's rows in words."""
+    """Return the commits that measured a machine's rows as text."""
     commits = sorted({commit[:10] for commit in measured})
     return markdown(f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}")
 
 
 def write(root: Path = ROOT, results: Path = RESULTS) -> None:
-    """Write the tables between the marks of README and the page of results, and the pictures.
+    """Write the tables between the marks of README and the page of results, and the charts.
 
     Raises ValueError if a file in `results` is not a valid record, or if a mark is missing.
     """
@@ -157,11 +161,11 @@ def write(root: Path = ROOT, results: Path = RESULTS) -> None:
     rates = next(record for record in select(LoaderRates, records) if record.name == LOADER)
     for scheme in SCHEMES:
         with whole_file(root / "docs" / "images" / f"loader-{scheme}.svg") as part:
-            part.write_text(loader_picture(rates, scheme))
+            part.write_text(loader_chart(rates, scheme))
 
 
 def fill(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page. Raises ValueError if a mark is missing."""
+    """Replace the text between the marks of a page. Raises ValueError if a mark is missing."""
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

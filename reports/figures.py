@@ -20,7 +20,7 @@ from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.leaderboard import Shown
 from twoview.reports.loader_table import TWOVIEW, WORKLOAD, latest
 
-# Placeholder colors that plots are drawn with. `svg` replaces each by a style variable of the page, so that plots
+# Plots are drawn with these placeholder colors. `svg` replaces each by a style variable of the page, so that plots
 # follow the light and the dark color scheme.
 INK, QUIET, ACCENT, SECOND = "#010203", "#010204", "#010205", "#010206"
 VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
@@ -28,7 +28,7 @@ VARIABLES = {INK: "var(--ink)", QUIET: "var(--quiet)", ACCENT: "var(--accent)", 
 STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so labels measure the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so labels have the same size everywhere
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": QUIET,
@@ -42,8 +42,8 @@ STYLE: Any = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
 }
-WIDTH = 4.6  # width of a plot in inches, about that of a phone's screen
-LOSS_POINTS = 200  # maximum number of points of a loss curve; more steps are averaged in blocks
+WIDTH = 4.6  # width of a plot in inches, about the width of a phone's screen
+LOSS_POINTS = 200  # maximum number of points in a loss curve; longer curves are averaged in blocks
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _block_means(losses: list[float]) -> tuple[list[float], list[float]]:
 
 
 def canvas(rows: float) -> tuple[Figure, Axes]:
-    """Return a figure with one pair of axes, whose height suits that number of rows."""
+    """Return a figure with one pair of axes and a height for that number of rows."""
     figure = Figure(figsize=(WIDTH, 0.8 + 0.55 * rows), layout="constrained")
     return figure, figure.subplots()
 
@@ -189,12 +189,12 @@ def canvas(rows: float) -> tuple[Figure, Axes]:
 def svg(figure: Figure, title: str) -> Markup:
     """Return the figure as an SVG element that scales with its column on the page.
 
-    title: makes the ids within the element unique, since a page must not repeat one.
+    title: makes the ids within the element unique, since a page must not repeat an id.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
-        # A browser has the letters that this font lacks, and names may be longer than a plot is wide: neither is a
-        # reason for a warning.
+        # A browser can show letters that this font lacks, and names may be wider than the plot: neither needs a
+        # warning.
         warnings.filterwarnings("ignore", "Glyph |constrained_layout not applied", UserWarning)
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"])
@@ -202,7 +202,7 @@ def svg(figure: Figure, title: str) -> Markup:
     text = on_lines(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
-    # Matplotlib's style element would apply to the whole page; the page's own stylesheet has the same rules.
+    # Matplotlib's style element would apply to the whole page. The page's own stylesheet has the same rules.
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # ids such as axes_1 occur in every figure
     for color, variable in VARIABLES.items():
@@ -211,8 +211,8 @@ def svg(figure: Figure, title: str) -> Markup:
 
 
 def _lean(text: str) -> str:
-    """Return the SVG in fewer bytes: coordinates rounded down to a hundredth of a point, and the common style of the
-    points of a scatter plot written once.
+    """Return a smaller SVG: coordinates are rounded down to a hundredth of a point, and the common style of the points
+    of a scatter plot is written once.
     """
     text = re.sub(r' (?:x|y|d)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
     text = re.sub(r"\s*\n\s*", "\n", text)
@@ -220,7 +220,7 @@ def _lean(text: str) -> str:
 
 
 def _cloud(found: re.Match[str]) -> str:
-    """Return a group of points with their style on the group, if all of them have the same."""
+    """Return a group of points, with the style on the group if all points have the same style."""
     styles = set(re.findall(r' style="[^"]*"', found[2]))
     if len(styles) > 1:
         return found[0]

@@ -1,4 +1,4 @@
-"""The figures that `suite gpu` and `measure peers` measured on a device, one row each, beside their targets."""
+"""The figures that `suite gpu` and `measure peers` measured on a device, one row each, with their targets."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -13,7 +13,8 @@ from twoview.reports.cells import Column
 from twoview.reports.labels import label
 from twoview.reports.table import frame_of
 
-# The columns of the table; the page of results shows the figures with a target, and those of peers as `results_more`.
+# The columns of the table. The docs' page of results shows figures with a target (`results`), and peers
+# (`results_more`).
 COLUMNS = [
     Column("work", "workload", page=1, terminal=1, results=1, results_more=1),
     Column("metric", "metric", page=2, terminal=2, results=2, results_more=2),
@@ -32,12 +33,12 @@ COLUMNS = [
 def gpu_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
     """Return one row per figure, in the order of measurement. A figure is a measured quantity with all its samples.
 
-    A step of the suite that was measured again shows its latest complete record.
-    measured: the median of the samples in their unit, or for a quantity that is followed over time its last value.
-    quartiles: the first and third quartile. Both are empty if nothing was measured, or an accuracy never reached.
-    target: what one H100 should reach, or the tolerance of a check.
-    met: whether the target is met; empty for an H100's target on another card.
-    A step that stopped before its end has a row with the figure `stopped` after its other figures, whose note says why.
+    For a step that was measured several times, the latest complete record is shown.
+    measured: the median of the samples in their unit, or the last value of a quantity that is tracked over time.
+    quartiles: the first and third quartile. Both columns are empty if nothing was measured or an accuracy was never
+    reached. target: what one H100 should reach, or the tolerance of a check.
+    met: whether the target is met; empty if the target is for another card.
+    A step that stopped early has a last row with the figure `stopped`, whose note says why.
     """
     rows: list[dict[str, Any]] = []
     for record in _latest(records):
@@ -60,14 +61,14 @@ def target_table(records: Sequence[DeviceFigures]) -> pd.DataFrame:
 
 def _latest(records: Sequence[DeviceFigures]) -> list[DeviceFigures]:
     """Return the latest record of each machine and step, a complete one if possible, in the order of measurement."""
-    # Sorted so that complete records come after stopped ones, and the newest last: the last one of a key is kept.
+    # Stopped records come before complete records, and older before newer: the last record of a key is kept.
     by_worth = sorted(records, key=lambda r: (not r.stopped, r.created))
     latest = {(record.environment.machine, record.name): record for record in by_worth}
     return sorted(latest.values(), key=lambda r: (r.environment.machine, r.created))
 
 
 def _stopped(record: DeviceFigures) -> dict[str, Any]:
-    """Return the row that says why a step stopped before its end."""
+    """Return the row that says why a step stopped early."""
     empty = dict.fromkeys(("measured", "quartiles", "target", "met", "published"), "")
     return {"work": record.name, "metric": "stopped", **empty, "note": record.stopped, **_about(record)}
 
@@ -98,19 +99,19 @@ def _about(record: DeviceFigures) -> dict[str, str]:
 
 
 def _measured(figure: Figure) -> str:
-    """Return the figure's value with its unit: the last sample of a course over time, else the median."""
+    """Return the figure's value with its unit: the last sample if it is tracked over time, else the median."""
     if not figure.samples:
         return ""
     return _value(figure.samples[-1] if figure.kind.course else figure.median, figure.kind.unit)
 
 
 def _value(value: float, unit: str) -> str:
-    """Return a number with its unit: whole from 1000 on, else with four significant digits."""
+    """Return a number with its unit, without decimals from 1000 on, else with four significant digits."""
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
 
 
 def _quartiles(figure: Figure) -> str:
-    """Return the first and third quartile of the samples; empty for a single one, and for a course over time."""
+    """Return the first and third quartile; empty for a single sample and for a quantity that is tracked over time."""
     if len(figure.samples) < 2 or figure.kind.course:
         return ""
     low, high = np.quantile(figure.samples, [0.25, 0.75])
@@ -127,8 +128,8 @@ def _aimed(aim: Target | None, figure: Figure) -> str:
 def _met(aim: Target | None, figure: Figure, record: DeviceFigures) -> str:
     """Return "yes" or "no": whether the figure meets its target or tolerance.
 
-    It is empty if there is no target, if the target is for another card, and if nothing can be said: a check that was
-    not made, or a training that ended before the time of its target.
+    It is empty if there is no target, if the target is for another card, if the check was not run, or if the training
+    run ended before the target's time.
     """
     if figure.tolerance is not None:
         return ("no" if figure.off else "yes") if figure.samples else ""

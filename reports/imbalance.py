@@ -1,8 +1,8 @@
-"""Class imbalance: what each method loses with few classes per batch, beside what Assran et al. found.
+"""Class imbalance: what each method loses with few classes per batch, compared with the findings of Assran et al.
 
 The paper ("The Hidden Uniform Cluster Prior", ICLR 2023) finds that with few classes per batch the joint-embedding
-methods lose clearly and the masked-image methods much less, and that PMSN is better than MSN after pretraining on
-long-tailed data and worse on balanced data. No number in its tables could be read, so only signs are compared.
+methods lose much accuracy and the masked-image methods much less, and that PMSN is better than MSN after pretraining on
+long-tailed data and worse on balanced data. The numbers in its tables were not available, so only signs are compared.
 """
 
 import json
@@ -23,10 +23,10 @@ from twoview.reports.leaderboard import Shown
 from twoview.reports.significance import PARTS, PROBES, Differences, Seeds, differences, interval
 from twoview.reports.table import frame_of
 
-UNIFORM = ("MSN", "PMSN of uniform prior")  # settings with a uniform prior over the clusters
-LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are long-tailed by themselves
+UNIFORM = ("MSN", "PMSN of uniform prior")  # settings whose prior over the clusters is uniform
+LONG_TAILED = ("imagenet-lt", "inat18")  # datasets that are naturally long-tailed
 PAPER_IMAGES = 300 * 1_281_167  # number of images that an encoder of the paper sees: 300 epochs of ImageNet
-ENOUGH_IMAGES = 1_000_000  # our own threshold: an encoder that saw fewer images says nothing about its method
+ENOUGH_IMAGES = 1_000_000  # our own threshold: with fewer images, an encoder says nothing about its method
 
 # The columns of the table; a `Bounded` column shows a difference with its interval.
 COLUMNS = [
@@ -47,7 +47,7 @@ COLUMNS = [
 
 
 class Compared(Shown):
-    """The part of a recipe that this table reads: besides what any row shows, the settings of class imbalance."""
+    """The part of a recipe that this table reads: the fields of `Shown` and the settings of class imbalance."""
 
     train_images: int = 0
     classes_per_batch: int = 0
@@ -61,12 +61,12 @@ class Compared(Shown):
 
     @property
     def long_tailed(self) -> bool:
-        """Whether the training data have a long tail of classes, their own or one that the recipe made."""
+        """Whether the training data have a long tail of classes, natural or made by the recipe."""
         return self.long_tail.ratio > 1 or self.dataset in LONG_TAILED
 
 
 class Setting(NamedTuple):
-    """What two runs share if they differ in nothing but the seed and the number of classes per batch.
+    """All settings except the seed and the number of classes per batch. Runs with the same setting are compared.
 
     method: the method's name. prior: the prior of MSN or PMSN in words, else empty. options, others: the recipe's
     method table, and the rest of the recipe, as JSON.
@@ -78,19 +78,19 @@ class Setting(NamedTuple):
     others: str
 
 
-# All runs on the same data: setting -> number of classes per batch (0 if any may occur) -> seed -> run.
+# All runs on the same data: setting -> number of classes per batch (0 means no limit) -> seed -> run.
 Family = dict[Setting, dict[int, Seeds]]
 
 
 def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row per comparison. A comparison whose runs were not made has a row without numbers.
+    """Return one row per comparison. A comparison without runs has a row without numbers.
 
-    Where encoders were trained with different numbers K of classes per batch, a comparison is each method's accuracy
-    with the largest K minus that with a smaller K; for a masked-image method also the mean of the joint-embedding
-    methods' drops minus its own drop. Where encoders were trained by PMSN, a comparison is their accuracy minus that
-    with the uniform prior, of MSN or of PMSN, which is then MSN without Sinkhorn.
-    difference: in points of top-1, the mean over seeds, the runs of each seed paired. `low` and `high` are the bounds
-    of Student's 95 % interval of that mean, NaN for one seed or if all seeds have the same difference.
+    If encoders were trained with different numbers K of classes per batch, each method's accuracy with a smaller K is
+    subtracted from its accuracy with the largest K (its drop); for a masked-image method there is also the mean drop of
+    the joint-embedding methods minus its own drop. If encoders were trained by PMSN, the accuracy with the uniform
+    prior (of MSN, or of PMSN, which is then MSN without Sinkhorn) is subtracted from their accuracy.
+    difference: the mean over seeds in points of top-1, with the runs of each seed paired. `low` and `high` are the
+    bounds of Student's 95 % interval of that mean, NaN for one seed or if all seeds have the same difference.
     verdict: "agrees" if the interval lies on the side of 0 that the paper found, "contradicts" if it lies on the other
     side, and "not resolved" if it contains 0 or comes from fewer than three seeds; empty if there is nothing to compare
     or the paper expects no sign.
@@ -110,7 +110,7 @@ def imbalance_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def too_small(table: pd.DataFrame) -> str:
-    """Return a sentence if the encoders saw too few images for any verdict to mean something, else an empty text."""
+    """Return a warning if the encoders saw too few images for a meaningful verdict, else an empty text."""
     seen = table["images_seen"].max()
     if not seen < ENOUGH_IMAGES:
         return ""
@@ -123,7 +123,7 @@ def too_small(table: pd.DataFrame) -> str:
 def verdict(claimed: Sequence[float]) -> str:
     """Return the verdict on the paper's finding; empty without differences.
 
-    claimed: one difference for each seed, with the sign that makes it positive if the paper is right.
+    claimed: one difference per seed, with its sign chosen so that it is positive if the paper is right.
     """
     if not claimed:
         return ""
@@ -132,7 +132,7 @@ def verdict(claimed: Sequence[float]) -> str:
 
 
 def _setting(run: Run) -> Setting:
-    """Return the setting of a run, all of its recipe but what may differ between compared runs."""
+    """Return the setting of a run: its recipe without the keys that may differ between compared runs."""
     changing = ABOUT | {"name", "seed", "classes_per_batch", "method"}
     others = {key: value for key, value in run.recipe.items() if key not in changing}
     method = Compared.model_validate(run.recipe).method
@@ -161,19 +161,19 @@ def _few_classes(family: Family) -> Iterator[dict[str, Any]]:
 
 
 def _less_than(joint: Sequence[tuple[Seeds, Seeds]], drops: Differences, probe: str) -> Differences:
-    """Return for each seed the mean drop of the joint-embedding methods minus the drop given.
+    """Return for each seed the mean drop of the joint-embedding methods minus the given drop.
 
-    joint: for each joint-embedding method its runs with all and with few classes per batch.
+    joint: each joint-embedding method's runs with all classes per batch and with few.
     """
-    beside = [differences(every, some, probe) for every, some in joint]
-    means = {seed: [others[seed] for others in beside if seed in others] for seed in drops}
+    others = [differences(every, some, probe) for every, some in joint]
+    means = {seed: [drop[seed] for drop in others if seed in drop] for seed in drops}
     return {seed: fmean(means[seed]) - drops[seed] for seed in drops if means[seed]}
 
 
 def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
-    """Yield the comparisons of every other prior with the uniform one.
+    """Yield the comparisons of every other prior with the uniform prior.
 
-    Their batches are drawn without regard to classes (K = 0) or hold as many classes as any (the largest K).
+    Batches are drawn without regard to classes (K = 0) or with the largest K.
     """
     every_k = sorted({k for by_k in family.values() for k in by_k if k})[1:][-1:]
     groups: dict[tuple[str, int], dict[str, Seeds]] = {}
@@ -185,7 +185,7 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
         uniform = [prior for prior in by_prior if prior in UNIFORM]
         others = [prior for prior in by_prior if prior not in UNIFORM]
         if not others and not (k or long_tailed):
-            continue  # MSN was trained here without a comparison of priors in mind
+            continue  # no comparison of priors was intended here
         for ours, theirs in product(others or ["PMSN"], uniform or ["MSN"]):
             pair = by_prior.get(ours, {}), by_prior.get(theirs, {})
             gains = {probe: differences(*pair, probe) for probe in PROBES}
@@ -196,13 +196,13 @@ def _priors(family: Family, long_tailed: bool) -> Iterator[dict[str, Any]]:
 def _row(method: str, comparison: str, paper: str, found: dict[str, Differences], runs: Seeds) -> dict[str, Any]:
     """Return the row of a comparison.
 
-    paper: what the paper found. found: the differences over seeds, by probe. runs: the runs of one side; the first
-    gives backbone, epochs and images seen, which all share.
+    paper: what the paper found. found: the differences over seeds, by probe. runs: the runs of one side; backbone,
+    epochs and images seen, which all runs share, are read from the first.
     """
     row: dict[str, Any] = {"method": method, "comparison": comparison, "paper": paper}
     for probe, by_seed in found.items():
         values = list(by_seed.values())
-        claimed = [-value for value in values] if paper == "worse" else values  # positive where the paper is right
+        claimed = [-value for value in values] if paper == "worse" else values  # positive if the paper is right
         numbers = (*interval(values), verdict(claimed) if paper else "")
         row |= {f"{probe}_{part}": number for part, number in zip(PARTS, numbers, strict=True)}
     seeds = sorted(found[PROBES[0]])

@@ -1,4 +1,4 @@
-"""The words that a table shows for each measured quantity. Nothing is looked up by these words."""
+"""The label that a table shows for each measured quantity. Labels are for display only."""
 
 from twoview.bench.evidence import Figure, Quantity
 
@@ -14,7 +14,7 @@ LABELS: dict[Quantity, str] = {
     "warmup_time": "first steps, with compilation",
     "epoch_time": "epoch time",
     "first_epoch_time": "first epoch, with compilation",
-    "augmentation_time": "views of a batch, made alone",
+    "augmentation_time": "time to make a batch's views, without training",
     "speedup": "twoview speedup over a peer",
     "energy_per_view": "energy per view",
     "step_flops": "FLOPs per step",
@@ -22,34 +22,34 @@ LABELS: dict[Quantity, str] = {
     "peak_device_memory": "peak device memory, allocated",
     "peak_device_memory_reserved": "peak device memory, reserved",
     "peak_host_memory": "peak host memory",
-    "time_to_accuracy": "time to a kNN accuracy",
+    "time_to_accuracy": "time to reach a kNN accuracy",
     "best_knn_accuracy": "best kNN accuracy",
     "best_weighted_knn_accuracy": "best weighted kNN accuracy",
     "knn_accuracy": "kNN accuracy during training",
     "weighted_knn_accuracy": "weighted kNN accuracy during training",
     "judged_epochs": "epoch of each kNN accuracy",
     "elapsed_time": "training time after each epoch",
-    "knn_time": "time of a plain and a weighted kNN accuracy",
+    "knn_time": "time to compute plain and weighted kNN accuracy",
     "projected_gpu_hours": "pretraining on one card, projected",
-    "loss_repeat_difference": "relative loss difference, two eager trainings",
-    "recorded_loss_difference": "relative loss difference, CUDA graph to eager",
-    "loss_difference": "relative loss difference, device to CPU",
-    "gradient_difference": "relative gradient difference, device to CPU",
-    "pixel_difference": "largest pixel difference, device to loader",
+    "loss_repeat_difference": "relative loss difference, two eager training runs",
+    "recorded_loss_difference": "relative loss difference, CUDA graph vs. eager",
+    "loss_difference": "relative loss difference, device vs. CPU",
+    "gradient_difference": "relative gradient difference, device vs. CPU",
+    "pixel_difference": "largest pixel difference, device vs. loader",
     "differing_pixels": "differing pixel values",
 }
-# The words for a quantity that has a variant; {} is the variant, such as a library or an accuracy in percent.
+# The label of a quantity that has a variant; {} is the variant, such as a library or an accuracy in percent.
 OF_VARIANT: dict[Quantity, str] = {
     "step_rate": "step throughput of {}",
     "warmup_time": "first {} steps, with compilation",
     "speedup": "twoview speedup over {}",
     "peak_device_memory": "peak device memory of {}, allocated",
-    "time_to_accuracy": "time to {} % kNN",
+    "time_to_accuracy": "training time to {} % kNN top-1",
 }
 
 
 def label(figure: Figure) -> str:
-    """Return the words for a figure's quantity, with its variant if it has one."""
+    """Return the label of a figure's quantity, with its variant if it has one."""
     if not figure.variant:
         return LABELS[figure.quantity]
     return OF_VARIANT.get(figure.quantity, f"{LABELS[figure.quantity]}, {{}}").format(figure.variant)

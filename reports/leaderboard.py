@@ -1,6 +1,6 @@
-"""The leaderboard of runs: one row for each trained encoder, with its baselines in the same row.
+"""The leaderboard of runs: one row per trained encoder, including its baselines.
 
-Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without a record is NaN or empty.
+Accuracies are top-1 in percent; shares and efficiency are fractions of 1. A cell without a measurement is NaN or empty.
 `seconds_to_target` is the time to the dataset's target in `significance.TARGETS`, and infinite if it was never reached.
 """
 
@@ -37,7 +37,7 @@ class Estimate(Column):
         return plain if pd.isna(low) else f"{plain} ({low:.2f} to {high:.2f})"
 
 
-# The columns of the table, in the order of the CSV. kNN and linear top-1 stand twice: as plain numbers for the
+# The columns of the table, in the order of the CSV. kNN and linear top-1 are listed twice: as plain numbers for the
 # terminal, and as `Estimate` with their intervals for the page.
 COLUMNS = [
     Column("rank", "rank", 0, page=3, terminal=1),
@@ -53,18 +53,18 @@ COLUMNS = [
     Column("loader", "loader", page=30),
     Column("device", "device", page=31),
     Column("machine", "machine"),
-    Column("knn_top1", "kNN %", 2, terminal=4),
-    Column("linear_top1", "linear %", 2, terminal=6),
-    Column("untrained_knn_top1", "untrained encoder kNN %", 2, page=7, terminal=13),
-    Column("untrained_linear_top1", "untrained encoder linear %", 2, page=8),
-    Column("pixels_knn_top1", "raw pixels kNN %", 2, page=9, terminal=12),
-    Column("pixels_linear_top1", "raw pixels linear %", 2, page=10),
+    Column("knn_top1", "kNN top-1 (%)", 2, terminal=4),
+    Column("linear_top1", "linear top-1 (%)", 2, terminal=6),
+    Column("untrained_knn_top1", "kNN on untrained encoder (%)", 2, page=7, terminal=13),
+    Column("untrained_linear_top1", "linear on untrained encoder (%)", 2, page=8),
+    Column("pixels_knn_top1", "kNN on raw pixels (%)", 2, page=9, terminal=12),
+    Column("pixels_linear_top1", "linear on raw pixels (%)", 2, page=10),
     Column("knn_gain", "kNN gain over untrained (points)", 2, page=6, terminal=5),
     Column("linear_gain", "linear gain over untrained (points)", 2, page=41),
     Column("knn_top5", "kNN top-5 (%)", 2),
     Column("knn_top1_low", "kNN 95 % CI low", 2),
     Column("knn_top1_high", "kNN 95 % CI high", 2),
-    Column("knn10_top1", "kNN % at k = 10", 2, page=37),
+    Column("knn10_top1", "kNN top-1 at k = 10 (%)", 2, page=37),
     Column("knn_rule", "kNN settings", page=38),
     Column("linear_top5", "linear top-5 (%)", 2),
     Column("linear_top1_low", "linear 95 % CI low", 2),
@@ -77,7 +77,7 @@ COLUMNS = [
     Column("data_wait_share", "time waiting for data", 2, share=True, page=15, terminal=15),
     Column("loader_views_per_s", "loader alone (views/s)", 1, page=16),
     Column("model_views_per_s", "model alone (views/s)", 1, page=17),
-    Column("efficiency", "efficiency", 2, share=True, page=18, terminal=10),
+    Column("efficiency", "efficiency (of the slower ceiling)", 2, share=True, page=18, terminal=10),
     Column("bottleneck", "bottleneck", page=19, terminal=14),
     Column("peak_memory_mib", "peak host memory (MiB)", 0, page=20, terminal=11),
     Column("peak_device_mib", "peak device memory (MiB)", 0, page=21),
@@ -94,8 +94,8 @@ COLUMNS = [
     Column("published", "published", page=22),
     Column("published_knn", "published kNN settings", page=39),
     Column("within_spread", "within published spread", page=23),
-    Estimate("knn_top1", "kNN %", 2, page=4),
-    Estimate("linear_top1", "linear %", 2, page=5),
+    Estimate("knn_top1", "kNN top-1 (%)", 2, page=4),
+    Estimate("linear_top1", "linear top-1 (%)", 2, page=5),
 ]
 # The columns that hold speed and memory, NaN for a run that was not timed.
 SPEEDS = [
@@ -110,13 +110,13 @@ SPEEDS = [
     "peak_memory_mib",
     "peak_device_mib",
 ]
-# Settings of a recipe that change how fast it trains or how it is watched, not what is trained.
+# Settings of a recipe that affect its speed or monitoring but not the trained encoder.
 HARMLESS = ["seed", "precision", "compile", "cuda_graph", "deterministic", "loader_threads", "resident"]
 HARMLESS += ["checkpoint_steps", "damaged", "probe.online", "probe.online_knn_epochs", "probe.online_knn_images"]
 
 
 class Named(BaseModel):
-    """A recipe's method or backbone: its name, and further parameters that a row does not show."""
+    """A recipe's method or backbone: its name, and other parameters that a row does not show."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -158,12 +158,12 @@ class Shown(BaseModel):
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row per trained encoder, ranked by kNN top-1 within its dataset and machine; equal ones share a rank.
+    """Return one row per trained encoder, ranked by kNN top-1 within its dataset and machine; ties share a rank.
 
-    The untrained baseline in a row has the same dataset, backbone with all its parameters, resolution, seed, number of
-    probe images and machine; the baseline of raw pixels likewise, but for backbone and seed. Of several baselines the
-    latest counts. The columns `published`, `published_knn` and `within_spread` are empty until `beside_papers` fills
-    them. Raises ValueError (pydantic's) if a recipe lacks a key of `Shown`.
+    A row's untrained baseline has the same dataset, backbone with all its parameters, resolution, seed, number of probe
+    images and machine; for the raw-pixel baseline, backbone and seed may differ. Of several baselines the latest is
+    used. The columns `published`, `published_knn` and `within_spread` are empty until `beside_papers` fills them.
+    Raises ValueError (pydantic's) if a recipe lacks a key of `Shown`.
     """
     baselines = {_baseline_key(run, run.subject): run for run in _by_date(runs) if run.subject != "trained"}
     rows = [
@@ -183,12 +183,12 @@ def commit_of(environment: Environment) -> str:
 
 
 def _by_date(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs from oldest to newest, in an order that does not depend on the files'."""
+    """Return the runs from oldest to newest; the order does not depend on the order of the files."""
     return sorted(runs, key=lambda run: (run.created, run.name))
 
 
 def _baseline_key(run: Run, subject: str) -> Hashable:
-    """Return a key that a run shares with its baseline of the given subject, "untrained" or "pixels"."""
+    """Return a key that is equal for a run and its baseline. subject: the baseline's, "untrained" or "pixels"."""
     shown = Shown.model_validate(run.recipe)
     encoder = None if subject == "pixels" else (json.dumps(shown.backbone.model_dump(), sort_keys=True), run.seed)
     images = (run.accuracy.train_images, run.accuracy.test_images)
@@ -235,8 +235,8 @@ def _row(run: Run, untrained: Run | None, pixels: Run | None) -> dict[str, Any]:
 def _beyond_top1(run: Run) -> dict[str, float]:
     """Return top-5 and the bounds of top-1's 95 % interval over test images for both probes, and kNN at k = 10.
 
-    Older records lack top-5 and kNN at k = 10, which are NaN then, and the interval, for which the number of test
-    images is enough: a bootstrap over images that are right or wrong draws from a binomial distribution.
+    Older records lack top-5 and kNN at k = 10, which are then NaN. If they lack the interval, it is computed from the
+    number of test images: a bootstrap over images that are right or wrong draws from a binomial distribution.
     """
     ten = run.accuracy.probes.get("knn-10")
     row = {"knn10_top1": ten.top1 if ten else math.nan}
@@ -285,7 +285,7 @@ def _speed(run: Run) -> dict[str, Any]:
 
 
 def _loader(resident: str, training: Training) -> str:
-    """Return how the images were loaded: by so many threads, or resident on the device."""
+    """Return how the images were loaded: the number of threads, or that they were resident on the device."""
     threads = f"{training.loader_threads} thread" + ("" if training.loader_threads == 1 else "s")
     if resident == "on":
         return "resident"
@@ -301,13 +301,13 @@ def _rates_iqr(training: Training) -> float:
 
 
 def overridden(run: Run) -> str:
-    """Return the settings that differ from the file of the run's recipe, without those in `HARMLESS`."""
+    """Return the settings that differ from the recipe's file, except the settings in `HARMLESS`."""
     if run.overrides is None:
         return "not recorded"
     return ", ".join(sorted(key for key in run.overrides if key not in HARMLESS))
 
 
 def recipe_hash(recipe: dict[str, Any]) -> str:
-    """Return eight hex digits that are equal for recipes that differ in nothing but the seed."""
+    """Return a hash of eight hex digits that ignores the seed."""
     content = {key: value for key, value in recipe.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

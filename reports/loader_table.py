@@ -1,4 +1,4 @@
-"""Two tables about the loader: its rates beside its peers' (other libraries' loaders), and what is required of it."""
+"""Two tables about the loader: its rates and its peers' (other libraries' loaders), and its requirements."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from twoview.reports.table import frame_of
 
 TWOVIEW = "twoview"
 
-# The words for the record's fields that have a requirement.
+# The labels of the record's fields that have a requirement.
 LABELS: dict[Field, str] = {
     "images_per_s": "images/s",
     "first_batch_s": "time to first batch",
     "first_batch_empty_cache_s": "time to first batch, empty kernel cache",
     "peak_mib": "peak memory",
 }
-# The columns in which records of the same work are equal.
+# The columns that identify a workload.
 WORKLOAD = ["beton", "views", "size", "batch", "threads", "machine"]
 # The columns of the table of rates; a contestant is twoview or a peer.
 COLUMNS = [
@@ -37,7 +37,7 @@ COLUMNS = [
     Column("images_per_s", "images/s", 1, page=3, terminal=3, results=6),
     Column("images_per_s_iqr", "images/s IQR", 1, page=4, terminal=5),
     Column("views_per_s", "views/s", 1, page=5, terminal=6),
-    Column("ours_over_it", "twoview speedup", 2, page=6, terminal=4, results=7),
+    Column("ours_over_it", "twoview speedup over it", 2, page=6, terminal=4, results=7),
     Column("first_batch_s", "time to first batch (s)", 2, page=7, terminal=7, results=8),
     Column("first_batch_empty_cache_s", "time to first batch, empty kernel cache (s)", 1, page=8),
     Column("peak_mib", "peak memory (MiB)", 0, page=9, terminal=8, results=9),
@@ -70,7 +70,7 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
     images_per_s, images_per_s_iqr: median and interquartile range over rounds (the range is NaN for one round).
     ours_over_it: twoview's rate divided by this contestant's, the median of the ratios of paired rounds; NaN if they
     have different numbers of rounds.
-    A peer with a note and no rates was absent, not slow; it keeps a row without numbers.
+    A peer with a note and no rates was not installed; it has a row without numbers.
     """
     rows = [_row(record, contestant) for record in records for contestant in _contestants(record)]
     table = frame_of(rows, COLUMNS)
@@ -82,8 +82,7 @@ def loader_table(records: Sequence[LoaderRates]) -> pd.DataFrame:
 def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFrame:
     """Return one row per machine and measured requirement: the latest figure, the bound, and whether it is met.
 
-    figure: what is bounded. A ratio to a peer has the unit x, and is the median over paired rounds for rates; a time
-    has the unit s.
+    A ratio to a peer has the unit x; for rates it is the median over paired rounds. A time has the unit s.
     """
     rows = []
     for machine in sorted({record.environment.machine for record in records}):
@@ -91,7 +90,7 @@ def required_table(records: Sequence[LoaderRates | ConvertRates]) -> pd.DataFram
         mine.sort(key=lambda record: record.created, reverse=True)
         for requirement in REQUIREMENTS:
             measured = [(record, _figure(record, requirement)) for record in mine if record.name == requirement.record]
-            # The newest figure; `figure == figure` leaves out NaN, a record that lacks the figure.
+            # The newest figure. `figure == figure` is false for NaN, which stands for a record without the figure.
             rows += [_required_row(record, requirement, figure) for record, figure in measured if figure == figure][:1]
     return frame_of(rows, REQUIRED_COLUMNS)
 
@@ -103,7 +102,7 @@ def latest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _contestants(record: LoaderRates) -> list[str]:
-    """Return who was measured, and after them who was absent and has only a note."""
+    """Return the names of the measured loaders, then of the loaders that have only a note."""
     return [*record.images_per_s, *(name for name in record.notes if name not in record.images_per_s)]
 
 
@@ -141,7 +140,7 @@ def _row(record: LoaderRates, contestant: str) -> dict[str, Any]:
 def _paired_ratio(ours: list[float], theirs: list[float]) -> float:
     """Return the median over rounds of our rate divided by theirs; NaN if the rounds do not pair.
 
-    Contestants take turns, so a disturbance hits both rates of a round; hence the ratio is taken before the median.
+    Contestants take turns, so a disturbance affects both rates of a round; hence the ratio is taken before the median.
     """
     if not ours or len(ours) != len(theirs):
         return math.nan
@@ -149,13 +148,13 @@ def _paired_ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 def _or_nan(value: float | None) -> float:
-    """Return the value, or NaN, an empty cell, for None."""
+    """Return the value, or NaN (an empty cell) for None."""
     return math.nan if value is None else value
 
 
 def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> float:
-    """Return the figure that the requirement bounds; NaN if the record lacks it."""
-    measured = getattr(record, requirement.field, None)  # a writer's record has no field but rates
+    """Return the measured value of a requirement; NaN if the record lacks it."""
+    measured = getattr(record, requirement.field, None)  # a `ConvertRates` record has only rates
     by_contestant = measured if isinstance(measured, dict) else {TWOVIEW: measured}
     ours = by_contestant.get(TWOVIEW)
     if not requirement.against:
@@ -164,15 +163,15 @@ def _figure(record: LoaderRates | ConvertRates, requirement: Requirement) -> flo
 
 
 def _rounds(measured: list[float] | float | None) -> list[float]:
-    """Return a number for each round: one for a figure that is not measured in rounds, none for a missing one."""
+    """Return a number for each round: one number for a figure that is not measured in rounds, none if it is missing."""
     if isinstance(measured, list):
         return measured
     return [] if measured is None else [measured]
 
 
 def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, figure: float) -> dict[str, Any]:
-    """Return the row of a requirement, with the figure of the record that measured it."""
-    over, unit = (f", ratio to {requirement.against}", "x") if requirement.against else ("", "s")
+    """Return the row of a requirement. figure: the value that the record measured."""
+    over, unit = (f", relative to {requirement.against}", "x") if requirement.against else ("", "s")
     return {
         "work": requirement.work,
         "metric": LABELS[requirement.field] + over,
@@ -186,5 +185,5 @@ def _required_row(record: LoaderRates | ConvertRates, requirement: Requirement, 
 
 
 def _date(record: LoaderRates | ConvertRates) -> str:
-    """Return when a record was made, in UTC."""
+    """Return the time, in UTC, when a record was made."""
     return record.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Tables as Markdown: those of the docs, and the leaderboard for a pull request or an issue."""
+"""Tables as Markdown: for the docs, and the leaderboard for a pull request or an issue."""
 
 from twoview.bench.runtime.escapes import markdown
 from twoview.reports.significance import TARGETS_IN_WORDS

@@ -13,14 +13,14 @@ from twoview.reports.table import frame_of
 
 
 class OverSeeds(Spread):
-    """An accuracy with mean and deviation, whose minimum and maximum are in the frame too, for plots and sentences."""
+    """An accuracy with mean and deviation. Its minimum and maximum are also in the frame, for plots and sentences."""
 
     @property
     def fields(self) -> tuple[str, ...]:
         return *super().fields, f"{self.name}_min", f"{self.name}_max"
 
 
-# The columns of the table, in the order of the CSV. The docs' page of results shows it as two tables, `results` and
+# The columns of the table, in the order of the CSV. The docs' page of results shows them as two tables, `results` and
 # `results_more`.
 COLUMNS = [
     Column("dataset", "dataset", page=2, terminal=2, markdown=1, results=1),
@@ -37,16 +37,16 @@ COLUMNS = [
     Column("recipe_hash", "recipe hash"),
     Column("seeds", "seeds", 0, page=3, terminal=3, markdown=6, results=4),
     Column("gain_seeds", "seeds with untrained baseline", 0),
-    OverSeeds("knn_top1", "kNN %", 2, page=4, terminal=4, markdown=7, results=5),
-    OverSeeds("knn10_top1", "kNN % at k = 10", 2, page=30, markdown=20),
+    OverSeeds("knn_top1", "kNN top-1 (%)", 2, page=4, terminal=4, markdown=7, results=5),
+    OverSeeds("knn10_top1", "kNN top-1 at k = 10 (%)", 2, page=30, markdown=20),
     Column("knn_rule", "kNN settings", page=31, markdown=21),
-    OverSeeds("linear_top1", "linear %", 2, page=11, terminal=9, markdown=10),
-    OverSeeds("untrained_knn_top1", "untrained encoder kNN %", 2, page=9, terminal=8, results=6),
-    OverSeeds("untrained_linear_top1", "untrained encoder linear %", 2, page=13, terminal=13),
-    OverSeeds("pixels_knn_top1", "raw pixels kNN %", 2, page=10, terminal=7, results=7),
-    OverSeeds("pixels_linear_top1", "raw pixels linear %", 2, page=14, terminal=12),
+    OverSeeds("linear_top1", "linear top-1 (%)", 2, page=11, terminal=9, markdown=10),
+    OverSeeds("untrained_knn_top1", "kNN on untrained encoder (%)", 2, page=9, terminal=8, results=6),
+    OverSeeds("untrained_linear_top1", "linear on untrained encoder (%)", 2, page=13, terminal=13),
+    OverSeeds("pixels_knn_top1", "kNN on raw pixels (%)", 2, page=10, terminal=7, results=7),
+    OverSeeds("pixels_linear_top1", "linear on raw pixels (%)", 2, page=14, terminal=12),
     OverSeeds("knn_gain", "kNN gain over untrained (points)", 2, page=7, terminal=5, results=8),
-    Column("knn_gain_min", "smallest kNN gain (points)", 2, page=8, terminal=6, results=9),
+    Column("knn_gain_min", "kNN gain, worst seed (points)", 2, page=8, terminal=6, results=9),
     Between("knn_gain_interval", "kNN gain 95 % CI", 2, page=34),
     OverSeeds("linear_gain", "linear gain over untrained (points)", 2, page=35, results=10),
     Between("linear_gain_interval", "linear gain 95 % CI", 2, page=36),
@@ -54,7 +54,7 @@ COLUMNS = [
     Between("linear_interval", "linear 95 % CI", 2, page=12, markdown=11),
     Column("knn_p", "p vs. best kNN", 2, small=True, page=6, terminal=14, markdown=9),
     Column("seconds_to_target", "time to kNN target (s)", 1, page=17, terminal=15, markdown=16),
-    Column("time_p", "p vs. fastest", 2, small=True, page=18),
+    Column("time_p", "p vs. fastest to target", 2, small=True, page=18),
     Column("training_s", "training time (s)", 0, page=33, results_more=7),
     Column("views_per_s", "views/s", 1, page=19, markdown=14, results_more=2),
     Column("views_per_s_iqr", "views/s IQR", 1),
@@ -62,7 +62,7 @@ COLUMNS = [
     Column("data_wait_share", "time waiting for data", 2, share=True, page=21, results_more=5),
     Column("loader_views_per_s", "loader alone (views/s)", 1),
     Column("model_views_per_s", "model alone (views/s)", 1),
-    Column("efficiency", "efficiency", 2, share=True, page=22, terminal=10, results_more=4),
+    Column("efficiency", "efficiency (of the slower ceiling)", 2, share=True, page=22, terminal=10, results_more=4),
     Column("peak_memory_mib", "peak host memory (MiB)", 0, page=24, markdown=17, results_more=6),
     Column("peak_device_mib", "peak device memory (MiB)", 0, page=25, markdown=18),
     Column("bottleneck", "bottleneck", page=23, terminal=11),
@@ -71,7 +71,7 @@ COLUMNS = [
     Column("published_knn", "published kNN settings", page=32, markdown=22),
     Column("within_spread", "within published spread", page=16, terminal=17, markdown=13),
 ]
-# The columns in which runs of one experiment are equal; such runs differ by their seed alone.
+# The columns that identify an experiment; its runs differ only in their seed.
 EXPERIMENT = [
     "dataset",
     "method",
@@ -87,7 +87,7 @@ EXPERIMENT = [
     "recipe_hash",
     "knn_rule",
 ]
-# The columns that are summed up by mean, standard deviation, minimum and maximum over seeds.
+# The columns that are summarized by mean, standard deviation, minimum and maximum over seeds.
 ACCURACIES = [
     "knn_top1",
     "knn10_top1",
@@ -102,17 +102,17 @@ ACCURACIES = [
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a leaderboard over seeds: one row per experiment and machine, by dataset, machine and mean kNN top-1.
+    """Return a leaderboard over seeds: one row per experiment and machine, sorted by dataset, machine, mean kNN top-1.
 
-    Accuracies and gains over the untrained encoder have mean, `sd` (sample standard deviation, NaN for one seed), min
-    and max over seeds. Trained kNN and linear top-1 and the gains also have the bounds of Student's 95 % interval of
-    the mean, NaN for one seed. Speeds and memory are medians over seeds.
-    seeds, gain_seeds: number of seeds, and of those with an untrained baseline. A seed that was run again counts once,
-    by its latest run.
+    Accuracies and gains over the untrained encoder have mean, `sd` (sample standard deviation), min and max over seeds.
+    kNN and linear top-1 of the trained encoder and the gains also have the bounds of Student's 95 % interval of the
+    mean. For one seed, `sd` and these bounds are NaN. Speeds and memory are medians over seeds.
+    seeds: number of seeds. If a seed was run several times, only its latest run counts. gain_seeds: number of seeds
+    that have an untrained baseline.
     seconds_to_target: the mean by MLPerf's rule (`mlperf_time`).
-    knn_p, time_p: p of Welch's t-test between this experiment's seeds and those of the best experiment on the dataset
-    and machine, by kNN top-1 and by time to target; NaN for the best itself.
-    published, published_knn, within_spread: empty until `beside_papers` fills them.
+    knn_p, time_p: p of Welch's t-test between the seeds of this experiment and the seeds of the best experiment on the
+    dataset and machine, by kNN top-1 and by time to target; NaN for the best experiment itself.
+    published, published_knn, within_spread: empty; `beside_papers` fills them.
     """
     seeds = dict(list(once_a_seed(table).groupby(EXPERIMENT)))
     rows = [dict(zip(EXPERIMENT, experiment, strict=True)) | _over_seeds(runs) for experiment, runs in seeds.items()]
@@ -132,9 +132,10 @@ def once_a_seed(table: pd.DataFrame) -> pd.DataFrame:
 def _against_the_best(
     over_seeds: pd.DataFrame, seeds: Mapping[Any, pd.DataFrame], column: str, order: pd.Series
 ) -> pd.Series:
-    """Return for each row Welch's p against the row of its dataset and machine whose `order` is least, the best one.
+    """Return the p of Welch's t-test of each row against the best row with the same dataset and machine.
 
-    column: the leaderboard's column whose values over seeds are compared. The best row itself has NaN.
+    column: the leaderboard's column whose values over seeds are compared. order: the best row has the lowest value; its
+    own p is NaN. seeds: the leaderboard's rows of each experiment.
     """
     p = pd.Series(math.nan, index=over_seeds.index)
     for _, rows in over_seeds.groupby(["dataset", "machine"]):

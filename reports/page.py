@@ -14,7 +14,7 @@ from twoview.reports.sentences import headline
 def render(report: Report) -> str:
     """Return the report as one HTML page.
 
-    The page depends on the report alone: it has neither the current date nor a path on this machine.
+    The page depends only on the report: it contains neither the current date nor a path on this machine.
     """
     templates = Environment(
         loader=PackageLoader("twoview.reports"),
@@ -33,9 +33,10 @@ def render(report: Report) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """Return a text with its invisible characters written out, such as those that reverse the direction of letters.
+    """Return a text in which invisible characters, such as right-to-left marks, are written out.
 
-    No-break spaces stay, since the template itself makes them. Values that are not plain text are returned as they are.
+    Non-breaking spaces are kept, since the template itself makes them. Values that are not plain text are returned
+    unchanged.
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

@@ -1,8 +1,8 @@
 """Published results and claims: `reports/papers/*.toml`, one file per paper or code base, validated by one schema.
 
-A table in a file has what all its rows share, and each row has what is its own. A number that could not be read is
-absent, and its cell says so. A claim without a number, about a sign or an ordering, is listed with the statistical test
-that checks it.
+A table in a file has the keys that all its rows share, and each row has its own keys. A number that could not be read
+is missing, and its cell says so. A claim about a sign or an ordering, without a number, is listed with the statistical
+test that checks it.
 """
 
 import math
@@ -29,14 +29,14 @@ from twoview.reports.significance import LEVEL, POWER, interval, resolvable
 
 FOLDER = Path(__file__).parent / "papers"
 ABSENT = "not published here"
-FEWEST = 4  # minimum number of runs of a rank correlation: with three, no order has a p below 0.05
+FEWEST = 4  # minimum number of runs for a rank correlation: with three, no order has a p below 0.05
 
 # Where a number comes from. paper: read in the paper. secondary: from another text about the paper. code: from the
-# README, docs or logs of a code base. inferred: read off a chart or concluded; the note says how.
+# README, docs or logs of a code base. inferred: read off a chart or deduced; the note says how.
 Provenance = Literal["paper", "secondary", "code", "inferred"]
 # What a number measures. top1, top5: a classifier that the source does not describe further. online: a classifier that
-# trains beside the encoder. knn10: the 10 nearest neighbors by cosine, unweighted, as in our probe knn-10. knn: kNN
-# with other settings.
+# is trained along with the encoder. knn10: the 10 nearest neighbors by cosine, unweighted, as in our probe knn-10. knn:
+# kNN with other settings.
 Metric = Literal[
     "linear_top1",
     "linear_top5",
@@ -58,16 +58,16 @@ class Part(BaseModel):
 
 
 class Row(Part):
-    """One published cell, or one that a paper should have but that could not be read.
+    """One published cell, or a cell that a paper should have but that could not be read.
 
-    paper, table, row: where it stands.
+    paper, table, row: its location.
     metric, value, spread: the metric, its value in percent, and its deviation over runs. A row without a metric is
     about costs only.
     knn: the settings of a kNN accuracy, as far as the source states them: neighbors, weights and epoch.
-    work: what was trained or evaluated. epochs, batch: of that work.
+    work: the workload. epochs, batch: the workload's epochs and batch size.
     gpus, hardware: number and kind of the GPUs. hours: wall time. memory_gb: peak memory on each GPU, in the source's
     own GB.
-    recipe: our recipe that does the same.
+    recipe: our recipe for the same workload.
     """
 
     paper: str
@@ -99,7 +99,7 @@ class Row(Part):
 
     @property
     def is_budget(self) -> bool:
-        """Whether the row states what the work cost: hours or memory."""
+        """Whether the row states the workload's cost: hours or memory."""
         return self.metric is None or self.hours is not None or self.memory_gb is not None
 
     @property
@@ -109,7 +109,7 @@ class Row(Part):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        """Check that a value has its metric, a spread its value, and a kNN accuracy its settings."""
+        """Raise ValueError unless a value has a metric, a spread has a value, and a kNN accuracy has its settings."""
         if self.metric is None and (self.value or self.spread):
             raise ValueError("a row with a value or a spread must have a metric")
         if self.value is None and self.spread is not None:
@@ -124,12 +124,12 @@ class Check(Part):
 
     statistic: the test in words.
     contrast: recipe -> weight. The claim is that the weighted sum of the recipes' accuracies is above 0, tested over
-    the seeds that all of them have. two_sided: the claim is that it is not 0.
-    correlation, against: recipes, and the name of a logged quantity. The claim is that over all runs of these recipes
-    the accuracy falls as that quantity rises.
+    the seeds that all recipes have. two_sided: the claim is that the sum is not 0.
+    correlation, against: recipes, and the name of a logged quantity. The claim is that over all runs of the recipes the
+    accuracy falls as the quantity rises.
     theory: the name of a claim that `twoview suite theory` measures. The claim is that its effect, the mean over seeds,
     is above 0.
-    A check with none of these needs a measurement that no record holds yet.
+    A check without any of these needs a measurement that no record holds yet.
     """
 
     statistic: str
@@ -144,7 +144,7 @@ class Check(Part):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        """Check that the check is of one kind and has everything that this kind needs."""
+        """Raise ValueError unless the check is of one kind and has everything that this kind needs."""
         if sum(map(bool, (self.contrast, self.correlation, self.theory))) > 1:
             raise ValueError("a check must have at most one of contrast, correlation and theory")
         if bool(self.correlation) != bool(self.against):
@@ -157,7 +157,7 @@ class Check(Part):
 class Claim(Check):
     """A claim of a paper about a sign or an ordering, checked on runs of the paper's own recipes.
 
-    claim: the claim in words. value: the size of the contrast as published, if it is.
+    claim: the claim in words. value: the published size of the contrast, if any.
     reduced: checks of the same claim on smaller recipes, each with its own statistic.
     """
 
@@ -183,7 +183,7 @@ class Verdict(NamedTuple):
 
     size: the contrast in points, divided by the sum of its positive weights; or the rank correlation.
     low, high: bounds of its 95 % interval, NaN if there is none.
-    statistic, p: the test's statistic and p; None if there are too few seeds or runs for a test.
+    statistic, p: the test's statistic and p value; None if there are too few seeds or runs for a test.
     of: number of seeds or runs.
     resolvable: the smallest size whose interval would lie on one side of 0 in 80 % of repetitions; NaN if there is no
     interval.
@@ -199,12 +199,12 @@ class Verdict(NamedTuple):
 
 
 def load(folder: Path = FOLDER) -> list[Paper]:
-    """Return all papers, sorted by file name. Raises ValueError that names the file and the key at fault."""
+    """Return all papers, sorted by file name. Raises ValueError, naming the file and the key, if one is invalid."""
     return [read(path) for path in sorted(folder.glob("*.toml"))]
 
 
 def read(path: Path) -> Paper:
-    """Read one file. Raises ValueError that names the file and the key at fault."""
+    """Read one file. Raises ValueError, naming the file and the key, if it is invalid."""
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -227,7 +227,7 @@ def read(path: Path) -> Paper:
 
 
 def _rows(table: Any, path: Path, number: int) -> list[dict[str, Any]]:
-    """Return a table's rows, each with the keys that the table gives for all of them."""
+    """Return a table's rows, each with the keys that the table gives for all rows."""
     if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
         raise ValueError(f"{path}: tables.{number} must have a list of rows")
     shared = {"paper": path.stem} | {key: value for key, value in table.items() if key != "rows"}
@@ -235,7 +235,7 @@ def _rows(table: Any, path: Path, number: int) -> list[dict[str, Any]]:
 
 
 def budgets(papers: Iterable[Paper]) -> list[Row]:
-    """Return the rows that state hours or memory; first those whose work one of our recipes does."""
+    """Return the rows that state hours or memory, starting with the rows that have one of our recipes."""
     rows = [row for paper in papers for row in paper.rows if row.is_budget]
     return sorted(rows, key=lambda row: row.recipe is None)
 
@@ -243,7 +243,7 @@ def budgets(papers: Iterable[Paper]) -> list[Row]:
 def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) -> Verdict | None:
     """Check a claim on records, and return the result; None if the claim has no test, or too few runs measure it.
 
-    runs: of these the latest of each recipe and seed with a trained encoder is used. theories: of these the latest that
+    runs: for each recipe and seed, the latest run with a trained encoder is used. theories: the latest record that
     measured the theory claim is used.
     """
     if claim.theory:
@@ -260,7 +260,9 @@ def check(claim: Check, runs: Iterable[Run], theories: Iterable[Theory] = ()) ->
 
 
 def _contrast(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
-    """Test the contrast by Student's t over the seeds that all its recipes have; for two recipes it is the paired t."""
+    """Test the contrast by Student's t over the seeds that all its recipes have; for two recipes this is the paired
+    t.
+    """
     seeds = set.intersection(*(set(by_recipe.get(name, {})) for name in claim.contrast))
     # A seed's size: the weighted sum of the recipes' accuracies, divided by the sum of the positive weights. For the
     # weights 1 and -1 it is the difference in points.
@@ -284,9 +286,10 @@ def _mean(sizes: Sequence[float], two_sided: bool) -> Verdict | None:
 
 
 def _correlation(claim: Check, by_recipe: Mapping[str, Mapping[int, Run]]) -> Verdict | None:
-    """Test Spearman's rank correlation, one-sided below 0, of accuracy and the quantity logged in the last epoch.
+    """Test Spearman's rank correlation of accuracy and the quantity logged in the last epoch, one-sided below 0.
 
-    It is taken over all runs of the claim's recipes. Returns None without runs, or if one of the two never varies.
+    It is computed over all runs of the claim's recipes. Returns None without runs, or if accuracy or quantity never
+    varies.
     """
     pairs = [
         (run.training.logged[claim.against][-1], _accuracy(claim, run))

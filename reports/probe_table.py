@@ -1,4 +1,4 @@
-"""The cost of the probes beside other libraries: one row per measured work and machine, from its latest record."""
+"""The cost of the probes compared with other libraries: one row per workload and machine, from its latest record."""
 
 import math
 import statistics
@@ -14,19 +14,19 @@ from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
 TWOVIEW, PEERS = "twoview", ("faiss", "scikit-learn")
-# The columns of the table; those of the peer stand beside ours.
+# The columns of the table. Each of our columns has a column for the peer.
 COLUMNS = [
     Column("machine", "machine"),
     Column("probe", "probe", page=1, terminal=1, results=1),
-    Column("features", "training features", page=2, terminal=10, results=2),
+    Column("features", "training features (n x dim)", page=2, terminal=10, results=2),
     Column("queries", "queries", 0, page=3, terminal=11, results=3),
     Column("setting", "settings", page=4, terminal=2, results=4),
     Column("threads", "threads", 0, page=5, terminal=3, results=5),
     Column("seconds", "time (s)", 2, page=6, terminal=4, results=6),
-    Column("added", "memory (MiB)", 0, page=7, terminal=8, results=7),
+    Column("added", "added memory (MiB)", 0, page=7, terminal=8, results=7),
     Column("peer", "peer", page=8, terminal=5, results=8),
     Column("peer_seconds", "peer time (s)", 2, page=9, terminal=6, results=9),
-    Column("peer_added", "peer memory (MiB)", 0, page=10, terminal=9, results=10),
+    Column("peer_added", "peer added memory (MiB)", 0, page=10, terminal=9, results=10),
     Column("peer_over_ours", "peer time / twoview time", page=11, terminal=7, results=11),
     Column("top1_difference", "top-1 difference (points)", 2, page=12, terminal=12, results=12),
     Column("note", "note", page=13, terminal=13),
@@ -37,13 +37,13 @@ COLUMNS = [
 
 
 def probe_table(records: Sequence[ProbeCost]) -> pd.DataFrame:
-    """Return one row per work and machine, with medians over the rounds.
+    """Return one row per workload and machine, with medians over the rounds.
 
     seconds, peer_seconds: time from the features to the accuracy. added, peer_added: peak memory beyond the features,
     in MiB. top1_difference: our top-1 minus the peer's, in points.
     peer_over_ours: the peer's time divided by ours: the median over the paired rounds and their range, as text.
-    The peer is faiss or scikit-learn, or else whichever other contestant the record has; without one its columns are
-    empty. A contestant that was absent has no numbers, and `note` says why.
+    The peer is faiss or scikit-learn, or else the record's other library; its columns are empty if there is none. A
+    library that is not installed has no numbers, and `note` says why.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     return frame_of([_row(record) for _, record in sorted(newest.items())], COLUMNS)

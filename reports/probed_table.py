@@ -1,4 +1,4 @@
-"""What `twoview probe` found: one row per encoder, dataset, probe and machine, from its latest record."""
+"""The results of `twoview probe`: one row per encoder, dataset, probe and machine, from its latest record."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ from twoview.reports.cells import Column
 from twoview.reports.leaderboard import commit_of
 from twoview.reports.table import frame_of
 
-# The columns of the table; the published ones are what a paper spent on the same probe.
+# The columns of the table; the published columns are the cost of the same probe in a paper.
 COLUMNS = [
     Column("encoder", "encoder", page=1, terminal=1),
     Column("dataset", "dataset", page=2, terminal=2),
@@ -48,9 +48,9 @@ def probed_table(records: Sequence[Probing]) -> pd.DataFrame:
     top1_low, top1_high: bounds of top-1's 95 % interval.
     spread: standard deviation of top-1 over splits, NaN for one split.
     mean_class, worst_class: mean and minimum of the accuracies of the classes that have test images.
-    seconds: time of the probe, that of extracting the features included.
-    published_hours, published_memory_gb: what a paper reports for that probe, with its own encoder and hardware;
-    provenance says how sure we are of these numbers.
+    seconds: time of the probe, including the extraction of features.
+    published_hours, published_memory_gb: what a paper reports for that probe, with its own encoder and hardware.
+    provenance: how reliable these numbers are.
     """
     newest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     rows = [_row(record) for _, record in sorted(newest.items())]
@@ -89,5 +89,5 @@ def _row(record: Probing) -> dict[str, Any]:
 
 
 def _or_nan(value: float | None) -> float:
-    """Return the value, or NaN, an empty cell, for None."""
+    """Return the value, or NaN (an empty cell) for None."""
     return math.nan if value is None else value

@@ -1,4 +1,4 @@
-"""What a paper reports for a recipe, beside what was measured with it here."""
+"""What a paper reports for a recipe, compared with our measurement of the recipe."""
 
 import math
 from collections.abc import Iterable
@@ -11,24 +11,24 @@ WORDS = {"knn_top1": "kNN", "knn10_top1": "kNN", "linear_top1": "linear"}
 
 
 def beside_papers(table: pd.DataFrame, papers: Iterable[Paper], statistic: str = "") -> pd.DataFrame:
-    """Return a leaderboard, or its summary over seeds, with what papers report in three of its columns.
+    """Return a leaderboard, or its summary over seeds, with three columns filled with the papers' results.
 
     statistic: the suffix of the accuracies' columns in `table`: empty for a leaderboard, `_mean` for its summary.
     published: the values that a paper reports for the recipe, one for each metric.
     published_knn: number of neighbors and weighting of the paper's kNN.
-    within_spread: for each metric that we measure too, whether our value lies within the paper's spread over runs, or
-    the difference if no spread is published; if settings of the run's recipe were changed, only that is said.
+    within_spread: for each metric that we also measure, whether our value lies within the paper's spread over runs, or
+    the difference if no spread is published. If the run changed settings of its recipe, the cell only says so.
     """
     cells: dict[str, list[Row]] = {}
     for row in (row for paper in papers for row in paper.rows):
         if row.recipe and row.value is not None:
             cells.setdefault(row.recipe, []).append(row)
-    beside = [_beside(row, cells.get(row["recipe"], []), statistic) for _, row in table.iterrows()]
+    cells_of_rows = [_cells(row, cells.get(row["recipe"], []), statistic) for _, row in table.iterrows()]
     columns = ["published", "published_knn", "within_spread"]
-    return table.assign(**{name: [pair[i] for pair in beside] for i, name in enumerate(columns)})
+    return table.assign(**{name: [pair[i] for pair in cells_of_rows] for i, name in enumerate(columns)})
 
 
-def _beside(row: pd.Series, cells: list[Row], statistic: str) -> tuple[str, str, str]:
+def _cells(row: pd.Series, cells: list[Row], statistic: str) -> tuple[str, str, str]:
     """Return the three cells of a row, from the published cells of its recipe."""
     if not cells:
         return ABSENT, "", ""

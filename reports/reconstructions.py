@@ -1,4 +1,4 @@
-"""Pictures of reconstructions that lie beside the records, embedded so that the page need not load them."""
+"""Images of reconstructions from the folder of the records, embedded in the page so that it loads no other file."""
 
 import base64
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from twoview.loaders.limits import PICTURE_BYTES
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture for the page. caption: the name of its run. address: the PNG file itself, as a data URI."""
+class Image:
+    """An image for the page. caption: the name of its run. address: the PNG file's content as a data URI."""
 
     caption: str
     address: str
 
 
-def pictures(runs: Sequence[Run], folder: Path, complaints: list[str]) -> list[Picture]:
-    """Return the pictures of the runs, sorted by name. A run's picture is a file RUN.png anywhere in the folder.
+def images(runs: Sequence[Run], folder: Path, complaints: list[str]) -> list[Image]:
+    """Return the images of the runs, sorted by name. A run's image is the file RUN.png, anywhere in the folder.
 
-    For each picture that cannot be read, a sentence is appended to `complaints`.
+    For each image that cannot be read, a sentence is appended to `complaints`.
     """
     files = {path.stem: path for path in sorted(folder.rglob("*.png"))}
     found = []
@@ -31,5 +31,5 @@ def pictures(runs: Sequence[Run], folder: Path, complaints: list[str]) -> list[P
         except (ValueError, OSError) as error:
             complaints.append(f"{files[name].name} cannot be shown: {reason(error)}".replace(f"{folder}/", ""))
             continue
-        found.append(Picture(name, f"data:image/png;base64,{base64.b64encode(content).decode()}"))
+        found.append(Image(name, f"data:image/png;base64,{base64.b64encode(content).decode()}"))
     return found

@@ -1,6 +1,6 @@
-"""From a folder of evidence records to leaderboard.csv, a CSV of each other table, and index.html.
+"""Writes leaderboard.csv, a CSV of each other table, and index.html from a folder of evidence records.
 
-A record that is valid and yet cannot be shown is named and left out, and the others are shown.
+A valid record that cannot be shown is skipped, with a message that names it; the others are shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +14,19 @@ from twoview.loaders.files import whole_file
 from twoview.reports import page
 from twoview.reports.contents import RECORD_TABLES, Report, report_of, select
 from twoview.reports.markdown import leaderboard_text
-from twoview.reports.reconstructions import Picture, pictures
+from twoview.reports.reconstructions import Image, images
 
-NO_CSV = ("summary", "required")  # tables without a CSV: they sum up the rows of other tables
+NO_CSV = ("summary", "required")  # tables without a CSV: they summarize the rows of other tables
 ALWAYS = ("leaderboard", "budget", "claims")  # tables whose CSV is written even if it has no rows
 
 Files = dict[str, bytes | None]  # the content of each file by its name; None if there is nothing to write
 
 
 def write_report(evidence: Path, out: Path) -> Report:
-    """Write the report on a folder of evidence records into the folder `out`: all of its files, or none if that fails.
+    """Write the report on a folder of evidence records into the folder `out`: all of its files, or none if an error
+    occurs.
 
-    Returns the report, with the paths of its files. Raises FileNotFoundError if there is no folder `evidence`,
+    Returns the report, with the paths of its files. Raises FileNotFoundError if the folder `evidence` does not exist,
     ValueError if it holds no record that can be shown, and BlockingIOError while another process writes a report into
     `out`.
     """
@@ -35,26 +36,26 @@ def write_report(evidence: Path, out: Path) -> Report:
     if not shown:
         raise ValueError("; ".join([f"no evidence of twoview in {evidence}", *complaints]))
     with alone(out / "index.html", "the report"):
-        beside = pictures(select(Run, shown), evidence, complaints)
-        report, files = _made_of_most(shown, beside, complaints)
+        shown_images = images(select(Run, shown), evidence, complaints)
+        report, files = _made_of_most(shown, shown_images, complaints)
         written = {name: content for name, content in files.items() if content is not None}
         with ExitStack() as all_written:
             for name, content in written.items():
                 all_written.enter_context(whole_file(out / name)).write_bytes(content)
-        for name in files.keys() - written.keys():  # left by an older report, whose records are gone
+        for name in files.keys() - written.keys():  # written by an older report on records that no longer exist
             (out / name).unlink(missing_ok=True)
     return replace(report, files={name: out / name for name in written})
 
 
 def _made_of_most(
-    records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: list[str]
+    records: Sequence[AnyRecord], shown_images: Sequence[Image], complaints: list[str]
 ) -> tuple[Report, Files]:
-    """Return the report on all records. If that fails, leave out the records at fault, with a complaint about each."""
+    """Return the report on all records. If that fails, skip the records that cause it, with a complaint about each."""
     try:
-        return _made(records, beside, complaints)
-    except Exception:  # any error of any record: the search below finds the record and names the error
-        kept = _joined([], records, lambda some: _made(some, beside, []), complaints)
-    return _made(kept, beside, complaints)
+        return _made(records, shown_images, complaints)
+    except Exception:  # any error of any record: the search below finds the record and reports the error
+        kept = _joined([], records, lambda some: _made(some, shown_images, []), complaints)
+    return _made(kept, shown_images, complaints)
 
 
 def _joined(
@@ -63,9 +64,10 @@ def _joined(
     make: Callable[[Sequence[AnyRecord]], object],
     complaints: list[str],
 ) -> list[AnyRecord]:
-    """Return the records `kept` and those of `group` for which `make` succeeds, with a complaint about each other.
+    """Return `kept` and the records of `group` for which `make` succeeds, and append a complaint about each other
+    record.
 
-    It halves a group that fails, and so finds the records at fault in few calls of `make`.
+    A group that fails is halved, so few calls of `make` find the records that cause the failure.
     """
     if not group:
         return kept
@@ -80,9 +82,11 @@ def _joined(
     return _joined(_joined(kept, group[:half], make, complaints), group[half:], make, complaints)
 
 
-def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: Sequence[str]) -> tuple[Report, Files]:
-    """Return the report and the content of its files. It writes nothing."""
-    report = report_of(records, beside, complaints)
+def _made(
+    records: Sequence[AnyRecord], shown_images: Sequence[Image], complaints: Sequence[str]
+) -> tuple[Report, Files]:
+    """Return the report and the content of its files. Nothing is written."""
+    report = report_of(records, shown_images, complaints)
     tables = {name: table for name, table in report.tables.items() if name not in NO_CSV}
     return report, {
         "leaderboard.parquet": tables["leaderboard"].parquet(),
@@ -98,7 +102,7 @@ def _made(records: Sequence[AnyRecord], beside: Sequence[Picture], complaints: S
 def _presentable(record: AnyRecord, complaints: list[str]) -> bool:
     """Return whether the tables of a record's kind can be made from it alone; if not, add a complaint that says why.
 
-    A valid record can fail here, for example if its recipe lacks a key that a table shows. The check takes no time.
+    A valid record can fail here, for example if its recipe lacks a key that a table shows. The check is fast.
     """
     try:
         for one in RECORD_TABLES.values():

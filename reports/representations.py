@@ -12,7 +12,7 @@ from twoview.loaders.files import whole_file
 
 SIDE = 3.4  # side of one panel in inches
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 9, "text.parse_math": False}
-NAMED = 20  # maximum number of classes that a legend names
+NAMED = 20  # maximum number of classes in a legend
 # Quantity of a layer -> title of its panel.
 LAYERS = {
     "firing_rate": "firing rate: share of images with mean > 0",
@@ -68,7 +68,7 @@ def _firing(ones: Sequence[Representation], options: Options) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Write a figure as SVG, without the date, so that equal figures are equal files."""
+    """Write a figure as SVG, without the date, so that equal figures give equal files."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
     return path

@@ -19,7 +19,7 @@ def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
     """Write an SVG with a panel for each searched key: held-out kNN top-1 against the value of each trial.
 
     outcome: the result of the search, from `outcome` in `bench/training/search.py`. search: the searched ranges.
-    path: the file to write, which is returned. A pruned trial is a hollow mark at the accuracy that it had reached.
+    path: the file to write, which is returned. A pruned trial is a hollow mark at the last accuracy that it reached.
     """
     keys = list(search.ranges)
     rows = -(-len(keys) // COLUMNS)
@@ -55,6 +55,6 @@ def plot(outcome: dict[str, Any], search: Search, path: Path) -> Path:
 
 
 def _place(value: Any, search: Search, key: str) -> float:
-    """Return where a value stands on its axis: a number at itself, and a choice at its position in the list."""
+    """Return a value's position on its axis: the number itself, or the index of a choice in its list."""
     choices = search.ranges[key]
     return float(value) if scale(choices) else float(choices.index(value))

@@ -1,4 +1,4 @@
-"""Sentences that say what the tables show. Every number in them is computed from the evidence."""
+"""Sentences that summarize the tables. Every number in them is computed from the evidence."""
 
 from collections.abc import Iterable
 
@@ -30,8 +30,8 @@ def stronger_pixels(summary: pd.DataFrame) -> list[str]:
 def _lead(summary: pd.DataFrame) -> pd.Series:
     """Return the experiment for the headline: the self-supervised one that gains most over its untrained encoder.
 
-    An experiment with several seeds goes before one with a single seed. Methods that learn from labels are only a
-    reference, so one of them is taken only if there is no other.
+    An experiment with several seeds is preferred to one with a single seed. Methods that learn from labels are only a
+    reference, so they are used only if there is no other method.
     """
     candidates = summary[summary["uses_labels"] != "yes"]
     if candidates.empty:
@@ -63,9 +63,9 @@ def _gain(summary: pd.DataFrame, several_machines: bool) -> str:
 
 
 def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
-    """Return the sentence on the loader: the work that most peers did too, or among equals that of the largest images.
+    """Return the sentence on the loader, for the workload with the most peers and, among ties, the largest images.
 
-    It also says how many other works there are.
+    It also gives the number of other workloads.
     """
     works: list[tuple[int, int, int, pd.Series, pd.DataFrame]] = []
     for _, rows in latest(loader).groupby(WORKLOAD, dropna=False):
@@ -86,12 +86,12 @@ def _loader(loader: pd.DataFrame, several_machines: bool) -> str:
 
 
 def _peer(row: pd.Series) -> str:
-    """Return a peer's name, with its note if it did not do exactly the same work."""
+    """Return a peer's name, with its note if its workload differs."""
     return f"{row['contestant']} ({row['note']})" if row["note"] else str(row["contestant"])
 
 
 def _efficiency(summary: pd.DataFrame) -> str:
-    """Return the sentence on the training rate against its ceilings, the rates of loader and model alone."""
+    """Return the sentence on the training rate compared with its ceilings, the rates of loader and model alone."""
     measured = summary[summary["efficiency"].notna()]
     if measured.empty:
         return "Training has not been compared with its ceilings, so no efficiency is claimed."
@@ -106,7 +106,7 @@ def _efficiency(summary: pd.DataFrame) -> str:
 
 
 def _pixels_against(rows: pd.DataFrame, probe: str, where: str) -> str:
-    """Return the sentence on raw pixels that beat trained encoders by one probe; empty if they beat none."""
+    """Return the sentence on raw pixels that beat trained encoders by one probe; empty if they beat no encoder."""
     pixels, trained = rows[f"pixels_{probe}_top1_mean"], rows[f"{probe}_top1_mean"]
     untrained = rows[f"untrained_{probe}_top1_mean"]
     weaker = rows[pixels > trained]

@@ -1,5 +1,5 @@
 """Statistics over seeds: the time to a target accuracy by MLPerf's rule, Welch's t-test of two experiments, Student's
-interval of a mean difference, and the verdict that such an interval allows.
+interval of a mean difference, and the verdict that follows from it.
 """
 
 import math
@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from twoview.bench.evidence import Run
 
 # Target for top-1 of kNN on training images (neighbors and queries are training images), in percent, for the datasets
-# that have one. twoview chose the targets before any run; no paper names one.
+# that have a target. twoview chose the targets before any run; they come from no paper.
 TARGETS = {"cifar10": 70.0, "cifar100": 35.0, "fashion-mnist": 80.0, "imagenette": 70.0}
 TARGETS_IN_WORDS = (
     "Time to target: seconds of training until kNN on training images reaches "
@@ -23,9 +23,9 @@ TARGETS_IN_WORDS = (
 )
 FEWEST = 3  # minimum number of seeds for a time to target (fastest and slowest are dropped) and for a verdict
 LEVEL = 0.95  # confidence level of the intervals
-POWER = 0.8  # statistical power, by convention: the share of repetitions that resolve an effect which exists
-SAME = 1e-9  # differences this close count as equal: it is far below the share of one image, and above rounding errors
-# The probes by which two encoders are compared, and the columns that a comparison by one probe has.
+POWER = 0.8  # statistical power, by convention: the share of repetitions that detect an existing effect
+SAME = 1e-9  # differences closer than this count as equal: far below the share of one image, above rounding errors
+# The probes by which two encoders are compared, and the columns of a comparison by one probe.
 PROBES, PARTS = ("knn", "linear"), ("difference", "low", "high", "verdict")
 AGREES, CONTRADICTS, NOT_RESOLVED = "agrees", "contradicts", "not resolved"
 
@@ -36,7 +36,7 @@ Differences = dict[int, float]  # seed -> difference in top-1, in points
 def course(run: Run) -> list[tuple[float, float]]:
     """Return seconds of training and top-1 of kNN on training images, after each epoch with such a kNN evaluation.
 
-    The list is empty if the run has none. The seconds include those of the kNN evaluations.
+    The list is empty if the run has no such evaluation. The seconds include the kNN evaluations.
     """
     if run.training is None:
         return []
@@ -49,7 +49,7 @@ def course(run: Run) -> list[tuple[float, float]]:
 
 
 def seconds_to(target: float | None, judged: Sequence[tuple[float, float]]) -> float:
-    """Return the seconds until the target was first reached: infinite if it never was, NaN without target or course.
+    """Return the seconds until the target was first reached: infinite if never, NaN if target or course is missing.
 
     target: top-1 in percent. judged: the course, as from `course`.
     """
@@ -71,9 +71,9 @@ def mlperf_time(seconds: Sequence[float]) -> float:
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the two-sided p of Welch's t-test of two samples over seeds, which may be different seeds.
+    """Return the two-sided p of Welch's t-test of two samples over seeds. The two may have different seeds.
 
-    It is NaN if a sample has fewer than two values or one that is not finite, or if neither sample has any spread.
+    It is NaN if a sample has fewer than two values or a value that is not finite, or if neither sample has any spread.
     """
     samples = [np.asarray(side, dtype=float) for side in (one, other)]
     if any(len(side) < 2 or not np.isfinite(side).all() for side in samples) or not any(map(np.ptp, samples)):
@@ -83,7 +83,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def differences(first: Seeds, second: Seeds, probe: str) -> Differences:
-    """Return for each seed of both the first's top-1 by the probe minus the second's, in points."""
+    """Return for each common seed the first run's top-1 by the probe minus the second run's, in points."""
     key = f"{probe}_top1"
     return {
         seed: getattr(first[seed].accuracy, key) - getattr(second[seed].accuracy, key)
@@ -92,10 +92,10 @@ def differences(first: Seeds, second: Seeds, probe: str) -> Differences:
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean and the bounds of Student's 95 % interval of it.
+    """Return the mean and the bounds of its Student's 95 % interval.
 
-    The bounds are NaN for a single difference and if all are equal, since equal differences have no spread to judge by:
-    an interval of width 0 would be surer than any measurement is. Without differences the mean is NaN too.
+    The bounds are NaN for a single difference, and if all differences are equal: their spread of 0 would give an
+    interval of width 0, which no measurement justifies. Without differences the mean is NaN too.
     """
     if not differences:
         return math.nan, math.nan, math.nan
@@ -112,7 +112,7 @@ def resolvable(differences: Sequence[float]) -> float:
     """Return the smallest true mean difference that would be resolved with a power of 80 %.
 
     That is, the `interval` would lie above 0 in 80 % of repetitions with as many differences of the same spread. It is
-    NaN where the differences have no interval.
+    NaN if the differences have no interval.
     """
     count = len(differences)
     if count < 2 or np.ptp(differences) < SAME:
@@ -127,7 +127,7 @@ def resolvable(differences: Sequence[float]) -> float:
 def verdict(low: float, high: float, count: int) -> str:
     """Return the verdict on a claim that predicts a positive difference, from the interval of the mean difference.
 
-    low, high: the interval. count: number of differences that it comes from; fewer than three resolve nothing.
+    low, high: the interval. count: number of differences; with fewer than three the verdict is "not resolved".
     """
     if count < FEWEST or not (low > 0 or high < 0):
         return NOT_RESOLVED

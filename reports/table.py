@@ -1,4 +1,4 @@
-"""Tables: rows with the columns that show them, for every medium (page, terminal, Markdown, the docs and CSV)."""
+"""Tables: rows and the columns that show them, for every medium (page, terminal, Markdown, docs and CSV)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Table:
         return replace(self, frame=self.frame.loc[kept])
 
     def by_machine(self) -> list[tuple[str, Self]]:
-        """Return each machine with a table of its rows alone, since rows of different machines are not comparable."""
+        """Return a table per machine, since rows of different machines are not comparable."""
         return [(str(machine), replace(self, frame=rows)) for machine, rows in self.frame.groupby("machine")]
 
     def of_machine(self, machine: str) -> Self:
@@ -50,26 +50,26 @@ class Table:
         """Return the table as CSV with one header row, every number with its column's decimals.
 
         Percentages have 2 decimals; shares are written as fractions of 1 with 4 decimals. A text that a spreadsheet
-        would take for a formula gets an apostrophe in front.
+        would interpret as a formula is prefixed with an apostrophe.
         """
         written = fields(self.columns)
         cells = {name: [_csv_cell(written[name], value) for value in self.frame[name]] for name in self.frame.columns}
         return pd.DataFrame(cells, columns=self.frame.columns).to_csv(index=False, lineterminator="\n")
 
     def parquet(self) -> bytes:
-        """Return the table as Parquet, with every number as it was computed, not rounded as in the CSV."""
+        """Return the table as Parquet. Unlike the CSV, numbers are not rounded."""
         buffer = BytesIO()
         self.frame.to_parquet(buffer, index=False)
         return buffer.getvalue()
 
 
 def frame_of(rows: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> pd.DataFrame:
-    """Return rows as a DataFrame with the columns' fields. A value that a row lacks is missing (NaN) there, and a value
-    that belongs to no column is left out.
+    """Return rows as a DataFrame with the columns' fields. Values that a row lacks are NaN, and values that belong to
+    no column are dropped.
     """
     return pd.DataFrame(list(rows), columns=list(fields(columns)))
 
 
 def _csv_cell(column: Column, value: Any) -> str:
-    """Return a CSV cell. Only texts can be taken for formulas; a negative number must not get an apostrophe."""
+    """Return a CSV cell. Only text gets an apostrophe; a negative number must not get one."""
     return csv_cell(column.csv(value)) if isinstance(value, str) else column.csv(value)

@@ -1,4 +1,4 @@
-"""The tables on a terminal. A narrow terminal gets fewer columns, the most important ones; the CSV has all of them."""
+"""The tables on a terminal. A narrow terminal gets only the most important columns; the CSV has all columns."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,7 +35,9 @@ SHOWN = (
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the headline sentences, the tables machine by machine, and the complaints about what was left out."""
+    """Print the headline sentences, the tables machine by machine, and the complaints about skipped files and
+    records.
+    """
     tables = report.tables
     summary = tables["summary"].frame
     for sentence in [*headline(summary, tables["loader"].frame), *stronger_pixels(summary)]:
@@ -47,11 +49,11 @@ def show(report: Report, console: Console) -> None:
     if sentence := too_small(tables["imbalance"].frame):
         console.print(_text_of(sentence))
     for complaint in report.complaints:
-        console.print(_text_of(f"Left out: {complaint}"))
+        console.print(_text_of(f"Skipped: {complaint}"))
 
 
 def _parts(name: str, table: Table) -> Iterator[tuple[str, Table]]:
-    """Yield one titled table per machine; for the claims one table of those that were measured, since they are few."""
+    """Yield one titled table per machine, except for the claims: a single table of the few measured claims."""
     if name == "claims":
         measured = table.where(table.frame["verdict"] != NOT_MEASURED)
         if len(measured.frame):
@@ -62,10 +64,9 @@ def _parts(name: str, table: Table) -> Iterator[tuple[str, Table]]:
 
 
 def show_budgets(budgets: Table, console: Console) -> None:
-    """Print the published budgets and what was measured beside them, with every value at any width.
+    """Print the published budgets and our measurements, with every value at any width.
 
-    The values of a budget stand one below the other in two cells, since side by side they would be too wide for any
-    terminal.
+    The values of a budget are stacked in two cells, since side by side they would be too wide for any terminal.
     """
     if budgets.frame.empty:
         return
@@ -90,13 +91,13 @@ def show_budgets(budgets: Table, console: Console) -> None:
 
 
 def _listed(row: pd.Series, columns: Sequence[Column]) -> str:
-    """Return a line for each value, after its heading. Missing values are left out, except those of the source."""
+    """Return a line for each value, after its heading. Missing values are omitted, except published values."""
     shown = [column for column in columns if pd.notna(row[column.name]) or isinstance(column, Published)]
     return "\n".join(f"{column.heading.removeprefix('published ')}: {column.text(row)}" for column in shown)
 
 
 def _fitting(title: str, table: Table, console: Console) -> rich.table.Table:
-    """Return the table with as many of the leading columns as fit the console, but at least three."""
+    """Return the table with as many leading columns as fit the console, but at least three."""
     unlimited = console.options.update(max_width=10_000)
     columns, rows = table.shown("terminal"), table.rows
     for count in range(len(columns), 2, -1):
@@ -113,10 +114,10 @@ def _fitting(title: str, table: Table, console: Console) -> rich.table.Table:
 
 
 def _text_of(text: str) -> Text:
-    """Return a text on one line, in which Rich finds no markup, whatever the record holds."""
+    """Return a text on one line. Rich interprets no markup in it, whatever the record holds."""
     return Text(one_line(text))
 
 
 def _lines_of(text: str) -> Text:
-    """Return a text of several lines, in which Rich finds no markup."""
+    """Return a text of several lines, in which Rich interprets no markup."""
     return Text(on_lines(text))

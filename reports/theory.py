@@ -1,4 +1,4 @@
-"""What `twoview suite theory` measured: one row per claim, with its measurement, verdict and figure."""
+"""The results of `twoview suite theory`: one row per claim, with its measurement, verdict and figure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
@@ -20,13 +20,13 @@ class Figures(Column):
         return ()
 
 
-# The columns of the table; the page of results shows claim and verdict.
+# The columns of the table; the docs' page of results shows claim, verdict and source.
 COLUMNS = [
     Column("claim", "claim", page=1, terminal=1, results=1),
     Column("measured", "measured", page=3, terminal=3),
     Column("expected", "expected", page=4, terminal=4),
     Column("verdict", "verdict", page=2, terminal=2, results=2),
-    Column("source", "source", page=6, terminal=5),
+    Column("source", "source", page=6, terminal=5, results=3),
     Column("machine", "machine"),
     Column("date", "date"),
     Column("name", "record"),
@@ -50,7 +50,7 @@ def theory_table(records: Sequence[Theory]) -> pd.DataFrame:
 
 
 def theory_plots(records: Sequence[Theory]) -> list[list[Plot]]:
-    """Return for each row of `theory_table` its plots; the list is empty for a claim without a figure."""
+    """Return the plots of each row of `theory_table`: an empty list for a claim without a figure."""
     return [plots(claim, f"{record.environment.machine} {record.name}") for record, claim in _latest(records)]
 
 

@@ -18,18 +18,18 @@ from twoview.reports.figures import ACCENT, INK, QUIET, SECOND, STYLE, WIDTH, Pl
 COLORS = (ACCENT, SECOND, INK, QUIET)
 LINES = [(color, style) for style, color in product(("-", "--", ":"), COLORS)]
 MARKS = [(color, mark) for mark, color in product(("o", "^", "s"), COLORS)]
-WIDE = 20.0  # an x axis whose values span more than this factor is logarithmic
-MARKED = 30  # a line of at most this many points has a mark on each
+WIDE = 20.0  # an x axis is logarithmic if its values span more than this factor
+MARKED = 30  # a line with at most this many points has a marker at each
 A_ROW = 2  # number of panels side by side
 POINTS = 100  # maximum number of points in a scatter panel
-TITLE = 24  # maximum number of letters in a line of a panel's title
-SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # text is legible on all
+TITLE = 24  # maximum number of characters in a line of a panel's title
+SHADES = ListedColormap([(*to_rgb(ACCENT), share) for share in np.linspace(0.03, 0.5, 24)])  # text stays legible
 
 
 def plots(claim: Claimed, salt: str) -> list[Plot]:
     """Return the plots of a claim: one for its lines, one for its scatter panels and one for its phase panels.
 
-    Those that the claim does not have are left out. salt: makes the ids within the SVG elements unique on the page.
+    A plot without data is omitted. salt: makes the ids within the SVG elements unique on the page.
     """
     with matplotlib.rc_context(STYLE):
         drawn = []
@@ -46,7 +46,7 @@ def plots(claim: Claimed, salt: str) -> list[Plot]:
 
 
 def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
-    """Draw every series as a line over the series whose name marks it as the x axis, or else over the index.
+    """Draw every series as a line over the series whose name begins with "over", or else over the index.
 
     Returns the figure, and the names of the series for the caption.
     """
@@ -68,9 +68,9 @@ def _lines(figures: Mapping[str, list[float]]) -> tuple[Figure, str]:
 
 
 def _scatters(panels: Mapping[str, Scatter]) -> tuple[Figure, str]:
-    """Draw a panel of points for each scatter, whose color and mark show the label, and return it with a caption.
+    """Draw a panel of points for each scatter, with colors and markers by label, and return the figure with a caption.
 
-    Of more than POINTS points only every n-th is shown, with the smallest n for which they are not more.
+    At most POINTS points are shown: every n-th, for the smallest sufficient n.
     """
     figure, grid = _grid(panels)
     for axes, points in zip(grid, panels.values(), strict=True):
@@ -110,7 +110,7 @@ def _phases(panels: Mapping[str, Phase]) -> tuple[Figure, str]:
 
 
 def _grid(panels: Iterable[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes, one for each title, with A_ROW panels side by side."""
+    """Return a figure and its axes, one per title, with A_ROW panels side by side."""
     titles = list(panels)
     rows = math.ceil(len(titles) / A_ROW)
     figure = Figure(figsize=(WIDTH, 0.6 + 2.0 * rows), layout="constrained")

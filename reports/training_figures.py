@@ -1,6 +1,6 @@
-"""Plots of trainings: accuracy over time, rates, where the time goes, memory, and a comparison of kernels.
+"""Plots of training runs: accuracy over time, rates, shares of the time, memory, and a comparison of kernels.
 
-Each plot is about one dataset and machine, and is left out if the records do not hold what it shows.
+Each plot is about one dataset and machine, and is omitted if the records lack its data.
 """
 
 import math
@@ -29,9 +29,10 @@ MIXTURES = {"sum": "Simple Sum", "sum-kernel": "sum of kernels", "concat": "Conc
 
 
 def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence[DeviceFigures]) -> list[Plot]:
-    """Return all plots of trainings.
+    """Return all plots of training runs.
 
-    runs: of these the trained ones are drawn. summary: the leaderboard over seeds. devices: records of the GPU suite.
+    runs: only runs of trained encoders are drawn. summary: the leaderboard over seeds. devices: records of the GPU
+    suite.
     """
     trained = [run for run in runs if run.subject == "trained" and run.training]
     groups = [(f"{dataset}. {machine}.", rows) for (dataset, machine), rows in summary.groupby(["dataset", "machine"])]
@@ -48,7 +49,7 @@ def training_plots(runs: Sequence[Run], summary: pd.DataFrame, devices: Sequence
 def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
     """Yield plots of accuracy over training time, with a line for each recipe.
 
-    A line is the mean over seeds; from two seeds on a band shows Student's interval of the mean.
+    A line is the mean over seeds; with two seeds or more, a band shows Student's interval of the mean.
     """
     for (dataset, machine), group in _grouped(runs, _place):
         recipes = [
@@ -76,13 +77,13 @@ def _courses(runs: Iterable[Run]) -> Iterator[Plot]:
             if dataset in TARGETS:
                 axes.axhline(TARGETS[dataset], color=QUIET, ls=":", lw=0.8)
             axes.set_xlabel("minutes")
-            axes.set_ylabel("kNN %")
+            axes.set_ylabel("kNN top-1 (%)")
             figure.legend(loc="outside upper right", ncols=1)
             yield Plot(caption, svg(figure, caption))
 
 
 def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
-    """Yield plots of accuracy over time for the GPU suite's training: the latest run per machine, so no interval."""
+    """Yield plots of accuracy over time for the GPU suite's training run: the latest per machine, so no interval."""
     latest = {(record.environment.machine, record.name): record for record in sorted(records, key=lambda r: r.created)}
     for (machine, _), record in sorted(latest.items()):
         found = {figure.quantity: figure for figure in record.figures}
@@ -98,13 +99,13 @@ def _device_courses(records: Iterable[DeviceFigures]) -> Iterator[Plot]:
             figure, axes = canvas(3)
             axes.plot(minutes, knn.samples, color=ACCENT, lw=1.4, marker="o", ms=3)
             axes.set_xlabel("minutes")
-            axes.set_ylabel("kNN %")
+            axes.set_ylabel("kNN top-1 (%)")
             axes.grid(axis="y", color=QUIET, alpha=0.3, lw=0.6)
             yield Plot(caption, svg(figure, caption))
 
 
 def _of_rows(where: str, rows: pd.DataFrame) -> Iterator[Plot]:
-    """Yield the plots of rates beside their ceilings and of memory, from the rows of a summary."""
+    """Yield the plots of rates with their ceilings, and of memory, from the rows of a summary."""
     held = rows[rows["loader_views_per_s"].notna() & rows["views_per_s"].notna()]
     if len(held):
         caption = f"Views/s: training, the loader alone and the model alone, on {where}"
@@ -143,12 +144,12 @@ def _shares(runs: Iterable[Run]) -> Iterator[Plot]:
             parts = np.mean([_parts(run) for run in same], axis=0)
             row = {"method": shown.method.name, "recipe": shown.name}
             rows.append(row | dict(zip(("steps", "waiting", "else"), parts, strict=True)))
-        caption = f"Where a training's time goes on {dataset}, in percent of the time. {machine}."
+        caption = f"Shares of the training time on {dataset}, in percent. {machine}."
         yield _by_row(pd.DataFrame(rows), caption, "percent", _stacked)
 
 
 def _parts(run: Run) -> tuple[float, float, float]:
-    """Return the percentages of a training's time in steps, waiting for batches, and in everything else."""
+    """Return the percentages of the training time spent in steps, in waiting for batches, and in everything else."""
     training: Any = run.training
     whole = training.seconds
     steps, waiting = 100 * sum(training.step_seconds) / whole, 100 * sum(training.wait_seconds) / whole
@@ -199,13 +200,13 @@ def _kernel(method: dict[str, Any]) -> str:
 
 
 def _number(table: dict[str, Any], key: str, otherwise: float) -> float:
-    """Return a number from a recipe's table, or `otherwise` if the key is absent, or NaN if it is not a number."""
+    """Return a number from a recipe's table, or `otherwise` if the key is missing, or NaN if it is not a number."""
     value = table.get(key, otherwise)
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[Plot]:
-    """Yield plots of the training rate by batch size, for all work that was measured at more than one batch size."""
+    """Yield plots of the training rate by batch size, for workloads measured at several batch sizes."""
     rates: dict[tuple[Any, ...], dict[int, list[float]]] = {}
     for run in runs:
         if run.training:
@@ -240,41 +241,41 @@ def _batches(runs: Iterable[Run], devices: Iterable[DeviceFigures]) -> Iterator[
 
 
 def _key(recipe: dict[str, Any], precision: str, device: str, machine: str) -> tuple[Any, ...]:
-    """Return what trainings share that may differ in their batch size."""
+    """Return a key that is equal for training runs that may differ only in batch size."""
     shown = Shown.model_validate(recipe)
     return shown.method.name, shown.dataset, shown.backbone.name, f"{shown.size} px", precision, device, machine
 
 
 def _place(run: Run) -> tuple[str, str]:
-    """Return the dataset and machine of a run, which encoders in one plot share."""
+    """Return the dataset and machine of a run, which are equal for all encoders in a plot."""
     return Shown.model_validate(run.recipe).dataset, run.environment.machine
 
 
 def _method(run: Run) -> dict[str, Any]:
-    """Return the method's table of a run's recipe, with at least its name."""
+    """Return the `[method]` table of a run's recipe, with at least its name."""
     return Shown.model_validate(run.recipe).method.model_dump()
 
 
 def _experiment(run: Run) -> tuple[Any, ...]:
-    """Return what runs share that differ by their seed alone: method, recipe and hash of the recipe."""
+    """Return method, recipe and hash of the recipe, which are equal for runs that differ only in their seed."""
     shown = Shown.model_validate(run.recipe)
     return shown.method.name, shown.name, recipe_hash(run.recipe)
 
 
 def _all_but_method(run: Run) -> tuple[Any, ...]:
-    """Return a key that is equal for runs whose recipes differ in nothing but their method and name."""
+    """Return a key that is equal for runs whose recipes differ only in method and name."""
     rest = {key: value for key, value in run.recipe.items() if key not in ABOUT | {"name", "method"}}
     return *_place(run), recipe_hash(rest)
 
 
 def _words(run: Run) -> str:
-    """Return backbone, size, epochs and batch of a run in words."""
+    """Return a run's backbone, size, epochs and batch as text."""
     shown = Shown.model_validate(run.recipe)
     return f"{shown.backbone.name} at {shown.size} px, {shown.epochs} epochs, batch {shown.batch}"
 
 
 def _grouped(runs: Iterable[Run], key: Callable[[Run], tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], list[Run]]]:
-    """Return the runs in groups of equal key, sorted by key, and by name within a group."""
+    """Return the runs grouped by key. Groups are sorted by key, and the runs in a group by name."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.name):
         groups.setdefault(key(run), []).append(run)
@@ -284,9 +285,9 @@ def _grouped(runs: Iterable[Run], key: Callable[[Run], tuple[Any, ...]]) -> list
 def _by_row(
     rows: pd.DataFrame, caption: str, unit: str, draw: Callable[[Axes, pd.DataFrame, np.ndarray], None]
 ) -> Plot:
-    """Return a plot with a line for every row.
+    """Return a plot in which each row of data has a line.
 
-    unit: the label of the x axis. draw: draws the rows into the axes, each at the height given for it.
+    unit: the label of the x axis. draw: draws the rows into the axes at the given heights.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(len(rows) + 0.6)

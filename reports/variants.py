@@ -1,4 +1,4 @@
-"""Recipes beside the recipe that they are based on: what each changes, and what that does to the accuracy."""
+"""Recipes compared with the recipe that they are based on: the changed settings, and their effect on accuracy."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
@@ -27,8 +27,8 @@ COLUMNS = [
     Column("epochs", "epochs", 0, page=11, terminal=7),
     Column("training_s", "training time (s)", 0, page=12, terminal=5),
     Column("views_per_s", "views/s", 1, page=13, terminal=13),
-    Spread("knn_top1", "kNN %", 2, page=4, terminal=4),
-    Spread("linear_top1", "linear %", 2, page=7, terminal=8),
+    Spread("knn_top1", "kNN top-1 (%)", 2, page=4, terminal=4),
+    Spread("linear_top1", "linear top-1 (%)", 2, page=7, terminal=8),
     Bounded("knn_difference", "kNN difference (points)", 2, page=5, terminal=2),
     Column("knn_verdict", "kNN verdict", page=6, terminal=3),
     Bounded("linear_difference", "linear difference (points)", 2, page=8, terminal=9),
@@ -41,13 +41,13 @@ COLUMNS = [
 def variants_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row per recipe whose base was trained on the same dataset and machine, after a row for the base.
 
-    Runs whose settings differ from their recipe's file are left out.
+    Runs whose settings differ from their recipe's file are skipped.
     changes: the settings that differ from the base's, without the number of epochs.
-    training_s, views_per_s: time and rate of a whole training, of the fastest seed, since other work on the machine can
-    only slow a training down.
+    training_s, views_per_s: time and rate of a whole training run, for the fastest seed, since other work on the
+    machine can only slow a run down.
     Accuracies: mean and sample standard deviation over seeds, in percent.
-    difference: accuracy minus that of the base, in points: the mean over seeds, the two runs of each seed paired; `low`
-    and `high` are the bounds of Student's 95 % interval of that mean.
+    difference: accuracy minus the base's accuracy, in points: the mean over seeds, with the two runs of each seed
+    paired; `low` and `high` are the bounds of Student's 95 % interval of that mean.
     verdict: "better" if the interval lies above 0, "worse" if it lies below, and "not resolved" if it contains 0 or
     comes from fewer than three seeds.
     """
@@ -72,7 +72,7 @@ def _base(seeds: Seeds) -> str:
 
 
 def _family(base: Seeds, variants: Iterable[Seeds]) -> list[dict[str, Any]]:
-    """Return the row of the base, then those of its variants, the most accurate first."""
+    """Return the row of the base, then the rows of its variants, the most accurate first."""
     rows = [_row(variant, base) for variant in variants]
     return [_row(base, {}), *sorted(rows, key=lambda row: (-row["knn_top1_mean"], row["recipe"]))]
 
@@ -110,7 +110,7 @@ def _latest(seeds: Seeds) -> Run:
 
 
 def _changes(one: Run, base: Run) -> str:
-    """Return the settings that differ, in the form `key = value`. Keys that have their default in both are left out."""
+    """Return the settings that differ, in the form `key = value`. Keys with their default value in both are omitted."""
     try:
         mine, theirs = (parse(run.recipe, run.name) for run in (one, base))
     except ValueError:

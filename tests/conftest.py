@@ -1,4 +1,4 @@
-"""What several rooms' tests share: small real betons, and the data root where there is one."""
+"""Fixtures that the tests of several rooms share: small real betons, and the data root if there is one."""
 
 import os
 import random
@@ -14,12 +14,12 @@ from twoview.cli import run
 from twoview.loaders import beton, datasets
 from twoview.loaders.beton import Beton
 
-# A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test sends it to.
+# A shell starts background processes with Ctrl-C ignored, which every process that a test starts would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The first example may compile a kernel, and a shared machine may stall: time is no property here. Examples are the
-# same in every run, so that a rare draw does not fail a change that has nothing to do with it.
+# The first example may compile a kernel, and a shared machine may stall, so there is no deadline. Examples are the
+# same in every run, so that a rare draw does not fail an unrelated change.
 settings.register_profile(
     "twoview",
     deadline=None,
@@ -37,13 +37,13 @@ def seed() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """What a module's fixtures draw does not depend on the tests before them, which differ from run to run."""
+    """Seed the fixtures of a module, so that they do not depend on earlier tests, which differ from run to run."""
     seed()
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Nor does what a test draws depend on them, or on whether it is the one for which those fixtures were made."""
+    """Seed each test again, so that it does not depend on whether the fixtures of its module were made for it."""
     seed()
 
 

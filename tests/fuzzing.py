@@ -1,14 +1,14 @@
-"""Coverage-guided fuzzing of everything that reads others' files.
+"""Coverage-guided fuzzing of everything that reads files from others.
 
     python -m tests.fuzzing TARGET CORPUS [libFuzzer's options]
 
-A finding is what is neither an answer nor one sentence that names the file: another exception, a crash, a hang of 30
-seconds, 2 GiB of memory, a file written elsewhere. atheris follows the branches of the Python code; inputs that reach
-new ones are kept in the folder CORPUS, a finding as `crash-*` in the current folder. Options that matter:
-`-max_total_time=3600`, and `-runs=0` to try what is in the folder once.
+A finding is anything but a result or an error of one sentence that names the file: another exception, a crash, a hang
+of 30 seconds, more than 1 GiB of memory above that at the start, a file written elsewhere. atheris follows the branches
+of the Python code; inputs that reach new branches are kept in the folder CORPUS, findings as `crash-*` in the current
+folder. Useful options: `-max_total_time=3600`, and `-runs=0` to try the inputs in the folder once.
 
-An input is the file itself. Of records, recipes and checkpoints it may also be a JSON document of what the file holds:
-changed bytes seldom pass the checksums and the grammar, so of a document the values are changed.
+An input is the file itself. For records, recipes and checkpoints it may also be a JSON document of the file's content:
+mutated bytes seldom pass checksums and grammar, so in a document the values are mutated.
 """
 
 import copy
@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-# Numba compiles no function that atheris has put its counters into.
+# Numba cannot compile functions that atheris has instrumented.
 KERNELS = [
     ".".join(("twoview", *path.relative_to(ROOT).with_suffix("").parts))
     for folder in ("loaders", "methods")
@@ -57,9 +57,9 @@ with atheris.instrument_imports(include=["twoview"], exclude=KERNELS):
     from twoview.reports.report import write_report
 
 RESULTS = ROOT / "reports" / "results"
-LINE = 2000  # characters that a sentence may have
+LINE = 2000  # the most characters of an error
 LIMITS = ["-timeout=30", "-max_len=65536", "-len_control=0"]
-MEMORY_MIB = 1024  # that inputs may take
+MEMORY_MIB = 1024  # the most that inputs may take
 ODD = [
     *(0, 1, -1, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**30, 0.0, -0.5, 1e-24, 1e300, math.nan, math.inf, -math.inf),
     *("", "x", "8", "../x", "/", "a\nb", "\x1b]0;x\x07", "=1+1", "<b>", "$\\frac{", "\u202e", "A" * 200, "\ud800"),
@@ -67,8 +67,8 @@ ODD = [
 ]
 
 
-def pictures() -> list[bytes]:
-    """A JPEG, a PNG and a WebP of 16 pixels a side."""
+def images() -> list[bytes]:
+    """A JPEG, a PNG and a WebP of 16 x 16 pixels."""
     image, made = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)), []
     for kind in ("JPEG", "PNG", "WEBP"):
         image.save(buffer := io.BytesIO(), kind)
@@ -77,8 +77,8 @@ def pictures() -> list[bytes]:
 
 
 def beton_seeds(folder: Path) -> None:
-    """A sealed file, and the same without the seal, as stock FFCV writes it: nothing shields its headers."""
-    jpeg = pictures()[0]
+    """A sealed file, and the same without the seal, as stock FFCV writes it: nothing protects its headers."""
+    jpeg = images()[0]
     pixels = np.zeros((16, 16, 3), np.uint8).tobytes()
 
     def stored(index: int) -> beton.Stored:
@@ -111,7 +111,7 @@ def arrays_seeds(folder: Path) -> None:
 
 
 def record_seeds(folder: Path) -> None:
-    """The smallest committed record of every kind, and what it holds, of the first version, which has no seal."""
+    """The smallest committed record of every kind, and its content as schema version 1, which has no seal."""
     kinds: dict[str, evidence.AnyRecord] = {}
     for path in sorted(RESULTS.rglob("*.json"), key=lambda path: path.stat().st_size):
         one = evidence.read(path)
@@ -146,7 +146,7 @@ def try_recipe(path: Path) -> None:
 
 
 def checkpoint_seeds(folder: Path) -> None:
-    """What a training of one step leaves, and what that file holds."""
+    """The checkpoint of a run of one step, and its content."""
     one = recipe.load("quick-fashion-mnist")
     small = one.probe.model_copy(update={"train_images": 20, "test_images": 20})
     changes = {"epochs": 1, "train_images": 64, "batch": 64, "probe": small, "loader_threads": 1}
@@ -160,7 +160,7 @@ def checkpoint_seeds(folder: Path) -> None:
 
 
 def written(value: Any) -> Any:
-    """As JSON has it. Tensors are their dtype and shape, those of bytes their content."""
+    """A value as JSON. Tensors become their dtype and shape, tensors of bytes their content."""
     if isinstance(value, torch.Tensor) and value.dtype == torch.uint8:
         return {"bytes": value.numpy().tobytes().hex()}
     if isinstance(value, torch.Tensor):
@@ -173,7 +173,7 @@ def written(value: Any) -> Any:
 
 
 def held(value: Any) -> Any:
-    """What `written` wrote; zeros in the tensors, at most a million."""
+    """The inverse of `written`; tensors hold zeros, at most a million."""
     if isinstance(value, dict):
         dtype, shape = getattr(torch, str(value.get("tensor")), None), value.get("shape")
         if isinstance(dtype, torch.dtype) and isinstance(shape, list) and all(type(one) is int for one in shape):
@@ -221,13 +221,13 @@ def archive_seeds(folder: Path) -> None:
 
 
 def try_archive(path: Path) -> None:
-    beside = path.parent / "beside"
-    beside.write_text("mine")
+    neighbor = path.parent / "neighbor"
+    neighbor.write_text("mine")
     try:
         archives.unpack(path, path.parent / "out" / "in")
     finally:
-        assert beside.read_text() == "mine"
-        assert {one.name for one in path.parent.iterdir()} <= {path.name, "beside", "out"}
+        assert neighbor.read_text() == "mine"
+        assert {one.name for one in path.parent.iterdir()} <= {path.name, "neighbor", "out"}
         assert not (path.parent / "out").exists() or os.listdir(path.parent / "out") in ([], ["in"])
 
 
@@ -242,12 +242,12 @@ def try_tree(path: Path) -> None:
     """The input is a list of entries: a file of some content, a link to somewhere, a folder or a pipe."""
     folder = path.parent / "tree"
     folder.mkdir()
-    contents = [*pictures(), b"", b"\xff\xd8\xff", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
+    contents = [*images(), b"", b"\xff\xd8\xff", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
     entries = (document(path.read_bytes()) or {}).get("entries")
     for entry in entries[:12] if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
             continue
-        # The command line escapes what is no letter of a name, and libFuzzer's log would not.
+        # The command line escapes control characters in names, but libFuzzer's log does not.
         parts = f"{entry.get('folder', '')}/{entry.get('name', 'x')}".encode("utf-8", "replace").split(b"/")
         names = [bytes(one if one >= 32 else ord("_") for one in part) for part in parts if part not in (b"", b"..")]
         place = os.path.join(os.fsencode(folder), *names)
@@ -258,12 +258,12 @@ def try_tree(path: Path) -> None:
             elif "pipe" in entry:
                 os.mkfifo(place)
             elif type(entry.get("file")) is int:
-                with open(place, "xb") as file:  # not into a pipe that is there
+                with open(place, "xb") as file:  # not into an existing pipe
                     file.write(contents[entry["file"] % len(contents)])
             else:
                 os.mkdir(place)
         except (OSError, ValueError):
-            continue  # a name that is taken, or none that this system knows
+            continue  # a name that is taken, or that this system does not allow
     found = samples.image_folder(folder)
     beton_path = path.parent / "out"
     betons.convert(found, beton_path, "tree", 1, {})
@@ -299,8 +299,8 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def changed(content: bytes, most: int, seed: int) -> bytes:
-    """libFuzzer's own change of the bytes; of a JSON object mostly an odd value, or another one of its own, in a
-    value's place, or a value gone, or under another key.
+    """Mutate an input: its bytes, by libFuzzer, or usually some values of a JSON object, which are replaced by odd
+    values or by other values of the object, removed, or moved to another key.
     """
     values, draw = document(content), random.Random(seed)
     if values is None or draw.random() < 0.1:
@@ -329,7 +329,7 @@ def tried(target: str, content: bytes, folder: str) -> None:
 
 
 def once(target: str, content: bytes) -> None:
-    """Raises for a finding alone."""
+    """Try an input, and raise only for a finding."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             tried(target, content, folder)
@@ -345,10 +345,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         TARGETS[target][0](folder)
-        for seed in folder.iterdir():  # one that is refused at the door would leave the rest untried
+        for seed in folder.iterdir():  # a seed that is refused would leave most of the code untested
             with tempfile.TemporaryDirectory() as room:
                 tried(target, seed.read_bytes(), room)
-    # libFuzzer looks at the peak, to which Linux counts that of the process that started this one.
+    # libFuzzer checks the peak, which on Linux includes the peak of the process that started this one.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     words = [sys.argv[0], str(folder), *LIMITS, f"-rss_limit_mb={peak + MEMORY_MIB}", *options]
     atheris.Setup(words, lambda data: once(target, data), custom_mutator=changed)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the bundle for a GPU machine without a network and runs both of its scripts here, on the CPU at tiny scale, with
-# what such a machine has: its packages, no network, no libturbojpeg, no checkout. Then reads what came of it.
+# Makes the bundle for a GPU machine without a network and runs both of its scripts here, on the CPU at tiny scale, in an
+# environment like that machine's: its packages, no network, no libturbojpeg, no checkout. Then checks the results.
 #
 #     tests/gpu_rehearsal.sh            the logs, the records and their page stay in out/gpu-rehearsal
 #
 # Environment variables:
 # PYTHON312          a Python 3.12; by default python3.12.
 # TWOVIEW_NODE_ENV   a virtual environment with the packages of bench/suites/gpu/node.txt, used as it is; by default
-#                    out/gpu-node-env, which is made (7 GB) where it is not there or of another list.
-# TWOVIEW_DATA       a data root; with CIFAR-10 in it, that is rehearsed, too.
+#                    out/gpu-node-env, which is made (7 GB) if it is missing or was made from another list.
+# TWOVIEW_DATA       a data root; if it has CIFAR-10, that part is rehearsed, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,10 +29,10 @@ make_environment() {
     echo "$list" >"$1/made-of"
 }
 
-unshare -r -m -n true 2>/dev/null || fail "this system allows you no namespaces of your own (unshare -r -m -n)"
+unshare -r -m -n true 2>/dev/null || fail "this system does not allow user namespaces (unshare -r -m -n)"
 environment=${TWOVIEW_NODE_ENV:-out/gpu-node-env}
 [ -n "${TWOVIEW_NODE_ENV:-}" ] || make_environment "$environment"
-[ -x "$environment/bin/python3" ] || fail "$environment is no virtual environment"
+[ -x "$environment/bin/python3" ] || fail "$environment is not a virtual environment"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -53,7 +53,7 @@ for wheel in "$scratch"/brought/a/wheels/*.whl; do
     "$scratch/env/bin/python3" -m pip uninstall --quiet --quiet --yes "$name"
 done
 
-# Neither the linker nor the dynamic loader finds libturbojpeg, and the latter's list has no line of it.
+# Hides libturbojpeg from the linker and the dynamic loader, whose cache no longer lists it.
 for library in $(find /usr/lib* /usr/local/lib* -name 'libturbojpeg*' -type f); do
     mount --bind /dev/null "$library"
 done
@@ -96,15 +96,15 @@ ended = {part: (kept / f"ended-{part}.txt").read_text().strip() for part in "ab"
 head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 planned = {step.name for step in all_steps()}
 records = {record.name: record for record in map(evidence.read, evidence.paths(kept / "evidence"))}
-absent = planned - records.keys()
+missing = planned - records.keys()
 skipped = set()
 if not (brought / "a" / "cifar10").exists():
-    skipped = {name for name in absent if re.search(rf"\] {name}: skipped after .*cifar10 needs", log)}
+    skipped = {name for name in missing if re.search(rf"\] {name}: skipped after .*cifar10 needs", log)}
 with tarfile.open(kept / "records-a.tar.gz") as archive:
     first = {Path(name).stem for name in archive.getnames()}
 
 wrong = [f"part {part} ended after {words}" for part, words in ended.items() if not words.endswith(" 0")]
-wrong += [f"{name} has no record" for name in sorted(absent - skipped)]
+wrong += [f"{name} has no record" for name in sorted(missing - skipped)]
 wrong += [f"part a left no record of {name}" for name in FIRST if name not in first]
 for name, record in records.items():
     if record.stopped:
@@ -113,11 +113,11 @@ for name, record in records.items():
         wrong.append(f"{name} is of commit {record.environment.commit or 'none'}")
     wrong += [f"{name}: {figure.note}" for figure in record.figures if figure.note.startswith("absent")]
 if not (kept / "report" / "index.html").exists():
-    wrong.append("there is no page of the records")
+    wrong.append("the report has no page")
 if wrong:
     sys.exit(f"gpu-rehearsal: {'; '.join(wrong)}")
 
-print(f"commit {head}: {len(records)} of {len(planned)} steps left their records, none stopped, and they make a page")
+print(f"commit {head}: {len(records)} of {len(planned)} steps left their records, none stopped, and the report was written")
 if skipped:
     print(f"skipped, because the data root has no CIFAR-10: {', '.join(sorted(skipped))}")
 else:

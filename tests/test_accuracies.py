@@ -1,4 +1,4 @@
-"""Every method is as accurate as the committed evidence of the suite of methods says: a gate for changes.
+"""Every method is as accurate as in the committed evidence of the methods suite: a gate for changes.
 
 `support/accuracies.toml` holds the accuracies over seeds, by recipe, which the fast test compares with the evidence.
 The long test trains each recipe once and fails for one that falls behind by more than chance.
@@ -20,7 +20,7 @@ from twoview.reports.significance import interval
 
 REFERENCES = tomllib.loads((Path(__file__).parent / "support" / "accuracies.toml").read_text())
 METHODS = runner.SUITES["methods"]
-ALARM = 0.001  # the probability that a training which is no worse falls below its bound
+ALARM = 0.001  # the probability that a run which is no worse falls below its bound
 
 
 def accuracies(folder):
@@ -49,7 +49,7 @@ def lowest(probe, references=REFERENCES):
     return {name: values.mean() - t * pooled * np.sqrt(1 + 1 / len(values)) for name, values in seeds.items()}
 
 
-def test_the_references_are_those_of_the_committed_evidence():
+def test_the_references_match_the_committed_evidence():
     assert accuracies(RESULTS / "methods") == REFERENCES
     assert list(REFERENCES) == sorted(METHODS.recipes)
 
@@ -71,8 +71,8 @@ def test_every_method_beats_the_untrained_encoder_beyond_chance():
             assert len(values) >= 3 and low > 0, (name, probe, low)
 
 
-def test_a_bound_alarms_as_rarely_as_it_says():
-    """Of trainings that are no worse than their references, the share below the bounds."""
+def test_false_alarms_are_as_rare_as_stated():
+    """The share of runs below the bounds, among runs that are no worse than their references."""
     generator = np.random.default_rng(0)
     below = []
     for _ in range(2000):

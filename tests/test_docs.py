@@ -1,5 +1,5 @@
-"""The pages of docs/, README and CONTRIBUTING say what is true of the code: their links, Python, commands, options,
-recipes and paths. mkdocs is not needed."""
+"""The pages of docs/, README and CONTRIBUTING match the code: their links, Python, commands, options, recipes and
+paths. mkdocs is not needed."""
 
 import inspect
 import os
@@ -36,14 +36,14 @@ NOT_RUN = re.compile(r"<!-- not run: \S[^>]* -->\s*")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 EVERYWHERE = {"--help", "--debug", "--version"}  # options of every command
 TORCHRUN = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-endpoint"}
-IN_OUR_PLACE = {"RECIPE": "quick-fashion-mnist", "SUITE": "quick"}  # words that stand for a name of the user's choice
-INSIDE = {"bullet_list_open", "ordered_list_open", "paragraph_open", "fence", "table_open"}  # of an item of a list
+PLACEHOLDERS = {"RECIPE": "quick-fashion-mnist", "SUITE": "quick"}  # words for a name that the user chooses
+INSIDE = {"bullet_list_open", "ordered_list_open", "paragraph_open", "fence", "table_open"}  # in a list item
 BEFORE_A_COMMAND = {"do", "exec", "nohup", "srun", "sudo", "then", "time"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. line: that of its first line on the page, from 1. runs: no comment above says `not run`."""
+    """A fenced block. line: the number of its first line on the page, from 1. runs: no comment above says `not run`."""
 
     language: str
     text: str
@@ -52,7 +52,7 @@ class Block:
 
 
 class Page:
-    """A Markdown file, read by a library."""
+    """A parsed Markdown file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,11 +71,11 @@ class Page:
 
     @cached_property
     def inline(self) -> list[Token]:
-        """What is within paragraphs, headings and cells."""
+        """The content of paragraphs, headings and cells."""
         return [child for token in self.tokens for child in token.children or []]
 
     def code(self) -> list[str]:
-        """What stands between backticks in a line, with single spaces."""
+        """The text between backticks in a line, with single spaces."""
         return [" ".join(words) for one in self.inline if one.type == "code_inline" and (words := one.content.split())]
 
     def blocks(self, *languages: str) -> list[Block]:
@@ -117,7 +117,7 @@ class Page:
         return [one for one in self.blocks("toml") if {"dataset", "method"} <= (top := _top(one.text)) or "base" in top]
 
     def command_lines(self) -> Iterator[str]:
-        """What a user types into a shell: behind the prompts of console blocks, and in blocks of sh."""
+        """What a user types into a shell: after the prompts of console blocks, and in blocks of sh."""
         for block in self.blocks("console", "sh", "bash"):
             lines = iter(block.text.splitlines())
             for line in lines:
@@ -129,13 +129,13 @@ class Page:
                 yield typed
 
     def twoview_commands(self) -> list[list[str]]:
-        """The words behind `twoview` of every such command that a user types."""
+        """The arguments of every `twoview` command that a user types."""
         commands = [words_of_twoview(one) for line in self.command_lines() for one in commands_of(line)]
         return [words for words in commands if words is not None]
 
 
 def _top(text: str) -> set[str]:
-    """The top-level keys of TOML; none of what is not TOML, which another test complains about."""
+    """Return the top-level keys of TOML, or none if it is not TOML, which another test reports."""
     try:
         return {*tomllib.loads(text)}
     except tomllib.TOMLDecodeError:
@@ -160,7 +160,7 @@ def commands_of(line: str) -> list[list[str]]:
 
 
 def words_of_twoview(words: list[str]) -> list[str] | None:
-    """Return the words behind `twoview` or `-m twoview`; None for another program's command."""
+    """Return the arguments of `twoview` or `-m twoview`; None for another program's command."""
     if Path(words[0]).name == "twoview":
         return words[1:]
     for at, pair in enumerate(pairwise(words)):
@@ -190,18 +190,18 @@ def fault_of(monkeypatch, capsys, tmp_path):
     def said(words: list[str]) -> str:
         try:
             code = cli.run(words)
-        except SystemExit as stop:  # of --help, and of words that do not parse
+        except SystemExit as stop:  # from --help, and from arguments that do not parse
             code = stop.code
         out, err = capsys.readouterr()
         moved = "has moved to" in err  # a name of an older version
         return "" if code == 0 and not moved else f"twoview {' '.join(words)}: {' '.join((err or out).split())}"
 
     def fault(page: Page, words: list[str]) -> str:
-        words = [IN_OUR_PLACE.get(word, word) for word in words]
+        words = [PLACEHOLDERS.get(word, word) for word in words]
         files = [Path(word) for word in words if word.endswith(".toml") and not Path(word).exists()]
         texts = [one.text for one in page.recipes()] or [recipes.find("quick-fashion-mnist").read_text()]
         faults = []
-        for text in texts if files else [""]:  # a recipe of the user's is one of those that the page shows
+        for text in texts if files else [""]:  # a user's recipe is one of those on the page
             for file in files:
                 (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / file).write_text(text)
@@ -257,7 +257,7 @@ def _has_anchor(page: Page, name: str) -> bool:
 
 
 def _exists(name: str) -> bool:
-    """Return whether a dotted name is that of a Python object."""
+    """Return whether a dotted name refers to a Python object."""
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -266,7 +266,7 @@ def _exists(name: str) -> bool:
 
 
 def toml_faults(page: Page, folder: Path) -> Iterator[str]:
-    """Of every TOML block that it is TOML, and of a whole recipe that it is one."""
+    """Yield the TOML blocks that are not TOML, and the whole recipes that are not valid."""
     file = folder / "recipe.toml"
     for block in page.blocks("toml"):
         try:
@@ -282,7 +282,7 @@ def toml_faults(page: Page, folder: Path) -> Iterator[str]:
 
 
 def option_faults(page: Page, options: dict[str, set[str]], others: Iterable[str] = ()) -> Iterator[str]:
-    """Of `--x` in backticks that some command has it, and of `train --x` or `twoview train --x` that `train` has it."""
+    """Yield each `--x` in backticks that no command has, and each `train --x` or `twoview train --x` not of `train`."""
     everywhere = set().union(*options.values(), EVERYWHERE, TORCHRUN, others)
     for code in page.code():
         words = code.split()
@@ -304,7 +304,7 @@ def option_faults(page: Page, options: dict[str, set[str]], others: Iterable[str
 
 
 def path_faults(page: Page) -> Iterator[str]:
-    """Of every path in backticks that begins with a folder of the repository that there is such a file."""
+    """Yield the paths in backticks that begin with a folder of the repository and do not exist."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"out", "build"}
     for code in page.code():
         path, _, _ = code.partition("::")
@@ -314,7 +314,7 @@ def path_faults(page: Page) -> Iterator[str]:
 
 
 def list_faults(page: Page) -> Iterator[str]:
-    """Of lists and tables that mkdocs sees them too: after an empty line, with four spaces before what is inside."""
+    """Yield the lists and tables that mkdocs misses: they need an empty line above and four spaces inside."""
     for before, token in pairwise(page.tokens):
         if token.type in ("bullet_list_open", "ordered_list_open", "table_open") and token.level == 0:
             if token.map[0] and page.lines[token.map[0] - 1].strip():
@@ -353,17 +353,17 @@ def test_links_lead_somewhere(page):
 
 
 @of_every_page
-def test_paths_are_those_of_files(page):
+def test_paths_exist(page):
     has_none(path_faults(page))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.path.parent == DOCS], ids=lambda page: page.label)
-def test_mkdocs_sees_the_lists(page):
+def test_mkdocs_recognizes_the_lists(page):
     has_none(list_faults(page))
 
 
 @of_every_page
-def test_recipes_are_recipes(page, tmp_path):
+def test_recipes_are_valid(page, tmp_path):
     has_none(toml_faults(page, tmp_path))
 
 
@@ -373,7 +373,7 @@ def test_command_lines_parse(page, fault_of):
 
 
 @of_every_page
-def test_targets_of_make_exist(page):
+def test_make_targets_exist(page):
     made = {*re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
     lines = [*page.command_lines(), *page.code()]
     commands = [line.split("#")[0].split() for line in lines if line.startswith("make ")]
@@ -397,7 +397,7 @@ def test_options_in_sentences_exist(page, options, pytestconfig):
     "page", [page for page in PAGES if any(one.runs for one in page.blocks("python"))], ids=lambda page: page.label
 )
 def test_python_runs(page, request, tmp_path):
-    """All of a page as one script, whose lines have the page's numbers, in a folder with nothing else in it."""
+    """A page's Python runs as one script, with the line numbers of the page, in an empty folder."""
     lines = [""] * (len(page.lines) + 1)
     for block in page.blocks("python"):
         if block.runs:
@@ -485,6 +485,6 @@ def test_a_fault_is_found(fault_of, options, tmp_path, old, new, complaint):
     assert complaint in faults_of(written(SOUND.replace(old, new), tmp_path), fault_of, options, tmp_path)
 
 
-def test_which_blocks_run(tmp_path):
+def test_a_comment_says_which_blocks_do_not_run(tmp_path):
     text = "<!-- not run: it takes hours -->\n```python\n1\n```\n\n<!-- not run: -->\n```python\n2\n```\n"
     assert [(one.line, one.runs) for one in written(text, tmp_path).blocks("python")] == [(3, False), (8, True)]

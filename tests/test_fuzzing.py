@@ -1,4 +1,4 @@
-"""Whoever reads others' files is fuzzed, guided by coverage: a minute each, or as long as TWOVIEW_FUZZ_SECONDS says."""
+"""All readers of others' files are fuzzed, guided by coverage, for a minute each or for TWOVIEW_FUZZ_SECONDS."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ SECONDS = os.environ.get("TWOVIEW_FUZZ_SECONDS", "60")
 @pytest.mark.long
 @pytest.mark.timeout(float(SECONDS) + 300)
 @pytest.mark.parametrize("target", ["archive", "arrays", "beton", "checkpoint", "recipe", "record", "tree"])
-def test_every_input_is_an_answer_or_one_sentence(target, tmp_path):
+def test_every_input_gives_a_result_or_one_sentence(target, tmp_path):
     pytest.importorskip("atheris")
     command = [sys.executable, "-m", "tests.fuzzing", target, str(tmp_path / "corpus"), f"-max_total_time={SECONDS}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

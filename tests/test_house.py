@@ -1,4 +1,4 @@
-"""The house's structural rules: one import name, whose rooms are the repository's folders, and imports point down."""
+"""The structural rules: one import name for the repository's folders, and imports only from lower floors and rooms."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "reports": {"reports", "bench", "loaders"},
 }
 FLOORS = set(MAY_IMPORT)
-# Of bench, low to high: a room imports itself and those before it.
+# The rooms of bench, from low to high: a room imports itself and the rooms before it.
 ROOMS = (
     "runtime",
     "measurement",
@@ -38,6 +38,7 @@ ROOMS = (
     "evidence",
     "evaluation",
     "costs",
+    "export",
     "training",
     "peers",
     "theory",
@@ -52,6 +53,7 @@ PUBLIC = {
     "View",
     "__version__",
     "convert",
+    "export",
     "load_evidence",
     "load_recipe",
     "open_beton",
@@ -79,8 +81,8 @@ def module_of(file: Path) -> str:
 
 
 @pytest.mark.parametrize("floor", sorted(FLOORS))
-def test_imports_point_down(floor):
-    """`twoview/` itself, the front door above them, is not among what a floor may import."""
+def test_floors_import_only_lower_floors(floor):
+    """No floor may import `twoview/` itself, which is above them all."""
     files = list((ROOT / floor).rglob("*.py"))
     assert files
     for file in files:
@@ -91,7 +93,7 @@ def test_imports_point_down(floor):
                 assert allowed, f"{file.relative_to(ROOT)} imports {name}"
 
 
-def test_the_rooms_of_bench_are_in_order():
+def test_rooms_of_bench_import_only_lower_rooms():
     folders = {path.name for path in (ROOT / "bench").iterdir() if path.is_dir()}
     assert folders - {"__pycache__"} == {*ROOMS, "recipes"}
     assert [path.name for path in (ROOT / "bench").glob("*.py")] == ["__init__.py"]
@@ -103,8 +105,8 @@ def test_the_rooms_of_bench_are_in_order():
                     assert ROOMS.index(below) <= number, f"{file.relative_to(ROOT)} imports {name}"
 
 
-def test_no_two_modules_import_each_other():
-    """At their tops or in functions, directly or around a circle of others."""
+def test_there_are_no_circular_imports():
+    """Neither at the top of a module nor in functions, directly or through other modules."""
     links = [ROOT / "twoview" / floor for floor in FLOORS]
     front = [file for file in (ROOT / "twoview").rglob("*.py") if not any(link in file.parents for link in links)]
     files = {module_of(file): file for file in [*front, *(f for floor in FLOORS for f in (ROOT / floor).rglob("*.py"))]}
@@ -115,8 +117,8 @@ def test_no_two_modules_import_each_other():
     TopologicalSorter(imports).prepare()  # CycleError, naming those in the circle
 
 
-def test_a_floor_is_imported_by_twoview_alone():
-    """A project of a user's may have folders of these names: `bench` is theirs, `twoview.bench` is ours."""
+def test_floors_are_imported_only_as_parts_of_twoview():
+    """A user's project may have folders with these names: `bench` is theirs, `twoview.bench` is ours."""
     for floor in FLOORS:
         link = ROOT / "twoview" / floor
         assert link.is_symlink() and link.resolve() == ROOT / floor
@@ -132,8 +134,8 @@ def test_no_test_module_imports_another():
             assert not (name.startswith("test_") or module.startswith("test_")), f"{file.relative_to(ROOT)}: {name}"
 
 
-def test_the_public_api():
-    """A name more or less is seen here, and is a change to be told users of."""
+def test_the_public_api_is_as_listed():
+    """Adding or removing a name is a change that users must be told about."""
     assert set(twoview.__all__) == PUBLIC == set(dir(twoview))
     for name in PUBLIC - {"__version__"}:
         assert getattr(twoview, name).__doc__, f"{name} has no docstring"
@@ -141,7 +143,7 @@ def test_the_public_api():
         _ = twoview.Loder
 
 
-def test_the_product_does_not_depend_on_the_place_it_was_written_in():
+def test_the_code_names_no_folder_of_a_development_machine():
     for floor in ("twoview", *FLOORS):
         for file in (ROOT / floor).rglob("*.py"):
             assert "/work/" not in file.read_text() and "../shared" not in file.read_text(), file
@@ -156,8 +158,8 @@ BRITISH = re.compile(
 WITH_OLD_WORDS = (Path(__file__), ROOT / "bench" / "evidence" / "labels.py")
 
 
-def test_there_is_one_spelling_the_american():
-    """Records, what README quotes of them and what reads older ones keep the words that they were written in."""
+def test_the_spelling_is_american():
+    """Records, README's quotes of them, and the code that reads old records keep their original words."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for path in map(ROOT.joinpath, names):
         if path.is_relative_to(ROOT / "reports" / "results") or path in WITH_OLD_WORDS or not path.is_file():

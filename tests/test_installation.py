@@ -1,4 +1,4 @@
-"""What `pip install twoview` brings: one import name, nothing that is compiled, and all that our modules need."""
+"""What `pip install twoview` installs: one import name, nothing that must be compiled, and all that modules need."""
 
 import os
 import pkgutil
@@ -16,8 +16,8 @@ import twoview
 
 ROOT = Path(__file__).parent.parent
 COMPILED = {"ffcv"}  # on PyPI without wheels
-PEERS = {"dali", "ffcv", "kornia", "lightly", "spdl"}  # of bench/peers: what a measurement says is absent
-# In a fresh interpreter: which of the modules named cannot be imported where ffcv is absent.
+PEERS = {"dali", "ffcv", "kornia", "lightly", "spdl"}  # in bench/peers: a measurement notes which of them are missing
+# In a fresh interpreter: which of the named modules cannot be imported without ffcv.
 IMPORTED = """
 import importlib, sys
 sys.modules["ffcv"] = None  # its import raises ModuleNotFoundError
@@ -33,22 +33,22 @@ def names(requirements):
     return {Requirement(one).name for one in requirements}
 
 
-def test_what_has_to_be_compiled_is_of_the_extras_alone():
+def test_packages_that_must_be_compiled_are_only_in_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not names(project["dependencies"]) & COMPILED
     for extra in ("peers", "test"):
         assert names(project["optional-dependencies"][extra]) >= COMPILED
 
 
-def test_without_ffcv_every_module_can_be_imported_but_its_peer():
+def test_without_ffcv_every_module_but_its_peer_can_be_imported():
     modules = [
         one.name for one in pkgutil.walk_packages(twoview.__path__, "twoview.") if one.name != "twoview.__main__"
     ]
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, *modules], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    absent = {*done.stdout.split()}
-    assert "twoview.bench.peers.ffcv" in absent and absent <= {f"twoview.bench.peers.{name}" for name in PEERS}
+    missing = {*done.stdout.split()}
+    assert "twoview.bench.peers.ffcv" in missing and missing <= {f"twoview.bench.peers.{name}" for name in PEERS}
 
 
 FOLDERS = ("bench", "loaders", "methods", "reports", "tests")
@@ -67,7 +67,7 @@ def test_a_function(twoview):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel of what git would commit, built in a folder of its own."""
+    """A wheel of what git would commit, built in a separate folder."""
     source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split("\0"):
@@ -82,7 +82,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(wheel, tmp_path_factory):
-    """The Python of a fresh environment with the wheel in it, which sees the packages that twoview depends on."""
+    """The Python of a fresh environment that has the wheel and the packages that twoview depends on."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     path = folder / "bin" / "python"
@@ -95,7 +95,7 @@ def python(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A user's project that has folders of our folders' names."""
+    """A user's project with folders named like ours."""
     folder = tmp_path_factory.mktemp("project")
     for name in FOLDERS:
         (folder / name).mkdir()
@@ -120,16 +120,18 @@ def test_a_wheel_installs_one_package(python):
     [
         ["-m", "twoview", "list", "recipes"],
         ["-c", "import bench.mine; from twoview import load_recipe; assert load_recipe('quick-fashion-mnist').epochs"],
-        ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "twoview", "list", "methods"],
         ["-m", "pytest", "-q", "--benchmark-save=first"],
-        ["-m", "twoview", "report", str(ROOT / "reports" / "results" / "peers"), "--out", "page"],
-        pytest.param(
-            ["-m", "twoview", "train", "quick-fashion-mnist", "--epochs", "8", "--train-images", "32", "--batch", "32"],
-            marks=pytest.mark.long,
+        *(
+            pytest.param(["-m", *words], marks=pytest.mark.long)
+            for words in (
+                ["torch.distributed.run", "--nproc-per-node", "2", "-m", "twoview", "list", "methods"],
+                ["twoview", "report", str(ROOT / "reports" / "results" / "peers"), "--out", "page"],
+                ["twoview", "train", "quick-fashion-mnist", "--epochs", "8", "--train-images", "32", "--batch", "32"],
+            )
         ),
     ],
 )
-def test_a_project_may_have_folders_of_our_folders_names(python, project, words):
+def test_a_project_may_have_folders_named_like_ours(python, project, words):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
     done = subprocess.run([str(python), *words], cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""A method that is registered is trained, measured, checked and told of everywhere, and named nowhere else."""
+"""A registered method is trained, measured, checked and listed everywhere, and is named in no other file."""
 
 import ast
 import inspect
@@ -24,7 +24,7 @@ from twoview.methods.method import Method, Options
 from twoview.methods.registry import METHODS, Entry
 
 ROOT = Path(__file__).parent.parent
-# Beside a method's file, its losses and the registry: where a word means something else, or a paper's choice stands.
+# Other files that may have a method's name: there the word means something else, or a paper chose the methods.
 ALLOWED = {
     "loaders/presets.py": "presets are named after the papers whose views they are",
     "bench/dataloader/targets.py": "presets",
@@ -33,7 +33,7 @@ ALLOWED = {
     "bench/theory/images.py": "training with labels, as a word",
     "bench/config/assran2023.py": "the methods that one paper compares",
     "reports/imbalance.py": "the same paper's prior, by MSN and by PMSN",
-    "reports/training_figures.py": "one paper's kernels, beside SimCLR's",
+    "reports/training_figures.py": "one paper's kernels, and SimCLR",
 }
 
 
@@ -48,7 +48,7 @@ class ToyOptions(Options):
 
 
 class Toy(Method):
-    """Views of an image come near, of which the second one is drawn twice."""
+    """Pulls the views of an image together; the second view is drawn twice."""
 
     takes = 2
     default_views = "simclr-gray"
@@ -101,7 +101,7 @@ warmup_epochs = 0
 """
 
 
-def test_it_is_trained_by_a_recipe(toy, tmp_path, betons):
+def test_a_new_method_is_trained_by_a_recipe(toy, tmp_path, betons):
     path = tmp_path / "toy.toml"
     path.write_text(RECIPE)
     one = recipe.load(str(path))
@@ -110,25 +110,25 @@ def test_it_is_trained_by_a_recipe(toy, tmp_path, betons):
     assert len(state["history"]["losses"]) == 2 and state["measured"]["training"]["views_per_epoch"] == 3 * 64
 
 
-def test_the_gpu_suite_has_its_step_and_its_graph(toy, context):
+def test_the_gpu_suite_has_a_step_and_a_graph_of_a_new_method(toy, context):
     assert {steps.method_name("toy"), graphs.name_of("toy")} <= {step.name for step in suite.all_steps()}
     one = steps.recipe_of(TINY, "toy", 4)
     assert one.views == "simclr-gray" and one.backbone.name == "resnet18"
     *_, record = steps.measure_method(context, "toy")
     assert {figure.quantity for figure in record.figures} >= {"step_time", "step_rate"}
     *_, record = graphs.measure_method(context, "toy")
-    assert record.figures[0].samples == [0.0], "two plain steps lose the same"
+    assert record.figures[0].samples == [0.0], "two plain steps have the same loss"
 
 
-def test_its_loss_is_timed_and_checked(toy, context):
+def test_the_loss_of_a_new_method_is_timed_and_checked(toy, context):
     assert loss_cost.cost(Job("toy", "twoview", 16, 8))["ms"] > 0
     *_, record = correctness.losses(context)
     assert [figure.off for figure in record.figures if figure.work == "toy"] == [False, False]
 
 
-def test_it_is_listed_and_known_to_use_labels(toy, capsys):
+def test_a_new_method_is_listed_and_known_to_use_labels(toy, capsys):
     assert cli.run(["list", "methods"]) == 0
-    assert re.search(r"toy +Views of an image come near", capsys.readouterr().out)
+    assert re.search(r"toy +Pulls the views of an image together", capsys.readouterr().out)
     assert recipe.uses_labels({"name": "toy"})
 
 
@@ -152,7 +152,7 @@ def test_whether_labels_are_used_depends_on_the_options(table, used):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_the_class_says_is_so(name):
+def test_the_attributes_of_a_methods_class_are_true(name):
     kind = registry.entry(name).method
     parameters = inspect.signature(kind.loss).parameters
     assert list(parameters) == ["self", "views", "label", "masks"] and parameters["masks"].default == ()
@@ -171,7 +171,7 @@ def test_what_the_class_says_is_so(name):
 
 
 def test_no_method_is_named_outside_its_own_files():
-    """As a whole string, which is what a table by name or a comparison with a name is made of."""
+    """As a whole string, as in a table of names or a comparison with a name."""
     found = {}
     for floor in ("twoview", "reports", "bench", "methods", "loaders"):
         for file in (ROOT / floor).rglob("*.py"):

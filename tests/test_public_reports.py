@@ -1,4 +1,4 @@
-"""Faults that users of this field's tools have reported in public, tried here; above each test is the report."""
+"""Faults that users of similar tools have reported in public; a comment above each test names the report."""
 
 import errno
 import fcntl
@@ -54,13 +54,13 @@ def test_a_class_without_a_vote_is_not_among_the_top_five():
     for other in range(1, 10):
         assert metrics([scores], (label + other) % 10).top5 == 0
     flat = metrics([torch.zeros(10, 10)], label)
-    assert flat.top1 == flat.top5 == 10, "of equal scores one class is taken, and no five"
+    assert flat.top1 == flat.top5 == 10, "of equal scores one class is chosen, and not five"
     six = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5, 0.4]])
     assert [metrics([six], torch.tensor([place])).top5 for place in (0, 4, 5)] == [100, 100, 0]
 
 
 # vturrisi/solo-learn#345, galilai-group/stable-pretraining#373: labels with gaps, a class that the bank lacks
-def test_classes_may_be_absent_and_labels_have_gaps_but_none_is_below_0():
+def test_classes_may_be_missing_and_labels_have_gaps_but_none_is_below_0():
     bank, label = torch.eye(6), torch.tensor([0, 7, 7, 0, 21, 21])
     assert knn_top1(bank, label, bank, label, k=1) == 100
     assert knn_top1(bank, label, bank, torch.tensor([0, 7, 30, 0, 21, 30]), k=1) == pytest.approx(100 * 4 / 6)
@@ -114,8 +114,8 @@ def test_a_link_that_fails_for_another_reason_is_an_error(tmp_path, monkeypatch)
         checkpoint.save(tmp_path / "a.pt", STATE)
 
 
-# nerfstudio-project/nerfstudio#3683: a checkpoint with NumPy's numbers is written, and never read again
-def test_what_a_checkpoint_holds_can_be_read_again(tmp_path):
+# nerfstudio-project/nerfstudio#3683: a checkpoint with NumPy's numbers is written, but cannot be read
+def test_a_saved_checkpoint_can_be_read(tmp_path):
     path = tmp_path / "a.pt"
     settings = {"lr": np.float64(0.1), "steps": [np.int32(3)], "name": np.str_("r"), "betas": (np.float32(0.5), 1)}
     checkpoint.save(path, {**STATE, "recipe": settings, "epoch": np.int64(7)})
@@ -131,19 +131,19 @@ def test_what_a_checkpoint_holds_can_be_read_again(tmp_path):
 
 
 # huggingface/huggingface_hub#2399: a cache on a file system without locks
-def test_features_say_where_there_are_no_locks(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_named_for_features(tmp_path, monkeypatch):
     def flock(file, kind):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     kept = Kept(tmp_path, "0" * 16, "d", "train", 8, [np.arange(3)])
-    with pytest.raises(OSError, match=r"its file system must have locks: Function not implemented: '.*lock'"):
+    with pytest.raises(OSError, match=r"its file system must support locks: Function not implemented: '.*lock'"):
         extract(None, None, None, torch.device("cpu"), lambda: None, kept=kept)
 
 
-# libffcv/ffcv#259, libffcv/ffcv#282: images of one channel, of four, and of floating-point numbers
+# libffcv/ffcv#259, libffcv/ffcv#282: images with one channel, with four, and with floating-point numbers
 @pytest.mark.parametrize("shape", [(4, 8, 8), (4, 8, 8, 1), (4, 8, 8, 4), (4, 3, 8, 8)])
-def test_pixels_that_are_not_rgb_make_no_file(tmp_path, shape):
+def test_pixels_that_are_not_rgb_are_refused(tmp_path, shape):
     with pytest.raises(ValueError, match=r"sample 0 of arrays must be uint8 pixels \(height, width, 3\), got uint8"):
         written(tmp_path / "a.beton", samples_from_arrays(np.zeros(shape, np.uint8), [0] * 4, "arrays"))
     with pytest.raises(ValueError, match="got float32"):
@@ -162,19 +162,19 @@ def test_pixels_that_are_not_rgb_make_no_file(tmp_path, shape):
         ([[0], [1]], r"a label for each of 2 images, got labels of shape \(2, 1\)"),
     ],
 )
-def test_labels_that_are_no_numbers_of_classes(labels, complaint):
+def test_labels_that_are_not_class_numbers_are_refused(labels, complaint):
     with pytest.raises(ValueError, match=f"^arrays: .*{complaint}"):
         samples_from_arrays(np.zeros((2, 8, 8, 3), np.uint8), labels, "arrays")
 
 
-def test_labels_of_any_whole_type():
+def test_labels_of_any_integer_type_are_accepted():
     for kind in (np.uint8, np.int16, np.uint64, bool):
         labels = samples_from_arrays(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1], kind), "arrays").labels
         assert labels.dtype == np.int64 and labels.tolist() == [0, 1]
 
 
 # huggingface/datasets#245: the labels of a test split are all -1
-def test_a_test_split_without_labels_gives_way_to_one_that_has_them(monkeypatch):
+def test_a_labeled_split_replaces_a_test_split_without_labels(monkeypatch):
     class Rows(dict):
         features = {  # noqa: RUF012
             "image": type("Image", (), {})(),
@@ -191,11 +191,11 @@ def test_a_test_split_without_labels_gives_way_to_one_that_has_them(monkeypatch)
     assert datasets.dataset("hf:a/b").find(None, "test").labels.tolist() == [-1, 1]
     del labels["validation"]
     labels["test"] = [-1, -1]
-    assert datasets.dataset("hf:a/b").find(None, "test").labels.tolist() == [-1, -1], "whoever needs labels will say so"
+    assert datasets.dataset("hf:a/b").find(None, "test").labels.tolist() == [-1, -1], "the user of labels reports it"
 
 
 # open-mmlab/mmcv#1043: lists with Windows' line ends and in other encodings
-def test_lists_have_any_line_ends_and_one_encoding(tmp_path):
+def test_lists_may_have_any_line_ends_but_only_one_encoding(tmp_path):
     listed = tmp_path / "list.txt"
     for name in ("é.png", "b c.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
@@ -216,8 +216,8 @@ def test_lists_have_any_line_ends_and_one_encoding(tmp_path):
     assert recipe.load(str(toml)).name == "own"
 
 
-# Textualize/rich#212: output ends in an error where the locale is not UTF-8
-def test_a_locale_of_ascii_ends_no_command():
+# Textualize/rich#212: output fails if the locale is not UTF-8
+def test_an_ascii_locale_does_not_end_a_command():
     program = r"from twoview.bench.runtime import pipes; pipes.outlive_readers(); print('97 \xb1 1 \u2265 96')"
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=ascii_only)
@@ -243,13 +243,13 @@ def test_a_locale_of_ascii_ends_no_command():
         ),
     ],
 )
-def test_a_view_that_cannot_be_made_is_named(view, complaint):
+def test_an_invalid_view_is_named(view, complaint):
     with pytest.raises(ValueError, match=rf"{complaint}.*: View\(size=8"):
         view_table([view])
 
 
 # mosaicml/streaming#659: offsets beyond 4 GiB
-def test_samples_lie_beyond_4_gib(tmp_path):
+def test_samples_beyond_4_gib_are_read(tmp_path):
     path, places = tmp_path / "large.beton", [(1 << 31) - beton.PAGE, 1 << 31, 1 << 32, 5 << 30]
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), np.uint8)
     fields = np.zeros(2, beton.FIELD)
@@ -259,7 +259,7 @@ def test_samples_lie_beyond_4_gib(tmp_path):
     rows = np.array([((beton.RAW, 6, 6, place), label) for label, place in enumerate(places)], beton.SAMPLE)
     table = np.array([(sample, place, 6 * 6 * 3) for sample, place in enumerate(places)], beton.ALLOCATION)
     end = places[-1] + beton.PAGE
-    with open(path, "wb") as file:  # with holes, which take no room on the disk
+    with open(path, "wb") as file:  # a sparse file, whose holes take no space on the disk
         header = np.array((beton.VERSION, 2, beton.PAGE, 4, end), beton.HEADER)
         file.write(header.tobytes() + fields.tobytes() + rows.tobytes())
         for place, image in zip([*places, end], [*pixels, table], strict=True):
@@ -277,10 +277,10 @@ def test_samples_lie_beyond_4_gib(tmp_path):
         ]
 
 
-# mlverse/torchvision#44, mindee/doctr#695: crops and resized images without a pixel, of very long images
+# mlverse/torchvision#44, mindee/doctr#695: crops and resized images of zero pixels, from very long images
 @pytest.mark.parametrize(("height", "width"), [(1, 65_500), (65_500, 1), (2, 3000), (1, 1)])
 @pytest.mark.parametrize("stored", ["JPEG", "pixels"])
-def test_images_as_long_as_they_come(tmp_path, height, width, stored):
+def test_very_long_images_are_loaded(tmp_path, height, width, stored):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     content = pixels
     if stored == "JPEG":
@@ -297,7 +297,7 @@ def test_images_as_long_as_they_come(tmp_path, height, width, stored):
 
 # lightly-ai/lightly#1259: the 1e-12 that keeps a division from 0 is 0 in half precision
 @pytest.mark.parametrize("size", [0.0, 6e-8])
-def test_embeddings_that_half_precision_hardly_holds(size):
+def test_tiny_embeddings_in_half_precision_have_a_finite_loss(size):
     z = torch.full((4, 8), size, dtype=torch.float16, requires_grad=True)
     loss = nt_xent(z, z, 0.1)
     loss.backward()
@@ -306,7 +306,7 @@ def test_embeddings_that_half_precision_hardly_holds(size):
 
 # huggingface/pytorch-image-models#1242, microsoft/Swin-Transformer#277: the rate drops where the warm-up ends
 @pytest.mark.parametrize("warmup", [0, 1, 20, 99])
-def test_the_rate_has_no_jump_where_the_warm_up_ends_and_reaches_its_floor(warmup):
+def test_the_learning_rate_has_no_jump_after_the_warm_up_and_reaches_its_floor(warmup):
     settings, epochs = Optim(lr=1.0, warmup_epochs=warmup, floor=0.01), 100
     rates = np.array([lr_at(settings, epoch, epochs) for epoch in np.linspace(0, epochs, 10_001)])
     assert rates.max() == 1 and rates[100 * warmup] == 1 and rates[-1] == pytest.approx(0.01)
@@ -322,9 +322,9 @@ def test_the_momentum_is_1_at_the_end_and_not_before():
     assert (np.diff(momenta) > 0).all() and momenta[-2] < 1
 
 
-# pytorch/pytorch#25162, pytorch/pytorch#49172: images that come twice to fill up the ranks, or too few for the ranks
+# pytorch/pytorch#25162, pytorch/pytorch#49172: images that are repeated to fill the ranks, or too few for the ranks
 @pytest.mark.parametrize(("images", "world"), [(10, 4), (3, 7), (1, 2), (8, 8)])
-def test_the_ranks_judge_every_image_once(fashion, images, world):
+def test_the_ranks_evaluate_every_image_once(fashion, images, world):
     seen = []
     for rank in range(world):
         try:
@@ -345,7 +345,7 @@ def test_an_interrupt_ends_the_threads(fashion):
     over = threading.Event()
 
     def interrupt():
-        """Once more after seconds: an interrupt is lost that comes while Python runs a finalizer."""
+        """Repeated after seconds, because an interrupt is lost while Python runs a finalizer."""
         wait = 0.1
         while not over.wait(wait):
             os.kill(os.getpid(), signal.SIGINT)

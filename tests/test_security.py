@@ -1,4 +1,4 @@
-"""SECURITY.md says what the limits are."""
+"""SECURITY.md lists the limits."""
 
 import re
 from pathlib import Path

@@ -8,7 +8,7 @@
 
 The names in `__all__` are the public API. Each is imported when it is first used, so that `import twoview` takes
 milliseconds. `loaders`, `methods`, `bench` and `reports` are subpackages; in the repository they are symbolic links to
-the folders of those names beside this one.
+the folders with these names next to this one.
 """
 
 from importlib import import_module
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twoview.bench.evidence import load as load_evidence
     from twoview.conversion import convert
     from twoview.experiments import load_recipe, probe, train
+    from twoview.exporting import export
     from twoview.loaders.beton import Beton, open_beton
     from twoview.loaders.loader import Batch, Loader
     from twoview.loaders.presets import preset
@@ -32,6 +33,7 @@ __all__ = [
     "View",
     "__version__",
     "convert",
+    "export",
     "load_evidence",
     "load_recipe",
     "open_beton",
@@ -47,6 +49,7 @@ DEFINITIONS = {
     "Loader": ("twoview.loaders.loader", "Loader"),
     "View": ("twoview.loaders.views", "View"),
     "convert": ("twoview.conversion", "convert"),
+    "export": ("twoview.exporting", "export"),
     "load_evidence": ("twoview.bench.evidence", "load"),
     "load_recipe": ("twoview.experiments", "load_recipe"),
     "open_beton": ("twoview.loaders.beton", "open_beton"),

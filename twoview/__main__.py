@@ -1,6 +1,6 @@
 """The console script `twoview`, and `python -m twoview`.
 
-The packages that the command line itself needs are looked for first, so that an absent one is named in one sentence.
+The packages that the command line needs are checked first, so that the error for a missing one is one sentence.
 """
 
 import sys
@@ -9,7 +9,7 @@ from twoview.bench.suites.gpu import requirements
 
 
 def main() -> None:
-    """Run the command line and exit with its code, or with 2 if a package is absent without which it cannot start."""
+    """Run the command line and exit with its code, or with 2 if a package that it needs to start is missing."""
     if sys.argv[1:3] == ["suite", "gpu"] and "--help" not in sys.argv:
         who, faults = "suite gpu", requirements.absent()  # checked before any device time is spent
     else:

@@ -29,6 +29,7 @@ COMMANDS = (
     "search",
     "probe",
     "features",
+    "export",
     "measure",
     "suite",
     "report",
@@ -105,7 +106,7 @@ def run(words: Sequence[str]) -> int:
     group = words[0] == "measure"
     if group:
         words = words[1:] or ["--help"]
-    # SIGTERM raises SystemExit, so that `with` and `finally` blocks run and no half-written file stays.
+    # SIGTERM raises SystemExit, so that `with` and `finally` blocks run and no half-written file remains.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code: int | None = tyro.extras.subcommand_cli_from_dict(
@@ -130,16 +131,16 @@ def run(words: Sequence[str]) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what an error says, in one line."""
+    """Return the message of an error on one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or "there is too little memory"  # a MemoryError often has no text
 
 
 def _commands(words: Sequence[str], folder: str, names: Sequence[str]) -> dict[str, Callable[..., int | None]]:
-    """Return the command that is the first word, or else every command with its help alone, none of them imported.
+    """Return the command named by the first word, or else every command with its help only, without importing them.
 
-    folder: where below `twoview.commands` the commands are, empty or ending in a dot. names: those of the commands.
+    folder: the folder of the commands below `twoview.commands`, empty or ending in a dot. names: names of the commands.
     """
     name = words[0]
     if name in names:

@@ -19,7 +19,7 @@ class Converted:
     """A beton file that `convert` made.
 
     path: the file. source: where its images came from. images: number of images found there. classes: number of
-    distinct labels among them. left_out: a sentence for each image that could not be read and was left out.
+    distinct labels among them. left_out: a sentence for each image that could not be read and was skipped.
     """
 
     path: Path
@@ -51,12 +51,12 @@ def convert(
     JPEG files keep their bytes, unless they are larger than `max_resolution`.
 
     source: a name from `twoview list datasets`, or a folder.
-    dest: the file to write; it appears whole or not at all.
+    dest: the file to write; it is written atomically.
     split: the split of a named dataset.
     data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
     max_resolution: the longest side to store, in pixels; larger images are resized, JPEGs stay JPEGs.
     quality: the quality of those JPEGs, 1 to 95.
-    skip_damaged: leave out images that cannot be read, instead of raising an error.
+    skip_damaged: skip images that cannot be read, instead of raising an error.
     threads: number of threads that read and encode; 0 means one per core.
     force: overwrite `dest`.
 

@@ -23,7 +23,7 @@ def load_recipe(name: AnyPath, settings: Mapping[str, Any] | None = None) -> Rec
     """Return a recipe by its name in `twoview list recipes`, or from a TOML file.
 
     settings: values that replace the recipe's, by dotted key, such as `{"epochs": 2, "optim.lr": 0.1}`.
-    Raises ValueError that names the key at fault.
+    Raises ValueError, naming the key, if a setting is invalid.
     """
     return recipes.with_values(recipes.load(str(name)), settings or {})
 
@@ -41,8 +41,8 @@ def train(
     """Train a recipe and return the path of its checkpoint, OUT/checkpoints/NAME-seedSEED.pt, for `probe`.
 
     recipe: a name, a TOML file, or a recipe that `load_recipe` returned.
-    out: the folder of checkpoints and, by default, of the beton files.
-    settings: values that replace the recipe's, as for `load_recipe`.
+    out: the folder of the checkpoints and, by default, of the beton files.
+    settings: values that replace the recipe's, see `load_recipe`.
     betons: the folder of the `.beton` files (the dataset in FFCV's format); OUT/betons by default.
     data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
     resume: continue from the checkpoint in `out`.
@@ -59,8 +59,8 @@ def probe(checkpoint: AnyPath, *, betons: AnyPath | None = None, data_root: AnyP
     """Evaluate a trained encoder by kNN and a linear probe, with its recipe's settings, on its own dataset.
 
     Returns the record of the run: `accuracy.probes["knn"].top1` and `accuracy.probes["linear"].top1` are in percent.
-    checkpoint: a file that `train` wrote. betons, data_root: as for `train`.
-    Raises ValueError if the training is not finished.
+    checkpoint: a file that `train` wrote. betons, data_root: same as for `train`.
+    Raises ValueError if the training run is not finished.
     """
     path = Path(checkpoint)
     return judging.judge(path, place_of(path.parent.parent, _path(betons), _path(data_root)))

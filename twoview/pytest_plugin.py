@@ -9,8 +9,8 @@
         assert twoview(collate, images).shape == (64, 3, 32, 32)  # any function, timed by pytest-benchmark
 
 `pytest --benchmark-save=NAME` saves the baseline as a file in pytest-benchmark's storage, and
-`pytest --twoview-baseline=NAME` compares with the newest file of that name. The storage is the folder `.benchmarks`
-where pytest is started, or the one that `--benchmark-storage` names. A test is identified by its path from pytest's
+`pytest --twoview-baseline=NAME` compares with the newest file with that name. The storage is the folder `.benchmarks`
+where pytest is started, or the folder given by `--benchmark-storage`. A test is identified by its path from pytest's
 rootdir.
 
 A recipe is a name from `twoview list recipes`, or a path to a TOML file, relative to the folder of the test's file. The

@@ -1,4 +1,4 @@
-"""How large the suite of the papers' claims is: its seeds, trials and epochs on two cores, on a GPU, or quickly."""
+"""Scales of the suite of the papers' claims: its seeds, trials and epochs on two cores, on a GPU, or in a quick run."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,17 +9,17 @@ from twoview.bench.config.recipe import Recipe
 from twoview.methods.vit import VITS
 
 FOLDER = recipe.RECIPES / "claims"
-SHORTER = 0.2  # the share of its epochs that a training has in a quick suite
+SHORTER = 0.2  # fraction of the epochs that a quick suite trains for
 
 
 @dataclass(frozen=True)
 class Scale:
     """How large the suite is.
 
-    seeds: number of runs of each recipe, one per seed. trials: number of trials by which each recipe with a table
-    [search.ranges] is tuned. images: whether the features of Wen and Li's figures are measured too. length: factor on
-    the recipes' epochs. settings: values that replace the recipes' own, by dotted key: first those under "all", then
-    those under the recipe's kind of backbone, "resnet" or "vit".
+    seeds: number of runs of each recipe, one per seed. trials: number of trials that tune each recipe with a table
+    [search.ranges]. images: whether the features of Wen and Li's figures are measured too. length: factor on
+    the recipes' epochs. settings: values that override the recipes' values, by dotted key: first the values under
+    "all", then the values under the recipe's kind of backbone, "resnet" or "vit".
     """
 
     seeds: int
@@ -48,7 +48,7 @@ class Scale:
 
 # "cpu" is the scale of two cores, for which the recipes are written; "gpu" uses full datasets and larger backbones.
 SCALES = {
-    "cpu": Scale(seeds=5, trials=6),
+    "cpu": Scale(seeds=3, trials=6),
     "gpu": Scale(
         seeds=3,
         trials=12,
@@ -69,12 +69,12 @@ def every_scale() -> dict[str, Scale]:
 
 
 def names() -> list[str]:
-    """Return the names of the claims' recipes, sorted, and so grouped by paper."""
+    """Return the sorted names of the claims' recipes, which are therefore grouped by paper."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def scale_of(one: Recipe[Any], harmless: Collection[str]) -> str:
-    """Return the name of the scale at which a recipe of `FOLDER` equals this one; empty if there is none.
+    """Return the name of the scale at which the recipe's file in `FOLDER` equals this recipe; empty if there is none.
 
     harmless: dotted keys that may differ. Keys that the recipe searches may differ too.
     """

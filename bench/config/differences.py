@@ -1,27 +1,27 @@
-"""Comparison of settings with those of earlier work, so that a run begun with some is not continued with others."""
+"""Comparison of settings with an earlier run's, so that no run is continued with different settings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twoview.methods.settings import shown
 
-FEW = 3  # settings that differ and are named in the sentence; any others are only counted
+FEW = 3  # how many differing settings the sentence names; the others are only counted
 
 
 def check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str, otherwise: str) -> None:
-    """Raise ValueError unless my settings are those that `where` was made with.
+    """Raise ValueError unless my settings equal theirs, with which `where` was made.
 
-    otherwise: what the user can do about it, which ends the error.
+    otherwise: what the user can do about it; the end of the error message.
     """
     if words := differing(mine, theirs, where):
         raise ValueError(f"{words}: {otherwise}")
 
 
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> str:
-    """Return in words which of my settings differ from theirs, with which `where` was made; empty if none does.
+    """Return a text that says which of my settings differ from theirs, with which `where` was made; empty if none does.
 
-    Each key that differs is named with both values. Nested tables are compared key by key, and named by dotted key. A
-    key that is absent counts as None.
+    It gives each differing key with both values. Nested tables are compared key by key and have dotted keys. A missing
+    key counts as None.
     """
     found = list(_differing(mine, theirs))
     if not found:
@@ -35,9 +35,9 @@ def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], where: str) ->
 
 
 def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield dotted key, their value and my value of each difference.
+    """Yield the dotted key, their value and my value for each difference.
 
-    Where two tables have different names, as those of two methods have, only the names are compared.
+    If two tables have different names, for example the names of two methods, only the names are compared.
     """
     keys = ("name",) if mine.get("name") != theirs.get("name") else {**theirs, **mine}
     for key in keys:

@@ -1,4 +1,4 @@
-"""What a recipe describes, built on this machine: its method, device, trainer, training images and loader."""
+"""Builds what a recipe describes on this machine: its method, device, trainer, training images and loader."""
 
 import contextlib
 import os
@@ -29,10 +29,10 @@ from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.trainer import Trainer
 
-HELD_OUT_SEED = 42  # of lightning-bolts' data modules: see `chosen`
-# Files with the bytes that this process's control group may use, in version 2 and version 1 of Linux's control groups.
+HELD_OUT_SEED = 42  # the seed in lightning-bolts' data modules, see `chosen`
+# Files with the memory limit of this process's control group, in bytes: cgroup v2 and v1.
 CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-SUBSET_SEED = 0  # which images a recipe's subset holds is part of the recipe, not of a run's seed
+SUBSET_SEED = 0  # a recipe's subset of images is the same for every seed of a run
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,17 @@ class Place:
 
 
 def place_of(out: Path, betons: Path | None, data_root: Path | None) -> Place:
-    """Return the place for OUT: its checkpoints and, unless other folders are given, OUT/betons and TWOVIEW_DATA."""
+    """Return where an experiment keeps its files.
+
+    out: the folder with its checkpoints, in OUT/checkpoints. betons: the folder of its beton files, by default
+    OUT/betons. data_root: the folder of the user's datasets, by default the one in TWOVIEW_DATA, if that is set.
+    Raises FileNotFoundError if the folder of datasets does not exist.
+    """
     return Place(betons or out / "betons", out / "checkpoints", datasets.data_root(data_root))
 
 
 def run_name(recipe: Recipe[Any]) -> str:
-    """Return the name of the recipe's run with its seed, which names checkpoints and records."""
+    """Return the name of the recipe's run with its seed. Checkpoints and records have this name."""
     return f"{recipe.name}-seed{recipe.seed}"
 
 
@@ -66,7 +71,7 @@ def build_method(recipe: Recipe[Any]) -> Method:
     """Return the method with newly drawn weights. torch's global generators keep their state.
 
     The encoder's weights depend on backbone and seed only, whatever the method.
-    ValueError if there is not enough memory for the weights; where possible this is told before any is allocated.
+    Raises ValueError if there is not enough memory for the weights, if possible before any memory is allocated.
     """
     method, _ = _fresh(recipe)
     return method
@@ -77,8 +82,7 @@ def _fresh(recipe: Recipe[Any]) -> tuple[Method, Tensor]:
     need, there = _bytes(outline(recipe)), memory_limit()
     if need > there:
         raise ValueError(
-            f"{recipe.name}: its weights must fit into the memory of {there / GIB:.1f} GiB, and take "
-            f"{need / GIB:,.1f} GiB"
+            f"{recipe.name}: its weights must fit into {there / GIB:.1f} GiB of memory, got {need / GIB:,.1f} GiB"
         )
     try:
         with torch.random.fork_rng(devices=()):
@@ -91,11 +95,11 @@ def _fresh(recipe: Recipe[Any]) -> tuple[Method, Tensor]:
 
 
 def too_little_for_weights(recipe: Recipe[Any]) -> str:
-    """Return the error text for a run that is out of memory before the memory of a step could be counted."""
+    """Return the error text for a run that ran out of memory before the memory of a step could be counted."""
     need, there = _bytes(outline(recipe)), memory_limit()
     return (
-        f"{recipe.name} ran out of memory: its weights take {need / GIB:.2f} GiB, and they, their gradients and the "
-        f"optimizer's state must fit into the free part of {there / GIB:.1f} GiB of memory"
+        f"{recipe.name} ran out of memory: its weights take {need / GIB:.2f} GiB, and together with their gradients "
+        f"and the optimizer's state they must fit into the free part of {there / GIB:.1f} GiB of memory"
     )
 
 
@@ -113,7 +117,7 @@ def outline(recipe: Recipe[Any]) -> Method:
 def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) -> Method:
     """Return the method with the weights of a checkpoint.
 
-    ValueError, naming path and weight, if the weights are of another method or a number in them is not finite.
+    Raises ValueError, naming the path and the weight, if the weights belong to another method or are not all finite.
     """
     mine = outline(recipe).state_dict()
     for key, tensor in mine.items():
@@ -123,16 +127,16 @@ def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) 
             theirs, ours = (f"{one.dtype} {tuple(one.shape)}" for one in (weights[key], tensor))
             raise ValueError(f"{path} does not hold the weights of its own recipe: {key} must be {ours}, got {theirs}")
         if not checkpoint.finite(weights[key]):
-            raise ValueError(f"{path}: {key} must be finite, and holds a number that is not")
+            raise ValueError(f"{path}: {key} must be finite, got NaN or infinity")
     for key in weights.keys() - mine.keys():
-        raise ValueError(f"{path} does not hold the weights of its own recipe: {key} is left over")
+        raise ValueError(f"{path} does not hold the weights of its own recipe: {key} is unexpected")
     method = build_method(recipe)
     method.load_state_dict(weights)
     return method
 
 
 def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
-    """Let the trainer resume from the state in a checkpoint. ValueError, naming path, if it is of another training."""
+    """Resume the trainer from the state in a checkpoint. Raises ValueError, naming the path, if it is another run's."""
     try:
         trainer.resume(state)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
@@ -147,7 +151,7 @@ def ran_out(error: Exception) -> bool:
 
 
 def _made(recipe: Recipe[Any]) -> Method:
-    """Return the recipe's method, with weights from torch's global generator, from which layers draw theirs."""
+    """Return the recipe's method, with weights drawn from torch's global generator."""
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
     classes = len(datasets.dataset(recipe.dataset).classes)
@@ -156,7 +160,7 @@ def _made(recipe: Recipe[Any]) -> Method:
 
 
 def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
-    """Return the views that the loader makes of each image: the recipe's views, as many as its method takes.
+    """Return the views that the loader makes of each image: the recipe's views, repeated as its method requires.
 
     A view is one crop of the image with its augmentations.
     """
@@ -171,14 +175,15 @@ def normalize_for(recipe: Recipe[Any]) -> Normalize:
 
 
 def best_device() -> torch.device:
-    """Return the CUDA device where there is one, else the CPU."""
+    """Return the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def chosen_device(name: str) -> torch.device:
-    """Return the device for `--device`, each rank's own GPU under torchrun. ValueError for CUDA where there is none.
+    """Return the device for `--device`; under torchrun, each rank gets its own GPU.
 
-    name: auto, or a device as torch names it. A CUDA device also becomes torch's current device.
+    name: auto, or one of torch's device names. A CUDA device also becomes torch's current device.
+    Raises ValueError for a CUDA device if there is none.
     """
     device = best_device() if name == "auto" else torch.device(name)
     if device.type == "cuda":
@@ -208,8 +213,9 @@ def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
     """Return a trainer on the device for the recipe's method with newly drawn weights.
 
     kind: precision of autocast, by default the recipe's own.
-    torch's global generators, from which a method draws as it trains (drop path), are seeded here with the recipe's
-    seed; the CPU's continues after the draws of the weights. The trainer advances those of further ranks.
+    torch's global generators, from which methods draw random numbers during training (drop path), are seeded here with
+    the recipe's seed; the CPU generator continues after the draws of the weights. The trainer reseeds the generators on
+    every rank but the first.
     """
     method, drawn = _fresh(recipe)
     torch.manual_seed(recipe.seed)
@@ -233,10 +239,10 @@ def train_loader(
 ) -> Loader | Growing:
     """Return the loader of the recipe's training images and views from its beton file.
 
-    method: its views and masks are those that the loader makes. threads: used if the recipe sets no number; by default
-    every core if the model is on a GPU, else 1.
-    ValueError if a batch cannot be divided equally among the ranks or does not fit into the memory, or if the recipe's
-    views grow and the method masks patches.
+    method: the loader makes the views and masks of this method. threads: number of threads if the recipe sets none; by
+    default every core if the model is on a GPU, else 1.
+    Raises ValueError if a batch cannot be divided equally among the ranks or does not fit into memory, or if the
+    recipe's views grow and the method masks patches.
     """
     indices = train_images(recipe, file.labels)
     threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
@@ -285,13 +291,13 @@ def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> No
     need = batch * sum(3 * view.size**2 for view in views)
     if need > (there := memory_limit()):
         raise ValueError(
-            f"{recipe.name}: a batch must fit into the memory of {there / GIB:.1f} GiB, and the views of {batch:,} "
-            f"images take {need / GIB:,.1f} GiB"
+            f"{recipe.name}: a batch must fit into {there / GIB:.1f} GiB of memory, but the views of {batch:,} images "
+            f"take {need / GIB:,.1f} GiB"
         )
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or fewer by control group or `ulimit -v`."""
+    """Return the bytes of memory that this process may use: the machine's, or less by a cgroup or `ulimit -v`."""
     most = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in CGROUP:
         with contextlib.suppress(OSError, ValueError):  # the file does not exist, or says "max"
@@ -310,7 +316,7 @@ def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...
 
 
 def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
-    """Return the numbers of the samples to pretrain on. labels: int64 (N,), those of the train split."""
+    """Return the numbers of the samples to pretrain on. labels: int64 (N,), the train split's."""
     kept = chosen(labels, recipe.held_out, recipe.train_images)
     if recipe.long_tail.ratio > 1:
         kept = kept[long_tail(labels[kept], recipe.long_tail.ratio, recipe.long_tail.kind, SUBSET_SEED)]
@@ -318,12 +324,12 @@ def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:
 
 
 def chosen(labels: np.ndarray, held_out: int, count: int) -> np.ndarray:
-    """Return the sorted numbers of the samples to use: `count` of those not held out, equally many of each class.
+    """Return the sorted numbers of the samples to use: `count` that are not held out, the same number per class.
 
-    labels: int64 (N,). held_out: number of samples to leave out. count: 0 means all.
-    Held out are the last samples of a permutation by torch's generator with seed 42. That is `random_split` as the data
-    modules of lightning-bolts call it, which the official code of Tan et al. 2024 uses.
-    ValueError if no sample would be left.
+    labels: int64 (N,). held_out: number of samples to hold out. count: 0 means all.
+    The held-out samples are the last ones of a permutation by torch's generator with seed 42. This is the split that
+    `random_split` makes in the data modules of lightning-bolts, which the official code of Tan et al. 2024 uses.
+    Raises ValueError if no sample would be left.
     """
     if held_out >= len(labels):
         raise ValueError(f"{held_out} images cannot be held out of {len(labels)}: at least one must be left")

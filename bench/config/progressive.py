@@ -38,16 +38,16 @@ class Progressive(Settings):
         for side in (self.start, size):
             if side % self.multiple:
                 raise ValueError(
-                    f"progressive.multiple must divide every side: {side} is no multiple of {self.multiple}"
+                    f"progressive.multiple must divide every side: {side} is not a multiple of {self.multiple}"
                 )
         if not self.first_epoch < self.last_epoch < epochs:
             raise ValueError(
-                f"progressive.last_epoch must lie between first_epoch, {self.first_epoch}, and the last of {epochs} "
-                f"epochs, {epochs - 1}, got {self.last_epoch}"
+                f"progressive.last_epoch must be above first_epoch, {self.first_epoch}, and at most {epochs - 1}, the "
+                f"last epoch, got {self.last_epoch}"
             )
 
     def side(self, size: int, epoch: int) -> int:
-        """Return the side of an epoch's views, in pixels. size: that of the last epochs."""
+        """Return the side of an epoch's views, in pixels. size: the side in the last epochs."""
         if not self.start:
             return size
         # Linear between the two epochs and constant outside of them, rounded to a multiple.
@@ -56,14 +56,15 @@ class Progressive(Settings):
 
 
 def epochs_per_side(sides: list[int]) -> dict[int, int]:
-    """Return, for each side, its first epoch -> how many epochs have it. sides: the side of every epoch, in order."""
+    """Return the first epoch of each side -> the number of epochs with that side. sides: the side in each epoch."""
     return {sides.index(side): count for side, count in Counter(sides).items()}
 
 
 class Growing:
-    """A loader whose views depend on the epoch: it holds one `Loader` at a time and makes another when views change.
+    """A loader whose views depend on the epoch: it has one `Loader` at a time, and a new one when the views change.
 
-    views: function from an epoch to its views, equally many in every epoch. make: function from views to their loader.
+    views: function from an epoch to its views; their number is the same in every epoch. make: function from views to
+    their loader.
     """
 
     def __init__(self, views: Callable[[int], tuple[View, ...]], make: Callable[[tuple[View, ...]], Loader]) -> None:
@@ -106,7 +107,7 @@ class Growing:
         self._of(state["epoch"]).load_state_dict(state)
 
     def _of(self, epoch: int) -> Loader:
-        """Return the epoch's loader. The previous one is closed first, with any images that it keeps on a device."""
+        """Return the epoch's loader. Closes the previous loader first, which frees its images on a device."""
         if (views := self._views(epoch)) != self._loader.views:
             self._skipped |= self._loader.skipped
             self._loader.close()

@@ -1,7 +1,7 @@
-"""A recipe is one experiment: data, views, method, optimizer, probe. It is a TOML file that is checked by one schema.
+"""A recipe describes one experiment: data, views, method, optimizer, probe. It is a TOML file with a fixed schema.
 
-The recipes of this project are in `bench/recipes/`. A file with `base = "NAME"` takes every key and table that it does
-not have from that recipe, except `source` and `[expected]`. A base must not have a base itself.
+The recipes of this project are in `bench/recipes/`. A file with `base = "NAME"` takes every key and table that it
+lacks from that recipe, except `source` and `[expected]`. A base must not have a base itself.
 """
 
 import reprlib
@@ -30,7 +30,7 @@ from twoview.methods.vit import VITS
 RECIPES = Path(__file__).parents[1] / "recipes"
 OWN = ("source", "expected")  # keys that a recipe does not take from its base
 ABOUT = {"source", "inferred", "base", "expected", "budget", "search"}  # keys that do not influence a run's outcome
-DOTS = 1000  # most dots in a key: the parser's time grows with the square of a dotted key's parts
+DOTS = 1000  # maximum number of dots in a key: the parser's time is quadratic in them
 M = TypeVar("M", bound=Options)
 # Where a number comes from: read in its source, read in someone's account of the source, concluded from other facts,
 # remembered, or not found anywhere. Details follow the colon.
@@ -44,7 +44,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Expected(Settings):
-    """The `[expected]` table: the accuracy that the source reports, in percent. What it does not report is absent."""
+    """The `[expected]` table: the accuracies that the source reports, in percent. None if it does not report one."""
 
     linear_top1: PositiveFloat | None = None
     knn_top1: PositiveFloat | None = None
@@ -58,7 +58,7 @@ class Expected(Settings):
 
 
 class Budget(Settings):
-    """The `[budget]` table: what the source spent on pretraining. What it does not report is absent."""
+    """The `[budget]` table: what the source spent on pretraining. A value that it does not report is None."""
 
     gpus: Annotated[Count, Field(gt=0)] | None = None  # number of GPUs
     gpu: Text | None = None  # model of the GPUs
@@ -70,21 +70,21 @@ class Budget(Settings):
 class Probe(Settings):
     """The `[probe]` table: how the frozen encoder is evaluated."""
 
-    train_images: Images = 0  # images of the train split to use, equally many per class; 0 means all
-    held_out: Images = 0  # images of the train split to leave out first, chosen as by the recipe's own held_out
-    test_images: Images = 0  # images of the test split to use, equally many per class; 0 means all
+    train_images: Images = 0  # images of the train split to use, the same number per class; 0 means all
+    held_out: Images = 0  # images of the train split to hold out first, chosen in the same way as the recipe's held_out
+    test_images: Images = 0  # images of the test split to use, the same number per class; 0 means all
     k: SomeImages = 200  # neighbors of the weighted kNN
     temperature: PositiveFloat = 0.1  # temperature of the kNN's votes
     weight_decay: PositiveFloat = 1e-3  # weight decay of the linear probe
     online: bool = False  # train a linear head during pretraining, without changing the pretraining
-    online_knn_epochs: Count = 0  # evaluate a kNN on training images every so many epochs; 0 means never
-    online_knn_images: SomeImages = 1000  # images in the bank of that kNN; a quarter as many are its queries
+    online_knn_epochs: Count = 0  # epochs between evaluations of a kNN on training images; 0 means never
+    online_knn_images: SomeImages = 1000  # images in the bank of that kNN; it has a quarter as many queries
 
 
 class LongTail(Settings):
-    """The `[long_tail]` table: unequal sizes of the classes to pretrain on, by `long_tail` of `loaders/samplers.py`."""
+    """The `[long_tail]` table: class imbalance in pretraining, made by `long_tail` of `loaders/samplers.py`."""
 
-    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # images of the first class over those of the last
+    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # size of the first class divided by the last's
     kind: Literal["exponential", "power"] = "exponential"  # how the number of images falls from class to class
 
 
@@ -94,7 +94,7 @@ class Recipe(Settings, Generic[M]):
     name: Name  # name of the experiment and its files: letters, digits and ._-; by default the file's stem
     source: Text  # paper, table and cell, or who chose the values
     inferred: Annotated[Text, tyro.conf.Suppress] = ""  # values that the source does not give, and their origin
-    base: Annotated[Text, tyro.conf.Suppress] = ""  # recipe with all other keys; a path is relative to this file
+    base: Annotated[Text, tyro.conf.Suppress] = ""  # recipe that has all other keys; a path is relative to this file
     dataset: str  # see `twoview list datasets`
     views: str  # preset of crops and augmentations, see `twoview list views`
     size: Side  # side of a view, in pixels
@@ -104,21 +104,21 @@ class Recipe(Settings, Generic[M]):
     optim: Optim = Optim()
     probe: Probe = Probe()
     epochs: Epochs  # passes over the training images
-    batch: Batch  # images in a step, whatever the number of views
-    train_images: Images = 0  # images to pretrain on, equally many per class; 0 means all
-    held_out: Images = 0  # random images of the train split to leave out first, as lightning-bolts' validation split
-    long_tail: LongTail = LongTail()  # fewer images of each further class
-    classes_per_batch: Images = 0  # number of classes in each batch, with equally many images; 0 means any
+    batch: Batch  # images per step, regardless of the number of views
+    train_images: Images = 0  # images to pretrain on, the same number per class; 0 means all
+    held_out: Images = 0  # random images of the train split to hold out first, like lightning-bolts' validation split
+    long_tail: LongTail = LongTail()  # class imbalance: fewer images from class to class
+    classes_per_batch: Images = 0  # number of classes in each batch, each with the same number of images; 0 means any
     classes_per_rank: bool = False  # apply that number to each rank's part of a batch; no two ranks share a class
-    with_replacement: bool = False  # draw a class's images with replacement; else each comes once before any repeats
-    precision: Precision | Literal["auto"] = "auto"  # precision of autocast; auto measures which is fastest here
+    with_replacement: bool = False  # draw a class's images with replacement; else none repeats before all have come
+    precision: Precision | Literal["auto"] = "auto"  # precision of autocast; auto takes the fastest on this device
     compile: Compile = "off"  # mode of torch.compile
     cuda_graph: bool = False  # record the whole step, with optimizer and moving averages, as one CUDA graph
     sync_batchnorm: bool = False  # BatchNorm statistics over the batches of all ranks together
-    deterministic: bool = False  # make two runs equal to the bit, at the cost of speed
-    loader_threads: Threads = 0  # 0 means: measured if the model is on the CPU, every core if it is on a GPU
+    deterministic: bool = False  # make runs bit-for-bit reproducible, at the cost of speed
+    loader_threads: Threads = 0  # 0 means: measured if the model is on the CPU, all cores if it is on a GPU
     resident: Literal["auto", "on", "off"] = "auto"  # keep and augment images on the device; auto: if small, on a GPU
-    checkpoint_steps: Count = 0  # also write a checkpoint every so many steps of an epoch; 0 means after epochs only
+    checkpoint_steps: Count = 0  # steps between checkpoints within an epoch; 0 means after epochs only
     damaged: Literal["raise", "skip"] = "raise"  # if an image cannot be decoded: stop, or use another image
     seed: Count = 0  # seed of weights, image order and augmentations
     expected: Annotated[Expected, tyro.conf.Suppress] = Expected()
@@ -131,7 +131,7 @@ class Recipe(Settings, Generic[M]):
 
 
 def uses_labels(method: Mapping[str, Any]) -> bool:
-    """Return whether training by a `[method]` table learns from labels; False for a table that is not known here."""
+    """Return whether the method of a `[method]` table learns from labels; False if the table is not valid."""
     known = registry.METHODS.get(str(method.get("name")))
     if known is None:
         return False
@@ -149,8 +149,8 @@ def all_files() -> list[Path]:
 def find(name: str) -> Path:
     """Return the file of a recipe. name: a path to a TOML file, or the stem of one under bench/recipes.
 
-    If there is no such file: FileNotFoundError for a path, and for a stem ValueError with the known names. ValueError
-    for a path to something that is not a file.
+    Raises FileNotFoundError if a path does not exist. Raises ValueError if it is not a regular file, or, with the
+    known names, if no recipe has the stem.
     """
     if not name.endswith(".toml"):
         return look_up("recipe", name, _stems())
@@ -158,7 +158,7 @@ def find(name: str) -> Path:
     if path.is_file():
         return path
     if path.exists():
-        raise ValueError(f"a recipe must be a TOML file, and {name} is a folder, a pipe or a device")
+        raise ValueError(f"a recipe must be a TOML file, but {name} is a folder, a pipe or a device")
     raise FileNotFoundError(f"no recipe file at {name}")
 
 
@@ -168,7 +168,7 @@ def _stems() -> dict[str, Path]:
 
 
 def load(name: str) -> Recipe[Any]:
-    """Read and check a recipe. name: as for `find`. ValueError naming the file and the key at fault."""
+    """Read and check a recipe. name: see `find`. Raises ValueError, naming the file and the key, if it is not valid."""
     path = find(name)
     values = _read(path)
     if "base" in values:
@@ -187,12 +187,12 @@ def _shared(base: Any, path: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: base: {error}") from None
     if "base" in values:
-        raise ValueError(f"{path}: base: {base} has a base itself, and a base must have none")
+        raise ValueError(f"{path}: base: {base} has a base itself, and a base must not have one")
     return {key: value for key, value in values.items() if key not in OWN}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the keys of a TOML file. ValueError, naming it, if it is too large, too deeply nested, or not TOML."""
+    """Return a TOML file's keys. Raises ValueError, naming the file, if it is too large, too nested or not TOML."""
     with open(path, "rb") as file:
         content = file.read(limits.RECIPE_BYTES.value + 1)
     limits.RECIPE_BYTES.check(max(len(content), path.stat().st_size), f"the recipe {path}")
@@ -215,7 +215,7 @@ def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested tables as a single one, by dotted key. above: what is put before each key."""
+    """Return nested tables as a single one, by dotted key. above: prefix of each key."""
     one: dict[str, Any] = {}
     for key, value in values.items():
         one |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
@@ -223,9 +223,10 @@ def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
-    """Check values by the schema and return them as a recipe. ValueError naming `where` and the key at fault.
+    """Check values by the schema and return them as a recipe.
 
-    The dataset, views and method that are named must exist, and settings must fit together.
+    Raises ValueError, naming `where` and the key, if a value is not valid, if the dataset, views or method does not
+    exist, or if settings do not fit together.
     """
     try:
         method = values.get("method")
@@ -238,7 +239,7 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         _check_patches(recipe)
         if count is not None and recipe.classes_per_batch > count:
             raise ValueError(
-                f"classes_per_batch must be at most {count}, the classes of {recipe.dataset}, "
+                f"classes_per_batch must be at most {count}, the number of classes of {recipe.dataset}, "
                 f"got {recipe.classes_per_batch}"
             )
     except ValidationError as error:
@@ -249,7 +250,10 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
 
 
 def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
-    """Return the recipe with other values at dotted keys such as "optim.lr". ValueError naming a key that it lacks."""
+    """Return the recipe with other values at dotted keys such as "optim.lr".
+
+    Raises ValueError, naming the key, if the recipe does not have it.
+    """
     if not values:
         return recipe
     changed = recipe.model_dump(mode="json")
@@ -259,15 +263,16 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
         for name in tables:
             table = table.get(name) if isinstance(table, dict) else None
         if not isinstance(table, dict) or last not in table:
-            raise ValueError(f"{recipe.name}: {key} is no key of the recipe")
+            raise ValueError(f"{recipe.name}: {key} is not a key of the recipe")
         table[last] = value
     return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
 
 
 def checked_dataset(name: str) -> datasets.Dataset:
-    """Return the dataset of this name. ValueError if it is unknown or its parts, as of `hf:OWNER/NAME`, are unsafe.
+    """Return the dataset with this name.
 
-    Names become parts of file names, so a part must not lead to another folder.
+    Raises ValueError if the name is unknown, or if a part of it, such as OWNER in `hf:OWNER/NAME`, is unsafe:
+    names become parts of file names, so a part must not lead to another folder.
     """
     for part in name.replace("/", ":").split(":"):
         checked_name("dataset", part)
@@ -275,14 +280,15 @@ def checked_dataset(name: str) -> datasets.Dataset:
 
 
 def in_a_file_name(dataset: str) -> str:
-    """Return a dataset's name as part of a file name, which may not have all characters of `hf:OWNER/NAME`."""
+    """Return a dataset's name in a form that can be part of a file name, unlike `hf:OWNER/NAME`."""
     return dataset.replace(":", "-").replace("/", "-")
 
 
 def check_schedule(recipe: Recipe[Any], where: str) -> None:
-    """Raise ValueError if the training would end before its warm-up does.
+    """Raise ValueError if training would end before its warm-up does.
 
-    It is not part of `parse`, because a record of a few measured steps may be of such a training.
+    `parse` does not check this, because it must also accept the recipes in records of short measurements, which may end
+    during the warm-up.
     """
     if recipe.optim.warmup_epochs > recipe.epochs:
         raise ValueError(
@@ -292,7 +298,7 @@ def check_schedule(recipe: Recipe[Any], where: str) -> None:
 
 
 def _check_patches(recipe: Recipe[Any]) -> None:
-    """Raise ValueError if views that grow would in some epoch not divide into a ViT's patches."""
+    """Raise ValueError if growing views could not be divided into a ViT's patches in some epoch."""
     multiple, patch = recipe.progressive.multiple, recipe.backbone.patch
     if recipe.progressive.start and recipe.backbone.name in VITS and multiple % patch:
         raise ValueError(f"progressive.multiple must be a multiple of backbone.patch, {patch}, got {multiple}")

@@ -14,7 +14,7 @@ Scalar = bool | int | float | Text
 class Search(Settings):
     """The `[search]` table: what `twoview search` draws for each trial, and how long a trial trains."""
 
-    epochs: Annotated[NonNegativeInt, at_most(limits.EPOCHS)] = 0  # epochs of a trial; 0 means those of the recipe
+    epochs: Annotated[NonNegativeInt, at_most(limits.EPOCHS)] = 0  # epochs of a trial; 0 means the recipe's
     ranges: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         default_factory=dict
     )  # recipe key -> [low, high, "log" or "linear"], or a list of choices
@@ -27,9 +27,9 @@ class Search(Settings):
                 continue
             low, high, _ = values
             if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
-                raise ValueError(f"{key}: a {kind} range must be two ascending numbers, got {low!r} and {high!r}")
+                raise ValueError(f"{key}: a {kind} range must have two ascending numbers, got {low!r} and {high!r}")
             if kind == "log" and low <= 0:
-                raise ValueError(f"{key}: a log range must begin above 0, got {low!r}")
+                raise ValueError(f"{key}: a log range must start above 0, got {low!r}")
         return self
 
 

@@ -1,1 +1,1 @@
-"""The cost of losses and probes, and projections of whole pretrainings from measured steps."""
+"""The cost of losses and probes, and projections of whole pretraining runs from measured steps."""

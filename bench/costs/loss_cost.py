@@ -1,7 +1,7 @@
-"""The cost of a loss: time and peak memory of forward and backward, compared with lightly's where it has the same loss.
+"""The cost of a loss: time and peak memory of forward and backward, compared with lightly's version if it has one.
 
 There are two sides, ours and lightly's. Each side of each round runs in a process of its own, forked from one that has
-imported torch and done nothing else, so that a peak of memory belongs to one loss at one batch size. Losses and sides
+imported torch and done nothing else, so that its peak memory is due to one loss at one batch size. Losses and sides
 take turns, and the results are medians over the rounds.
 """
 
@@ -20,8 +20,8 @@ from twoview.methods.losses.example import Loss
 from twoview.methods.registry import examples
 
 BATCHES = (256, 1024, 8192)
-SECONDS = 0.2  # a step is repeated until this time is over, and runs at least once
-CLASSES = 10  # number of classes of the labels, with equally many embeddings each
+SECONDS = 0.2  # a step is repeated for this long, and runs at least once
+CLASSES = 10  # number of classes of the labels, with the same number of embeddings each
 
 
 class Job(NamedTuple):
@@ -36,10 +36,11 @@ class Job(NamedTuple):
 def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
     """Measure every loss at every batch size and return one row for each, with the device, threads and dim.
 
-    A row has `ms` and `peak_mib` of our loss, and the same of lightly's under `lightly`, which is None if lightly has
-    no such loss. A side that cannot run, because memory or lightly is missing, has `absent` with the reason instead.
+    A row has `ms` and `peak_mib` of our loss, and the same keys for lightly's under `lightly`, which is None if lightly
+    has no such loss. A side that cannot run, because it is out of memory or lightly is not installed, has the key
+    `absent` with the reason instead.
     batches: rows of each of the two views. dim: width of the embeddings.
-    ValueError for a batch size, a width or a number of rounds with which nothing can be measured.
+    Raises ValueError if a batch size, dim or rounds is too small, or if dim is odd.
     """
     for name, value, least in (*(("--batches", b, 2) for b in batches), ("--dim", dim, 2), ("--rounds", rounds, 1)):
         if value < least:
@@ -74,7 +75,7 @@ def measure(batches: Sequence[int], dim: int, rounds: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the rows as a table of text, a line for each."""
+    """Return the rows as a text table, one line each."""
     head = f"{'loss':13} {'batch':>6} {'time (ms)':>10} {'memory (MiB)':>12}"
     lines = [f"{head} {'lightly (ms)':>12} {'lightly (MiB)':>13}"]
     for row in result["rows"]:
@@ -89,7 +90,7 @@ def table(result: dict[str, Any]) -> str:
 def cost(job: Job) -> dict[str, float]:
     """Run forward and backward in this process; return `ms`, the median of the repeats, and the added `peak_mib`.
 
-    `peak_mib` is the peak memory of the first run, less the memory that was used before it.
+    `peak_mib` is the peak memory of the first run minus the memory in use before it.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
@@ -117,13 +118,13 @@ def _step(job: Job, device: torch.device) -> Callable[[], None]:
 
 
 def ours(name: str, dim: int, device: torch.device) -> Loss:
-    """Return our loss of this name, with the settings in which it is timed."""
+    """Return our loss with this name, with the settings that are timed."""
     example = examples()[name]
     return example.at_scale(dim, device) if example.at_scale else example.loss
 
 
 def theirs(name: str, dim: int, device: torch.device) -> Loss:
-    """Return lightly's counterpart of our loss of this name."""
+    """Return lightly's counterpart of our loss with this name."""
     lightly = examples()[name].lightly
     assert lightly is not None
     loss = getattr(importlib.import_module("lightly.loss"), lightly.name)(**lightly.arguments(dim)).to(device)
@@ -141,7 +142,7 @@ def _seconds(step: Callable[[], None]) -> float:
 
 
 def _held(memory: PeakMemory) -> float:
-    """Return the peak memory so far in MiB: the GPU's where there is one, else the process's."""
+    """Return the peak memory so far in MiB: the GPU's if there is one, else the process's."""
     return memory.host_mib if memory.device_mib is None else memory.device_mib
 
 

@@ -1,8 +1,8 @@
 """The cost of the probes: kNN compared with faiss's exact index, the linear probe with scikit-learn's regression.
 
 Both sides, ours and the peer's, get the same features, drawn from a seed, and the same number of threads. They take
-turns, and each round of each side runs in a process of its own, so that a peak of memory belongs to one probe. A side's
-time goes from the features to the predictions: normalizing or standardizing, building the index and voting all count.
+turns, and each round of each side runs in a process of its own, so that its peak memory is due to one probe. A side's
+time runs from the features to the predictions and includes normalizing or standardizing, building the index and voting.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from twoview.methods.probes.linear import logistic
 
 TEMPERATURE = 0.1
 WEIGHT_DECAY = 1e-3
-SPREAD = 4.0  # of the features around the center of their class, so wide that a third of them is misclassified
+SPREAD = 4.0  # of the features around their class center, wide enough to misclassify a third of them
 PEERS = {"knn": "faiss", "linear": "scikit-learn"}  # probe -> the library that ours is compared with
 
 
@@ -53,9 +53,9 @@ class Data(NamedTuple):
 
 
 def works(train: int, test: int, dim: int, classes: int, ks: Sequence[int], threads: Sequence[int]) -> list[Work]:
-    """Return the work of kNN for every k and of the linear probe, each with every number of threads.
+    """Return the work for kNN with every k and for the linear probe, each with every number of threads.
 
-    ValueError, naming the option, for a number that is too small.
+    Raises ValueError, naming the option, if a number is too small.
     """
     least = [("--train", train, 2), ("--test", test, 1), ("--dim", dim, 1), ("--classes", classes, 2)]
     least += [("--k", k, 1) for k in ks] + [("--threads", count, 1) for count in threads]
@@ -69,9 +69,9 @@ def works(train: int, test: int, dim: int, classes: int, ks: Sequence[int], thre
 
 
 def measure(work: Work, rounds: int) -> ProbeCost:
-    """Measure our probe and its peer and return the record. A side that cannot run is named in the record's notes.
+    """Measure our probe and its peer and return the record. Its notes say why a side could not run.
 
-    ValueError if rounds is below 1.
+    Raises ValueError if rounds is below 1.
     """
     if rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {rounds}")
@@ -107,8 +107,7 @@ def _name(work: Work) -> str:
 def as_result(record: ProbeCost) -> dict[str, Any]:
     """Return what the command prints as JSON.
 
-    These are the record's values, the medians, the peer's time divided by ours in each round, and the difference in
-    top-1.
+    It has the record's values, the medians, the peer's time divided by ours in each round, and the difference in top-1.
     """
     about = {"probe", "train", "test", "dim", "classes", "threads", "settings", "seconds", "added_mib", "top1", "notes"}
     peer = PEERS[record.probe]
@@ -122,7 +121,7 @@ def as_result(record: ProbeCost) -> dict[str, Any]:
 
 
 def table(records: Sequence[ProbeCost]) -> str:
-    """Return the records as a table of text, a line for each."""
+    """Return the records as a text table, one line each."""
     side = f"{'time (s)':>8} {'memory (MiB)':>12} {'top-1 (%)':>9}"
     head = f"{'probe':7} {'train':>14} {'k':>4} {'threads':>7} {side}   "
     lines = [head + f"{'peer':13} {side}  peer time / twoview time"]
@@ -138,9 +137,9 @@ def table(records: Sequence[ProbeCost]) -> str:
 
 
 def _side(result: dict[str, Any], side: str) -> str:
-    """Return the cells of a side: median time, added memory and top-1; or why it is absent."""
+    """Return the cells of a side: median time, added memory and top-1; or why it did not run."""
     if side in result["notes"]:
-        return f"absent: {result['notes'][side]}"
+        return f"not run: {result['notes'][side]}"
     return f"{result['median_seconds'][side]:8.2f} {result['added_mib'][side]:12.0f} {result['top1'][side]:9.2f}"
 
 
@@ -151,8 +150,8 @@ def cost(job: tuple[Work, str]) -> dict[str, float]:
     run = SIDES[work.probe, side]
     run(features(work._replace(train=200, test=20)), work)  # warm-up: imports, kernels and threads are ready after it
     data = features(work)
-    # Memory that was freed while the features were made is returned to the system: the probe would otherwise reuse it,
-    # and its own need would not show.
+    # Return the memory that was freed after making the features to the system: otherwise the probe would reuse it, and
+    # its own memory would not be counted.
     ctypes.CDLL(None).malloc_trim(0)
     memory, before = PeakMemory(), host_mib("VmRSS")
     start = time.perf_counter()

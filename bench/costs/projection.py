@@ -1,8 +1,8 @@
-"""Projection of the time of a whole pretraining from measured steps, never from the rate of a loader.
+"""Projection of the time of a whole pretraining run from measured steps, never from the rate of a loader.
 
-A projection is epochs times steps per epoch times the median time of a steady step. Its interval is that of the median
-by the block bootstrap (`bench/measurement/bootstrap.py`), since the times of neighboring steps are correlated. It says
-how many steps it is based on, and there is none from fewer than FEWEST.
+A projection is epochs times steps per epoch times the median time of a steady step. Its interval is the
+median's by the block bootstrap (`bench/measurement/bootstrap.py`), since the times of neighboring steps are correlated.
+A projection states how many steps it is based on, and needs at least FEWEST.
 """
 
 import statistics
@@ -21,8 +21,8 @@ from twoview.bench.measurement.bootstrap import LEVEL, RESAMPLES, stretches
 from twoview.bench.measurement.memory import MIB
 from twoview.loaders import datasets
 
-FEWEST = 30  # steady steps that a projection needs
-# For `clocks.steady`. On a busy machine single steps differ by more than the tolerance; that widens the interval.
+FEWEST = 30  # minimum number of steady steps for a projection
+# For `clocks.steady`. On a busy machine, single steps differ by more than the tolerance, which widens the interval.
 WINDOW, TOLERANCE = FEWEST // 2, 0.1
 # Keys of a recipe that do not change the time of a step, or that may be chosen freely for the same result.
 FREE = {"name", "dataset", "epochs", "train_images", "held_out", "long_tail", "probe", "seed", "optim", "precision"}
@@ -35,7 +35,7 @@ class Steps:
     """The measured training steps of a record.
 
     seconds: time of each step, without the wait for its batch. idle: share of the training time that is not spent in
-    steps, mostly waits for batches; None where the model ran alone, on a batch that was already on its device. views,
+    steps, mostly waits for batches; None if the model ran alone, on a batch that was already on its device. views,
     flops, joules: per step, over all devices. gpus: number of GPUs, 0 for a CPU. memory_gib: peak on each device, or of
     the process on a CPU. mfu: share of the FLOP/s that a large matrix product was measured to reach.
     """
@@ -57,10 +57,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Projection:
-    """The projected cost of a pretraining.
+    """The projected cost of a pretraining run.
 
-    steps: number of steps of the whole pretraining. measured: number of steady steps that the projection is based on.
-    seconds: time per step, waits included. hours: wall time of the whole. low, high: the interval of hours.
+    steps: number of steps of the whole run. measured: number of steady steps that the projection is based on.
+    seconds: time per step, waits included. hours: wall time of the whole run. low, high: its interval.
     """
 
     steps: int
@@ -74,22 +74,21 @@ class Projection:
 def cost_of(one: Recipe[Any]) -> str:
     """Return a text that is equal for recipes whose steps take the same time.
 
-    It holds all settings on which the time of a step depends. The number of classes is not among them, because it
-    hardly matters.
+    It contains all settings that affect the time of a step, except the number of classes, which hardly matters.
     """
     return f"{one.model_dump_json(include=set(one.settings()) - FREE)} {one.optim.name}"
 
 
 def steps_an_epoch(one: Recipe[Any]) -> int:
-    """Return the number of steps of an epoch, which has whole batches only.
+    """Return the number of steps per epoch. An epoch has whole batches only.
 
-    ValueError if the number of images is known only from the data, or is less than one batch.
+    Raises ValueError if the number of images is known only from the data, or is less than one batch.
     """
     if one.long_tail.ratio > 1:
-        raise ValueError(f"{one.name}: how many images its long tail leaves is known only from the data")
+        raise ValueError(f"{one.name}: the number of images in its long tail is known only from the data")
     images = one.train_images or (datasets.dataset(one.dataset).sizes["train"] or 0) - one.held_out
     if images < one.batch:
-        raise ValueError(f"{one.name}: an epoch of {images} images has no batch of {one.batch}")
+        raise ValueError(f"{one.name}: an epoch of {images} images has no full batch of {one.batch}")
     return images // one.batch
 
 
@@ -97,13 +96,13 @@ def projection(one: Recipe[Any], seconds: Sequence[float], idle: float = 0.0) ->
     """Project the recipe's pretraining from the times of measured steps.
 
     seconds: time of each step. idle: share of the training time that is not spent in steps.
-    ValueError, with the number of steady steps, if there are too few.
+    Raises ValueError, with the number of steady steps, if there are too few.
     """
     start = clocks.steady(seconds, WINDOW, TOLERANCE)
     steady = seconds[start:] if start is not None else []
     if len(steady) < FEWEST:
         raise ValueError(
-            f"no projection: {len(steady)} of {len(seconds)} measured steps are steady, {FEWEST} are needed"
+            f"no projection: {len(steady)} of {len(seconds)} measured steps are steady, but {FEWEST} are needed"
         )
     # The interval of the median by the block bootstrap: blocks of neighboring steps are drawn with replacement.
     parts = stretches(steady)
@@ -122,7 +121,7 @@ def projection(one: Recipe[Any], seconds: Sequence[float], idle: float = 0.0) ->
 
 
 def measured(record: AnyRecord) -> Steps | None:
-    """Return the measured steps of a record; None if it has none. ValueError if its recipe is not valid any more."""
+    """Return the measured steps of a record; None if it has none. Raises ValueError if its recipe is not valid now."""
     if isinstance(record, Run):
         return _training_steps(record)
     if isinstance(record, DeviceFigures) and record.recipe:
@@ -155,8 +154,8 @@ def _training_steps(record: Run) -> Steps | None:
 
 
 def _device_steps(record: DeviceFigures, one: Recipe[Any]) -> Steps | None:
-    """Return the steps in a record of `twoview suite gpu`: of a method, of a budget, or of training on JPEGs."""
-    # A figure with a variant belongs to one side of a comparison, and is not the recipe's own.
+    """Return the steps in a record of `twoview suite gpu`: for a method, for a budget, or for training on JPEGs."""
+    # A figure with a variant belongs to one side of a comparison, not to the recipe.
     figures = {figure.quantity: figure for figure in record.figures if not figure.variant}
     step = figures.get("step_time") or figures.get("step_time_model_alone")
     if not step or not step.samples:

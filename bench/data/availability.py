@@ -8,11 +8,11 @@ from twoview.loaders.datasets import Dataset
 
 
 def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
-    """Return, as for JSON, what is declared of a dataset and what was found of it. Nothing is downloaded.
+    """Return, ready for JSON, the facts about a dataset and which parts of it were found. Nothing is downloaded.
 
-    root: the data root in which datasets are looked for. In the result, `layout` says of each path whether it exists,
-    `splits` has for each split the number of images found and published, where they were found and what is wrong, and
-    `get` says how to get what is missing, or is None.
+    root: the data root, where datasets are searched for. In the result, `layout` maps each path to whether it exists;
+    `splits` has, for each split, the number of images found and published, where they were found and any problem; `get`
+    says how to get the missing parts, or is None.
     """
     splits = {split: _split(dataset, root, split) for split in dataset.sizes}
     complete = all(found["images"] is not None for found in splits.values())
@@ -31,7 +31,7 @@ def state(dataset: Dataset, root: Path | None) -> dict[str, Any]:
 
 
 def get(dataset: Dataset, root: Path | None) -> None:
-    """Download, check and unpack a dataset. ValueError, saying what to do, if the user has to get it."""
+    """Download, check and unpack a dataset. Raises ValueError, saying what to do, if the user has to get it by hand."""
     if dataset.get is None:
         raise ValueError(f"{dataset.name} cannot be downloaded by twoview: {_how_to_get(dataset, root)}")
     dataset.get(root)
@@ -52,7 +52,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def _split(dataset: Dataset, root: Path | None, split: str) -> dict[str, Any]:
-    """Return what was found of a split, or the problem that keeps it from being read."""
+    """Return what was found for a split, or the problem that prevents reading it."""
     published = dataset.sizes[split]
     try:
         samples = dataset.read(root, split)
@@ -62,7 +62,7 @@ def _split(dataset: Dataset, root: Path | None, split: str) -> dict[str, Any]:
 
 
 def _how_to_get(dataset: Dataset, root: Path | None) -> str:
-    """Return in words how to get a dataset: the steps by hand first, then the command."""
+    """Return a text that says how to get a dataset: manual steps first, then the command."""
     where = shlex.quote(str(root)) if root else "ROOT"
     steps = [dataset.by_hand.replace("ROOT", where)] if dataset.by_hand else []
     if dataset.get:

@@ -16,7 +16,7 @@ from twoview.loaders import beton, checks, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper bounds of the resolutions' histogram, in pixels
 CHUNK = 64  # samples that a thread verifies at a time
-NAMED = 1000  # most names of left-out images that a file keeps
+NAMED = 1000  # maximum number of names of skipped images that a file keeps
 
 
 def convert(
@@ -30,11 +30,11 @@ def convert(
 ) -> None:
     """Write samples to a beton file, with a progress bar.
 
-    what: name of the samples for the progress bar. skipped: as in `twoview.loaders.beton.write`. dataset, split: those
-    that the samples belong to; None for a folder that is not a known dataset.
+    what: name of the samples for the progress bar. skipped: see `twoview.loaders.beton.write`. dataset, split: the
+    dataset and split of the samples; None for a folder that is not a known dataset.
     """
 
-    # What the file says about itself; asked for at the end, when it is known which images were skipped.
+    # The file's metadata. It is made at the end, when it is known which images were skipped.
     def about() -> dict[str, Any]:
         names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
         origin = {"dataset": dataset, "split": split, "listing": samples.listing()}
@@ -55,10 +55,11 @@ def dataset_beton(
 ) -> beton.Beton:
     """Open the beton file of a dataset's split; convert the split first if the file is not in the folder yet.
 
-    root: the data root, the folder of the user's datasets. damaged: "skip" leaves out images that cannot be read and
-    prints which.
-    FileNotFoundError if the dataset is not found and must not be downloaded. ValueError if the file was converted from
-    something else, or from other images than the data root has now, or if its labels are not those of the dataset.
+    root: the data root, the folder of the user's datasets. damaged: "skip" skips images that cannot be read and
+    prints their names.
+    Raises FileNotFoundError if the dataset is not found and must not be downloaded. Raises ValueError if the file was
+    converted from something else, or from other images than the data root has now, or if a label is not a class of the
+    dataset.
     """
     dataset = datasets.dataset(name)
     dataset.check(split)
@@ -68,7 +69,7 @@ def dataset_beton(
         unreadable: dict[int, str] | None = {} if damaged == "skip" else None
         convert(samples, path, f"{name} {split}", cpu_count(), unreadable, name, split)
         for sentence in (unreadable or {}).values():
-            _say(f"left out: {sentence}")
+            _say(f"skipped: {sentence}")
         file = beton.open_beton(path)
     else:
         file = beton.open_beton(path)
@@ -85,15 +86,15 @@ def _say(text: str) -> None:
 
 
 def _text(name: str) -> str:
-    """Return the name of a file in a form that can be printed: bytes that are not UTF-8 are escaped."""
+    """Return the name of a file in printable form: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
-    """Raise ValueError if the file says that it was not converted from the dataset's split as it is now.
+    """Raise ValueError if, by its metadata, the file was not converted from the dataset's split as it is now.
 
-    A file that does not say it, because FFCV or an older version wrote it, is accepted. So is one whose images are not
-    in the data root, since beton files may be copied without them. FileNotFoundError if only some images are there.
+    A file without metadata, written by FFCV or by an older version, is accepted. So is a file whose images are not in
+    the data root, since beton files may be copied without them. Raises FileNotFoundError if only some images exist.
     """
     if not file.about:
         return
@@ -101,7 +102,7 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
     if recorded != (dataset.name, split):
         made_of = f"{recorded[0]}'s {recorded[1]} images" if recorded[0] else "a folder"
         raise ValueError(
-            f"{file.path} must be converted from {dataset.name}'s {split} images, and was from {made_of}: "
+            f"{file.path} must be converted from {dataset.name}'s {split} images, but was converted from {made_of}: "
             f"give it another name, or keep betons in another folder"
         )
     if file.about.get("listing") is None:
@@ -113,15 +114,15 @@ def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
     if samples.listing() != file.about["listing"]:
         count = len(file) + _left_out(file)[0]
         raise ValueError(
-            f"{file.path} was converted from {count:,} images that are not the {len(samples):,} of {samples.source}: "
-            f"delete it, or keep betons in another folder"
+            f"{file.path} is out of date: it was converted from {count:,} images, and {samples.source} has "
+            f"{len(samples):,} with other names or labels now: delete the file, or use another folder with --betons"
         )
 
 
 def _left_out(file: beton.Beton) -> tuple[int, list[str]]:
-    """Return how many images were left out of the file, and the names of the first of them.
+    """Return how many images were skipped when the file was written, and the names of the first of them.
 
-    ValueError if the file's own account of them is not a number and a list of names.
+    Raises ValueError if the file's metadata does not have a number and a list of names for them.
     """
     count, names = file.about.get("left_out", 0), file.about.get("left_out_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -145,14 +146,14 @@ def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
 def identity(*files: beton.Beton) -> dict[str, str]:
     """Return what a record says about its data: each file's name -> the XXH64 of its index in hex.
 
-    The index holds the hash of every sample, so this identifies the content. FFCV's own files have no index and are
-    left out.
+    The index contains the hash of every sample, so this identifies the content. Files written by FFCV have no index and
+    are omitted.
     """
     return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
 
 
 def describe(file: beton.Beton) -> dict[str, Any]:
-    """Return what is in a file: fields, counts, sizes in bytes, resolutions in pixels, and images per class."""
+    """Describe the content of a file: fields, counts, sizes in bytes, resolutions in pixels, and images per class."""
     ends = np.searchsorted(SIDES, np.maximum(file.heights, file.widths))
     classes, counts = np.unique(file.labels, return_counts=True)
     return {
@@ -179,10 +180,10 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def verify(file: beton.Beton, threads: int) -> dict[str, Any]:
-    """Decode every sample and compare its checksum. In the result, `damaged` is sample number -> what is wrong with it.
+    """Decode every sample and compare its checksum. In the result, `damaged` is sample number -> the fault.
 
-    `seconds` is the time of decoding: the kernel is compiled, or loaded from its cache, before. ValueError for a number
-    of threads below 1.
+    `seconds` is the time of decoding only: the kernel is compiled, or loaded from its cache, before. Raises ValueError
+    if threads is below 1.
     """
     checks.whole("threads", threads, 1)
     with decode.Decoder() as decoder:

@@ -1,1 +1,1 @@
-"""Measurements of the loader: its speed and the speed required, where its time goes, whether its pixels are right."""
+"""Measurements of the loader: its speed and the required speed, a profile, and whether its pixels are right."""

@@ -2,8 +2,8 @@
 
 It has three kinds of rows: pixels (each op on photographs and on noise), draws (random parameters compared with
 torchvision's, and how often ops are applied with their probabilities) and views (the whole loader compared bit by bit
-with its plain twin, a slow implementation that is easy to read). Seeds are fixed, so that a row gives the same result
-every time. With new seeds a row of draws would fail by chance once in a hundred times.
+with its reference implementation, which is slow but easy to read). Seeds are fixed, so that every run gives the same
+results. With new seeds, a row of draws would fail by chance in one of a hundred runs.
 """
 
 # mypy: allow-untyped-calls
@@ -25,13 +25,13 @@ from rich.text import Text
 
 from twoview.loaders import beton, datasets
 from twoview.loaders.ops import crop, flip, resize
-from twoview.loaders.ops.op import Counted, Drawn, Pairs, Pictures, after
+from twoview.loaders.ops.op import Counted, Drawn, Images, Pairs, after
 from twoview.loaders.presets import PRESETS, preset
 from twoview.loaders.views import OPS
 
-SOURCES, SIZES = ("photographs", "noise"), (32, 224)  # kinds of test pictures; sides of a view, in pixels
-PICTURES = 7  # pictures of each source
-BATCH = 4  # pictures of each source in the beton file from which whole views are made
+SOURCES, SIZES = ("photographs", "noise"), (32, 224)  # kinds of test images; sides of a view, in pixels
+IMAGES = 7  # images of each source
+BATCH = 4  # images of each source in the beton file from which whole views are made
 SEED = 11
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of the random resized crop: its area and aspect ratio
@@ -43,7 +43,7 @@ Pixels = np.ndarray
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on the differences between two pictures, in gray levels.
+    """A bound on the differences between two images, in gray levels.
 
     At least `share` of the values must differ by at most `levels`, and the mean difference must be at most `mean`.
     """
@@ -61,10 +61,10 @@ class Bound:
 class Row:
     """One line of the card; a value that the row does not measure is None.
 
-    kind: pixels, draws or views. check: what is compared. source: the test pictures, or the setting of a draw. size:
-    side of a view, in pixels. n: number of pairs of pictures, or of draws. mean, worst: mean and largest difference, in
-    gray levels. within: share of the values that differ by no more than asked. p: the p-value of the test that `asked`
-    names. asked: the requirement in words. passed: whether it is met.
+    kind: pixels, draws or views. check: what is compared. source: the test images, or the setting of a draw. size:
+    side of a view, in pixels. n: number of pairs of images, or of draws. mean, worst: mean and largest difference, in
+    gray levels. within: share of the values whose difference is within the bound. p: the p-value of the test in
+    `asked`. asked: the requirement in words. passed: whether it is met.
     """
 
     kind: str
@@ -99,7 +99,7 @@ def pixels() -> Iterator[Row]:
 
 
 def _compared(kind: str, check: str, source: str, size: int, pairs: Pairs, bound: Bound) -> Row:
-    """Return the row for pairs of pictures, ours and the reference's, that must differ by no more than the bound."""
+    """Return the row for pairs of images, ours and the reference's, whose differences must be within the bound."""
     n, values, total, inside, worst = 0, 0, 0, 0, 0
     for ours, theirs in pairs:
         difference = np.abs(ours.astype(np.int16) - theirs)
@@ -111,36 +111,36 @@ def _compared(kind: str, check: str, source: str, size: int, pairs: Pairs, bound
 
 
 @cache
-def _pictures(source: str) -> list[Pixels]:
-    """Return the test pictures of a source, uint8 (H, W, 3), each side at least 300 pixels."""
+def _images(source: str) -> list[Pixels]:
+    """Return the test images of a source, uint8 (H, W, 3), each side at least 300 pixels."""
     if source == "noise":
         generator = np.random.default_rng(SEED)
-        return [generator.integers(0, 256, (300 + 9 * k, 400 - 13 * k, 3), np.uint8) for k in range(PICTURES)]
-    jpegs = [datasets.dataset("photographs").find(None, "train").stored(k).content for k in range(PICTURES)]
+        return [generator.integers(0, 256, (300 + 9 * k, 400 - 13 * k, 3), np.uint8) for k in range(IMAGES)]
+    jpegs = [datasets.dataset("photographs").find(None, "train").stored(k).content for k in range(IMAGES)]
     return [np.array(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
 
 
 @cache
 def _squares(source: str, size: int) -> list[Pixels]:
-    """Return square test pictures, uint8 (size, size, 3): resized photographs, or cropped noise.
+    """Return square test images, uint8 (size, size, 3): resized photographs, or cropped noise.
 
     Noise is not resized, because it would turn gray.
     """
     if source == "noise":
-        return [np.ascontiguousarray(picture[:size, :size]) for picture in _pictures(source)]
-    return [np.array(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in _pictures(source)]
+        return [np.ascontiguousarray(image[:size, :size]) for image in _images(source)]
+    return [np.array(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in _images(source)]
 
 
 def _resized_crop(source: str, size: int, bicubic: bool) -> Pairs:
-    """Yield our resized crop and the reference's: of each picture four drawn boxes, all of it, and a box to enlarge."""
-    for sample, picture in enumerate(_pictures(source)):
-        height, width, _ = picture.shape
+    """Yield our resized crop and the reference's: per image four random boxes, the whole, and a box to enlarge."""
+    for sample, image in enumerate(_images(source)):
+        height, width, _ = image.shape
         boxes = [crop.draw(height, width, *SCALE, *RATIO, SEED, 0, sample, view) for view in range(4)]
         for top, left, h, w in [*boxes, (0, 0, height, width), (40, 50, size // 2, size // 3)]:
             ours = np.empty((size, size, 3), np.uint8)
             scratch = np.empty(resize.scratch_bytes(h, w, size), np.uint8)
-            resize.resize(picture, top, left, h, w, size, size, 0, 0, bicubic, False, ours, scratch)
-            yield ours, resize.twin(picture, top, left, h, w, size, bicubic)
+            resize.resize(image, top, left, h, w, size, size, 0, 0, bicubic, False, ours, scratch)
+            yield ours, resize.reference(image, top, left, h, w, size, bicubic)
 
 
 def _bilinear(source: str, size: int) -> Pairs:
@@ -152,32 +152,32 @@ def _bicubic(source: str, size: int) -> Pairs:
 
 
 def _padded_crop(source: str, size: int) -> Pairs:
-    """Yield our padded crop and the reference's, three of each picture, at drawn positions.
+    """Yield our padded crop and the reference's, three per image, at random positions.
 
-    For two of them the picture's shorter side is resized to the size of the view, for the third to half as much again.
+    For two of them, the image's shorter side is resized to the size of the view; for the third, to 1.5 times that size.
     """
     padding = size // 8
-    for sample, picture in enumerate(_pictures(source)):
-        height, width, _ = picture.shape
+    for sample, image in enumerate(_images(source)):
+        height, width, _ = image.shape
         scratch = np.empty(resize.scratch_bytes(height, width, size), np.uint8)
         for view, side in enumerate((size, size, size * 3 // 2)):
             *full, top, left = crop.padded(height, width, side, size, padding, SEED, 0, sample, view)
             ours = np.empty((size, size, 3), np.uint8)
-            resize.resize(picture, 0, 0, height, width, *full, top, left, False, False, ours, scratch)
-            yield ours, crop.padded_twin(picture, side, size, padding, top, left)
+            resize.resize(image, 0, 0, height, width, *full, top, left, False, False, ours, scratch)
+            yield ours, crop.padded_reference(image, side, size, padding, top, left)
 
 
 def _flip(source: str, size: int) -> Pairs:
-    return ((after(flip.flip, picture), flip.twin(picture)) for picture in _squares(source, size))
+    return ((after(flip.flip, image), flip.reference(image)) for image in _squares(source, size))
 
 
-def _of_squares(pairs: Callable[[Pictures], Pairs], source: str, size: int) -> Pairs:
-    """Return an op's own pairs of pictures, ours and the reference's, made from square test pictures."""
+def _of_squares(pairs: Callable[[Images], Pairs], source: str, size: int) -> Pairs:
+    """Return an op's own pairs of images, ours and the reference's, made from square test images."""
     return pairs(_squares(source, size))
 
 
 _RESIZED = Bound(1, share=0.999, mean=0.1)
-# Name of a check -> the function (source, size) that makes its pairs of pictures, and their bound.
+# Name of a check -> the function (source, size) that makes its pairs of images, and their bound.
 CHECKS: dict[str, tuple[Callable[[str, int], Pairs], Bound]] = {
     "resized crop, bilinear": (_bilinear, _RESIZED),
     "resized crop, bicubic": (_bicubic, _RESIZED),
@@ -206,7 +206,7 @@ def draws() -> Iterator[Row]:
 def _crop_draws(height: int, width: int) -> Iterator[Drawn]:
     """Yield the draws of the random resized crop of images of this height and width."""
     ours = np.array([crop.draw(height, width, *SCALE, *RATIO, SEED, 0, sample, 0) for sample in range(DRAWS)])
-    theirs = np.array([crop.twin(height, width, SCALE, RATIO) for _ in range(DRAWS)])
+    theirs = np.array([crop.reference(height, width, SCALE, RATIO) for _ in range(DRAWS)])
     measures: dict[str, Callable[[Pixels], Pixels]] = {
         "crop area": lambda box: box[:, 2] * box[:, 3],
         "crop aspect ratio": lambda box: box[:, 3] / box[:, 2],
@@ -230,7 +230,7 @@ def _padded_crop_draws() -> Iterator[Drawn]:
 
 
 def _rates() -> Iterator[Row]:
-    """Yield a row per op for how often it is applied, at four probabilities, each in an epoch of its own."""
+    """Yield a row per op for how often it is applied, at four probabilities, each in a different epoch."""
     applied: dict[str, Callable[..., bool]] = {"flip": lambda p, *key: flip.draw(p, *key)}
     applied |= {op.name: op.applied for op in OPS.values()}
     for name, draw in applied.items():
@@ -244,10 +244,10 @@ def _rates() -> Iterator[Row]:
 
 
 def _tested(found: Drawn | Counted, freedom: int | None = None) -> Row:
-    """Test draws against torchvision's, or counts against those expected; return the row.
+    """Test draws against torchvision's, or counts against the expected counts; return the row.
 
-    The test is Kolmogorov-Smirnov's with two samples, or chi-square. freedom: the degrees of freedom of chi-square, by
-    default one less than there are outcomes.
+    The test is the two-sample Kolmogorov-Smirnov test, or the chi-square test. freedom: the degrees of freedom of the
+    latter, by default one less than the number of outcomes.
     """
     from scipy import stats
 
@@ -262,7 +262,7 @@ def _tested(found: Drawn | Counted, freedom: int | None = None) -> Row:
 
 
 def views() -> Iterator[Row]:
-    """Yield the rows of views: the loader compared with its plain twin, for each preset of views.
+    """Yield the rows of views: the loader compared with its reference implementation, for each preset of views.
 
     Both read two epochs of a beton file of JPEG photographs and raw noise.
     """
@@ -277,16 +277,16 @@ def views() -> Iterator[Row]:
 
 
 def _stored(index: int) -> beton.Stored:
-    """Return a sample of that file by its number: first the photographs as JPEG, then the noise as raw pixels."""
+    """Return a sample of the file for `views` by its number: first photographs as JPEG, then noise as raw pixels."""
     if index < BATCH:
         return datasets.dataset("photographs").find(None, "train").stored(index)
-    picture = _pictures("noise")[index - BATCH]
-    height, width, _ = picture.shape
-    return beton.Stored(beton.RAW, height, width, picture.tobytes(), 0)
+    image = _images("noise")[index - BATCH]
+    height, width, _ = image.shape
+    return beton.Stored(beton.RAW, height, width, image.tobytes(), 0)
 
 
 def _view_pairs(opened: beton.Beton, name: str, size: int) -> Pairs:
-    """Yield each view of the loader with the same view of the plain twin."""
+    """Yield each view of the loader with the same view of the reference implementation."""
     from twoview.loaders.loader import Loader
     from twoview.loaders.reference import Reference
 
@@ -294,8 +294,8 @@ def _view_pairs(opened: beton.Beton, name: str, size: int) -> Pairs:
     with Loader(opened, made, BATCH, seed=SEED, threads=2) as loader:
         for epoch in range(2):
             for ours, theirs in zip(loader.epoch(epoch), reference.epoch(epoch), strict=True):
-                for view, twin in zip(ours.views, theirs.views, strict=True):
-                    yield from zip(view.numpy(), twin.numpy(), strict=True)
+                for view, expected in zip(ours.views, theirs.views, strict=True):
+                    yield from zip(view.numpy(), expected.numpy(), strict=True)
 
 
 # The fields of a row that the table of each kind shows.
@@ -307,7 +307,7 @@ COLUMNS = {
 TITLES = {
     "pixels": "Pixels compared with torchvision's (differences in gray levels)",
     "draws": "Random parameters compared with torchvision's",
-    "views": "Whole views compared with those of the plain twin (differences in gray levels)",
+    "views": "Whole views compared with the reference implementation's (differences in gray levels)",
 }
 
 

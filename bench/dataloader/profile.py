@@ -1,12 +1,12 @@
 """Profile of the loader on one thread: the time of decoding, cropping, each op (augmentation), and the hand-over.
 
 The kernels contain no timers. Instead the real `Decoder` renders the same samples first with decoding alone, then with
-the crops, then with one more op at a time, each with its true probability. The time that a step adds is its cost, in
-the presence of the steps before it. All variants take turns, and each time is a median, so the shares sum to 1. The ops
-of color jitter share passes over the image, and the first of them bears the cost of what they share.
+the crops, then with one more op at a time, each with its true probability. The time that a step adds to the steps
+before it is its cost. All variants take turns, and each time is a median, so the shares sum to 1. The ops
+of color jitter share passes over the image, whose cost is counted for the first of these ops.
 
-The time is CPU time, not wall time, so that other programs disturb it less. Views are written in place, so that nothing
-is packed. The hand-over is what the `Loader` takes beyond the `Decoder`: for memory, batches and its thread.
+The time is CPU time, not wall time, so that other programs disturb it less. Views are written in place, without
+packing. The hand-over is the time of the `Loader` in addition to the `Decoder`: for memory, batches and its thread.
 """
 
 import statistics
@@ -42,10 +42,10 @@ class Step:
 
 
 def profile(beton: Beton, views: Sequence[View], images: int, batch: int, rounds: int) -> list[Step]:
-    """Measure the steps on the first `images` samples of a beton file and return them in their order.
+    """Measure the steps on the first `images` samples of a beton file and return them in the loader's order.
 
     batch: images in a batch of the loader, for the hand-over. rounds: measurements of each variant, after a warm-up.
-    Ops that no view has are absent.
+    Ops that no view has are omitted.
     """
     samples = sequential(images)
     with Decoder() as decoder, Loader(beton, views, batch, indices=samples, drop_last=False) as loader:
@@ -64,7 +64,7 @@ def profile(beton: Beton, views: Sequence[View], images: int, batch: int, rounds
 
 
 def variants(views: Sequence[View]) -> list[tuple[str, tuple[View, ...]]]:
-    """Return pairs of a step and its views: none, then crops without ops, then one more op each, up to `views`."""
+    """Return steps with their views: no views, crops without ops, then one more op at a time, up to `views`."""
     last = tuple(without_ops(view) for view in views)
     found: list[tuple[str, tuple[View, ...]]] = [("decode", ()), ("crop, resize, flip", last)]
     for field, op in OPS.items():
@@ -84,14 +84,14 @@ def _grown(bare: View, full: View, field: str, part: Callable[[Any], Any]) -> Vi
 
 
 def text(steps: Sequence[Step]) -> str:
-    """Return the steps as a table of text, a line for each and one for their sum."""
+    """Return the steps as a text table, one line each and one for their sum."""
     lines = [f"{'step':20}{'time per view (us)':>20}{'spread (us)':>13}{'share':>9}"]
     lines += [f"{s.name:20}{s.us_per_view:20.1f}{s.spread:13.1f}{s.share:9.1%}" for s in steps]
     return "\n".join([*lines, f"{'all':20}{sum(s.us_per_view for s in steps):20.1f}{'':13}{1:9.1%}"])
 
 
 def _steps(times: dict[str, np.ndarray]) -> list[Step]:
-    """Return what each variant adds to the one before it. times: microseconds per view by variant, one per round."""
+    """Return the time that each variant adds to the last. times: microseconds per view by variant, one per round."""
     whole = statistics.median(times["hand-over"])
     steps, before = [], np.zeros_like(times["hand-over"])
     for name, now in times.items():
@@ -103,7 +103,7 @@ def _steps(times: dict[str, np.ndarray]) -> list[Step]:
 
 
 def _renderer(decoder: Decoder, beton: Beton, views: tuple[View, ...], samples: np.ndarray) -> Callable[[int], None]:
-    """Return a function of the epoch that renders all views of the samples, into a buffer that is used again."""
+    """Return a function of the epoch that renders all views of the samples, into a reused buffer."""
     table = view_table(views)
     offsets, size = output_layout(views, CHUNK)
     out = np.empty(size, np.uint8)
@@ -119,6 +119,6 @@ def _renderer(decoder: Decoder, beton: Beton, views: tuple[View, ...], samples: 
 
 
 def _exhaust(batches: Iterable[object]) -> None:
-    """Take all batches, one after another."""
+    """Iterate over all batches."""
     for _ in batches:
         pass

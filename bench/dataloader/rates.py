@@ -1,6 +1,6 @@
-"""The speed of the loader and the beton writer compared with peers, in a race of several rounds.
+"""The speed of the loader and the beton writer compared with peers, in several rounds.
 
-A peer is a library that a user could take instead. In each round ours and all peers do the same work in turn.
+A peer is a library that a user could use instead. In each round, ours and all peers take turns at the same work.
 """
 
 import statistics
@@ -18,8 +18,8 @@ from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets import Samples
 from twoview.loaders.decode import output_layout
 
-PEERS = ("torchvision", "ffcv", "decode")  # peers of the loader in the suites; `twoview measure peers` takes more
-WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)  # peers of the writer
+PEERS = ("torchvision", "ffcv", "decode")  # the loader's peers in the suites; `twoview measure peers` has more
+WRITERS = tuple(name for name in CONTESTANTS["convert"] if name != TWOVIEW)  # the writer's peers
 IMAGES, BATCH = 1024, 256  # images in a pass over the data and in a batch, by default
 
 
@@ -42,9 +42,9 @@ def measure(
     empty_cache: also measure the time to a first batch for which all kernels must be compiled.
     patience: seconds that a contestant may take to start, and for each round.
     tolerance: stop after three or more rounds, once the 95 % interval of every ratio of our rate to a peer's extends
-    at most this fraction to either side; None runs all rounds.
+    at most this fraction to either side; None means all rounds.
 
-    Raises ValueError for an unknown peer, or if our loader fails. A peer that fails is named in the record's notes.
+    Raises ValueError for an unknown peer, or if our loader fails. The record's notes say which peers failed, and why.
     """
     whole = job.images // job.batch * job.batch
     job = job.model_copy(update={"images": whole, "beton": job.beton.resolve()})
@@ -85,8 +85,8 @@ def measure_conversion(
 ) -> ConvertRates:
     """Measure how fast a folder of JPEG files is written to a beton file, in turn with the peers; return the record.
 
-    samples: JPEG images, which are repeated until there are `images` files. name: of the record.
-    ValueError if our writer fails.
+    samples: JPEG images, which are repeated until there are `images` files. name: the record's name.
+    Raises ValueError if our writer fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "images")
@@ -134,12 +134,12 @@ def as_result(record: LoaderRates) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """Return the result of `as_result` as text, with a line for ours and one for each peer."""
+    """Return the result of `as_result` as text, with one line for our loader and one for each peer."""
     lines = []
     for name, one in {TWOVIEW: result, **result["peers"]}.items():
         rates = one.get("absent") or (
             f"{one['images_per_s']:9,.0f} images/s {one['views_per_s']:9,.0f} views/s, first batch"
-            f" {one['first_batch_s']:.2f} s, peak memory {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} of it"
+            f" {one['first_batch_s']:.2f} s, peak memory {one['peak_mib']:,.0f} MiB, {one['added_mib']:,.0f} MiB"
             " beyond the imports"
         )
         note = f" ({one['note']})" if one.get("note") else ""

@@ -1,4 +1,4 @@
-"""What is measured of the loader and the writer, and which speed and memory are required of them."""
+"""The measurements of the loader and the writer, and the required speed and memory."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,7 +13,7 @@ class LoaderWork:
     """A loader measurement: passes over `images` training images of a dataset, compared with peers.
 
     views: name of a preset of views, that is, of crops and augmentations. size: side of a view, in pixels.
-    rounds: of ours and of each peer; fewer if the ratios are known to `tolerance` before, as `race` defines it.
+    rounds: number of rounds of ours and of each peer; fewer if the ratios are known to `tolerance` earlier, see `race`.
     empty_cache: also measure a first batch for which all kernels must be compiled.
     """
 
@@ -50,9 +50,9 @@ class ConvertWork:
 class Requirement:
     """A bound on one field of a record.
 
-    work: what is measured, in words. record: name of the record. field: the field that is bounded. against: the peer by
-    whose value ours is divided; empty if the bound is on our own seconds. bound: the least value for `images_per_s`,
-    the largest for all other fields.
+    work: what is measured, in words. record: name of the record. field: the bounded field. against: the peer by whose
+    value ours is divided; empty if the bound is on our own seconds. bound: the minimum for `images_per_s`, the maximum
+    for all other fields.
     """
 
     work: str
@@ -63,7 +63,7 @@ class Requirement:
 
     @property
     def at_least(self) -> bool:
-        """Whether the bound is a lower one."""
+        """Whether the bound is a lower bound."""
         return self.field == "images_per_s"
 
     def met(self, measured: float) -> bool:
@@ -79,7 +79,7 @@ MSN = LoaderWork("photographs", "msn", 224, images=512, batch=64, peers=("ffcv",
 FASHION = LoaderWork("fashion-mnist", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CIFAR = LoaderWork("cifar10", "simclr-cifar", 32, images=8192, peers=("torchvision", "ffcv"))
 CONVERT = ConvertWork("photographs")
-# Faster versions: fewer images, and no more rounds than it takes to know the ratios to a twentieth.
+# Faster versions: fewer images, and only as many rounds as it takes to know the ratios to 5 %.
 QUICK_SIMCLR = replace(SIMCLR, images=512, batch=64, tolerance=0.05, empty_cache=False)
 QUICK_FASHION, QUICK_CIFAR = (replace(work, images=4096, tolerance=0.05) for work in (FASHION, CIFAR))
 TABLE = (SIMCLR, CROPS, MSN_CROPS, MSN, FASHION, CONVERT)

@@ -1,1 +1,1 @@
-"""Evaluation of encoders that were trained here or elsewhere: probes, transfer, and their representations."""
+"""Evaluation of encoders trained here or elsewhere: probes, transfer and analysis of their representations."""

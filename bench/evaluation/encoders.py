@@ -1,4 +1,4 @@
-"""Encoders that others published, loaded for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
+"""Published encoders, loaded for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
 import pickle
 import re
@@ -26,7 +26,7 @@ from twoview.methods.checkpoint import (
 from twoview.methods.normalize import Normalize
 from twoview.methods.probes.features import fingerprint
 
-HEADS = ("fc.", "classifier.", "heads.", "head.")  # first parts of the keys of torchvision's classification heads
+HEADS = ("fc.", "classifier.", "heads.", "head.")  # key prefixes of torchvision's classification heads
 # Channel mean and standard deviation of ImageNet, for pixels from 0 to 1.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -36,9 +36,9 @@ class Published:
     """An encoder ready to be probed.
 
     name: its name in records, made of characters that a file name may have. module: maps normalized float (B, 3, H, W)
-    to (B, dim), in eval mode, on the CPU. size: side of the images that it was trained for, in pixels. normalize: the
-    normalization of pixels in its training; None if the file does not say, and then the mean and standard deviation of
-    the probed dataset are used. hash: SHA-256 of structure and weights, in hex. source: where the weights come from.
+    to (B, dim), in eval mode, on the CPU. size: side of its training images, in pixels. normalize: the
+    normalization of its training images; None if unknown, in which case the mean and standard deviation of the probed
+    dataset are used. hash: SHA-256 of structure and weights, in hex. source: where the weights come from.
     """
 
     name: str
@@ -54,12 +54,12 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     """Load the encoder that `spec` names.
 
     spec: torchvision:NAME, torchvision:NAME.WEIGHTS or timm:NAME for the weights published there, which are downloaded
-    unless they are on this machine already; checkpoint:FILE for any other file, which must be of safetensors, or of
-    torch.save with tensors and plain values only.
-    arch: the architecture of the weights in that file, as torchvision:NAME or timm:NAME. layout: the code base whose
-    key names the file has (see `twoview.bench.evaluation.key_layouts`); recognized by default.
-    ValueError for another spec, for an unknown architecture or layout, and for keys that are missing or left over;
-    OSError, naming the file, if weights are neither on this machine nor can be downloaded.
+    unless they are on this machine already; checkpoint:FILE for any other file, which must be in the safetensors
+    format, or written by torch.save with tensors and plain values only.
+    arch: the architecture of the weights in that file, as torchvision:NAME or timm:NAME. layout: the code base with
+    whose key names the file was written (see `twoview.bench.evaluation.key_layouts`); recognized by default.
+    Raises ValueError if the spec, architecture or layout is unknown, or if keys are missing or unexpected; OSError,
+    naming the file, if the weights are not on this machine and cannot be downloaded.
     """
     kind, _, rest = spec.partition(":")
     if kind == "checkpoint" and rest:
@@ -77,7 +77,7 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
 
 @torch.no_grad()
 def sized(encoder: Published, size: int) -> Published:
-    """Return the encoder for images of another side, in pixels. ValueError if it cannot take images of that size."""
+    """Return the encoder for another image side, in pixels. Raises ValueError if it cannot take images of this size."""
     try:
         dim = encoder.module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -110,13 +110,13 @@ def _from_torchvision(name: str) -> Published:
 
 
 def _from_timm(name: str) -> Published:
-    """Return timm's model of this name with its published weights."""
+    """Return timm's model with this name and its published weights."""
     import timm
     from timm.data.config import resolve_model_data_config
 
     _known_to_timm(name)
     file = timm.get_pretrained_cfg(name)
-    source = "nowhere"
+    source = "any known address"
     if file and (file.hf_hub_id or file.url):
         source = f"huggingface.co/{file.hf_hub_id}" if file.hf_hub_id else str(file.url)
     try:
@@ -129,13 +129,19 @@ def _from_timm(name: str) -> Published:
 
 
 def _absent(file: str, source: str, error: Exception) -> str:
-    """Return the error text for weights that are neither on this machine nor can be downloaded."""
+    """Return the error text for weights that are not on this machine and cannot be downloaded."""
     first = str(error).partition("\n")[0]
-    return f"{file} is missing and cannot be downloaded from {source} ({first}); a copy can be given as checkpoint:FILE"
+    return (
+        f"{file} is missing and cannot be downloaded from {source} ({first}): give a copy with "
+        "--encoder checkpoint:FILE and --arch torchvision:NAME or timm:NAME"
+    )
 
 
 def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
-    """Return the encoder in a file. A ResNet with a 3x3 stem is one for CIFAR: 32 pixels, other normalization."""
+    """Return the encoder in a file. A ResNet with a 3x3 stem is taken for a CIFAR network.
+
+    CIFAR networks have images of 32 pixels and no known normalization.
+    """
     content = _opened(file)
     if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
         raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
@@ -155,8 +161,8 @@ def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
 def _opened(file: Path) -> Any:
     """Return the content of a checkpoint file without running any code in it.
 
-    FileNotFoundError if there is no file. ValueError if reading it would run code, if it is damaged, or if it is not a
-    checkpoint; then the error says what the file looks like.
+    Raises FileNotFoundError if the file does not exist. Raises ValueError if reading it would run code, if it is
+    damaged, or if it is not a checkpoint; the error then says what the file looks like.
     """
     check_size(file)
     try:
@@ -176,7 +182,7 @@ def _opened(file: Path) -> Any:
                 f"{file} holds more than tensors and plain values, and reading the rest would run its code: save its "
                 "state_dict alone in a new file"
             ) from None
-        why = "it is damaged, or was not written by torch.save"  # torch's own text advises to run the file's code
+        why = "it is damaged, or was not written by torch.save"  # torch's own text suggests running the file's code
     except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
         why = reason_of(error)
     raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or why}")
@@ -201,14 +207,14 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
         module = models.get_model(name, weights=None)
         head = next((word[:-1] for word in HEADS if hasattr(module, word[:-1])), None)
         if head is None:
-            raise ValueError(f"torchvision:{name} must have a classification head that can be removed, and has none")
+            raise ValueError(f"torchvision:{name} must have a classification head that can be removed, got none")
         setattr(module, head, nn.Identity())
         return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
     raise ValueError(f"--arch must be torchvision:NAME or timm:NAME, got {arch}")
 
 
 def _known_to_timm(name: str) -> None:
-    """Raise ValueError, with the nearest known names, if timm has no such model. Names with a / are a hub's."""
+    """Raise ValueError, with the nearest known names, if timm has no such model. A name with a / is on a hub."""
     import timm
 
     if "/" not in name:
@@ -216,37 +222,38 @@ def _known_to_timm(name: str) -> None:
 
 
 def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:
-    """Give a ResNet the usual stem for CIFAR, a 3x3 convolution and no pooling. Its padding depends on the layout."""
+    """Give a ResNet the usual CIFAR stem: a 3x3 convolution, whose padding depends on the layout, and no pooling."""
     out: int = module.conv1.out_channels  # type: ignore[union-attr, assignment]
     module.conv1 = nn.Conv2d(3, out, 3, padding=layout.cifar_padding, bias=False)
     module.maxpool = nn.Identity()
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors into the module. ValueError naming the first key that is missing, left over or of another shape.
+    """Load the tensors into the module.
 
-    Only BatchNorm's count of batches may be missing, since no encoder in eval mode reads it.
+    Raises ValueError, naming the first key that is missing, unexpected, or has the wrong shape or a value that is not
+    finite. Only BatchNorm's count of batches may be missing, since encoders in eval mode do not use it.
     """
     own = module.state_dict()
     for key, tensor in own.items():
         if key not in tensors and not key.endswith("num_batches_tracked"):
             raise ValueError(f"{key} is missing")
         if key in tensors and tensors[key].shape != tensor.shape:
-            raise ValueError(f"{key} must be {tuple(tensor.shape)}, got {tuple(tensors[key].shape)}")
+            raise ValueError(f"{key} must have shape {tuple(tensor.shape)}, got {tuple(tensors[key].shape)}")
     for key in tensors:
         if key not in own:
-            raise ValueError(f"{key} is left over")
+            raise ValueError(f"{key} is unexpected")
     for key, tensor in tensors.items():
         if not finite(tensor):
-            raise ValueError(f"{key} must be finite, and holds a number that is not")
+            raise ValueError(f"{key} must be finite, got NaN or infinity")
     module.load_state_dict(own | tensors)
 
 
 @torch.no_grad()
 def _published(name: str, module: nn.Module, size: int, normalize: Normalize | None, source: str) -> Published:
-    """Return the module as an encoder ready to be probed: its width and hash are found here."""
+    """Return the module as an encoder ready to be probed, after computing its width and hash."""
     module.eval()
     dim = module(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
     content = fingerprint(module, normalize) if normalize else fingerprint(module)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # the name of a user's file may hold anything
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name)[: NAME.value]  # a user's file name may have any characters
     return Published(name, module, dim, size, normalize, content, source)

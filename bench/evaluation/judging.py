@@ -1,4 +1,4 @@
-"""Evaluation of a recipe's encoder by the standard probes: trained, untrained, or replaced by the pixels themselves."""
+"""Evaluation of a recipe's encoder with the standard probes: trained, untrained, or replaced by the raw pixels."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ JUDGED_BY = {"train_images", "held_out", "test_images", "k", "temperature", "wei
 
 
 def judge(path: Path, place: Place) -> Run:
-    """Probe the encoder in a finished checkpoint; return the run's record. ValueError if training is not finished."""
+    """Probe a finished checkpoint's encoder; return the run's record. Raises ValueError if training is unfinished."""
     state = checkpoint.load(path)
     training, ceilings = trained.measured(path, state)
     encoder, recipe = _trained(path, state)
@@ -56,10 +56,10 @@ def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
 
 
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
-    """Return the name of a baseline's record, which holds all that its accuracies depend on.
+    """Return the name of a baseline's record. It encodes everything that the accuracies depend on.
 
-    subject: pixels or untrained. Those of pixels depend only on the data; those of an untrained encoder also on
-    backbone and seed, but not on the method.
+    subject: pixels or untrained. The accuracies of pixels depend only on the data; those of an untrained encoder also
+    on backbone and seed, but not on the method.
     """
     judged_by = recipe.model_dump_json(include={"dataset": True, "size": True, "probe": JUDGED_BY})
     dataset = in_a_file_name(recipe.dataset)
@@ -82,7 +82,7 @@ def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]
 
 
 def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:
-    """Return the module in the form in which probes take encoders. One without `dim` gives the pixels themselves."""
+    """Return the module as an encoder for the probes. A module without `dim` outputs the pixels themselves."""
     normalize = normalize_for(recipe)
     dim = getattr(module, "dim", 3 * recipe.size**2)
     return Published(name, module.eval(), dim, recipe.size, normalize, fingerprint(module, normalize), source)
@@ -101,7 +101,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
 
 
 def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
-    """Run `PROBES` on the recipe's dataset by its `[probe]` table; return a record's accuracy, data and left_out."""
+    """Run `PROBES` on the recipe's dataset with its `[probe]` table; return a record's accuracy, data and left_out."""
     bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
     probes = {label: found for name in PROBES for label, found in probing.probe(bench, name)}
     accuracy = Accuracy(

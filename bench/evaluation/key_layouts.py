@@ -1,6 +1,6 @@
-"""Key names in checkpoints of other code bases, translated to those of torchvision and timm.
+"""Translation of key names in checkpoints of other code bases to torchvision's and timm's.
 
-A key that has no place in the encoder, or is missing from it, is an error.
+Unexpected and missing keys are errors.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from twoview.methods.checkpoint import KEY
 # Names that torch's wrappers add to keys: DataParallel and DistributedDataParallel, torch.compile, FSDP, and activation
 # checkpointing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# Number of a child in a Sequential made of a torchvision ResNet's children -> its name in torchvision.
+# Index of a child in a Sequential of a torchvision ResNet's children -> the child's name in torchvision.
 INDEXED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
@@ -26,10 +26,10 @@ class Layout:
 
     Keys are compared without the names in WRAPPERS.
     source: the files from which the key names were read. at: possible paths of dictionary keys to the tensors.
-    prefixes: possible prefixes of the encoder's keys. heads: beginnings, after the prefix, of keys that do not belong
-    to the encoder and are ignored. others: beginnings of whole keys that are ignored. inner: name of a module around
-    the encoder, which is removed from keys. indexed: whether a ResNet may be a Sequential of torchvision's children,
-    with numbers as names. cifar_padding: padding of its 3x3 stem for CIFAR.
+    prefixes: possible prefixes of the encoder's keys. heads: prefixes of ignored keys, after a prefix of the encoder.
+    others: prefixes of other ignored keys. inner: name of a module around the encoder, which is removed from keys.
+    indexed: whether a ResNet may be a Sequential of torchvision's children, whose names are numbers. cifar_padding:
+    padding of a ResNet's 3x3 stem for CIFAR.
     """
 
     source: str
@@ -116,32 +116,32 @@ LAYOUTS = {
 
 
 def convert(content: Any, file: Path, name: str | None) -> tuple[dict[str, Tensor], Layout]:
-    """Return the encoder's tensors by torchvision's or timm's key names, and the layout in which they were stored.
+    """Return the encoder's tensors by torchvision's or timm's key names, and the layout of the file.
 
     content: content of the file, as torch loaded it. name: name of the layout; None to recognize it.
-    ValueError, naming file and key, if a key is left over, or if no layout fits, or several do.
+    Raises ValueError, naming the file and the key, if a key is unexpected, or if no layout or several layouts fit.
     """
     tried = LAYOUTS if name is None else {name: look_up("layout", name, LAYOUTS)}
     found = {key: _read(content, layout) for key, layout in tried.items()}
     there = {key: (tensors, left) for key, (tensors, left) in found.items() if tensors}
     if len(there) > 1:
-        there.pop("plain", None)  # it has no prefix, so that it fits too easily
+        there.pop("plain", None)  # it has no prefix and so fits too easily
     fitting = [key for key, (_, left) in there.items() if not left]
     if len(fitting) > 1:
-        raise ValueError(f"{file}: its keys fit the layouts {' and '.join(fitting)}: choose one by --layout")
+        raise ValueError(f"{file}: its keys fit the layouts {' and '.join(fitting)}: choose one with --layout")
     if not fitting and there:
         nearest = min(there, key=lambda key: len(there[key][1]))
         left = there[nearest][1][0]
         raise ValueError(
-            f"{file}: {left} is left over: in layout {nearest} neither the encoder nor a head has this key"
+            f"{file}: {left} is unexpected: in layout {nearest} neither the encoder nor a head has this key"
         )
     if not fitting:
-        raise ValueError(f"{file} holds no encoder by the key names of {name or ', '.join(LAYOUTS)}")
+        raise ValueError(f"{file} contains no encoder with the key names of {name or ', '.join(LAYOUTS)}")
     return there[fitting[0]][0], LAYOUTS[fitting[0]]
 
 
 def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the encoder's tensors by their new names, and the keys left over; nothing if the layout does not fit."""
+    """Return the encoder's tensors by their new names, and the unexpected keys; empty if the layout does not fit."""
     for words in layout.at:
         state = content
         for word in words:
@@ -171,7 +171,7 @@ def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _unwrapped(key: str) -> str:
-    """Return the key without the names of wrappers, wherever in the network they are."""
+    """Return the key without the names of wrappers anywhere in the network."""
     return ".".join(word for word in key.split(".") if word not in WRAPPERS)
 
 

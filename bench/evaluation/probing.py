@@ -1,4 +1,4 @@
-"""The probes: each evaluates an encoder on a dataset, on stored features or by training on images."""
+"""The probes. Each evaluates an encoder on a dataset, either on stored features or by training on images."""
 
 import math
 import time
@@ -43,8 +43,8 @@ from twoview.methods.trainer import Trainer
 
 BATCH = 500  # images in a batch when features are extracted
 TEN = 10  # neighbors of the unweighted kNN
-KNN_MIB = 768  # memory for the search of neighbors
-# Time and memory that papers spent on the same probe, as far as they report it.
+KNN_MIB = 768  # memory for the neighbor search
+# Time and memory that papers report for the same probe.
 BUDGETS = {
     "knn": Budget(hours=40 / 60, memory_gib=30, provenance="found: Lee 2025, ImageNet with ResNet-50, 8 V100"),
     "end-to-end-lee2025": Budget(
@@ -55,26 +55,26 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the probes besides the recipe's `[probe]` table. Each is an option of `twoview probe`."""
+    """Settings of the probes in addition to the recipe's `[probe]` table. Each is an option of `twoview probe`."""
 
     protocol: str = "lee2025"  # how end-to-end trains its linear head: lee2025, tan2024, solo-learn or vissl
     epochs: int = 0  # epochs of end-to-end and fine-tune, which scale the schedule; 0 means the protocol's
     batch: int = 0  # batch of end-to-end and fine-tune, which scales the learning rate; 0 means the protocol's
     shots: tuple[str, ...] = ("1%", "10%", "5")  # amounts of labels for low-shot: shares, or images per class
-    splits: int = low_shot.SPLITS  # how many times low-shot draws each amount
+    splits: int = low_shot.SPLITS  # number of random draws of each amount by low-shot
     lists: tuple[Path, ...] = ()  # files with one sample number per line; low-shot trains on each of them too
     seed: int = 0  # seed of heads, image order, augmentations and splits
     precision: Precision = "fp32"  # precision of the encoder and of the stored features
-    features: Path | None = None  # folder in which features are kept, so that they are extracted only once
+    features: Path | None = None  # folder where features are stored, so that they are extracted only once
 
 
 @dataclass
 class Bench:
-    """An encoder and the dataset on which it is probed, with what the probes share.
+    """An encoder, the dataset on which it is probed, and the data that the probes share.
 
-    Features and neighbors are computed when a probe first asks for them, and then kept. settings: the `[probe]` table.
-    place: where beton files and checkpoints are. features_seconds: time that the features took. data: identity of the
-    beton files that were read, for records. left_out: images that these files lack, for records.
+    Features and neighbors are computed when a probe first needs them, and then kept. settings: the `[probe]` table.
+    place: where beton files and checkpoints are. features_seconds: time to compute the features. data: identity of
+    the beton files that were read, for records. left_out: images missing from these files, for records.
     """
 
     encoder: Published
@@ -90,7 +90,7 @@ class Bench:
 
     @property
     def normalize(self) -> Normalize:
-        """The encoder's normalization, or that of the dataset if the encoder has none."""
+        """The encoder's normalization, or the dataset's if the encoder has none."""
         return self.encoder.normalize or Normalize(self.dataset.mean, self.dataset.std)
 
     @property
@@ -118,7 +118,7 @@ class Bench:
     def neighbors(self) -> list[tuple[Tensor, Tensor]]:
         """Return each test image's neighbors among the training images, as `nearest` yields them.
 
-        There are as many as the kNN probe with the most neighbors needs.
+        Their number is the maximum that any kNN probe needs.
         """
         if self._neighbors is None:
             train, test = self.features()
@@ -127,7 +127,7 @@ class Bench:
         return self._neighbors
 
     def _extracted(self, split: str) -> Features:
-        """Extract the features of a split, or open them if they were kept."""
+        """Extract the features of a split, or open them if they were stored."""
         device, precision = best_device(), self.options.precision
         module = self.encoder.module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         (view,) = presets.preset("eval", self.encoder.size)
@@ -146,22 +146,22 @@ class Bench:
 
 
 def left_out(file: Beton) -> dict[str, LeftOut]:
-    """Return the file's name -> the images that were left out of it as unreadable; empty if there are none."""
+    """Return the file's name -> the unreadable images that were skipped; empty if there are none."""
     images = int(file.about.get("left_out", 0))
     return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
 def in_turn(file: Beton, indices: np.ndarray, view: View) -> Loader:
-    """Return a loader that gives every image once, in order."""
+    """Return a loader that yields every image once, in order."""
     return Loader(file, (view,), BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())
 
 
 class Found(NamedTuple):
     """One result of a probe.
 
-    name: of the probe, with what distinguishes it from other results of the same probe. settings: what the result
-    depends on, for the record. train_images: number of labeled images. spread: standard deviation of top1 over splits,
-    None if there is only one.
+    name: the probe's name, with a suffix if the probe has several results. settings: the settings that determine the
+    result, for the record. train_images: number of labeled images. spread: standard deviation of top1 over splits, None
+    if there is only one split.
     """
 
     name: str
@@ -174,14 +174,12 @@ class Found(NamedTuple):
 def labels(name: str, options: Options) -> list[str]:
     """Return the names of the results of a probe.
 
-    ValueError if two results would have the same name, or one could not be part of a file name.
+    Raises ValueError if two results would have the same name, or if a name cannot be part of a file name.
     """
     if name == "low-shot":
         few = [*options.shots, *(checked_name("list of samples", path.stem) for path in options.lists)]
         if twice := next((one for one in few if few.count(one) > 1), None):
-            raise ValueError(
-                f"low-shot would have two results called {twice}: rename the list, or ask for it only once"
-            )
+            raise ValueError(f"low-shot would have two results named {twice}: rename the list, or request it only once")
         return [f"low-shot-{one}" for one in few]
     return [f"end-to-end-{options.protocol}" if name == "end-to-end" else name]
 
@@ -189,9 +187,9 @@ def labels(name: str, options: Options) -> list[str]:
 def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
     """Run a probe and yield the name and values of each result; low-shot has one result per amount of labels.
 
-    ValueError, with the known names, if there is no such probe.
+    Raises ValueError, with the known names, if there is no such probe.
     """
-    # Imported here, since the seconds that it takes are not the probe's.
+    # Imported here, before the clock starts, so that importing does not count as time of the probe.
     import scipy.stats  # noqa: F401
     import torchmetrics.classification  # noqa: F401
 
@@ -229,12 +227,12 @@ def _knn(bench: Bench) -> Iterator[Found]:
 
 
 def _knn_10(bench: Bench) -> Iterator[Found]:
-    """Unweighted kNN, as in code that calls scikit-learn: with an infinite temperature all neighbors count the same."""
+    """Unweighted kNN, like scikit-learn's default: with an infinite temperature, all neighbors have the same weight."""
     yield _voted(bench, "knn-10", TEN, math.inf, {"k": TEN, "weights": "uniform"})
 
 
 def _voted(bench: Bench, name: str, k: int, temperature: float, settings: dict[str, Any]) -> Found:
-    """Return the result of a kNN that takes the first k of the neighbors that all kNN probes share."""
+    """Return the result of a kNN on the first k of the neighbors, which all kNN probes share."""
     train, test = bench.features()
     nearest = ((cosine[:, :k], row[:, :k]) for cosine, row in bench.neighbors())
     scores = vote(nearest, train.label, classes=bench.classes, temperature=temperature, device=best_device())
@@ -276,10 +274,10 @@ def _low_shot(bench: Bench) -> Iterator[Found]:
         draws[shot] = [draw(classes_of, amount, options.seed + number) for number in range(options.splits)]
     for path in options.lists:
         file, indices = bench.used("train")
-        # Lists name samples of the file; features have only the rows of `indices`, which is sorted.
+        # Lists have sample numbers of the file; features have only the rows of `indices`, which is sorted.
         rows = np.searchsorted(indices, listed := low_shot.read_list(path, len(file)))
         if not np.isin(listed, indices).all():
-            raise ValueError(f"{path} names samples that are not among those to train on")
+            raise ValueError(f"{path} lists samples that are not among the training samples")
         draws[path.stem] = [rows]
     for shot, splits in draws.items():
         found = low_shot.low_shot(x, label, *test, splits, bench.classes, weight_decay=decay)
@@ -311,9 +309,9 @@ def _fine_tune(bench: Bench) -> Iterator[Found]:
 
 
 def _trained(bench: Bench, name: str, protocol_name: str) -> Found:
-    """Train a head by a protocol and test it. There is a checkpoint after every epoch, from which a run is resumed.
+    """Train a head by a protocol and test it. Training resumes from the checkpoint of the last epoch, if there is one.
 
-    ValueError if an existing checkpoint has other settings; OSError if another process is writing it.
+    Raises ValueError if that checkpoint has other settings; OSError if another process is writing it.
     """
     protocol, options = protocols.protocol(protocol_name, bench.dataset.name), bench.options
     epochs, batch = options.epochs or protocol.epochs, options.batch or protocol.batch

@@ -1,4 +1,4 @@
-"""MAE's reconstructions of hidden patches, as a picture that is stored beside the run's evidence."""
+"""MAE's reconstructions of hidden patches, as a figure that is stored next to the run's evidence."""
 
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
 from twoview.methods.vit import taken
 
-SHOWN = 8  # images in the picture, side by side
-SIDE = 96  # side of each of them in the picture, in pixels; small, since a page may have many pictures
+SHOWN = 8  # images in a row of the figure
+SIDE = 96  # side of each image in the figure, in pixels; small, since a page may have many figures
 GAP = 2  # pixels between images
 
 
 def write(path: Path, place: Place, folder: Path) -> Path | None:
     """Write FOLDER/RUN.png for a checkpoint of MAE and return its path; return None for any other method.
 
-    The picture shows images of the test split, the patches that the encoder saw, and the reconstructions.
+    The figure shows images of the test split, the patches that the encoder saw, and the reconstructions.
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
@@ -52,9 +52,9 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
 def rows(method: MAE, normalize: Normalize, view: Tensor, kept: Tensor) -> list[np.ndarray]:
     """Return three rows of images, uint8 (B, H, W, 3) each: originals, patches that the encoder saw, reconstructions.
 
-    view: the images as the loader gives them, (B, 3, H, W). kept: numbers of the patches that the encoder sees.
-    Kept patches are shown as they are. If the method predicts normalized pixels, a hidden patch gets back its true mean
-    and standard deviation, which the decoder does not predict.
+    view: the loader's images, (B, 3, H, W). kept: numbers of the patches that the encoder sees.
+    Kept patches are shown as they are. If the method predicts normalized pixels, a hidden patch is shown with its
+    true mean and standard deviation, which the decoder does not predict.
     """
     patch, image = method.encoder.patch, normalize(view)
     hidden, predicted = method.predicted(image, kept)
@@ -65,17 +65,17 @@ def rows(method: MAE, normalize: Normalize, view: Tensor, kept: Tensor) -> list[
     places = hidden[..., None].expand_as(predicted)
     shown = (truth, truth.scatter(1, places, 0.0), truth.scatter(1, places, predicted))
     images = [image_of(patches, patch, view.shape[2] // patch) for patches in shown]
-    # Back from normalized pixels to levels from 0 to 255.
+    # Convert normalized pixels back to levels from 0 to 255.
     levels = [(image / normalize.scale + normalize.shift).round().clamp(0, 255) for image in images]
     return [level.permute(0, 2, 3, 1).byte().numpy() for level in levels]
 
 
 def grid(shown: list[np.ndarray]) -> Image.Image:
-    """Return a picture of rows of images, one row below the other, with white gaps between the images."""
+    """Return one image with the rows of images below each other and white gaps between the images."""
     step = SIDE + GAP
-    picture = Image.new("RGB", (step * len(shown[0]) - GAP, step * len(shown) - GAP), "white")
+    figure = Image.new("RGB", (step * len(shown[0]) - GAP, step * len(shown) - GAP), "white")
     for y, row in enumerate(shown):
         for x, image in enumerate(row):
             how = Image.Resampling.NEAREST if image.shape[0] < SIDE else Image.Resampling.LANCZOS
-            picture.paste(Image.fromarray(image).resize((SIDE, SIDE), how), (step * x, step * y))
-    return picture
+            figure.paste(Image.fromarray(image).resize((SIDE, SIDE), how), (step * x, step * y))
+    return figure

@@ -1,4 +1,4 @@
-"""What a trained encoder's representation looks like, as numbers and as pictures: Wen and Li 2021, Figures 1 to 4."""
+"""Numbers and images that describe a trained encoder's representation: Wen and Li 2021, Figures 1 to 4."""
 
 import json
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ from twoview.methods.probes.features import extract
 from twoview.methods.probes.firing import Layer, Watched, firing_rate, sparseness
 from twoview.methods.probes.separation import Separation, directions, separation, tsne
 
-FILTERS_A_ROW = 16  # filters in a row of their picture
-CHANNELS, IMAGES = 8, 10  # how many channels of the last layer are shown, and how many images for each
+FILTERS_A_ROW = 16  # filters per row of their image
+CHANNELS, IMAGES = 8, 10  # number of channels of the last layer that are shown, and of images for each
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the measurement and the pictures. Each is an option of `twoview features`."""
+    """Settings of the measurement and the images. Each is an option of `twoview features`."""
 
-    images: int = 2000  # images of the test split, equally many per class; 0 means all
-    k: int = 10  # neighbors that vote on a class
+    images: int = 2000  # images of the test split, the same number per class; 0 means all
+    k: int = 10  # neighbors of the kNN
     perplexity: float = 30.0  # perplexity of t-SNE
     seed: int = 0  # seed of t-SNE
 
@@ -42,11 +42,11 @@ class Options:
 class Representation:
     """The representation of one encoder, measured on the test split.
 
-    data: identity of the beton file, as in records. of_representation, of_picture: how well the classes are separated
-    among the features, and among the points of t-SNE. points: float32 (N, 2), the features embedded by t-SNE. label:
-    int64 (N,). layers: the outputs of each ReLU, summarized. filters, strongest: pictures, as rows of uint8 images
-    (n, H, W, 3): the filters of the first convolution; and, for each of the last layer's first channels, the images for
-    which its mean is largest.
+    data: identity of the beton file, as in records. of_representation, of_picture: how well the features, and the
+    points of t-SNE, separate the classes. points: float32 (N, 2), the features embedded by t-SNE. label:
+    int64 (N,). layers: the outputs of each ReLU, summarized. filters, strongest: rows of uint8 images (n, H, W, 3): the
+    filters of the first convolution; and, for each of the last layer's first channels, the images for which its mean is
+    largest.
     """
 
     encoder: Published
@@ -63,7 +63,10 @@ class Representation:
 
 
 def measure(path: Path, place: Place, options: Options) -> Representation:
-    """Measure the encoder in a checkpoint of `twoview train`. ValueError if it has no ReLU on feature maps (ViTs)."""
+    """Measure the encoder in a checkpoint of `twoview train`.
+
+    Raises ValueError if it has no ReLU on feature maps, like a ViT.
+    """
     encoder, recipe = judging.trained_encoder(path)
     file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
     indices = chosen(file.labels, 0, options.images)
@@ -117,7 +120,7 @@ def strongest(file: Beton, indices: np.ndarray, size: int, mean: Tensor) -> list
 
 
 def as_result(one: Representation, options: Options) -> dict[str, Any]:
-    """Return the measured numbers and the settings and rules behind them, as for JSON."""
+    """Return the measured numbers with the settings and rules behind them, ready for JSON."""
     return {
         "encoder": one.encoder.name,
         "hash": one.encoder.hash,
@@ -130,7 +133,7 @@ def as_result(one: Representation, options: Options) -> dict[str, Any]:
         "seed": options.seed,
         "representation": one.of_representation._asdict(),
         "tsne": one.of_picture._asdict(),
-        "fires": "a channel fires for an image if its mean over the image, behind the ReLU, is above 0",
+        "fires": "a channel fires for an image if its mean over the image, after the ReLU, is above 0",
         "layers": [_of_layer(layer) for layer in one.layers],
     }
 
@@ -151,7 +154,7 @@ def _of_layer(layer: Layer) -> dict[str, float | None]:
 
 
 def write(ones: Sequence[Representation], options: Options, folder: Path) -> list[Path]:
-    """Write the numbers and pictures of each encoder to a folder and return the paths.
+    """Write the numbers and images of each encoder to a folder and return the paths.
 
     The files are ENCODER.json, ENCODER-filters.png and ENCODER-strongest.png.
     """
@@ -170,10 +173,10 @@ def write(ones: Sequence[Representation], options: Options, folder: Path) -> lis
 
 
 def text(ones: Sequence[Representation]) -> str:
-    """Return a table of text with a line for each encoder."""
+    """Return a text table with one line for each encoder."""
     lines = [f"{'encoder':36}{'silhouette':>12}{'kNN':>10}{'t-SNE silhouette':>24}{'t-SNE kNN':>10}"]
     for one in ones:
-        whole, picture = one.of_representation, one.of_picture
+        whole, embedded = one.of_representation, one.of_picture
         name = f"{one.encoder.name:36}{whole.silhouette:12.3f}{whole.knn:8.1f} %"
-        lines.append(f"{name}{picture.silhouette:24.3f}{picture.knn:8.1f} %")
+        lines.append(f"{name}{embedded.silhouette:24.3f}{embedded.knn:8.1f} %")
     return "\n".join(lines)

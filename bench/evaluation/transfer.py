@@ -1,6 +1,6 @@
-"""One encoder on several datasets, by several probes, with a record for each result.
+"""Evaluation of one encoder on several datasets with several probes. Each result has a record.
 
-Finished results are not computed again, so that a run that was stopped continues where it was.
+Finished results are not recomputed, so that a second run continues where the first stopped.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from twoview.loaders.names import look_up
 # The seven datasets of Assran et al. 2023, for which VISSL's linear probes have settings.
 SEVEN = ("imagenet", "inat18", "cifar100", "clevr-count", "clevr-distance", "kitti-distance", "places205")
 
-# For each probe the options on which its outcome depends, besides the seed and the precision.
+# The options that each probe's result depends on, in addition to the seed and the precision.
 OPTIONS = {"end-to-end": {"protocol", "epochs", "batch"}, "fine-tune": {"epochs", "batch"}, "low-shot": {"splits"}}
 
 
@@ -34,8 +34,8 @@ OPTIONS = {"end-to-end": {"protocol", "epochs", "batch"}, "fine-tune": {"epochs"
 class Row:
     """The results on one dataset.
 
-    probed: name of a result -> the result. missing, get: if the dataset is not on this machine, what is missing and how
-    to get it.
+    probed: name of a result -> the result. missing, get: the missing parts of the dataset and how to get them, if it is
+    not on this machine.
     """
 
     dataset: str
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """Top-1 of the head trained end to end less that of each linear probe on features, in percentage points."""
+        """Top-1 of the head trained end to end minus top-1 of each linear probe on features, in percentage points."""
         ends = [found.top1 for label, found in self.probed.items() if label.startswith("end-to-end")]
         on_features = [label for label in ("linear", "sgd-grid") if label in self.probed]
         return {label: ends[0] - self.probed[label].top1 for label in on_features if ends}
@@ -63,9 +63,11 @@ def transfer(
 ) -> list[Row]:
     """Probe the encoder on each dataset and return a row per dataset.
 
-    Each result is written to `folder` as a record at once; a record that exists is read instead. names: of datasets.
-    probes: names of probes. settings: the `[probe]` table. recipe: of the encoder, if it was trained here; for records.
-    ValueError for an unknown probe, or if an existing record has another encoder or other settings.
+    Each result is written to `folder` as a record as soon as it is known; if the record exists, it is read instead.
+
+    names: names of datasets. probes: names of probes. settings: the `[probe]` table. recipe: the encoder's recipe, if
+    it was trained here; for records.
+    Raises ValueError for an unknown probe, or if an existing record has another encoder or other settings.
     """
     for name in probes:
         look_up("probe", name, PROBES)
@@ -88,7 +90,7 @@ def transfer(
 
 
 def _missing(bench: Bench) -> str | None:
-    """Return what of the dataset is missing, or None."""
+    """Return a message about the missing parts of the dataset, or None."""
     try:
         bench.used("train"), bench.used("test")
     except FileNotFoundError as error:
@@ -97,7 +99,7 @@ def _missing(bench: Bench) -> str | None:
 
 
 def _record_name(bench: Bench, label: str) -> str:
-    """Return the name of the record of a result. label: name of the result."""
+    """Return the name of a result's record. label: name of the result."""
     return f"probe-{bench.encoder.name}-{in_a_file_name(bench.dataset.name)}-{label}"
 
 
@@ -122,7 +124,7 @@ def _keep(bench: Bench, label: str, found: Probed, folder: Path, recipe: dict[st
 
 
 def _kept(bench: Bench, label: str, path: Path) -> Probing:
-    """Read the record of a result. ValueError if it is of another encoder or of other settings."""
+    """Read the record of a result. Raises ValueError if it is for another encoder or other settings."""
     record = evidence.read(path)
     if not isinstance(record, Probing):
         raise ValueError(f"{path} is not the record of a probe: use another --evidence-dir")
@@ -133,7 +135,7 @@ def _kept(bench: Bench, label: str, path: Path) -> Probing:
 
 
 def _asked(bench: Bench, label: str) -> dict[str, Any]:
-    """Return all that a result depends on, apart from the data. label: name of the result."""
+    """Return everything that a result depends on, apart from the data. label: name of the result."""
     used = {"seed", "precision"}.union(*(more for name, more in OPTIONS.items() if label.startswith(name)))
     asked = {key: value for key, value in asdict(bench.options).items() if key in used}
     for path in bench.options.lists:
@@ -144,7 +146,7 @@ def _asked(bench: Bench, label: str) -> dict[str, Any]:
 
 
 def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the rows as for JSON, each result with the budget that a paper spent on the same probe."""
+    """Return the rows ready for JSON, each result with the budget that a paper spent on the same probe."""
     return {
         "encoder": encoder.name,
         "encoder_hash": encoder.hash,
@@ -166,7 +168,7 @@ def as_result(encoder: Published, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def text(encoder: Published, rows: Sequence[Row]) -> str:
-    """Return the rows as a table of text; below it are the gaps, and for each absent dataset how to get it."""
+    """Return the rows as a text table; below it, the gaps, and how to get each missing dataset."""
     cells: list[tuple[str, str, Probed | None]] = []
     notes = []
     for row in rows:
@@ -180,9 +182,9 @@ def text(encoder: Published, rows: Sequence[Row]) -> str:
 
 
 def table(first: str, cells: Sequence[tuple[str, str, Probed | None]]) -> list[str]:
-    """Return lines of text: a table with a line per cell, then what papers spent on the same probes.
+    """Return lines of text: a table with a line for each tuple in `cells`, then what papers spent on the same probes.
 
-    first: heading of the first column. cells: (content of the first column, name of the result, result) each.
+    first: heading of the first column. cells: tuples (content of the first column, name of the result, result).
     """
     lines: list[tuple[str, ...]] = [
         (
@@ -222,5 +224,5 @@ def _cells(found: Probed) -> tuple[str, ...]:
 
 
 def _budget(label: str) -> dict[str, Any] | None:
-    """Return what a paper spent on the probe of this name, or None if none reports it."""
+    """Return what a paper spent on the probe with this name, or None if no paper reports it."""
     return BUDGETS[label].model_dump(mode="json", exclude_none=True) if label in BUDGETS else None

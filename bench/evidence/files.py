@@ -1,6 +1,6 @@
 """Evidence records as files.
 
-A record is written once, as a whole and with a checksum, and never rewritten. Reading one checks that it is unchanged.
+A record is written atomically with a checksum, and is never rewritten. Reading it checks that it is unchanged.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ CALIBRATION_ROUNDS = 5  # timings of the calibration work that are stored in eac
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Return the path of the record called `name`. ValueError if that is not a valid name of a record."""
+    """Return the path of the record called `name`. Raises ValueError if `name` is not a valid record name."""
     return folder / f"{checked_name(name)}.json"
 
 
@@ -38,13 +38,13 @@ def checksum(content: dict[str, Any]) -> str:
 def write(record: AnyRecord, folder: Path) -> Path:
     """Write the record into the folder and return its path.
 
-    The record gets a checksum, the clock rates of this moment, and the time that a fixed piece of work takes on this
-    machine (its calibration). FileExistsError if a record of that name exists, or if another process writes it first:
-    evidence is never rewritten. NotADirectoryError if `folder` is a file.
+    The record gets a checksum, the current clock rates, and the time that a fixed piece of work takes on this machine
+    (its calibration). Raises FileExistsError if a record with this name exists or if another process writes it first,
+    because evidence is never rewritten, and NotADirectoryError if `folder` is a file.
     """
     path = path_of(folder, record.name)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} must be a folder of evidence, and is a file")
+        raise NotADirectoryError(f"{folder} must be a folder of evidence, got a file")
     if path.exists():
         raise FileExistsError(f"{path} exists; evidence is never rewritten")
     with Calibration() as work:
@@ -79,7 +79,7 @@ def _sealed(record: AnyRecord) -> str:
 def read(path: Path) -> AnyRecord:
     """Read one record.
 
-    ValueError, naming the file, if it is damaged, is no evidence record of twoview, or exceeds a limit on its size.
+    Raises ValueError, naming the file, if it is damaged, is not an evidence record of twoview, or exceeds a size limit.
     """
     text = bytes_of(path, RECORD_BYTES)
     try:
@@ -119,9 +119,9 @@ def reason(error: Exception) -> str:
 
 
 def paths(folder: Path) -> list[Path]:
-    """Return the sorted paths of all JSON files in a folder and its subfolders, each of which may be a record.
+    """Return the sorted paths of all JSON files in a folder and its subfolders. Each file may be a record.
 
-    FileNotFoundError if the folder does not exist.
+    Raises FileNotFoundError if the folder does not exist.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of evidence at {folder}")

@@ -23,8 +23,8 @@ def index(folder: Path) -> "pd.DataFrame":
     """Return the index of a folder of evidence: a table of text columns with one row per file.
 
     A row says which record the file holds or, in `complaint`, why the file is not a record. The table is cached in the
-    folder as index.csv, and nothing depends on that cache. A file is read again only if the cache lacks it or has it
-    with another size or modification time; rows of deleted files are dropped. Nothing is cached if the folder is not
+    folder as index.csv, and nothing depends on that cache. A file is read again only if it is not in the cache, or if
+    its size or modification time has changed; rows of deleted files are dropped. Nothing is cached if the folder is not
     writable, or if index.csv is not a regular file.
     """
     import pandas as pd

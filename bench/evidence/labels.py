@@ -53,9 +53,9 @@ OF_PATTERN: dict[str, Quantity] = {
 
 
 def meant(label: str) -> tuple[Quantity, str]:
-    """Return the quantity that a label stands for, and its variant, which is empty if the label has none.
+    """Return the quantity that a label means, and its variant, which is empty if the label has none.
 
-    ValueError for a label that no version of twoview wrote.
+    Raises ValueError for a label that no version of twoview wrote.
     """
     if quantity := OF_LABEL.get(label):
         return quantity, ""

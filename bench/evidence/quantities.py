@@ -1,11 +1,11 @@
 """The quantities that a figure of a device record can measure.
 
-The quantity determines the figure's unit and how two figures of it are compared.
+The quantity determines the figure's unit and how its figures are compared.
 """
 
 from typing import Literal, NamedTuple
 
-# A resident batch is one that already lies on the device, so that steps on it do without the loader. The variant of a
+# A resident batch is one that already lies on the device, so that steps on it do not need the loader. The variant of a
 # figure (`Figure.variant`) tells apart several figures of one quantity.
 Quantity = Literal[
     "step_time",  # time of a step on a resident batch; each sample is one step
@@ -23,7 +23,7 @@ Quantity = Literal[
     "speedup",  # our rate over the rate of the library that the variant names
     "energy_per_view",
     "step_flops",  # counted floating-point operations of a step's forward and backward pass
-    "mfu",  # model FLOPs utilization: FLOP/s of a step as a share of those measured in a large matrix product
+    "mfu",  # model FLOPs utilization: a step's FLOP/s as a share of the FLOP/s of a large matrix product
     "peak_device_memory",  # memory that torch had allocated
     "peak_device_memory_reserved",  # memory that torch's allocator had taken from the driver, in use or not
     "peak_host_memory",
@@ -35,8 +35,8 @@ Quantity = Literal[
     "judged_epochs",  # the epochs after which accuracies were measured
     "elapsed_time",  # training time until the end of each epoch
     "knn_time",  # time of one kNN evaluation
-    "projected_gpu_hours",  # GPU hours of a whole pretraining on one card, projected from measured steps
-    "loss_repeat_difference",  # relative difference between the losses of two trainings without CUDA graphs
+    "projected_gpu_hours",  # GPU hours of a whole pretraining run on one card, projected from measured steps
+    "loss_repeat_difference",  # relative difference between the losses of two training runs without CUDA graphs
     "recorded_loss_difference",  # relative difference between the losses with and without a CUDA graph of the step
     "loss_difference",  # relative difference between the losses on the device and on the CPU
     "gradient_difference",  # relative difference between the gradients on the device and on the CPU
@@ -46,11 +46,11 @@ Quantity = Literal[
 
 
 class Kind(NamedTuple):
-    """How the samples of a quantity are to be read.
+    """How to read the samples of a quantity.
 
     unit: the unit of every sample.
     better: which direction is an improvement; None if records are not compared by this quantity.
-    course: whether the samples follow one training over time, instead of repeating one measurement.
+    course: whether the samples follow one training run over time, instead of repeating one measurement.
     """
 
     unit: str

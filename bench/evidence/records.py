@@ -1,17 +1,17 @@
 """Evidence records: raw samples, environment, commit and recipe, enough to recompute every number shown.
 
-A record is one JSON file, written as a whole or not at all, and never rewritten. There are seven kinds:
+A record is one JSON file, which is written atomically and never rewritten. There are seven kinds:
 `run`: an encoder, or a baseline, and its accuracies.
 `probe`: one probe of any encoder on any dataset.
-`loader`: the rates of our loader and of its peers, the libraries that a user would pick instead, on the same work.
+`loader`: the rates of our loader and of its peers (libraries that a user could choose instead) on the same work.
 `convert`: the rates of writing beton files (FFCV's dataset files), for twoview and its peers.
 `probe-cost`: a probe and its peer on the same features.
-`device`: what a step of `twoview suite gpu` measured.
+`device`: the measurements of one step of `twoview suite gpu`.
 `theory`: claims of the papers together with what was measured about them.
 
-`schema.json` is the JSON schema by which others may check records (`twoview evidence --schema`). Version 2 adds what
-`write` fills in: the checksum, the machine's calibration and its clock rates. In version 3 a figure of a device names
-its quantity instead of a label. Versions 1 and 2 can still be read.
+`schema.json` is the JSON schema for checking records with other tools (`twoview evidence --schema`). Version 2 adds the
+fields that `write` fills in: the checksum, the machine's calibration and its clock rates. In version 3 a device figure
+has a quantity instead of a label. Versions 1 and 2 can still be read.
 """
 
 import hashlib
@@ -49,7 +49,10 @@ YEARS = range(1970, 2200)  # a machine whose clock was never set says 1970
 
 
 class Part(BaseModel):
-    """A part of a record. An unknown key is an error, since the file is then foreign or newer."""
+    """A part of a record.
+
+    An unknown key is an error, because the file then comes from another program or a newer version.
+    """
 
     # A diverged run has a loss of NaN, which pydantic would otherwise write as null.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -59,8 +62,8 @@ def checked_name(name: str) -> str:
     """Return `name` if it can be the name of a record.
 
     The name of a record is also the name of its file, so it must not be a path. It is composed of other names, so it
-    may be twice as long as one of these. ValueError unless it consists of ASCII letters, digits and `._%-` and does not
-    begin with a dot.
+    may be twice as long as each of these. Raises ValueError unless it consists of ASCII letters, digits and `._%-` and
+    does not begin with a dot.
     """
     most = 2 * limits.NAME.value
     if len(name) > most:
@@ -102,16 +105,16 @@ def _is_free(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values_in(value: Any) -> int:
-    """Return how many values there are in `value`, itself and every inner table and list counted."""
+    """Return the number of values in `value`, counting itself and every inner table and list."""
     if isinstance(value, dict):
         return 1 + sum(map(_values_in, value.values()))
     return 1 + sum(map(_values_in, value)) if isinstance(value, list | tuple) else 1
 
 
 def bounded(value: Any, depth: int = 0) -> None:
-    """Check a record's content at every depth.
+    """Raise ValueError if a text is too long, a table nested too deep or a whole number too large, at any depth.
 
-    ValueError if a text is too long, a table nested too deep or a whole number too large. depth: that of `value`.
+    depth: the depth of `value`.
     """
     if depth > DEPTH:
         raise ValueError(f"tables must be nested at most {DEPTH} deep")
@@ -137,10 +140,11 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]  # a float can represent it exactl
 PositiveCount = Annotated[int, Field(gt=0, lt=2**53)]
 Samples = Annotated[list[Positive], Field(min_length=1)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Word = Annotated[str, AfterValidator(_is_a_word)]  # a short name, such as that of a table's row or a plot's line
+Word = Annotated[str, AfterValidator(_is_a_word)]  # a short name, such as that of a table row or a line in a plot
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Free = Annotated[dict[str, Any], AfterValidator(_is_free)]
-# How many items that are drawn one by one a record may have: contestants or panels, points, rows or columns of a grid.
+# The largest numbers of items in a record that are drawn individually: contestants or panels, points, and rows or
+# columns of a grid.
 SOME, MANY, A_SIDE = 100, 10_000, 50
 Number = Annotated[float, AfterValidator(_is_drawable)]
 Points = Annotated[list[Number], Field(min_length=1, max_length=MANY)]
@@ -151,24 +155,25 @@ Contestants = Annotated[dict[Word, T], Field(max_length=SOME)]  # by contestant,
 
 
 class Training(Part):
-    """What was measured of a training.
+    """The measurements of a training run.
 
     epoch_seconds: wall time of each epoch. wait_seconds: the part of it spent waiting for a batch.
     views_per_epoch: number of views, summed over all images; SimCLR, for example, has two views per image.
     losses: the loss of every step.
-    loader_threads, model_threads: CPU threads of the loader, and those that torch computes with.
+    loader_threads, model_threads: numbers of CPU threads that the loader and torch use.
     peak_host_mib: peak resident memory of the process. peak_device_mib, peak_device_reserved_mib: peak GPU memory that
     torch allocated, and that its allocator took from the driver; None without a GPU.
-    logged: what else the method logs (an accuracy, a prototype bias, terms of the loss), as the mean of each epoch.
+    logged: the other values that the method logs (an accuracy, a prototype bias, terms of the loss), as the mean of
+    each epoch.
     sizes: side of the views in each epoch, in pixels, if it grows (`[progressive]`); otherwise it is in the recipe.
-    rank_wait_seconds: the wait_seconds of every rank if there are several. All other times are those of the first rank.
+    rank_wait_seconds: the wait_seconds of every rank if there are several. All other times are the first rank's.
     damaged_images: number of images that could not be decoded and were replaced by another one.
     step_seconds: time of every step without the wait for its batch; the first steps include compiling and warming up.
     step_flops: floating-point operations of a step's forward and backward pass, counted.
     matrix_flops_per_s: FLOP/s that the device reaches in a large matrix product of the same precision, one per round.
     joules: energy used by the device or the processors, if they have a counter for it.
-    online_seconds: time of a step of the linear head that is trained along with the encoder, measured by itself, one
-    per repeat.
+    online_seconds: time of a step of the linear head that is trained along with the encoder, measured by itself, with
+    one value per repeat.
     """
 
     epoch_seconds: Samples
@@ -194,7 +199,7 @@ class Training(Part):
 
     @property
     def seconds(self) -> float:
-        """Seconds of the whole training."""
+        """Seconds of the whole training run."""
         return sum(self.epoch_seconds)
 
     @property
@@ -204,21 +209,21 @@ class Training(Part):
 
     @property
     def views_per_s(self) -> float:
-        """The typical rate of the training, in views per second."""
+        """The typical rate of the training run, in views per second."""
         return self.views_per_epoch / self.seconds_per_epoch
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs utilization: FLOP/s of the typical step as a share of those of the measured matrix product.
+        """Model FLOPs utilization: the typical step's FLOP/s as a share of the matrix product's.
 
-        None if one of these was not measured.
+        None if one of the two was not measured.
         """
         if not (self.step_flops and self.step_seconds and self.matrix_flops_per_s):
             return None
         return self.step_flops / self._typical(self.step_seconds) / statistics.median(self.matrix_flops_per_s)
 
     def _typical(self, seconds: list[float]) -> float:
-        """Return the median, or the mean if the views grow, since a median would stand for one of the sizes."""
+        """Return the median, or the mean if the views grow, since a median would represent only one of the sizes."""
         return statistics.mean(seconds) if self.sizes else statistics.median(seconds)
 
     @property
@@ -245,7 +250,7 @@ class Training(Part):
 
 
 class Ceilings(Part):
-    """The rates that limit a training, one number per round: of the loader alone, and of the model alone.
+    """The rates that limit a training run: the loader's alone and the model's alone, with one number per round.
 
     The model is measured on a batch that already lies on the device.
     """
@@ -264,7 +269,7 @@ class Ceilings(Part):
         return statistics.median(self.model_views_per_s)
 
     def efficiency(self, real_views_per_s: float) -> float:
-        """Return the rate of the training over the smaller of the two ceilings."""
+        """Return the ratio of the training run's rate to the smaller of the two ceilings."""
         return real_views_per_s / min(self.loader, self.model)
 
     @property
@@ -279,7 +284,7 @@ class Probed(Part):
     top5: None with five classes or fewer.
     per_class: top-1 of each class; None for a class without test images.
     interval: 95 % interval of top1, by the percentile bootstrap over the test images.
-    seconds: wall time without that of extracting the features.
+    seconds: wall time without the time of extracting the features.
     features_seconds: time of extracting the features, which is done once for all probes on features.
     peak_host_mib, peak_device_mib: peak memory on the host and on the GPU.
     spread: standard deviation of top1 over several splits, if there are several; the other numbers are then means.
@@ -324,8 +329,9 @@ class Record(Part):
     """The fields that every record has.
 
     name: the stem of the file, unique within a folder of evidence.
-    data: by the stem of each beton file that was read, the XXH64 of its index, which includes that of every sample.
-    left_out: for each of these files that lacks images, which ones.
+    data: the XXH64 of the index of each beton file that was read, by the file's stem. An index includes every sample's
+    XXH64.
+    left_out: the images that these files lack, by the file's stem; complete files are omitted.
     calibration_seconds: time of a fixed piece of work on every core when the record was written, one per round.
     mhz: clock rates of CPU and GPU right after that work.
     sha256: the checksum of everything else, as `checksum` computes it.
@@ -348,10 +354,10 @@ class Run(Record):
     """One encoder, or one baseline, and its accuracies.
 
     subject: `trained` is an encoder trained by the recipe's method, `untrained` the same encoder before its first step,
-    and `pixels` stands for the pixels themselves, without an encoder.
+    and `pixels` is the pixels themselves, without an encoder.
     recipe: the validated recipe with every override applied; its `source` says where the values come from.
-    overrides: by key, the values that differ from those in the recipe file of this name; None if they were not compared
-    or there is no such file.
+    overrides: the values, by key, that differ from those in the recipe file with this name; None if they were not
+    compared or there is no such file.
     """
 
     kind: Literal["run"] = "run"
@@ -370,7 +376,7 @@ class Probing(Record):
     encoder: the name of the encoder. encoder_hash: a hash of its structure, weights and normalization.
     size: side of an image, in pixels.
     asked: all settings that the result depends on.
-    recipe: the recipe that the encoder was trained with; None for an encoder that others published.
+    recipe: the recipe that the encoder was trained with; None for a published encoder.
     """
 
     kind: Literal["probe"] = "probe"
@@ -393,9 +399,9 @@ class LoaderRates(Record):
     images_per_s: by contestant, one rate per round, in source images per second.
     first_batch_s: by contestant, seconds from creating the loader to its first batch, with torch and numba already
     imported. first_batch_empty_cache_s: the same for twoview, without compiled kernels on disk.
-    peak_mib: by contestant, the peak resident memory of its process after all imports, without that of its worker
-    processes. added_mib: the part of it that came after the imports. batch_mib: size of the views of one batch.
-    notes: by contestant, in what it departed from the work asked for, or why it is absent.
+    peak_mib: by contestant, the peak resident memory of its process after all imports, without its worker processes.
+    added_mib: the part of it that came after the imports. batch_mib: size of the views of one batch.
+    notes: by contestant, how its work differed from the task, or why it did not take part.
     """
 
     kind: Literal["loader"] = "loader"
@@ -433,11 +439,11 @@ class ProbeCost(Record):
     """A probe and its peer run in turn on the same random features: their cost and their accuracy.
 
     train, test: number of features to train on and to test on. dim: length of a feature. classes: number of classes.
-    settings: those of the probe.
+    settings: the settings of the probe.
     seconds: by contestant, time from the features to the accuracy, one per round.
-    added_mib: by contestant, peak resident memory beyond that of the features.
+    added_mib: by contestant, peak resident memory in addition to the memory of the features.
     top1: by contestant, in percent.
-    notes: by contestant, why it is absent.
+    notes: by contestant, why it did not take part.
     """
 
     kind: Literal["probe-cost"] = "probe-cost"
@@ -455,12 +461,12 @@ class ProbeCost(Record):
 
 
 class Figure(Part):
-    """One figure of a device: the samples of one quantity.
+    """One figure measured on a device: the samples of one quantity.
 
     work: what was done, in words.
     quantity: what was measured; it determines the unit of the samples.
-    variant: which one, if a work has several figures of one quantity: `85` for the time to an accuracy of 85 %, for
-    example, or the library whose rate it is. Otherwise empty.
+    variant: tells apart several figures of one quantity in the same work, such as `85` for the time to an accuracy of
+    85 %, or the name of the library whose rate it is. Otherwise empty.
     samples: empty if the quantity could not be measured; `note` then says why.
     note: what a reader has to know, such as the measured step that a projection is based on.
     tolerance: if the figure is a check, the value that no sample may exceed.
@@ -507,7 +513,10 @@ class LabeledFigure(Part):
     course: bool = False
 
     def measured(self) -> Figure:
-        """Return the figure in its current form. ValueError for a label or a unit that no version of twoview wrote."""
+        """Return the figure in its current form.
+
+        Raises ValueError for a label or a unit that no version of twoview wrote.
+        """
         quantity, variant = labels.meant(self.figure)
         if self.unit != (unit := KINDS[quantity].unit):
             raise ValueError(f"unit of {self.figure} must be {unit}, got {self.unit!r}")
@@ -531,10 +540,10 @@ AnyFigure = Annotated[Figure, BeforeValidator(_measured, json_schema_input_type=
 
 
 class DeviceFigures(Record):
-    """What one step of `twoview suite gpu` measured.
+    """The measurements of one step of `twoview suite gpu`.
 
     recipe: the recipe that was trained, if the step trains one.
-    stopped: why the step ended early, with the figures that it had by then; empty if it was completed.
+    stopped: why the step ended early, with the figures measured so far; empty if it was completed.
     """
 
     kind: Literal["device"] = "device"
@@ -549,7 +558,7 @@ class DeviceFigures(Record):
 
 
 class Scatter(Part):
-    """Points in a plane, rounded for drawing; at least one. label: the class or cluster of each point."""
+    """One or more points in a plane, rounded for plotting. label: the class or cluster of each point."""
 
     x: Points
     y: Points
@@ -565,14 +574,15 @@ class Scatter(Part):
 
     @classmethod
     def of(cls, points: claims.Scatter) -> "Scatter":
-        """Return the points of a claim in the form of a record."""
+        """Convert the points of a claim to a part of a record."""
         return cls(x=_rounded(points.x), y=_rounded(points.y), label=points.label.tolist())
 
 
 class Phase(Part):
-    """A measured quantity over a grid of two parameters, rounded for drawing.
+    """A quantity measured over a grid of two parameters, rounded for plotting.
 
-    value: one row for each y, with one column for each x.
+    x, y: the values of the two parameters. value: the measured quantity, with one row for each y and one column for
+    each x.
     """
 
     x_name: Word
@@ -591,7 +601,7 @@ class Phase(Part):
 
     @classmethod
     def of(cls, phase: claims.Phase) -> "Phase":
-        """Return the grid of a claim in the form of a record."""
+        """Convert the grid of a claim to a part of a record."""
         x, y, value = phase.x.tolist(), phase.y.tolist(), [_rounded(row) for row in phase.value]
         return cls(x_name=phase.x_name, x=x, y_name=phase.y_name, y=y, value=value)
 
@@ -602,9 +612,9 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 class Claimed(Part):
-    """A claim of a paper and what was measured about it, in the form of `twoview.bench.evidence.claims.Claim`.
+    """A claim of a paper and what was measured about it, with the fields of `twoview.bench.evidence.claims.Claim`.
 
-    effects: one per seed. figure: series of equal length, by name. scatter, phase: panels, by title.
+    effects: one number per seed. figure: series of equal length, by name. scatter, phase: panels, by title.
     """
 
     name: Text
@@ -627,7 +637,7 @@ class Claimed(Part):
 
     @classmethod
     def of(cls, claim: Claim) -> "Claimed":
-        """Return a claim in the form of a record."""
+        """Convert a claim to a part of a record."""
         drawn = {
             "figure": {name: values.tolist() for name, values in claim.figure.items()},
             "scatter": {title: Scatter.of(points) for title, points in claim.scatter.items()},

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 def load(folder: Path | str) -> "pd.DataFrame":
     """Return all records of a folder as a tidy table with one row per sample.
 
-    These columns describe the record, None where it has no such value: name, kind, created, machine, environment,
-    commit, calibration_s (the median round), recipe, method, dataset, backbone, size, batch, epochs, subject, seed.
+    These columns describe the record (None if it has no such value): name, kind, created, machine, environment, commit,
+    calibration_s (the median round), recipe, method, dataset, backbone, size, batch, epochs, subject, seed.
     These describe the sample:
     metric: the record's field (`step_seconds`, `images_per_s`, `knn_top1`), a figure's quantity, or a series of a
     claim.
     of: what was measured, where a record has several: a contestant (twoview or a peer), a probe, a value that the
     method logs, the work of a figure, or a claim.
-    variant, unit: those of a figure. Other metrics have the unit in their name.
+    variant, unit: the variant and unit of a figure. Other metrics have the unit in their name.
     sample: the number of the sample, counted from 0.
     value: the sample as a float.
-    Files that are damaged or no records are skipped, with a warning that names them. FileNotFoundError if the folder
-    does not exist.
+    Files that are damaged or are not records are skipped, with a warning that names them. Raises FileNotFoundError if
+    the folder does not exist.
     """
     import pandas as pd
 
@@ -93,7 +93,7 @@ Sample = tuple[str, str, str, str, int, float]
 
 
 def _samples_of(record: AnyRecord) -> Iterator[Sample]:
-    """Yield every measured number of a record: all numbers but those of the fields that describe the record."""
+    """Yield every measured number of a record: all numbers except those in the fields that describe the record."""
     about = {*Record.model_fields, "kind", "recipe", "overrides", "seed"}
     if isinstance(record, DeviceFigures):
         for figure in record.figures:
@@ -121,7 +121,7 @@ def _drawn(claim: Claimed) -> Iterator[tuple[str, Iterable[float]]]:
 
 
 def _samples_in(value: Any, metric: str, of: str) -> Iterator[Sample]:
-    """Yield the numbers in `value`, however deep.
+    """Yield the numbers in `value`, at any depth.
 
     A field of a part of the record names the metric; a key of a table says what the number belongs to.
     """

@@ -1,4 +1,4 @@
-"""Read what a training measured from its checkpoint."""
+"""Read the measurements of a training run from its checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from twoview.methods.settings import first_fault
 
 
 def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training, Ceilings | None]:
-    """Return the measurements that a training left in its checkpoint.
+    """Return the measurements that a training run stored in its checkpoint.
 
-    path: of the checkpoint. state: the checkpoint's content, if it was read already. The ceilings, which are the rates
-    of the loader alone and of the model alone, are None if they could not be measured. ValueError if the training is
-    not finished.
+    path: the checkpoint. state: its content, if it was read already. The ceilings, which are the rates of the loader
+    alone and of the model alone, are None if they could not be measured. Raises ValueError if the training run is not
+    finished.
     """
     state = state or checkpoint.load(path)
     if "measured" not in state:
@@ -28,7 +28,7 @@ def measured(path: Path, state: dict[str, Any] | None = None) -> tuple[Training,
 def measured_in(state: dict[str, Any], path: Path) -> tuple[Training, Ceilings | None]:
     """Return the measurements in a checkpoint's content.
 
-    ValueError, naming the checkpoint and the key, if a value there cannot come from a training.
+    Raises ValueError, naming the checkpoint and the key, if a value there cannot come from a training run.
     """
     ceilings = state["measured"]["ceilings"]
     try:

@@ -9,8 +9,8 @@ slowed both cancels in their ratio. If several pairs of processes did that, the 
 a process may keep a difference for as long as it lives.
 
 The center is the interquartile mean, that is the mean of the middle half. A rare slow sample moves it little, and
-unlike a median it does not jump between the few values that there are to draw from. The random draws are seeded, so
-that the same samples give the same interval.
+unlike a median it does not jump between the few values that can be drawn. The random draws are seeded, so that the same
+samples give the same interval.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Verdict = Literal["worse", "better", "same", "unclear"]
 
 
 class Cost(NamedTuple):
-    """The ratio of new over old of a quantity of which less is better, with its bootstrap interval (low, high)."""
+    """The ratio of new to old for a quantity where less is better, with its bootstrap interval (low, high)."""
 
     ratio: float
     low: float
@@ -44,11 +44,11 @@ class Cost(NamedTuple):
         return "same" if self.low >= 1 / (1 + allowed) and self.high <= 1 + allowed else "unclear"
 
     def widened(self, equal: "Cost") -> "Cost":
-        """Return this cost with an interval that is longer at both ends, to allow for a drift of the machine.
+        """Return this cost with its interval widened by the machine's drift.
 
-        equal: the cost of work that was the same on both sides, measured meanwhile. The interval grows by the factor by
-        which the whole interval of `equal` lies away from one. A smaller deviation is chance, which this interval
-        contains already; dividing by the ratio of `equal` would only add its noise.
+        equal: the cost, measured at the same time, of work that was the same on both sides. If its interval excludes 1,
+        the low end is divided and the high end multiplied by the factor between 1 and the nearer end of that interval.
+        If it contains 1, nothing changes: so small a deviation is chance, which this interval covers already.
         """
         off = max(equal.low, 1 / equal.high, 1.0)
         return Cost(self.ratio, self.low / off, self.high * off)
@@ -92,7 +92,7 @@ def trial_cost(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -
 
 
 def accuracy_cost(old: float, old_images: int, new: float, new_images: int) -> Cost:
-    """Return the cost of two accuracies, as the ratio of old over new.
+    """Return the cost of two accuracies, which is the ratio of old to new.
 
     old, new: shares of correctly classified test images, from 0 to 1. The test images are treated as a random sample,
     so the draws are binomial. An accuracy of zero images counts as half an image, since a ratio to 0 has no meaning.
@@ -109,12 +109,12 @@ def accuracy_cost(old: float, old_images: int, new: float, new_images: int) -> C
 
 
 def _cost_of_logs(logs: np.ndarray) -> Cost:
-    """Return the cost from the logarithms of paired ratios, new over old."""
+    """Return the cost from the logarithms of the paired ratios of new to old."""
     return _cost(float(middle(logs)), _draws(logs, np.random.default_rng(0)))
 
 
 def _drawn(runs: Sequence[Sequence[float]], rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Return the center of the logarithms of one side's samples, and RESAMPLES bootstrap draws of it."""
+    """Return the center of the logarithms of one side's samples, and RESAMPLES bootstrap draws of that center."""
     logs = [np.log(stretches(run)) for run in runs if len(run)]
     middles = np.array([middle(run) for run in logs])
     within = np.array([_draws(run, rng) for run in logs])
@@ -141,6 +141,6 @@ def _inflated(draws: np.ndarray, around: float, count: int) -> np.ndarray:
 
 
 def _cost(middle_log: float, draws: np.ndarray) -> Cost:
-    """Return the cost from the logarithm of its ratio and bootstrap draws of that, by the percentile interval."""
+    """Return the cost and its percentile interval, from the logarithm of the ratio and bootstrap draws of that."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Cost(*(float(np.exp(value)) for value in (middle_log, low, high)))

@@ -1,4 +1,4 @@
-"""How fast the machine is at this moment: the time of a fixed piece of work, which no change of our code affects."""
+"""How fast the machine is at the moment: the time of a fixed piece of work that no change of our code affects."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ class Calibration:
         self.pool.shutdown()
 
     def seconds(self, on: Collection[int] | None = None) -> float:
-        """Return the wall seconds until the last of the cores `on` has finished; by default of every core."""
+        """Return the wall seconds until all of the cores `on` have finished; by default all cores."""
         start = time.perf_counter()
         list(self.pool.map(self._hash, on or self.cores))
         return time.perf_counter() - start

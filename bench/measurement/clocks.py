@@ -1,4 +1,4 @@
-"""Statistics of repeated timings: their median, their spread, and the sample from which on they are steady."""
+"""Statistics of repeated timings: their median, their spread, and the first steady sample."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Spread(NamedTuple):
 
 
 def spread(samples: Sequence[float]) -> Spread:
-    """Return median and quartiles of the samples. ValueError if there are none."""
+    """Return median and quartiles of the samples. Raises ValueError if there are no samples."""
     if not len(samples):
         raise ValueError("a median needs at least one sample")
     lower, median, upper = np.quantile(samples, [0.25, 0.5, 0.75])
@@ -26,10 +26,10 @@ def spread(samples: Sequence[float]) -> Spread:
 
 
 def steady(samples: Sequence[float], window: int = STEADY_WINDOW, tolerance: float = STEADY_TOLERANCE) -> int | None:
-    """Return the index from which on the samples are steady; None if they never are, or fill fewer than two windows.
+    """Return the index of the first steady sample; None if there is none, or if there are fewer than two windows.
 
-    The level is the median of the second half of the samples. They are steady from the first sample on that is within
-    `tolerance` (a share) of the level, and after which the median of any `window` consecutive samples is too. Medians
+    The level is the median of the second half of the samples. The first steady sample is the first one that is within
+    `tolerance` (a share) of the level and after which the median of any `window` consecutive samples is, too. Medians
     tolerate an occasional slow step, but not a slope.
     """
     if len(samples) < 2 * window:

@@ -109,7 +109,7 @@ class RAPLCounter:
 
     @classmethod
     def open(cls, folder: Path) -> "RAPLCounter | None":
-        """Return the counters below `folder`; None if this process may read none (Linux lets only root read them)."""
+        """Return the counters below `folder`; None if this process may not read any (Linux lets only root)."""
         try:
             packages = list(_packages(folder))
             return cls(packages) if packages else None
@@ -128,7 +128,7 @@ class RAPLCounter:
 def _packages(folder: Path) -> Iterator[Path]:
     """Yield the folders of the CPU packages, intel-rapl:0, intel-rapl:1, ... (also for AMD's CPUs).
 
-    Parts of a package, such as intel-rapl:0:0, are left out.
+    Parts of a package, such as intel-rapl:0:0, are skipped.
     """
     for path in sorted(folder.glob("intel-rapl:*")):
         if path.name.count(":") == 1 and (path / "name").read_text().startswith("package"):

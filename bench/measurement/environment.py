@@ -27,8 +27,8 @@ class Environment(BaseModel):
 
     cpu_count: number of cores that this process may use.
     driver: version of the GPU's driver; None if it cannot be read, or in records that are older than this field.
-    packages: versions of our dependencies and peers, by name; "not installed" for an absent one.
-    commit: empty if it cannot be found. dirty: whether any file differs from the commit.
+    packages: versions of our dependencies and peers, by name; "not installed" for a missing one.
+    commit: empty if it is unknown. dirty: whether any file differs from the commit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +53,7 @@ class Environment(BaseModel):
     def hash(self) -> str:
         """A hash of everything but the commit, in eight hex digits. Equal environments have equal hashes.
 
-        A field that a record lacks is left out, so that older records keep their hash.
+        Fields that a record lacks are omitted, so that older records keep their hash.
         """
         text = self.model_dump_json(exclude={"commit", "dirty"}, exclude_unset=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -80,10 +80,10 @@ def environment() -> Environment:
 
 
 def commit_of(tree: Path) -> tuple[str, bool]:
-    """Return the commit of a copy of the repository, and whether any file in it differs from that commit.
+    """Return the commit that a copy of the repository is at, and whether any of its files differs from that commit.
 
-    The commit is empty if it cannot be found. The file commit.json in the copy takes precedence over git, since an
-    unpacked copy may lie inside the checkout of another repository.
+    The commit is empty if it is unknown. If the copy has a file commit.json, that is used instead of git, because a
+    copy that was unpacked inside another repository would otherwise get that repository's commit.
     """
     try:
         brought = json.loads((tree / COMMIT).read_text())

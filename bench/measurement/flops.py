@@ -18,9 +18,9 @@ CEILING_SIDE = {"cuda": 8192, "cpu": 1024}
 def counted(loss: Callable[[], Tensor]) -> int:
     """Return the FLOPs of the forward and backward pass of the loss that `loss` computes.
 
-    A multiply-add counts as two. Matrix products, convolutions and attention are counted, as torch executes them; what
-    a backward pass recomputes is counted again. Elementwise operations, norms and the optimizer are not counted, as is
-    usual for MFU.
+    A multiply-add counts as two. Matrix products, convolutions and attention are counted, as torch executes them;
+    operations that a backward pass recomputes are counted again. Elementwise operations, norms and the optimizer are
+    not counted, as is usual for MFU.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imported here because it imports triton
 
@@ -30,9 +30,9 @@ def counted(loss: Callable[[], Tensor]) -> int:
 
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:
-    """Measure the FLOP/s of a square matrix product, the most that a kernel gets out of this device in this dtype.
+    """Measure the FLOP/s of a square matrix product, the highest rate of a kernel on this device in this dtype.
 
-    side: that of the matrices; 0 for the device's default. Returns one rate per round.
+    side: side of the matrices; 0 for the device's default. Returns one rate per round.
     """
     side = side or CEILING_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Peak memory of this process and of its GPU, and what that memory is used for."""
+"""Peak memory of this process and of its GPU, and its uses."""
 
 import contextlib
 import resource
@@ -57,10 +57,10 @@ def host_mib(line: str) -> float:
 
 
 class Holdings(NamedTuple):
-    """What the memory is used for at the peak of a training step, in bytes.
+    """The uses of the memory at the peak of a training step, in bytes.
 
     weights: trained parameters.
-    averages: parameters that get no gradient, such as those of a target network.
+    averages: parameters that get no gradient, such as a target network's.
     buffers: running statistics, queues, prototypes.
     optimizer: state of the optimizer.
     gradients: gradients of the weights.

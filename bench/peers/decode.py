@@ -35,7 +35,7 @@ class Decode:
         indices = self.job.indices()
         self.jpegs = indices[self.beton.modes[indices] == JPEG]  # raw images have nothing to decode
         if not self.jpegs.size:
-            raise ValueError(f"{self.job.beton} must hold JPEGs to decode, and holds none")
+            raise ValueError(f"{self.job.beton} must hold JPEGs to decode, got raw images only")
         self.pool = ThreadPoolExecutor(self.job.threads, initializer=self.start_thread)
 
     def start_thread(self) -> None:

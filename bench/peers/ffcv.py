@@ -34,7 +34,7 @@ class FFCV:
         pipelines = {"image": None, "label": [IntDecoder(), ToTensor()]}  # the views replace the image
         for number, view in enumerate(job.view_tuple()):
             if view.scale is None:
-                raise ValueError("the ffcv peer makes random crops only")
+                raise ValueError("the ffcv peer makes views with random crops only, got a view without")
             decoder = RandomResizedCropRGBImageDecoder((view.size, view.size), view.scale, view.ratio)
             ops = [RandomHorizontalFlip(view.flip), ToTensor(), ToTorchImage()]
             pipelines[f"view{number}"] = PipelineSpec("image", decoder=decoder, transforms=ops)

@@ -12,9 +12,9 @@ from twoview.loaders.views import View
 
 
 class Work(BaseModel):
-    """What all jobs have: images to process in one pass, and the number of threads to do it on.
+    """The fields of every job: the number of images in one pass, and the number of threads to use.
 
-    seconds: a round repeats the pass until at least this much time is over.
+    seconds: a round repeats the pass until at least this much time has passed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,14 +48,14 @@ class Job(Work):
 
 
 class ConvertJob(Work):
-    """Writing: all images of a folder with one subfolder per class into a beton file beside that folder."""
+    """Writing: all images of a folder with one subfolder per class into a beton file next to that folder."""
 
     kind: Literal["convert"] = "convert"
     folder: Path
 
 
 class StepJob(Work):
-    """Training: steps of SimCLR on one batch that stays on the device, as many as make up a pass.
+    """Training: SimCLR steps on one batch that stays on the device; `images` is batch times steps of a pass.
 
     recipe: the values of a recipe that trains SimCLR with SGD in a precision other than auto. Its `compile` applies to
     twoview's side only. device: the torch device.
@@ -72,10 +72,10 @@ AnyJob: TypeAdapter[Job | ConvertJob | StepJob] = TypeAdapter(
 
 
 class Contestant(Protocol):
-    """One side of a race, which is twoview or a peer.
+    """One side of a race: twoview or a peer.
 
-    note: how its work differs from what was asked, empty if it does not. job: the given job, whose pass it may have
-    lengthened to more images.
+    note: how its work differs from the job, empty if it does not. job: the given job, whose pass it may have lengthened
+    to more images.
     """
 
     note: str
@@ -87,4 +87,7 @@ class Contestant(Protocol):
         """Prepare the first pass. Called once; its time counts as part of the first batch."""
 
     def one_pass(self) -> Iterator[object]:
-        """Make one pass over the images and yield whenever a batch is ready. The caller always iterates to the end."""
+        """Make one pass over the images. The caller must exhaust the iterator.
+
+        A loader yields each batch when it is ready; a training contestant may yield only once, at the end.
+        """

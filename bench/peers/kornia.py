@@ -52,10 +52,10 @@ def collate(ops: Sequence[nn.Module], samples: list[tuple[Tensor, ...]]) -> tupl
 def batch_ops(view: View) -> nn.Module:
     """Return kornia's ops of a view, a module from float (B, 3, size, size) in [0, 1] to the same.
 
-    ValueError if the view has other ops.
+    Raises ValueError if the view has other ops.
     """
     if others := ops_of(view).keys() - {"jitter", "gray", "blur"}:
-        raise ValueError(f"the kornia peer makes jitter, gray and blur only, and a view has {', '.join(others)}")
+        raise ValueError(f"the kornia peer makes jitter, gray and blur only, got a view with {', '.join(others)}")
     steps: list[nn.Module] = [RandomHorizontalFlip(p=view.flip)]
     if view.jitter:
         steps.append(ColorJitter(*view.jitter[:4], p=view.jitter.p))

@@ -19,7 +19,7 @@ from twoview.methods.precision import autocast
 
 
 class Lightly:
-    """Contestant that loads with lightly's transform. It reads the beton file's bytes, as the torchvision peer does.
+    """Contestant that decodes the images in the beton file with PIL and makes views with lightly's transform.
 
     Its views are floats and twoview's are bytes; neither side normalizes them.
     """
@@ -40,7 +40,7 @@ class Lightly:
 def transform(view: View) -> SimCLRViewTransform:
     """Return lightly's pipeline for a view, from a PIL image to float (3, size, size).
 
-    ValueError if the view is not one that SimCLR's transform can make.
+    Raises ValueError if SimCLR's transform cannot make the view.
     """
     others = ops_of(view).keys() - {"jitter", "gray", "blur"}
     if view.scale is None or view.scale[1] != 1 or view.ratio != View.ratio or others:

@@ -23,7 +23,7 @@ from twoview.bench.runtime.progress import progress
 
 TWOVIEW = "twoview"
 FEWEST_ROUNDS = 3  # an interval from fewer rounds says nothing
-PATIENCE = 600.0  # longest time, in seconds, that a contestant may take to start, and for each round
+PATIENCE = 600.0  # longest time, in seconds, that a contestant may take to start or for a round
 
 
 class Unavailable(Exception):
@@ -34,8 +34,8 @@ class Process:
     """The process of one contestant, which starts with this object and is killed on leaving its context.
 
     Its first `answer` comes once the first batch is made.
-    kernels: folder for Numba's compiled kernels; by default beside their sources. tree: the checkout whose code is run,
-    with the interpreter of that checkout's own .venv if it has one; by default the installed twoview.
+    kernels: folder for Numba's compiled kernels; by default next to their sources. tree: the checkout whose code is
+    run, with the interpreter of that checkout's own .venv if it has one; by default the installed twoview.
     openmp: number of threads for torch and other users of OpenMP, which choose their own number by default.
     patience: seconds to wait for an answer before Unavailable is raised.
     """
@@ -82,7 +82,10 @@ class Process:
         self.complaints.close()
 
     def answer(self) -> dict[str, Any]:
-        """Return the next answer of the process. Unavailable if it takes too long, or if the process has ended."""
+        """Return the next answer of the process.
+
+        Raises Unavailable if it takes too long, or if the process has ended.
+        """
         assert self.process.stdout is not None
         if not select([self.process.stdout], [], [], self.patience)[0]:
             raise Unavailable(f"it gave no answer in {self.patience:g} s, the most it may take")
@@ -91,7 +94,9 @@ class Process:
             self.process.wait()
             self.complaints.seek(0)
             lines = self.complaints.read().strip().splitlines()
-            raise Unavailable(lines[-1] if lines else f"its process ended with exit code {self.process.returncode}")
+            if lines and self.process.returncode == 1:  # an exception in Python, whose text is the last line
+                raise Unavailable(lines[-1])
+            raise Unavailable(f"its process ended with exit code {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -105,10 +110,10 @@ class Process:
 
 @dataclass
 class Race:
-    """What a race measured, by contestant.
+    """The measurements of a race, by contestant.
 
-    images_per_s: one rate per round. device_mib: peak of torch's memory on the GPU, where there is one. The others are
-    as in the evidence record `LoaderRates`.
+    images_per_s: one rate per round. device_mib: peak of torch's memory on the GPU, if there is one. The other fields
+    are described in the evidence record `LoaderRates`.
     """
 
     images_per_s: dict[str, list[float]] = field(default_factory=dict)
@@ -137,13 +142,14 @@ def race(
 
     what: words for the progress line. tolerance: the race ends after the third round or a later one, once the 95 %
     interval of every ratio of our rate to a peer's extends at most this share to either side; None runs all rounds.
-    A peer that cannot take part, dies, or takes more than `patience` seconds to start or for a round is left out of
-    the rates, with the reason in the notes. Unavailable if this happens to twoview; ValueError for an unknown peer.
+    A peer that cannot take part, dies, or takes more than `patience` seconds to start or for a round is omitted from
+    the rates, with the reason in the notes. Raises Unavailable if this happens to twoview, and ValueError for an
+    unknown peer.
     """
     known = [name for name in CONTESTANTS[job.kind] if name != TWOVIEW]
     for peer in peers:
         if peer not in known:
-            raise ValueError(f"unknown peer {peer!r}: known are {', '.join(known)}")
+            raise ValueError(f"unknown peer {peer!r}: choose one of {', '.join(known)}")
     result = Race()
 
     def leave_out(contestant: str, reason: Unavailable) -> None:
@@ -154,7 +160,7 @@ def race(
     with ExitStack() as stack, progress(what, (1 + rounds) * (1 + len(peers))) as advance:
         if isinstance(job, Job):
             with Process(TWOVIEW, job.model_copy(update={"images": job.batch}), patience=patience) as process:
-                process.answer()  # the compiled kernels stay beside their sources, for all later processes
+                process.answer()  # the compiled kernels stay next to their sources, for all later processes
         ready = []
         for contestant in (TWOVIEW, *peers):
             process = stack.enter_context(Process(contestant, job, patience=patience))
@@ -195,7 +201,7 @@ def settled(images_per_s: dict[str, list[float]], tolerance: float) -> bool:
 
     The interval is Student's, on the logarithms of the ratios of paired rounds.
     """
-    from scipy import stats  # imported here, because it takes half a second that other commands need not wait for
+    from scipy import stats  # imported here, because the import takes half a second, which other commands do not need
 
     ours, *theirs = (np.log(rates) for rates in (images_per_s[TWOVIEW], *images_per_s.values()))
     count = len(ours)

@@ -51,7 +51,7 @@ def in_workers(
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
-    """The dataset of that DataLoader. An item is all views of an image, one per pipeline, and its label."""
+    """The dataset of the DataLoader. An item is all views of an image, one per pipeline, and its label."""
 
     def __init__(self, beton: Beton, indices: np.ndarray, views: Sequence[Callable[[Image.Image], Tensor]]) -> None:
         self.beton, self.indices, self.views = beton, indices, views

@@ -1,9 +1,9 @@
 """The process of one contestant: `python -m twoview.bench.peers.worker NAME JOB`.
 
 It writes lines of JSON to standard output: first how long the first batch took, then, for each line that it reads from
-standard input, the rate of one more round and its peak memory. Host memory is that of this process without processes
-that it started: the peak since the imports, and how much of that was added after them. Device memory is what torch has
-allocated on the GPU, where there is one.
+standard input, the rate of one more round and its peak memory. Host memory is the memory of this process without its
+child processes: the peak since the imports, and how much of it was added after them. Device memory is the memory that
+torch has allocated on the GPU, if there is one.
 """
 
 import importlib
@@ -35,12 +35,12 @@ CONTESTANTS = {
 
 
 def main(name: str, text: str) -> None:
-    """Run the contestant of that name on a job, given as JSON, until standard input ends."""
+    """Run the contestant called `name` on a job, given as JSON, until standard input ends."""
     end_with_parent()  # the parent may be killed in the middle of a round
-    # What a library prints goes to standard error, because it must not get between our lines of JSON.
+    # The output of libraries goes to standard error, so that it does not mix with our lines of JSON.
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
-        os.register_at_fork(after_in_child=out.close)  # else our reader would wait for a loader's workers to end, too
+        os.register_at_fork(after_in_child=out.close)  # else our reader would also wait for a loader's workers to end
         job = AnyJob.validate_json(text)
         contestant = make(name, job)
         memory = PeakMemory()
@@ -54,7 +54,10 @@ def main(name: str, text: str) -> None:
 
 
 def make(name: str, job: Job | ConvertJob | StepJob) -> Contestant:
-    """Return the contestant. ValueError for an unknown name, SystemExit if a package that it needs is not installed."""
+    """Return the contestant.
+
+    Raises ValueError for an unknown name, and SystemExit if a package that it needs is not installed.
+    """
     kind = look_up("peer", name, CONTESTANTS[job.kind])
     try:
         module = importlib.import_module(f"twoview.bench.peers.{name}")

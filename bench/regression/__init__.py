@@ -1,1 +1,4 @@
-"""Is new code slower, larger or less accurate than old? By their records, measured in turn, or in a user's tests."""
+"""Is new code slower, larger or less accurate than old?
+
+Compares records, or both versions in turn, or a user's tests.
+"""

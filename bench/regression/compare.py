@@ -2,7 +2,7 @@
 
 A regression is reported only where the whole interval lies beyond the threshold. A record (the evidence of one
 measurement, a JSON file) is compared only with records of the same name, machine and settings; all others are listed as
-left out. Runs that differ only in their seed are samples of one work.
+skipped. Runs that differ only in their seed are samples of one work.
 """
 
 import math
@@ -27,7 +27,7 @@ from twoview.bench.measurement.bootstrap import Cost, Verdict
 from twoview.bench.peers.race import TWOVIEW
 from twoview.bench.runtime.escapes import markdown, one_line
 
-# Half of the ten percent that must be found, and more than two sessions on one quiet machine differ by.
+# Half of the ten percent that must be found, and more than the difference between two sessions on one quiet machine.
 THRESHOLD = 0.05
 # As a share of an accuracy: 1.6 points at 80 %, about the difference between seeds.
 ACCURACY_THRESHOLD = 0.02
@@ -92,7 +92,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """New / old: that of the interval where there is one, else the ratio of the medians, or None if old is 0."""
+        """New / old: the interval's ratio if there is one, else the ratio of the medians, or None if old is 0."""
         if self.cost is None:
             return self.new / self.old if self.old else None
         return self.cost.ratio if self.better == "less" else 1 / self.cost.ratio
@@ -108,7 +108,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """left_out: one sentence for each record that is not compared, with the reason. notes: other remarks."""
+    """The result of comparing two sides.
+
+    left_out: one sentence for each record that is not compared, with the reason. notes: other remarks.
+    """
 
     rows: list[Row]
     left_out: list[str] = field(default_factory=list)
@@ -121,7 +124,7 @@ class Comparison:
 
     @property
     def headline(self) -> str:
-        """One line with the numbers of metrics that regressed, are better and are unclear."""
+        """One line with the numbers of metrics that are worse, better and unclear."""
         worse, better = (sum(row.verdict == verdict for row in self.rows) for verdict in ("worse", "better"))
         unclear = sum(row.verdict == "unclear" for row in self.rows)
         return f"{len(self.rows)} metrics: {worse} regressed, {better} better, {unclear} unclear"
@@ -137,7 +140,7 @@ class Comparison:
         return {"regressed": bool(self.regressions), "rows": rows, "left_out": self.left_out, "notes": self.notes}
 
     def table(self) -> Table:
-        """Return the table for a terminal. Where it is narrow, words wrap and numbers do not."""
+        """Return the table for a terminal. If the terminal is narrow, words wrap and numbers do not."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for number, column in enumerate(COLUMNS):
             table.add_column(
@@ -151,7 +154,7 @@ class Comparison:
     def show(self, console: Console) -> None:
         """Print the table, all remarks and the headline."""
         console.print(self.table())
-        for sentence in [*self.notes, *(f"left out: {sentence}" for sentence in self.left_out), self.headline]:
+        for sentence in [*self.notes, *(f"skipped: {sentence}" for sentence in self.left_out), self.headline]:
             console.print(Text(one_line(sentence)))
 
     def markdown(self) -> str:
@@ -161,7 +164,7 @@ class Comparison:
         lines = [f"**{self.headline}**", ""]
         lines += [*_markdown_table(worse), ""] if worse else []
         lines += ["<details><summary>all other metrics</summary>", "", *_markdown_table(others), "", "</details>", ""]
-        lines += [f"* {markdown(sentence)}" for sentence in [*self.notes, *(f"Left out: {s}" for s in self.left_out)]]
+        lines += [f"* {markdown(sentence)}" for sentence in [*self.notes, *(f"Skipped: {s}" for s in self.left_out)]]
         return "\n".join(lines).rstrip() + "\n"
 
 
@@ -177,10 +180,10 @@ def compare(
     threshold: float = THRESHOLD,
     accuracy_threshold: float = ACCURACY_THRESHOLD,
 ) -> Comparison:
-    """Compare two sides, each a record's file, a folder of records, or a commit whose records are in `folder`.
+    """Compare two sides. A side is a record's file, a folder of records, or a commit whose records are in `folder`.
 
     threshold, accuracy_threshold: shares by which a cost and an accuracy may get worse. A record that cannot be
-    compared is listed in `left_out`. ValueError if a side has no record, or if nothing can be compared.
+    compared is listed in `left_out`. Raises ValueError if a side has no record, or if nothing can be compared.
     """
     left_out: list[str] = []
     sides = [
@@ -206,7 +209,7 @@ def _comparable(record: AnyRecord, left_out: list[str]) -> bool:
     """
     try:
         _settings(record), list(metrics(record))
-    except Exception as error:  # whatever was raised, only this record is at fault
+    except Exception as error:  # whatever was raised, only this record is affected
         left_out.append(f"{record.name}.json cannot be compared: {evidence.reason(error)}")
         return False
     return True
@@ -243,7 +246,7 @@ def _commit(name: str) -> str:
     words = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"{name} must be a file, a folder or a commit, and is none of them")
+        raise ValueError(f"{name} must be an existing file, folder or commit")
     return done.stdout.strip()
 
 
@@ -286,7 +289,7 @@ def _settings(record: AnyRecord) -> dict[str, Any]:
         trained = {"precision": record.training.precision, "device": record.training.device} if record.training else {}
         return {key: settings[key] for key in settings.keys() - {"seed", "name"}} | trained
     settings = {key: getattr(record, key) for key in ("kind", *SAME_WORK[type(record)])}
-    if isinstance(record, Probing):  # the encoder is not among them, as it may have been trained again
+    if isinstance(record, Probing):  # the encoder is not one of them, because it may have been trained again
         settings |= {key: value for key, value in record.asked.items() if key != "encoder"}
     return settings
 
@@ -304,8 +307,8 @@ def _rows(
             cost, allowed = _accuracy_cost(before, after, paired=seeds[0] == seeds[1]), accuracy_threshold
         else:
             cost, allowed = bootstrap.unpaired_cost(_costs(before), _costs(after)), threshold
-            # The interval is widened by how much slower the machine itself was at its fixed work, on which memory does
-            # not depend.
+            # The interval is widened by how much slower the machine itself was at its fixed work, except for memory,
+            # which does not depend on it.
             equal = bootstrap.unpaired_cost(*([record.calibration_seconds for record in side] for side in (old, new)))
             cost = cost.widened(equal) if cost and equal and first.unit not in MEMORY else cost
         pooled = [[sample for metric in side for sample in metric.samples] for side in (before, after)]
@@ -366,7 +369,7 @@ def _has_ratio(metric: Metric) -> bool:
 
 
 def metrics(record: AnyRecord) -> Iterator[Metric]:
-    """Yield the metrics of a record that are compared, as raw samples without those that compile and warm up."""
+    """Yield the metrics of a record that are compared, as raw samples without compiling and warm-up."""
     if isinstance(record, Run):
         yield from _run_metrics(record)
     elif isinstance(record, DeviceFigures):

@@ -49,14 +49,17 @@ class Allowed(BaseModel):
 
 
 def baseline(config: pytest.Config, name: str) -> dict[str, dict[str, Any]]:
-    """Return the newest saved run of that name: `id_of` a test -> its benchmark. UsageError if there is none to use."""
+    """Return the newest saved run called `name`: `id_of` a test -> its benchmark.
+
+    Raises UsageError if there is no such run.
+    """
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--twoview-baseline needs pytest-benchmark, which is not installed")
     # A private name of pytest-benchmark: nothing public says which storage it uses and whether it is disabled.
     session: Any = config._benchmarksession  # type: ignore[attr-defined]
     if session.disabled:
         raise pytest.UsageError("--twoview-baseline has nothing to compare: pytest-benchmark is disabled")
-    # The storage adds a star to what it is asked for, so NAME finds NAME2 as well.
+    # The storage appends a star to the name, so NAME also finds NAME2.
     saved = [
         run for path, run in session.storage.load(f"*_{name}") if re.fullmatch(r"\d+_" + re.escape(name), path.stem)
     ]
@@ -130,8 +133,8 @@ class Gate:
     def run(self) -> None:
         """Measure the recipe of the marker: its training steps and, if the marker has `accuracy`, a full training.
 
-        The steps are on one batch that stays on the device, in a process of their own, so that its peak memory does not
-        include that of other tests.
+        The steps use one batch that stays on the device, and run in a process of their own, so that its peak memory
+        does not include the memory of other tests.
         """
         from twoview.bench.config import recipe
         from twoview.bench.peers.race import TWOVIEW, Process
@@ -174,10 +177,10 @@ class Gate:
         self.accuracy(accuracy.linear_top1, accuracy.test_images, "linear top-1")
 
     def accuracy(self, percent: float, images: int, name: str = "accuracy") -> None:
-        """Record an accuracy, which is compared and saved like the other figures.
+        """Record an accuracy, to be compared and saved like the other figures.
 
         percent: from 0 to 100. images: number of test images, at least 1. Other values fail the test, so that a model
-        that diverged is not taken for a better one.
+        that diverged does not count as a better one.
         """
         if not 0 <= percent <= 100:
             pytest.fail(f"{name} must be a percentage from 0 to 100, got {percent}", pytrace=False)
@@ -224,7 +227,7 @@ class Gate:
             return []
         old, new = test["stats"]["data"], self.benchmark.stats.stats.data
         cost = bootstrap.unpaired_cost([old], [new])
-        # The interval is widened by what the fixed work took longer in one of the two sessions.
+        # The interval is widened by how much longer the fixed work took in one of the two sessions.
         scores = [one["calibration_seconds"] for one in (test["extra_info"]["twoview"], self.measured)]
         equal = bootstrap.unpaired_cost([scores[0]], [scores[1]])
         if cost is None or equal is None or (cost := cost.widened(equal)).verdict(allowed) != "worse":
@@ -302,5 +305,5 @@ def _may_be_one(there: str, here: str) -> bool:
 
 
 def _times(cost: bootstrap.Cost, allowed: float) -> str:
-    """Return how much longer it takes, with the interval, and what is allowed."""
+    """Return the relative duration, with its interval and the allowed value, in words."""
     return f"{cost.ratio:.3f} times as long ({cost.low:.3f} to {cost.high:.3f}), and {1 + allowed:.3g} is allowed"

@@ -1,4 +1,4 @@
-"""Measure old and new code in turn in one session, so that a noisy machine widens the interval and fails no build.
+"""Measure old and new code in turn in one session, so that a noisy machine widens the interval without failing a build.
 
 Each side has a process of its own that runs the code of its folder. A round is one turn of each side, in random order,
 both on the same cores. The cores are drawn anew for each round, because one of them may be slower for minutes. After
@@ -37,10 +37,10 @@ from twoview.bench.runtime.progress import progress
 
 Name = Literal["old", "new"]
 SIDES: tuple[Name, Name] = ("old", "new")
-TURN = 0.05  # seconds that a turn takes at least: passes are repeated until they are over
+TURN = 0.05  # minimum seconds of a turn: passes are repeated until they have elapsed
 WARMUP = 3  # first rounds of a pair, which are not counted
 TRIAL_ROUNDS = 15  # counted rounds of a pair of processes
-FEWEST = 4 * TRIAL_ROUNDS  # rounds before the interval is first looked at; from then on it is after every pair
+FEWEST = 4 * TRIAL_ROUNDS  # rounds before the interval is first checked; from then on it is checked after every pair
 REACH = 0.4  # half the interval's width, over the allowed loss: a loss of twice that is then surely beyond it
 CALIBRATION_MIB = 3  # size of the fixed work: about 2 ms per core, a small part of a turn
 BATCHES = 2  # batches of the loader in one pass
@@ -52,7 +52,7 @@ def _by_side() -> dict[Name, list[float]]:
 
 @dataclass
 class Trial:
-    """What one pair of processes measured, by side.
+    """The measurements of one pair of processes, by side.
 
     seconds: time per image, one value per round. calibration: seconds of the machine's fixed work before each turn.
     peak_mib, device_mib: peak host and device memory up to the last round, in MiB.
@@ -75,12 +75,12 @@ class Rounds:
 
     @property
     def machine(self) -> Cost:
-        """The machine's time for its fixed work: that before new's turns over that before old's."""
+        """The machine's time for its fixed work: the ratio of the time before new's turns to the time before old's."""
         return self._in_turn("calibration")
 
     @property
     def cost(self) -> Cost:
-        """New's time over old's, widened by the difference of the machine."""
+        """The ratio of new's time to old's, widened by the difference of the machine."""
         return self._in_turn("seconds").widened(self.machine)
 
     def _in_turn(self, what: Literal["seconds", "calibration"]) -> Cost:
@@ -102,13 +102,16 @@ class Rounds:
 
 
 class Sides:
-    """The work of both sides, each with the code of its folder. ValueError if a folder is no checkout of twoview."""
+    """The work of both sides, each with the code of its folder.
+
+    Raises ValueError if a folder is not a checkout of twoview.
+    """
 
     def __init__(self, old: Path, new: Path, job: Job | StepJob) -> None:
         self.job, self.trees = job, {"old": old.resolve(), "new": new.resolve()}
         for tree in self.trees.values():
             if not (tree / "twoview" / "bench" / "peers" / "worker.py").is_file():
-                raise ValueError(f"{tree} is no checkout of twoview: it has no twoview/bench/peers/worker.py")
+                raise ValueError(f"{tree} is not a checkout of twoview: it has no twoview/bench/peers/worker.py")
         self.machine = Calibration(CALIBRATION_MIB)
 
     def __enter__(self) -> Self:
@@ -145,7 +148,7 @@ class Sides:
                 trial.device_mib[side] = answer["device_mib"]
 
     def _asked(self, side: Name, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the answer of a side's process. ValueError, naming the side, if it cannot do the work."""
+        """Return the answer of a side's process. Raises ValueError, naming the side, if it cannot do the work."""
         try:
             return what()
         except Unavailable as reason:
@@ -157,9 +160,9 @@ def compare_code(
 ) -> Comparison:
     """Compare the speed and memory of two versions of the code on one work.
 
-    old, new: a checkout's folder or a commit each. work: name of a loader's work or of a recipe, see `job`. allowed:
-    share by which new may be worse. most: largest number of rounds. ValueError if a side cannot do the work, for fewer
-    rounds than an interval needs, or for more threads than cores.
+    old, new: the folder of a checkout, or a commit. work: the name of a loader measurement or of a recipe, see `job`.
+    allowed: share by which new may be worse. most: largest number of rounds. Raises ValueError if a side cannot do the
+    work, for fewer rounds than an interval needs, or for more threads than cores.
     """
     if most < FEWEST:
         raise ValueError(f"--rounds must be at least {FEWEST}, got {most}")
@@ -208,7 +211,7 @@ def reach(cost: Cost) -> float:
 
 
 def job(work: str, place: Place) -> Job | StepJob:
-    """Return the job of that name: a loader's work of `twoview list suites`, or the training step of a recipe."""
+    """Return the job of a loader measurement from `twoview list suites`, or of the training step of a recipe."""
     works = {one.name: one for one in TABLE if isinstance(one, LoaderWork)}
     if work in works:
         return _loading(works[work], place)
@@ -216,7 +219,7 @@ def job(work: str, place: Place) -> Job | StepJob:
 
 
 def _loading(work: LoaderWork, place: Place) -> Job:
-    """Return the job of a loader's work, whose beton is made if it is not there."""
+    """Return the job of a loader measurement. Its beton file is made if it does not exist."""
     from twoview.bench.data import betons
 
     file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
@@ -227,7 +230,7 @@ def _loading(work: LoaderWork, place: Place) -> Job:
 def stepping(one: recipe.Recipe[Any]) -> StepJob:
     """Return the job of a recipe's training step, one step per pass.
 
-    Only the keys that the recipe gives are handed on, because old code may not know every key of the new code.
+    Only the keys that the recipe gives are passed on, because old code may not know every key of the new code.
     """
     device = experiment.best_device()
     given = one.model_dump(mode="json", exclude_unset=True, exclude={"expected", "budget", "search"})

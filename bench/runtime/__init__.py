@@ -1,1 +1,1 @@
-"""What every part of the benchmark needs of the system: processes, signals, locks, progress bars, escaped text."""
+"""System helpers that every part of the benchmark uses: processes, signals, locks, progress bars, escaped text."""

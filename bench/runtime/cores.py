@@ -20,7 +20,7 @@ def cores() -> list[int]:
 def confine(process: int, to: Collection[int]) -> None:
     """Restrict all threads of a process, and all threads and processes that they start later, to the cores `to`.
 
-    process: its id.
+    process: the id of the process.
     """
     for thread in os.listdir(f"/proc/{process}/task"):
         with suppress(ProcessLookupError):  # the thread has ended meanwhile

@@ -1,4 +1,4 @@
-"""Escape texts that come from records, files and errors, so that no program takes a part of them for its own syntax.
+"""Escape texts that come from records, files and errors, so that no program interprets any part of them.
 
 The programs are a terminal, a spreadsheet that opens a CSV file, and GitHub's Markdown.
 """
@@ -12,7 +12,8 @@ FORMULA = re.compile(r"^ *[=+\-@\uff1d\uff0b\uff0d\uff20]")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 # What Markdown would interpret: its special characters (an underscore only next to a character that is no letter or
-# digit), the beginnings of addresses, which become links by themselves, and those of lists, headings and rules.
+# digit), the beginnings of addresses, which become links by themselves, and the beginnings of lists, headings and
+# rules.
 MARKS = re.compile(
     r"[\\`*~|\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|^(?:[-+](?=[\s-]|$)|#(?=[\s#]|$)|=(?==*$))", re.I
 )
@@ -61,7 +62,7 @@ def csv_value(cell: str) -> str:
 def markdown(text: str) -> str:
     """Return the text for a line or a table cell of GitHub's Markdown, where it is shown literally.
 
-    It cannot become a link, picture, mention, formula or emphasis.
+    It cannot become a link, image, mention, formula or emphasis.
     """
     escaped = html.escape(MARKS.sub(r"\\\g<0>", one_line(text)), quote=False)
     escaped = NUMBERED.sub(r"\1\\\2", escaped).replace("$", "<span>$</span>")

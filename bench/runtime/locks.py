@@ -29,12 +29,13 @@ def alone(path: Path, what: str) -> Iterator[None]:
     """Hold the lock of a path during the block, against other processes and against other blocks of this process.
 
     path: an existing folder, or a file, which need not exist; the folder of a file is created if necessary.
-    what: how an error calls the path, such as `the checkpoint`.
-    BlockingIOError if the lock is held already; it is never waited for.
+    what: the words for the path in an error, such as `the checkpoint`.
+    Raises BlockingIOError if the lock is held already, without waiting for it.
 
-    The operating system's lock is used, on a hidden file next to the file or inside the folder. It ends with its
-    process, however that ends, and forked children do not inherit it. The hidden file is removed at the end; one that a
-    killed process left behind does no harm. On a file system without locks nothing is locked, and nothing fails.
+    The operating system's lock is used, on a hidden file next to the file or inside the folder. The system releases it
+    when the process ends for any reason, and forked children do not inherit it. The hidden file is removed at the end;
+    a file that a killed process left behind does no harm. On a file system without locks nothing is locked and no error
+    is raised.
     """
     place = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     mine = os.getpid(), place
@@ -51,14 +52,14 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, what: str, lock: Path) -> Iterator[None]:
-    """Hold the system's lock on the hidden file `lock`, which says meanwhile who holds it."""
+    """Hold the system's lock on the hidden file `lock`, which says who holds it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     file, mine = _taken(path, what, lock), os.getpid()
     try:
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
-        except OSError as error:  # the disk may be full; the error then does not name the file
+        except OSError as error:  # the disk may be full, and the error then does not name the file
             raise OSError(error.errno, error.strerror, str(lock)) from None
         yield
     finally:
@@ -100,7 +101,7 @@ def can_lock(folder: Path) -> bool:
 
 
 def _lock(file: int, path: Path, what: str) -> None:
-    """Lock the file. BlockingIOError, naming `path`, if another process holds the lock."""
+    """Lock the file. Raises BlockingIOError, naming `path`, if another process holds the lock."""
     try:
         _asked(file)
     except OSError as error:
@@ -112,7 +113,7 @@ def _lock(file: int, path: Path, what: str) -> None:
 def _asked(file: int) -> bool:
     """Try to lock the file. Return False if the file system has no locks.
 
-    An OSError with a number in HELD if another process holds the lock.
+    Raises OSError with an errno in HELD if another process holds the lock.
     """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # belongs to the process: unlike flock's, forks do not get it
@@ -133,7 +134,7 @@ def _is(file: int, lock: Path) -> bool:
 
 
 def _holder(file: int) -> str:
-    """Return in words which process holds the lock, as far as the lock file says so."""
+    """Return in words which process holds the lock, if the lock file says so."""
     found = HOLDER.fullmatch(os.pread(file, 300, 0))
     if not found:
         return "another process"

@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 
 class _Kept(io.FileIO):
-    """A file that drops what is written to it after the reader of the pipe has gone.
+    """A file that discards its output after the reader of the pipe has exited.
 
-    This also holds for every process that is started afterwards. So a command ends as it would have ended otherwise: a
+    This also holds for every process that is started afterwards. So a command ends as if the reader still existed:
     training continues, and the exit code of `compare` tells its result.
     """
 

@@ -1,7 +1,7 @@
-"""Run work in a process of its own, so that its peak of memory can be measured and a crash ends nothing else.
+"""Run work in a process of its own, so that its peak memory can be measured and a crash does not end anything else.
 
 The process is forked from a server process that has imported the modules of `preload` and done nothing else. So imports
-that take seconds happen once, however many processes there are.
+that take seconds happen only once.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def forks(preload: Sequence[str]) -> ForkServerContext:
-    """Return a multiprocessing context whose processes are forked from one that has imported these modules.
+    """Return a multiprocessing context whose processes are forked from a server that has imported these modules.
 
     It has also imported the caller's main module.
     """
@@ -28,7 +28,7 @@ def forks(preload: Sequence[str]) -> ForkServerContext:
 
 
 def end_with_parent() -> None:
-    """Arrange that this process is killed when the process that asked for it ends, whatever ends that one.
+    """Arrange that this process is killed when the process that asked for it ends for any reason.
 
     The parent of a process that the fork server made is the server, which lives as long as any of its forks. Such a
     process watches the one that asked for it in a thread.
@@ -48,9 +48,9 @@ def end_with_parent() -> None:
 def run(work: Callable[[Any], Any], job: Any, preload: Sequence[str] = ()) -> Any:
     """Return work(job), computed in a process of its own, which ends when this process ends.
 
-    work: a function at the top level of a module. job: its argument, which must be picklable like the result.
+    work: a function at the top level of a module. job: its argument. Argument and result must be picklable.
     preload: modules that are imported before the process is forked.
-    An exception of `work` is raised here; ChildProcessError if the process ended without an answer.
+    An exception of `work` is raised here, too. Raises ChildProcessError if the process ended without an answer.
     """
     context = forks(preload)
     ours, its = context.Pipe(duplex=False)
@@ -90,7 +90,7 @@ def _answer(work: Callable[[Any], Any], job: Any, connection: Connection) -> Non
 def try_run(measure: Callable[[Any], dict[str, Any]], job: Any, preload: Sequence[str]) -> dict[str, Any]:
     """Return measure(job), computed in a process of its own, or {"absent": reason} if it could not be measured.
 
-    That is the case if a package is missing, memory runs out, or the process dies.
+    It cannot be measured if a package is missing, memory runs out, or the process dies.
     """
     try:
         answer: dict[str, Any] = run(measure, job, preload)

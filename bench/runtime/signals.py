@@ -1,4 +1,4 @@
-"""Handling of SIGTERM and SIGINT: while work runs that must not be interrupted, and where they would get lost."""
+"""Handling of SIGTERM and SIGINT during work that must not be interrupted, and where signals would get lost."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ AGAIN_SECONDS = 0.05  # after which a lost signal is sent again
 def insist() -> None:
     """From now on, send a signal again if it arrives in a finalizer.
 
-    Python ignores exceptions of finalizers, and so would lose the one that the signal raises.
+    Python ignores exceptions in finalizers, and so would lose the exception that the signal raises.
     """
     otherwise = sys.unraisablehook
 
@@ -42,7 +42,7 @@ def end_at_once() -> None:
 
 
 class StopRequest:
-    """A request to end this process, which a signal makes. Calling the object returns whether there is one."""
+    """A request by a signal to end this process. Calling the object returns whether there is a request."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -62,7 +62,7 @@ class StopRequest:
 def deferred() -> Iterator[StopRequest]:
     """Defer SIGTERM and SIGINT during the block, and obey them when it has ended.
 
-    Yields the request, which the block can ask whether a signal has come. A second signal ends the process at once.
+    Yields a StopRequest, which tells the block whether a signal has arrived. A second signal ends the process at once.
     """
     asked = StopRequest()
 

@@ -1,1 +1,1 @@
-"""Suites: named lists of measurements and trainings that are run one after the other."""
+"""Suites: named lists of measurements and training runs that are run one after the other."""

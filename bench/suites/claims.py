@@ -1,4 +1,4 @@
-"""The suite of the papers' claims at reduced scale: small recipes take the place of the papers', with several seeds.
+"""The suite of the papers' claims at reduced scale: small recipes replace the papers', and run with several seeds.
 
 `reports/papers/*.toml` says which recipes a claim compares, and by which test.
 """
@@ -18,14 +18,14 @@ from twoview.loaders import datasets
 def steps(scale: Scale, place: Place) -> Iterator[Step]:
     """Yield the steps: all recipes whose dataset is available, seed by seed, then the experiments on theory.
 
-    The recipes that are left out are printed.
+    The skipped recipes are printed.
     """
     recipes = [scale.of(recipe.load(name)) for name in claims_scale.names()]
     problems = {dataset: _problem(dataset, place) for dataset in sorted({one.dataset for one in recipes})}
     for dataset, problem in problems.items():
         if problem:
             count = sum(one.dataset == dataset for one in recipes)
-            console.print(f"{count} recipes on {dataset} are left out: {problem}", markup=False)
+            console.print(f"{count} recipes on {dataset} are skipped: {problem}", markup=False)
     yield from runner.trainings([one for one in recipes if not problems[one.dataset]], place, scale.seeds, scale.trials)
     yield Step("theory-spectral", partial(runner.measure_claims, "spectral"))
     if scale.images:

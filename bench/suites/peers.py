@@ -1,6 +1,6 @@
-"""Measure twoview in turn with its peers, the libraries that a user would pick instead, on this machine.
+"""Measure twoview in turn with its peers, libraries that a user could choose instead, on this machine.
 
-Compared are loaders on the same data, and the training step of SimCLR.
+It compares loaders on the same data, and the training step of SimCLR.
 """
 
 import math
@@ -14,10 +14,10 @@ from twoview.bench.dataloader import rates
 from twoview.bench.dataloader.targets import CROPS, FASHION, SIMCLR, LoaderWork
 from twoview.bench.evidence import DeviceFigures, LoaderRates
 from twoview.bench.runtime.cores import cpu_count
-from twoview.bench.suites.gpu import beside_lightly
+from twoview.bench.suites.gpu import with_lightly
 from twoview.bench.suites.gpu.scale import Context, Scale
 
-PATIENCE = 300.0  # seconds that a peer may take to start, and for each round; the record notes which took longer
+PATIENCE = 300.0  # seconds that a peer may take to start, and for each round; the record notes which peers took longer
 ALL = ("torchvision", "lightly", "kornia", "spdl", "dali", "ffcv")
 # Each pass has sixteen batches, so that what a peer does at the start of a pass has little weight.
 WORKS = (
@@ -34,15 +34,15 @@ def measure(
 ) -> Iterator[LoaderRates | DeviceFigures]:
     """Yield one record for each task of the loader in `works`, then the record of the training step.
 
-    rounds: of each contestant. on_cpu: the scale of the step on a machine without a GPU. ValueError if our own side
-    fails.
+    rounds: number of rounds of each contestant. on_cpu: the scale of the step on a machine without a GPU. Raises
+    ValueError if twoview's side fails.
     """
     for work in works:
         file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
         job = rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
         yield rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
     scale = Scale() if best_device().type == "cuda" else on_cpu
-    [step] = beside_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
+    [step] = with_lightly.measure(Context(replace(scale, rounds=rounds), place, Path(), math.inf), PATIENCE)
     yield step.model_copy(update={"name": "peers-step"})
 
 

@@ -1,7 +1,8 @@
 """Run a suite: a list of steps, each of which makes one evidence record. A finished step is not repeated.
 
-A step is finished when its record exists, and an interrupted training is resumed from its last checkpoint. So a suite
-that is killed and started again by the same command loses no finished record, and at most the epoch that was running.
+A step is finished when its record exists, and an interrupted training run is resumed from its last checkpoint. So a
+suite that is killed and started again by the same command loses no finished record, and at most the epoch that was
+running.
 """
 
 import importlib
@@ -35,10 +36,10 @@ from twoview.loaders.names import look_up
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite measures.
+    """The measurements of a suite.
 
     loaders: measurements of the loader, and of converting images to beton files.
-    recipes: recipes to train and evaluate. seeds: how many seeds each recipe is trained with.
+    recipes: recipes to train and evaluate. seeds: number of seeds that each recipe is trained with.
     theory: experiments, which are files of `bench/theory` with a function run() -> list[Claim].
     """
 
@@ -64,7 +65,7 @@ class Step:
 
 
 # For the suites `imbalance` and `imbalance-tiny` (Assran et al. 2023), which compare batches of a few classes with
-# batches of all of them: the recipes on a long-tailed dataset, and those with other priors of PMSN.
+# batches of all classes: the recipes on a long-tailed dataset, and those with other priors of PMSN.
 TAILS = ("msn-lt", "pmsn-lt")
 PRIORS = ("pmsn-lt-uniform", "pmsn-lt-classes", "pmsn-uniform-k100")
 # Changes to the recipe gpu-cifar10-simclr, one at a time, and then those that improved it together. rank-cifar10 is
@@ -103,7 +104,7 @@ FASHION_CHANGES = (
 )
 SUITES = {
     "loader": Suite(targets.TABLE, ()),
-    # The shorter training comes first, so that there is a result soon.
+    # The shorter training run comes first, so that there is a result soon.
     "quick": Suite(
         (targets.QUICK_SIMCLR, targets.QUICK_FASHION),
         ("quick-fashion-mnist-supervised", "quick-fashion-mnist"),
@@ -159,7 +160,10 @@ SUITES = {
 
 
 def suite(name: str) -> Suite:
-    """Return the suite called `name`. ValueError, with the known names and the most similar first, if there is none."""
+    """Return the suite called `name`.
+
+    Raises ValueError, with the known names (most similar first), if there is none.
+    """
     return look_up("suite", name, SUITES)
 
 
@@ -171,8 +175,8 @@ def run(work: Suite, folder: Path, place: Place, seeds: int) -> None:
 def run_steps(steps: Iterable[Step], folder: Path, place: Place) -> None:
     """Run the steps that have no record in `folder` yet, and write their records there.
 
-    ValueError if an existing record has other settings than its step. OSError if another suite is writing to the
-    folder.
+    Raises ValueError if an existing record has other settings than its step, and OSError if another suite is writing to
+    the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder, "the folder"):
@@ -182,7 +186,7 @@ def run_steps(steps: Iterable[Step], folder: Path, place: Place) -> None:
 
 
 def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
-    """Run a step unless its record exists. what: how the messages call the step."""
+    """Run a step unless its record exists. what: the name of the step in messages."""
     path = evidence.path_of(folder, step.name)
     if path.exists():
         _same_recipe(path, step)
@@ -201,7 +205,7 @@ def _run_step(step: Step, folder: Path, place: Place, what: str) -> None:
 
 
 def steps(work: Suite, place: Place, seeds: int) -> Iterator[Step]:
-    """Yield the steps of a suite: the trainings, then the experiments on theory, then the loader measurements."""
+    """Yield the steps of a suite: the training runs, then the experiments on theory, then the loader measurements."""
     yield from trainings([recipe.load(name) for name in work.recipes], place, seeds)
     for experiment_name in work.theory:
         yield Step(f"theory-{experiment_name}", partial(measure_claims, experiment_name))
@@ -237,7 +241,7 @@ def _trained(one: Recipe[Any], place: Place, trials: int) -> Step:
 def _tuned(one: Recipe[Any], place: Place, trials: int) -> Recipe[Any]:
     """Return the recipe with the best values of a search over `trials` trials.
 
-    All seeds share the search of seed 0. ValueError if no trial could be trained to the end.
+    All seeds share the search of seed 0. Raises ValueError if no trial could be trained to the end.
     """
     if not (trials and one.search.ranges):
         return one
@@ -253,7 +257,7 @@ def _tuned(one: Recipe[Any], place: Place, trials: int) -> Recipe[Any]:
 
 
 def _train_in_own_process(one: Recipe[Any], place: Place) -> None:
-    """Train in a new process, so that the peak of memory that is measured belongs to this training alone."""
+    """Train in a new process, so that the measured peak memory belongs to this training run alone."""
     # Some of these imports use the GPU's driver, which then does not work in a process that is forked afterwards.
     preload = () if torch.cuda.is_available() else ("twoview.bench.training.train", "timm", "torch._dynamo")
     processes.run(_train, (one.model_dump(mode="json"), place), preload)
@@ -295,12 +299,12 @@ def measure_claims(name: str, **settings: Any) -> evidence.Theory:
 
 
 def _same_recipe(path: Path, step: Step) -> None:
-    """Check that an existing record has the step's settings. ValueError, naming the differences, if not."""
+    """Raise ValueError, naming the differences, unless an existing record has the step's settings."""
     record = evidence.read(path)
     if not step.recipe or not isinstance(record, evidence.Run):
         return
     theirs = recipe.parse(record.recipe, str(path)).settings()
-    # Settings that the recipe searches over are taken from the record, whatever they are.
+    # Settings that the recipe searches over are taken from the record.
     found = {key: value for key, value in recipe.flat(theirs).items() if key in step.recipe.search.ranges}
     mine = recipe.with_values(step.recipe, found).settings()
     check_same(mine, theirs, str(path), "use another --out")

@@ -1,1 +1,4 @@
-"""Claims of theory papers, measured at sizes that a laptop can handle. An experiment is a `run() -> list[Claim]`."""
+"""Claims of theory papers, measured at sizes that a laptop can handle.
+
+An experiment is a module with `run() -> list[Claim]`.
+"""

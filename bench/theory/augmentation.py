@@ -19,7 +19,7 @@ class Augmentation:
     kind: complementary: D' = I - D, so that at keep 1/2 the views are 2 D x and 2 (I - D) x (Wen and Li). independent:
     D' is drawn like D, independently of it. correlated: D_i and D'_i have the correlation `correlation`, where 0 is
     independent, 1 the same mask, and -1 at keep 1/2 complementary. none: both views are x.
-    keep: P(D_i = 1), between 0 and 1. ValueError naming the argument and its value.
+    keep: P(D_i = 1), in (0, 1). Raises ValueError, naming the argument and its value, if one is invalid.
     """
 
     kind: Kind = "complementary"
@@ -30,13 +30,13 @@ class Augmentation:
         if self.kind not in ("complementary", "independent", "correlated", "none"):
             raise ValueError(f"kind must be complementary, independent, correlated or none, got {self.kind!r}")
         if not 0 < self.keep < 1:
-            raise ValueError(f"keep must be above 0 and below 1, got {self.keep}")
+            raise ValueError(f"keep must be in (0, 1), got {self.keep}")
         if self.kind != "correlated" and self.correlation:
             raise ValueError(f"correlation must be 0 for masks of kind {self.kind}, got {self.correlation}")
         # The lowest possible correlation of two 0/1 variables that are 1 with probability keep.
         lowest = -min(self.keep / (1 - self.keep), (1 - self.keep) / self.keep)
         if not lowest - 1e-12 <= self.correlation <= 1:
-            raise ValueError(f"correlation must be from {lowest:.3f} to 1 at keep {self.keep}, got {self.correlation}")
+            raise ValueError(f"correlation must be in [{lowest:.3f}, 1] for keep {self.keep}, got {self.correlation}")
 
     @property
     def keeps(self) -> tuple[float, float]:

@@ -1,19 +1,19 @@
 """Compare contrastive embeddings with spectral clustering of the same graph, for each kernel of Kernel-InfoNCE.
 
-Tan et al. 2024 hold the two to be one method. Here both get the same graph of nearest neighbors and as many
-coordinates as there are clusters. scikit-learn's `SpectralClustering` takes the coordinates from eigenvectors. Ours are
-the minimum of the loss over free embeddings of the nodes, with the graph's edges as positive pairs and all nodes as
+According to Tan et al. 2024 the two are one method. Here both get the same graph of nearest neighbors and one
+coordinate per cluster. scikit-learn's `SpectralClustering` takes the coordinates from eigenvectors. Ours are the
+minimum of the loss over free embeddings of the nodes, with the graph's edges as positive pairs and all nodes as
 negatives, and are clustered with k-means.
 
-One protocol for all data and kernels:
+The protocol is the same for all data and kernels:
 * The temperature is T = 2^gamma, so that two opposite unit vectors have K = 1/e. Every kernel then reaches over the
-  whole sphere, as the trace of spectral clustering takes in all pairs. At lower temperatures a node is repelled only by
-  nodes near it, and a long cluster has a lower loss if it fills the sphere; the last claim is about these temperatures.
-  (Recipes have T = 0.5.)
+  whole sphere, just as the trace of spectral clustering includes all pairs. At lower temperatures a node is repelled
+  only by nodes near it, and a long cluster has a lower loss if it fills the sphere; the last claim is about these
+  temperatures. (Recipes have T = 0.5.)
 * The concatenation has twice as many coordinates, as in the paper.
 * The loss has many minima: on the rings, random starts wind around the circle. One of the three starts is therefore the
   eigenvectors themselves, and the lowest minimum counts. So where a claim fails, the loss is lower elsewhere than near
-  spectral clustering's solution. What random starts alone arrive at is reported beside it.
+  spectral clustering's solution. The result of random starts alone is reported as well.
 """
 
 import warnings
@@ -54,9 +54,9 @@ KERNELS: dict[str, Objective] = {
 }
 TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 4.0, 16.0)
 RANDOM = 2  # number of random starts
-POINTS = 200  # points of each data set
-NEAR = 0.05  # by how much the adjusted Rand index may be lower
-ALIKE = 0.9  # adjusted Rand index from which two clusterings count as the same
+POINTS = 200  # points of each dataset
+NEAR = 0.05  # largest amount by which the adjusted Rand index may be lower
+ALIKE = 0.9  # smallest adjusted Rand index of two clusterings that count as the same
 PAPER = "Tan et al. 2024: contrastive learning is spectral clustering (found, secondary); comparing by k-means is ours"
 
 
@@ -83,7 +83,8 @@ class Task:
 class Found:
     """The embedding z at the lowest minimum, (n, d), with rows of unit length.
 
-    clusters: int (n,), k-means clusters of z. at_random: int (n,), those of the lowest minimum from random starts only.
+    clusters: int (n,), k-means clusters of z. at_random: int (n,), the clusters of the lowest minimum from random
+    starts only.
     """
 
     z: np.ndarray
@@ -131,7 +132,7 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
         PAPER,
         f"adjusted Rand index to the true clusters, ours and scikit-learn's: {each}; lowest of {RANDOM + 1} minima, "
         "T = 2^gamma",
-        f"on each data set at least scikit-learn's index minus {NEAR:g} (the threshold is ours)",
+        f"on each dataset at least scikit-learn's index minus {NEAR:g} (the threshold is ours)",
         verdict(bool((ours >= theirs - NEAR).all())),
         {
             f"contrastive ({names})": ours,
@@ -144,7 +145,7 @@ def kernel(name: str, tasks: dict[str, Task]) -> Claim:
 
 
 def temperature(tasks: dict[str, Task]) -> Claim:
-    """Return the claim that the clusters are those of spectral clustering at every temperature."""
+    """Return the claim that the clusters are spectral clustering's at every temperature."""
 
     def at_each(task: Task) -> list[Found]:
         return [contrastive(task, infonce(exponential(2, t))) for t in TEMPERATURES]
@@ -173,7 +174,7 @@ def temperature(tasks: dict[str, Task]) -> Claim:
 def contrastive(task: Task, objective: Objective, copies: int = 1) -> Found:
     """Minimize the loss over embeddings with `copies` coordinates per cluster, and cluster the minimum with k-means."""
     graph, clusters = task.graph, task.clusters
-    # `bottom` leaves out the constant eigenvector, which comes first.
+    # `bottom` omits the constant eigenvector, which comes first.
     eigenvectors = np.hstack([np.ones((len(graph), 1)), graph.bottom(clusters - 1, normalized=True)])
     starts = [np.tile(eigenvectors, copies), *random_starts(graph, copies * clusters, RANDOM)]
     minima = [descend(graph, objective, start) for start in starts]
@@ -206,7 +207,7 @@ def _indices(tasks: dict[str, Task], found: dict[str, np.ndarray]) -> np.ndarray
 
 
 def _panel(points: np.ndarray, label: np.ndarray) -> Scatter:
-    """Return the points in their own plane if they are 2-D, else in that of their first two principal axes."""
+    """Return the points as they are if they are 2-D, else in the plane of their first two principal axes."""
     plane = points if points.shape[1] == 2 else PCA(2).fit_transform(points)
     x, y = plane.round(3).T
     return Scatter(x, y, label)

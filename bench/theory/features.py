@@ -1,4 +1,4 @@
-"""Measure what a one-layer network has learned of the sparse features of which its data are made."""
+"""Measure how well a one-layer network has learned the sparse features that its data are made of."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,9 @@ class Measures:
     participation: median over neurons of (sum_j C_ij^2)^2 / sum_j C_ij^4, about how many features a neuron mixes.
     Each feature is matched with a neuron of its own. recall: share of active latents whose matched neuron fires.
     false_support: among the firings of matched neurons, the share whose latent is 0. firing: share of all neurons that
-    fire. shared_z, shared_noise: mean similarity Sim_f of two x that share only z, or only xi, over that of x with
-    itself; as f is odd, this is the share of f's variance that z or xi alone explains. nan where nothing fires.
+    fire. shared_z, shared_noise: mean similarity Sim_f of two x that share only z, or only xi, relative to the
+    similarity of x with itself; as f is odd, this is the share of f's variance that z or xi alone explains. nan if
+    nothing fires.
     norm: mean |w_i|. bias: mean b_i.
     """
 
@@ -98,10 +99,10 @@ def measure(layer: Layer, data: SparseCoding, samples: int = 1024) -> Measures:
 
 
 def probe(layer: Layer | None, data: SparseCoding, labels: int = 2048) -> Probe:
-    """Return the scores of a linear probe on f(x), or on x itself without a layer. `probe_latents` is that of M'x.
+    """Return the scores of a linear probe on f(x), or on x itself without a layer. See `probe_latents` for M'x.
 
-    labels: number of samples to which the head is fitted, and of others on which it is scored. Samples with y = 0 do
-    not count for the sign. w* is Gaussian.
+    labels: number of samples that the head is fitted to, and of other samples that it is scored on. Samples with y = 0
+    do not count for the sign. w* is Gaussian.
     """
     x = data.x(np.arange(2 * labels))
     return _judged(x if layer is None else layer.features(x), data, labels)

@@ -1,4 +1,4 @@
-"""What color distortion and labels do to an encoder of images: Wen and Li 2021, Figures 1 to 4, at a CPU's size.
+"""The effect of color distortion and labels on an image encoder: Wen and Li 2021, Figures 1 to 4, at a CPU's size.
 
 All encoders are AlexNets, also for Figures 1 and 3, because their WRN-34x5 would take hours.
 """
@@ -26,7 +26,10 @@ SHOWN = 300  # points shown of a t-SNE
 
 
 class Encoders(NamedTuple):
-    """Representations of the same images by encoders of one seed. again: the control, supervised with another seed."""
+    """The representations of the same images by three encoders that were trained with one seed, and by a control.
+
+    again: the control, which is the supervised encoder trained with the next seed.
+    """
 
     strong: Representation
     weak: Representation
@@ -35,9 +38,10 @@ class Encoders(NamedTuple):
 
 
 def run(seeds: int = 1) -> list[Claim]:
-    """Train three recipes, a minute each, with so many seeds, the supervised one with one more, and return the claims.
+    """Train three recipes with `seeds` seeds each, a minute per run, and return the paper's claims with verdicts.
 
-    FileNotFoundError, saying how to get it, if CIFAR-10 is missing.
+    The supervised recipe is trained with one seed more, as a control.
+    Raises FileNotFoundError, saying how to get it, if CIFAR-10 is missing.
     """
     with TemporaryDirectory() as folder:
         place = Place(Path(folder) / "betons", Path(folder) / "checkpoints", datasets.data_root(None))
@@ -55,7 +59,7 @@ def _measured(name: str, place: Place, seed: int) -> Representation:
 def claims(seeds: Sequence[Encoders]) -> list[Claim]:
     """Return the claims about the encoders of each seed.
 
-    Numbers in their sentences are means over seeds; a claim holds only if it holds for every seed.
+    The numbers in a claim's text are means over seeds; a claim holds only if it holds for every seed.
     """
     count = "one seed each" if len(seeds) == 1 else f"the mean of {len(seeds)} seeds"
     settings = f"a narrow AlexNet, 5,000 images of CIFAR-10, {count}, {len(seeds[0].strong.label):,} test images"
@@ -83,12 +87,13 @@ def _differ(seeds: Sequence[Encoders], settings: str) -> Claim:
     labels = np.array([_layers_cka(one.strong, one.supervised) for one in seeds])
     colors = np.array([_layers_cka(one.strong, one.weak) for one in seeds])
     controls = np.array([_layers_cka(one.supervised, one.again) for one in seeds])
-    # What the CKA of labels must be below in conv 5: its own in conv 1, and that of colors and of controls in conv 5.
+    # Upper bounds of the labels' CKA in conv 5: its own value in conv 1, and the CKA of colors and of controls in conv
+    # 5.
     last = np.minimum(np.minimum(labels[:, 0], colors[:, -1]), controls[:, -1])
     return Claim(
         "Supervised and contrastive features differ in the higher layers, more than augmentation or another seed makes "
         "them differ",
-        f"{UNKNOWN.format(1)}; the figure shows pictures of WRN-34x5, the statistic is ours",
+        f"{UNKNOWN.format(1)}; the figure shows images of WRN-34x5, the statistic is ours",
         f"Linear CKA of the channels' means, conv 1 to 5: {_listed(labels)} between a supervised and a contrastive "
         f"encoder, {_listed(colors)} between two contrastive ones, with and without color distortion, "
         f"{_listed(controls)} between two supervised ones of different seeds ({settings}).",
@@ -111,7 +116,7 @@ def _layers_cka(one: Representation, other: Representation) -> list[float]:
 
 
 def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
-    """Return the claim of Figure 2, which cannot be decided, with what was measured."""
+    """Return the claim of Figure 2, which cannot be decided, with the measurements."""
     above = np.array([[float(one.layers[-1].positive.mean()) for one in (each.strong, each.weak)] for each in seeds])
     strong, weak = above.mean(0)
     return Claim(

@@ -72,7 +72,7 @@ class Learner:
 
 @dataclass
 class Layer:
-    """The network. weights: (m, d1). biases: (m,), not negative. Their common dtype is that of all that is computed."""
+    """The network. weights: (m, d1). biases: (m,), not negative. All computations use their common dtype."""
 
     weights: np.ndarray
     biases: np.ndarray

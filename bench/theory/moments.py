@@ -1,4 +1,4 @@
-"""What two views have in common, and in which directions it makes a network with small weights grow."""
+"""The cross moment of two views, and the directions in which it makes a network with small weights grow."""
 
 import math
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def moments(data: SparseCoding, augmentation: Augmentation) -> Moments:
 
 
 def expected_in_span(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> float:
-    """Return the share of |w|^2 in span(M) at the time when the threshold sets in, for a linear network.
+    """Return the share of |w|^2 in span(M) when the threshold sets in, for a linear network.
 
     That is when small weights have grown to `learner.grown` times their first norm. If they do not grow, it is the
     share at the start.
@@ -43,7 +43,7 @@ def expected_in_span(data: SparseCoding, augmentation: Augmentation, learner: Le
         return float(shares[0])
 
     def energies(time: float) -> np.ndarray:
-        """Return |w|^2 inside and outside span(M), in sum 1 at the start: each weight grows as exp(rate * time)."""
+        """Return |w|^2 inside and outside span(M), with sum 1 at the start: each weight grows as exp(rate * time)."""
         grown: np.ndarray = shares * np.exp(2 * rates * time)
         return grown
 

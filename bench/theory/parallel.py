@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Thing], Result], things: Iterable[Thing]) -> list[Result]:
-    """Return the results in order. Each is computed by one thread, so that the number of cores changes no digit.
+    """Return the results in order. Each is computed by one thread, so that they do not depend on the number of cores.
 
     This is for numpy and our Numba kernels, which release the interpreter lock.
     """

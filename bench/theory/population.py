@@ -4,7 +4,7 @@ Nothing is random here, unlike in training: positive pairs are weighted by their
 negative, weighted by its own probability. The result is a function of free unit embeddings, a few hundred numbers. It
 is smooth except for the cusp that kernels with gamma below 2 have at distance 0; so a distance d is replaced by
 sqrt(d^2 + r^2) with a small r. The gradients are written out, because that is six times faster than autograd at these
-sizes. Tests check them, and compare the values with the suite's own losses.
+sizes. Tests check the gradients, and compare the values with the suite's own losses.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Kernel = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 # unit embeddings (n, d), probabilities of the graph's pairs (n, n), and r -> the loss and its gradient (n, d)
 Objective = Callable[[np.ndarray, np.ndarray, float], tuple[float, np.ndarray]]
 
-ROUNDED = (0.3, 0.03)  # values of r, from a landscape without cusps to nearly that of the kernel
+ROUNDED = (0.3, 0.03)  # values of r, from a landscape without cusps to nearly the kernel's
 # options of scipy's L-BFGS-B
 PRECISE = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-8}
 

@@ -2,9 +2,9 @@
 
 The theorems are asymptotic in d. A claim about the network without complementary masks can be tested only where noise
 dominates when the threshold sets in: in every linear network, sparse directions grow a little faster than dense ones
-and outgrow them in the end. `expected_in_span` shows where that has happened. It has at `DATA`, where the claims about
-complementary masks are tested, so the others are tested at `NOISY`. The limits that decide the verdicts are constants
-of `twoview.bench.theory.features`.
+and outgrow them in the end. `expected_in_span` shows where that has happened. It has happened at `DATA`, where the
+claims about complementary masks are tested, so the other claims are tested at `NOISY`. The limits that decide the
+verdicts are constants of `twoview.bench.theory.features`.
 """
 
 import math
@@ -44,7 +44,7 @@ NOISY_LEARNER = Learner(m=64, batch=512, steps=1500, rate=0.1, decay=0.005)
 
 @dataclass(frozen=True)
 class Run:
-    """What was measured of one training, at some of its steps.
+    """The measurements of one training run, at some of its steps.
 
     steps: int64 (k,), the last one being the end. losses: float64 (k,), the first of which is nan. measures: at each of
     the steps. probe: scores of the linear probe on f at the end.
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def end(self) -> Measures:
-        """The measures at the end of the training."""
+        """The measures at the end of training."""
         return self.measures[-1]
 
     def curve(self, name: str) -> np.ndarray:
@@ -81,7 +81,7 @@ def trained(data: SparseCoding, augmentation: Augmentation, learner: Learner, po
 
 
 def run() -> list[Claim]:
-    """Return all claims, which take six trainings, and the smaller ones of the sweeps."""
+    """Return all claims, which take six training runs and the smaller runs of the sweeps."""
 
     def one(setting: tuple[SparseCoding, Learner], kind: Kind) -> Run:
         data, learner = setting
@@ -197,8 +197,8 @@ def with_masks(data: SparseCoding, learner: Learner, runs: Mapping[Kind, Run]) -
         ),
         claim(
             "similarity follows the sparse features and not the noise",
-            f"The similarity of two x that share z is {end.shared_z:.2f} of that of x with itself; that of two x that "
-            f"share xi is {end.shared_noise:.2f} of it ({setting}).",
+            f"Relative to the similarity of x with itself, it is {end.shared_z:.2f} for two x that share z and "
+            f"{end.shared_noise:.2f} for two x that share xi ({setting}).",
             f"Above {FAR_FROM_ONE} for shared z and below {1 - NEAR_ONE:.1f} for shared xi.",
             end.shared_z > FAR_FROM_ONE and end.shared_noise < 1 - NEAR_ONE,
             _similar(masked),
@@ -234,7 +234,7 @@ def _without(
     found, masked = runs[kind], runs["complementary"]
     end, head = found.end, found.probe
     in_span = expected_in_span(data, Augmentation(kind), learner)
-    # R^2 of the best linear map of x: the share of z's variance in that of M'x.
+    # R^2 of the best linear map of x: the share of z's variance in the variance of M'x.
     ceiling = data.active / (data.active + data.variance)
     reason = f"when the threshold sets in, a linear network is expected to have {in_span:.2f} of its energy in span(M)"
     tested = f"tested where noise dominates: the linear network's share is below {FAR_FROM_ONE}"
@@ -255,8 +255,8 @@ def _without(
         ),
         claim(
             "similarity follows the noise",
-            f"The similarity of two x that share z is {end.shared_z:.2f} of that of x with itself; that of two x that "
-            f"share xi is {end.shared_noise:.2f} of it",
+            f"Relative to the similarity of x with itself, it is {end.shared_z:.2f} for two x that share z and "
+            f"{end.shared_noise:.2f} for two x that share xi",
             "It is higher for shared xi",
             end.shared_noise > end.shared_z,
             _similar(found),

@@ -25,7 +25,7 @@ TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.5  # SimCLR's
 NEGATIVES, SETS = (1, 4, 16, 64), 64  # numbers of negatives in a set, and number of sets
 STARTS = 3  # starts of each minimization, of which the lowest minimum counts
-BESIDE = 1e-3  # share of a random start that is added to eigenvectors of unit length
+NUDGE = 1e-3  # factor of the random start that is added to the eigenvectors, which have unit length
 USED = 0.01  # a direction of an embedding is in use if it is longer than this share of the longest
 SAME = 1e-6  # largest difference of two objectives that count as the same
 NEAR = 10.0  # largest angle, in degrees, of two subspaces that count as the same
@@ -42,9 +42,9 @@ def run() -> list[Claim]:
 def graphs() -> dict[str, tuple[Graph, int]]:
     """Return graphs of known augmentations: name -> graph, and how many of its eigenvectors tell its parts apart.
 
-    Each has 48 nodes and as many images. On the ring an image becomes itself or a neighbor. In a community it becomes,
-    half of the time, any node of its community, and otherwise any node at all. In the drawn communities it becomes one
-    of eight nodes that were drawn once in this way.
+    Each has 48 nodes and 48 images. On the ring an image becomes itself or a neighbor. In a community it becomes, half
+    of the time, any node of its community, and otherwise any node at all. In the drawn communities it becomes one of
+    eight nodes that were drawn once in this way.
     """
     ring = np.mean([np.roll(np.eye(48), shift, 1) for shift in (-1, 0, 0, 1)], axis=0)
     equal, unequal = (_communities(np.repeat(np.arange(4), sizes)) for sizes in ([12] * 4, [24, 12, 8, 4]))
@@ -59,7 +59,7 @@ def graphs() -> dict[str, tuple[Graph, int]]:
 
 
 def _communities(community: np.ndarray) -> np.ndarray:
-    """Return the augmentation probabilities, float64 (n, n). community: int (n,), that of each node."""
+    """Return the augmentation probabilities, float64 (n, n). community: int (n,), the community of each node."""
     own = (community[:, None] == community).astype(float)
     return np.asarray((own / own.sum(1) + 1 / len(community)) / 2)
 
@@ -119,7 +119,7 @@ def laplacian_objective(z: np.ndarray, counts: np.ndarray, tau: float) -> float:
     """Return the Laplacian's objective plus log R of a batch of pairs.
 
     It is [tr(Z^T L Z) / tau + sum_i c_i log(sum_k (c_k - [k = i]) K(z_i, z_k))] / sum c with
-    K = exp(-d^2 / (2 tau)); an embedding is no candidate of itself. z: float64 (n, d). counts: float64 (n, n), as from
+    K = exp(-d^2 / (2 tau)); an embedding is not its own candidate. z: float64 (n, d). counts: float64 (n, n), see
     `pair_weights`; L is its Laplacian, and c are its row sums.
     """
     # attraction is the trace term; the logarithms of `sums` make log R. Nodes in no pair of the batch do not count.
@@ -136,13 +136,13 @@ def minimizer(graph: Graph, dim: int, tau: float) -> np.ndarray:
 
 
 def _starts(graph: Graph, dim: int) -> list[np.ndarray]:
-    """Return the starts of a minimization, of which the first is near the bottom eigenvectors.
+    """Return the starts of a minimization. The first is near the bottom eigenvectors.
 
-    So where the angle to them is large, the loss really is lower elsewhere. The start is not exactly at them, because
+    So where the angle to these is large, the loss really is lower elsewhere. The start is not exactly at them, because
     they can be 0 at a node, and because the gradient at a symmetric start is 0.
     """
     first, *others = random_starts(graph, dim, STARTS)
-    return [graph.bottom(dim) + BESIDE * first, *others]
+    return [graph.bottom(dim) + NUDGE * first, *others]
 
 
 def span(z: np.ndarray) -> np.ndarray:
@@ -158,7 +158,7 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def subspace(name: str) -> Claim:
-    """Return the claim that on the graph of that name the embedding spans the bottom eigenvectors."""
+    """Return the claim that on the graph called `name` the embedding spans the bottom eigenvectors."""
     graph, dim = graphs()[name]
     gap = eigvalsh(laplacian(graph.pi))[dim : dim + 2]
     spans = [span(minimizer(graph, dim, tau)) for tau in TEMPERATURES]

@@ -1,6 +1,6 @@
 """Wen and Li's learner over grids of its settings: where it learns the features, and what its first stage follows.
 
-Every point of a grid is a training of its own, a few seconds long. The sizes and grids are the constants below.
+Every point of a grid is a separate training run of a few seconds. The sizes and grids are the constants below.
 """
 
 import itertools
@@ -37,7 +37,7 @@ Trial = Callable[[SparseCoding, Augmentation, Learner], Mapping[str, float]]
 
 
 def to_the_end(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
-    """Return the measures at the end of a training, and its last loss."""
+    """Return the measures at the end of a training run, and its last loss."""
     *_, (_, loss, layer) = train(data, augmentation, learner)
     return asdict(measure(layer, data)) | {"loss": loss}
 
@@ -45,8 +45,8 @@ def to_the_end(data: SparseCoding, augmentation: Augmentation, learner: Learner)
 def first_stage(data: SparseCoding, augmentation: Augmentation, learner: Learner) -> dict[str, float]:
     """Train until the weights have grown `learner.grown` times, or the steps are over.
 
-    Return in_span, the share of the weights' energy in span(M) then, and population, the same by the population's
-    gradient.
+    Return in_span, the share of the weights' energy in span(M) at that time, and population, the same share computed
+    from the population's gradient.
     """
     start = None
     for _, _, layer in train(data, augmentation, learner):
@@ -105,7 +105,7 @@ def phase(rows: pd.DataFrame, x: str, y: str, value: str) -> Phase:
 
 
 def run() -> list[Claim]:
-    """Return all claims, which take about fifty trainings at the sizes above."""
+    """Return all claims, which take about fifty training runs at the sizes above."""
     return [
         learned_at(
             "With complementary masks the features are learned at every keep probability and sparsity",
@@ -129,7 +129,7 @@ def run() -> list[Claim]:
 
 
 def learned_at(name: str, source: str, rows: pd.DataFrame, x: str, most: float = math.inf) -> Claim:
-    """Return a claim about trainings over x and the sparsity. most: the largest x for which it is claimed."""
+    """Return a claim about training runs over x and the sparsity. most: the largest x for which it is claimed."""
     claimed = rows[rows[x] <= most * (1 + 1e-9)]
     # Learned means that both measures are near 1.
     both = claimed[["coverage", "in_span"]].min(axis=1)
@@ -138,19 +138,19 @@ def learned_at(name: str, source: str, rows: pd.DataFrame, x: str, most: float =
     return Claim(
         name=name,
         source=source,
-        measured=f"In {learned.sum()} of {len(claimed)} trainings both coverage and share of the energy in span(M) are "
+        measured=f"In {learned.sum()} of {len(claimed)} runs both coverage and share of the energy in span(M) are "
         f"above {NEAR_ONE}; at worst they are {lowest.coverage:.2f} and {lowest.in_span:.2f}, where "
         f"{'the keep probability' if x == 'keep' else 'the noise variance'} is {lowest[x]:.3g} and P(z_j != 0) "
         f"{lowest.sparsity:.3g} ({SETTING}).",
-        expected=f"Both above {NEAR_ONE} in every training"
-        + (f" of noise variance up to {most:.3g}." if math.isfinite(most) else "."),
+        expected=f"Both above {NEAR_ONE} in every run"
+        + (f" with noise variance up to {most:.3g}." if math.isfinite(most) else "."),
         verdict=verdict(bool(learned.all())),
         phase={title: phase(rows, x, "sparsity", value) for title, value in panels.items()},
     )
 
 
 def learned_in(rows: pd.DataFrame) -> Claim:
-    """Return the claim about trainings over d."""
+    """Return the claim about training runs over d."""
     listed = "; ".join(f"d = {row.d}: {row.coverage:.2f} and {row.in_span:.2f}" for row in rows.itertuples())
     return Claim(
         name="With complementary masks the features are learned in every dimension",
@@ -170,7 +170,8 @@ def learned_in(rows: pd.DataFrame) -> Claim:
 def decoupled(masked: pd.DataFrame, unmasked: pd.DataFrame) -> Claim:
     """Return the claim about first stages.
 
-    masked: trainings over the masks' correlation and the noise. unmasked: without augmentation, over the noise.
+    masked: training runs over the masks' correlation and the noise. unmasked: runs without augmentation, over the
+    noise.
     """
     # The noise dominates where the population's gradient, without masks, leaves little of the energy in span(M).
     noisy = unmasked[unmasked.population < FAR_FROM_ONE].noise

@@ -1,9 +1,9 @@
 """K-means with a uniform prior (Assran et al. 2023): which sizes clusters get under losses that maximize volume.
 
 Four blobs of unequal sizes, far apart, form a graph of nearest neighbors. Each method embeds its nodes freely, and
-k-means, or the method's own prototypes, form as many clusters as there are blobs. A method that follows the data gets
-clusters of the blobs' sizes; one with a uniform prior gets clusters of more equal sizes. Prototypes start at spectral
-clustering's clusters, which are the blobs, whatever the prior is, so only the prior moves them away.
+k-means, or the method's own prototypes, form one cluster per blob. A method that follows the data gets clusters of the
+blobs' sizes; one with a uniform prior gets clusters of more equal sizes. Prototypes start at spectral clustering's
+clusters, which are the blobs, whatever the prior is, so only the prior moves them away.
 """
 
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def even(name: str, points: np.ndarray, found: list[np.ndarray]) -> Claim:
 
 
 def as_blobs(name: str, source: str, points: np.ndarray, found: list[np.ndarray]) -> Claim:
-    """Return the claim that a method makes clusters of the blobs' sizes. The arguments are those of `even`."""
+    """Return the claim that a method makes clusters of the blobs' sizes. For the arguments see `even`."""
     ours = mean_shares(found)
     return Claim(
         f"{name} makes clusters of the blobs' sizes",
@@ -151,7 +151,7 @@ def _nearest(learned: list[Learned]) -> list[np.ndarray]:
 def _mean_assignment(learned: list[Learned]) -> np.ndarray:
     """Return each prototype's mean probability over the nodes, largest first, as means over seeds.
 
-    It is to this distribution that MSN's prior applies.
+    MSN's prior applies to this distribution.
     """
     return np.asarray(np.mean([np.sort(p.mean(0))[::-1] for p in map(_assignments, learned)], axis=0))
 

@@ -1,1 +1,1 @@
-"""Train a recipe, with what belongs to a training: online probes, search, loggers, profiles, memory plans, Slurm."""
+"""Train a recipe, with online probes, search, loggers, profiles, memory plans and Slurm."""

@@ -1,4 +1,4 @@
-"""Logging to TensorBoard, MLflow or Weights & Biases, of the values that the evidence record gets.
+"""Log the values of the evidence record to TensorBoard, MLflow or Weights & Biases.
 
 The package is imported only if its logger is used. Values are written after each checkpoint, when they are on the host
 anyway. The destination is set by the package's own variables (`MLFLOW_TRACKING_URI`, `WANDB_MODE`); TensorBoard's files
@@ -32,10 +32,10 @@ class Scalar(NamedTuple):
 
 
 class Logger(Protocol):
-    """What writes the values of one run."""
+    """A writer of the values of one run."""
 
     def write(self, scalars: Sequence[Scalar]) -> None:
-        """Write the values. Their steps never decrease, nor do they from one call to the next."""
+        """Write the values. Their steps never decrease, within a call or from one call to the next."""
 
     def close(self) -> None: ...
 
@@ -43,8 +43,8 @@ class Logger(Protocol):
 def open_logger(name: Name, recipe: Recipe[Any], out: Path, go_on: bool) -> Logger:
     """Return the logger for a run of the recipe, which keeps its files in `out`.
 
-    go_on: whether to continue the run that was logged there before; otherwise a new one begins. ImportError, with the
-    command that installs the package, if it is not installed.
+    go_on: whether to continue the run that was logged there before; otherwise a new one begins. Raises ImportError,
+    with the command that installs the package, if it is not installed.
     """
     folder = out / name / run_name(recipe)
     logger: Logger = LOGGERS[name](recipe, folder, go_on)
@@ -59,7 +59,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         if not go_on:
-            # Files of an earlier run, whose checkpoint is gone, would mix their curves with those of this run.
+            # Files of an earlier run, whose checkpoint is gone, would mix their curves with this run's.
             for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
         self.writer = SummaryWriter(str(folder))
@@ -77,7 +77,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """Writes to an MLflow run, whose id is kept in `folder` so that a resumed training can continue it."""
+    """Writes to an MLflow run, whose id is kept in `folder` so that a resumed training run can continue it."""
 
     def __init__(self, recipe: Recipe[Any], folder: Path, go_on: bool) -> None:
         self.mlflow = package("mlflow")
@@ -101,7 +101,7 @@ class MLflow:
 
 
 class WandB:
-    """Writes to a run of Weights & Biases, whose id is kept in `folder` so that a resumed training can continue it."""
+    """Writes to a Weights & Biases run, whose id is kept in `folder` so that a resumed training run can continue it."""
 
     def __init__(self, recipe: Recipe[Any], folder: Path, go_on: bool) -> None:
         wandb = package("wandb")
@@ -161,7 +161,10 @@ def judged(record: Run) -> list[Scalar]:
 
 
 def package(name: Name) -> ModuleType:
-    """Import and return a logger's package. ImportError, with the command that installs it, if it is not installed."""
+    """Import and return a logger's package.
+
+    Raises ImportError, with the command that installs it, if it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,9 +1,10 @@
-"""Predict how much memory a training will take, before it runs: `twoview plan`.
+"""Predict how much memory a training run will take, before it starts: `twoview plan`.
 
 Steps at the full batch are run on fake tensors, which have shapes but no values, and every storage is counted from the
-operation that creates it until it is freed. What does not belong to a tensor (workspaces, libraries, the loader's
-kernels, the holes that the process's allocator leaves) is measured by a trial: a few real steps at a small batch in a
-process of its own. The pages of the beton file are not included, since the system caches and drops them as it likes.
+operation that creates it until it is freed. Memory that does not belong to a tensor (workspaces, libraries, the
+loader's kernels, the holes that the process's allocator leaves) is measured by a trial: a few real steps at a small
+batch in a process of its own. The pages of the beton file are not included, since the system caches and drops them as
+it likes.
 """
 
 import math
@@ -35,7 +36,7 @@ from twoview.methods.device_batches import DeviceBatch, on_device
 from twoview.methods.method import Method
 from twoview.methods.trainer import Trainer
 
-TRIAL_STEPS = 12  # the holes of a heap come and go; a training has enough steps to meet the worst case
+TRIAL_STEPS = 12  # the holes of a heap come and go; a training run has enough steps to meet the worst case
 TRIAL_FLOPS = 3e12  # of all steps of a trial, half a minute on two cores; shorter trials show too few of the holes
 SMALLEST = 4  # batch, in images, that takes hardly any memory
 STEP = 8  # proposed batches are multiples of this
@@ -48,7 +49,7 @@ MMAP_THRESHOLD = 32 * MIB
 class Overhead:
     """The memory that a process takes beyond its tensors.
 
-    fixed: bytes. share: further bytes, as a share of those that tensors take in the allocator's heap.
+    fixed: bytes. share: additional bytes, as a share of the tensors' bytes in the allocator's heap.
     """
 
     fixed: float
@@ -58,7 +59,7 @@ class Overhead:
 class Traced(NamedTuple):
     """The result of steps on fake tensors.
 
-    holdings: what the memory is used for when all living storages together are at their peak, in bytes.
+    holdings: the uses of the memory when all living storages together are at their peak, in bytes.
     heap: peak bytes of the storages that are small enough for the allocator's heap; 0 on a GPU.
     flops: floating-point operations of a step.
     """
@@ -77,10 +78,10 @@ class Plan:
     """A prediction. All sizes are in bytes.
 
     batch: images per batch. views: views per image. size: side of a view, in pixels.
-    holdings: what the memory is used for. overhead: memory that does not belong to a tensor.
-    peak: peak GPU memory that torch allocates; on a CPU the peak resident memory of the process beyond what it takes
-    before the method is built.
-    memory: the memory that a batch was asked to fit into, if any. fits: the largest batch that does, 0 if none does.
+    holdings: the uses of the memory. overhead: memory that does not belong to a tensor.
+    peak: peak GPU memory that torch allocates; on a CPU the peak resident memory of the process minus its memory before
+    the method is built.
+    memory: the memory limit, if one was given. fits: the largest batch that fits into it, 0 if none does.
     """
 
     name: str
@@ -113,10 +114,10 @@ class Plan:
 
 
 def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
-    """Predict the peak memory of the recipe's training on this machine.
+    """Predict the peak memory of training the recipe on this machine.
 
-    memory_gib: if given, the plan also says which is the largest batch that fits into it. ValueError if it is not above
-    0.
+    memory_gib: if given, the plan also gives the largest batch that fits into this memory.
+    Raises ValueError if memory_gib is not a finite number above 0.
     """
     if memory_gib is not None and not 0 < memory_gib < math.inf:
         raise ValueError(f"--memory must be above 0 GiB, got {memory_gib}")
@@ -136,7 +137,7 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
 
 
 def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, memory: int) -> Plan:
-    """Return the plan without a trial, which counts nothing but tensors.
+    """Return a plan that counts only tensors, without a trial.
 
     memory: in bytes. The plan says which is the largest batch, at most the recipe's, whose tensors fit into it.
     """
@@ -151,7 +152,7 @@ def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
 
 
 def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, overhead: Overhead) -> Plan:
-    """Return the plan at the recipe's batch. kind: the precision of the training."""
+    """Return the plan at the recipe's batch. kind: the precision of training."""
     whole = _traced(recipe, recipe.batch, device, kind)
     peak = round(whole.peak(overhead))
     return Plan(
@@ -211,7 +212,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
 
 
 def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
-    """Run a few real steps at the recipe's batch, and return by how many bytes the peak exceeds the memory before.
+    """Run a few real steps at the recipe's batch, and return the bytes by which the peak exceeds the memory before.
 
     It must run in a process of its own, since a process has one peak.
     """
@@ -294,8 +295,9 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Overhead:
     """Measure the overhead by trials.
 
-    The trial at the smallest batch gives what is fixed. On a CPU, one at the largest batch that TRIAL_FLOPS allow gives
-    what grows with the heap: its holes grow faster than the heap does, so a small batch tells little about a large one.
+    The trial at the smallest batch gives the fixed part. On a CPU, a trial at the largest batch that TRIAL_FLOPS allow
+    gives the part that grows with the heap: its holes grow faster than the heap does, so a small batch tells little
+    about a large one.
     """
     smallest = min(SMALLEST, recipe.batch)
     flops = _traced(recipe, smallest, device, kind).flops
@@ -316,7 +318,7 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
 def trial_apart(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
     """Run the trial in a process of its own, which has imported nothing before it counts, and return its bytes.
 
-    ValueError, with the reason, if the trial fails.
+    Raises ValueError, with the reason, if the trial fails.
     """
     job = recipe.model_dump(mode="json"), device, kind
     try:

@@ -1,4 +1,4 @@
-"""A training's record in the formats of other harnesses: MLPerf's `:::MLLOG` lines, and torchtitan's metric names."""
+"""The record of a training run in other harnesses' formats: MLPerf's `:::MLLOG` lines and torchtitan's metric names."""
 
 import json
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from twoview.bench.evidence import Accuracy, Training
 def mllog(
     recipe: dict[str, Any], training: Training, views: int, started: float, accuracy: Accuracy | None = None
 ) -> Iterator[str]:
-    """Yield the log lines of a finished training, in the format and with the keys of mlcommons/logging.
+    """Yield the log lines of a finished training run, in the format and with the keys of mlcommons/logging.
 
-    recipe: the recipe as the record holds it. views: number of views per image.
-    started: when the training began, in seconds since 1970. The epochs follow each other from there, without the pauses
+    recipe: the recipe in the form of a record. views: number of views per image.
+    started: when training began, in seconds since 1970. The epochs follow each other from there, without the pauses
     between them (checkpoints, interruptions).
     accuracy: the probes' accuracies, if they are known already.
     """
@@ -42,8 +42,8 @@ def mllog(
 def torchtitan(data_wait_share: float, mfu: float | None, reserved_mib: float | None) -> dict[str, float]:
     """Return the values that torchtitan measures too, under torchtitan's names.
 
-    data_wait_share, mfu: shares from 0 to 1. reserved_mib: peak GPU memory that torch reserved. A value that is None,
-    such as the GPU memory on a CPU, is absent.
+    data_wait_share, mfu: shares from 0 to 1. reserved_mib: peak GPU memory that torch reserved. Values that are None,
+    such as the GPU memory on a CPU, are omitted.
     """
     metrics = {
         "data_loading(%)": 100 * data_wait_share,

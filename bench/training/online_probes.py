@@ -1,4 +1,4 @@
-"""Online probes, which run during a training: kNN after some epochs, and what all online probes cost."""
+"""Online probes, which run during training: kNN after some epochs, and the cost of all online probes."""
 
 import time
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def head_seconds(trainer: Trainer, batch: int) -> list[float]:
     """Measure the seconds of a step of the online head by itself, on random features of a batch.
 
     Returns one number per repeat; empty if there is no online head. The kernels are launched one by one, even if the
-    training is compiled or recorded as a CUDA graph, so the time is not less than in the training.
+    training is compiled or recorded as a CUDA graph, so the time is not less than in training.
     """
     method = trainer.method
     if not isinstance(method, Online):

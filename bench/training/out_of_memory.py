@@ -1,4 +1,4 @@
-"""The error when memory runs out: what the memory is used for, and which batch would fit."""
+"""The error when memory runs out: the uses of the memory, and the batch that would fit."""
 
 import traceback
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from twoview.methods.precision import Precision
 
 @contextmanager
 def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Iterator[None]:
-    """Turn running out of memory during the block, which is a training, into a ValueError that explains it.
+    """Turn running out of memory during the block, which trains, into a ValueError that explains it.
 
-    The error names the batch, the views and their size, how much memory is used for what, and the largest batch that
-    would fit according to a count of the tensors. All of it is for one rank and its share of the batch.
+    The error names the batch, the views and their size, the uses of the memory, and the largest batch that would fit
+    according to a count of the tensors. All of it is for one rank and its share of the batch.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
 
 
 def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str:
-    """Return the explanation. kind: the precision of the training."""
+    """Return the explanation. kind: the precision of training."""
     memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else experiment.memory_limit()
     mine = recipe.model_copy(update={"batch": recipe.batch // ranks.world()})
     try:

@@ -2,8 +2,8 @@
 
 The study is a file that several processes and machines can append to, also over NFS. The group of trial n is a pure
 function of the recipe's seed and n, so many processes together draw the same groups as one. A trial whose process is
-killed is not repeated, and counts as failed once the study is opened again. Nothing else is lost: running the search
-again continues it.
+killed is not repeated, and counts as failed once the study is opened again. Nothing else is lost: a second run
+continues the search where the first stopped.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ LOCK_SECONDS = 30  # after which a lock of the study's file counts as abandoned;
 def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     """Open the study of a recipe in `folder`, or create it.
 
-    ValueError if the recipe has no settings to search, or if the study in the folder is that of another recipe.
+    Raises ValueError if the recipe has no settings to search, or if the study in the folder belongs to another recipe.
     """
     if not recipe.search.ranges:
         raise ValueError(
@@ -57,8 +57,8 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = str(folder / "study.journal")
-    # The lock is a file created with O_EXCL, which NFS supports since version 3. One that a killed process left behind
-    # is broken after LOCK_SECONDS.
+    # The lock is a file created with O_EXCL, which NFS supports since version 3. A lock that a killed process left
+    # behind is broken after LOCK_SECONDS.
     storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal, LOCK_SECONDS)))
     grace = max(1, _epochs(recipe) // GRACE)
     study = optuna.create_study(
@@ -100,7 +100,7 @@ def _held(folder: Path, number: int) -> AbstractContextManager[None]:
 def _in_turn(folder: Path) -> Iterator[None]:
     """Let one process at a time begin a trial or check the running ones; the others wait.
 
-    Otherwise a trial that has begun, and whose lock is not held yet, could be taken for one whose process was killed.
+    Otherwise a trial that has begun, and whose lock is not held yet, could look like a trial whose process was killed.
     """
     with ExitStack() as stack:
         while True:
@@ -118,10 +118,10 @@ def _done(study: optuna.Study) -> int:
 
 
 def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, place: Place) -> None:
-    """Run trials until the study in `folder` has `trials` of them, including those of other processes.
+    """Run trials until the study in `folder` has `trials` of them, including trials of other processes.
 
-    Of several processes that search together, each but the first may add one trial too many. A group of values with
-    which the training breaks down is a failed trial, not an error. ValueError, naming the key, if a range contains a
+    If several processes search together, each one except the first may add one trial too many. A group of values with
+    which training breaks down is a failed trial, not an error. Raises ValueError, naming the key, if a range contains a
     value that the recipe does not accept.
     """
     check_schedule(with_values(recipe, {"epochs": _epochs(recipe)}), f"{recipe.name}: search.epochs")
@@ -157,7 +157,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
 
 
 def _report(trial: Trial, epoch: int, top1: float) -> None:
-    """Report the accuracy after an epoch to the study. TrialPruned if the trial should end early."""
+    """Report the accuracy after an epoch to the study. Raises TrialPruned if the trial should end early."""
     trial.report(top1, epoch)
     if trial.should_prune():
         raise optuna.TrialPruned
@@ -183,11 +183,11 @@ def draw(trial: Trial, search: Search) -> dict[str, Any]:
 
 
 def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Callable[[int, float], None]) -> float:
-    """Train on all training images but the held-out ones, and return the kNN top-1 of those at the end, in percent.
+    """Train on all training images except the held-out ones, and return the final kNN top-1 on those, in percent.
 
     The recipe says how many images are held out; if it does not, a tenth of the training images are. The test images
     are not used.
-    on_epoch(epoch, top-1): called after each epoch. An exception that it raises ends the training.
+    on_epoch(epoch, top-1): called after each epoch. An exception that it raises ends training.
     """
     file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root)
     recipe = recipe.model_copy(update={"held_out": recipe.held_out or len(file) // 10})
@@ -210,7 +210,10 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     ):
 
         def judge() -> float:
-            """Return the kNN top-1 of the held-out images now. FloatingPointError if a feature is not finite."""
+            """Return the current kNN top-1 on the held-out images.
+
+            Raises FloatingPointError if a feature is not finite.
+            """
             trainer.method.eval()
             features = [
                 extract(trainer.method.encode, part, trainer.normalize, device, lambda: None)

@@ -1,4 +1,4 @@
-"""Run a training as a Slurm job through submitit: one task per node runs torchrun, which starts one process per GPU."""
+"""Run training as a Slurm job through submitit: one task per node runs torchrun, which starts one process per GPU."""
 
 import contextlib
 import os
@@ -16,16 +16,16 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string
 
 GRACE_SECONDS = 120  # between Slurm's signal and the end of the job, enough for one step and a checkpoint
-MOST = 1_000_000  # exclusive upper limit of every number that Slurm is asked for
+MOST = 1_000_000  # exclusive upper limit of every number in the request to Slurm
 REQUEUES = 1000  # how often a job that ran into its time limit may be queued again
 
 
 @dataclass(frozen=True)
 class Job:
-    """What Slurm is asked for. ValueError if a number is out of range.
+    """The request to Slurm. Raises ValueError if a number is out of range.
 
     gpus, cpus: per node. hours: time limit. partition: empty for Slurm's default.
-    sbatch: further options of sbatch, by their long names.
+    sbatch: more options of sbatch, by their long names.
     """
 
     nodes: int
@@ -44,7 +44,7 @@ class Job:
 
 
 class Launch(Checkpointable):
-    """What runs on each node: torchrun, whose instances on all nodes meet at the first node.
+    """The program on each node: torchrun, whose instances on all nodes connect to the first node.
 
     words: the arguments of `twoview train`. processes: number of processes on each node. A job that was queued again
     continues with --resume. Slurm counts the restarts, both those by Slurm itself (after preemption or a node failure)
@@ -55,9 +55,10 @@ class Launch(Checkpointable):
         self.words, self.nodes, self.processes = words, nodes, processes
 
     def command(self, endpoint: str, job: str, resume: bool) -> list[str]:
-        """Return the command that runs on each node.
+        """Return the torchrun command of a node.
 
-        endpoint: HOST:PORT at which the nodes meet. job: distinguishes this job from others on the same host.
+        endpoint: HOST:PORT of torchrun's rendezvous. job: torchrun's id of the rendezvous, which separates jobs on one
+        host. resume: whether to continue from the checkpoint.
         """
         torchrun = [sys.executable, "-m", "torch.distributed.run"]
         torchrun += ["--nnodes", str(self.nodes), "--nproc-per-node", str(self.processes)]
@@ -80,7 +81,7 @@ class Launch(Checkpointable):
             raise RuntimeError(f"torchrun ended with exit code {code}: {shlex.join(command)}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Let the training finish its step and save. submitit calls this before it queues the job again."""
+        """Let the training run finish its step and save. submitit calls this before it queues the job again."""
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGTERM)
             # WNOWAIT leaves the exit code to `wait` in __call__, which this handler interrupts.
@@ -98,7 +99,7 @@ def script(words: list[str], job: Job, folder: Path) -> str:
 def submit(words: list[str], job: Job, folder: Path) -> str:
     """Submit the job and return its id.
 
-    folder: for the script and the logs; all nodes must see it. OSError if Slurm is not installed.
+    folder: for the script and the logs; all nodes must see it. Raises OSError if Slurm is not installed.
     """
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
@@ -109,7 +110,7 @@ def submit(words: list[str], job: Job, folder: Path) -> str:
 
 
 def _launch(words: list[str], job: Job) -> Launch:
-    """Return what runs on each node of the job; without GPUs that is one process."""
+    """Return the program for each node of the job; without GPUs it has one process."""
     return Launch(words, job.nodes, max(1, job.gpus))
 
 

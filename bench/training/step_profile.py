@@ -1,9 +1,9 @@
 """Where the time of a training step goes: a trace of some steady steps by torch's profiler, and a page that sums it up.
 
 The parts of a step are ranges that trainer, clock, transfer and loader name (methods/parts.py). On a CPU the time of a
-part is that of its range without the ranges inside it. On a GPU it is that of the kernels that were launched in the
-range, whenever they ran. While no kernel runs, the time goes to a copy, else to a wait for data, and else the device is
-idle. So the parts do not overlap, and what the host does while the device computes does not count.
+part is the time of its range without the ranges inside it. On a GPU it is the time of the kernels that were launched in
+the range, whenever they ran. While no kernel runs, the time goes to a copy, else to a wait for data, and else the
+device is idle. So the parts do not overlap, and the host's work while the device computes does not count.
 """
 
 import json
@@ -65,13 +65,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The profile of a training. Times are in milliseconds per step.
+    """The profile of a training run. Times are in milliseconds per step.
 
     steps: number of recorded steps.
-    step_ms: with the profiler running, which slows the host. plain_ms: the median without it.
+    step_ms: time of a step with the profiler, which slows the host. plain_ms: the median time without it.
     hidden_copy_ms: copies to the device that ran while it computed; they belong to no part.
     parts: the parts of a step, which do not overlap, with `idle` as the last.
-    operators: those that took longest, each without the operators inside it.
+    operators: the operators that took longest, each without the operators inside it.
     trace: path of the trace file.
     """
 
@@ -106,7 +106,7 @@ class Summary:
 
 
 class StepProfiler:
-    """Profiles steps of a training, after its first five, and writes PATH.trace.json and PATH.txt.
+    """Profiles steps of a training run, after its first five, and writes PATH.trace.json and PATH.txt.
 
     The trained weights are the same as without the profiler. summary: the profile, None until the steps are recorded.
     """
@@ -120,7 +120,7 @@ class StepProfiler:
     def watching(self, trainer: Trainer, steps: int) -> Iterator[Callable[[], None]]:
         """Profile during the block, and yield a function to be called after each step of `trainer.fit`.
 
-        steps: number of steps that the training will take. ValueError if these are too few.
+        steps: number of steps that the training run will take. Raises ValueError if these are too few.
         """
         if steps < BEFORE + WARMUP + STEPS:
             raise ValueError(f"--profile needs {BEFORE + WARMUP + STEPS} steps, and {self.name} has only {steps} left")
@@ -174,7 +174,7 @@ class StepProfiler:
 def _normalize_named(trainer: Trainer) -> Iterator[None]:
     """Make normalization a named part during the block.
 
-    Not in a compiled step, in which normalization is fused into a kernel of the forward pass.
+    It is not a named part of a compiled step, which fuses normalization into a kernel of the forward pass.
     """
     if trainer.compiled:
         yield
@@ -209,7 +209,7 @@ def divided(events: Iterable[dict[str, Any]]) -> tuple[float, dict[str, float], 
         if _is(event, "user_annotation") and event["name"] in PARTS and event["tid"] == thread
     ]
     spans = host
-    # With a GPU its kernels and copies take the place of the host's ranges, of which the waits alone are kept.
+    # With a GPU its kernels and copies replace the host's ranges, except for the waits.
     if work := [event for event in events if _is(event, "kernel", "gpu_memcpy", "gpu_memset")]:
         spans = list(_on_device(work, events, host, begin, end)) + [span for span in host if span.part in WAITS]
     times: dict[str, float] = defaultdict(float)
@@ -224,7 +224,7 @@ def divided(events: Iterable[dict[str, Any]]) -> tuple[float, dict[str, float], 
 def _on_device(
     work: list[dict[str, Any]], events: list[dict[str, Any]], host: list[Span], begin: float, end: float
 ) -> Iterator[Span]:
-    """Yield each kernel and copy as a span of the part in which the host launched it, from whatever thread."""
+    """Yield each kernel and copy as a span of the part in which the host launched it, from any thread."""
     launched = {
         event["args"]["correlation"]: _start(event)
         for event in events

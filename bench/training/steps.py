@@ -51,7 +51,7 @@ def stepped(trainer: Trainer, batch: DeviceBatch, warmup: int, steps: int) -> St
 def loaded(trainer: Trainer, loader: Loader, epoch: int, steps: int) -> StepClock:
     """Run LEAD steps and then `steps` measured ones on the loader's batches, and return the clock.
 
-    There is no wait in between, so that the loader gets no further ahead than it does in training.
+    There is no wait in between, so that the loader gets no further ahead than in training.
     """
     clock = StepClock(trainer.device, LEAD)
     with loader.epoch(epoch) as source:

@@ -1,4 +1,4 @@
-"""Train a recipe, and measure the training."""
+"""Train a recipe, and measure the training run."""
 
 import math
 import os
@@ -48,7 +48,7 @@ from twoview.methods.trainer import Trainer
 
 CEILING_ROUNDS = 3  # measurements of each ceiling: the rate of the loader alone, and of the model alone
 CEILING_STEPS = 5  # steps in each measurement of the model
-# The keys of a checkpoint that only a training needs in order to resume.
+# The keys of a checkpoint that are needed only to resume training.
 GONE_ON_FROM = ("world", "precision", "optimizer", "scaler", "loader", "random", "history")
 T = TypeVar("T")
 
@@ -70,13 +70,13 @@ def train(
     profiler: profiles some steps of the first rank.
     log: the logger that gets the new values after each checkpoint.
 
-    On SIGTERM and SIGINT the current step is finished and a checkpoint is saved. Measurements that are made after the
-    training do not make it fail: one that is impossible is missing in the record, and the reason is printed. The
-    exception are measurements that several ranks make together: if one of them fails, all ranks end with an error; the
-    training is kept, and `resume` repeats the measurements.
+    On SIGTERM and SIGINT the current step is finished and a checkpoint is saved. If a measurement after training fails,
+    the run does not: the measurement is missing in the record, and the reason is printed. Measurements that several
+    ranks make together are an exception: if one of them fails, all ranks end with an error; the trained weights are
+    kept, and `resume` repeats the measurements.
 
-    ValueError if the existing checkpoint has another recipe. FileExistsError if there is one without `resume`. OSError
-    if the folder of checkpoints is not writable, or if another process is writing this checkpoint.
+    Raises ValueError if the existing checkpoint has another recipe, FileExistsError if there is one without `resume`,
+    and OSError if the folder of checkpoints is not writable, or if another process is writing this checkpoint.
     """
     check_schedule(recipe, recipe.name)
     path = place.checkpoint(recipe)
@@ -86,18 +86,18 @@ def train(
         if state is None and path.exists():
             raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
         if state and "measured" in state and profiler:
-            raise ValueError(f"--profile: {path} is trained to the end, and no step is left")
+            raise ValueError(f"--profile: {path} is trained to the end, so no step is left to profile")
         if not (state and _measured_whole(state)):
             _train(recipe, place, path, state, device, profiler, log)
     return path
 
 
 def finish(path: Path, place: Place) -> None:
-    """Make the measurements that are missing in the checkpoint of a finished training.
+    """Make the measurements that are missing in the checkpoint of a finished training run.
 
     They are missing if the process was ended before them, or if an older version wrote the checkpoint. A checkpoint
-    that has them, or whose training is not finished, is left alone. ValueError if it was trained with another number of
-    ranks.
+    that has them, or whose training run is not finished, is not changed. Raises ValueError if it was trained with
+    another number of ranks.
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
@@ -174,7 +174,7 @@ def _train_in_group(
             training = trained.measured_in(state, path)[0]
         else:
             training = _recorded(recipe, trainer, loader, peak, energy)
-            # Save the training before any rank does anything else, since the measurements below may end one or all.
+            # Save the checkpoint before any rank does anything else, since the measurements below may end one or all.
             whole = {**trainer.state(model), "measured": {"training": training.model_dump(), "ceilings": None}}
             with ranks.first_rank_first():
                 if ranks.rank() == 0:
@@ -186,7 +186,7 @@ def _train_in_group(
 
 
 def _check_writable(folder: Path) -> None:
-    """Check that checkpoints can be written, before the first epoch is trained. OSError, naming the folder, if not."""
+    """Raise OSError, naming the folder, unless checkpoints can be written. To be called before the first epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
@@ -250,7 +250,7 @@ def _measured_whole(state: dict[str, Any]) -> bool:
 def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | None:
     """Return the content of the newest undamaged checkpoint, or None if there is none.
 
-    ValueError if it has another recipe.
+    Raises ValueError if it has another recipe.
     """
     state, complaints = checkpoint.load_newest(path)
     for complaint in complaints:
@@ -267,7 +267,7 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
 def _recorded(
     recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, peak: PeakMemory, energy: Energy
 ) -> Training:
-    """Return what was measured during the training. Every rank must call this, since some values are gathered."""
+    """Return the measurements made during training. Every rank must call this, since some values are gathered."""
     history = trainer.history
     sizes = _sizes(recipe)
     return Training(
@@ -294,11 +294,11 @@ def _recorded(
 def _measure(
     recipe: Recipe[Any], trainer: Trainer, loader: Loader | Growing, training: Training
 ) -> dict[str, dict[str, Any] | None]:
-    """Measure what is measured after the training. The trainer must not be used afterwards.
+    """Make the measurements after training. The trainer must not be used afterwards.
 
-    Returns what `evidence.trained.measured` reads: the training, with what is measured now, and the ceilings, both as
-    dictionaries. What cannot be measured is absent. ValueError on a rank that fails in a measurement that all ranks
-    make together.
+    Returns the input of `evidence.trained.measured`: `training`, with the new measurements, and the ceilings, both as
+    dictionaries. Failed measurements are omitted. Raises ValueError on a rank that fails in a measurement that all
+    ranks make together.
     """
     epochs, dtype = epochs_per_side(_sizes(recipe)), DTYPES[trainer.precision]
     neither: tuple[Ceilings | None, int | None] = None, None
@@ -320,9 +320,9 @@ def _measure(
 def _tried(what: str, measure: Callable[[], T], otherwise: T, together: bool = False) -> T:
     """Return measure(), or `otherwise` if it fails, in which case the reason is printed.
 
-    what: what is measured, as the subject of that sentence.
-    together: whether the ranks wait for each other in `measure`. If there are several and one fails, that is a
-    ValueError: if it continued, the others would wait forever, while its end ends them too.
+    what: the subject of the printed sentence.
+    together: whether the ranks wait for each other in `measure`. If there are several and one fails, it raises a
+    ValueError, which ends the others, too; if it continued, they would wait forever.
     """
     try:
         return measure()
@@ -330,7 +330,7 @@ def _tried(what: str, measure: Callable[[], T], otherwise: T, together: bool = F
         reason = " ".join(str(error).split()) or type(error).__name__
         if together and ranks.world() > 1:
             raise ValueError(
-                f"{what} could not be measured on rank {ranks.rank()}: {reason}; the training is kept, and --resume "
+                f"{what} could not be measured on rank {ranks.rank()}: {reason}; the checkpoint is kept, and --resume "
                 "repeats the measurement"
             ) from error
         console.print(f"[yellow]{escape(f'{what} could not be measured: {reason}')}")
@@ -348,8 +348,8 @@ def _ceilings(
     """Measure the rates of the loader alone and of the model alone, in turn, and count the FLOPs of a step.
 
     The model's batch is resident: it stays on the device. The trainer must not be used afterwards.
-    epochs: for each size of the views, the number of one epoch that has it -> how many epochs have it. With several
-    sizes, the rates are those of all epochs together, each at its own size, and the FLOPs are their mean.
+    epochs: for each size of the views, the number of an epoch with this size -> how many epochs have it. With several
+    sizes, the rates are averages over all epochs, each at its own size, and the FLOPs are their mean.
     The FLOPs are None with several ranks, and if they cannot be counted.
     """
     views = loader.batch * loader.world * len(loader.views)
@@ -375,7 +375,7 @@ def _ceilings(
 def _step_flops(trainer: Trainer, batch: DeviceBatch) -> float:
     """Return the FLOPs of a step. NaN if the memory is too small for a step that is not compiled, which needs more."""
     if trainer.graph:
-        trainer.graph.forget()  # frees the memory of the CUDA graph, which is needed here
+        trainer.graph.forget()  # frees the memory of the CUDA graph, which this count needs
     try:
         return flops.counted(lambda: trainer.objective.forward(batch.views, batch.label, batch.masks)["loss"])
     except torch.OutOfMemoryError:

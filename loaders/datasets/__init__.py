@@ -3,8 +3,8 @@
 A dataset is looked for in the data root, the folder of the user's datasets, then in system packages. Small datasets are
 downloaded if they are in neither. `Samples.source` says where the samples were found.
 
-Each dataset is one declaration, in `small.py`, `imagenets.py` or `transfer_tasks.py`, or has the name that another
-library gives it (`packages.py`).
+Each dataset is one declaration, in `small.py`, `imagenets.py` or `transfer_tasks.py`, or comes from another library
+(`packages.py`).
 """
 
 from collections.abc import Callable
@@ -41,9 +41,10 @@ LIBRARIES: dict[str, Callable[[str], Dataset]] = {"torchvision": torchvision_dat
 
 
 def dataset(name: str) -> Dataset:
-    """Return the dataset of that name; `torchvision:NAME` and `hf:NAME` are torchvision's and the Hugging Face hub's.
+    """Return the dataset with this name; `torchvision:NAME` and `hf:NAME` are from torchvision and the Hugging Face
+    hub.
 
-    Raises ValueError with the known names, the nearest first, if there is none.
+    Raises ValueError, with the known names, if there is none.
     """
     library, _, inside = name.partition(":")
     if inside and library in LIBRARIES:

@@ -1,4 +1,4 @@
-"""Archives of datasets: download them, check them, and unpack them whole or not at all."""
+"""Archives of datasets: download, check and unpack them. Unpacking is atomic."""
 
 import gzip
 import os
@@ -34,7 +34,7 @@ class Archive:
     """An archive that can be downloaded.
 
     url: address of a .tar, .tar.gz, .tgz or .zip file. md5: the file's checksum, None if its publisher gives none.
-    holds: path in the archive of the folder or file that is wanted.
+    holds: path in the archive of the wanted folder or file.
     """
 
     url: str
@@ -50,9 +50,9 @@ class Archive:
 def obtain(archive: Archive, folder: Path) -> None:
     """Make folder / archive.holds, unless it exists: unpack the archive in `folder`, or download it first.
 
-    What is wanted appears whole or not at all. An archive that was in `folder` stays there.
+    The result appears atomically. An archive that was already in `folder` stays there.
     Raises FileNotFoundError if the download fails, ValueError if the checksum differs, the archive is damaged, or a
-    path in it leads out of it.
+    path in it leads outside.
     """
     target = folder / archive.holds
     if target.exists():
@@ -78,11 +78,11 @@ def check(file: Path, md5: str | None) -> None:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpack a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist yet, whole or not at all.
+    """Unpack a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist yet; after an error nothing is left.
 
     Only the names and contents of files and folders are taken from the archive: no links, devices or file modes, so
-    that no member can lead another one out of the folder. Raises ValueError, naming the archive, if it is damaged or no
-    file at all, if a path leads out of it, if it holds anything but files and folders, or if it unpacks to more than
+    that no member can lead another one out of the folder. Raises ValueError, naming the archive, if it is damaged or
+    not a file, if a path leads out of it, if it holds anything but files and folders, or if it unpacks to more than
     `limits.UNPACKED` allows or the disk has room for.
     """
     with opened(file) as packed:
@@ -110,7 +110,8 @@ def _unpack(file: Path, packed: BinaryIO, folder: Path) -> None:
 def gunzipped(file: Path) -> bytes:
     """Return the unpacked content of a .gz file.
 
-    Raises ValueError, naming it, if it is damaged, no file, or unpacks to more than `limits.UNPACKED` allows.
+    Raises ValueError, naming the file, if it is damaged, not a regular file, or unpacks to more than `limits.UNPACKED`
+    allows.
     """
     most = UNPACKED.value * max(file.stat().st_size, SMALL)
     try:
@@ -139,7 +140,7 @@ class _Room:
     def take(self, size: int) -> None:
         """Count a member of `size` bytes. Raises _Refused if it is too much."""
         if size < 0:
-            raise tarfile.ReadError(f"it holds a file with a size of {size:,} bytes")
+            raise tarfile.ReadError(f"it holds a file with a negative size, {size:,} bytes")
         self.taken += size + tarfile.BLOCKSIZE  # an empty file takes one block in a tar, and about as much on a disk
         if fault := UNPACKED.fault(-(-self.taken // self.own)):
             raise _Refused(f"{self.file}, unpacked, {fault}: nothing is unpacked")

@@ -12,7 +12,7 @@ Split = str  # "train", "test", or another name in a dataset's `sizes`
 # Mean and standard deviation of the RGB channels, in [0, 1], as torchvision's pretrained weights expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NEEDS_A_ROOT = (
-    "needs a data root, the folder of your datasets: name it with --data-root or the environment variable TWOVIEW_DATA"
+    "needs a data root, the folder of your datasets: set it with --data-root or the environment variable TWOVIEW_DATA"
 )
 
 
@@ -20,12 +20,12 @@ NEEDS_A_ROOT = (
 class Dataset:
     """A named dataset: its classes and channel statistics, and how to read its splits.
 
-    count: number of classes, None if only the data tell. names: returns the class names, None if only the data tell.
-    sizes: number of images in each split, None if only the data tell.
+    count: number of classes. names: returns the class names. Both are None if they are only known from the data. sizes:
+    number of images in each split, None if it is only known from the data.
     mean, std: of the RGB channels, with values in [0, 1]. statistics: where mean and std come from.
     layout: paths that must be in the data root. origin: where the dataset is published.
     read: (data root or None, split) -> Samples. Downloads nothing; raises FileNotFoundError if something is missing.
-    get: (data root) -> None. Downloads, checks and unpacks, whole or not at all. None if the user has to do it.
+    get: (data root) -> None. Downloads, checks and unpacks the dataset atomically. None if the user has to do it.
     by_hand: what the user has to do, in words or commands with ROOT for the data root; before `get`, if there is one.
     small: whether the dataset is downloaded without being asked for, when it is first used.
     """
@@ -61,7 +61,7 @@ class Dataset:
     def find(self, root: Path | None, split: Split) -> Samples:
         """Return the samples of a split; a small dataset is downloaded if it is missing.
 
-        Raises FileNotFoundError, naming what is missing, if it is neither found nor can be downloaded.
+        Raises FileNotFoundError, naming what is missing, if it is not found and cannot be downloaded.
         """
         self.check(split)
         try:
@@ -75,7 +75,7 @@ class Dataset:
 
 
 def data_root(given: Path | None = None) -> Path | None:
-    """Return the folder of the user's datasets: `given` (--data-root), or else that in TWOVIEW_DATA, or None.
+    """Return the folder of the user's datasets: `given` (--data-root), or else the one in TWOVIEW_DATA, or None.
 
     Raises FileNotFoundError, with the folder and where its name came from, if it does not exist.
     """
@@ -92,7 +92,7 @@ def data_root(given: Path | None = None) -> Path | None:
 class NotInRoot(FileNotFoundError):
     """The data root does not have a dataset, or one of its main parts, at all.
 
-    A dataset that is there but incomplete raises a plain FileNotFoundError.
+    A dataset that exists but is incomplete raises a plain FileNotFoundError.
     """
 
 
@@ -101,7 +101,7 @@ def in_root(root: Path | None, path: str, name: str) -> Path:
     if root is None:
         raise NotInRoot(f"{name} {NEEDS_A_ROOT}")
     if not (root / path).exists():
-        raise NotInRoot(f"{root / path} is not there: `twoview data {name}` says how to get it")
+        raise NotInRoot(f"{root / path} does not exist: `twoview data {name}` says how to get it")
     return root / path
 
 

@@ -41,8 +41,8 @@ def _all_classes(folder: Path, count: int) -> Sequence[str]:
     names = folder_names(folder)
     if len(names) == count:
         return names
-    beside = [name for other in folder.parent.iterdir() if other.is_dir() for name in folder_names(other)]
-    lacking = sorted(set(beside) - set(names))[:1]
+    elsewhere = [name for other in folder.parent.iterdir() if other.is_dir() for name in folder_names(other)]
+    lacking = sorted(set(elsewhere) - set(names))[:1]
     raise FileNotFoundError(
         f"{folder} must hold {count:,} class folders, got {len(names):,}"
         + "".join(f": {n} is missing" for n in lacking)
@@ -68,7 +68,7 @@ def _get_imagenet(root: Path | None) -> None:
         with scratch_folder(folder, split) as scratch:
             for name in (f"ILSVRC2012_img_{split}.tar", "ILSVRC2012_devkit_t12.tar.gz"):
                 if not (folder / name).is_file():
-                    raise FileNotFoundError(f"{folder / name} is not there: {_BY_HAND.replace('ROOT', str(root))}")
+                    raise FileNotFoundError(f"{folder / name} does not exist: {_BY_HAND.replace('ROOT', str(root))}")
                 (scratch / name).symlink_to((folder / name).resolve())
             try:
                 ImageNet(scratch, split)

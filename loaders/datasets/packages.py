@@ -59,7 +59,7 @@ def torchvision_dataset(name: str) -> Dataset:
 def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
     """Open a split of a torchvision dataset, through its argument `train` or `split`, whichever it has.
 
-    Raises ValueError if it has neither, lacks that split, or needs further arguments.
+    Raises ValueError if it has neither, lacks that split, or needs more arguments.
     """
     arguments = inspect.signature(kind).parameters
     options: dict[str, Any] = {"download": download} if "download" in arguments else {}
@@ -83,9 +83,9 @@ def _open(kind: Any, root: Path, split: Split, download: bool) -> Any:
 
 
 def hugging_face_dataset(name: str) -> Dataset:
-    """Return an image classification dataset of the Hugging Face hub, called NAME or OWNER/NAME there.
+    """Return an image classification dataset of the Hugging Face hub, named NAME or OWNER/NAME there.
 
-    Raises ValueError for what cannot be its name. Reading it raises ImportError without the package `datasets`.
+    Raises ValueError if the name is invalid. Reading it raises ImportError if the package `datasets` is not installed.
     """
     full = f"hf:{name}"
     for part in name.split("/", 1):
@@ -128,7 +128,10 @@ def _hugging_face(name: str) -> Any:
 
 
 def _called_on_hugging_face(name: str, split: Split) -> list[str]:
-    """Return the names under which the hub may have the split, the preferred one first. ValueError if it has none."""
+    """Return the names under which the hub may have the split, the preferred one first.
+
+    Raises ValueError if it has none.
+    """
     known = _hugging_face(name).get_dataset_split_names(name)
     called = [each for each in (_TEST if split == "test" else (split,)) if each in known]
     if not called:
@@ -141,7 +144,10 @@ def _open_hugging_face(name: str, called: str) -> Any:
 
 
 def _column(full: str, features: Any, kind: str) -> str:
-    """Return the name of the only column of a kind, Image or ClassLabel. ValueError if there is none or several."""
+    """Return the name of the only column of a kind, Image or ClassLabel.
+
+    Raises ValueError unless there is exactly one.
+    """
     found = [column for column, feature in features.items() if type(feature).__name__ == kind]
     if len(found) != 1:
         raise ValueError(
@@ -152,7 +158,7 @@ def _column(full: str, features: Any, kind: str) -> str:
 
 def _samples(opened: Any, full: str, source: str) -> Samples:
     """Return the samples of an opened torchvision dataset. Raises ValueError if its labels are not class numbers."""
-    # Most datasets have all labels in an attribute. From the others every sample must be read for its label.
+    # Most datasets have all labels in an attribute. In the others, every sample must be read to get its label.
     for attribute in ("targets", "labels", "_labels"):
         labels = getattr(opened, attribute, None)
         if labels is not None and len(labels) == len(opened):
@@ -169,7 +175,7 @@ def _samples(opened: Any, full: str, source: str) -> Samples:
     return Samples(_pixels(full, lambda index: opened[index][0]), labels.astype(np.int64), source)
 
 
-def _pixels(full: str, picture: Callable[[int], Image.Image]) -> Callable[[int], np.ndarray]:
+def _pixels(full: str, read: Callable[[int], Image.Image]) -> Callable[[int], np.ndarray]:
     """Return a function from a sample's index to its pixels, uint8 (H, W, 3).
 
     That function raises ValueError, naming the dataset and the sample, for an image that PIL cannot read.
@@ -177,6 +183,6 @@ def _pixels(full: str, picture: Callable[[int], Image.Image]) -> Callable[[int],
 
     def image(index: int) -> np.ndarray:
         with naming(f"sample {index} of {full}"):
-            return np.array(picture(index).convert("RGB"))
+            return np.array(read(index).convert("RGB"))
 
     return image

@@ -17,14 +17,14 @@ from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 from twoview.loaders.limits import IMAGE_BYTES, PIXELS
 
 # Files with these suffixes are taken for images. HEIC is among them although it cannot be read: it is refused with an
-# error, where otherwise the images would be missing silently.
+# error, since otherwise the images would be missing silently.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif"),
     *(".heic", ".heif"),
 }
 # PIL's modes with at most 8 bits per channel.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-# Folders that operating systems leave beside or among the class folders. Names that begin with a dot are ignored too.
+# Folders that operating systems create next to or among the class folders. Names that begin with a dot are ignored too.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _TURNS = {  # EXIF orientation -> the transposition that makes the image upright, as in PIL's `exif_transpose`
@@ -103,7 +103,7 @@ def samples_from_arrays(images: np.ndarray, labels: Sequence[int] | np.ndarray, 
 
 
 def samples_from_files(files: Sequence[str], labels: Sequence[int] | np.ndarray, source: str) -> Samples:
-    """Return samples that are read from image files when asked for.
+    """Return samples that are read from image files on demand.
 
     files: paths of N image files. labels: whole numbers (N,). Raises ValueError for other labels.
     """
@@ -162,8 +162,8 @@ def samples_from_class_folders(folder: Path, names: Iterable[str]) -> Samples:
 def folder_names(folder: Path) -> list[str]:
     """Return the sorted names of the folders in `folder` that may be classes.
 
-    Left out are folders of the operating system, names that begin with a dot, and links to `folder` itself or to a
-    folder above it.
+    Folders of the operating system, names that begin with a dot, and links to `folder` or to a folder above it are
+    skipped.
     """
     whole = folder.resolve()
     with os.scandir(folder) as entries:
@@ -179,8 +179,8 @@ def folder_names(folder: Path) -> list[str]:
 def images_in(folder: Path) -> list[str]:
     """Return the paths of the image files in `folder` and below, in torchvision's order.
 
-    Links are followed, but no folder is entered twice, and none that `folder` is in. Raises OSError for a folder that
-    cannot be read.
+    Links are followed, but no folder is entered twice, nor any folder that contains `folder`. Raises OSError for a
+    folder that cannot be read.
     """
     entered = {_place(above) for above in folder.resolve().parents}
     found: list[tuple[str, list[str]]] = []
@@ -200,7 +200,7 @@ def images_in(folder: Path) -> list[str]:
 
 
 def _of_the_data(name: str) -> bool:
-    """Return whether a file or folder of that name may belong to a dataset, unlike `.ipynb_checkpoints`."""
+    """Return whether a file or folder with that name may belong to a dataset, unlike `.ipynb_checkpoints`."""
     return not name.startswith(".") and name not in NO_CLASSES
 
 
@@ -218,7 +218,7 @@ def samples_from_list(file: Path, folder: Path, classes: int, separator: str | N
     """Return the images that a list names, one per line: a path below `folder`, a separator, and a label.
 
     file: the list. separator: a space if None. classes: labels must be below this number.
-    Raises ValueError, naming the list and the line, for a line of another form, and FileNotFoundError, naming the list
+    Raises ValueError, naming the list and the line, for a line in another form, and FileNotFoundError, naming the list
     and the image, for the first image that does not exist.
     """
     files, labels = [], []
@@ -259,11 +259,11 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
 def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
     """Return an image file as JPEG bytes if the loader can decode them, otherwise as pixels, uint8 (H, W, 3).
 
-    Pixels are decoded by PIL and turned upright as the EXIF orientation says. `loaders/IMAGES.md` lists what becomes of
-    which kind of file.
+    Pixels are decoded by PIL and turned upright as the EXIF orientation says. `loaders/IMAGES.md` lists how each kind
+    of file is converted.
     longest: the longest side, in pixels, to which the caller will shrink larger images; None if it shrinks none.
     Raises ValueError, naming the file, if it cannot be read, cannot become 8-bit RGB, or its pixels do not fit into a
-    page of a beton; the last is found before they are decoded.
+    page of a beton, which is checked before they are decoded.
     """
     try:
         content = bytes_of(file, IMAGE_BYTES)

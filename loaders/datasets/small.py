@@ -31,7 +31,7 @@ _PHOTOGRAPHS = ("china", "flower", "astronaut", "chelsea", "coffee", "motorcycle
 
 
 def _fashion_mnist(root: Path | None, split: Split) -> Samples:
-    """Read the idx files in the data root (or the download folder), or else those of the Debian package."""
+    """Read the idx files in the data root (or the download folder), or else in the Debian package."""
     prefix = {"train": "train", "test": "t10k"}[split]
     raw = (root or DOWNLOADS) / "FashionMNIST" / "raw"
     for folder in (raw, DEBIAN_FASHION_MNIST):
@@ -48,7 +48,7 @@ def _fashion_mnist(root: Path | None, split: Split) -> Samples:
 def _idx(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the uint8 values of an idx file (MNIST's format), gzipped or not, or None if it does not exist.
 
-    Raises ValueError, naming the file, if it is damaged, no file, or larger than `limits.LIST_BYTES` or
+    Raises ValueError, naming the file, if it is damaged, not a regular file, or larger than `limits.LIST_BYTES` or
     `limits.UNPACKED` allow.
     """
     for file in (folder / name, folder / f"{name}.gz"):
@@ -105,22 +105,22 @@ def _photographs(root: Path | None, split: Split) -> Samples:
     The label is the number of the photograph. The crops' positions and sizes follow a fixed low-discrepancy sequence,
     so that every machine has the same files.
     """
-    pictures = list(bundled_photographs().values())
+    photographs = list(bundled_photographs().values())
     crops = range(PHOTOGRAPHS) if split == "train" else range(PHOTOGRAPHS, PHOTOGRAPHS + 64)
 
     def jpeg(index: int) -> bytes:
         crop = crops[index]
-        picture = pictures[crop % len(pictures)]
+        photograph = photographs[crop % len(photographs)]
         # The R4 sequence (Roberts 2018) spreads width, height, left and top evenly.
         width, height, left, top = (crop * step % 1 for step in (0.8567, 0.7339, 0.6287, 0.5386))
-        w = int(300 + width * (min(500, picture.width) - 299))
-        h = int(300 + height * (min(500, picture.height) - 299))
-        x, y = int(left * (picture.width - w + 1)), int(top * (picture.height - h + 1))
+        w = int(300 + width * (min(500, photograph.width) - 299))
+        h = int(300 + height * (min(500, photograph.height) - 299))
+        x, y = int(left * (photograph.width - w + 1)), int(top * (photograph.height - h + 1))
         buffer = io.BytesIO()
-        picture.crop((x, y, x + w, y + h)).save(buffer, "JPEG", quality=90)
+        photograph.crop((x, y, x + w, y + h)).save(buffer, "JPEG", quality=90)
         return buffer.getvalue()
 
-    labels = np.array([crop % len(pictures) for crop in crops], np.int64)
+    labels = np.array([crop % len(photographs) for crop in crops], np.int64)
     return Samples(jpeg, labels, "photographs of scikit-learn and scikit-image")
 
 

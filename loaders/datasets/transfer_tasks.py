@@ -29,7 +29,7 @@ def _inat18(root: Path | None, split: Split) -> Samples:
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{listed} is not a file of iNaturalist's annotations: {error!r}") from None
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= 8142:
-        raise ValueError(f"{listed} names a category that is not between 0 and 8,141")
+        raise ValueError(f"{listed} has a category that is not in [0, 8141]")
     check_there(files, str(listed))
     return samples_from_files(files, labels, str(listed))
 
@@ -74,7 +74,7 @@ class NotAScene(ValueError):
 
 
 def clevr_count(objects: list[dict[str, Any]]) -> int:
-    """Return the class by the number of objects, 3 to 10, as VTAB's clevr.py, count_all.
+    """Return the class by the number of objects, 3 to 10, as in VTAB's clevr.py, count_all.
 
     Raises ValueError for another number of objects.
     """
@@ -84,13 +84,13 @@ def clevr_count(objects: list[dict[str, Any]]) -> int:
 
 
 def clevr_distance(objects: list[dict[str, Any]]) -> int:
-    """Return the class by the depth of the closest object, as VTAB's clevr.py, closest_object_distance.
+    """Return the class by the depth of the closest object, as in VTAB's clevr.py, closest_object_distance.
 
-    The depth is the third of an object's `pixel_coords`. Raises ValueError for a depth outside 0 to 100.
+    The depth is the third of an object's `pixel_coords`. Raises ValueError for a depth outside (0, 100].
     """
     depth = min((entry["pixel_coords"][2] for entry in objects), default=0)
     if not 0 < depth <= 100:
-        raise NotAScene(f"a CLEVR object's depth must be between 0 and 100, got {depth}")
+        raise NotAScene(f"a CLEVR object's depth must be in (0, 100], got {depth}")
     # Class i is the depths up to the i-th threshold; the last class is all depths beyond.
     return int(np.searchsorted([8.0, 8.5, 9.0, 9.5, 10.0], depth))
 
@@ -98,8 +98,8 @@ def clevr_distance(objects: list[dict[str, Any]]) -> int:
 def _kitti(root: Path | None, split: Split) -> Samples:
     """Read KITTI's training images, with classes from their label files. "train" is a fixed random draw of four fifths.
 
-    The split is our own: the labels of KITTI's test images are not public. VISSL draws as many images without a seed,
-    so that no split of its can be reproduced; VTAB splits by video, with a mapping from another archive.
+    The split is our own: the labels of KITTI's test images are not public. VISSL draws the same number of images
+    without a seed, so its split cannot be reproduced; VTAB splits by video, with a mapping from another archive.
     """
     images = in_root(root, "Kitti/raw/training/image_2", "kitti-distance")
     annotations = in_root(root, "Kitti/raw/training/label_2", "kitti-distance")
@@ -119,9 +119,9 @@ def kitti_distance(file: Path) -> int:
     """Return the class by the distance of the closest car, van or truck, as VTAB's kitti.py, closest_vehicle_distance.
 
     The classes are: up to 8 m, up to 20 m, farther, and no such vehicle at all. The distance is the z of `location`,
-    the fourteenth column of a label file. Raises ValueError, naming file and line, for a line that is no label.
+    the fourteenth column of a label file. Raises ValueError, naming file and line, for a line that is not a label.
     """
-    distances = [1000.0]  # stands for no vehicle
+    distances = [1000.0]  # means no vehicle
     for number, line in enumerate(lines_of(file), 1):
         columns = line.split()
         try:
@@ -144,8 +144,7 @@ def _json(file: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-# URL and checksum of the images are the ones in torchvision, those of the annotations are from
-# github.com/visipedia/inat_comp.
+# The images' URL and checksum are the ones in torchvision; the annotations' are from github.com/visipedia/inat_comp.
 _INAT = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018"
 _INAT_ARCHIVES = (
     Archive(f"{_INAT}/train2018.json.tar.gz", "bfa29d89d629cbf04d826a720c0a68b0", "train2018.json"),

@@ -1,1 +1,1 @@
-"""One augmentation per file: settings, random draw, CPU kernel, device version and reference twin; see `op.py`."""
+"""One augmentation per file: settings, draw, CPU kernel, device version and reference implementation; see `op.py`."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
-from twoview.loaders.ops.op import Drawn, Key, Op, Pairs, Pictures, after
+from twoview.loaders.ops.op import Drawn, Images, Key, Op, Pairs, after
 from twoview.loaders.ops.taps import BITS, weigh_images, weigh_row
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def draw(sigma_min, sigma_max, p, seed, epoch, sample, view):
 
 @kernel
 def weights(kernel, sigma):
-    """Return the taps of a Gaussian kernel that matter, int32 (2 r + 1,), which sum to 1 << 22.
+    """Return the taps of a Gaussian kernel, int32 (2 r + 1,), which sum to 1 << 22, without negligible ones at the
+    ends.
 
     kernel: number of taps before the negligible ones at the ends are dropped, odd. sigma: in pixels.
     """
@@ -93,7 +94,7 @@ def weights(kernel, sigma):
 
 @kernel
 def scratch_bytes(size, kernel):
-    """Return the bytes of scratch memory that `blur` needs for a (size, size, 3) image."""
+    """Return how many bytes of scratch memory `blur` needs for a (size, size, 3) image."""
     return (size + kernel) * (size + 1) * 3
 
 
@@ -188,8 +189,8 @@ def _on_device(settings: Sequence[Blur | None], device: "torch.device") -> Calla
     return blurred
 
 
-def twin(image, kernel, sigma):
-    """Return a uint8 (H, W, 3) image blurred by torchvision on PIL images; arguments as of `blur`."""
+def reference(image, kernel, sigma):
+    """Return a uint8 (H, W, 3) image blurred by torchvision on PIL images; see `blur` for the arguments."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
@@ -199,7 +200,7 @@ def twin(image, kernel, sigma):
 def smoothed(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
     """Return a uint8 (H, W, 3) image filtered by int32 taps along its rows, rounded to 8 bits, then along its columns.
 
-    This does the same as `blur`, written for reading. The result of `twin` is not exactly equal.
+    This is a readable implementation of `blur`, with the same result. The result of `reference` is not exactly equal.
     """
     import torch
 
@@ -219,8 +220,8 @@ def _filtered(levels: "Tensor", weights: "Tensor", direction: int) -> "Tensor":
     return (((neighbors * weights).sum(-1) + (1 << (BITS - 1))) >> BITS).clamp(0, 255)
 
 
-def _twin(image: np.ndarray, settings: Blur, key: Key) -> np.ndarray:
-    """Return the image after the op as plain code applies it; see `Op.twin`."""
+def _reference(image: np.ndarray, settings: Blur, key: Key) -> np.ndarray:
+    """Return the image after the op, by the reference implementation; see `Op.reference`."""
     blurred, sigma = draw(settings.sigma_min, settings.sigma_max, settings.p, *key)
     return smoothed(image, weights(settings.kernel, sigma)) if blurred else image
 
@@ -231,16 +232,16 @@ def _torchvision(settings: Blur) -> Any:
     return RandomApply([GaussianBlur(settings.kernel, (settings.sigma_min, settings.sigma_max))], settings.p)
 
 
-def _pixels(pictures: Pictures) -> Pairs:
-    """Yield our blur beside torchvision's, at any size with the 23 taps of SimCLR's ImageNet views at 224 pixels."""
-    for picture in pictures:
-        scratch = np.empty(scratch_bytes(len(picture), 23), np.uint8)
+def _pixels(images: Images) -> Pairs:
+    """Yield our blur and torchvision's, at any size with the 23 taps of SimCLR's ImageNet views at 224 pixels."""
+    for image in images:
+        scratch = np.empty(scratch_bytes(len(image), 23), np.uint8)
         for sigma in SIGMAS:
-            yield after(blur, picture, 23, sigma, scratch), twin(picture, 23, sigma)
+            yield after(blur, image, 23, sigma, scratch), reference(image, 23, sigma)
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn]:
-    """Yield our sigmas beside torchvision's; see `Op.draws`."""
+    """Yield our sigmas and torchvision's; see `Op.draws`."""
     from torchvision.transforms import GaussianBlur
 
     ours = [draw(0.1, 2.0, 0.5, seed, 0, sample, 0)[1] for sample in range(count)]
@@ -254,7 +255,7 @@ BLUR = Op(
     check=check,
     apply=apply,
     scratch=lambda settings, size: scratch_bytes(size, settings.kernel),
-    twin=_twin,
+    reference=_reference,
     drawn=drawn,
     columns=_columns,
     on_device=_on_device,

@@ -75,7 +75,7 @@ def padded(height, width, resize, size, padding, seed, epoch, sample, view):
     return full_height, full_width, top, left
 
 
-def twin(height, width, scale, ratio):
+def reference(height, width, scale, ratio):
     """Return (top, left, height, width) of a random crop as torchvision draws it from torch's global generator."""
     import torch
     from torchvision.transforms import RandomResizedCrop
@@ -83,8 +83,8 @@ def twin(height, width, scale, ratio):
     return RandomResizedCrop.get_params(torch.empty(3, height, width), list(scale), list(ratio))
 
 
-def center_twin(image, resize, size, bicubic=False):
-    """Return the evaluation view of a uint8 (H, W, 3) image: torchvision's resize and center crop on PIL images."""
+def center_reference(image, resize, size, bicubic=False):
+    """Return a uint8 (H, W, 3) image after torchvision's `Resize` and `CenterCrop` on PIL images."""
     import numpy as np
     from PIL import Image
     from torchvision.transforms import InterpolationMode
@@ -94,10 +94,10 @@ def center_twin(image, resize, size, bicubic=False):
     return np.asarray(F.center_crop(F.resize(Image.fromarray(image), resize, mode), size))
 
 
-def padded_twin(image, resize, size, padding, top, left, bicubic=False):
-    """Return the crop with padding of a uint8 (H, W, 3) image, made by torchvision on PIL images.
+def padded_reference(image, resize, size, padding, top, left, bicubic=False):
+    """Return a uint8 (H, W, 3) image after torchvision's `Resize`, padding and crop on PIL images.
 
-    top, left: as `padded` returns them.
+    top, left: from `padded`.
     """
     import numpy as np
     from PIL import Image

@@ -13,7 +13,7 @@ import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
-from twoview.loaders.ops.op import Drawn, Key, Op, Pairs, Pictures, after
+from twoview.loaders.ops.op import Drawn, Images, Key, Op, Pairs, after
 
 if TYPE_CHECKING:
     import torch
@@ -124,8 +124,8 @@ def _on_device(settings: Sequence[Erase | None], device: "torch.device") -> Call
     return erased
 
 
-def twin(image, top, left, height, width, level):
-    """Return a uint8 (H, W, 3) image with the box filled by torchvision on tensors; arguments as of `erase`."""
+def reference(image, top, left, height, width, level):
+    """Return a uint8 (H, W, 3) image with the box filled by torchvision on tensors; see `erase` for the arguments."""
     import torch
     from torchvision.transforms import functional as F
 
@@ -133,10 +133,10 @@ def twin(image, top, left, height, width, level):
     return F.erase(planes, top, left, height, width, torch.tensor(level)).permute(1, 2, 0).numpy()
 
 
-def _twin(image: np.ndarray, settings: Erase, key: Key) -> np.ndarray:
-    """Return the image after the op as plain code applies it; see `Op.twin`."""
+def _reference(image: np.ndarray, settings: Erase, key: Key) -> np.ndarray:
+    """Return the image after the op, by the reference implementation; see `Op.reference`."""
     erased, top, left, height, width = draw(len(image), *settings[:LEVEL], settings.p, *key)
-    return twin(image, top, left, height, width, settings.level) if erased else image
+    return reference(image, top, left, height, width, settings.level) if erased else image
 
 
 def _torchvision(settings: Erase) -> Any:
@@ -146,24 +146,24 @@ def _torchvision(settings: Erase) -> Any:
     return RandomErasing(settings.p, scale, ratio, settings.level, inplace=True)
 
 
-def _pixels(pictures: Pictures) -> Pairs:
-    """Yield our image beside torchvision's for a drawn box, one in a corner, and an empty one."""
-    for sample, picture in enumerate(pictures):
-        _, *box = draw(len(picture), *Erase()[:LEVEL], 1.0, 0, 0, sample, 0)
+def _pixels(images: Images) -> Pairs:
+    """Yield our image and torchvision's for a drawn box, one in a corner, and an empty one."""
+    for sample, image in enumerate(images):
+        _, *box = draw(len(image), *Erase()[:LEVEL], 1.0, 0, 0, sample, 0)
         for top, left, height, width in (box, (0, 0, 5, 7), (3, 4, 0, 0)):
-            ours = after(erase, picture, top, left, height, width, 99)
-            yield ours, twin(picture, top, left, height, width, 99)
+            ours = after(erase, image, top, left, height, width, 99)
+            yield ours, reference(image, top, left, height, width, 99)
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn]:
-    """Yield our boxes beside torchvision's, with torchvision's default settings; see `Op.draws`."""
+    """Yield our boxes and torchvision's, with torchvision's default settings; see `Op.draws`."""
     import torch
     from torchvision.transforms import RandomErasing
 
     size, (*ranges, _, p) = 224, Erase()
     ours = np.array([draw(size, *ranges, p, seed, 0, sample, 0)[1:] for sample in range(count)])
-    picture, scale, ratio = torch.empty(3, size, size), ranges[:2], ranges[2:]
-    theirs = np.array([RandomErasing.get_params(picture, scale, ratio, [0.0])[:4] for _ in range(count)])
+    image, scale, ratio = torch.empty(3, size, size), ranges[:2], ranges[2:]
+    theirs = np.array([RandomErasing.get_params(image, scale, ratio, [0.0])[:4] for _ in range(count)])
     for check, measure in (
         ("erased area", lambda box: box[:, 2] * box[:, 3]),
         ("erased aspect ratio", lambda box: box[:, 2] / box[:, 3]),
@@ -179,7 +179,7 @@ ERASE = Op(
     settings=Erase,
     check=check,
     apply=apply,
-    twin=_twin,
+    reference=_reference,
     drawn=drawn,
     columns=lambda settings: 5,
     on_device=_on_device,

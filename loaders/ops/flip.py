@@ -24,7 +24,7 @@ def flip(image):
                 image[y, x, c], image[y, width - 1 - x, c] = image[y, width - 1 - x, c], image[y, x, c]
 
 
-def twin(image):
+def reference(image):
     """Return a uint8 (H, W, 3) image flipped by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F

@@ -10,7 +10,7 @@ import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
-from twoview.loaders.ops.op import Key, Op, Pairs, Pictures, after
+from twoview.loaders.ops.op import Images, Key, Op, Pairs, after
 from twoview.loaders.ops.planes import BLOCK, join, split
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _on_device(settings: Sequence[float], device: "torch.device") -> Callable[..
     return turned
 
 
-def twin(image):
+def reference(image):
     """Return a uint8 (H, W, 3) image turned gray by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
@@ -87,9 +87,9 @@ def twin(image):
     return np.asarray(F.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3))
 
 
-def _twin(image: np.ndarray, p: float, key: Key) -> np.ndarray:
-    """Return the image after the op as plain code applies it; see `Op.twin`."""
-    return twin(image) if draw(p, *key) else image
+def _reference(image: np.ndarray, p: float, key: Key) -> np.ndarray:
+    """Return the image after the op, by the reference implementation; see `Op.reference`."""
+    return reference(image) if draw(p, *key) else image
 
 
 def _torchvision(p: float) -> Any:
@@ -98,9 +98,9 @@ def _torchvision(p: float) -> Any:
     return RandomGrayscale(p)
 
 
-def _pixels(pictures: Pictures) -> Pairs:
-    """Return our gray image beside torchvision's, for each picture."""
-    return ((after(gray, picture), twin(picture)) for picture in pictures)
+def _pixels(images: Images) -> Pairs:
+    """Return our gray image and torchvision's, for each image."""
+    return ((after(gray, image), reference(image)) for image in images)
 
 
 GRAY = Op(
@@ -109,7 +109,7 @@ GRAY = Op(
     settings=float,
     check=lambda p, size: None,
     apply=apply,
-    twin=_twin,
+    reference=_reference,
     drawn=drawn,
     columns=lambda p: 1,
     on_device=_on_device,

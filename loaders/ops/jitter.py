@@ -25,7 +25,7 @@ import numpy as np
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
 from twoview.loaders.ops.gray import luma, luma_planes
-from twoview.loaders.ops.op import Counted, Drawn, Key, Op, Pairs, Pictures, after
+from twoview.loaders.ops.op import Counted, Drawn, Images, Key, Op, Pairs, after
 from twoview.loaders.ops.planes import BLOCK, join, split
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def draw(brightness, contrast, saturation, hue, p, seed, epoch, sample, view):
     """Return (jittered, factors, order): jittered is True with probability p, order permutes the four steps 0 .. 3.
 
     The draws follow torchvision's `ColorJitter(brightness, contrast, saturation, hue)`: the factors of the first three
-    are uniform in [max(0, 1 - strength), 1 + strength], that of hue in [-strength, strength] turns, and all orders are
-    equally likely.
+    are uniform in [max(0, 1 - strength), 1 + strength], the factor of hue in [-strength, strength] turns, and all
+    orders are equally likely.
     """
     factor_b = _between(max(0.0, 1.0 - brightness), 1.0 + brightness, seed, epoch, sample, view, 1)
     factor_c = _between(max(0.0, 1.0 - contrast), 1.0 + contrast, seed, epoch, sample, view, 2)
@@ -101,7 +101,7 @@ def _between(low, high, seed, epoch, sample, view, draw):
 
 @kernel
 def jitter(image, strengths, factors, order):
-    """Apply the four steps to a uint8 (H, W, 3) image in place, in the given order, without those of strength 0.
+    """Apply the four steps to a uint8 (H, W, 3) image in place, in the given order, and skip steps of strength 0.
 
     strengths, factors: one number for each of brightness, contrast, saturation and hue. order: a permutation of 0 .. 3.
     """
@@ -381,23 +381,23 @@ def hue_ties() -> np.ndarray:
     return np.asarray(Image.fromarray(colors[None]).convert("HSV"))[0, :, 0].astype(np.int32)
 
 
-def twin(image, strengths, factors, order):
-    """Return a uint8 (H, W, 3) image jittered by torchvision on PIL images; arguments as of `jitter`."""
+def reference(image, strengths, factors, order):
+    """Return a uint8 (H, W, 3) image jittered by torchvision on PIL images; see `jitter` for the arguments."""
     from PIL import Image
     from torchvision.transforms import functional as F
 
     steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
-    picture = Image.fromarray(image)
+    result = Image.fromarray(image)
     for step in order:
         if strengths[step] > 0:
-            picture = steps[step](picture, factors[step])
-    return np.asarray(picture)
+            result = steps[step](result, factors[step])
+    return np.asarray(result)
 
 
-def _twin(image: np.ndarray, settings: Jitter, key: Key) -> np.ndarray:
-    """Return the image after the op as plain code applies it; see `Op.twin`."""
+def _reference(image: np.ndarray, settings: Jitter, key: Key) -> np.ndarray:
+    """Return the image after the op, by the reference implementation; see `Op.reference`."""
     jittered, factors, order = draw(*settings, *key)
-    return twin(image, settings[:4], factors, order) if jittered else image
+    return reference(image, settings[:4], factors, order) if jittered else image
 
 
 def _torchvision(settings: Jitter) -> Any:
@@ -406,24 +406,24 @@ def _torchvision(settings: Jitter) -> Any:
     return RandomApply([ColorJitter(*settings[:4])], settings.p)
 
 
-def _step_pixels(step: int, factors: Sequence[float], pictures: Pictures) -> Pairs:
-    """Yield our result of one step alone beside torchvision's, for each picture and factor."""
+def _step_pixels(step: int, factors: Sequence[float], images: Images) -> Pairs:
+    """Yield our result of one step alone and torchvision's, for each image and factor."""
     kernels, only = (brightness, contrast, saturation, hue), [float(k == step) for k in range(4)]
-    for picture in pictures:
+    for image in images:
         for factor in factors:
-            yield after(kernels[step], picture, factor), twin(picture, only, [factor] * 4, (step,))
+            yield after(kernels[step], image, factor), reference(image, only, [factor] * 4, (step,))
 
 
-def _pixels(pictures: Pictures) -> Pairs:
-    """Yield our result of all four steps beside torchvision's, in each of the 24 orders."""
+def _pixels(images: Images) -> Pairs:
+    """Yield our result of all four steps and torchvision's, in each of the 24 orders."""
     factors = (1.3, 0.7, 1.5, -0.13)
-    for picture in pictures[:2]:
+    for image in images[:2]:
         for order in permutations(range(4)):
-            yield after(jitter, picture, STRENGTHS, factors, order), twin(picture, STRENGTHS, factors, order)
+            yield after(jitter, image, STRENGTHS, factors, order), reference(image, STRENGTHS, factors, order)
 
 
 def _draws(count: int, seed: int) -> Iterator[Drawn | Counted]:
-    """Yield our factors beside torchvision's, and how often each order is drawn; see `Op.draws`."""
+    """Yield our factors and torchvision's, and how often each order is drawn; see `Op.draws`."""
     from torchvision.transforms import ColorJitter
 
     color = ColorJitter(*STRENGTHS)
@@ -449,7 +449,7 @@ JITTER = Op(
     settings=Jitter,
     check=check,
     apply=apply,
-    twin=_twin,
+    reference=_reference,
     drawn=drawn,
     columns=lambda settings: COLUMNS,
     on_device=_on_device,

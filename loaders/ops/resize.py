@@ -3,7 +3,7 @@
 PIL (`src/libImaging/Resample.c`) crops, filters along the rows, rounds to 8 bits, then filters along the columns. The
 filter's support grows with the reduction. From Pillow 13 on, the columns come first if the height shrinks by more than
 twice as many pixels as the width. The order and the point of rounding matter: the other order changes one pixel in six
-by one level, and values that bicubic overshoots by more.
+by one level, and by more where bicubic overshoots.
 
 Along the rows, one vector holds one pixel from each of eight lines (`columns.py`); along the columns, it holds 32
 neighboring bytes. The sums are in `taps.py`. A resize from a box of 337 x 450 pixels to 224 pixels takes 148 us; with
@@ -130,7 +130,7 @@ def _filter_columns(out, source, at, pitch, width, starts, weights, taps):
 
 @kernel
 def scratch_bytes(height, width, size):
-    """Return the bytes of scratch memory for a box of (height, width) and an output of (size, size) pixels."""
+    """Return how many bytes of scratch memory `resize` needs from (height, width) to (size, size) pixels."""
     return max(height, width) * size * 3 + COLUMN * (width + size)
 
 
@@ -140,8 +140,8 @@ def resize(source, top, left, height, width, full_height, full_width, y, x, bicu
 
     source: uint8 (H, W, 3), C-contiguous, not changed. top, left, height, width: the box in it, in pixels.
     full_height, full_width: the size that the whole box is resized to.
-    y, x: the corner of the part in the resized box; what lies outside the resized box becomes black.
-    bicubic: the filter, bilinear if False. out: uint8 (h, w, 3), which sets the size of the part.
+    y, x: the top left corner of the part in the resized box; pixels outside the resized box become black.
+    bicubic: whether the filter is bicubic rather than bilinear. out: uint8 (h, w, 3), the size of the part.
     scratch: uint8 1-D, of at least `scratch_bytes(height, width, max(h, w))` bytes.
     """
     out_height, out_width, _ = out.shape
@@ -163,7 +163,7 @@ def resize(source, top, left, height, width, full_height, full_width, y, x, bicu
         _filter_columns(result, half, 0, out_width * 3, out_width, rows, row_weights, row_taps)
 
 
-def twin(image, top, left, height, width, size, bicubic=False):
+def reference(image, top, left, height, width, size, bicubic=False):
     """Return the box of a uint8 (H, W, 3) image resized to (size, size) pixels by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode

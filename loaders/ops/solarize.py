@@ -7,7 +7,7 @@ import numpy as np
 
 from twoview.loaders import rng
 from twoview.loaders.kernels import kernel
-from twoview.loaders.ops.op import Key, Op, Pairs, Pictures, after
+from twoview.loaders.ops.op import Images, Key, Op, Pairs, after
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def _on_device(settings: Sequence[Solarize | None], device: "torch.device") -> C
     return solarized
 
 
-def twin(image, threshold):
+def reference(image, threshold):
     """Return a uint8 (H, W, 3) image solarized by torchvision on PIL images."""
     from PIL import Image
     from torchvision.transforms import functional as F
@@ -71,9 +71,9 @@ def twin(image, threshold):
     return np.asarray(F.solarize(Image.fromarray(image), threshold))
 
 
-def _twin(image: np.ndarray, settings: Solarize, key: Key) -> np.ndarray:
-    """Return the image after the op as plain code applies it; see `Op.twin`."""
-    return twin(image, settings.threshold) if draw(settings.p, *key) else image
+def _reference(image: np.ndarray, settings: Solarize, key: Key) -> np.ndarray:
+    """Return the image after the op, by the reference implementation; see `Op.reference`."""
+    return reference(image, settings.threshold) if draw(settings.p, *key) else image
 
 
 def _torchvision(settings: Solarize) -> Any:
@@ -82,11 +82,11 @@ def _torchvision(settings: Solarize) -> Any:
     return RandomSolarize(settings.threshold, settings.p)
 
 
-def _pixels(pictures: Pictures) -> Pairs:
-    """Yield our image beside torchvision's, for each picture and threshold."""
-    for picture in pictures:
+def _pixels(images: Images) -> Pairs:
+    """Yield our image and torchvision's, for each image and threshold."""
+    for image in images:
         for threshold in THRESHOLDS:
-            yield after(solarize, picture, threshold), twin(picture, threshold)
+            yield after(solarize, image, threshold), reference(image, threshold)
 
 
 SOLARIZE = Op(
@@ -95,7 +95,7 @@ SOLARIZE = Op(
     settings=Solarize,
     check=lambda settings, size: None,
     apply=apply,
-    twin=_twin,
+    reference=_reference,
     drawn=drawn,
     columns=lambda settings: 1,
     on_device=_on_device,

@@ -6,7 +6,7 @@ in 32-bit integers with 22 fractional bits, as PIL's resize computes it for 8-bi
 of 3 the taps run along a row of RGB pixels, with a step of one row they run down the columns, so the same sum serves
 both directions.
 
-Numba leaves LLVM's vectorizer for straight-line code off, and the loop vectorizer cannot keep the sums of a variable
+Numba disables LLVM's vectorizer for straight-line code, and the loop vectorizer cannot keep the sums of a variable
 number of taps in registers. `_weigh` therefore writes the vector instructions itself, as generic LLVM vectors, which
 work on any processor.
 """

@@ -64,7 +64,7 @@ def balanced(
     attract, of_the_row = (z1 * z2).sum(1), rows.new_zeros(())
     if similarity == "distance":
         # -|a - b|^2 / 2 = (a, 1) . (b, -|b|^2 / 2) - |a|^2 / 2. The last term is the same for all pairs of a row, so
-        # it is left out of the matrix product and accounted for as `of_the_row`.
+        # it is omitted from the matrix product and accounted for as `of_the_row`.
         attract, of_the_row = -(z1 - z2).square().sum(1) / 2, rows.square().sum(1) / 2
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         columns = torch.cat([columns, -columns.square().sum(1, keepdim=True) / 2], 1)
@@ -95,7 +95,7 @@ def prototypes(views: Tensor) -> Tensor:
     The paper's own construction could not be read; this one is PROPOSED by this project.
     """
     if views.ndim != 3 or not len(views):
-        raise ValueError(f"views must be (m, B, d) with m >= 1, got {tuple(views.shape)}")
+        raise ValueError(f"views must have shape (m, B, d) with m >= 1, got {tuple(views.shape)}")
     checks.finite("views", views)
     return unit(unit(views).mean(0))
 

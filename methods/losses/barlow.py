@@ -13,8 +13,8 @@ from twoview.methods.losses.products import squared_off_diagonal
 def barlow(z1: Tensor, z2: Tensor, off_diagonal: float) -> Tensor:
     """Return sum_i (1 - C_ii)^2 + off_diagonal * sum_{i != j} C_ij^2 as a float32 scalar.
 
-    C is the cross-correlation of the features of view 1 with those of view 2 over the joined batch of all ranks. Its
-    means and variances are those of BatchNorm: divided by the batch size, with 1e-5 added to the variance.
+    C is the cross-correlation of the features of view 1 with the features of view 2 over the joined batch of all ranks.
+    Means and variances are computed as in BatchNorm: divided by the batch size, with 1e-5 added to the variance.
     z1, z2: (B, D), any floating dtype, not normalized. off_diagonal: lambda in the paper, >= 0.
     Source: Zbontar et al. 2021, equation 1 and algorithm 1.
     """

@@ -13,7 +13,7 @@ class Lightly(NamedTuple):
     """The same loss in the library lightly, as a peer to compare with.
 
     name: class in `lightly.loss`. arguments: width of the embeddings -> arguments of its constructor. beside: width and
-    device -> further arguments of its call, besides the embeddings.
+    device -> more arguments of its call, in addition to the embeddings.
     """
 
     name: str
@@ -22,12 +22,12 @@ class Lightly(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A loss in one setting, without state.
+    """A loss as a plain function with fixed settings, with which its cost is measured and devices are compared.
 
     loss: (z1, z2, label) -> scalar, for embeddings z1 and z2, (B, d) of any floating dtype, and an int64 (B,) label.
     timed: whether its cost is measured too. at_scale: width and device -> the loss to time in place of `loss`, for
     losses that need more than the embeddings, such as a queue or prototypes. lightly: the same loss in lightly, timed
-    beside it, if lightly has it.
+    with it, if lightly has it.
     """
 
     loss: Loss

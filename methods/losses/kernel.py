@@ -84,7 +84,7 @@ def mixed_kernel(
     """Return the InfoNCE loss of one mixed kernel, a float32 scalar.
 
     The kernel is K = weight * exp(-d^gamma_1 / T_1) + (1 - weight) * exp(-d^gamma_2 / T_2). This is how the formula of
-    the paper's Simple Sum reads; the official code never computes it. The arguments are those of `kernel_sum`.
+    the paper's Simple Sum reads; the official code never computes it. See `kernel_sum` for the arguments.
     """
     _check(z1, z2, gammas, temperatures, weight)
     return infonce(unit(z1), unit(z2), partial(mixed, gammas=gammas, temperatures=temperatures, weight=weight))
@@ -104,7 +104,7 @@ def concat(
     It is weight * C(gamma_1, T_1) of the first halves + (1 - weight) * C(gamma_2, T_2) of the second halves.
     joint: if true, the embedding is normalized as a whole, so that its halves are shorter than 1, as in the official
     code (loss_type "product", with gamma_2 = 2 and one T); if false, each half is normalized to unit length.
-    The other arguments are those of `kernel_sum`. Raises ValueError if the width is odd.
+    See `kernel_sum` for the other arguments. Raises ValueError if the width is odd.
     """
     _check(z1, z2, gammas, temperatures, weight)
     checks.even_width(z1=z1, z2=z2)

@@ -43,8 +43,8 @@ def mean_log_sum(
 
     The sum over k runs over all columns except those in left_out_i.
     rows: (n, d). columns: (m, d). log_kernel: log K as an elementwise function of the inner product.
-    left_out: int64 (n, any number), the columns that each row leaves out. log_weight: (m,), the log of each column's
-    weight, without gradient. extra: (n,), the log of one more candidate for each row.
+    left_out: int64 (n, any number), the columns that each row skips. log_weight: (m,), the log of each column's weight,
+    without gradient. extra: (n,), the log of one more candidate for each row.
     Above DENSE_PAIRS pairs (on a GPU above GPU_PAIRS) the matrix is made tile by tile, so that memory is linear in n
     and m instead of quadratic.
     """
@@ -56,7 +56,7 @@ def mean_log_sum(
 
 
 def _logits(cosine: Tensor, log_kernel: LogKernel, left_out: Tensor, log_weight: Tensor | None) -> Tensor:
-    """Return the terms of the sum as logarithms, with -inf for the columns that a row leaves out."""
+    """Return the terms of the sum as logarithms, with -inf for the columns that a row skips."""
     logits = log_kernel(cosine)
     if log_weight is not None:
         logits = logits + log_weight

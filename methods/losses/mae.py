@@ -59,7 +59,7 @@ def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
 def _example(z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
     """Return the loss of 4 hidden patches of 2 x 2 pixels in an image of 3 x 2 patches.
 
-    The first values of z1 serve as the prediction, those of z2 as the image.
+    The first values of z1 serve as the prediction, and the first values of z2 as the image.
     """
     hidden = torch.tensor([[0, 2, 3, 5]], device=z1.device)
     return mae(z1.flatten()[:48].view(1, 4, 12), z2.flatten()[:72].view(1, 3, 6, 4), hidden, patch=2)

@@ -35,7 +35,7 @@ def moco(
     query, key, queue = unit(query), unit(key), unit(queue)
     kernel = partial(exponential, gamma=gamma, temperature=temperature)
     attract = kernel((query * key).sum(1))
-    nothing = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)  # no key of the queue is left out
+    nothing = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)  # no key of the queue is skipped
     repel = mean_log_sum(query, queue, kernel, nothing, extra=attract if include_positive else None)
     return repel - attract.mean()
 
@@ -51,7 +51,7 @@ def moco_sum(
 ) -> Tensor:
     """Return the mixture of two losses: weight * moco at (gamma_1, T_1) + (1 - weight) * moco at (gamma_2, T_2).
 
-    weight: in [0, 1]. The other arguments are those of `moco`. Returns a float32 scalar.
+    weight: in [0, 1]. See `moco` for the other arguments. Returns a float32 scalar.
     Source: loss_type "sum" in moco/moco.py of yifanzhang-pro/Kernel-InfoNCE. Its defaults are gammas (1, 2),
     temperatures (0.1, 0.3) and weight 0.2, and the positive is not in its denominator.
     """

@@ -7,9 +7,9 @@ from torch import Tensor
 def squared_products(rows: Tensor, columns: Tensor, own: Tensor) -> Tensor:
     """Return the sum over i and k != own_i of (rows_i . columns_k)^2, a scalar.
 
-    rows: (n, w). columns: (m, w). own: int64 (n,), the column that each row leaves out.
+    rows: (n, w). columns: (m, w). own: int64 (n,), the column that each row skips.
     If n * m is larger than w * w, the sum over all pairs is computed as the inner product
-    <rows^T rows, columns^T columns>, and the pairs left out are subtracted. VICReg's covariance of 8,192 features over
+    <rows^T rows, columns^T columns>, and the skipped pairs are subtracted. VICReg's covariance of 8,192 features over
     256 images then needs two matrices of 256 x 256 instead of one of 8,192 x 8,192.
     """
     if len(rows) * len(columns) <= rows.shape[1] ** 2:

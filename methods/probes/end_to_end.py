@@ -78,8 +78,8 @@ def set_layer_rates(model: nn.Module, decay: float) -> None:
     """Give each parameter its share of the learning rate: `decay` to the power of the number of layers above its own.
 
     The embedding is layer 0; then each block of a ViT, or each stage of a ResNet, is a layer; what follows them, such
-    as the head, has the full rate. In any other network layers are not told apart, and everything has the full rate.
-    The share is stored on the parameter as `lr_scale`. Source: MAE's util/lr_decay.py, which has it from BEiT.
+    as the head, has the full rate. In any other network, all parameters have the full rate. The share is stored on the
+    parameter as `lr_scale`. Source: MAE's util/lr_decay.py, which has it from BEiT.
     """
     vit = vit_of(model)
     blocks = list(vit.blocks) if vit else _stages(model)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 Kept features are ordinary numpy files: NAME.npy holds the features and NAME.labels.npy the labels, both readable with
 `numpy.load` (numpy has no bf16, so bf16 features are stored as the uint16 of the same bits). A kept extraction that was
-killed is resumed where it stopped: rows are written to hidden files beside the final ones, and a mark file says how
+killed is resumed where it stopped: rows are written to hidden files next to the final ones, and a mark file says how
 many of them are safely on the disk. NAME.npy gets its name last, once it is complete.
 """
 
@@ -47,7 +47,7 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """Where features are kept. The file name holds all that they depend on, so that they are never mistaken for others.
+    """Where features are kept. The file name contains all that they depend on, so they are never mistaken for others.
 
     encoder: the `fingerprint` of encoder and normalization. size: side of a view, in pixels. samples: arrays with one
     entry per sample, in the loader's order, that identify the samples: their numbers and labels, and the checksums of
@@ -67,7 +67,7 @@ class Kept:
     samples: Sequence[np.ndarray]
 
     def path(self, precision: Precision) -> Path:
-        """Return the path of the features in this precision, whether or not the file is there yet."""
+        """Return the path of the features in this precision, whether or not the file exists yet."""
         content = hashlib.sha256()
         for array in self.samples:
             content.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
@@ -103,8 +103,8 @@ def extract(
     on_batch: called after each batch, also for the batches that an earlier, killed extraction had finished.
     kept: where the features are kept; by default they are in memory only. Features that were extracted before are
     opened, and nothing is computed. If two processes want the same features, one extracts them and the other waits.
-    OSError, naming the file, if the disk is full; ValueError or OSError, naming it, if a kept file is damaged, and
-    ValueError if the loader gives more or fewer samples than `kept` names.
+    Raises OSError, naming the file, if the disk is full; ValueError or OSError, naming the file, if a kept file is
+    damaged; and ValueError if the loader gives more or fewer samples than `kept` has.
     """
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -128,7 +128,7 @@ def extract(
 
 
 def load(path: Path, precision: Precision) -> Features:
-    """Open kept features. OSError or ValueError, naming the file, if one is missing or damaged."""
+    """Open kept features. Raises OSError or ValueError, naming the file, if one is missing or damaged."""
     arrays = []
     for file in (path, _labels_of(path)):
         try:
@@ -151,7 +151,7 @@ def _write(
 ) -> None:
     """Extract into the hidden files, from the mark on if an earlier extraction left one, and rename them at the end.
 
-    count: number of samples that must come.
+    count: expected number of samples.
     """
     part, labels, mark = (path.with_name(f".{path.stem}.{kind}") for kind in ("part", "labels", "mark"))
     row = 0
@@ -219,12 +219,12 @@ def _labels_of(path: Path) -> Path:
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time into the block; the system releases a killed process's lock.
 
-    OSError, naming the lock file, if the file system has no locks.
+    Raises OSError, naming the lock file, if the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
-            raise OSError(error.errno, f"its file system must have locks: {error.strerror}", lock.name) from None
+            raise OSError(error.errno, f"its file system must support locks: {error.strerror}", lock.name) from None
         yield

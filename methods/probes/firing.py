@@ -41,7 +41,7 @@ class Watched:
     def layers(self) -> list[Layer]:
         """Return one `Layer` per ReLU, of all images so far in their order, on the CPU.
 
-        ValueError if the encoder has no ReLU on feature maps.
+        Raises ValueError if the encoder has no ReLU on feature maps.
         """
         found = [
             Layer(*(torch.cat(parts) for parts in zip(*one, strict=True))) for one in zip(*self._batches, strict=True)
@@ -71,8 +71,8 @@ class _Notes(TorchFunctionMode):
 def firing_rate(layer: Layer) -> Tensor:
     """Return, for each channel, the share of images for which its mean over the image is above 0: float32 (C,).
 
-    Wen and Li 2021, Figure 4, count how neurons fire, but give no threshold; this one is ours. One position above 0 is
-    enough for it: on large maps nearly every channel fires for nearly every image, and `positive` says more.
+    Wen and Li 2021, Figure 4, count how neurons fire, but give no threshold; this one is ours. A single position above
+    0 is enough: on large maps nearly every channel fires for nearly every image, and `positive` says more.
     """
     return (layer.mean > 0).float().mean(0)
 

@@ -24,11 +24,11 @@ def votes(
 
     A score is the class's share in the vote of the k nearest neighbors by cosine, each of which is weighted by
     exp(cosine / temperature).
-    bank: float (N, D), the features among which neighbors are searched. label: int64 (N,) in 0 .. classes - 1, those of
-    the bank. query: float (Q, D). Features may be fp32, fp16 or bf16, and memory maps. k: at most N are used.
-    The defaults of k and temperature are lightly's. memory_mib bounds what is allocated besides the arguments.
+    bank: float (N, D), the features among which neighbors are searched. label: int64 (N,) in 0 .. classes - 1, the
+    bank's labels. query: float (Q, D). Features may be fp32, fp16 or bf16, and memory maps. k: at most N are used.
+    The defaults of k and temperature are lightly's. memory_mib bounds what is allocated in addition to the arguments.
     device: where to compute; by default the CPU, with torch's number of threads.
-    ValueError for an empty bank or query, features that are not finite, a label that is no class, or too little memory.
+    Raises ValueError for an empty bank or query, features that are not finite, an invalid label, or too little memory.
 
     Usage, with `metrics` of `twoview.methods.probes.metrics`:
 
@@ -57,8 +57,8 @@ def vote(
     """Yield the scores of `votes` from neighbors that were found before.
 
     neighbors: for one group of queries after another, cosines, float32 (G, k), and row numbers of the bank, int64
-    (G, k), as `nearest` yields them. label: int64 (N,), those of the bank. device: where the neighbors lie. The other
-    arguments and the errors are those of `votes`.
+    (G, k), as `nearest` yields them. label: int64 (N,), the bank's labels. device: where the neighbors are. See `votes`
+    for the other arguments and the errors.
     """
     if temperature <= 0:
         raise ValueError(f"kNN: the temperature must be above 0, got {temperature:g}")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 16_384  # processed at a time, which bounds the memory used besides the features
+ROWS = 16_384  # processed at a time, which bounds the memory used in addition to the features
 
 
 class Standard(NamedTuple):
@@ -20,7 +20,7 @@ class Standard(NamedTuple):
     def of(cls, x: Tensor) -> Self:
         """Measure mean and standard deviation of x: (N, D), of any float type, which may be a memory map.
 
-        A feature that is constant stays constant. ValueError if the features are not finite.
+        A feature that is constant stays constant. Raises ValueError if the features are not finite.
         """
         mean = torch.stack([rows.double().sum(0) for rows in x.split(ROWS)]).sum(0) / len(x)
         squares = torch.stack([(rows.double() - mean).square().sum(0) for rows in x.split(ROWS)]).sum(0)

@@ -1,4 +1,4 @@
-"""The low-shot probe: a linear probe on few labels, repeated with other draws, since it matters which few are drawn."""
+"""The low-shot probe: a linear probe on few labels, repeated with several draws of the labeled images."""
 
 import math
 import statistics
@@ -22,11 +22,11 @@ def labeled_share(label: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def labeled_per_class(label: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Draw `count` images of each class; return the sorted row numbers. ValueError, naming a class that has fewer."""
+    """Draw `count` images of each class; return the sorted row numbers. Raises ValueError if a class has fewer."""
     names, sizes = np.unique(label, return_counts=True)
     if sizes.min() < count:
         scarce = int(sizes.argmin())
-        raise ValueError(f"each class must have at least {count} images, and class {names[scarce]} has {sizes[scarce]}")
+        raise ValueError(f"each class must have at least {count} images, got {sizes[scarce]} of class {names[scarce]}")
     return _drawn(label, lambda _: count, seed)
 
 
@@ -41,17 +41,17 @@ def _drawn(label: np.ndarray, count_of: Callable[[int], int], seed: int) -> np.n
 def read_list(path: Path, images: int) -> np.ndarray:
     """Return the sample numbers in a file with one number per line, in the file's order.
 
-    ValueError, naming file and line, if a line is not a number below `images` or repeats an earlier one.
+    Raises ValueError, naming file and line, if a line is not a number below `images` or repeats an earlier one.
     """
     numbers: dict[int, None] = {}
     for place, line in enumerate(lines_of(path), 1):
         if not NUMBER.fullmatch(line.strip()) or int(line) >= images:
             raise ValueError(f"{path}: line {place} must be a sample number below {images:,}, got {line.strip()!r}")
         if int(line) in numbers:
-            raise ValueError(f"{path}: line {place} repeats sample {int(line)}, and each may be listed once")
+            raise ValueError(f"{path}: line {place} must not repeat an earlier sample, got {int(line)}")
         numbers[int(line)] = None
     if not numbers:
-        raise ValueError(f"{path} must list at least one sample number, and lists none")
+        raise ValueError(f"{path} must list at least one sample number, got none")
     return np.fromiter(numbers, np.int64)
 
 
@@ -67,7 +67,8 @@ def low_shot(
 ) -> list[Metrics]:
     """Fit a logistic regression on the rows of each split, and return its metrics on `test`, one per split.
 
-    train, test: features (N, D), with int64 labels (N,). splits: row numbers of `train`, one array per draw.
+    train, test: features, (N, D) each, with int64 labels (N,). splits: for each draw, the numbers of the rows of
+    `train` to fit on. classes, weight_decay: see `logistic`.
     """
     found = []
     for rows in map(torch.from_numpy, splits):
@@ -79,8 +80,8 @@ def low_shot(
 def mean(found: Sequence[Metrics]) -> Metrics:
     """Return the mean of each metric over the splits.
 
-    The interval is the mean of the splits' intervals. That is the interval of the mean if all splits are right on the
-    same images, and too wide otherwise.
+    The interval is the mean of the splits' intervals. That is the interval of the mean if all splits classify the same
+    images correctly, and too wide otherwise.
     """
     return Metrics(
         top1=statistics.mean(one.top1 for one in found),

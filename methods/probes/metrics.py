@@ -32,8 +32,8 @@ def metrics(scores: Iterable[Tensor], label: Tensor) -> Metrics:
     """Return the metrics of class scores.
 
     scores: in chunks, float (q, C) each, with one row per image in the order of `label`. label: int64 (Q,).
-    ValueError if there are no images, if the numbers of rows and labels differ, if a label has no column, or if a score
-    is NaN or infinite.
+    Raises ValueError if there are no images, if the numbers of rows and labels differ, if a label has no column, or if
+    a score is NaN or infinite.
     """
     from torchmetrics.classification import MulticlassStatScores
 
@@ -70,7 +70,8 @@ def bootstrap(hits: int, images: int, level: float = LEVEL) -> tuple[float, floa
     """Return the percentile bootstrap interval of the accuracy hits / images, in percent.
 
     A resample, with replacement, of `images` zeros and ones has a binomial number of ones. The quantiles that
-    infinitely many resamples would give are therefore those of the binomial distribution: exact, and without a seed.
+    infinitely many resamples would give are therefore the quantiles of the binomial distribution: exact, and without a
+    seed.
     """
     from scipy.stats import binom
 

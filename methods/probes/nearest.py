@@ -39,9 +39,9 @@ def nearest(
 
     bank: float (N, D), the features to search; query: float (Q, D); 1 <= k <= N. Each group of G queries gives cosines,
     float32 (G, k), the largest first, and row numbers of the bank, int64 (G, k). On the CPU equal cosines are in the
-    bank's order, and as many threads work as torch is set to. The bank is read once per group. memory_mib bounds what
-    is allocated, and with it the number of queries in a group.
-    ValueError if features are not finite, naming bank or query, or if the memory is too little for one query.
+    bank's order, and torch's number of threads is used. The bank is read once per group. memory_mib bounds what is
+    allocated, and with it the number of queries in a group.
+    Raises ValueError if features are not finite, naming bank or query, or if the memory is too little for one query.
     """
     search = _search_cpu if device.type == "cpu" else _search_torch
     plan = _plan(bank, len(query), k, memory_mib, device)
@@ -85,7 +85,7 @@ def _check(**finite: list[Tensor]) -> None:
 
 
 def _search_torch(bank: Tensor, query: Tensor, k: int, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Search for a group of queries by torch alone, on any device. Arguments and result are those of `nearest`.
+    """Search for a group of queries by torch alone, on any device. See `nearest` for arguments and result.
 
     Products are in full float32, whatever precision the process allows elsewhere. Whether all features are finite is
     checked after the search, since an earlier check would make the host wait for the device at every chunk.

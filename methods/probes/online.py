@@ -1,4 +1,4 @@
-"""A linear probe during pretraining, on features that the encoder computes anyway. It does not change the training."""
+"""A linear probe during pretraining, on features that the encoder computes anyway. It does not affect the training."""
 
 from functools import partial
 from typing import Any
@@ -17,14 +17,14 @@ MOMENTUM = 0.9
 
 
 class Online(Method):
-    """Wraps a method and trains a linear head beside it, on the detached features of each image's first view.
+    """Wraps a method and trains a linear head alongside it, on the detached features of each image's first view.
 
-    `loss` returns the method's own losses, equal to the bit, and two values of the head before its step: `online_loss`,
-    and `online_top1` as a share from 0 to 1. The gradient of the head's cross entropy is written out by hand, so that
-    the head is in no autograd graph and no optimizer: a step takes a few small kernels and never waits for the device.
-    Features are standardized over their batch, so that one learning rate suits every encoder. Patches that the method
-    hides from its encoder are hidden from the head too. The features are always those of the encoder that is trained,
-    even where other probes see its moving average.
+    `loss` returns the method's own losses, equal bit for bit, and two values of the head before its step:
+    `online_loss`, and `online_top1` as a share from 0 to 1. The gradient of the head's cross entropy is written out by
+    hand, so that the head is in no autograd graph and no optimizer: a step takes a few small kernels and never waits
+    for the device. Features are standardized over their batch, so that one learning rate suits every encoder. Patches
+    that the method hides from its encoder are hidden from the head too. The features always come from the encoder that
+    is trained, even if other probes see its moving average.
     """
 
     def __init__(self, method: Method, classes: int) -> None:
@@ -58,7 +58,7 @@ class Online(Method):
         self.method.after_step(progress)
 
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
-        """Return the method's losses with those of the head, which learns from the features of this very pass."""
+        """Return the losses of the method and of the head, which learns from the features of this forward pass."""
         watched = self._watched[0]
         watched.seen = None
         out = self.method.loss(views, label, masks)

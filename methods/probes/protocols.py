@@ -40,9 +40,9 @@ class Protocol:
 
 
 def protocol(name: str, dataset: str) -> Protocol:
-    """Return the protocol of this name for a dataset.
+    """Return the protocol with this name for a dataset.
 
-    ValueError, with the known names, if there is no such protocol or it has no settings for the dataset.
+    Raises ValueError, with the known names, if there is no such protocol or it has no settings for the dataset.
     """
     if name == "vissl":
         return look_up("dataset of the protocol vissl", dataset, VISSL)
@@ -78,7 +78,7 @@ def _kernel_infonce(size: int) -> View:
 
 
 def _kernel_infonce_test(size: int) -> View:
-    """Return the test view of that code: Resize(35) and CenterCrop(32), in this proportion at other sizes."""
+    """Return the test view of the same code: Resize(35) and CenterCrop(32), in this proportion at other sizes."""
     return View(size, scale=None, resize=int(1.1 * size), flip=0.0)
 
 
@@ -89,7 +89,7 @@ LEE = Protocol(
     epochs=90,
     batch=4096,
     found="Lee 2025: LARS, batch 4,096, 90 epochs",
-    missing="rate, decay and augmentation are not found; they are those of SimSiam's main_lincls.py (0.1 * 4096 / 256, "
+    missing="rate, decay and augmentation are not found; they are from SimSiam's main_lincls.py (0.1 * 4096 / 256, "
     "none, crop and flip), which is inferred to be the code that Lee's settings come from",
 )
 TAN = Protocol(

@@ -1,4 +1,4 @@
-"""How well classes are separated: a picture by t-SNE, and numbers for what it shows. All by scikit-learn."""
+"""How well classes are separated: a plot by t-SNE, and numbers for what it shows. All by scikit-learn."""
 
 from typing import NamedTuple
 
@@ -30,13 +30,13 @@ def separation(x: np.ndarray, label: np.ndarray, k: int) -> Separation:
     """Measure how well the classes of points are separated, by Euclidean distance.
 
     x: (N, D). label: int64 (N,). k: number of neighbors that vote.
-    ValueError if all points are of one class, or if a point has fewer than k neighbors.
+    Raises ValueError if all points are of one class, or if a point has fewer than k neighbors.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import KNeighborsClassifier
 
     if len(np.unique(label)) < 2:
-        raise ValueError("the images must be of at least two classes to be separated, and are all of one class")
+        raise ValueError("the images must have at least two classes to be separated, got one")
     if not 0 < k < len(x):
         raise ValueError(f"k must be from 1 to {len(x) - 1}, the neighbors of each of {len(x)} images, got {k}")
     votes = KNeighborsClassifier(k).fit(x, label)
@@ -47,7 +47,7 @@ def tsne(x: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """Embed the points x, (N, D), in the plane by t-SNE (van der Maaten and Hinton 2008): float32 (N, 2).
 
     t-SNE starts from the first two principal components.
-    ValueError if the perplexity is not above 0 and below the number of points.
+    Raises ValueError if the perplexity is not above 0 and below the number of points.
     """
     from sklearn.manifold import TSNE
 

@@ -33,7 +33,7 @@ class Grid(NamedTuple):
     """What `sgd_grid` returns.
 
     head: trained with the best pair on all training features. best: that pair and its top-1 on the held-out features.
-    tried: every pair of the grid with its own.
+    tried: every pair of the grid with its own top-1.
     """
 
     head: Linear
@@ -59,7 +59,7 @@ def sgd_grid(
     cross entropy + weight_decay / 2 * |W|^2 on standardized features, from zero weights, by SGD with momentum 0.9 and a
     cosine schedule to 0.
     train: (N, D), of any float type, on the device that is to compute. label: int64 (N,). batch: features in a step.
-    ValueError if there are fewer than two features.
+    Raises ValueError if there are fewer than two features.
     """
     if len(train) < 2:
         raise ValueError(f"there must be at least 2 training features, one of them to hold out, got {len(train)}")

@@ -34,7 +34,7 @@ def test_loader_at_32_raw(benchmark, fashion, views):
 
 
 def test_bare_decode(benchmark, photographs):
-    """libjpeg-turbo alone on the same 48 photographs and threads, the ceiling of the above."""
+    """libjpeg-turbo alone on the same 48 photographs and threads, the ceiling of the loader's rate."""
     job = job_for(photographs.path, "crops", 224, 2, 48, 48, 16)
     contestant = Decode(job)
     contestant.make()
@@ -42,7 +42,7 @@ def test_bare_decode(benchmark, photographs):
 
 
 def test_first_batch(benchmark, photographs):
-    """From nothing made to a batch of two views at 224, kernels in this process already."""
+    """From the construction of the loader to a batch of two views at 224, with compiled kernels."""
     views = presets.preset("simclr-imagenet", 224)
 
     def first_batch():
@@ -53,7 +53,7 @@ def test_first_batch(benchmark, photographs):
 
 
 def test_convert_jpeg(benchmark, photographs, tmp_path):
-    """48 photographs written with two threads, their bytes kept."""
+    """48 photographs written with two threads, with their bytes unchanged."""
     b, path = photographs, tmp_path / "written.beton"
 
     def stored(index):

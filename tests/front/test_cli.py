@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, JSON, and one sentence with exit code 2 for whatever is wrong."""
+"""The command line as a user sees it: results, JSON, and errors of one sentence with exit code 2."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def says(capsys):
     def call(*words):
         try:
             code = run([str(word) for word in words])
-        except SystemExit as stop:  # tyro's own, for --help and for words it does not know
+        except SystemExit as stop:  # from tyro, for --help and for unknown arguments
             code = stop.code
         out, err = capsys.readouterr()
         return code, out, err
@@ -67,7 +67,7 @@ def test_the_help_lists_every_command_with_its_first_line(says):
     assert "• inspect   Show what is in a .beton file" in out
 
 
-def test_what_measures_one_part_is_a_group_and_the_old_words_lead_there(says):
+def test_measure_is_a_group_and_old_command_names_still_work(says):
     code, out, err = says("measure")
     assert code == 0 and not err and all(f"• {name} " in out for name in MEASURED)
     code, out, err = says("losses", "--help")
@@ -75,7 +75,7 @@ def test_what_measures_one_part_is_a_group_and_the_old_words_lead_there(says):
     assert err == "twoview: `losses` has moved to `measure losses`\n"
 
 
-def test_what_needs_no_torch_does_not_import_it():
+def test_commands_that_do_not_need_torch_do_not_import_it():
     light = [f"twoview.commands.{name}" for name in ("list", "data", "convert", "inspect", "verify", "evidence")]
     program = (
         f"import sys, twoview.cli, {', '.join(light)}; print(*{{'torch', 'pandas', 'matplotlib'}} & {{*sys.modules}})"
@@ -243,7 +243,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(says, tmp_path, monkeypatch, 
         ["report", "a\0b"],
     ],
 )
-def test_an_empty_word_is_no_path(says, words):
+def test_an_empty_path_is_refused(says, words):
     """Python would take it for the current folder."""
     code, _, err = says(*words)
     assert code == 2 and "a path must be non-empty, without NUL, got" in err and "Traceback" not in err
@@ -259,11 +259,11 @@ def test_an_empty_word_is_no_path(says, words):
         ["RECIPE", "--out", "quick-fashion-mnist"],
     ],
 )
-def test_options_may_stand_before_the_recipe(words):
+def test_options_may_precede_the_recipe(words):
     assert train._recipe_in(words) == "RECIPE"
 
 
-def test_a_recipe_behind_its_options_is_the_one_whose_fields_they_are(says, tiny):
+def test_options_before_a_recipe_are_fields_of_that_recipe(says, tiny):
     code, out, _ = says("train", "--epochs", "1", "--optim.nesterov", tiny, "--help")
     assert code == 0 and "--method.temperature" in out
     assert train._recipe_in(["--json"]) is None
@@ -274,8 +274,8 @@ def test_the_version_is_the_installed_one(says):
 
 
 @pytest.mark.parametrize("words", [["list", "recipes"], ["list", "recipes", "--json"], ["--help"]])
-def test_a_reader_that_goes_away_is_no_error(words):
-    """As in `twoview list recipes | true`: nothing on standard error, the exit code that it would have been."""
+def test_a_closed_pipe_is_not_an_error(words):
+    """As in `twoview list recipes | true`: nothing on standard error, and the usual exit code."""
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([sys.executable, "-m", "twoview", *words], stdout=write, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Two of us at once: the second one is told so in one sentence, before it has written anything."""
+"""Two processes with the same output: the second one is refused in one sentence before it writes anything."""
 
 import errno
 import fcntl
@@ -19,7 +19,7 @@ from twoview.bench.suites.runner import Suite
 from twoview.bench.training import search, train
 from twoview.cli import run
 
-# Another process that is in the block until its standard input ends.
+# Another process, which holds the lock until its standard input ends.
 OTHER = """
 import sys
 from pathlib import Path
@@ -44,7 +44,7 @@ def files(folder):
     return sorted(str(path) for path in folder.rglob("*") if not path.name.endswith(".lock"))
 
 
-def test_two_trainings_of_one_recipe(tmp_path, capsys):
+def test_a_second_run_of_the_same_recipe_is_refused(tmp_path, capsys):
     path = Place(tmp_path, tmp_path / "checkpoints", None).checkpoint(recipe.load("quick-fashion-mnist"))
     with held_by_another(path) as sentence:
         before = files(tmp_path)
@@ -54,7 +54,7 @@ def test_two_trainings_of_one_recipe(tmp_path, capsys):
         assert files(tmp_path) == before
 
 
-def test_only_the_first_rank_asks(tmp_path, monkeypatch):
+def test_only_the_first_rank_takes_the_lock(tmp_path, monkeypatch):
     one, asked = recipe.load("quick-fashion-mnist"), []
     monkeypatch.setattr(train, "_train", lambda *given: asked.append(given))
     place = Place(tmp_path, tmp_path / "checkpoints", None)
@@ -67,7 +67,7 @@ def test_only_the_first_rank_asks(tmp_path, monkeypatch):
     assert len(asked) == 1
 
 
-def test_two_suites_in_one_folder(tmp_path):
+def test_a_second_suite_in_the_same_folder_is_refused(tmp_path):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", None)
     folder = tmp_path / "evidence"
     folder.mkdir()
@@ -80,7 +80,7 @@ def test_two_suites_in_one_folder(tmp_path):
     runner.run(Suite(), folder, place, 1)
 
 
-def test_two_conversions_to_one_file(tmp_path, capsys):
+def test_a_second_conversion_to_the_same_file_is_refused(tmp_path, capsys):
     path = tmp_path / "x.beton"
     with held_by_another(path) as sentence:
         for words in ([], ["--force"]):
@@ -107,7 +107,7 @@ name = "simclr"
 
 @pytest.fixture
 def searched(tmp_path, fashion, monkeypatch):
-    """A recipe to search, its folder, and its data; accuracies are given."""
+    """A recipe to search, its folder and its data; all accuracies are the same."""
     (tmp_path / "s.toml").write_text(SEARCHED)
     (tmp_path / "betons").mkdir()
     os.link(fashion.path, tmp_path / "betons" / "fashion-mnist-train.beton")
@@ -119,22 +119,22 @@ def states(study):
     return [row["state"] for row in search.outcome(study)["groups"]]
 
 
-def test_a_trial_whose_process_is_gone_has_failed_once_the_study_is_opened_again(searched):
+def test_the_trial_of_a_dead_process_fails_when_the_study_is_reopened(searched):
     one, folder, place = searched
     study = search.open_study(one, folder)
     for _ in range(3):
-        study.ask()  # of processes that were killed: nothing holds their trials
+        study.ask()  # as if by processes that were killed, whose trials nobody locks
     with held_by_another(folder / search.RUNNING / "trial-1"):
         study = search.open_study(one, folder)
         assert states(study) == ["fail", "running", "fail"]
         assert [row["error"] for row in search.outcome(study)["groups"]] == [search.KILLED, None, search.KILLED]
     assert states(search.open_study(one, folder)) == ["fail"] * 3
     search.run(one, study, folder, 2, place)
-    assert states(study) == ["fail"] * 3 + ["complete"] * 2, "what was killed does not count"
+    assert states(study) == ["fail"] * 3 + ["complete"] * 2, "killed trials do not count"
     assert not list((folder / search.RUNNING).iterdir())
 
 
-def test_where_nothing_can_be_locked_no_trial_is_said_to_be_killed(searched, monkeypatch):
+def test_without_locks_no_trial_is_reported_as_killed(searched, monkeypatch):
     one, folder, _ = searched
 
     def refuse(*_):
@@ -145,7 +145,7 @@ def test_where_nothing_can_be_locked_no_trial_is_said_to_be_killed(searched, mon
     assert states(search.open_study(one, folder)) == ["running"]
 
 
-def test_a_trial_that_runs_is_not_failed_by_another_that_opens_the_study(searched, monkeypatch):
+def test_reopening_the_study_does_not_fail_a_running_trial(searched, monkeypatch):
     one, folder, place = searched
     seen = []
 

@@ -1,4 +1,4 @@
-"""Archives unpack whole or not at all: wrong checksums, paths that lead out, damage, kills."""
+"""Archives are unpacked atomically: wrong checksums, paths that lead outside, damage, killed processes."""
 
 import gzip
 import io
@@ -37,7 +37,7 @@ MAKERS = {"things.tar.gz": tar_with, "things.zip": zip_with}
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory):
-    """A folder, and the address that it is served at."""
+    """Yield a folder and the address at which it is served."""
     folder = tmp_path_factory.mktemp("web")
     handler = partial(QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -53,7 +53,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(params=MAKERS)
 def archive(request, web):
-    """A function: names in the archive -> an `Archive` that can be downloaded."""
+    """Return a function: names in the archive -> an `Archive` that can be downloaded."""
     folder, address = web
 
     def make(*names, **changes):
@@ -169,7 +169,7 @@ def test_what_an_archive_unpacks_to_is_bounded_by_its_own_size_and_the_disk(tmp_
 
 
 def header(type, size):
-    """A tar's block that says so many bytes."""
+    """Return a tar header that claims this number of bytes."""
     info = tarfile.TarInfo("a")
     block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
     block[124:136], block[156:157] = tarfile.itn(size, 12, tarfile.GNU_FORMAT), type
@@ -273,7 +273,7 @@ def test_a_named_dataset_with_a_wrong_archive_stays_away(root):
 def test_a_pipe_is_no_archive(tmp_path):
     os.mkfifo(tmp_path / "x.tar")
     for read in (gunzipped, lambda file: unpack(file, tmp_path / "out")):
-        with pytest.raises(ValueError, match=r"x\.tar must be a file, and is a pipe or a device"):
+        with pytest.raises(ValueError, match=r"x\.tar must be a file, got a pipe or a device"):
             read(tmp_path / "x.tar")
     assert not (tmp_path / "out").exists()
 

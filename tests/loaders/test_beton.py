@@ -25,7 +25,7 @@ def write_all(path, samples):
 
 @pytest.fixture
 def small_pages(monkeypatch):
-    """Files of half a megabyte instead of sixteen, for trials by the hundred."""
+    """Make files of half a megabyte instead of sixteen, for hundreds of trials."""
     monkeypatch.setattr(beton, "PAGE", 1 << 18)
 
 
@@ -91,15 +91,15 @@ LAYOUTS = (
     "blank-image-blank2-label",
 )
 REFUSED = {
-    "label-weight": r"must hold an RGB image field, and holds label \(integer\), weight \(float\)",
-    "image2-image22": "must hold one RGB image field, or one called image; it holds image2, image22",
-    "image-index-index2": "must hold one integer field, or one called label; it holds index, index2",
+    "label-weight": r"must hold an RGB image field, got label \(integer\), weight \(float\)",
+    "image2-image22": "must hold one RGB image field, or one named image, got image2, image22",
+    "image-index-index2": "must hold one integer field, or one named label, got index, index2",
 }
 
 
 @pytest.fixture(scope="module")
 def ffcvs(fashion, tmp_path_factory):
-    """A folder with what stock FFCV, in a process of its own, read from our file and what it wrote."""
+    """Return a folder with stock FFCV's results, from another process: what it read from our file and what it wrote."""
     folder = tmp_path_factory.mktemp("ffcv")
     files = fashion.path, folder / "read.npz", folder / "theirs.beton", folder
     subprocess.run([sys.executable, "-c", FFCV, *map(str, files), *LAYOUTS, *REFUSED], check=True)
@@ -107,7 +107,7 @@ def ffcvs(fashion, tmp_path_factory):
 
 
 def test_stock_ffcv_reads_our_file(ffcvs):
-    """The pixels and labels are the ones that were written."""
+    """The pixels and labels equal the written ones."""
     theirs = np.load(ffcvs / "read.npz")
     samples = datasets.dataset("fashion-mnist").find(None, "train")
     assert np.array_equal(theirs["labels"][:, 0], samples.labels[:2000])
@@ -227,7 +227,7 @@ def test_an_old_file_survives_a_failed_write(tmp_path):
 
 
 def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
-    """A limit on the size of files is the kernel's refusal to write more, as on a full disk."""
+    """With a limit on file sizes, the kernel refuses to write more, as on a full disk."""
     program = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -265,7 +265,7 @@ def test_a_truncated_file_is_named(tmp_path, small_pages, share):
 @settings(max_examples=200)
 @given(place=st.integers(0, 3000), value=st.integers(0, 255))
 def test_a_changed_byte_of_the_header_is_an_error_or_harmless(tmp_path, small_pages, place, value):
-    """Whatever the head of the file says, every pointer that comes out of it lies inside the file."""
+    """Whatever the start of the file contains, every pointer read from it lies inside the file."""
     whole = tmp_path / "whole.beton"
     if not whole.exists():
         write_all(whole, [raw(30, 30, i) for i in range(20)])
@@ -316,7 +316,7 @@ def test_a_sample_that_cannot_be_read_is_left_out_where_that_is_asked_for(tmp_pa
 
 
 class Mutations:
-    """A small file of JPEGs and raw pixels, and whether a damaged copy of it is told from the whole one."""
+    """A small file of JPEGs and raw pixels, and a check that a damaged copy of it is detected."""
 
     def __init__(self, folder, photographs):
         jpegs = [photographs.file[photographs.pointers[i] :][: photographs.sizes[i]].tobytes() for i in range(4)]
@@ -340,7 +340,7 @@ class Mutations:
         return status, out
 
     def check(self, content: bytes) -> str:
-        """ "refused" or "read"; fails if what is read is not what was written."""
+        """Return "refused" or "read". Fail if the content that is read differs from what was written."""
         self.path.write_bytes(content)
         try:
             file = open_beton(self.path)
@@ -356,9 +356,7 @@ class Mutations:
 
 
 def test_a_damaged_file_is_refused_or_its_intact_samples_are_the_written_ones(tmp_path, photographs, small_pages):
-    """Changed bytes, overwritten and reversed stretches and truncations, in the header, the descriptors and metadata,
-    the checksums and pointers, and the samples' bytes.
-    """
+    """Changed bytes, overwritten and reversed ranges, and truncation, in every part of the file."""
     mutations = Mutations(tmp_path, photographs)
     assert mutations.check(mutations.content) == "read"
     size = len(mutations.content)
@@ -392,7 +390,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.timeout(60)
 def test_few_bytes_wait_for_their_turn(tmp_path, monkeypatch):
-    """The first sample is slow: of those behind it only so many are begun, and all are there in the end."""
+    """The first sample is slow: only some of the later ones are begun meanwhile, and in the end all are written."""
     monkeypatch.setattr(beton, "WAITING", 5 * 12_288)
     begun, threads, slow = [], 3, Event()
 
@@ -415,7 +413,7 @@ def test_few_bytes_wait_for_their_turn(tmp_path, monkeypatch):
 
 @pytest.mark.timeout(60)
 def test_a_script_that_goes_no_further_ends(tmp_path):
-    """Python waits for the threads of a pool before it ends: none may wait for the script."""
+    """Python waits for the threads of a pool before it exits, so no thread may wait for the script."""
     program = """
 import sys, pathlib
 from twoview.loaders import beton
@@ -437,4 +435,4 @@ def test_a_field_s_name_that_would_not_print_is_quoted(tmp_path):
     (tmp_path / "a.beton").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.beton") as caught:
         open_beton(tmp_path / "a.beton")
-    assert str(caught.value).isprintable() and r"holds '\x1b[2J\n' (integer), label" in str(caught.value)
+    assert str(caught.value).isprintable() and r"got '\x1b[2J\n' (integer), label" in str(caught.value)

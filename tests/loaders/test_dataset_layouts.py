@@ -1,4 +1,4 @@
-"""Every dataset on a miniature of its true layout, whole and damaged."""
+"""Every dataset on a miniature of its real layout, intact and damaged."""
 
 import io
 import json
@@ -21,17 +21,17 @@ from twoview.loaders.datasets.transfer_tasks import clevr_count, clevr_distance,
 WNIDS = [f"n{number:08d}" for number in range(1000)]
 
 
-def picture(seed=0):
+def jpeg_of(seed=0):
     buffer = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
-PICTURE = picture()
+JPEG = jpeg_of()
 
 
-def put(file, content=PICTURE):
+def put(file, content=JPEG):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
@@ -75,7 +75,7 @@ def test_urls_and_checksums_are_torchvisions():
         assert dataset(name).get.__closure__[0].cell_contents[0].md5 == Imagenette._ARCHIVES[size][1]
 
 
-# --- ImageNet and what is made of it
+# --- ImageNet and datasets made from it
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def imagenet(tmp_path):
 
 def test_imagenet(imagenet):
     assert labels("imagenet", imagenet) == labels("imagenet", imagenet, "test") == list(range(1000))
-    assert dataset("imagenet").find(imagenet, "test").image(7) == PICTURE
+    assert dataset("imagenet").find(imagenet, "test").image(7) == JPEG
     (imagenet / "imagenet" / "val" / WNIDS[17] / "ILSVRC2012_val_00000001.JPEG").unlink()
     with pytest.raises(FileNotFoundError, match=f"val/{WNIDS[17]} holds no image"):
         labels("imagenet", imagenet, "test")
@@ -99,7 +99,7 @@ def test_imagenet(imagenet):
 
 def test_imagenet_without_its_archives_is_not_got(tmp_path):
     (tmp_path / "imagenet").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"ILSVRC2012_img_train.tar is not there: put .*registration"):
+    with pytest.raises(FileNotFoundError, match=r"ILSVRC2012_img_train.tar does not exist: put .*registration"):
         dataset("imagenet").get(tmp_path)
     for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz"):
         put(tmp_path / "imagenet" / name, "cut")
@@ -109,7 +109,7 @@ def test_imagenet_without_its_archives_is_not_got(tmp_path):
 
 
 def test_imagenets_archives_become_class_folders(tmp_path, monkeypatch):
-    """torchvision sorts them; here with a devkit of two classes and archives whose checksums it is told."""
+    """torchvision sorts the files, here with a devkit of two classes and archives whose checksums are patched."""
     import scipy.io
     from torchvision.datasets import imagenet as theirs
 
@@ -153,7 +153,7 @@ def test_imagenet_100(tmp_path):
     assert len(set(names)) == 100 and names == sorted(names)
     for wnid in (*names, "n99999999"):
         put(tmp_path / "imagenet" / "train" / wnid / f"{wnid}_1.JPEG")
-    assert labels("imagenet-100", tmp_path) == list(range(100)), "classes that are not among the hundred are left out"
+    assert labels("imagenet-100", tmp_path) == list(range(100)), "classes that are not among the hundred are skipped"
     (tmp_path / "imagenet" / "train" / names[3]).rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=f"{names[3]} is missing"):
         labels("imagenet-100", tmp_path)
@@ -177,7 +177,7 @@ def test_imagenet_lt(tmp_path, line, complaint):
     put(listed, "\n".join([*lines, line]))
     with pytest.raises((ValueError, FileNotFoundError), match=complaint):
         labels("imagenet-lt", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"ImageNet_LT_test.txt is not there: `twoview data imagenet-lt`"):
+    with pytest.raises(FileNotFoundError, match=r"ImageNet_LT_test.txt does not exist: `twoview data imagenet-lt`"):
         labels("imagenet-lt", tmp_path, "test")
 
 
@@ -187,13 +187,13 @@ def test_tiny_imagenet(tmp_path):
         put(folder / "train" / wnid / "images" / f"{wnid}_0.JPEG")
         put(folder / "train" / wnid / f"{wnid}_boxes.txt", "not an image")
     for number in range(3):
-        put(folder / "val" / "images" / f"val_{number}.JPEG", picture(number))
+        put(folder / "val" / "images" / f"val_{number}.JPEG", jpeg_of(number))
     rows = [f"val_{number}.JPEG\t{WNIDS[wnid]}\t0\t32\t44\t62" for number, wnid in enumerate((9, 0, 199))]
     annotations = folder / "val" / "val_annotations.txt"
     put(annotations, "\n".join(rows) + "\n")
     assert labels("tiny-imagenet", tmp_path) == list(range(200))
     test = dataset("tiny-imagenet").find(tmp_path, "test")
-    assert test.labels.tolist() == [9, 0, 199] and test.image(2) == picture(2)
+    assert test.labels.tolist() == [9, 0, 199] and test.image(2) == jpeg_of(2)
     put(annotations, "\n".join([*rows, f"val_7.JPEG\t{WNIDS[0]}\t0\t0\t1\t1"]))
     with pytest.raises(FileNotFoundError, match=r"val_annotations.txt lists .*val_7.JPEG, which does not exist"):
         labels("tiny-imagenet", tmp_path, "test")
@@ -221,7 +221,7 @@ def test_imagenette(imagenette):
         labels("imagenette", imagenette, "test")
 
 
-# --- what fits in memory
+# --- datasets that fit in memory
 
 
 def test_cifar100(tmp_path, monkeypatch):
@@ -288,11 +288,11 @@ def test_inat18(tmp_path):
     listed = tmp_path / "inat18" / "train2018.json"
     put(listed, json.dumps({"images": images, "annotations": annotations}))
     samples = dataset("inat18").find(tmp_path, "train")
-    assert samples.labels.tolist() == [8141, 5] and samples.image(0) == PICTURE and dataset("inat18").count == 8142
+    assert samples.labels.tolist() == [8141, 5] and samples.image(0) == JPEG and dataset("inat18").count == 8142
     for content, complaint in (
         (
             json.dumps({"images": images, "annotations": [{"image_id": 10, "category_id": 8142}]}),
-            "not between 0 and 8,141",
+            r"not in \[0, 8141\]",
         ),
         (json.dumps({"images": images, "annotations": [{"image_id": 9, "category_id": 1}]}), "not a file of iNat"),
         (json.dumps({"images": images}), "has no lists of images and annotations"),
@@ -342,7 +342,7 @@ def test_clevr(tmp_path):
     put(listed, json.dumps({"scenes": scenes}))
     assert labels("clevr-count", tmp_path, "test") == [0, 1, 7]
     assert labels("clevr-distance", tmp_path, "test") == [0, 3, 5]
-    with pytest.raises(FileNotFoundError, match=r"CLEVR_train_scenes.json is not there: `twoview data clevr-count`"):
+    with pytest.raises(FileNotFoundError, match=r"CLEVR_train_scenes.json does not exist: `twoview data clevr-count`"):
         labels("clevr-count", tmp_path)
     put(listed, json.dumps({"scenes": [{**scenes[0], "objects": clevr_objects(9.0)}]}))
     with pytest.raises(ValueError, match="a CLEVR scene must have 3 to 10 objects, got 1"):
@@ -378,7 +378,7 @@ def test_kittis_classes_are_vtabs(objects):
 def test_kitti(tmp_path):
     base = tmp_path / "Kitti" / "raw" / "training"
     for number in range(10):
-        put(base / "image_2" / f"{number:06d}.png", picture(number))
+        put(base / "image_2" / f"{number:06d}.png", jpeg_of(number))
         put(base / "label_2" / f"{number:06d}.txt", kitti_line("Car", 1 + 3 * number) + "\n")
     train, test = (dataset("kitti-distance").find(tmp_path, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (8, 2)
@@ -396,12 +396,12 @@ def test_kitti(tmp_path):
 
 
 def test_a_dataset_of_torchvision_by_name(imagenette):
-    """One that has `split`, calls its test images val, and keeps its labels to itself."""
+    """A dataset with the argument `split`, whose test split is named val, and whose labels are in no attribute."""
     ours, theirs = dataset("imagenette"), dataset("torchvision:Imagenette")
     for split in ("train", "test"):
         assert np.array_equal(ours.find(imagenette, split).labels, theirs.find(imagenette, split).labels)
     pixels = theirs.find(imagenette, "test").image(0)
-    assert np.array_equal(pixels, np.array(Image.open(io.BytesIO(PICTURE)).convert("RGB")))
+    assert np.array_equal(pixels, np.array(Image.open(io.BytesIO(JPEG)).convert("RGB")))
 
 
 def test_a_dataset_of_torchvision_that_has_train_for_its_split(tmp_path):
@@ -436,7 +436,7 @@ def test_what_torchvision_has_not_is_named(tmp_path):
 
 
 def test_a_hugging_face_dataset_by_name(tmp_path, monkeypatch):
-    """Against a stand-in with the package's interface, so that the suite needs neither the package nor its hub."""
+    """A stand-in with the package's interface is used, so that the suite needs neither the package nor the hub."""
 
     class Image_:
         pass
@@ -489,5 +489,5 @@ def test_a_pipe_in_the_place_of_a_list_is_named(name, path, tmp_path):
         (tmp_path / "tiny-imagenet-200" / "train" / str(number)).mkdir()
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(tmp_path / path)
-    with pytest.raises(ValueError, match=f"{path} must be a file, and is a pipe or a device"):
+    with pytest.raises(ValueError, match=f"{path} must be a file, got a pipe or a device"):
         dataset(name).read(tmp_path, "test" if name == "tiny-imagenet" else "train")

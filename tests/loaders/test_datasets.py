@@ -1,4 +1,4 @@
-"""Datasets against torchvision's readers; image files of every kind converted right or refused by name."""
+"""Datasets against torchvision's readers. Image files of every kind are converted correctly or refused by name."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from twoview.loaders.datasets import bundled_photographs, data_root, dataset, im
 
 
 def test_fashion_mnist_is_torchvisions(tmp_path):
-    """The same raw files, read by torchvision: every pixel and label."""
+    """torchvision reads the same raw files: every pixel and label is equal."""
     import gzip
     import shutil
 
@@ -91,7 +91,7 @@ def test_the_photographs_are_jpegs_of_varying_sizes():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return bundled_photographs()["chelsea"].crop((0, 0, 60, 40))
 
 
@@ -102,28 +102,28 @@ def jpeg(image, **options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_color_and_gray_jpegs_keep_their_bytes(picture, tmp_path, mode):
+def test_color_and_gray_jpegs_keep_their_bytes(image, tmp_path, mode):
     file = tmp_path / "a.jpg"
-    file.write_bytes(jpeg(picture.convert(mode)))
+    file.write_bytes(jpeg(image.convert(mode)))
     assert read_image(file) == file.read_bytes()
 
 
-def test_cmyk_and_rotated_jpegs_become_upright_rgb_pixels(picture, tmp_path):
+def test_cmyk_and_rotated_jpegs_become_upright_rgb_pixels(image, tmp_path):
     cmyk = tmp_path / "cmyk.jpg"
-    cmyk.write_bytes(jpeg(picture.convert("CMYK")))
+    cmyk.write_bytes(jpeg(image.convert("CMYK")))
     assert np.array_equal(read_image(cmyk), np.array(Image.open(cmyk).convert("RGB")))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     turned = tmp_path / "turned.jpg"
-    turned.write_bytes(jpeg(picture, exif=exif))
+    turned.write_bytes(jpeg(image, exif=exif))
     expected = np.array(Image.open(turned).convert("RGB").rotate(-90, expand=True))
     assert read_image(turned).shape == (60, 40, 3) and np.array_equal(read_image(turned), expected)
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "1", "L"])
-def test_other_modes_become_rgb_as_pil_has_it(picture, tmp_path, mode):
+def test_other_modes_become_rgb_as_pil_has_it(image, tmp_path, mode):
     file = tmp_path / "a.png"
-    picture.convert(mode).save(file)
+    image.convert(mode).save(file)
     assert np.array_equal(read_image(file), np.array(Image.open(file).convert("RGB")))
 
 
@@ -142,18 +142,18 @@ def test_a_broken_image_is_named(tmp_path, content):
         read_image(file)
 
 
-def test_an_image_folder_has_torchvisions_classes_and_order(picture, tmp_path):
+def test_an_image_folder_has_torchvisions_classes_and_order(image, tmp_path):
     from torchvision.datasets import ImageFolder
 
     for name, count in (("dog", 2), ("Cat", 3), ("ant", 1)):
         (tmp_path / name).mkdir()
         for number in range(count):
-            picture.save(tmp_path / name / f"{number}.png")
+            image.save(tmp_path / name / f"{number}.png")
     (tmp_path / "notes.txt").write_text("not a class")
     ours, theirs = image_folder(tmp_path), ImageFolder(str(tmp_path))
     assert ours.labels.tolist() == theirs.targets
     stored = ours.stored(0)
-    assert (stored.mode, stored.height, stored.width) == (RAW, 40, 60) and stored.content == picture.tobytes()
+    assert (stored.mode, stored.height, stored.width) == (RAW, 40, 60) and stored.content == image.tobytes()
 
 
 def test_a_folder_without_images_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The decoder: pixels equal PIL's, faults are statuses, and pixels depend on (seed, epoch, sample, view) alone."""
+"""The decoder: pixels equal PIL's, faults become statuses, and pixels depend only on (seed, epoch, sample, view)."""
 
 import io
 import os
@@ -31,7 +31,7 @@ EVERY_OP = View(
 
 
 def whole(size: int) -> View:
-    """The image itself, for one that is `size` pixels square."""
+    """Return a view that equals the image, for a square image with this side."""
     return View(size, scale=None, resize=size, flip=0.0)
 
 
@@ -43,7 +43,7 @@ def jpeg(pixels: np.ndarray, mode: str = "RGB", **options) -> bytes:
 
 @contextmanager
 def in_a_file(content: np.ndarray) -> Iterator[int]:
-    """A descriptor of a file in memory."""
+    """Return the descriptor of a file in memory."""
     descriptor = os.memfd_create("images")
     try:
         os.write(descriptor, content)
@@ -53,7 +53,7 @@ def in_a_file(content: np.ndarray) -> Iterator[int]:
 
 
 class Dataset:
-    """Images laid end to end in memory as they lie in a beton, and their index."""
+    """Images stored one after another in memory as in a beton, and their index."""
 
     def __init__(self, images: list[bytes | np.ndarray], shapes: list[tuple[int, int]]):
         blobs = [image if isinstance(image, bytes) else image.tobytes() for image in images]
@@ -63,10 +63,10 @@ class Dataset:
         self.sizes = np.array([len(blob) for blob in blobs], np.int64)
         self.pointers = np.cumsum(self.sizes) - self.sizes
         self.checksums = np.empty(0, np.uint64)
-        self.told: int | None = None  # bytes that the file is said to have, where it has others
+        self.told: int | None = None  # the claimed size of the file in bytes, if it differs
 
     def render(self, views, samples, seed=3, epoch=0, decoder=None, out=None, position=0, batch=None):
-        """(status, one array (batch, size, size, 3) a view)."""
+        """Return (status, one array (batch, size, size, 3) per view)."""
         samples = np.asarray(samples, np.int64)
         batch = batch or samples.size
         offsets, total = decode.output_layout(views, batch)
@@ -91,12 +91,12 @@ def one(image: bytes | np.ndarray, height: int, width: int) -> Dataset:
 
 @pytest.fixture(scope="module")
 def mixed() -> Dataset:
-    """Six images: JPEGs of three sizes, then the same pixels raw."""
-    pictures = [np.array(Image.fromarray(p()).resize(s)) for p, s in zip(
+    """Return six images: JPEGs of three sizes, then the same pixels raw."""
+    images = [np.array(Image.fromarray(p()).resize(s)) for p, s in zip(
         (data.astronaut, data.coffee, data.chelsea), ((90, 70), (64, 64), (50, 120)), strict=True
     )]  # fmt: skip
-    shapes = [p.shape[:2] for p in pictures]
-    return Dataset([jpeg(p, quality=90) for p in pictures] + pictures, shapes * 2)
+    shapes = [p.shape[:2] for p in images]
+    return Dataset([jpeg(p, quality=90) for p in images] + images, shapes * 2)
 
 
 @pytest.mark.parametrize("options", [{"quality": 90}, {"quality": 75, "subsampling": 0}, {"progressive": True}])
@@ -259,7 +259,7 @@ print(*{line.split()[-1] for line in open("/proc/self/maps") if "turbojpeg" in l
 
 
 def test_a_library_in_a_folder_of_ld_library_path_is_taken_where_the_system_names_none(tmp_path):
-    """As on a machine where nothing can be installed."""
+    """The situation of a machine on which nothing can be installed."""
     [system] = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "turbojpeg.so" in line}
     mine = tmp_path / turbojpeg.SONAME
     shutil.copy(system, mine)

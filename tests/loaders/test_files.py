@@ -1,4 +1,4 @@
-"""Whole files: after an error, after a kill, with a name that glob would read as a pattern. And what is no file."""
+"""Atomic writing: after an error, after a kill, with a name that contains a glob pattern. Also non-regular files."""
 
 import os
 import socket
@@ -61,7 +61,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path, monkeypatch):
     before = {each: each.lstat().st_ino for each in tmp_path.iterdir()}
     for name in ("pipe", "folder", "link", "socket"):
         found = "a folder" if name == "folder" else "a pipe or a device"
-        with pytest.raises(ValueError, match=f"/{name} must be a file, and is {found}$"), whole_file(tmp_path / name):
+        with pytest.raises(ValueError, match=f"/{name} must be a file, got {found}$"), whole_file(tmp_path / name):
             raise AssertionError("work was done for what cannot be kept")
     assert {each: each.lstat().st_ino for each in tmp_path.iterdir()} == before
 
@@ -77,8 +77,8 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path, monkeypatch):
     with open("huge", "wb") as file:
         file.truncate(100_000_000_000)
     for name, says in (
-        ("pipe", "must be a file, and is a pipe or a device"),
-        ("zero", "must be a file, and is a pipe or a device"),
+        ("pipe", "must be a file, got a pipe or a device"),
+        ("zero", "must be a file, got a pipe or a device"),
         ("folder", "Is a directory"),
         ("socket", "No such device or address"),
         ("huge", "must have at most 1,073,741,824 bytes, got 100,000,000,000; .* TWOVIEW_MAX_LIST_BYTES raises"),

@@ -1,4 +1,4 @@
-"""Image files of every kind, and what folders hold besides: what `loaders/IMAGES.md` says of each is so."""
+"""Image files of every kind, and other files in folders, are treated as `loaders/IMAGES.md` says."""
 
 import io
 import os
@@ -29,7 +29,7 @@ DOCUMENT = kernels.LOADERS / "IMAGES.md"
 
 
 def table(first: str) -> dict[str, str]:
-    """The rows of the tables whose first column is called `first`: that column -> the other."""
+    """Return the rows of the tables whose first column is named `first`, as that column -> the other."""
     rows: dict[str, str] = {}
     header = ""
     for line in DOCUMENT.read_text().splitlines():
@@ -48,7 +48,7 @@ KINDS, PATHS = table("kind"), table("path in FOLDER")
 
 
 def upright(content: bytes) -> np.ndarray:
-    """uint8 (H, W, 3): the pixels as PIL has them. Raises what PIL raises."""
+    """Return the pixels as PIL reads them, uint8 (H, W, 3). Raises what PIL raises."""
     with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
         warnings.simplefilter("ignore")  # of palettes with translucent colors
         image.load()
@@ -62,12 +62,12 @@ class Converted:
     files: dict[str, Path]  # by kind
     beton: Beton
     kept: list[Path]  # by sample
-    sentences: dict[Path, str]  # of those that were left out
+    sentences: dict[Path, str]  # of the skipped files
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory) -> Converted:
-    """A file of every kind in one folder, converted without those that are refused."""
+    """Convert a folder with a file of every kind, and skip those that are refused."""
     from tests.support.corpus import KINDS as made
 
     folder = tmp_path_factory.mktemp("images") / "every" / "kind"
@@ -105,7 +105,7 @@ def test_a_kind_becomes_what_the_table_says(kind, converted):
         assert file.modes[number] == JPEG and stored.tobytes() == source.read_bytes()
     else:
         assert file.modes[number] == RAW and np.array_equal(stored.reshape(expected.shape), expected)
-    # The center of it at its own resolution, as the loader has it.
+    # Its center at its own resolution, as the loader makes it.
     side = min(expected.shape[:2])
     top, left = (round((length - side) / 2) for length in expected.shape[:2])
     view = View(side, scale=None, resize=side, flip=0.0)
@@ -115,7 +115,7 @@ def test_a_kind_becomes_what_the_table_says(kind, converted):
 
 
 def is_right(file: Path, content: bytes) -> None:
-    """Whatever was done to the content: it is refused by a sentence that names the file, or all that PIL has of it."""
+    """However the content was changed, it is refused with an error that names the file, or read as PIL reads it."""
     file.write_bytes(content)
     try:
         image = read_image(file)
@@ -140,14 +140,14 @@ def test_damaged_and_cut_files_are_refused_by_name_or_read_as_pil_reads_them(kin
 
 
 def test_what_folders_hold(tmp_path, capsys):
-    """Classes and samples are those of the table, `convert` says how many, and the folder is only read."""
+    """Classes and samples match the table, `convert` prints their numbers, and the folder is only read."""
     folder = tmp_path / "images"
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(picture, "JPEG")
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "JPEG")
     paths = {cell.strip("`"): becomes for cell, becomes in PATHS.items()}
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(picture.getvalue())
+        (folder / path).write_bytes(content.getvalue())
     samples = image_folder(folder)
     wanted = sorted(path for path, becomes in paths.items() if becomes == "a sample")
     assert sorted(samples.files) == [str(folder / path) for path in wanted]
@@ -158,7 +158,7 @@ def test_what_folders_hold(tmp_path, capsys):
         return {each: (each.stat().st_size, each.stat().st_mtime_ns) for each in (folder, *folder.rglob("*"))}
 
     for below in (folder, *folder.rglob("*")):
-        below.chmod(0o555 if below.is_dir() else 0o444)  # the superuser may write all the same: hence the times
+        below.chmod(0o555 if below.is_dir() else 0o444)  # the superuser can write anyway, so compare the times
     before = state()
     try:
         assert run(["convert", str(folder), str(tmp_path / "x.beton")]) == 0
@@ -186,7 +186,7 @@ def test_links_lead_nowhere_twice(tmp_path):
 
 
 def test_names_that_no_encoding_has(tmp_path, capsys):
-    """Names of Latin-1 bytes, with line breaks and escapes: each file is converted or listed on a line of its own."""
+    """Names with Latin-1 bytes, line breaks and escapes: each file is converted, or listed on its own line."""
     folder = tmp_path / "images"
     (folder / "a").mkdir(parents=True)
     for name in map(os.fsdecode, (b"caf\xe9", b"line\nbreak", b"red \x1b[31m")):
@@ -195,7 +195,7 @@ def test_names_that_no_encoding_has(tmp_path, capsys):
     assert run(["convert", str(folder), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
     out = capsys.readouterr().out
     assert {each for each in out if not each.isprintable()} == {"\n"}
-    assert len(re.findall(r"^left out: .*\.jpg cannot be read as an image: it is empty$", out, re.M)) == 3
+    assert len(re.findall(r"^skipped: .*\.jpg cannot be read as an image: it is empty$", out, re.M)) == 3
     assert len(open_beton(tmp_path / "x.beton")) == 3
 
 
@@ -204,17 +204,17 @@ def test_where_all_is_left_out_one_of_them_says_why(tmp_path, capsys):
     (tmp_path / "images" / "a" / "x.jpg").symlink_to("/nowhere/x.jpg")
     assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--skip-damaged"]) == 2
     assert re.search(
-        r"no samples to write: each of 1 was left out; .*x\.jpg cannot be read: No such file", capsys.readouterr().err
+        r"no samples to write: every sample was skipped; .*x\.jpg cannot be read: No such file", capsys.readouterr().err
     )
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_as_many_classes(count, tmp_path):
-    picture = tmp_path / "one.png"
-    Image.new("RGB", (1, 1)).save(picture)
+    image = tmp_path / "one.png"
+    Image.new("RGB", (1, 1)).save(image)
     for number in range(count):
         (tmp_path / "images" / f"n{number:08d}").mkdir(parents=True)
-        (tmp_path / "images" / f"n{number:08d}" / "1.png").symlink_to(picture)
+        (tmp_path / "images" / f"n{number:08d}" / "1.png").symlink_to(image)
     samples = image_folder(tmp_path / "images")
     for _ in write(tmp_path / "a.beton", len(samples), samples.stored):
         pass
@@ -222,11 +222,11 @@ def test_as_many_classes(count, tmp_path):
 
 
 def test_a_file_that_another_library_hands_over_damaged_is_named():
-    def picture(index):
+    def read(index):
         raise SyntaxError("broken PNG file")
 
     with pytest.raises(ValueError, match="sample 3 of hf:one/two cannot be read as an image: broken PNG file"):
-        packages._pixels("hf:one/two", picture)(3)
+        packages._pixels("hf:one/two", read)(3)
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -234,7 +234,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\ns
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch):
-    """A file that is there once anything has started a program of Ghostscript's name."""
+    """Return the path of a file that exists once a program with Ghostscript's name has been started."""
     programs, started = tmp_path / "bin", tmp_path / "started"
     programs.mkdir()
     (programs / "gs").write_text(f"#!/bin/sh\ntouch {started}\necho 10.0\n")
@@ -277,10 +277,10 @@ def test_what_is_no_image_file_is_left_out_and_never_waited_for(tmp_path, monkey
     with open(folder / "huge.jpg", "wb") as file:
         file.truncate(100_000_000_000)
     assert run(["convert", str(folder.parent), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
-    said = dict(re.findall(r"^left out: .*/a/(\w+)\.\w+ (.*)$", capsys.readouterr().out, re.M))
+    said = dict(re.findall(r"^skipped: .*/a/(\w+)\.\w+ (.*)$", capsys.readouterr().out, re.M))
     assert said == {
-        "pipe": "must be a file, and is a pipe or a device",
-        "zero": "must be a file, and is a pipe or a device",
+        "pipe": "must be a file, got a pipe or a device",
+        "zero": "must be a file, got a pipe or a device",
         "socket": "cannot be read: No such device or address",
         "huge": "must have at most 536,870,912 bytes, got 100,000,000,000; "
         "the environment variable TWOVIEW_MAX_IMAGE_BYTES raises this limit",
@@ -292,18 +292,18 @@ def test_a_conversion_into_a_pipe_is_refused_before_an_image_is_read(tmp_path, c
     (tmp_path / "images" / "a" / "damaged.jpg").touch()
     os.mkfifo(tmp_path / "x.beton")
     assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--force"]) == 2
-    assert f"twoview: {tmp_path}/x.beton must be a file, and is a pipe or a device\n" in capsys.readouterr().err
+    assert f"twoview: {tmp_path}/x.beton must be a file, got a pipe or a device\n" in capsys.readouterr().err
     assert (tmp_path / "x.beton").is_fifo()
 
 
-def test_scans_are_counted_up_to_the_end_of_the_picture():
+def test_scans_are_counted_up_to_the_end_of_the_image():
     color, cmyk = PHOTOGRAPH, PHOTOGRAPH.convert("CMYK")
     assert check_jpeg(of_scans(500, color), "a") and check_jpeg(of_scans(20, color) + of_scans(501, color), "a")
     assert not check_jpeg(of_scans(500, cmyk), "a") and not check_jpeg(of_scans(20, cmyk) + of_scans(501, cmyk), "a")
 
 
 def test_nothing_of_pillow_s_reaches_stderr(tmp_path):
-    """Of a TIFF whose description is longer than the file Pillow warns, and it logs of one of too many channels."""
+    """Pillow warns about a TIFF whose description is longer than the file, and logs an error for too many channels."""
     content = saved(Image.new("RGB", (10, 10)), "TIFF", description="a cat")
     for name, entry, odd in (
         ("long.tif", struct.pack("<HHI", 270, 2, 6), struct.pack("<HHI", 270, 2, 2**31 - 1)),

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: the code is always that of the sources, and no folder is needed."""
+"""The cache of compiled kernels: the code always matches the sources, and no folder is required."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ print("".join(str(int(flip.draw(0.5, np.uint64(1), 0, i, 0))) for i in range(64)
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the loaders without compiled code."""
+    """Make a copy of the loaders without compiled code."""
     copy = tmp_path / "own" / "twoview"
     shutil.copytree(kernels.LOADERS, copy / "loaders", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "__init__.py").touch()
@@ -30,7 +30,7 @@ def package(tmp_path):
 
 
 def draws(package, **environment):
-    """What the copy's kernels, of two files, compute in a process of their own."""
+    """Return the results of the copy's kernels, from two files, in a separate process."""
     inherited = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
     environment = inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment
     words = [sys.executable, "-c", DRAWS, str(package.parent)]
@@ -40,7 +40,7 @@ def draws(package, **environment):
 
 
 def edit(package):
-    """Another constant of the generator, in a file that is dated as it was."""
+    """Change a constant of the generator, and keep the file's modification time."""
     path = package / "loaders" / "rng.py"
     before = path.stat()
     path.write_text(path.read_text().replace("0xD2511F53", "0xD2511F55"))
@@ -65,7 +65,7 @@ def test_code_is_kept_and_found_again(package):
 
 
 def test_no_folder_that_can_be_written_is_needed(package, tmp_path):
-    """A file in the place of each folder that would be made: nobody, not even root, can write there."""
+    """Put a file in place of each folder that would be created, so that nobody, not even root, can write there."""
     home = tmp_path / "home"
     home.write_text("no folder")
     for folder in (package / "loaders", package / "loaders" / "ops"):

@@ -1,4 +1,4 @@
-"""The loader's promises: the same pixels however it is run, errors that arrive, nothing left behind."""
+"""The loader's guarantees: the same pixels in any setup, errors that are raised, and no resources left over."""
 
 import gc
 import json
@@ -31,7 +31,7 @@ SIMCLR = presets.preset("simclr-imagenet", 64)
 
 
 def by_sample(loader, epoch=0):
-    """sample number -> its views as one array, and its label."""
+    """Return sample number -> its views as one array, and its label."""
     out = {}
     for batch in loader.epoch(epoch):
         for row, index in enumerate(batch.index.tolist()):
@@ -120,7 +120,7 @@ def test_a_damaged_jpeg_reaches_the_caller_by_number_field_and_file(photographs,
 
 @pytest.mark.alone
 def test_an_error_reaches_the_caller_within_a_second(photographs, tmp_path):
-    """And here in a few milliseconds. The first loader has compiled what there is to compile."""
+    """Here it takes a few milliseconds, because the first loader has compiled the kernels."""
     file = damaged_beton(photographs, tmp_path / "a.beton", {5})
     for _ in range(2):
         start = time.perf_counter()
@@ -130,7 +130,7 @@ def test_an_error_reaches_the_caller_within_a_second(photographs, tmp_path):
 
 
 def test_bytes_changed_since_they_were_written_are_noticed(photographs, copy_of):
-    """Also where the JPEG still decodes: here one bit in the middle of its colors."""
+    """Also if the JPEG still decodes: here one bit among its colors is changed."""
     path = copy_of(photographs)
     content = bytearray(path.read_bytes())
     content[int(photographs.pointers[5] + photographs.sizes[5] // 2)] ^= 1
@@ -192,7 +192,7 @@ def test_skip_stays_within_the_indices_and_ends_where_nothing_is_intact(photogra
 
 
 def test_no_sample_stands_for_all_of_a_damaged_half(fashion, copy_of):
-    """A range of a file that was lost: each damaged sample is tried once, and another intact one takes each place."""
+    """A range of the file is lost: each damaged sample is tried once, and random intact samples replace them."""
     path = copy_of(fashion)
     content = np.memmap(path, np.uint8, "r+")
     content[fashion.pointers[:1000]] ^= 1
@@ -305,7 +305,7 @@ def test_a_loader_that_is_dropped_is_freed_and_its_threads_end(fashion):
 
 
 def in_a_fork(work):
-    """The exit code of a child forked from this process that does the work; 9 if it hangs."""
+    """Return the exit code of a forked child that does the work; 9 if it hangs."""
     if child := os.fork():
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -332,7 +332,7 @@ def test_a_loader_that_was_used_works_in_a_forked_child_and_after_it(fashion):
             return 0 if [batch.views[0].sum().item() for batch in loader.epoch(1)] == expected else 1
 
         def on():
-            with pytest.raises(RuntimeError, match="an epoch must go on in the process that began it"):
+            with pytest.raises(RuntimeError, match="an epoch must be continued in the process that began it"):
                 next(begun)
             return 0
 
@@ -391,7 +391,7 @@ def test_too_few_images_for_a_batch_are_an_error(fashion):
 
 
 def test_every_op_at_once_agrees_with_the_decoder_called_alone(photographs):
-    """The loader adds threads, order and memory; not a pixel."""
+    """The loader adds threads, order and memory, and does not change a pixel."""
     view = View(
         48, jitter=Jitter(0.8, 0.8, 0.8, 0.2, 1.0), gray=0.2, blur=Blur(0.1, 2, 5, 1.0), solarize=Solarize(99, 0.5)
     )
@@ -431,7 +431,7 @@ def test_a_state_is_that_of_one_epoch(fashion, kind):
     with kind(fashion, (View(8),), 50) as loader:
         one, other = loader.epoch(0), loader.epoch(1)
         next(one), next(other)
-        with pytest.raises(ValueError, match="a loader's state is that of one epoch, and 2 are under way"):
+        with pytest.raises(ValueError, match="a loader's state describes one epoch, but 2 are in progress"):
             loader.state_dict()
         other.close()
         next(one)
@@ -474,7 +474,7 @@ def test_a_pickled_beton_is_its_path_and_opens_the_file_anew(fashion, copy_of):
     file = pickle.loads(pickled)
     assert np.array_equal(file.labels, fashion.labels) and file.opened.descriptor != fashion.opened.descriptor
     list(write(path, 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0)))
-    with pytest.raises(ValueError, match=rf"{path} must be the file that it was when it was pickled"):
+    with pytest.raises(ValueError, match=rf"{path} has changed since it was pickled"):
         pickle.loads(pickled)
 
 

@@ -1,4 +1,4 @@
-"""What a loader is given is checked when it is made: one sentence that names the argument, never a traceback later."""
+"""A loader's arguments are checked when it is made: one sentence that names the argument, never a later traceback."""
 
 import copy
 import math
@@ -85,7 +85,7 @@ def test_a_view_of_other_values_is_refused(fashion, field, complaint):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_size_of_numpy_s_is_python_s(fashion, kind):
-    """The bytes of a batch are a product, which eight bits cannot hold."""
+    """The size of a batch is a product that does not fit into eight bits."""
     with kind(fashion, (View(np.uint8(28)),), 4) as loader, kind(fashion, (View(28),), 4) as plain:
         assert type(loader.views[0].size) is int
         assert torch.equal(next(loader.epoch(0)).views[0], next(plain.epoch(0)).views[0])

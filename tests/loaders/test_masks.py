@@ -1,4 +1,4 @@
-"""Masks: so many patches exactly, every one as likely, the same ones however the loader is run."""
+"""Masks: exactly the given number of patches, all equally likely, and the same however the loader is run."""
 
 import math
 
@@ -64,7 +64,7 @@ def plain_random(mask, seed, epoch, sample):
 
 
 def plain_blocks(mask, seed, epoch, sample):
-    """BEiT's generator with a set for its array, then the rest patch by patch."""
+    """BEiT's generator with a set instead of an array, then the remaining patches one by one."""
     key, wanted, masked, number = np.uint64(seed), mask.patches - mask.kept, set(), 0
 
     def uniform(draw):
@@ -96,7 +96,7 @@ def plain_blocks(mask, seed, epoch, sample):
 
 
 def test_every_patch_is_kept_equally_often_and_every_pair():
-    """Chi-square at p > 0.01: counts of one patch, and of two together, under a fixed seed."""
+    """Chi-square at p > 0.01 for counts of single patches and of pairs, with a fixed seed."""
     mask, count = Mask(0, 3, 4, 5), 20_000
     kept = np.zeros((count, 12))
     np.put_along_axis(kept, draw(mask, np.arange(count), 1, 0), 1, axis=1)
@@ -105,14 +105,14 @@ def test_every_patch_is_kept_equally_often_and_every_pair():
     for counts, chance, dependence in ((np.diag(together), 5 / 12, 7 / 11), (pairs, 5 * 4 / (12 * 11), None)):
         expected = count * chance
         z = (counts - expected) / math.sqrt(expected * (1 - chance))
-        if dependence is None:  # pairs hang together loosely; the largest of 66 says enough
+        if dependence is None:  # pairs are weakly correlated, so the largest of 66 is enough
             assert abs(z).max() < 4
         else:  # 12 counts with a fixed sum
             assert stats.chi2.sf((z**2).sum() * 11 / 12, 11) > 0.01
 
 
 def test_blocks_are_blocks():
-    """A block mask's borders are short: neighbors are alike far more often than at random."""
+    """Block masks have short borders: neighbors are equal far more often than at random."""
     samples = np.arange(200)
 
     def alike(kind):

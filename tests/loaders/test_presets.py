@@ -1,4 +1,4 @@
-"""The presets: every one can be made, and each says what its source says."""
+"""The presets: every preset can be made, and matches its source."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_kernel_infonce_at_the_sizes_of_its_datasets():
 
 
 def test_kobak_cifar_and_its_local_crops():
-    """The transforms of github.com/dkobak/simclr-cifar10; ours are two further views: half the side, a small part."""
+    """The transforms of github.com/dkobak/simclr-cifar10. Our preset has two more views: half the side, small parts."""
     large = View(32, scale=(0.2, 1.0), jitter=Jitter(0.4, 0.4, 0.4, 0.1, p=0.8), gray=0.1)
     assert preset("kobak-cifar", 32) == (large, large)
     local = replace(large, size=16, scale=(0.05, 0.2))
@@ -56,7 +56,7 @@ def test_msn_has_twelve_views_of_two_sizes():
 
 
 def test_msns_relatives_have_one_view_of_each_kind():
-    """The method draws the focal one as often as it is told."""
+    """The method draws the focal view as often as its option says."""
     assert [view.size for view in preset("msn-cifar", 32)] == [32, 32, 16]
     assert {view.blur for view in preset("msn-cifar", 32)} == {None}
     assert [view.size for view in preset("lightly-msn", 128)] == [128, 128, 64]
@@ -77,7 +77,7 @@ def test_supervised_cifar_is_random_crop_32_4():
     [("simclr-imagenet", "SimCLRTransform"), ("simsiam", "SimSiamTransform"), ("byol", "BYOLTransform")],
 )
 def test_the_settings_are_lightlys(name, peer):
-    """A second opinion on the sources: the transforms that lightly made of the same papers."""
+    """An independent check of the sources: lightly's transforms for the same papers."""
     import lightly.transforms
 
     for ours, theirs in zip(preset(name, 224), getattr(lightly.transforms, peer)().transforms, strict=True):

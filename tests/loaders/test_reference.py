@@ -1,4 +1,4 @@
-"""The loader and its plain twin give the same batches, bit for bit."""
+"""The loader and its plain reference implementation give the same batches, bit for bit."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from twoview.loaders.views import Blur, Erase, Jitter, Solarize, View
 
 
 def same(beton, views, batch, epochs=(0,), **options):
-    """Whether all batches of the epochs are equal; there must be some."""
+    """Return whether all batches of the epochs are equal; there must be at least one."""
     reference = Reference(beton, views, batch, **options)
     with Loader(beton, views, batch, threads=2, **options) as loader:
         assert len(loader) == len(reference)
@@ -23,9 +23,9 @@ def same(beton, views, batch, epochs=(0,), **options):
             assert len(pairs) == len(reference)
             for ours, theirs in pairs:
                 assert torch.equal(ours.label, theirs.label) and torch.equal(ours.index, theirs.index)
-                for view, twin in zip(ours.views, theirs.views, strict=True):
-                    assert view.dtype == twin.dtype and view.stride() == twin.stride()
-                    assert torch.equal(view, twin), (view.int() - twin).abs().max()
+                for view, expected in zip(ours.views, theirs.views, strict=True):
+                    assert view.dtype == expected.dtype and view.stride() == expected.stride()
+                    assert torch.equal(view, expected), (view.int() - expected).abs().max()
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -90,7 +90,7 @@ def test_what_it_refuses(fashion):
 
 
 def test_smoothing_is_the_weighted_sum_of_the_mirrored_image():
-    """Against numpy's own padding, in floating point: within the two roundings."""
+    """Against numpy's padding in floating point: equal within the two roundings."""
     image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
     taps = np.array([1, 3, 8, 3, 1], np.int32) << 18
     padded = np.pad(image.astype(float), ((2, 2), (2, 2), (0, 0)), mode="reflect")

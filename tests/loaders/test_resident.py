@@ -1,4 +1,4 @@
-"""Images on the device: the loader's batches bit for bit, whatever the views, in any order, from any position."""
+"""Images on the device: the loader's batches bit for bit, for all views, in any order, from any position."""
 
 import io
 
@@ -30,7 +30,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is n
 
 @pytest.fixture(scope="module")
 def thumbnails(photographs, tmp_path_factory):
-    """A function: (width, height, mode) -> a beton of the photographs at that size, in color."""
+    """Return a function: (width, height, mode) -> a beton of the photographs in color at that size."""
 
     def make(width, height, mode):
         def sample(index):
@@ -51,12 +51,12 @@ def thumbnails(photographs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def colors(thumbnails):
-    """48 real images of 32 x 32, raw."""
+    """Return 48 real images of 32 x 32 pixels, raw."""
     return thumbnails(32, 32, RAW)
 
 
 def same(ours, theirs):
-    """Whether two epochs are equal to the bit, in layout too; there must be a batch."""
+    """Return whether two epochs are equal bit for bit, layout included; there must be a batch."""
     pairs = list(zip(ours, theirs, strict=True))
     assert pairs
     for mine, loaded in pairs:
@@ -107,7 +107,7 @@ def test_any_views(colors, views, seed, epoch):
 
 @pytest.mark.parametrize(("width", "height"), [(40, 64), (64, 40), (33, 90)])
 def test_jpegs_and_oblong_images_made_smaller_in_either_order(thumbnails, width, height):
-    """In a tall box PIL filters the columns first; the batch holds boxes of both orders."""
+    """PIL filters the columns of a tall box first. The batch has boxes of both orders."""
     shrunk = View(20, scale=(0.2, 1.0), ratio=(0.3, 3.0), interpolation="bicubic")
     center = View(24, scale=None, resize=30, flip=0.5)
     padded = View(24, scale=None, padding=5)
@@ -165,7 +165,7 @@ def test_every_hue_and_saturation_of_8_bits(shift):
 
 
 def test_a_fused_multiply_add_changes_nothing():
-    """What makes the pixels those of every device: one rounding of product and sum, or two, give the same."""
+    """The pixels are the same on every device because one rounding of product and sum, or two, give the same result."""
     factors = np.random.default_rng(0).uniform(0, 3, 2000).astype(np.float32)[:, None]
     differences = np.arange(-255, 256, dtype=np.float32)
     high = (factors.view(np.int32) & ~0xFFF).view(np.float32)
@@ -180,7 +180,7 @@ def test_a_fused_multiply_add_changes_nothing():
 
 
 def test_a_division_four_units_off_changes_nothing():
-    """A GPU's fast division is up to two units in the last place off."""
+    """A GPU's fast division is wrong by up to two units in the last place."""
     whole = np.arange(1, 256, dtype=np.float32)[:, None]
     part = np.arange(6 * 255, dtype=np.float32)
     for dividend, divisor in ((255 * part, 6 * whole), (255 * part[:256], whole)):
@@ -237,7 +237,7 @@ def test_images_that_exceed_the_memory_are_refused(colors, monkeypatch):
     assert fits(colors, torch.device("cpu"))
     monkeypatch.setattr(resident, "free_bytes", lambda device: needed - 1)
     assert not fits(colors, torch.device("cpu")) and fits(colors, torch.device("cpu"), np.arange(8))
-    with pytest.raises(ValueError, match=r"48 images need 147,456 bytes, and cpu has 147,455 free"):
+    with pytest.raises(ValueError, match=r"48 images need 147,456 bytes, but cpu has 147,455 free"):
         Resident(colors, (View(32),), 8, device="cpu")
 
 
@@ -251,7 +251,7 @@ def test_a_damaged_image_is_named_before_the_first_batch(fashion, copy_of):
 
 
 def test_every_renderer_is_one_graph_however_many_there_are(colors):
-    """torch compiles one code object for eight renderers at most, and here for two."""
+    """torch compiles one code object for at most eight renderers, and here for at most two."""
     images, places = torch.zeros(12, 32, 32, 3, dtype=torch.uint8), torch.arange(12)
     with torch._dynamo.config.patch(recompile_limit=2):
         for size in (16, 17, 18):
@@ -262,8 +262,10 @@ def test_every_renderer_is_one_graph_however_many_there_are(colors):
 
 
 def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colors, monkeypatch):
-    """By tensors without values, so that a look at one is an error. What is drawn, which images, and the masks go
-    there from page-locked memory; nothing comes back. The compiler of the views is left out.
+    """Uses tensors without values, so that reading one is an error.
+
+    Drawn parameters, image positions and masks are copied to the device from page-locked memory, and nothing is copied
+    back. The compiler of the views is not used.
     """
     monkeypatch.setattr(resident, "free_bytes", lambda device: 2**30)
     monkeypatch.setattr(resident, "compiled", lambda renderer: renderer.make)
@@ -281,9 +283,10 @@ def test_a_batch_on_a_gpu_is_made_without_waiting_for_it(colors, monkeypatch):
     assert watch.sent == [(2, 20, columns), (20, 6), (20, 6), (20,)] * len(batches)
 
 
-@pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
+@pytest.mark.long
+@pytest.mark.parametrize("name", PRESETS)
 def test_compiled_for_the_processor(colors, name):
-    """BYOL's views have every op, and made smaller, as here, their resizes go either way."""
+    """BYOL's views have every op, and when reduced as here, they are resized in either order."""
     views = preset(name, 24)
     with Resident(colors, views, 24, device="cpu") as ours, Loader(colors, views, 24) as own, scalar_inductor():
         ours._views_of = resident.compiled(ours._renderer)
@@ -293,7 +296,7 @@ def test_compiled_for_the_processor(colors, name):
 @needs_cuda
 @pytest.mark.parametrize("name", ["byol", *(pytest.param(p, marks=pytest.mark.long) for p in PRESETS if p != "byol")])
 def test_every_preset_on_a_gpu(colors, name):
-    """Each is compiled, which takes half a minute. BYOL's views have every op."""
+    """Each preset is compiled, which takes half a minute. BYOL's views have every op."""
     compare(colors, preset(name, 28), 20, (0, 1), device="cuda", drop_last=False)
 
 

@@ -1,4 +1,4 @@
-"""The random numbers: the published vectors of Philox4x32-10, the range, and every part of the counter."""
+"""The random numbers: Philox4x32-10's published test vectors, the range, and every part of the counter."""
 
 import numpy as np
 import pytest

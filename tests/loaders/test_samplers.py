@@ -1,4 +1,4 @@
-"""Orders are permutations, pure in (seed, epoch), uniform; subsets are balanced."""
+"""Orders are uniform permutations that depend only on (seed, epoch). Subsets are balanced."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_subset_is_as_balanced_as_it_can_be(labels, share, seed):
 
 
 def test_a_subset_larger_than_the_data_is_an_error():
-    with pytest.raises(ValueError, match=r"11 images was requested, and there are only 10"):
+    with pytest.raises(ValueError, match=r"a subset must have at most 10 images, got 11"):
         subset(np.zeros(10, np.int64), 11, 0)
 
 
@@ -118,7 +118,7 @@ def test_ranks_together_see_the_k_classes_of_a_global_batch():
 
 
 def test_a_long_tail_s_classes_are_taken_equally_often():
-    """What a batch of K classes makes of unequal ones: a rare image comes again as often as its class is taken."""
+    """With unequal classes, batches of K classes repeat rare images as often as their class is drawn."""
     labels = np.repeat(np.arange(4), [60, 20, 12, 8])
     counts = np.bincount(labels[classes_a_batch(labels, 10, 2, 0, 0)])
     assert counts.tolist() == [25] * 4
@@ -127,12 +127,12 @@ def test_a_long_tail_s_classes_are_taken_equally_often():
 @pytest.mark.parametrize(
     ("batch", "classes", "parts", "complaint"),
     [
-        (8, 11, 1, "classes is 11, and must be from 1 to 10 in all"),
-        (8, 0, 1, "classes is 0, and must be from 1 to 10 in all"),
-        (3, 4, 1, "classes is 4, and must be at most 3, the images"),
-        (24, 4, 3, "classes is 4 for each of 3 parts of a batch, and must be from 1 to 10 in all"),
-        (25, 2, 3, "parts is 3, into which a batch of 25 images cannot"),
-        (9, 4, 2, "parts is 2"),
+        (8, 11, 1, "classes must be from 1 to 10 in all, .* got 11"),
+        (8, 0, 1, "classes must be from 1 to 10 in all, .* got 0"),
+        (3, 4, 1, "classes must be at most 3, the images .* got 4"),
+        (24, 4, 3, "classes must be from 1 to 10 in all, .* got 4 for each of 3 parts of a batch"),
+        (25, 2, 3, "parts must divide a batch of 25 images equally, got 3"),
+        (9, 4, 2, "parts must divide .* got 2"),
     ],
 )
 def test_impossible_batches_are_errors(batch, classes, parts, complaint):
@@ -167,7 +167,7 @@ def test_a_power_law_is_straight_in_logarithms():
 
 
 def test_a_bad_imbalance_is_an_error():
-    with pytest.raises(ValueError, match=r"ratio is 0\.5"):
+    with pytest.raises(ValueError, match=r"ratio must be at least 1, got 0\.5"):
         long_tail(np.zeros(5, np.int64), 0.5, "exponential", 0)
-    with pytest.raises(ValueError, match="unknown kind of imbalance 'linear': known are exponential, power"):
+    with pytest.raises(ValueError, match="unknown kind of imbalance 'linear': choose one of exponential, power"):
         long_tail(np.zeros(5, np.int64), 2, "linear", 0)

@@ -1,4 +1,4 @@
-"""What was sealed stays sealed: a flipped bit, wherever it is, is an error that names the file, or changes nothing."""
+"""Sealed files: a flipped bit anywhere is an error that names the file, or changes nothing."""
 
 import struct
 
@@ -23,7 +23,7 @@ FIRST_ARGUMENTS = HEADER.itemsize + FIELD.fields["arguments"][1]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A file of six images and of what it was made of, with pages of 4 kB; and its content."""
+    """Return a file of six images and a description of its source, with pages of 4 kB, and the file's content."""
     path = tmp_path_factory.mktemp("images") / "whole.beton"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beton, "PAGE", 4096)
@@ -34,7 +34,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
-    """The content of a file of arrays, with pages of 4 kB."""
+    """Return the content of a file of arrays, with pages of 4 kB."""
     path = tmp_path_factory.mktemp("numbers") / "whole.beton"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "PAGE", 4096)
@@ -80,7 +80,7 @@ def test_every_bit_of_the_header_of_images(images, tmp_path):
 
 @given(place=st.floats(0, 1, exclude_max=True), part=st.integers(0, 2))
 def test_a_bit_of_the_rest_of_images_and_not_of_a_sample(place, part, images, tmp_path):
-    """Descriptors and metadata; the seal; checksums, origin and table. A sample's own bits are told when it is read."""
+    """Descriptors, metadata, seal, checksums, description, table. A sample's own bits are checked when it is read."""
     whole, content = images
     seal = FIRST_ARGUMENTS + FIELD.itemsize
     metadata_end = HEADER.itemsize + 2 * FIELD.itemsize + 6 * SAMPLE.itemsize
@@ -107,7 +107,7 @@ def test_a_bit_of_arrays_anywhere(place, numbers, tmp_path):
 
 
 def unsealed(path):
-    """The bytes of a file of one field, x of ones (4, 3), as FFCV writes it."""
+    """Return the bytes of a file with one field, x of ones (4, 3), as FFCV writes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "PAGE", 4096)
         write_arrays(path, {"x": np.ones((4, 3), np.float32)})
@@ -121,7 +121,7 @@ def put(place: int, value: int):
 
 
 def described(text: bytes):
-    """Puts another text in the place of the dtype's."""
+    """Replace the text of the dtype."""
 
     def change(content):
         start = FIRST_ARGUMENTS + ARGUMENTS.itemsize
@@ -172,13 +172,13 @@ def test_two_fields_of_one_name_are_refused(tmp_path):
     content = bytearray((tmp_path / "a.beton").read_bytes())
     content[HEADER.itemsize + FIELD.itemsize + 1] = ord("x")
     (tmp_path / "a.beton").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.beton must hold fields of different names, and two are called x"):
+    with pytest.raises(ValueError, match=r"a\.beton must hold fields with different names, got x twice"):
         read_arrays(tmp_path / "a.beton")
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b"[1]", b"9" * 5000, b"{", b"\xff"])
 def test_an_origin_that_is_none_is_damage(text, images, tmp_path):
-    """With a checksum that agrees, as no accident makes it."""
+    """With a matching checksum, which accidental damage would not have."""
     _, content = images
     table = 6 * beton.ALLOCATION.itemsize
     end = content.index(b'{"dataset"')

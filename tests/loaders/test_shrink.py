@@ -1,4 +1,4 @@
-"""Smaller sources, against PIL; and sources of every kind on their way through a beton into a view."""
+"""Reduced images against PIL, and images of every kind from their source through a beton to a view."""
 
 import io
 
@@ -15,7 +15,7 @@ from twoview.loaders.views import View
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return bundled_photographs()["chelsea"]
 
 
@@ -32,19 +32,19 @@ def through_a_beton(folder, path):
     return open_beton(path)
 
 
-def test_larger_jpegs_are_resized_by_pil_and_the_rest_keep_their_bytes(picture):
-    large, small = jpeg(picture, quality=95), jpeg(picture.crop((0, 0, 100, 60)))
+def test_larger_jpegs_are_resized_by_pil_and_the_rest_keep_their_bytes(image):
+    large, small = jpeg(image, quality=95), jpeg(image.crop((0, 0, 100, 60)))
     samples = Samples([large, small].__getitem__, np.zeros(2, np.int64), "a test")
     less = shrunk(samples, 100, 80)
     assert less.image(1) == small
-    width, height = picture.size
+    width, height = image.size
     expected = Image.open(io.BytesIO(large)).resize((100, round(100 * height / width)), Image.Resampling.BICUBIC)
     assert less.image(0) == jpeg(expected, quality=80)
     assert less.stored(0).mode == JPEG and (less.stored(0).width, less.stored(0).height) == expected.size
 
 
-def test_larger_pixels_stay_pixels(picture):
-    pixels = np.asarray(picture)
+def test_larger_pixels_stay_pixels(image):
+    pixels = np.asarray(image)
     less = shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), "a test"), 64, 90)
     assert less.stored(0).mode == RAW and max(less.stored(0).height, less.stored(0).width) == 64
     assert shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), ""), 5000, 90).image(0) is pixels
@@ -56,21 +56,21 @@ def test_what_is_out_of_range_is_named(resolution, quality, named):
         shrunk(Samples(lambda index: b"", np.zeros(1, np.int64), ""), resolution, quality)
 
 
-def test_sources_of_every_kind_arrive_as_pil_reads_them(picture, tmp_path):
-    """Gray, CMYK, turned, 1 x 1, and 20,000 pixels wide."""
+def test_sources_of_every_kind_arrive_as_pil_reads_them(image, tmp_path):
+    """Gray, CMYK, rotated, 1 x 1 pixels, and 20,000 pixels wide."""
     folder = tmp_path / "images" / "only"
     folder.mkdir(parents=True)
     exif = Image.Exif()
     exif[0x0112] = 6
-    wide = Image.fromarray(np.tile(np.asarray(picture)[:50], (1, 100, 1))[:, :20_000])
-    (folder / "a.jpg").write_bytes(jpeg(picture.convert("L")))
-    (folder / "b.jpg").write_bytes(jpeg(picture.convert("CMYK")))
-    (folder / "c.jpg").write_bytes(jpeg(picture, exif=exif))
-    picture.crop((0, 0, 1, 1)).save(folder / "d.png")
-    (folder / "e.jpg").write_bytes(jpeg(picture.crop((9, 9, 10, 10))))
+    wide = Image.fromarray(np.tile(np.asarray(image)[:50], (1, 100, 1))[:, :20_000])
+    (folder / "a.jpg").write_bytes(jpeg(image.convert("L")))
+    (folder / "b.jpg").write_bytes(jpeg(image.convert("CMYK")))
+    (folder / "c.jpg").write_bytes(jpeg(image, exif=exif))
+    image.crop((0, 0, 1, 1)).save(folder / "d.png")
+    (folder / "e.jpg").write_bytes(jpeg(image.crop((9, 9, 10, 10))))
     (folder / "f.jpg").write_bytes(jpeg(wide))
     file = through_a_beton(folder.parent, tmp_path / "a.beton")
-    assert file.widths.tolist()[-1] == 20_000 and file.heights.tolist()[2] == picture.width
+    assert file.widths.tolist()[-1] == 20_000 and file.heights.tolist()[2] == image.width
     with Loader(file, presets.preset("eval", 32), 6, shuffle=False) as loader:
         views = next(loader.epoch(0)).views[0].permute(0, 2, 3, 1).numpy()
     for row, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
@@ -93,21 +93,21 @@ def test_what_pil_cannot_resize_is_named():
 
 
 @pytest.mark.parametrize(("name", "content"), [("zero.jpg", b""), ("cut.jpg", None)])
-def test_what_cannot_be_decoded_is_refused_by_name_and_leaves_nothing(picture, tmp_path, name, content):
+def test_what_cannot_be_decoded_is_refused_by_name_and_leaves_nothing(image, tmp_path, name, content):
     folder = tmp_path / "images" / "only"
     folder.mkdir(parents=True)
-    (folder / "a.jpg").write_bytes(jpeg(picture))
-    (folder / name).write_bytes(jpeg(picture)[:5000] if content is None else content)
+    (folder / "a.jpg").write_bytes(jpeg(image))
+    (folder / name).write_bytes(jpeg(image)[:5000] if content is None else content)
     with pytest.raises(ValueError, match=name):
         through_a_beton(folder.parent, tmp_path / "a.beton")
     assert not (tmp_path / "a.beton").exists()
 
 
-def test_a_damaged_jpeg_is_not_made_a_whole_one(picture, tmp_path):
+def test_a_damaged_jpeg_is_not_made_a_whole_one(image, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "images" / "a").mkdir(parents=True)
-    contents = [jpeg(picture), jpeg(picture, exif=exif)]
+    contents = [jpeg(image), jpeg(image, exif=exif)]
     contents = [content[: len(content) // 2] + b"\xff\xd9" for content in contents]
     for number, content in enumerate(contents):
         (tmp_path / "images" / "a" / f"{number}.jpg").write_bytes(content)

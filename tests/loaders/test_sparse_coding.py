@@ -1,4 +1,4 @@
-"""The sparse coding model against its own definition: moments, independence, repetition, and what it cannot be."""
+"""The sparse coding model against its definition: moments, independence, repeatability, and invalid arguments."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""The views' Triton code for an H100, generated without one: how many kernels make a batch, and that they compile.
+"""The views' Triton code for an H100, generated without one: the number of kernels per batch, and that they compile.
 
-torch's compiler is given tensors that have the GPU's device and no values, and a GPU's properties where it asks for
-them. It stops where it would load the code. It remembers what it was told, so it does this in a process of its own.
+torch's compiler gets tensors that have the GPU's device and no values, and a GPU's properties when it asks for them. It
+stops before loading the code. It caches these properties, so this runs in a separate process.
 """
 
 import re
@@ -47,7 +47,7 @@ class Generated(Exception):
 
 
 def pretend():
-    """That this process has an H100."""
+    """Make this process believe that it has an H100."""
     from torch._dynamo import device_interface
     from torch._inductor.runtime import triton_helpers
     from triton.backends.compiler import GPUTarget
@@ -75,7 +75,7 @@ def pretend():
 
 
 def generated(name, size, batch, images=50_000):
-    """The code of a batch of these views of images of 32 pixels."""
+    """Return the code for a batch of these views of images of 32 pixels."""
     from torch._inductor import config
     from torch._inductor.graph import GraphLowering
 
@@ -100,7 +100,7 @@ def generated(name, size, batch, images=50_000):
 
 
 def kernels(name, size, batch, assembled):
-    """Of a batch: kernels, launches, what is done by other means, kernels of which there is machine code if asked."""
+    """Return, for a batch: kernels, launches, other calls, and the kernels with machine code if requested."""
     from torch._inductor.codecache import PyCodeCache
     from torch._inductor.runtime.cache_dir_utils import triton_cache_dir
     from torch._inductor.utils import fresh_cache
@@ -127,9 +127,12 @@ def in_fresh_process(*work):
         return pool.submit(kernels, *work).result()
 
 
+@pytest.mark.long
 def test_a_batch_of_simclrs_views_of_cifar_is_four_launches():
-    """A launch costs the host a few microseconds, while it could be launching the step, and what is between two
-    kernels goes through the GPU's memory. Line by line the same views are hundreds of launches.
+    """A launch takes the host a few microseconds in which it could launch the training step.
+
+    All values between two kernels go through the GPU's memory. Without fusion, the same views take hundreds of
+    launches.
     """
     made, launches, others, _ = in_fresh_process("simclr-cifar", 32, 512, False)
     assert 0 < made <= launches <= 4 and others == []
@@ -138,7 +141,7 @@ def test_a_batch_of_simclrs_views_of_cifar_is_four_launches():
 @pytest.mark.long
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_presets_kernels_are_few_and_compile_to_machine_code(name):
-    """Views that are blurred take three more, and each further size of view its own."""
+    """Views with a blur take three more kernels, and each additional view size its own."""
     kinds = len({view.size for view in preset(name, 32)})
     made, launches, others, assembled = in_fresh_process(name, 32, 512, True)
     assert 0 < made == assembled <= launches <= 8 * kinds and others == []

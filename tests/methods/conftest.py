@@ -1,4 +1,4 @@
-"""What tests of training share."""
+"""Fixtures that tests of training share."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def one_thread():
-    """oneDNN adds up a convolution's gradient in the order in which its threads finish."""
+    """oneDNN sums a convolution's gradient in the order in which its threads finish."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

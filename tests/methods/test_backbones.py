@@ -1,4 +1,4 @@
-"""Wide ResNets and AlexNet: as large as their papers say, built of what theirs are built of."""
+"""Wide ResNets and AlexNet: the papers' sizes and layers."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ def parameters(module):
 
 
 def of_wide(depth, widen):
-    """Closed form, of convolutions and norms: two a block, and a 1 x 1 where the width changes."""
+    """The number of parameters in closed form: two convolutions and norms a block; a 1 x 1 where the width changes."""
     n, widths = (depth - 4) // 6, [16] + [16 * widen * 2**stage for stage in range(3)]
     count = 27 * 16 + 2 * widths[3]
     for width, out in pairwise(widths):
@@ -57,7 +57,7 @@ def test_an_alexnet_has_five_convolutions_and_averages_three_by_three_pixels(wid
 
 
 def test_keys_of_others_and_a_depth_that_no_blocks_make_are_named():
-    with pytest.raises(ValueError, match="widen is for wide-resnet alone, not for alexnet"):
+    with pytest.raises(ValueError, match="widen is only for wide-resnet, not for alexnet"):
         Backbone(name="alexnet", widen=2)
     with pytest.raises(ValueError, match=r"must be 6 n \+ 4"):
         Backbone(name="wide-resnet", depth=33)

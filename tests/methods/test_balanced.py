@@ -1,4 +1,4 @@
-"""Balanced contrastive learning: what reduces to SimCLR, how prototypes are debiased, bias and prior."""
+"""Balanced contrastive learning: reduction to SimCLR, debiased prototypes, bias and prior."""
 
 import math
 
@@ -28,7 +28,7 @@ def images(method, seed=0):
 
 
 def projections(method, views):
-    """float32 (m + 1, 6, d) of unit length, by a method in evaluation mode."""
+    """Return float32 (m + 1, 6, d) of unit length, from a method in evaluation mode."""
     return F.normalize(torch.stack([method.projector(method.encoder(x)) for x in views]), dim=2)
 
 
@@ -71,7 +71,7 @@ def test_the_oracle_mixes_in_the_class():
 @pytest.mark.parametrize("include_positive", [True, False])
 @pytest.mark.parametrize("batch", [6, 400])  # whole, and in tiles
 def test_a_similarity_is_its_definition(similarity, include_positive, batch):
-    """float64, one pair at a time of the first rows, value and gradient."""
+    """Value and gradient in float64, one pair at a time, for the first rows."""
     torch.manual_seed(1)
     z1, z2 = (torch.randn(batch, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     measure = {
@@ -94,7 +94,7 @@ def test_a_similarity_is_its_definition(similarity, include_positive, batch):
 
 
 def test_of_unit_length_all_similarities_are_one():
-    """At equal weights: the distance is then the cosine less 1, in the attraction as in the repulsion."""
+    """With equal weights: the distance is then the cosine minus 1, in both attraction and repulsion."""
     z1, z2 = (F.normalize(z, dim=1) for z in torch.randn(2, 6, 5, dtype=torch.float64))
     cosine, dot, distance = (
         balanced(z1, z2, 0.3, similarity=similarity).item() for similarity in ("cosine", "dot", "distance")

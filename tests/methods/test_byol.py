@@ -1,4 +1,4 @@
-"""BYOL: whose prediction of what, and how the target follows."""
+"""BYOL: what predicts what, and how the target network is updated."""
 
 import copy
 import math

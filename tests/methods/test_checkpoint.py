@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, no code in them, errors by name."""
+"""Checkpoints: atomic writes, no code in them, and errors that name the file."""
 
 import io
 import subprocess
@@ -36,7 +36,7 @@ def test_a_missing_or_damaged_or_foreign_file_is_named(tmp_path):
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path):
-    """A limit on the size of files is the kernel's refusal to write more, as on a full disk."""
+    """With a limit on file sizes, the kernel refuses to write more, as on a full disk."""
     path = tmp_path / "a.pt"
     checkpoint.save(path, STATE)
     program = f"""
@@ -100,7 +100,7 @@ ODD = {
     "epoch is 2, but history ends after epoch 1": {"history": HISTORY, "epoch": 2},
     "measured.training is missing": {"measured": {}},
     "measured must be ": {"measured": [1]},
-    "measured must be left out rather than set to None": {"measured": None},
+    "measured must be omitted, not set to None": {"measured": None},
     "world must be a valid integer, got tensor([[0.": {"world": torch.zeros(3, 3)},
 }
 
@@ -119,7 +119,7 @@ def shared(count):
 
 
 def nested(levels):
-    """A few bytes that are 2 ** levels lists to whom goes through each of them."""
+    """A few bytes unpickle to nested lists, of which a naive traversal would visit 2 ** levels."""
     value = [torch.ones(1)]
     for _ in range(levels):
         value = [value, value]
@@ -138,7 +138,9 @@ SAY_MORE = {
 @pytest.mark.parametrize("value", SAY_MORE.values(), ids=SAY_MORE)
 def test_tensors_that_say_more_than_the_file_has_are_refused(tmp_path, value):
     torch.save({**STATE, "scaler": {"deep": [{"er": value}]}}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"a\.pt cannot be read as a checkpoint: it(s tensors say| holds a tensor of)"):
+    with pytest.raises(
+        ValueError, match=r"a\.pt cannot be read as a checkpoint: it(s tensors claim| holds a tensor of)"
+    ):
         checkpoint.load(tmp_path / "a.pt")
 
 
@@ -172,10 +174,10 @@ def test_a_record_that_says_it_is_longer_than_the_file_is_refused(tmp_path):
     with zipfile.ZipFile(path) as archive:
         (record,) = (one for one in archive.infolist() if one.file_size == 4000)
     at = content.rindex(record.filename.encode()) - 46  # in the archive's directory
-    for offset in (20, 24):  # its size as it lies there, and unpacked
+    for offset in (20, 24):  # its stored and its unpacked size
         content[at + offset : at + offset + 4] = (4 * 10**9).to_bytes(4, "little")
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"its records say that they have 4,000,\d+,\d+ bytes, and the file has"):
+    with pytest.raises(ValueError, match=r"its records claim 4,000,\d+,\d+ bytes, but the file has"):
         checkpoint.load(path)
 
 

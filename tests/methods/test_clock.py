@@ -1,4 +1,4 @@
-"""Steps and waits are told apart."""
+"""The times of steps and of waits are kept apart."""
 
 import time
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_wait_is_no_step_and_a_warm_up_is_neither(monkeypatch):
-    """On a clock that moves only where it is told to."""
+    """With a clock that advances only when it is told to."""
     now = [0.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 

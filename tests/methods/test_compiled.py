@@ -1,4 +1,4 @@
-"""What torch's compilers make of a step, on a CPU: the graphs are those of a GPU, up to the last compiler's code."""
+"""torch's compilers on a training step, on a CPU: the graphs equal a GPU's, except for the last compiler's code."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from twoview.methods.trainer import Trainer
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
-    """A single convolution, for what takes time is the compiler's work on every layer."""
+    """A single convolution, because the compiler's work on every layer takes the time."""
 
     def build(backbone):
         layers = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
@@ -27,7 +27,7 @@ def small_network(monkeypatch):
 
 
 def steps(method, backend=None, count=2, images=6):
-    """Losses and gradients of steps in bf16, so small that the weights hardly move."""
+    """Return losses and gradients of steps in bf16, which hardly change the weights."""
     torch._dynamo.reset()  # a code object is compiled eight times at most
     one = Trainer(
         method.train(),
@@ -57,11 +57,14 @@ def off(gradient, other):
     return ((gradient - other).norm() / other.norm()).item()
 
 
-@pytest.mark.parametrize("name", [*METHODS, "online"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "pmsn" else ()) for name in (*METHODS, "online")]
+)
 def test_a_step_is_one_graph_forwards_and_backwards_for_batch_after_batch(name, one_thread):
-    """Losses to the bit but for what the second step has of the first. Where both views go through the same weights,
-    the graph adds up their gradients in float32 and autocast does in bf16. The batches after the first find MoCo's
-    queue, the moving averages and the online head's weights changed.
+    """Losses are equal bit for bit, except where the second step depends on the first.
+
+    If both views go through the same weights, the graph sums their gradients in float32, and autocast does in bf16. In
+    the batches after the first, MoCo's queue, the moving averages and the online head's weights have changed.
     """
 
     def method():
@@ -74,9 +77,12 @@ def test_a_step_is_one_graph_forwards_and_backwards_for_batch_after_batch(name, 
         assert all(off(ours[key], theirs[key]) < 0.01 for key in ours)
 
 
+@pytest.mark.long
 def test_simclr_compiled_in_bf16_has_its_loss_and_its_gradients(one_thread):
-    """Normalization, autocast, network, head and loss, forwards and backwards. Compiled, what is between two sums is
-    not rounded to bf16 each time, so the gradients differ, about as much as bf16 makes them differ from float32.
+    """Normalization, autocast, network, head and loss, forward and backward.
+
+    Compiled code does not round intermediate values between two sums to bf16, so the gradients differ, about as much as
+    bf16 differs from float32.
     """
     [plain], [gradients] = steps(make("simclr"), count=1, images=32)
     with scalar_inductor():

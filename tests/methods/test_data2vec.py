@@ -1,4 +1,4 @@
-"""data2vec against its official code written out plainly in float64."""
+"""data2vec against its official code, reimplemented plainly in float64."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_targets_are_normalized_layer_by_layer_and_again():
 
 
 def official(method, image, kept):
-    """modeling_cyclical.py and engine_for_cyclical.py with the method's own weights, one image at a time."""
+    """modeling_cyclical.py and engine_for_cyclical.py, with the method's weights, one image at a time."""
     body, teacher, beta = method.encoder.body, method.teacher.body, method.options.beta
     losses = []
     for x, visible in zip(image, kept.tolist(), strict=True):
@@ -134,5 +134,5 @@ def test_what_it_refuses():
         made(layers=6)
     with pytest.raises(ValueError, match="beta must be above 0, got 0"):
         data2vec(random(2, 3, 4), random(2, 3, 4), 0)
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 3, 4\) and not empty, got \(2, 2, 4\)"):
+    with pytest.raises(ValueError, match=r"prediction must have shape \(2, 3, 4\) and not be empty, got \(2, 2, 4\)"):
         data2vec(random(2, 2, 4), random(2, 3, 4))

@@ -1,4 +1,4 @@
-"""What a GPU would have trouble with, seen without one: by tensors that have a device and no values, and by graphs."""
+"""Errors that would occur on a GPU, found without one: by tensors with a device and no values, and by graphs."""
 
 import pytest
 import torch
@@ -30,8 +30,9 @@ def trainer(method):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_on_a_gpu_looks_at_no_value_and_takes_nothing_from_the_processor(name, monkeypatch):
-    """Values are not there to be looked at, and an op on tensors of two devices fails. Without a driver there is no
-    backward pass: gradients are put there.
+    """Reading a value fails, and so does an op on tensors of two devices.
+
+    Without a driver there is no backward pass, so gradients are set by hand.
     """
     one, mode = trainer(make(name).train()), FakeTensorMode()
     one.device = one.objective.device = GPU
@@ -61,7 +62,7 @@ def test_a_look_at_a_value_would_be_seen():
 
 
 class Images:
-    """Three batches as a loader gives them on that device, the last one not full."""
+    """Three batches as a loader yields them on that device; the last one is not full."""
 
     def __init__(self, device):
         self.device = device
@@ -78,7 +79,7 @@ class Images:
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.parametrize("device", [CPU, GPU])
 def test_features_and_labels_are_fetched_once_a_batch_and_nothing_else_is(device):
-    """From a loader on the host too, whose labels are there already."""
+    """Also with a loader on the host, whose labels are already there."""
     with FakeTensorMode():
         with GPU:
             encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)).eval()
@@ -98,7 +99,7 @@ def test_features_and_labels_are_fetched_once_a_batch_and_nothing_else_is(device
 
 @pytest.mark.parametrize("device", [CPU, GPU])
 def test_knn_looks_once_whether_a_group_of_queries_was_finite_and_fetches_the_guesses_once(device):
-    """Features that lie on the GPU already are not sent again; labels come from the host, as features' are."""
+    """Features that are already on the GPU are not copied again; labels come from the host."""
     with FakeTensorMode():
         bank, query = torch.ones(5000, 32, device=device), torch.ones(700, 32, device=device)
         label, truth = torch.zeros(5000, dtype=torch.int64), torch.zeros(700, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU, by a stand-in for torch's streams and events that keeps count."""
+"""Copying batches to a GPU, with a stand-in for torch's streams and events that counts their use."""
 
 import functools
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def test_the_host_waits_for_a_gpu_that_is_some_steps_behind_and_no_batch_is_lost
 
     for _ in on_device(iter(()), torch.device("cuda")):
         pass
-    waited.clear()  # the stream of an epoch before is taken again
+    waited.clear()  # the stream of an earlier epoch is reused
     for step, batch in enumerate(on_device(batches(), torch.device("cuda"))):
         assert not entered, "training is on its own stream"
         assert batch.views[0].number == step and len(log) == step + 1, "training waits for the copy"

@@ -1,4 +1,4 @@
-"""Moving averages: their arithmetic, their schedule, and that no gradient reaches them."""
+"""Moving averages: their arithmetic, their schedule, and that they get no gradient."""
 
 import math
 

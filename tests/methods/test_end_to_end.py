@@ -1,4 +1,4 @@
-"""Heads trained end to end: what protocols say, what is frozen and what is not, and who has which rate."""
+"""Heads trained end to end: the protocols' settings, what is frozen, and each layer's learning rate."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def encoder():
 
 
 def steps(one, count=60):
-    """Trains on images whose color is their label; returns the last accuracies' mean."""
+    """Train on images whose color is their label, and return the mean of the last accuracies."""
     random = torch.Generator().manual_seed(1)
     settings = one.protocol.optim.model_copy(update={"lr": 0.05, "warmup_epochs": 0})
     optimizer = optim.build(settings, one)
@@ -58,7 +58,7 @@ def test_protocols_are_what_their_sources_say():
     assert [optim.lr_at(TAN.optim, epoch, 100) for epoch in (0, 50, 100)] == pytest.approx([0.3, 0.15, 0.0])
     assert TAN.test(32).resize == 35
     assert [optim.lr_at(SOLO.optim, epoch, 100) for epoch in (0, 59.9, 60, 80)] == pytest.approx([1, 1, 0.1, 0.01])
-    # The table of papers' facts: epochs, where the rate falls, what a training image goes through.
+    # The facts from the papers: epochs, where the rate falls, the transforms of a training image.
     crop, center = View(224), View(224, scale=None, resize=256, flip=0.0)
     for name, epochs, falls, train, test in (
         ("imagenet", 28, (8, 16, 24), crop, center),
@@ -102,7 +102,7 @@ def test_four_class_tokens_are_those_of_the_last_blocks():
 
 
 def test_layers_of_a_vit_have_the_rates_of_maes_code():
-    """util/lr_decay.py: layer 0 is what is embedded, block b is layer b + 1, the rest has the whole rate."""
+    """util/lr_decay.py: the embedding is layer 0, block b is layer b + 1, and the rest has the full rate."""
     one = Classifier(ViT(16, 3, 2, 4, 8), MAE, 3, 8)
     for name, parameter in one.named_parameters():
         inner = name.removeprefix("encoder.body.")

@@ -1,4 +1,4 @@
-"""Features that are kept: bit-equal however often the extraction was killed, and never another's."""
+"""Kept features: bit-equal however often the extraction was killed, and never confused with others."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ NORMALIZE = Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
 
 
 class Images:
-    """25 images in batches of 4, with the loader's way of going on in the middle."""
+    """A loader of 25 images in batches of 4 that can resume within an epoch, like `Loader`."""
 
     def __init__(self, batch=4):
         generator = torch.Generator().manual_seed(0)
@@ -89,7 +89,7 @@ def test_what_is_kept_is_what_memory_holds(tmp_path, encoder, precision, dtype):
 
 
 def test_a_killed_extraction_goes_on_to_the_same_bits(tmp_path, encoder, one_thread):
-    """Killed by SIGKILL in every batch in turn, each time a batch later."""
+    """The process is killed by SIGKILL repeatedly, each time one batch later."""
     whole = run(encoder, Images())
     kept = kept_in(tmp_path, encoder)
     for deadly in range(2, 7):
@@ -98,7 +98,7 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(tmp_path, encoder, one_thr
 
             def dying(x, seen=seen):
                 seen.append(1)
-                if len(seen) == 2:  # a batch is done, its mark is made
+                if len(seen) == 2:  # a batch is done, its mark is written
                     os.kill(os.getpid(), signal.SIGKILL)
                 return encoder(x)
 

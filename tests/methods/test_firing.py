@@ -86,7 +86,7 @@ def test_separation_is_scikit_learn_s_silhouette_and_a_vote_of_the_others():
     assert found.knn == pytest.approx(100 * np.mean(votes.argmax(1) == label))
 
 
-def test_classes_that_lie_apart_are_told_apart_in_the_representation_and_in_the_picture():
+def test_classes_that_lie_apart_are_told_apart_in_the_representation_and_in_the_plot():
     label = np.repeat([0, 1], 30)
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 20 * label[:, None]
     assert separation(x, label, 3).knn == 100 and separation(x, label, 3).silhouette > 0.8
@@ -98,7 +98,7 @@ def test_classes_that_lie_apart_are_told_apart_in_the_representation_and_in_the_
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (lambda x, label: separation(x, np.zeros(8, int), 2), "all of one class"),
+        (lambda x, label: separation(x, np.zeros(8, int), 2), "at least two classes"),
         (lambda x, label: separation(x, label, 8), "k must be from 1 to 7, the neighbors of each of 8 images, got 8"),
         (lambda x, label: tsne(x, 8.0, 0), "perplexity must be above 0 and below the number of images, 8, got 8"),
     ],

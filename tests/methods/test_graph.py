@@ -1,4 +1,4 @@
-"""A step that is recorded and replayed, by a recorder for a CPU that freezes what a CUDA graph freezes."""
+"""A step that is recorded and replayed, with a recorder for a CPU that freezes the same things as a CUDA graph."""
 
 import traceback
 
@@ -19,7 +19,7 @@ STEPS = WARMUP + 2
 
 
 class Recorder(TorchDispatchMode):
-    """Every op with the tensors it was given, numbers as they were. It undoes what the recording did to tensors."""
+    """Records every op with its tensors and constant numbers. It undoes the recording's changes to tensors."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function is torch.ops.aten._local_scalar_dense.default:
-            # A loss looks whether its embeddings are finite on a CPU, and on a GPU it does not.
+            # A loss checks on a CPU whether its embeddings are finite, but not on a GPU.
             if not any(frame.f_code.co_filename.endswith("checks.py") for frame, _ in traceback.walk_stack(None)):
                 raise RuntimeError("a look at a value")
             return function(*args)
@@ -79,7 +79,7 @@ def trainer(name, settings, cuda_graph):
 
 
 def trained(name, settings, cuda_graph):
-    """Losses and all that is logged of STEPS steps, and what the method is then."""
+    """Return all logged values of STEPS steps, and the method's state after them."""
     one = trainer(name, settings, cuda_graph)
     out = [one.step(batch, number / 5) for number, batch in enumerate(batches(one.method, STEPS))]
     return [{key: value.item() for key, value in logged.items()} for logged in out], one.method.state_dict()
@@ -87,7 +87,7 @@ def trained(name, settings, cuda_graph):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_replays_to_the_bit(name, on_cpu):
-    """The learning rate and BYOL's momentum move, MoCo's queue turns, batches differ."""
+    """The learning rate and BYOL's momentum change, MoCo's queue moves on, and batches differ."""
     settings = Optim(name="lars", lr=0.5, warmup_epochs=0.6)
     (plain, weights), (replayed, others) = (trained(name, settings, cuda_graph) for cuda_graph in (False, True))
     assert plain == replayed and len({logged["loss"] for logged in plain}) == STEPS
@@ -166,7 +166,7 @@ def test_a_method_that_looks_at_a_value_is_refused_by_name(on_cpu):
 @pytest.mark.parametrize(
     ("device", "precision", "compile", "settings", "complaint"),
     [
-        ("cpu", "fp32", "off", {}, "cuda_graph needs a CUDA device, and this training is on cpu"),
+        ("cpu", "fp32", "off", {}, "cuda_graph needs a CUDA device, got cpu"),
         ("cuda", "fp16", "off", {}, "cuda_graph cannot be used with precision fp16"),
         ("cuda", "bf16", "max-autotune", {}, "cuda_graph cannot be used with compile max-autotune"),
         ("cuda", "bf16", "default", {"final_weight_decay": 0.4}, "cannot be used with optim.final_weight_decay"),
@@ -179,5 +179,5 @@ def test_what_cannot_be_recorded_is_refused(device, precision, compile, settings
 
 def test_one_rank_alone(monkeypatch):
     monkeypatch.setattr(graph.ranks, "world", lambda: 2)
-    with pytest.raises(ValueError, match="cuda_graph records the step of one process, and there are 2 ranks"):
+    with pytest.raises(ValueError, match="cuda_graph needs a single process, got 2 ranks"):
         graph.check(torch.device("cuda"), "bf16", "off", Optim())

@@ -1,4 +1,4 @@
-"""Kernel-InfoNCE: which loss its options name, and that the Gaussian kernel is SimCLR."""
+"""Kernel-InfoNCE: which loss its options select, and that the Gaussian kernel is SimCLR."""
 
 import pytest
 import torch

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def features(count, dim=12, classes=5, seed=0):
-    """Overlapping clusters: enough right answers to count, enough wrong ones to tell weightings apart."""
+    """Return overlapping clusters, with enough right and wrong answers to tell weightings apart."""
     generator = torch.Generator().manual_seed(seed)
     centers = torch.randn(classes, dim, generator=torch.Generator().manual_seed(99))
     label = torch.randint(0, classes, (count,), generator=generator)
@@ -33,7 +33,7 @@ def sets():
 
 
 def by_definition(bank, label, query, classes, k, temperature):
-    """float64 (Q, classes), each row's sum 1."""
+    """Return float64 (Q, classes), with rows that sum to 1."""
     bank, query = (
         x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (bank, query)
     )
@@ -156,7 +156,7 @@ def test_threads_share_the_queries_and_change_nothing(sets):
 
 
 def test_the_memory_stays_in_its_bounds():
-    """8,142 classes and a bank in half precision; the scores of all queries at once would have 260 MiB."""
+    """8,142 classes and a bank in half precision. The scores of all queries at once would take 260 MiB."""
     bank, query = torch.randn(60_000, 64).half(), torch.randn(8_000, 64)
     label = torch.arange(60_000) % 8142
     list(votes(bank[:100], label[:100], query[:10], classes=8142, memory_mib=24))  # compiled and warm

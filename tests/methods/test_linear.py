@@ -17,7 +17,7 @@ from twoview.methods.probes.sgd_grid import sgd_grid
 
 @pytest.fixture(scope="module")
 def digits():
-    """scikit-learn's: features and labels, 1,200 to train on and 597 to test."""
+    """Return scikit-learn's digits: features and labels, 1,200 for training and 597 for testing."""
     x, y = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     x, y = x[order].float(), y[order].long()
@@ -79,7 +79,7 @@ def test_the_heads_of_a_grid_are_torchs_sgd_one_by_one(digits):
             F.cross_entropy(head(x[rows]), label[rows]).backward()
             optimizer.step()
             schedule.step()
-    # torch multiplies the rate into the buffer's step, as we do, so that only rounding differs.
+    # torch applies the rate to the buffer, as we do, so only rounding differs.
     assert torch.allclose(grid.head.weight, head.weight, atol=1e-5)
     assert torch.allclose(grid.head.bias, head.bias, atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_few_labels_are_drawn_class_by_class():
         == low_shot.labeled_share(label, 0.01, 0).tolist()
         != low_shot.labeled_share(label, 0.01, 1).tolist()
     )
-    with pytest.raises(ValueError, match="each class must have at least 4 images, and class 2 has 3"):
+    with pytest.raises(ValueError, match="each class must have at least 4 images, got 3 of class 2"):
         low_shot.labeled_per_class(label, 4, 0)
 
 
@@ -116,7 +116,7 @@ def test_a_list_of_samples_is_read_and_its_faults_are_named(tmp_path):
     for text, complaint in (
         ("1\n8\n", "few.txt: line 2 must be a sample number below 8, got '8'"),
         ("n01440764_1.JPEG\n", "line 1 must be a sample number"),
-        ("1\n2\n1\n", "line 3 repeats sample 1"),
+        ("1\n2\n1\n", "line 3 must not repeat an earlier sample, got 1"),
         ("", "must list at least one sample number"),
     ):
         path.write_text(text)
@@ -140,7 +140,7 @@ def test_more_labels_are_better_and_splits_differ(digits):
 
 @pytest.mark.long
 def test_both_solvers_reach_scikit_learns_optimum_on_cifar10(cifar_root):
-    """10,000 and 10,000 images through an untrained ResNet-small: 256 features."""
+    """Return features of 10,000 and 10,000 images from an untrained ResNet-small, 256 per image."""
     from twoview.loaders import datasets
     from twoview.methods.backbones import Backbone, build
 

@@ -1,4 +1,4 @@
-"""MAE against its official code written out plainly in float64, and against lightly's pieces."""
+"""MAE against its official code, reimplemented plainly in float64, and against lightly's components."""
 
 import math
 
@@ -18,7 +18,7 @@ def random(*shape, seed=0, dtype=torch.float64):
 
 
 def some(images, patches, kept, seed=0):
-    """int64 (B, kept), ascending, other ones for every image."""
+    """Return int64 (B, kept), ascending, different for every image."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randperm(patches, generator=generator)[:kept].sort().values for _ in range(images)])
 
@@ -44,7 +44,7 @@ def test_gathered_and_scattered_back_every_token_is_in_its_place(images, patches
 
 
 def test_pixels_are_the_official_patches_and_come_back():
-    """Row by row, as in `patchify`: nchpwq -> nhwpqc; lightly's has the same order."""
+    """The order is row by row, as in `patchify`: nchpwq -> nhwpqc. lightly has the same order."""
     from lightly.models.utils import patchify
 
     image = random(2, 3, 8, 8)
@@ -84,7 +84,7 @@ def test_the_loss_is_the_plain_one(normalize):
 
 
 def test_the_loss_is_lightly_s():
-    """As lightly's example of MAE has it: `normalize_mean_var` of the patches at the masked numbers, then MSE."""
+    """As in lightly's example of MAE: `normalize_mean_var` of the patches at the masked numbers, then MSE."""
     from lightly.models import utils
 
     image, hidden = random(3, 3, 8, 8), some(3, 4, 3)
@@ -110,15 +110,16 @@ def test_gradients_of_the_loss():
 
 
 def test_a_prediction_of_another_shape_is_named():
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 2, 12\) and not empty, got \(2, 2, 11\)"):
+    with pytest.raises(ValueError, match=r"prediction must have shape \(2, 2, 12\) and not be empty, got \(2, 2, 11\)"):
         mae(random(2, 2, 11), random(2, 3, 4, 4), some(2, 4, 2), 2)
-    with pytest.raises(ValueError, match=r"prediction must be \(2, 0, 12\) and not empty"):
+    with pytest.raises(ValueError, match=r"prediction must have shape \(2, 0, 12\) and not be empty"):
         mae(random(2, 0, 12), random(2, 3, 4, 4), some(2, 4, 0), 2)
 
 
 def official(method, image, kept):
-    """`forward_encoder`, `forward_decoder` and `forward_loss` of models_mae.py with the method's own weights: masked
-    tokens unshuffled into their places, positions added there, and a mask in the loss.
+    """`forward_encoder`, `forward_decoder` and `forward_loss` of models_mae.py with the method's weights.
+
+    Masked tokens are put back into their places, positions are added there, and the loss uses a mask.
     """
     body, decoder, patches = method.encoder.body, method.decoder, method.masks[0].patches
     weight = body.patch_embed.proj.weight.permute(0, 2, 3, 1).flatten(1)  # as a linear layer on patches
@@ -148,7 +149,7 @@ def test_the_method_is_the_official_one_in_float64():
 
 
 def test_every_position_counts_and_stands_in_order():
-    """Where the decoder may look at positions alone, it knows each hidden patch by its own row of the table."""
+    """If the decoder sees only positions, it knows each hidden patch by its own row of the table."""
     method = made(decoder_depth=1)
     decoder = method.decoder
     assert torch.allclose(decoder.positions[0], sincos(16, 4, 4))

@@ -1,4 +1,4 @@
-"""What every method keeps to: shapes, gradients, checkpoints; and what SimCLR and supervised training compute."""
+"""Properties of every method: shapes, gradients, checkpoints. Also the math of SimCLR and supervised training."""
 
 import copy
 
@@ -73,7 +73,7 @@ def test_bf16_autocast_gives_a_float32_loss_near_the_exact_one(name):
     assert loss.item() == pytest.approx(exact.item(), rel=0.1, abs=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "moco"])  # its queue comes to hold the batch
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "moco"])  # its queue then holds the batch
 def test_every_method_learns_a_batch_by_heart(name):
     method = make(name)
     optimizer = optim.build(Optim(name="adamw", lr=0.01), method)
@@ -109,7 +109,7 @@ def test_simclr_runs_one_forward_for_both_views():
 
 
 def test_simclr_holds_local_crops_against_the_two_large_views():
-    """The mean over every pair but that of the two crops, each pair's loss by the definition, in float64."""
+    """The mean over every pair except the pair of the two crops, each pair's loss by the definition, in float64."""
     views = (View(16), View(16), View(8), View(8))
     method = registry.entry("simclr").build(SimCLROptions(hidden=8), backbones.build(Backbone(width=8)), views, 10)
     method.double().eval()  # BatchNorm then treats the views of a size alike, joined or apart
@@ -171,5 +171,5 @@ def test_a_cpu_trains_in_the_precision_that_measures_faster(monkeypatch):
 
 
 def test_the_precision_is_timed_on_the_encoder_itself():
-    """The attention of a narrow ViT is slower in bf16 on every CPU, whatever convolutions are."""
+    """The attention of a narrow ViT is slower in bf16 on every CPU, regardless of convolutions."""
     assert precision.on_cpu(backbones.build(Backbone(name="vit-mini", patch=4), 32), 32) == "fp32"

@@ -1,4 +1,4 @@
-"""Metrics against plain counting, scikit-learn, and resampling by hand."""
+"""Metrics against plain counting, scikit-learn, and explicit resampling."""
 
 import numpy as np
 import pytest

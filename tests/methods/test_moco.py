@@ -1,4 +1,4 @@
-"""MoCo: the order of the queue, what is compared with what, and the momentum encoder."""
+"""MoCo: the order of the queue, which pairs are compared, and the momentum encoder."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""MSN's views, masks and networks; the priors of PMSN; what training does to the prototypes."""
+"""MSN's views, masks and networks; PMSN's priors; how training changes the prototypes."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_the_defaults_are_the_official_constants():
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.15, 166), (0.7, 58)])
 def test_the_random_view_alone_loses_patches(drop, kept):
-    """Of 196, as many as the official code keeps: floor(196 * (1 - drop))."""
+    """Of 196 patches, the official code's number is kept: floor(196 * (1 - drop))."""
     with torch.device("meta"):
         method = make(encoder=ViT(16, 1, 2, 16, 224), views=preset("msn", 224), focal_views=10, patch_drop=drop)
     assert [view.size for view in method.views] == [224, 224] + [96] * 10
@@ -65,7 +65,7 @@ def test_lightlys_focal_views_lose_patches_too():
 
 
 def test_only_kept_patches_go_through_the_encoder_and_views_of_a_size_at_once():
-    """Tokens that the blocks see, and FLOPs: those of the blocks are in proportion to tokens, but for attention's."""
+    """Tokens that the blocks see, and FLOPs: apart from attention, the blocks' FLOPs are proportional to the tokens."""
     shapes, flops = {}, {}
     for drop in (0.0, 0.5):
         method, seen = make(patch_drop=drop), []
@@ -99,7 +99,7 @@ def test_a_resnet_takes_no_masks():
 
 @pytest.mark.parametrize("sinkhorn", [0, 3])
 def test_pmsn_with_the_uniform_prior_is_msn_to_the_last_bit(sinkhorn, one_thread):
-    """Losses and weights over five steps."""
+    """Return losses and weights over five steps."""
     found = []
     for name, changes in (("msn", {}), ("pmsn", {"prior": "uniform"}), ("pmsn", {"exponent": 0.0})):
         method = make(name, sinkhorn=sinkhorn, **changes)
@@ -136,7 +136,7 @@ def test_the_target_follows_along_the_official_line():
         for parameter in (*method.encoder.parameters(), *method.projector.parameters()):
             parameter.add_(1.0)
     method.after_step(0.5)
-    # Along a straight line over 1.25 times the training: 0.9 + 0.1 * 0.5 / 1.25.
+    # Along a straight line over 1.25 times the run: 0.9 + 0.1 * 0.5 / 1.25.
     assert all(
         torch.allclose(p, old + 0.06, atol=1e-6) for p, old in zip(method.target.parameters(), before, strict=True)
     )
@@ -170,7 +170,7 @@ def test_prototypes_train_unless_frozen_and_never_decay():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"views": VIEWS[:2]}, "msn takes a target, a random and a focal view, and the recipe has 2 views"),
+        ({"views": VIEWS[:2]}, "msn takes a target, a random and a focal view, but the recipe has 2 views"),
         ({"patch_drop": 0.99}, "leaves none of 16 patches"),
         ({"views": (View(16), View(18), View(8)), "patch_drop": 0.5}, "18 pixels is not divisible into patches of 4"),
         ({"views": (View(16), View(16), View(10))}, "msn: a view of 10 pixels is not divisible into patches of 4"),

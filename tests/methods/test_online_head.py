@@ -1,4 +1,4 @@
-"""The linear probe beside a training: it learns by the gradient of its definition, and the training is as it was."""
+"""The online linear probe: it learns by the gradient of its definition, and does not affect the training."""
 
 import copy
 
@@ -26,7 +26,7 @@ def method():
 
 
 def batches(count=40, size=30):
-    """Images whose color is their label, with noise, in two views."""
+    """Yield images whose color is their label, with noise, in two views."""
     random = torch.Generator().manual_seed(1)
     for _ in range(count):
         label = torch.randint(3, (size,), generator=random)
@@ -84,14 +84,14 @@ def test_it_is_the_method_that_it_watches_in_all_else():
     assert torch.equal(watched.encode(x), watched.method.encode(x)) and watched.encoder is watched.method.encoder
     names = [name for name, _ in watched.named_parameters()]
     assert len(names) == len(set(names)) and all(name.startswith("method.") for name in names)
-    twin = copy.deepcopy(watched)
-    twin.load_state_dict(watched.state_dict())
-    twin.train().loss(*next(batches(1)))
-    assert twin.weight.abs().sum() > 0 and watched.weight.abs().sum() == 0, "a copy watches its own encoder"
+    copied = copy.deepcopy(watched)
+    copied.load_state_dict(watched.state_dict())
+    copied.train().loss(*next(batches(1)))
+    assert copied.weight.abs().sum() > 0 and watched.weight.abs().sum() == 0, "a copy watches its own encoder"
 
 
 class Hiding(Method):
-    """Never calls its encoder, but goes through the ViT inside, as masked autoencoders do."""
+    """A method that does not call its encoder but uses the ViT inside, as masked autoencoders do."""
 
     def loss(self, views, label, masks=()):
         return {"loss": self.encoder.tokens(views[0]).square().mean()}

@@ -1,4 +1,4 @@
-"""LARS against its definition, one parameter at a time; the schedules; what is decayed and what is clipped."""
+"""LARS against its definition, one parameter at a time; schedules; weight decay and gradient clipping."""
 
 import copy
 import math
@@ -48,8 +48,9 @@ def test_lars_follows_its_definition(trust, clip, everything):
 
 @pytest.mark.parametrize(("decay", "parallel"), [(1e-12, False), (0.1, True), (0.0, False)])
 def test_lars_is_lightlys_where_the_conventions_agree(decay, parallel):
-    """lightly divides by |g| + decay * |w|: the same without decay, and where gradient and weight are parallel. What
-    does not decay it does not adapt either.
+    """lightly divides by |g| + decay * |w|, which is the same without decay, and if gradient and weight are parallel.
+
+    It also does not adapt the rate of parameters without decay.
     """
     from lightly.utils.lars import LARS as Theirs
 
@@ -74,7 +75,7 @@ def test_lars_with_a_zero_weight_or_gradient_steps_plainly():
 
 
 def test_lars_scales_all_updates_of_a_group_by_one_product():
-    """Weights in any memory layout, longer and shorter than a row; torch's foreach would make a product of each."""
+    """Weights in any memory layout, shorter and longer than a row; torch's foreach would take one product for each."""
 
     class Products(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -98,18 +99,18 @@ def test_lars_scales_all_updates_of_a_group_by_one_product():
 
 
 def test_lars_state_survives_saving():
-    model, twin = network(), network()
-    first, second = (optim.build(Optim(name="lars", lr=0.1), m) for m in (model, twin))
+    model, other = network(), network()
+    first, second = (optim.build(Optim(name="lars", lr=0.1), m) for m in (model, other))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     first.step()
-    twin.load_state_dict(model.state_dict())
+    other.load_state_dict(model.state_dict())
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for m, o in ((model, first), (twin, second)):
+    for m, o in ((model, first), (other, second)):
         for parameter in m.parameters():
             parameter.grad = torch.ones_like(parameter)
         o.step()
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("decay_all", "decayed"), [(False, 2), (True, 6)])
@@ -146,7 +147,7 @@ def test_the_schedule():
 
 @pytest.mark.parametrize("warmup", [0, 3])
 def test_the_schedules_of_msns_official_code(warmup):
-    """`WarmupCosineSchedule` and `CosineWDSchedule` of src/utils.py, laid out for 1.25 times the training."""
+    """`WarmupCosineSchedule` and `CosineWDSchedule` of src/utils.py, planned for 1.25 times the run."""
     lr, start, final, wd, final_wd, epochs = 1e-3, 2e-4, 1e-6, 0.04, 0.4, 20
     ours = Optim(
         name="adamw",
@@ -179,7 +180,7 @@ def test_the_schedules_without_a_start_or_an_end_are_what_they_were_to_the_last_
 
 
 class Tokens(nn.Module):
-    """What a ViT has: a token, that its module names, and a layer."""
+    """The parts of a ViT: a token, which its module names, and a layer."""
 
     def __init__(self):
         super().__init__()

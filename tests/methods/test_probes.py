@@ -9,7 +9,7 @@ from twoview.methods.probes.knn import knn_top1
 
 @pytest.fixture(scope="module")
 def clusters():
-    """Three overlapping Gaussian clusters in 12 dimensions: features and labels of 400 and 300 points."""
+    """Return three overlapping Gaussian clusters in 12 dimensions: features and labels of 400 and 300 points."""
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(3, 12, generator=generator)
     train_label, test_label = (torch.randint(0, 3, (n,), generator=generator) for n in (400, 300))

@@ -96,8 +96,10 @@ def train(path, ranks):
 
 
 def test_two_ranks_train_as_one_process_on_the_joined_batch(tmp_path):
-    """Gathered embeddings, BatchNorm over both ranks, averaged gradients: the loss curve is the same within 1e-5. PMSN
-    has also the mean assignment, Sinkhorn, counted classes, prototypes apart and a clipped gradient to agree on.
+    """Gathered embeddings, BatchNorm over both ranks, averaged gradients: the loss curve is the same within 1e-5.
+
+    With PMSN, the ranks must also agree on the mean assignment, Sinkhorn, counted classes, separate prototypes and a
+    clipped gradient.
     """
     one, two = train(tmp_path / "one.pt", 1), train(tmp_path / "two.pt", 2)
     for alone, joined in ((one[name], two[name]) for name in ("simclr", "pmsn")):

@@ -1,4 +1,4 @@
-"""Training with a loss scaler: a step that it skips, for gradients that are too large, leaves nothing behind."""
+"""Training with a loss scaler: a step that is skipped because its gradients overflow has no lasting effect."""
 
 import io
 from copy import deepcopy
@@ -26,16 +26,17 @@ SKIPPED = [{0}, {3}, {0, 1, 2}, {0, 3, 4}]
 
 @pytest.fixture(autouse=True)
 def uninitialized_memory_is_nan(one_thread):
-    """As torch fills it when told to be deterministic: else it may be zeros by luck."""
+    """Make torch fill uninitialized memory, as in deterministic mode; otherwise it may be zero by chance."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
 class Overflowing(Trainer):
-    """A trainer in float32, whose gradients are infinite in the steps of `skipped`.
+    """A trainer in float32 whose gradients are infinite in the steps of `skipped`.
 
-    scaled: with a scaler, of powers of two, so that it rounds nothing; else these steps are left out by hand.
+    scaled: whether it has a scaler, of powers of two, so that it rounds nothing; otherwise these steps are skipped by
+    hand.
     """
 
     def __init__(self, method, settings, skipped, scaled):
@@ -57,7 +58,7 @@ class Overflowing(Trainer):
         return losses
 
     def held(self):
-        """Everything that the steps change."""
+        """Return everything that the steps change."""
         of_optimizer = {
             f"{number} {key}": value
             for number, state in self.optimizer.state_dict()["state"].items()
@@ -69,7 +70,7 @@ class Overflowing(Trainer):
 def assert_equal(one, other):
     mine, theirs = one.held(), other.held()
     for key in mine:
-        # A step that is left out by hand makes no state, and zeros are what there is before the first.
+        # A step that is skipped by hand creates no state; before the first step it is zeros.
         assert torch.equal(mine[key], theirs.get(key, torch.zeros(()).expand_as(mine[key]))), key
 
 
@@ -88,7 +89,7 @@ def test_every_optimizer_goes_on_as_if_a_skipped_step_had_not_been(name, skipped
 @pytest.mark.parametrize("name", ["byol", "moco", "msn", "data2vec"])
 @pytest.mark.parametrize("skipped", [{0, 1}, {3}], ids=str)
 def test_moving_averages_follow_in_a_skipped_step_too(name, skipped):
-    """The weights that they follow stay, and progress, queue and statistics go on."""
+    """The weights do not change, but progress, queue and statistics do."""
     method, settings = make(name), OPTIMIZERS["sgd"]
     scaled, plain = (Overflowing(deepcopy(method), settings, skipped, scaled) for scaled in (True, False))
     torch.manual_seed(1)
@@ -112,7 +113,7 @@ def test_a_run_that_goes_on_behind_a_skipped_first_step_is_the_whole_run(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fp16_learns_behind_a_scale_that_is_too_large(name):
-    """The scaler starts at 65,536 and halves that until a step's gradients are finite."""
+    """The scaler starts at 65,536 and halves its scale until a step's gradients are finite."""
     method, given = make("supervised").train(), batch(make("supervised"))
     normalize = Normalize((0.5,) * 3, (0.25,) * 3)
     trainer = Trainer(method, OPTIMIZERS[name], epochs=1, normalize=normalize, device=CPU, precision="fp16")
@@ -122,7 +123,7 @@ def test_fp16_learns_behind_a_scale_that_is_too_large(name):
 
 
 def test_gradients_that_no_scale_makes_finite_end_the_training(tmp_path):
-    """Every step would be skipped, and the loss would stay what it is: finite."""
+    """Otherwise every step would be skipped, and the loss would stay finite and constant."""
     trainer = make_trainer(epochs=20, precision="fp16")
     next(trainer.method.parameters()).register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(FloatingPointError, match=r"Supervised diverged at step \d+ \(no loss scale gives finite"):

@@ -1,4 +1,4 @@
-"""What a recipe may ask for is bounded before anything is made of it, and every fault is one short sentence."""
+"""A recipe's values are limited before anything is allocated, and every error is one short sentence."""
 
 import re
 
@@ -22,7 +22,7 @@ def fault(table, **values):
 
 
 def numbers():
-    """Every field of every table that a number can be given for: (table, field, type)."""
+    """Return every numeric field of every table: (table, field, type)."""
     for table in TABLES:
         for name, field in table.model_fields.items():
             if field.annotation in NUMBERS:

@@ -1,4 +1,4 @@
-"""The loop: it learns, it resumes as if it had never stopped, it stops at a NaN."""
+"""The training loop: it learns, resumes as if it had never stopped, and stops at a NaN."""
 
 import pytest
 import torch
@@ -58,8 +58,8 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, one_thread
 
 
 ODD_OPTIMIZERS = {
-    "there are .* weights, and its state names weight 99": lambda state: state["state"].update({99: {}}),
-    r"momentum_buffer of weight 0 must be \(.*\), got \(1,\)": lambda state: state["state"][0].update(
+    "its state must be for weights 0 to .*, got weight 99": lambda state: state["state"].update({99: {}}),
+    r"momentum_buffer of weight 0 must have shape \(.*\), got \(1,\)": lambda state: state["state"][0].update(
         momentum_buffer=torch.ones(1)
     ),
     "every group must have params, lr, weight_decay and adapt": lambda state: state["param_groups"][0].pop("adapt"),
@@ -76,7 +76,7 @@ def test_an_optimizer_s_state_of_other_weights_is_not_taken_up(tmp_path, complai
 
 
 def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thread):
-    """The number of epochs may be made smaller between the parts, within the warm-up: it decides only what follows."""
+    """The number of epochs may be reduced between the parts, within the warm-up: it only affects later steps."""
     whole, parts, loader = make_trainer(epochs=4), make_trainer(epochs=9), Stripes(1)
     whole.settings = parts.settings = whole.settings.model_copy(update={"warmup_epochs": 2.0})
     fit(whole, tmp_path / "whole.pt")
@@ -89,7 +89,7 @@ def test_a_run_in_parts_without_a_checkpoint_is_the_whole_run(tmp_path, one_thre
 
 
 def test_the_next_step_does_not_write_over_what_was_logged():
-    """Where a method's result lies at one place in every step, as results of CUDA graphs do."""
+    """A method's result may be at the same address in every step, like the results of CUDA graphs."""
     trainer, place = make_trainer(), torch.zeros(())
     loss = trainer.method.loss
     trainer.method.loss = lambda views, label, masks: {**loss(views, label, masks), "place": place.add_(1)}
@@ -117,7 +117,7 @@ def test_after_step_sees_the_progress():
 
 
 class Diverging(Method):
-    """The loss is NaN from the fifth step on; logs how many steps there were."""
+    """A method whose loss is NaN from the fifth step on, and which logs the number of steps."""
 
     def __init__(self):
         super().__init__(nn.Linear(3, 1), (View(8),))
@@ -149,14 +149,14 @@ def test_embeddings_that_a_loss_refuses_stop_it_alike(tmp_path):
     path = tmp_path / "a.pt"
     with pytest.raises(
         FloatingPointError,
-        match=r"SimCLR diverged at step \d \(z1 must be finite, .* is nan\): there is no checkpoint",
+        match=r"SimCLR diverged at step \d \(z1 must be finite, got .* = nan\): there is no checkpoint",
     ):
         fit(trainer, path)
     assert not path.exists()
 
 
 class Layouts(TorchDispatchMode):
-    """Notes every op that copies an image from one memory layout into another."""
+    """Records every op that copies an image from one memory layout into another."""
 
     def __init__(self):
         super().__init__()
@@ -178,7 +178,7 @@ class Layouts(TorchDispatchMode):
                 return "channels last"
             if tensor.is_contiguous():
                 return "channels first"
-        return "neither"  # no image, or one value expanded to an image's shape
+        return "neither"  # not an image, or one value expanded to an image's shape
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_no_step_copies_an_image_from_one_memory_layout_into_another(backbone, p
 
 
 def test_a_compiled_step_computes_the_same():
-    """Of a linear encoder, since compiling a network takes a minute on a CPU."""
+    """Uses a linear encoder, since compiling a network takes a minute on a CPU."""
     losses = []
     for compile in ("off", "default"):
         torch.manual_seed(0)

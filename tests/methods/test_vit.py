@@ -1,4 +1,4 @@
-"""The ViT: timm's own forward where nothing is dropped, only kept patches where something is."""
+"""The ViT: timm's own forward pass if no patch is dropped, and only the kept patches otherwise."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_all_patches_kept_are_all_patches(vit):
 
 
 def test_dropped_patches_are_not_seen_and_the_kept_ones_keep_their_places(vit):
-    """What is painted over a dropped patch changes nothing; what is painted over a kept one does."""
+    """Painting over a dropped patch changes nothing; painting over a kept one does."""
     kept = torch.tensor([[0, 5, 6], [1, 2, 15], [3, 8, 12]])
     tokens = vit.tokens(X, kept)
     assert tokens.shape == (3, 4, 32)
@@ -43,7 +43,7 @@ def test_dropped_patches_are_not_seen_and_the_kept_ones_keep_their_places(vit):
 
 
 def test_fewer_patches_cost_fewer_operations(vit):
-    """Blocks' products are linear in the tokens, but for the attention's: counted, beside the closed form."""
+    """The blocks' products are linear in the tokens, except attention's: counted, and compared with the closed form."""
 
     def flops(kept):
         with FlopCounterMode(display=False) as counter:
@@ -96,7 +96,7 @@ def test_positions_are_resized_as_timm_resizes_them_and_so_is_their_gradient(row
 
 
 def test_no_backward_pass_of_an_interpolation_is_left(vit):
-    """torch refuses it on a GPU where two runs are to be bit-equal."""
+    """torch refuses this op on a GPU if two runs must be bit-equal."""
     seen, todo = set(), [vit.tokens(X[..., :8]).sum().grad_fn]
     while todo:
         node = todo.pop()
@@ -106,7 +106,7 @@ def test_no_backward_pass_of_an_interpolation_is_left(vit):
 
 
 def test_sincos_positions_are_mae_s():
-    """Against lightly's copy of the official code, and by hand at one place of a grid that is no square."""
+    """Against lightly's copy of the official code, and by hand at one position of a grid that is not square."""
     from lightly.models.utils import get_2d_sine_cosine_positional_embedding
 
     theirs = get_2d_sine_cosine_positional_embedding(embed_dim=32, grid_size=4, cls_token=True)
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_named(vit):
         ViT(32, 1, 2, patch=4, size=30)
     with pytest.raises(ValueError, match="width divisible by 4, got 6"):
         sincos(6, 2, 2)
-    with pytest.raises(ValueError, match="patch is for ViTs alone, not for resnet18"):
+    with pytest.raises(ValueError, match="patch is only for ViTs, not for resnet18"):
         Backbone(name="resnet18", patch=4)
 
 
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_named(vit):
     ],
 )
 def test_vits_have_their_known_sizes(name, patch, size, dim, parameters):
-    """timm's, less the classifier: 5,717,416 - 193,000 and 22,050,664 - 385,000."""
+    """timm's numbers without the classifier: 5,717,416 - 193,000 and 22,050,664 - 385,000."""
     encoder = backbones.build(Backbone(name=name, patch=patch), size)
     assert encoder.dim == dim and sum(p.numel() for p in encoder.parameters()) == parameters
 

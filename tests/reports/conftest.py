@@ -1,4 +1,4 @@
-"""Synthetic evidence: valid records whose every number is chosen by the test or by a default written here."""
+"""Synthetic evidence: valid records, all of whose numbers are chosen by the test or by a default here."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,7 +41,7 @@ CEILINGS = Ceilings(loader_views_per_s=[4_000.0, 5_000.0, 6_000.0], model_views_
 
 
 class Factory:
-    """Builds records; every record is an hour younger than the one before."""
+    """Builds records; every record is dated one hour after the one before."""
 
     training = TRAINING
     ceilings = CEILINGS
@@ -76,7 +76,7 @@ class Factory:
         )
 
     def probed(self, top1: float, **fields: Any) -> Probed:
-        """What a probe found."""
+        """The result of a probe."""
         return Probed(
             **{
                 "top1": top1,

@@ -1,4 +1,4 @@
-"""Accuracy beside the seconds of training: known means and intervals, and which recipe is the best in its time."""
+"""Accuracy per second of training: known means and intervals, and which recipe is the best for its time."""
 
 import math
 
@@ -12,7 +12,7 @@ from twoview.reports.report import write_report
 
 
 def runs(make, name, accuracies, seconds, method="simclr"):
-    """A run a seed of a recipe of that name, whose training of one epoch took so long."""
+    """One run per accuracy of the named recipe, each with its own seed and one epoch of the given seconds."""
     training = make.training.model_copy(update={"epoch_seconds": [seconds]})
     made = [make.run(knn=knn, seed=seed, training=training) for seed, knn in enumerate(accuracies)]
     return [
@@ -41,7 +41,7 @@ def test_a_row_has_the_means_over_seeds_and_their_intervals(make):
     assert row["above_untrained"] == 18 and math.isnan(row["above_untrained_low"]), "equal gains have no interval"
 
 
-def test_the_best_in_its_time_is_what_nothing_as_short_beats(make):
+def test_the_best_recipe_for_its_time_is_not_beaten_by_any_as_fast(make):
     quick, good, worse, drifted = (
         *(runs(make, "quick", [70.0], 10.0), runs(make, "good", [75.0], 50.0)),
         *(runs(make, "worse", [72.0], 60.0), runs(make, "drifted", [74.0], 48.5)),
@@ -52,7 +52,7 @@ def test_the_best_in_its_time_is_what_nothing_as_short_beats(make):
     assert best == {"labels": "", "good": "yes", "drifted": "no", "worse": "no", "quick": "yes"}
 
 
-def test_another_machine_is_no_rival_and_what_was_not_timed_is_left_out(make):
+def test_other_machines_are_not_compared_and_untimed_runs_are_skipped(make):
     other, untimed = make.run(knn=99.0, cpu="Zen 5", training=make.training), make.run(knn=98.0)
     found = rows([*runs(make, "a", [70.0], 10.0), other])
     assert {name: row["best"] for name, row in found.items()} == {"a": "yes", "quick": "yes"}
@@ -60,7 +60,7 @@ def test_another_machine_is_no_rival_and_what_was_not_timed_is_left_out(make):
     assert list(accuracy_per_second(leaderboard([])).columns) == list(fields(COLUMNS))
 
 
-def test_page_and_csv_show_it(make, tmp_path):
+def test_the_page_and_the_csv_show_the_table(make, tmp_path):
     for run in [make.run("pixels", knn=77.0), *runs(make, "a", [78.0, 79.0, 80.0], 50.0)]:
         write(run, tmp_path / "e")
     report = write_report(tmp_path / "e", tmp_path)

@@ -1,4 +1,4 @@
-"""The page in a real browser, from a file: headless Chromium sorts, filters, draws, and complains of nothing."""
+"""The page in a real browser, from a file: headless Chromium sorts, filters and draws it without errors."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: `make tes
 
 @pytest.fixture(scope="module")
 def address(factory, tmp_path_factory):
-    """Of a page of three methods, one of hostile name, over three seeds."""
+    """The address of a page with three methods, one with a hostile name, over three seeds."""
     make, folder = factory(), tmp_path_factory.mktemp("evidence")
     for number, method in enumerate(("simclr", "kernel-infonce", HOSTILE)):
         for seed in range(3):
@@ -56,7 +56,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium, address):
-    """The page, on which nothing may go wrong, and which asks for nothing but itself."""
+    """The page, which must have no errors and must request nothing but itself."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
     wrong, asked = [], []
@@ -71,7 +71,7 @@ def page(chromium, address):
 
 
 def column(page, section, heading):
-    """The texts of a column of the first table below a heading of the page, of the rows that are seen."""
+    """The texts of a column of the first table below a heading of the page, in the visible rows."""
     return page.evaluate(
         """([section, heading]) => {
           const table = document.evaluate(`//h2[@id="${section}"]/following::table[1]`, document).iterateNext();
@@ -109,12 +109,12 @@ def test_a_click_sorts_and_a_word_filters(page):
     assert len(column(page, "runs", "method")) == 9
 
 
-def test_a_hostile_name_is_text(page):
+def test_a_hostile_name_is_shown_as_text(page):
     assert HOSTILE in column(page, "summary", "method")
     assert page.locator("img").count() == 0
 
 
-def test_plots_have_marks_that_are_seen(page):
+def test_plots_have_visible_marks(page):
     page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
     figures = page.locator("figure")
     captions = " ".join(figures.locator("figcaption").all_inner_texts())
@@ -133,7 +133,7 @@ def test_a_link_leads_to_every_section(page):
     assert page.locator("#budgets").evaluate("heading => Math.abs(heading.getBoundingClientRect().top)") < 900
 
 
-def test_light_and_dark_wide_and_on_a_phone(page):
+def test_the_page_fits_light_and_dark_and_wide_and_narrow_screens(page):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for scheme, width, height in (("light", 1200, 900), ("dark", 360, 720)):
         page.emulate_media(color_scheme=scheme)

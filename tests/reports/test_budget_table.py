@@ -1,4 +1,4 @@
-"""Published budgets beside measured steps: numbers by hand, empty cells where nothing was measured, no other work."""
+"""Published budgets compared with measured steps: numbers by hand, and empty cells where nothing was measured."""
 
 import io
 import json
@@ -25,7 +25,7 @@ MEASURED = NAMES[NAMES.index("device") : NAMES.index("note")]
 
 @pytest.fixture
 def trained(make):
-    """40 steps of half a second, a fifth of the time waiting, 1,024 views a step, on an H100 unless told otherwise."""
+    """40 steps of half a second, a fifth of the time waiting, 1,024 views per step, on an H100 by default."""
 
     def of(training=None, gpu="H100", name="t", **changes):
         fields = {
@@ -68,7 +68,7 @@ def test_without_records_the_measured_cells_are_empty():
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_a_terminal_of_any_width_loses_nothing(trained, width):
+def test_a_terminal_of_any_width_shows_everything(trained, width):
     """Published and measured hours, GPU-hours, memory, the projection's interval and steps, rates, energy, cost."""
     table, _ = budget_table(BUDGETS, [trained()], price=2.5)
     console = Console(file=io.StringIO(), width=width)
@@ -83,8 +83,8 @@ def test_a_terminal_of_any_width_loses_nothing(trained, width):
         assert value != ABSENT and all(word in said for word in f"{heading}: {value}".split()), column.name
 
 
-def test_a_training_s_steps_beside_lee_s_budget(trained):
-    """250,200 steps of 0.625 s, waits among them."""
+def test_the_steps_of_a_run_are_compared_with_lees_budget(trained):
+    """250,200 steps of 0.625 s, including waits."""
     (row,) = lee([trained()], price=2.0).to_dict("records")
     hours = 250_200 * 0.625 / 3600
     assert row["device"] == "H100" and row["measured"] == "training" and row["measured_steps"] == 40
@@ -95,16 +95,16 @@ def test_a_training_s_steps_beside_lee_s_budget(trained):
     assert row["tflops"] == pytest.approx(200) and row["mfu"] == pytest.approx(0.4)
     assert row["kwh"] == pytest.approx(500 * 250_200 / 3.6e6) and row["memory_gib"] == 8.0
     assert text(pd.Series(row), "projected_hours") == "43.44 (43.44 to 43.44)"
-    assert lee([trained()]).cost.isna().all(), "there is no price that anyone made up"
+    assert lee([trained()]).cost.isna().all(), "there is no default price"
 
 
-def test_many_ranks_share_the_views_and_add_up_their_hours(trained):
+def test_ranks_share_the_views_and_their_hours_add_up(trained):
     (row,) = lee([trained({"rank_wait_seconds": [[5.0], [4.0]], "step_flops": None})], price=1.0).to_dict("records")
     assert row["gpu_hours"] == row["cost"] == pytest.approx(2 * row["projected_hours"])
     assert row["views_per_s_gpu"] == pytest.approx(512 / 0.625) and pd.isna(row["tflops"])
 
 
-def test_a_processor_s_row_is_marked_and_has_no_gpu_hours(trained):
+def test_a_cpu_row_is_marked_and_has_no_gpu_hours(trained):
     (row,) = lee([trained(gpu=None)], price=2.0).to_dict("records")
     assert row["device"] == "CPU" and pd.isna(row["gpu_hours"]) and pd.isna(row["cost"])
     assert row["gpu_hours_ratio"] == pytest.approx(row["projected_hours"] / 480)
@@ -123,17 +123,17 @@ def test_other_work_makes_no_row(trained, changes):
     assert lee([trained(**changes)])[MEASURED].isna().all(axis=None)
 
 
-def test_a_loader_s_rates_make_no_row(make):
+def test_a_loaders_rates_make_no_row(make):
     assert lee([make.loader({"twoview": [1e6]})])[MEASURED].isna().all(axis=None)
 
 
-def test_too_few_steps_are_said_and_not_projected(trained):
+def test_too_few_steps_are_reported_and_not_projected(trained):
     (row,) = lee([trained({"step_seconds": [0.5] * 12})], price=2.0).to_dict("records")
-    assert "no projection: 0 of 12 measured steps are steady, 30 are needed" in row["note"]
+    assert "no projection: 0 of 12 measured steps are steady, but 30 are needed" in row["note"]
     assert row["measured_steps"] == 12 and pd.isna(row["projected_hours"]) and pd.isna(row["cost"])
 
 
-def test_the_latest_of_a_machine_stands_beside_the_model_alone(trained, make):
+def test_the_latest_run_of_a_machine_is_listed_with_the_model_alone(trained, make):
     figures = [Figure(work="w", quantity="step_time", samples=[400.0] * 30)]
     alone = DeviceFigures(
         name="gpu-budget", device="cuda", figures=figures, recipe=trained().recipe, environment=trained().environment
@@ -184,7 +184,7 @@ def test_a_record_of_another_schema_is_named(trained):
     assert table[MEASURED].isna().all(axis=None) and "t fits no budget: t: color is not a known key" in complaints
 
 
-def test_the_command(trained, tmp_path, capsys, monkeypatch):
+def test_the_command_prints_the_budgets(trained, tmp_path, capsys, monkeypatch):
     evidence.write(trained(), tmp_path / "e")
     (tmp_path / "e" / "foreign.json").write_text("{}")
     assert run(["budget", str(tmp_path / "e"), "--price", "3", "--json"]) == 0

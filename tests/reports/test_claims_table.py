@@ -1,4 +1,4 @@
-"""What papers claim in words: a verdict only from an interval of the claim's own recipes, each machine by itself."""
+"""What papers claim: verdicts come only from intervals over the claim's own recipes, for each machine separately."""
 
 import math
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ def paper(*claims):
 
 
 def runs(make, gains, overrides=(), **fields):
-    """Of b 50 %, of a so much more, a seed each."""
+    """One run of b and of a for each gain, each with its own seed: b has 50 %, a has the gain on top."""
     return [
         run.model_copy(update={"recipe": run.recipe | {"name": name}, "overrides": dict(overrides)})
         for seed, gain in enumerate(gains)
@@ -45,7 +45,7 @@ def only(claim, runs, theories=()):
         ([2.0, 2.0, 2.0], "not resolved"),
     ],
 )
-def test_a_verdict_is_the_interval_s(make, gains, word):
+def test_the_interval_decides_the_verdict(make, gains, word):
     row = only(BEATS, runs(make, gains))
     assert (row["verdict"], row["of"], row["published_effect"]) == (word, len(gains), 1.5)
     assert row["effect"] == pytest.approx(sum(gains) / len(gains))
@@ -53,7 +53,7 @@ def test_a_verdict_is_the_interval_s(make, gains, word):
     assert either == word.replace("fails", "holds")
 
 
-def test_what_falls_where_the_other_rises(make):
+def test_a_claimed_negative_correlation_is_judged(make):
     claim = Claim(**CLAIM, correlation=("a",), against="bias")
 
     def of(accuracies):
@@ -72,27 +72,27 @@ def test_what_falls_where_the_other_rises(make):
     assert only(claim, of(falling[:4]))["verdict"] == only(claim, of([4.0, 3.0, 2.0, 1.0]))["verdict"] == "not resolved"
 
 
-def test_only_the_paper_s_own_recipe_counts(make):
+def test_only_the_papers_own_recipe_counts(make):
     for others in ([], runs(make, [1.0, 2.0, 3.0], overrides={"epochs": 1}), [make.run()]):
         row = only(BEATS, others)
         assert row["verdict"] == "not measured" and math.isnan(row["effect"]) and row["note"] == "n"
 
 
-def test_machines_are_apart(make):
+def test_machines_are_judged_separately(make):
     both = [*runs(make, [2.0, 2.5, 3.0]), *runs(make, [-2.0, -2.5, -3.0], cpu="Zen 5")]
     table = claims_table([paper(BEATS)], both, [])
     assert table.columns.tolist() == list(fields(COLUMNS)) and table["verdict"].tolist() == ["holds", "fails"]
     assert table["machine"].is_unique
 
 
-def test_every_claim_that_was_read_has_a_row():
+def test_every_claim_has_a_row():
     table = claims_table(papers.load(), [], [])
     assert (table["verdict"] == "not measured").all() and (table["statistic"] != "").all()
     assert set(table["source"]) == {"lee2025", "tan2024", "assran2023", "wen2021"}
 
 
-def test_a_smaller_recipe_stands_for_the_paper_s_and_says_so(make):
-    """Its values may be those that its own search range leaves open, and no others."""
+def test_a_smaller_recipe_is_judged_at_reduced_scale(make):
+    """Its values may differ only in what its own search ranges cover."""
     small = Check(statistic="small", contrast={"a": 1.0, "b": -1.0}, metric="linear_top1", dataset="cifar10")
     claim = Claim(**CLAIM, contrast={"c": 1.0, "d": -1.0}, dataset="imagenet", reduced=(small,))
     gains = [2.0, 2.5, 3.0]
@@ -108,7 +108,7 @@ def test_a_smaller_recipe_stands_for_the_paper_s_and_says_so(make):
 
 
 def test_the_tally_counts_each_claim_once(make):
-    """By the paper's own recipes where these were run."""
+    """By the paper's own recipes if they were run."""
     small = Check(statistic="small", contrast={"a": -1.0, "b": 1.0}, metric="linear_top1")
     claims = [
         BEATS.model_copy(update={"claim": "both", "reduced": (small,)}),
@@ -123,7 +123,7 @@ def test_the_tally_counts_each_claim_once(make):
     )
 
 
-def test_a_claim_of_the_theory_is_judged_by_its_effects(make):
+def test_a_theoretical_claim_is_judged_by_its_effects(make):
     small = Check(statistic="small", theory="features differ")
     claim = Claim(**CLAIM, reduced=(small,))
 

@@ -1,4 +1,4 @@
-"""A column is said once: one more line of a table's list is in its CSV, on the page, the terminal and in Markdown."""
+"""A column is defined once: a new entry of a table's list is in its CSV, on the page, the terminal and in Markdown."""
 
 import io
 import re
@@ -25,7 +25,7 @@ def folder(make, tmp_path):
 
 @pytest.fixture
 def also():
-    """Puts a column into a list, until the test is over."""
+    """A function: adds a column to a list for the duration of the test."""
     put = []
 
     def put_into(columns, at, column):
@@ -43,7 +43,7 @@ def shown(report):
     return console.file.getvalue()
 
 
-def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
+def test_a_new_column_is_in_every_output(also, folder, tmp_path, monkeypatch):
     row_of = loader_table._row
     monkeypatch.setattr(loader_table, "_row", lambda *of: row_of(*of) | {"watts": 23.456})
     also(loader_table.COLUMNS, 0, Column("watts", "board W", 1, page=2, terminal=2, results=1))
@@ -52,14 +52,14 @@ def test_one_line_more_is_in_every_medium(also, folder, tmp_path, monkeypatch):
     assert header.startswith("watts,beton,") and row.startswith("23.5,photographs.beton,")
     page = re.sub(r"\s+", " ", report.files["index.html"].read_text())
     before = r"board W</button></th> <th[^>]*><button[^>]*>size \(px\)</button>"
-    assert re.search(before, page), "before the other second one"
+    assert re.search(before, page), "before the other column with place 2"
     assert '<td class="number" data-sort="23.5">23.5</td>' in page
     assert re.search(r"^loader +board W +size \(px\) +images/s ", shown(report), re.M)
     in_docs = measured(read_folder(folder)[0])
     assert re.search(r"^\| board W \| \.beton file \|.*\n.*\n\| 23\.5 \| photographs\.beton \|", in_docs, re.M)
 
 
-def test_the_leaderboard_has_it_in_markdown(also, folder, tmp_path, monkeypatch):
+def test_a_new_column_of_the_leaderboard_is_in_markdown(also, folder, tmp_path, monkeypatch):
     row_of = over_seeds._over_seeds
     monkeypatch.setattr(over_seeds, "_over_seeds", lambda runs: row_of(runs) | {"watts": 23.456})
     also(over_seeds.COLUMNS, 0, Column("watts", "board W", 1, page=1, terminal=1, markdown=1))
@@ -69,15 +69,15 @@ def test_the_leaderboard_has_it_in_markdown(also, folder, tmp_path, monkeypatch)
     assert "board W" in report.files["index.html"].read_text() and "board W" in shown(report)
 
 
-def test_a_column_with_no_place_is_in_csv_alone(also, folder, tmp_path):
+def test_a_column_without_a_place_is_only_in_the_csv(also, folder, tmp_path):
     also(loader_table.COLUMNS, 3, Column("watts", "board W", 1))
     report = write_report(folder, tmp_path / "out")
     assert ",size,watts,batch," in report.files["loader.csv"].read_text()
     assert "board W" not in report.files["index.html"].read_text() + shown(report) + measured(read_folder(folder)[0])
 
 
-def test_a_name_has_one_heading_wherever_it_stands():
-    """`published` and `measured` are of another thing in each table, and are called so everywhere."""
+def test_a_name_has_the_same_heading_in_every_table():
+    """Even `published` and `measured`, which are about another thing in each table."""
     tables = report_of([], [], []).tables
     written = {}
     for name, table in tables.items():
@@ -92,7 +92,7 @@ def test_every_table_is_on_the_terminal():
     assert {*SHOWN, "budget"} == tables.keys() > RECORD_TABLES.keys()
 
 
-def test_equal_places_go_by_the_list_and_a_row_by_the_columns():
+def test_columns_with_equal_places_keep_their_order():
     columns = [Column("b", "b", page=2), Column("a", "a", page=1), Column("c", "c"), Column("d", "d", page=1)]
     table = Table("t", columns, frame_of([{"a": 1, "z": 2}], columns))
     assert [column.name for column in table.shown("page")] == ["a", "d", "b"]

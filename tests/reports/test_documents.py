@@ -1,4 +1,4 @@
-"""What README and the docs show is what the committed evidence says."""
+"""README and the docs show the committed evidence."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.support.device_records import device, rate
 from twoview.bench.evidence import Figure, LoaderRates, read, read_folder
 from twoview.bench.evidence import write as keep
 from twoview.reports.documents import BEGIN, END, LOADER, RESULTS, ROOT, fill, highlights, measured, write
-from twoview.reports.loader_picture import loader_picture
+from twoview.reports.loader_chart import loader_chart
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,21 @@ def test_readme_and_the_page_of_results_show_the_committed_evidence(committed):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_picture_is_that_of_the_committed_record(scheme):
+def test_the_chart_shows_the_committed_record(scheme):
     record = read(next(RESULTS.rglob(f"{LOADER}.json")))
-    assert (ROOT / "docs" / "images" / f"loader-{scheme}.svg").read_text() == loader_picture(record, scheme)
+    assert (ROOT / "docs" / "images" / f"loader-{scheme}.svg").read_text() == loader_chart(record, scheme)
 
 
-def test_the_picture_has_the_medians_and_the_speedups(make):
+def test_the_chart_has_the_medians_and_the_speedups(make):
     record = make.loader({"twoview": [900.0, 1000.0, 1300.0], "ffcv": [300.0, 500.0, 500.0], "own": [1.0]})
     assert isinstance(record, LoaderRates)
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", loader_picture(record, "light"))
-    assert "1,000" in texts and "500   (2.6 times slower)" in texts, "speedups of the rounds are 3, 2 and 2.6"
-    assert len([text for text in texts if "slower" in text]) == 1, "a loader without a name here is left out"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", loader_chart(record, "light"))
+    assert "1,000" in texts
+    assert "500   (twoview is 2.6 times as fast)" in texts, "the speedups of the rounds are 3, 2 and 2.6"
+    assert len([text for text in texts if "as fast" in text]) == 1, "a loader without a label is skipped"
 
 
-def test_the_tables_hold_what_the_records_say(make, tmp_path):
+def test_the_tables_show_the_records(make, tmp_path):
     keep(make.run(knn=79.25, training=make.training, ceilings=make.ceilings), tmp_path)
     keep(make.run("untrained", knn=75.0), tmp_path)
     keep(make.loader({"twoview": [1200.0], "torchvision": [200.0]}), tmp_path)
@@ -55,7 +56,7 @@ def test_the_tables_hold_what_the_records_say(make, tmp_path):
     assert any("torchvision" in line and "6.00" in line for line in text.splitlines())
 
 
-def test_what_a_gpu_reached_stands_beside_its_target_and_all_else_on_the_page(tmp_path):
+def test_gpu_figures_with_a_target_are_in_the_docs_and_others_only_on_the_page(tmp_path):
     keep(device("gpu-rates", rate(3100.0), Figure(work="w", quantity="first_epoch_time", samples=[17.0])), tmp_path)
     text = of_folder(tmp_path)
     assert "On NVIDIA H100" in text and "≥ 3,000 views/s on one H100" in text and "| 3,100 views/s |" in text

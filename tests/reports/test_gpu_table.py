@@ -1,4 +1,4 @@
-"""What the GPU suite measured, the target beside it and never in its place."""
+"""What the GPU suite measured, with its target next to it and never in its place."""
 
 import io
 import math
@@ -18,7 +18,7 @@ def row(*figures, **fields):
     return gpu_table([device(*figures, **fields)]).iloc[0]
 
 
-def test_median_quartiles_and_the_target_beside_them():
+def test_a_row_has_median_quartiles_and_target():
     found = row("gpu-rates-half", rate(2000.0, 4000.0, 3000.0, 3500.0))
     assert (found["measured"], found["quartiles"]) == ("3,250 views/s", "2,750 to 3,625")
     assert (found["target"], found["met"]) == ("≥ 3,000 views/s on one H100", "yes")
@@ -26,7 +26,7 @@ def test_median_quartiles_and_the_target_beside_them():
     assert list(gpu_table([]).columns) == list(fields(COLUMNS))
 
 
-def test_of_a_course_over_time_the_end_is_shown():
+def test_the_end_of_a_course_over_time_is_shown():
     found = row("gpu-cifar10-time", Figure(work="w", quantity="knn_accuracy", samples=[9.0, 70.0, 80.0]))
     assert (found["measured"], found["quartiles"]) == ("80 %", "")
 
@@ -36,7 +36,7 @@ def test_another_card_has_no_target_to_meet():
     assert (found["target"], found["met"]) == ("≥ 3,000 views/s on one H100", "")
 
 
-def test_what_was_not_reached_has_no_figure_and_meets_nothing():
+def test_a_target_that_was_not_reached_has_no_figure_and_is_not_met():
     missed = Figure(
         work="w", quantity="time_to_accuracy", variant="90", samples=[], note="not reached: the best is 88.10 %"
     )
@@ -46,13 +46,13 @@ def test_what_was_not_reached_has_no_figure_and_meets_nothing():
     assert "99 minutes on one A100" in found["published"] and "88.10 %" in found["note"]
 
 
-def test_a_training_shorter_than_the_target_neither_meets_nor_misses_it():
+def test_a_run_shorter_than_the_target_neither_meets_nor_misses_it():
     missed = Figure(work="w", quantity="time_to_accuracy", variant="90", samples=[])
     trained = Figure(work="w", quantity="elapsed_time", samples=[100.0, 200.0])
     assert row("gpu-cifar10-time", missed, trained)["met"] == row("gpu-cifar10-time", missed)["met"] == ""
 
 
-def test_a_step_that_stopped_says_why_and_gives_way_to_a_whole_record():
+def test_a_stopped_step_says_why_and_is_replaced_by_a_complete_record():
     cut = device("gpu-rates", rate(1.0), hours=1).model_copy(update={"stopped": "it reached its time limit"})
     figure, reason = gpu_table([cut]).to_dict("records")
     assert figure["measured"] == "1 views/s"
@@ -78,7 +78,7 @@ def test_the_latest_record_of_each_machine_counts():
     assert gpu_table([new, old, other])["measured"].tolist() == ["2 views/s", "3 views/s"]
 
 
-def test_terminal_page_and_csv_show_it(tmp_path):
+def test_terminal_page_and_csv_show_the_table(tmp_path):
     write(
         device("gpu-rates-half", rate(1234.0), Figure(work="<b>", quantity="epoch_time", samples=[1.0])), tmp_path / "e"
     )

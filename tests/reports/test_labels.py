@@ -1,4 +1,4 @@
-"""Labels are what a reader sees: other words change the words of a page and nothing else."""
+"""Labels are only for readers: other labels change the words of a page and nothing else."""
 
 import ast
 from pathlib import Path
@@ -16,18 +16,18 @@ from twoview.reports.loader_table import required_table
 from twoview.reports.training_figures import training_plots
 
 ROOT = Path(__file__).parents[2]
-# Plain words that other measurements and parts of a step are called by as well.
+# Common words that also name other measurements and parts of a step.
 COMMON = {"data wait", "loader alone", "model alone", "peak host memory", "first batch", "peak memory"}
 
 
-def test_every_quantity_has_a_label_of_its_own():
+def test_every_quantity_has_its_own_label():
     assert set(LABELS) == set(get_args(Quantity))
     assert len({*LABELS.values(), *OF_VARIANT.values()}) == len(LABELS) + len(OF_VARIANT)
     shown = [label(Figure(work="w", quantity=name, variant="85", samples=[])) for name in LABELS]
-    assert "time to 85 % kNN" in shown and "training throughput, 85" in shown
+    assert "training time to 85 % kNN top-1" in shown and "training throughput, 85" in shown
 
 
-def test_another_label_empties_no_page(monkeypatch):
+def test_other_labels_change_only_the_words_of_the_tables(monkeypatch):
     records = read_folder(RESULTS)[0]
     devices = [record for record in records if isinstance(record, DeviceFigures)]
     loaders = [record for record in records if record.kind in ("loader", "convert")]
@@ -49,7 +49,7 @@ def test_another_label_empties_no_page(monkeypatch):
         assert before.drop(columns="metric").equals(after.drop(columns="metric"))
 
 
-def test_labels_stand_in_their_tables_alone():
+def test_labels_are_only_in_their_own_modules():
     words = {*LABELS.values(), *old.OF_LABEL, *loader_table.LABELS.values()} - COMMON
     words = {word for word in words if " " in word}
     tables = {Path(module.__file__).resolve() for module in (labels, old, loader_table)}

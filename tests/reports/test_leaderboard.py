@@ -1,4 +1,4 @@
-"""Every number of a row recomputed by hand; which baseline stands beside which run; spread; ranking."""
+"""Every number of a row recomputed by hand; which baseline belongs to which run; spread; ranking."""
 
 import math
 
@@ -11,7 +11,7 @@ from twoview.reports.over_seeds import COLUMNS as SUMMARY_COLUMNS
 from twoview.reports.over_seeds import summary
 
 
-def test_a_row_holds_what_the_record_says(make):
+def test_a_row_shows_the_record(make):
     table = leaderboard(
         [
             make.run(knn=79.0, linear=81.0, name="simclr-0", training=make.training, ceilings=make.ceilings),
@@ -42,7 +42,7 @@ def test_a_row_holds_what_the_record_says(make):
     assert (row["date"], row["name"]) == ("2026-03-01T13:00:00Z", "simclr-0")
 
 
-def test_top5_and_interval_stand_beside_top1(make):
+def test_top1_has_its_top5_and_its_interval(make):
     run = make.run(knn=79.0)
     knn = make.probed(79.0, top5=97.5, interval=(77.8, 80.1))
     probes = {
@@ -63,7 +63,7 @@ def test_top5_and_interval_stand_beside_top1(make):
     assert math.isnan(older["knn_top5"]) and math.isnan(older["knn10_top1"]), "older records have none"
 
 
-def test_a_row_says_by_which_rule_its_knn_is(make):
+def test_a_row_names_its_knn_rule(make):
     run = make.run()
     assert leaderboard([run])["knn_rule"].tolist() == [""], "this record does not say it"
     run = run.model_copy(update={"recipe": {**run.recipe, "probe": {"k": 20, "temperature": 0.07}}})
@@ -92,13 +92,13 @@ def test_what_was_not_measured_is_empty(make):
     ],
     ids=str,
 )
-def test_an_untrained_encoder_of_something_else_is_no_baseline(make, other):
+def test_an_untrained_encoder_with_other_settings_is_no_baseline(make, other):
     row = leaderboard([make.run(), make.run("untrained", knn=75.0, **other)]).iloc[0]
     assert math.isnan(row["untrained_knn_top1"])
     assert math.isnan(row["knn_gain"])
 
 
-def test_an_untrained_encoder_serves_every_method_and_pixels_every_backbone(make):
+def test_baselines_are_shared_by_methods_and_pixels_by_backbones(make):
     table = leaderboard(
         [
             make.run(method="simclr"),
@@ -134,7 +134,7 @@ def test_machines_and_datasets_never_share_a_ranking(make):
     assert len(summary(table.reset_index())) == 3
 
 
-def test_spread_over_seeds(make):
+def test_the_summary_has_the_spread_over_seeds(make):
     runs = []
     for seed, (knn, untrained) in enumerate([(78.0, 75.0), (79.0, 75.5), (81.0, 76.0)]):
         runs.append(make.run(knn=knn, seed=seed, training=make.training, ceilings=make.ceilings))
@@ -168,13 +168,13 @@ def test_another_setting_is_not_another_seed(make):
     assert over_seeds["seeds"].tolist() == [1, 1]
 
 
-def test_a_seed_inside_the_recipe_does_not_part_the_seeds(make):
+def test_a_seed_inside_the_recipe_does_not_separate_the_seeds(make):
     runs = [make.run(seed=seed) for seed in range(3)]
     runs = [run.model_copy(update={"recipe": run.recipe | {"seed": run.seed}}) for run in runs]
     assert summary(leaderboard(runs))["seeds"].tolist() == [3]
 
 
-def test_a_seed_run_again_counts_once_by_its_latest_run(make):
+def test_a_repeated_seed_counts_once_by_its_latest_run(make):
     over_seeds = summary(
         leaderboard([make.run(seed=0, knn=70.0), make.run(seed=0, knn=80.0), make.run(seed=1, knn=82.0)])
     )
@@ -188,7 +188,7 @@ def test_no_runs_give_empty_tables_with_their_columns():
     assert list(summary(table).columns) == list(fields(SUMMARY_COLUMNS)) and summary(table).empty
 
 
-def test_a_recipe_without_what_a_row_needs_is_an_error_that_names_the_key(make):
+def test_a_recipe_without_a_required_key_is_an_error_that_names_the_key(make):
     run = make.run()
     recipe = {key: value for key, value in run.recipe.items() if key != "dataset"}
     with pytest.raises(ValueError, match="dataset"):

@@ -11,7 +11,7 @@ from twoview.reports.cells import fields
 from twoview.reports.loader_table import COLUMNS, REQUIRED_COLUMNS, latest, loader_table, required_table
 
 
-def test_median_interquartile_range_views_and_the_paired_ratio(make):
+def test_a_row_has_median_interquartile_range_and_paired_ratio(make):
     rates = {"twoview": [100.0, 200.0, 400.0, 300.0], "torchvision": [50.0, 40.0, 100.0, 100.0]}
     table = loader_table([make.loader(rates, first_batch_s={"twoview": 0.5, "torchvision": 1.5})])
     assert list(table.columns) == list(fields(COLUMNS))
@@ -24,7 +24,7 @@ def test_median_interquartile_range_views_and_the_paired_ratio(make):
     assert (peer["first_batch_s"], peer["rounds"], peer["note"]) == (1.5, 4, "")
 
 
-def test_a_peer_that_was_absent_is_named_and_has_no_rate(make):
+def test_an_unavailable_peer_is_named_and_has_no_rate(make):
     row = loader_table([make.loader({"twoview": [100.0]}, notes={"dali": "not installed"})]).iloc[1]
     assert (row["contestant"], row["note"], row["rounds"]) == ("dali", "not installed", 0)
     assert all(math.isnan(row[column]) for column in ("images_per_s", "views_per_s", "ours_over_it", "first_batch_s"))
@@ -37,17 +37,17 @@ def test_one_round_has_no_interquartile_range(make):
 @pytest.mark.parametrize(
     "rates", [{"ffcv": [1.0]}, {"twoview": [1.0, 2.0], "ffcv": [1.0]}], ids=["no ours", "unpaired"]
 )
-def test_rounds_that_do_not_pair_have_no_ratio(make, rates):
+def test_unpaired_rounds_have_no_ratio(make, rates):
     table = loader_table([make.loader(rates)]).set_index("contestant")
     assert math.isnan(table.loc["ffcv", "ours_over_it"])
 
 
-def test_ours_first_then_the_fastest(make):
+def test_ours_comes_first_and_then_the_fastest(make):
     table = loader_table([make.loader({"slow": [1.0], "fast": [9.0], "twoview": [5.0]})])
     assert table["contestant"].tolist() == ["twoview", "fast", "slow"]
 
 
-def test_the_latest_record_of_each_workload(make):
+def test_the_latest_record_of_each_workload_counts(make):
     old, new = make.loader({"twoview": [1.0]}, name="z"), make.loader({"twoview": [2.0]}, name="a")
     small, elsewhere = make.loader({"twoview": [3.0]}, size=32), make.loader({"twoview": [4.0]}, cpu="Zen 5")
     table = loader_table([new, old, small, elsewhere])
@@ -55,7 +55,7 @@ def test_the_latest_record_of_each_workload(make):
     assert sorted(latest(table)["images_per_s"]) == [2.0, 3.0, 4.0]
 
 
-def test_records_of_one_name_in_two_folders_are_told_apart_by_their_date(make):
+def test_the_latest_of_two_records_with_the_same_name_counts(make):
     table = loader_table([make.loader({"twoview": [rate]}, name="loader-32") for rate in (1.0, 2.0)])
     assert latest(table)["images_per_s"].tolist() == [2.0]
 
@@ -65,7 +65,7 @@ def test_no_records_give_an_empty_table_with_its_columns():
     assert list(table.columns) == list(fields(COLUMNS)) and table.empty and latest(table).empty
 
 
-def test_memory_and_the_compiling_first_batch_stand_with_their_contestant(make):
+def test_memory_and_the_first_batch_are_in_their_contestants_row(make):
     record = make.loader(
         {"twoview": [100.0], "ffcv": [50.0]},
         peak_mib={"twoview": 800.0, "ffcv": 1700.0},
@@ -80,7 +80,7 @@ def test_memory_and_the_compiling_first_batch_stand_with_their_contestant(make):
     assert ours["first_batch_empty_cache_s"] == 20.0 and math.isnan(ffcv["first_batch_empty_cache_s"])
 
 
-def test_what_is_required_stands_beside_what_was_measured_shortfalls_included(make):
+def test_requirements_are_compared_with_measurements_including_shortfalls(make):
     rates = {"twoview": [1200.0, 1300.0], "torchvision": [100.0, 110.0], "decode": [2500.0, 2600.0]}
     memory = {"twoview": 800.0, "ffcv": 1600.0}
     record = make.loader(rates, name=SIMCLR.name, first_batch_s={"twoview": 2.5}, peak_mib=memory)
@@ -98,16 +98,16 @@ def test_what_is_required_stands_beside_what_was_measured_shortfalls_included(ma
     table = required_table([old, record, convert])
     assert list(table.columns) == list(fields(REQUIRED_COLUMNS))
     assert [tuple(row) for row in table[["metric", "measured", "required", "met"]].itertuples(index=False)] == [
-        ("images/s, ratio to torchvision", "11.91 x", "≥ 12 x", "no"),
-        ("images/s, ratio to decode", "0.49 x", "≥ 0.4 x", "yes"),
+        ("images/s, relative to torchvision", "11.91 x", "≥ 12 x", "no"),
+        ("images/s, relative to decode", "0.49 x", "≥ 0.4 x", "yes"),
         ("time to first batch", "2.50 s", "≤ 2 s", "no"),
-        ("peak memory, ratio to ffcv", "0.50 x", "≤ 0.5 x", "yes"),
-        ("images/s, ratio to ffcv", "9.00 x", "≥ 3 x", "yes"),
+        ("peak memory, relative to ffcv", "0.50 x", "≤ 0.5 x", "yes"),
+        ("images/s, relative to ffcv", "9.00 x", "≥ 3 x", "yes"),
     ]
     assert set(table["name"]) == {SIMCLR.name, "convert-photographs"}
 
 
-def test_a_newer_record_without_the_figure_hides_no_older_one(make):
+def test_a_newer_record_without_the_figure_does_not_hide_an_older_one(make):
     older = make.loader({"twoview": [12.0], "torchvision": [1.0]}, name=SIMCLR.name, first_batch_s={"twoview": 1.0})
     newer = make.loader({"twoview": [5.0]}, name=SIMCLR.name, first_batch_s={"twoview": 3.0})
     assert required_table([older, newer])["measured"].tolist() == ["12.00 x", "3.00 s"]

@@ -1,4 +1,4 @@
-"""What others published: one schema, the papers' own numbers and none that could not be read; claims' statistics."""
+"""Published numbers: one schema, only numbers that were read in the papers, and the statistics of claims."""
 
 import math
 
@@ -23,17 +23,17 @@ def rows(paper, **which):
 
 
 def test_every_file_is_read():
-    """The four papers, and the codes whose numbers they are held against."""
+    """The four papers, and other projects with published numbers."""
     assert {"lee2025", "tan2024", "assran2023", "wen2021"} < {paper.key for paper in PAPERS}
     assert all(paper.title and paper.address.startswith("https://") for paper in PAPERS)
     assert {claim.paper for claim in CLAIMS} == {"lee2025", "tan2024", "assran2023", "wen2021"}
     said = [(row.paper, row.table, row.row, row.backbone, row.metric) for row in ROWS]
     assert len(said) == len(set(said)), "each cell once"
     assert all(row.note for row in ROWS if row.provenance == "inferred")
-    assert {one.dataset for one in (*ROWS, *CLAIMS)} <= {None, *DATASETS}, "as twoview calls them"
+    assert {one.dataset for one in (*ROWS, *CLAIMS)} <= {None, *DATASETS}, "named as in twoview"
 
 
-def test_costs_as_the_papers_state_them():
+def test_costs_are_as_published():
     cost = {row.row: row for row in rows("lee2025", table="cost")}
     assert {name: (r.gpus, r.hardware, r.hours, r.memory_gb) for name, r in cost.items()} == {
         "pretraining": (8, "NVIDIA V100", 60.0, 13.0),
@@ -52,7 +52,7 @@ def test_costs_as_the_papers_state_them():
     assert not any(r.hardware or r.hours for r in rows("assran2023"))
 
 
-def test_accuracies_as_the_papers_state_them():
+def test_accuracies_are_as_published():
     def cell(paper, **which):
         (row,) = rows(paper, **which)
         return row.cell
@@ -70,15 +70,15 @@ def test_accuracies_as_the_papers_state_them():
     assert cell("stable-pretraining", row="MSN", metric="knn_top1") == "50.6"
 
 
-def test_what_could_not_be_read_is_not_there():
-    """Of Tan's Table 1 four cells; of Lee, Assran and Wen none."""
+def test_numbers_that_could_not_be_read_are_missing():
+    """Four cells of Tan's Table 1 were read, and none of Lee, Assran and Wen."""
     assert sorted(row.value for row in rows("tan2024") if row.value) == [66.29, 68.62, 90.6, 91.72]
     assert all(row.cell == papers.ABSENT for name in ("lee2025", "assran2023", "wen2021") for row in rows(name))
     assert [claim.value for claim in CLAIMS if claim.value] == [1.12, 2.33, 1.55]
 
 
-def test_recipes_and_papers_never_disagree():
-    """A recipe is what its row says; what a recipe calls found is a row's, and the same number."""
+def test_recipes_agree_with_the_papers():
+    """A recipe has its row's settings, and an accuracy that it calls found is its row's accuracy."""
     for row in ROWS:
         if row.recipe is None or row.work != "pretraining":
             continue
@@ -131,7 +131,7 @@ rows = [{ row = "a", metric = "knn_top1", knn = "k = 200", value = 1 }]
         (('title = "T"', 'title = '), r"is not TOML"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_file(tmp_path, change, named):
+def test_a_mistake_is_named_with_its_file(tmp_path, change, named):
     path = tmp_path / "p.toml"
     path.write_text(WHOLE)
     assert isinstance(papers.read(path), Paper)
@@ -152,7 +152,7 @@ def claimed(**fields):
 
 
 @pytest.mark.parametrize("two_sided", [False, True])
-def test_a_contrast_of_two_is_the_paired_t(make, two_sided):
+def test_a_contrast_of_two_recipes_is_a_paired_t_test(make, two_sided):
     a, b = np.array([[70.1, 71.0, 69.5, 70.4], [68.9, 69.2, 69.9, 68.0]])
     runs = [
         make.run(linear=x, seed=s, name=f"{n}{s}", **{"method": {"name": "m"}})
@@ -180,7 +180,7 @@ def test_a_contrast_of_contrasts_and_too_few_seeds(make):
     assert verdict.size == pytest.approx((9 + 10 + 11) / 3 / 2) and verdict.of == 3 and verdict.p < 0.01
     one, two = (check(claimed(contrast=weights), [r for r in runs if r.seed < count]) for count in (1, 2))
     assert (one.size, one.p, one.of) == (4.5, None, 1) and math.isnan(one.low)
-    assert (two.size, two.p, two.of) == (4.75, None, 2), "two seeds are no test"
+    assert (two.size, two.p, two.of) == (4.75, None, 2), "two seeds are too few for a test"
     assert check(claimed(contrast=weights), [r for r in runs if r.recipe["name"] != "d"]) is None
     assert check(claimed(), runs) is None
 

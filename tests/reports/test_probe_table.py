@@ -1,4 +1,4 @@
-"""Rows of the probes' cost: medians, paired ratios, and what was absent."""
+"""Rows of the probes' cost: medians, paired ratios, and missing peers."""
 
 import math
 from datetime import timedelta
@@ -27,19 +27,19 @@ def test_medians_paired_ratios_and_the_latest_record(make):
     assert (row["features"], row["setting"], row["top1_difference"]) == ("50,000 x 512", "k 20", 0.25)
 
 
-def test_an_absent_peer_has_no_numbers_but_a_reason(make):
-    absent = cost(make.run().created, seconds={"twoview": [2.0]}, notes={"faiss": "No module named 'faiss'"})
-    (row,) = probe_table([absent]).to_dict("records")
+def test_a_missing_peer_has_a_reason_and_no_numbers(make):
+    missing = cost(make.run().created, seconds={"twoview": [2.0]}, notes={"faiss": "No module named 'faiss'"})
+    (row,) = probe_table([missing]).to_dict("records")
     assert row["peer"] == "faiss" and math.isnan(row["peer_seconds"]) and row["peer_over_ours"] == ""
     assert row["note"] == "faiss: No module named 'faiss'"
 
 
-def test_docs_and_page_have_the_table_where_there_are_records(make, tmp_path):
+def test_docs_and_page_have_the_table_if_there_are_records(make, tmp_path):
     run = make.run()
     write(run, tmp_path)
     assert "faiss" not in measured(read_folder(tmp_path)[0])
     write(cost(run.created, environment=run.environment), tmp_path)
     page = write_report(tmp_path, tmp_path / "out").files["index.html"].read_text()
-    assert "Cost, beside other libraries" in page and "1.50 (1.00 to 2.00)" in page
+    assert "Cost compared with other libraries" in page and "1.50 (1.00 to 2.00)" in page
     lines = measured(read_folder(tmp_path)[0]).splitlines()
     assert any("50,000 x 512" in line and "1.50 (1.00 to 2.00)" in line for line in lines)

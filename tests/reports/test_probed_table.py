@@ -1,4 +1,4 @@
-"""Rows of what probes found, from made-up records: on the page, in the CSV, on the terminal."""
+"""Rows of probes' results, from made-up records: on the page, in the CSV, on the terminal."""
 
 import io
 import math
@@ -27,7 +27,7 @@ FOUND = {
 
 
 def record(make, probe="knn", dataset="cifar100", **found):
-    """A record of a probe, an hour younger than the one before."""
+    """A record of a probe, dated one hour after the one before."""
     run = make.run()
     return Probing(
         name=f"probe-resnet-{dataset.strip('<b>/')}-{probe}",
@@ -43,7 +43,7 @@ def record(make, probe="knn", dataset="cifar100", **found):
     )
 
 
-def test_a_row_has_accuracy_cost_and_the_paper_s_cost(make):
+def test_a_row_has_accuracy_cost_and_the_papers_cost(make):
     (row,) = probed_table([record(make)]).to_dict("records")
     assert (row["top1"], row["top1_low"], row["top1_high"], row["top5"]) == (62.5, 60.25, 64.75, 90.0)
     assert (row["mean_class"], row["worst_class"]) == (62.5, 50.0), "a class without test images counts for nothing"
@@ -52,7 +52,7 @@ def test_a_row_has_accuracy_cost_and_the_paper_s_cost(make):
     assert row["provenance"].startswith("found: Lee 2025")
 
 
-def test_the_latest_record_counts_and_what_no_paper_says_is_absent(make):
+def test_the_latest_record_counts_and_unpublished_costs_are_empty(make):
     low_shot = record(make, "low-shot-1%", top1=40.0, spread=1.25, features_seconds=None, per_class=[])
     older = low_shot.model_copy(update={"created": low_shot.created - timedelta(hours=1)})
     older = older.model_copy(update={"probed": Probed(**FOUND | {"top1": 1.0})})
@@ -75,7 +75,7 @@ def test_records_of_probes_alone_make_a_report(make, tmp_path):
     assert "Probes on" in text.getvalue() and "low-shot-1%" in text.getvalue() and "published hours" in text.getvalue()
 
 
-def test_without_such_records_there_is_no_table(make, tmp_path):
+def test_without_records_of_probes_there_is_no_table(make, tmp_path):
     write(make.run(), tmp_path / "evidence")
     report = write_report(tmp_path / "evidence", tmp_path / "out")
     assert "probes.csv" not in report.files and 'id="probes"' not in report.files["index.html"].read_text()

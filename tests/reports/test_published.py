@@ -1,4 +1,4 @@
-"""What a paper reports stands beside the runs of its recipe, and of no other."""
+"""A paper's numbers are shown with the runs of its recipe, and with no others."""
 
 import pytest
 
@@ -12,7 +12,7 @@ ROW = Row(
 )
 
 
-def beside(run, **changes):
+def compared(run, **changes):
     paper = Paper(key="p", title="P", address="a", rows=[ROW.model_copy(update=changes)], claims=[])
     row = beside_papers(leaderboard([run]), [paper]).iloc[0]
     return row["published"], row["within_spread"]
@@ -22,24 +22,24 @@ def as_in_the_file(run, **overrides):
     return run.model_copy(update={"overrides": overrides})
 
 
-def test_within_its_spread_or_not(make):
-    assert beside(as_in_the_file(make.run(linear=81.5))) == ("linear 80 ± 1.5", "linear yes")
-    assert beside(as_in_the_file(make.run(linear=81.6), seed=3, precision="fp32")) == ("linear 80 ± 1.5", "linear no")
-    assert beside(as_in_the_file(make.run(linear=81.25)), spread=None) == (
+def test_a_run_is_within_the_published_spread_or_not(make):
+    assert compared(as_in_the_file(make.run(linear=81.5))) == ("linear 80 ± 1.5", "linear yes")
+    assert compared(as_in_the_file(make.run(linear=81.6), seed=3, precision="fp32")) == ("linear 80 ± 1.5", "linear no")
+    assert compared(as_in_the_file(make.run(linear=81.25)), spread=None) == (
         "linear 80",
         "linear +1.25, no spread published",
     )
 
 
-def test_nothing_is_said_of_another_recipe_or_metric(make):
-    assert beside(make.run()) == ("linear 80 ± 1.5", "not the paper's recipe: not recorded")
-    assert beside(as_in_the_file(make.run(), epochs=3))[1] == "not the paper's recipe: epochs"
-    assert beside(as_in_the_file(make.run()), metric="online_top1") == ("online top-1 80 ± 1.5", "")
-    assert beside(as_in_the_file(make.run()), recipe="another") == (ABSENT, "")
-    assert beside(as_in_the_file(make.run()), value=None, spread=None) == (ABSENT, "")
+def test_another_recipe_or_metric_is_not_compared(make):
+    assert compared(make.run()) == ("linear 80 ± 1.5", "not the paper's recipe: not recorded")
+    assert compared(as_in_the_file(make.run(), epochs=3))[1] == "not the paper's recipe: epochs"
+    assert compared(as_in_the_file(make.run()), metric="online_top1") == ("online top-1 80 ± 1.5", "")
+    assert compared(as_in_the_file(make.run()), recipe="another") == (ABSENT, "")
+    assert compared(as_in_the_file(make.run()), value=None, spread=None) == (ABSENT, "")
 
 
-def test_a_knn_is_compared_with_ours_of_the_same_rule(make):
+def test_a_knn_accuracy_is_compared_with_ours_by_the_same_rule(make):
     rule = "k = 10, cosine, unweighted"
     paper = Row(
         paper="p", table="t", row="r", metric="knn10_top1", knn=rule, value=80, provenance="code", recipe="quick"
@@ -65,7 +65,7 @@ def test_the_summary_compares_the_mean(make):
 @pytest.mark.parametrize(
     ("recipe", "cell"), [("tan2024-cifar10-sum-400", "linear 91.72"), ("tan2024-cifar10-concat-400", ABSENT)]
 )
-def test_the_papers_own_cells(make, recipe, cell):
+def test_recipes_show_the_cells_of_their_papers(make, recipe, cell):
     assert beside_papers(leaderboard([make.run(name="run")]), load())["published"].tolist() == [ABSENT]
     run = make.run()
     run = run.model_copy(update={"recipe": run.recipe | {"name": recipe}})

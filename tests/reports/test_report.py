@@ -30,7 +30,7 @@ def evidence(make, tmp_path):
 
 
 class Page(HTMLParser):
-    """Reads a page, insisting that every element closes in its turn."""
+    """Reads a page, and fails unless every element is closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def words(report):
     return " ".join("".join(Page(report.files["index.html"].read_text()).text).replace("\u00a0", " ").split())
 
 
-def test_csv_read_back_by_pandas(evidence, tmp_path):
+def test_pandas_reads_the_csv_back(evidence, tmp_path):
     report = write_report(evidence, tmp_path / "out")
     board = pd.read_csv(report.files["leaderboard.csv"])
     frame = report.tables["leaderboard"].frame
@@ -102,10 +102,10 @@ def test_the_page_is_well_formed_and_loads_nothing(evidence, tmp_path):
     assert (
         page.seen.count("table") == 7
     )  # seeds, accuracy per second, runs, claims, loader, and the budgets with and without a recipe
-    assert page.seen.count("svg") == 6  # kNN, linear probe, rates beside ceilings, memory, loss, loader
+    assert page.seen.count("svg") == 6  # kNN, linear probe, rates with ceilings, memory, loss, loader
 
 
-def test_the_page_says_what_the_tables_hold(evidence, tmp_path):
+def test_the_page_shows_the_tables(evidence, tmp_path):
     text = words(write_report(evidence, tmp_path / "out"))
     assert "4.50 points above the same encoder untrained (+4.00 to +5.00 over 2 seeds" in text
     assert "79.50 ± 0.71" in text
@@ -129,7 +129,7 @@ def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
     assert (one / "index.html").stat().st_size < 2_000_000
 
 
-def test_hostile_names_are_text(make, tmp_path):
+def test_hostile_names_are_shown_as_text(make, tmp_path):
     folder = tmp_path / "evidence"
     folder.mkdir()
     run = make.run(
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(evidence, tmp_path):
     assert str(tmp_path) not in report.files["index.html"].read_text()
 
 
-def test_a_valid_record_without_what_a_row_needs_is_named_too(make, evidence, tmp_path):
+def test_a_valid_record_that_lacks_required_values_is_named_too(make, evidence, tmp_path):
     write(make.run(name="no-epochs", training=make.training.model_copy(update={"epoch_seconds": []})), evidence)
     write(make.run(name="no-size", size=None), evidence)
     report = write_report(evidence, tmp_path / "out")
@@ -200,6 +200,6 @@ def test_an_empty_folder_is_an_error_that_names_it(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_no_folder_is_an_error_that_names_it(tmp_path):
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_report(tmp_path / "nowhere", tmp_path / "out")

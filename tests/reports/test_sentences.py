@@ -1,4 +1,4 @@
-"""The words are those of the numbers, and they say what is bad as plainly as what is good."""
+"""The sentences match the numbers, and they state bad results as plainly as good ones."""
 
 from twoview.reports.leaderboard import leaderboard
 from twoview.reports.loader_table import loader_table
@@ -17,7 +17,7 @@ def seeds(make, method="simclr", knn=(78.0, 79.0, 81.0), untrained=75.0, **field
     ]
 
 
-def test_the_three_sentences(make):
+def test_the_headline_has_three_sentences(make):
     with_labels = [run for name in ("supervised", "supcon") for run in seeds(make, name, knn=(90.0, 91.0, 92.0))]
     table = summary(leaderboard([*seeds(make), *with_labels]))
     loader = loader_table([make.loader({"twoview": [100.0, 200.0], "torchvision": [50.0, 400.0]})])
@@ -44,7 +44,7 @@ def test_a_loss_is_called_a_loss_and_one_seed_has_no_spread(make):
     )
 
 
-def test_a_gain_with_a_spread_goes_before_a_larger_one_without(make):
+def test_a_gain_with_a_spread_precedes_a_larger_one_without(make):
     runs = [*seeds(make), *seeds(make, knn=(99.0,), dataset="cifar10")]
     assert "fashion-mnist" in headline(summary(leaderboard(runs)), loader_table([]))[0]
 
@@ -57,15 +57,15 @@ def test_nothing_is_claimed_without_evidence(make):
     assert "no efficiency is claimed" in efficiency
 
 
-def test_of_several_works_of_the_loader_one_is_said_and_the_others_are_counted(make):
-    """The one with most peers, then the largest; a busy reader's sentence does not grow with the evidence."""
+def test_one_of_several_loader_workloads_is_named_and_the_others_are_counted(make):
+    """The one with the most peers, then the largest, so that the sentence does not grow with the evidence."""
     small = make.loader({"twoview": [900.0], "torchvision": [90.0]}, size=32)
     large = make.loader({"twoview": [100.0], "torchvision": [50.0]}, size=224)
-    beside_two = make.loader({"twoview": [400.0], "torchvision": [40.0], "ffcv": [200.0]}, size=96)
+    with_two_peers = make.loader({"twoview": [400.0], "torchvision": [40.0], "ffcv": [200.0]}, size=96)
     nothing = summary(leaderboard([]))
     two = headline(nothing, loader_table([small, large]))[1]
     assert two.endswith("2.00 times torchvision; 1 other workload below.")
-    said = headline(nothing, loader_table([small, large, beside_two]))[1]
+    said = headline(nothing, loader_table([small, large, with_two_peers]))[1]
     assert "at 96 px" in said and said.endswith("2.00 times ffcv and 10.00 times torchvision; 2 other workloads below.")
 
 
@@ -74,14 +74,14 @@ def test_two_machines_are_named(make):
     assert "on CPU, Zen 5 x2, 8 GiB, 15.50 points above" in headline(summary(leaderboard(runs)), loader_table([]))[0]
 
 
-def test_raw_pixels_stronger_than_every_encoder(make):
+def test_raw_pixels_that_beat_every_encoder_are_mentioned(make):
     runs = [make.run(knn=79.0, linear=81.0), make.run("untrained", knn=75.0), make.run("pixels", knn=82.0, linear=80.0)]
     assert stronger_pixels(summary(leaderboard(runs))) == [
         "By kNN on fashion-mnist, raw pixels (82.00 %) beat every encoder; the best, simclr, reaches 79.00 %."
     ]
 
 
-def test_raw_pixels_stronger_than_one_encoder_of_two(make):
+def test_raw_pixels_that_beat_one_of_two_encoders_are_mentioned(make):
     runs = [make.run(knn=79.0), make.run(knn=85.0, method="supervised"), make.run("pixels", knn=82.0, linear=80.0)]
     assert stronger_pixels(summary(leaderboard(runs))) == ["By kNN on fashion-mnist, raw pixels (82.00 %) beat simclr."]
 

@@ -24,7 +24,7 @@ def test_a_course_has_the_seconds_of_the_epochs_that_were_judged(make):
     assert course(make.run(training=make.training)) == course(make.run()) == []
 
 
-def test_seconds_to_a_target():
+def test_the_seconds_to_a_target_are_found():
     curve = [(8.0, 40.0), (18.0, 55.0), (27.0, 50.0)]
     assert seconds_to(50.0, curve) == 18.0
     assert seconds_to(56.0, curve) == math.inf
@@ -46,7 +46,7 @@ def test_mlperf_drops_the_fastest_and_the_slowest(seconds, mean):
     assert mlperf_time(seconds) == pytest.approx(mean, nan_ok=True)
 
 
-def test_welch_is_its_formula():
+def test_welchs_test_matches_its_formula():
     one, other = [80.0, 82.0, 81.5], [78.0, 79.0, 75.0, 77.0]
     means = [sum(side) / len(side) for side in (one, other)]
     errors = [
@@ -76,26 +76,26 @@ def test_the_summary_compares_with_the_best_of_its_own_machine(make):
     assert (best["seconds_to_target"], second["seconds_to_target"]) == (18.0, 27.0)
     assert math.isnan(best["knn_p"]) and math.isnan(apart["knn_p"])
     assert second["knn_p"] == pytest.approx(welch([70.0, 71.0, 72.0], [80.0, 81.0, 82.0]))
-    assert math.isnan(second["time_p"]), "one seed never got there, so its time has no mean"
+    assert math.isnan(second["time_p"]), "one seed never reached the target, so the time has no mean"
 
 
-def test_the_interval_is_student_s():
-    """By hand: 1, 2, 3 have mean 2 and standard deviation 1; t of 2 degrees and 97.5 % is 4.302653."""
+def test_the_interval_is_students():
+    """By hand: 1, 2, 3 have mean 2 and standard deviation 1; t with 2 degrees of freedom at 97.5 % is 4.302653."""
     assert interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
-    # t of one degree is the tangent of 0.475 pi.
+    # With one degree of freedom, t is the tangent of 0.475 pi.
     assert interval([0.0, 2.0]) == pytest.approx((1, 1 - math.tan(0.475 * math.pi), 1 + math.tan(0.475 * math.pi)))
     assert all(map(math.isnan, interval([])))
 
 
 @pytest.mark.parametrize("same", [[5.0], [5.0, 5.0], [41.62 - 37.42, 30.82 - 26.62, 4.2]])
 def test_equal_differences_have_no_interval(same):
-    """The last three differ by what subtraction leaves of a decimal."""
+    """The last three differ only by rounding errors."""
     mean, low, high = interval(same)
     assert mean == pytest.approx(same[0]) and math.isnan(low) and math.isnan(high)
     assert verdict(low, high, 3) == "not resolved"
 
 
-def test_a_verdict_takes_three_differences_and_an_interval_on_one_side():
+def test_a_verdict_needs_three_differences_and_an_interval_on_one_side():
     assert [verdict(*ends, 3) for ends in ((0.1, 2.0), (-2.0, -0.1), (-0.1, 2.0))] == [
         "agrees", "contradicts", "not resolved",
     ]  # fmt: skip
@@ -104,7 +104,7 @@ def test_a_verdict_takes_three_differences_and_an_interval_on_one_side():
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_the_resolvable_effect_is_resolved_in_80_percent_of_repetitions(count):
-    """Of normal differences with the spread of those given, as often as by chance."""
+    """For normal differences with the spread of the given ones."""
     rng = np.random.default_rng(count)
     given = rng.normal(1.0, 3.0, count).tolist()
     drawn = rng.normal(resolvable(given), np.std(given, ddof=1), (100_000, count))

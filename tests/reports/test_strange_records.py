@@ -1,4 +1,4 @@
-"""Records that are valid and strange: one sentence each, all others shown, and their texts are text in every output."""
+"""Valid but strange records: one sentence each, all others shown, and their texts are escaped in every output."""
 
 import copy
 import io
@@ -25,7 +25,7 @@ from twoview.reports.terminal import show
 RESULTS = Path(reporting.__file__).parent / "results"
 KINDS = ("convert", "device", "loader", "probe-cost", "run", "theory")
 TITLE = "\x1b]0;title taken\x07\x1b[2J\x9b31m\u202e"
-PICTURE = "![pixel](http://evil.example/p.png) @everyone"
+MARKDOWN_IMAGE = "![pixel](http://evil.example/p.png) @everyone"
 ODD = [
     *(0, -1, 2**53 - 1, -(2**62), 0.0, 1e-24, 1e24, -1e24, 1e300, math.nan, math.inf, -math.inf),
     *("", "x", "8", "-5", "=1", TITLE, "a\nb", "$\\frac{", "<b>", "A" * 100, "cifar10", "simclr"),
@@ -47,7 +47,7 @@ def committed():
 
 
 def places(value, way=()):
-    """Every key and number within, three at most of a list."""
+    """The path of every key within, and of at most three items of a list."""
     inner = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
     for key, part in inner:
         yield (*way, key)
@@ -55,7 +55,7 @@ def places(value, way=()):
 
 
 def changed(content, data):
-    """With some values in other places' stead, or gone, or under another name."""
+    """A copy with some values replaced, removed or renamed."""
     content = copy.deepcopy(content)
     for _ in range(data.draw(st.integers(1, 3))):
         *way, last = data.draw(
@@ -74,7 +74,7 @@ def changed(content, data):
     return content
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_any_valid_record_is_shown_or_named(committed, data, kind):
     try:
@@ -101,7 +101,7 @@ def keep(content, folder):
     (folder / f"{content['name']}.json").write_text(json.dumps(content))
 
 
-def test_a_probe_s_cost_beside_another_peer_is_a_row(committed, folder, tmp_path):
+def test_a_probes_cost_with_another_peer_is_a_row(committed, folder, tmp_path):
     cost = copy.deepcopy(committed["probe-cost"])
     for table in ("seconds", "added_mib", "top1"):
         cost[table] = {name if name == "twoview" else "cuml": value for name, value in cost[table].items()}
@@ -115,7 +115,7 @@ def test_a_probe_s_cost_beside_another_peer_is_a_row(committed, folder, tmp_path
 def test_a_record_that_breaks_a_part_of_the_report_is_named_and_the_others_are_shown(
     make, folder, tmp_path, monkeypatch, breaks
 ):
-    """Of the last, neither breaks anything by itself: the first is shown."""
+    """In the last case, neither record breaks anything alone, so the first one is shown."""
     for name in ("strange", "other"):
         write(make.run(name=name, seed=1), folder)
     plots = sections.training_plots
@@ -136,7 +136,7 @@ def test_a_record_that_breaks_a_part_of_the_report_is_named_and_the_others_are_s
         assert complaint.partition(" ")[0] in report.files["index.html"].read_text()
 
 
-def test_pictures_that_are_no_files_are_named(folder, tmp_path):
+def test_images_that_are_not_files_are_named(folder, tmp_path):
     os.mkfifo(folder / "good.png")
     (folder / "stray.png").symlink_to("/dev/zero")
     [complaint] = write_report(folder, tmp_path / "out").complaints
@@ -146,7 +146,7 @@ def test_pictures_that_are_no_files_are_named(folder, tmp_path):
 @pytest.fixture
 def hostile(make, committed, folder):
     """Records whose every free text holds control sequences and Markdown."""
-    text = f"{TITLE}{PICTURE}"
+    text = f"{TITLE}{MARKDOWN_IMAGE}"
     run = make.run(
         name="hostile",
         training=make.training.model_copy(update={"device": text}),
@@ -173,7 +173,7 @@ def hostile(make, committed, folder):
     return folder
 
 
-def test_no_text_of_a_record_moves_a_terminal_s_cursor_or_is_a_formula_or_live_in_markdown(hostile, tmp_path):
+def test_text_from_records_is_escaped_in_every_output(hostile, tmp_path):
     report = write_report(hostile, tmp_path / "out")
     assert not report.complaints
     for width in (60, 400):
@@ -191,14 +191,14 @@ def test_no_text_of_a_record_moves_a_terminal_s_cursor_or_is_a_formula_or_live_i
     assert r"!\[pixel\](http\://evil.example" in markdown and "@<!-- -->everyone" in markdown
 
 
-def test_numbers_of_a_csv_stay_numbers(make, tmp_path):
+def test_numbers_in_a_csv_stay_numbers(make, tmp_path):
     write(make.run(knn=70.0, seed=-1), tmp_path / "evidence")
     write(make.run("untrained", knn=75.0, seed=-1), tmp_path / "evidence")
     board = pd.read_csv(write_report(tmp_path / "evidence", tmp_path / "out").files["leaderboard.csv"])
     assert board.knn_gain.tolist() == [-5.0] and board.seed.tolist() == [-1]
 
 
-def test_a_name_as_long_as_may_be_is_drawn(make, folder, tmp_path):
+def test_the_longest_name_is_drawn(make, folder, tmp_path):
     long = "A" * 100
     write(make.loader({"twoview": [1.0], long: [2.0]}, notes={long: "n" * 20_000}), folder)
     write(make.run(name="long", training=make.training, dataset=long, method={"name": long}, backbone=long), folder)
@@ -208,7 +208,7 @@ def test_a_name_as_long_as_may_be_is_drawn(make, folder, tmp_path):
     assert complaint.startswith("longer.json cannot be shown: dataset must have at most 100 characters, got 101")
 
 
-def test_the_second_report_to_a_folder_is_told_so(folder, tmp_path):
+def test_a_second_report_to_the_same_folder_is_refused(folder, tmp_path):
     out = tmp_path / "out"
     says = rf"the report .*index\.html is being written by another process \(pid {os.getpid()}\)"
     with alone(out / "index.html", "the report"), multiprocessing.get_context("fork").Pool(1) as pool:
@@ -220,7 +220,7 @@ def test_the_second_report_to_a_folder_is_told_so(folder, tmp_path):
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_a_report_that_fails_midway_leaves_the_one_before(make, folder, tmp_path, monkeypatch):
+def test_a_report_that_fails_midway_keeps_the_previous_one(make, folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     write_report(folder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -246,13 +246,13 @@ def test_a_probe_of_an_encoder_with_odd_texts_is_a_row(make, folder, tmp_path):
     run = make.run()
     odd = Probing(
         name="probe", created=run.created, environment=run.environment, encoder=TITLE, encoder_hash="0",
-        dataset=PICTURE, size=0, probe=TITLE, probed=probed, asked={}, recipe={"backbone": TITLE},
+        dataset=MARKDOWN_IMAGE, size=0, probe=TITLE, probed=probed, asked={}, recipe={"backbone": TITLE},
     )  # fmt: skip
     write(odd, folder)
     report = write_report(folder, tmp_path / "out")
     assert not report.complaints and "\x1b" not in report.files["probes.csv"].read_text()
 
 
-def test_the_committed_evidence_is_read_as_it_was():
+def test_the_committed_evidence_is_read_without_complaints():
     records, complaints = read_folder(RESULTS)
     assert len(records) >= 147 and not complaints

@@ -1,4 +1,4 @@
-"""A claim a row, with its verdict and its figure."""
+"""One row per claim, with its verdict and its figure."""
 
 import re
 
@@ -22,20 +22,20 @@ def record(*claims: Claimed, hours: int = 0, name: str = "theory-spectral") -> T
     return Theory(name=name, created=created, environment=machine("Zen 4"), claims=list(claims), seconds=1.0)
 
 
-def test_a_row_a_claim_of_the_latest_record():
+def test_the_latest_record_has_one_row_per_claim():
     table = theory_table([record(claim("new"), claim("newer"), hours=1), record(claim("old"))])
     assert table.claim.tolist() == ["new", "newer"] and set(table.verdict) == {"holds"}
     assert theory_table([]).empty
 
 
 @pytest.mark.parametrize("figure", [{"over tau": [0.1, 1.0, 10.0], "y": [1.0, 2.0, 3.0]}, {"y": [1.0, float("nan")]}])
-def test_a_figure_says_its_series_names(figure):
+def test_a_figure_shows_the_names_of_its_series(figure):
     ((plot,),) = theory_plots([record(claim("a claim", **figure))])
-    assert "$" not in plot.svg, "formulas would be shown as they are written"
+    assert "$" not in plot.svg, "formulas would be shown as their source"
     assert ">y<" in plot.svg and (">tau<" in plot.svg) == ("over tau" in figure) and plot.caption == "a claim: y."
 
 
-def test_a_claim_without_a_figure_has_none():
+def test_a_claim_without_a_figure_has_no_plot():
     assert theory_plots([record(claim("a claim"))]) == [[]]
 
 

@@ -1,4 +1,4 @@
-"""Plots of what the GPU suite trained: as many marks as judgments, at the minutes after which they were made."""
+"""Plots of the GPU suite's runs: one mark per evaluation, at the minute at which it was made."""
 
 from datetime import UTC, datetime
 
@@ -30,7 +30,7 @@ def figures():
     return [Figure(work="SimCLR, 5 epochs", quantity=quantity, samples=some) for quantity, some in samples.items()]
 
 
-def test_the_gpu_suite_s_course_is_drawn_over_minutes(make, figures, monkeypatch):
+def test_the_gpu_suites_accuracy_is_drawn_over_minutes(make, figures, monkeypatch):
     drawn = []
 
     def canvas(rows):

@@ -1,4 +1,4 @@
-"""Recipes beside the one they are based on: known differences, the closed form of their interval, the changes."""
+"""Recipes compared with their base: known differences, the closed form of their interval, and the changes."""
 
 import math
 
@@ -17,7 +17,7 @@ BASE, WARMER, LOCAL, SPECTRAL = (
 
 
 def runs(make, values, accuracies, **fields):
-    """A run a seed, with these accuracies by kNN; the linear probe's are two points higher."""
+    """One run per kNN accuracy, each with its own seed; the linear probe's accuracy is two points higher."""
     made = [make.run(knn=knn, linear=knn + 2, seed=seed, **fields) for seed, knn in enumerate(accuracies)]
     return [run.model_copy(update={"recipe": values | {"seed": run.seed}}) for run in made]
 
@@ -26,7 +26,7 @@ def rows(records):
     return {row["recipe"]: row for _, row in variants_table(records).iterrows()}
 
 
-def test_a_recipe_is_held_against_its_base_seed_by_seed(make):
+def test_a_recipe_is_compared_with_its_base_seed_by_seed(make):
     found = rows([*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, WARMER, [42.0, 43.5, 43.5])])
     assert list(found) == ["rank-cifar10", "rank-cifar10-temperature-0.2"], "the base comes first"
     row = found["rank-cifar10-temperature-0.2"]
@@ -44,12 +44,12 @@ def test_a_recipe_is_held_against_its_base_seed_by_seed(make):
     ("accuracies", "verdict"),
     [([38.0, 39.1, 40.0], "worse"), ([40.0, 39.0, 43.0], "not resolved"), ([50.0, 51.1], "not resolved")],
 )
-def test_a_verdict_is_the_interval_s_sign_of_three_seeds_at_least(make, accuracies, verdict):
+def test_a_verdict_is_the_sign_of_the_interval_of_at_least_three_seeds(make, accuracies, verdict):
     records = [*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, LOCAL, accuracies)]
     assert rows(records)["rank-cifar10-local"]["knn_verdict"] == verdict
 
 
-def test_changes_are_what_the_recipes_say_and_the_epochs_have_a_column(make):
+def test_changes_come_from_the_recipes_and_epochs_have_a_column(make):
     records = [run for values in (BASE, LOCAL, SPECTRAL) for run in runs(make, values, [40.0])]
     found = rows(records)
     assert found["rank-cifar10-local"]["changes"] == "views = kobak-cifar-local"
@@ -66,7 +66,7 @@ def test_the_seconds_are_of_all_epochs_of_the_fastest_seed(make):
     assert math.isnan(found["rank-cifar10-temperature-0.2"]["training_s"])
 
 
-def test_another_machine_other_settings_and_a_base_that_was_not_run_are_no_comparison(make):
+def test_other_machines_other_settings_and_missing_bases_are_not_compared(make):
     base = runs(make, BASE, [40.0])
     assert variants_table(runs(make, WARMER, [40.0])).empty and variants_table(base).empty
     assert variants_table([*base, *runs(make, WARMER, [40.0], cpu="Zen 5")]).empty
@@ -75,18 +75,18 @@ def test_another_machine_other_settings_and_a_base_that_was_not_run_are_no_compa
     assert list(variants_table([]).columns) == list(fields(COLUMNS))
 
 
-def test_a_recipe_that_cannot_be_read_any_more_is_shown_without_its_changes(make):
+def test_a_recipe_that_can_no_longer_be_read_is_shown_without_its_changes(make):
     records = [*runs(make, BASE, [40.0]), *runs(make, WARMER | {"key-of-the-future": 1}, [41.0])]
     assert rows(records)["rank-cifar10-temperature-0.2"]["changes"] == "a recipe that this version cannot read"
 
 
-def test_page_terminal_and_csv_show_it(make, tmp_path):
+def test_the_page_and_the_csv_show_the_table(make, tmp_path):
     for run in [*runs(make, BASE, [40.0, 41.0, 42.0]), *runs(make, WARMER, [42.0, 43.5, 43.5])]:
         write(run, tmp_path / "e")
     report = write_report(tmp_path / "e", tmp_path)
     assert "method.temperature = 0.2,cifar10,3" in report.files["variants.csv"].read_text()
     page = report.files["index.html"].read_text()
-    assert "Recipes beside their base" in page and "rank-cifar10. " in page
+    assert "Recipes compared with their base" in page and "rank-cifar10. " in page
     assert "+2.00 (+0.76 to +3.24)" in page and "41.00 ± 1.00" in page
     assert "variants.csv" not in write_report_without_variants(make, tmp_path).files
 

@@ -1,4 +1,4 @@
-"""What of a GPU can be had without one: tensors with its device and no values, its compilers, and who waits for it."""
+"""What works without a GPU: tensors with its device and no values, its compilers, and a record of waits for it."""
 
 from contextlib import contextmanager
 from unittest import mock
@@ -12,16 +12,16 @@ GPU = torch.device("cuda")
 
 @torch.no_grad()
 def moved(mode, tensor):
-    """A tensor's like on the GPU, inside the FakeTensorMode."""
+    """A fake tensor on the GPU like the given one, inside the FakeTensorMode."""
     return mode.from_tensor(tensor).to(GPU)
 
 
 class Watch(TorchDispatchMode):
-    """Inside a FakeTensorMode, which by itself refuses looks at values on the GPU and shapes that depend on them.
+    """Records copies in a FakeTensorMode, which itself refuses to read values on the GPU or shapes that depend on them.
 
-    fetched: shapes of what was copied to the host, which waits for each. sent: shapes of what was copied to the GPU
-    from page-locked memory behind the host's back. waited: shapes of what was copied there in any other way.
-    A look at a value on the host finds 1.
+    fetched: shapes of copies to the host, which waits for each. sent: shapes of copies to the GPU from page-locked
+    memory, for which the host does not wait. waited: shapes of all other copies to the GPU. Values that are read on the
+    host are 1.
     """
 
     def __init__(self):
@@ -51,8 +51,8 @@ class Watch(TorchDispatchMode):
 
 @contextmanager
 def scalar_inductor():
-    """torch's compiler, keeping nothing and finding nothing that was kept, and without a processor's vectors: which of
-    them there are takes it seconds to find out, and a thread of a GPU has none.
+    """torch's compiler with an empty cache, and without the CPU's vector instructions, which it takes seconds to detect
+    and which a GPU does not have.
     """
     from torch._inductor import config, cpu_vec_isa
     from torch._inductor.utils import fresh_cache

@@ -4,7 +4,7 @@ from twoview.loaders.beton import JPEG, Stored, open_beton, write
 
 
 def damaged_beton(photographs, path, damaged, count=24):
-    """The first photographs, written anew, so that checksums hold, with the JPEGs of some of them cut in half."""
+    """The first photographs, rewritten so that the checksums match, with some of the JPEGs cut in half."""
 
     def sample(index):
         start, size = int(photographs.pointers[index]), int(photographs.sizes[index])

@@ -1,4 +1,4 @@
-"""Image files of every kind that a folder may hold: by PIL, by libturbojpeg, and by hand what neither writes.
+"""Image files of every kind that a folder may hold: written by PIL, by libturbojpeg, or by hand if neither can.
 
 `KINDS` is kind -> (file name, content). `loaders/IMAGES.md` says what becomes of each.
 """
@@ -19,7 +19,7 @@ from twoview.loaders.datasets import bundled_photographs
 SIDE = 48  # pixels, where a kind does not say otherwise
 
 PHOTOGRAPH = bundled_photographs()["chelsea"].crop((150, 80, 150 + SIDE, 80 + SIDE))
-WIDE = PHOTOGRAPH.resize((SIDE, SIDE // 2))  # not square: a turned one is of another shape
+WIDE = PHOTOGRAPH.resize((SIDE, SIDE // 2))  # not square, so that a rotation changes the shape
 
 
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
@@ -86,7 +86,7 @@ def drawn_jpeg(
 
 
 def arithmetic_jpeg() -> bytes:
-    """By libturbojpeg, which codes arithmetically where an environment variable says so."""
+    """A JPEG by libturbojpeg, which uses arithmetic coding if an environment variable says so."""
     library = ctypes.CDLL(turbojpeg.library())
     library.tjInitCompress.restype = ctypes.c_void_p
     pixels, buffer, size = PHOTOGRAPH.tobytes(), ctypes.c_void_p(), ctypes.c_ulong()
@@ -104,7 +104,7 @@ def arithmetic_jpeg() -> bytes:
 
 
 def of_scans(count: int, image: Image.Image, **options: object) -> bytes:
-    """A progressive JPEG of so many scans, most of which say of the first component that nothing is to be added."""
+    """A progressive JPEG with this many scans, most of which add nothing to the first component."""
     content = saved(image, "JPEG", progressive=True, **options)
     first = content[content.index(b"\xff\xc2") + 10]
     blocks = -(-image.width // 8) * -(-image.height // 8)  # each of one bit, which is the only code of this table
@@ -150,7 +150,7 @@ def drawn_png(
 
 
 def frames(format: str, **options: object) -> bytes:
-    """Three pictures in one file."""
+    """Three images in one file."""
     turned = [PHOTOGRAPH.rotate(90), PHOTOGRAPH.rotate(180)]
     return saved(PHOTOGRAPH, format, save_all=True, append_images=turned, **options)
 
@@ -166,8 +166,8 @@ def _jpegs() -> Entries:
     for kind, factors in (
         ("JPEG, 4:4:0", ((1, 2), (1, 1), (1, 1))),
         ("JPEG, 4:1:1", ((4, 1), (1, 1), (1, 1))),
-        ("JPEG, 4:4:4 said as 2x1, 2x1, 2x1", ((2, 1), (2, 1), (2, 1))),
-        ("JPEG, 4:2:2 said as 2x2, 1x2, 1x2", ((2, 2), (1, 2), (1, 2))),
+        ("JPEG, 4:4:4 declared as 2x1, 2x1, 2x1", ((2, 1), (2, 1), (2, 1))),
+        ("JPEG, 4:2:2 declared as 2x2, 1x2, 1x2", ((2, 2), (1, 2), (1, 2))),
         ("JPEG, sampled 4x1, 2x1, 2x1", ((4, 1), (2, 1), (2, 1))),
         ("JPEG, sampled 2x4, 1x1, 1x1", ((2, 4), (1, 1), (1, 1))),
         ("JPEG, sampled 4x2, 1x1, 1x1", ((4, 2), (1, 1), (1, 1))),
@@ -192,10 +192,10 @@ def _jpegs() -> Entries:
     yield "JPEG, JFIF 2.1", "a.jpg", lambda: drawn_jpeg([(1, 1)] * 3, jfif=(2, 1))
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     yield "JPEG with a color profile", "a.jpg", lambda: saved(PHOTOGRAPH, "JPEG", icc_profile=profile)
-    yield "JPEG with a second picture (MPO)", "a.jpg", lambda: frames("MPO")
-    yield "JPEG with a second picture, EXIF orientation 6", "a.jpg", lambda: frames("MPO", exif=oriented(6))
-    yield "JPEG and bytes behind it", "a.jpg", lambda: JPEG + bytes(1000) + b"moov" + JPEG
-    yield "JPEG, bytes left over before its end", "a.jpg", lambda: JPEG[:-2] + bytes(4) + JPEG[-2:]
+    yield "JPEG with a second image (MPO)", "a.jpg", lambda: frames("MPO")
+    yield "JPEG with a second image, EXIF orientation 6", "a.jpg", lambda: frames("MPO", exif=oriented(6))
+    yield "JPEG followed by other bytes", "a.jpg", lambda: JPEG + bytes(1000) + b"moov" + JPEG
+    yield "JPEG, extra bytes before its end", "a.jpg", lambda: JPEG[:-2] + bytes(4) + JPEG[-2:]
     yield "JPEG, half of the coded data", "a.jpg", lambda: JPEG[: len(JPEG) * 3 // 4] + JPEG[-2:]
     turned = saved(PHOTOGRAPH, "JPEG", quality=90, exif=oriented(6))
     yield (
@@ -210,7 +210,7 @@ def _jpegs() -> Entries:
     yield "JPEG of 501 scans, CMYK", "a.jpg", lambda: of_scans(501, PHOTOGRAPH.convert("CMYK"))
     yield "JPEG without its last two bytes", "a.jpg", lambda: JPEG[:-2]
     size = struct.pack(">BHH", 8, SIDE, SIDE)
-    yield "JPEG of no height", "a.jpg", lambda: drawn_jpeg([(1, 1)]).replace(size, struct.pack(">BHH", 8, 0, SIDE))
+    yield "JPEG without a height", "a.jpg", lambda: drawn_jpeg([(1, 1)]).replace(size, struct.pack(">BHH", 8, 0, SIDE))
     yield "JPEG named .png", "a.png", lambda: JPEG
     yield "JPEG named .JPEG", "a.JPEG", lambda: JPEG
     yield "JPEG named .jfif", "a.jfif", lambda: JPEG
@@ -250,7 +250,7 @@ def _pngs() -> Entries:
     yield "PNG with unknown chunks", "a.png", lambda: drawn_png("RGB", 8, before=unknown, behind=unknown)
     profile, text = chunk(b"iCCP", b"x\x00\x00junk"), chunk(b"tEXt", b"Title\x00cat")
     yield "PNG with a damaged color profile", "a.png", lambda: drawn_png("RGB", 8, before=profile)
-    yield "PNG with text behind the pixels", "a.png", lambda: drawn_png("RGB", 8, behind=text)
+    yield "PNG with text after the pixels", "a.png", lambda: drawn_png("RGB", 8, behind=text)
     bomb = chunk(b"zTXt", b"Title\x00\x00" + zlib.compress(bytes(1 << 21)))
     yield "PNG with text of 2 MiB in 2 kB", "a.png", lambda: drawn_png("RGB", 8, before=bomb)
     yield "PNG, wrong checksum of a text", "a.png", lambda: drawn_png("RGB", 8, before=text[:-4] + bytes(4))
@@ -259,7 +259,7 @@ def _pngs() -> Entries:
     yield "PNG, animated", "a.png", lambda: frames("PNG")
     exif = chunk(b"eXIf", oriented(6).removeprefix(b"Exif\x00\x00"))
     yield "PNG, EXIF orientation 6", "a.png", lambda: saved(WIDE, "PNG", exif=oriented(6))
-    yield "PNG, EXIF orientation 6 behind the pixels", "a.png", lambda: drawn_png("palette", 4, behind=exif)
+    yield "PNG, EXIF orientation 6 after the pixels", "a.png", lambda: drawn_png("palette", 4, behind=exif)
     yield "PNG with damaged EXIF", "a.png", lambda: drawn_png("RGB", 8, before=chunk(b"eXIf", b"garbage!"))
     yield "PNG named .JPEG", "a.JPEG", lambda: PNG
     yield "PNG named .PNG", "a.PNG", lambda: PNG
@@ -268,7 +268,7 @@ def _pngs() -> Entries:
     yield "PNG of 3,000 x 2,000", "a.png", lambda: saved(Image.new("RGB", (3000, 2000)), "PNG")
     yield "PNG of 70,000 x 1", "a.png", lambda: saved(Image.new("RGB", (70_000, 1)), "PNG")
     huge = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
-    yield "PNG that says it has 20,000 x 20,000", "a.png", lambda: PNG[:8] + huge + PNG[33:]
+    yield "PNG that claims 20,000 x 20,000", "a.png", lambda: PNG[:8] + huge + PNG[33:]
 
 
 def _others() -> Entries:

@@ -1,6 +1,6 @@
-"""Every loss written out as its papers define it: float64, one pair at a time. Slow, and hard to get wrong.
+"""Every loss written out as its paper defines it, in float64 and one pair at a time: slow, but hard to get wrong.
 
-CASES: name -> (ours, definition), both functions of (z1, z2, label), with settings that are nobody's default.
+CASES: name -> (ours, definition), both functions of (z1, z2, label), with settings that are not defaults.
 """
 
 import math
@@ -27,7 +27,7 @@ class Case(NamedTuple):
     ours: object
     definition: object
     symmetric: bool = True  # in the two views
-    scale_free: bool = True  # the length of an embedding does not count
+    scale_free: bool = True  # the length of an embedding does not matter
     stopped: bool = False  # the second view gets no gradient
 
 
@@ -36,7 +36,7 @@ def unit(z):
 
 
 def distance(a, b):
-    """Of two vectors, zero where they are equal."""
+    """The distance of two vectors, 0 if they are equal."""
     return math.sqrt(sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)))
 
 
@@ -176,7 +176,7 @@ def byol_definition(prediction, target):
 
 
 def assignments(z, prototypes, temperature):
-    """Rows of probabilities, lists."""
+    """Rows of probabilities, as lists."""
     rows = []
     for row in unit(z.detach()):
         weights = [math.exp(float(row @ q) / temperature) for q in unit(prototypes.detach())]
@@ -227,13 +227,13 @@ def two_anchors(z):
 
 
 def prototypes(z):
-    """5 of them, the same numbers in every dtype."""
+    """5 prototypes, with the same numbers in every dtype."""
     drawn = torch.randn(5, z.shape[1], generator=torch.Generator().manual_seed(2))
     return drawn.bfloat16().to(z.dtype)
 
 
 def queue(z):
-    """17 old keys, the same numbers in every dtype."""
+    """17 old keys, with the same numbers in every dtype."""
     keys = torch.randn(17, z.shape[1], generator=torch.Generator().manual_seed(1))
     return keys.bfloat16().to(z.dtype)
 

@@ -1,4 +1,4 @@
-"""Steps of the GPU suite that go wrong, and what is looked at in a step's records."""
+"""Steps of the GPU suite that fail, and functions to read the records of a step."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from twoview.bench.suites.gpu.scale import Skipped
 
 
 def last(records):
-    """The whole record of a step."""
+    """The final record of a step."""
     *_, whole = records
     return whole
 

@@ -1,4 +1,4 @@
-"""Datasets in their true layouts, with a handful of pictures in either split: what the probes are run on."""
+"""Datasets in their real layouts, with a handful of images in each split, for the tests of the probes."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 
 from twoview.loaders.datasets import dataset, imagenets
 
-SPLITS = {"train": 6, "test": 3}  # pictures of each of the classes that have any
+SPLITS = {"train": 6, "test": 3}  # images of each class that has any
 
 
 def put(file: Path, content: bytes | str) -> None:
@@ -20,8 +20,8 @@ def put(file: Path, content: bytes | str) -> None:
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def picture(label: int, number: int, kind: str = "JPEG") -> bytes:
-    """A picture whose color says its label, with noise."""
+def encoded(label: int, number: int, kind: str = "JPEG") -> bytes:
+    """An image file whose color depends on its label, with noise."""
     random = np.random.default_rng((label, number))
     color = np.array([40 * (label % 6), 255 - 30 * (label % 8), 128])
     pixels = np.clip(color + random.normal(0, 20, (12, 18, 3)), 0, 255)
@@ -34,13 +34,13 @@ def imagenet(root: Path, monkeypatch: Any) -> None:
     for split, folder in (("train", "train"), ("test", "val")):
         for label in range(1000):
             for number in range(2 if split == "train" else 1):
-                put(root / "imagenet" / folder / f"n{label:08d}" / f"{split}_{number}.JPEG", picture(label, number))
+                put(root / "imagenet" / folder / f"n{label:08d}" / f"{split}_{number}.JPEG", encoded(label, number))
 
 
 def imagenet_100(root: Path, monkeypatch: Any) -> None:
     for label, wnid in enumerate(imagenets.IMAGENET_100.read_text().split()):
         for folder in ("train", "val"):
-            put(root / "imagenet" / folder / wnid / f"{folder}.JPEG", picture(label, 0))
+            put(root / "imagenet" / folder / wnid / f"{folder}.JPEG", encoded(label, 0))
 
 
 def imagenet_lt(root: Path, monkeypatch: Any) -> None:
@@ -49,7 +49,7 @@ def imagenet_lt(root: Path, monkeypatch: Any) -> None:
         for label in range(3):
             for number in range(SPLITS[split]):
                 name = f"{'train' if split == 'train' else 'val'}/n{label:08d}/{split}_{number}.JPEG"
-                put(root / "imagenet" / name, picture(label, number))
+                put(root / "imagenet" / name, encoded(label, number))
                 lines.append(f"{name} {label}")
         put(root / "imagenet-lt" / f"ImageNet_LT_{split}.txt", "\n".join(lines) + "\n")
 
@@ -59,8 +59,8 @@ def tiny_imagenet(root: Path, monkeypatch: Any) -> None:
     rows = []
     for label in range(200):
         wnid = f"n{label:08d}"
-        put(folder / "train" / wnid / "images" / f"{wnid}_0.JPEG", picture(label, 0))
-        put(folder / "val" / "images" / f"val_{label}.JPEG", picture(label, 1))
+        put(folder / "train" / wnid / "images" / f"{wnid}_0.JPEG", encoded(label, 0))
+        put(folder / "val" / "images" / f"val_{label}.JPEG", encoded(label, 1))
         rows.append(f"val_{label}.JPEG\t{wnid}\t0\t0\t1\t1")
     put(folder / "val" / "val_annotations.txt", "\n".join(rows) + "\n")
 
@@ -69,7 +69,7 @@ def imagenette(root: Path, monkeypatch: Any) -> None:
     for split, folder in (("train", "train"), ("test", "val")):
         for label, wnid in enumerate(imagenets._IMAGENETTE):
             for number in range(SPLITS[split]):
-                put(root / "imagenette2" / folder / wnid / f"{number}.JPEG", picture(label, number))
+                put(root / "imagenette2" / folder / wnid / f"{number}.JPEG", encoded(label, number))
 
 
 def cifar100(root: Path, monkeypatch: Any) -> None:
@@ -108,7 +108,7 @@ def inat18(root: Path, monkeypatch: Any) -> None:
         for label in (0, 5, 8141):
             for number in range(SPLITS[split]):
                 name = f"train_val2018/Aves/{label}/{split}_{number}.jpg"
-                put(root / "inat18" / name, picture(label, number))
+                put(root / "inat18" / name, encoded(label, number))
                 annotations.append({"image_id": len(images), "category_id": label})
                 images.append({"id": len(images), "file_name": name})
         listed = f"{'train' if split == 'train' else 'val'}2018.json"
@@ -123,7 +123,7 @@ def places205(root: Path, monkeypatch: Any) -> None:
             for number in range(SPLITS[split]):
                 lines.append(f"a/place{label}/{split}_{number}.jpg,{label}")
                 name = lines[-1].rpartition(",")[0]
-                put(base / "data/vision/torralba/deeplearning/images256" / name, picture(label, number))
+                put(base / "data/vision/torralba/deeplearning/images256" / name, encoded(label, number))
         listed = f"{'train' if split == 'train' else 'val'}_places205.csv"
         put(base / "trainvalsplit_places205" / listed, "\n".join(lines) + "\n")
 
@@ -137,7 +137,7 @@ def clevr(root: Path, monkeypatch: Any) -> None:
             depths = [8.2 + 0.6 * (number % 2), *[12.0] * (2 + number % 2)]
             objects = [{"shape": "cube", "pixel_coords": [10, 20, depth]} for depth in depths]
             scenes.append({"image_filename": name, "objects": objects})
-            put(base / "images" / part / name, picture(number % 2, number, "PNG"))
+            put(base / "images" / part / name, encoded(number % 2, number, "PNG"))
         put(base / "scenes" / f"CLEVR_{part}_scenes.json", json.dumps({"scenes": scenes}))
 
 
@@ -145,11 +145,11 @@ def kitti(root: Path, monkeypatch: Any) -> None:
     base = root / "Kitti" / "raw" / "training"
     for number in range(15):
         line = f"Car 0.00 0 1.57 387.6 181.5 423.8 203.1 1.67 1.87 3.69 -16.53 2.39 {5 + 10 * (number % 3)} 1.57"
-        put(base / "image_2" / f"{number:06d}.png", picture(number % 3, number, "PNG"))
+        put(base / "image_2" / f"{number:06d}.png", encoded(number % 3, number, "PNG"))
         put(base / "label_2" / f"{number:06d}.txt", line + "\n")
 
 
-# Whose names the dataset has, and what makes it.
+# The name of a dataset -> the function that makes it.
 MINIATURES = {
     "imagenet": imagenet,
     "imagenet-100": imagenet_100,

@@ -1,4 +1,4 @@
-"""Images that are easily learned, as a loader hands them over, and a small trainer for them."""
+"""Easily learned images in batches like a loader's, and a small trainer for them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The command `budget`: the training time that papers report, beside what was measured here."""
+"""The command `budget`: the training time that papers report, compared with measurements here."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def run(
     all: bool = False,
     json: bool = False,
 ) -> None:
-    """Show the hours and memory that papers report, beside twoview's: whole trainings projected from measured steps.
+    """Show the hours and memory that papers report next to twoview's, projected from measured steps to whole runs.
 
     Each projection states how many steps after the warm-up it is based on; at least 30 are needed.
 
@@ -40,4 +40,4 @@ def run(
         return
     show_budgets(Table("Budgets", COLUMNS, table if all else table[table.recipe.notna()]), Terminal())
     if not all:
-        console.print(f"--all shows {table.recipe.isna().sum()} more budgets, which no recipe of ours repeats")
+        console.print(f"--all shows {table.recipe.isna().sum()} more budgets, which no twoview recipe reproduces")

@@ -28,12 +28,12 @@ def run(
 
     Args:
         source: a name from `twoview list datasets`, or a folder.
-        dest: file to write; it is never left half-written.
+        dest: file to write; it is written atomically.
         split: which split of a named dataset.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
         quality: quality of JPEGs that are resized, from 1 to 95.
-        skip_damaged: leave out images that cannot be read, and list them, instead of stopping at the first.
+        skip_damaged: skip images that cannot be read, and list them, instead of stopping at the first.
         threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.
         json: print the result as JSON.
@@ -63,6 +63,6 @@ def run(
     lines = [
         f"{dest}: {made.samples:,} samples, {size:,} bytes, from {made.source}",
         f"found {made.images:,} images of {made.classes:,} classes",
-        *(f"left out: {sentence}" for sentence in made.left_out),
+        *(f"skipped: {sentence}" for sentence in made.left_out),
     ]
     show(result, json, "\n".join(map(on_one_line, lines)))

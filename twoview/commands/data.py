@@ -1,4 +1,4 @@
-"""The command `data`: which datasets are there, and downloading them."""
+"""The command `data`: show which datasets are on this machine, and download them."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def run(
 
     Args:
         names: names from `twoview list datasets`, or torchvision:NAME, or hf:NAME; by default all listed datasets.
-        get: download what is missing, check it and unpack it; each file appears whole or not at all.
+        get: download what is missing, check it and unpack it; each file is written atomically.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the result as JSON.
     """

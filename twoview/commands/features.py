@@ -1,4 +1,4 @@
-"""The command `features`: what encoders have learned, in pictures."""
+"""The command `features`: what encoders have learned, in figures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +23,12 @@ def run(
 ) -> None:
     """Show what encoders have learned, on their test images: t-SNE, firing rates, filters, most activating images.
 
-    The encoders are shown side by side, and each picture comes with numbers: how well the classes are separated, by
+    The encoders are shown side by side, and each figure comes with numbers: how well the classes are separated, by
     silhouette and kNN, and how often and how sparsely the units of each layer fire.
 
     Args:
         checkpoints: files that `twoview train` wrote.
-        out: folder of the pictures, and of one JSON file per encoder.
+        out: folder of the figures, and of one JSON file per encoder.
         betons: folder of the .beton files; by default the one that the first checkpoint was trained from.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the results as JSON.

@@ -1,4 +1,4 @@
-"""The command `inspect`: what a `.beton` file holds."""
+"""The command `inspect`: the contents of a `.beton` file."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def run(file: Positional[Path], json: bool = False) -> None:
 
     Args:
         file: a .beton file, written by twoview or by FFCV.
-        json: print the result as JSON, with the names of up to 1,000 images that were left out when it was written.
+        json: print the result as JSON, with the names of up to 1,000 images that were skipped when it was written.
     """
     result = betons.describe(beton.open_beton(file))
     shown = result | {"fields": on_one_line(", ".join(result["fields"]))}

@@ -1,4 +1,4 @@
-"""The command `list`: the recipes, methods, datasets, views and suites there are."""
+"""The command `list`: the available recipes, methods, datasets, views and suites."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -48,8 +48,8 @@ def _suites() -> dict[str, str]:
     from twoview.bench.suites.runner import SUITES
 
     return {
-        "claims": "the papers' claims, tested by small recipes that stand for theirs",
-        "gpu": "what one GPU reaches within --minutes, beside its targets",
+        "claims": "the papers' claims, tested by small versions of their recipes",
+        "gpu": "what one GPU reaches within --minutes, compared with its targets",
         **{
             name: ", ".join([*(w.name for w in one.loaders), *one.recipes, *one.theory]) for name, one in SUITES.items()
         },

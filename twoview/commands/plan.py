@@ -1,4 +1,4 @@
-"""The command `plan`: the memory that a training will need."""
+"""The command `plan`: the memory that a training run will need."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ def run(
     memory: float | None = None,
     json: bool = False,
 ) -> None:
-    """Predict the peak memory of a training on this machine, its parts, and the largest batch that fits.
+    """Predict the peak memory of a training run on this machine, its parts, and the largest batch that fits.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file.

@@ -41,8 +41,8 @@ def run(
 ) -> None:
     """Evaluate an encoder by kNN and a linear probe with its recipe's settings, or by other probes and datasets.
 
-    With other --probes, or with --dataset, --transfer or --encoder, each result is written as its own record, and
-    running the command again continues where it stopped.
+    With other --probes, or with --dataset, --transfer or --encoder, each result is written as its own record, and a
+    second run continues where the first stopped.
 
     Args:
         checkpoint: a file that `twoview train` wrote.
@@ -55,7 +55,7 @@ def run(
         size: side of an image in pixels, instead of the encoder's.
         train_images: number of training images, the same for each class, instead of the recipe's; 0 means all.
         test_images: the same for the test split.
-        out: folder of .beton files and checkpoints; by default that of the checkpoint, or out/probe.
+        out: folder of .beton files and checkpoints; by default the checkpoint's folder, or out/probe.
         betons: folder of the .beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         evidence_dir: folder for the records. By default OUT/evidence, except that the kNN and linear probes of a

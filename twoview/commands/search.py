@@ -22,11 +22,12 @@ def run(
 ) -> None:
     """Search a recipe's hyperparameters: random trials, ranked by kNN accuracy on held-out training images.
 
-    Running a search again continues it until TRIALS trials are done. Processes with the same OUT share the trials.
+    A second run continues where the first stopped, until TRIALS trials are done. Processes with the same OUT share the
+    trials.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file; it must have a table [search.ranges].
-        trials: total number of trials, including those of earlier calls.
+        trials: total number of trials, including earlier calls.
         out: folder of the Optuna study and its plot; out/search/RECIPE by default.
         betons: folder of the beton files; OUT/betons by default.
         data_root: folder of your datasets; TWOVIEW_DATA by default.

@@ -1,4 +1,4 @@
-"""The command `submit`: a training as a Slurm job."""
+"""The command `submit`: training as a Slurm job."""
 
 from pathlib import Path
 from shlex import split
@@ -23,7 +23,7 @@ def run(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Submit a training to Slurm: torchrun on every node, one process per GPU; a preempted job is requeued.
+    """Submit a training run to Slurm: torchrun on every node, one process per GPU; a preempted job is requeued.
 
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file that all nodes can read.

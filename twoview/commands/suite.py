@@ -1,4 +1,4 @@
-"""The command `suite`: a named list of measurements and trainings."""
+"""The command `suite`: a named list of measurements and training runs."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -19,7 +19,7 @@ OF_THEIR_OWN = ("gpu", "claims")  # suites that have their own options, in `suit
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
-    """Return this file's `run`, or that of `suite_NAME.py` for a suite that has its own options."""
+    """Return this file's `run`, or the `run` of `suite_NAME.py` for a suite that has its own options."""
     for before, word in pairwise(("", *words)):
         # After an option that takes a value, the word is that value, as in `twoview suite quick --out gpu`.
         if word in OF_THEIR_OWN and (before in FLAGS or not before.startswith("--")):
@@ -37,7 +37,7 @@ def run(
 ) -> None:
     """Run a suite: measure, train, evaluate, and write records and leaderboard.
 
-    A suite that is run again continues where it stopped.
+    A second run continues where the first stopped.
 
     Args:
         name: a name from `twoview list suites`. The suites gpu and claims have their own options, which

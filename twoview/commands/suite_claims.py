@@ -18,16 +18,16 @@ def run(
     data_root: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Test the papers' claims at reduced scale: train small recipes that stand for the papers', and test each claim.
+    """Test the papers' claims at reduced scale: train small versions of the papers' recipes, and test each claim.
 
-    A suite that is run again continues where it stopped.
+    A second run continues where the first stopped.
 
     Args:
         name: claims.
         out: folder of everything that the suite writes; by default out/claims, or with other options out/claims-gpu,
             out/claims-quick or out/claims-gpu-quick.
-        scale: cpu, for two cores, or gpu, with larger networks, all images and longer trainings.
-        quick: one short training of each recipe, to see that everything runs; no claim gets a verdict.
+        scale: cpu, for two cores, or gpu, with larger networks, all images and longer training runs.
+        quick: one short training run of each recipe, to see that everything runs; no claim gets a verdict.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         json: print the claims as JSON.
     """

@@ -25,7 +25,7 @@ FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", 
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
-    """Return `run` with each field of the recipe that the words name as an option, or with its own options alone."""
+    """Return `run` with an option for each field of the recipe in `words`, or with its own options if there is none."""
     named = _recipe_in(words)
     start = recipes.load(named) if named else None
 
@@ -124,7 +124,7 @@ def _recipe_in(words: Sequence[str]) -> str | None:
 
 
 def _flags(table: type[BaseModel], above: str = "") -> set[str]:
-    """Return the options that take no value: those of a table's Boolean fields, and of the tables within it."""
+    """Return the options that take no value: the Boolean fields of a table and of the tables within it."""
     found: set[str] = set()
     for name, field in table.model_fields.items():
         kind, dashed = field.annotation, name.replace("_", "-")

@@ -1,6 +1,6 @@
 """Bundle everything that `twoview suite gpu` needs on a machine without a network: two parts, each with a start script.
 
-Part a runs the steps of `suite.FIRST`, part b all others; each brings half of CIFAR-10.
+Part a runs the steps of `suite.FIRST`, part b all others; each includes half of CIFAR-10.
 """
 
 import io
@@ -25,7 +25,7 @@ from twoview.loaders import datasets
 LIMIT = 60 * 2**20  # largest size of a part, in bytes
 HERE = Path(__file__).parent
 UNUSED = ("optuna", "submitit")  # not imported by the suite: hyper-parameter search and job submission
-PEER = Requirement("lightly")  # without its own dependencies, which the modules that the suite imports do not need
+PEER = Requirement("lightly")  # without its dependencies, which the imported modules do not need
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Part:
     """One part of the bundle.
 
     minutes: the suite's time limit unless another one is given. only: names of the steps to run; empty for all.
-    cifar10: names of CIFAR-10's files that the part brings.
+    cifar10: names of CIFAR-10's files in the part.
     """
 
     name: str
@@ -46,16 +46,16 @@ PARTS = (Part("a", 6, FIRST, packed_cifar.FILES[:3]), Part("b", 5, (), packed_ci
 
 
 def write(folder: Path, root: Path | None, node: Path | None = None) -> None:
-    """Make `folder`/a and `folder`/b, completely or not at all, replacing an earlier bundle, and print what they hold.
+    """Make `folder`/a and `folder`/b atomically, replacing an earlier bundle, and print their contents.
 
     root: the data root; its CIFAR-10 is packed if it has one. node: list of the packages that the target machine has,
     see `wheels.read_node`; by default `node.txt`, the list of the one known machine.
-    ValueError if this code is not in a git checkout, a wheel cannot be downloaded, or a part exceeds 60 MiB;
+    Raises ValueError if this code is not in a git checkout, a wheel cannot be downloaded, or a part exceeds 60 MiB, and
     FileExistsError if `folder` has an a or b that is not a bundle.
     """
     for part in PARTS:
         if (folder / part.name).exists() and not _is_a_bundle(folder / part.name):
-            raise FileExistsError(f"{folder / part.name} exists and is not an earlier bundle: name another folder")
+            raise FileExistsError(f"{folder / part.name} exists and is not an earlier bundle: use another folder")
     lacking = wheels.read_node(node or HERE / "node.txt")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
@@ -104,7 +104,10 @@ def _tree(root: Path, path: Path) -> None:
 
 
 def _git_files(root: Path) -> list[str]:
-    """Return the paths of existing files that git tracks or does not ignore. ValueError if root is no git checkout."""
+    """Return the paths of existing files that git tracks or does not ignore.
+
+    Raises ValueError if root is not a git checkout.
+    """
     if not (root / ".git").exists():
         raise ValueError(f"a bundle is made from a git checkout of twoview, and {root} is not one")
     command = ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -133,7 +136,7 @@ def _turbojpeg() -> Path:
 
 
 def _is_a_bundle(folder: Path) -> bool:
-    """Return whether the folder holds only what a bundle holds, so that removing it loses nothing of the user's."""
+    """Return whether the folder holds only files of a bundle, so that removing it deletes none of the user's files."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
     return names <= {"run.sh", "twoview.tar.gz", "wheels", "lib", "cifar10"}
 
@@ -153,9 +156,9 @@ def _script(part: Part, python: str, path: Path) -> None:
 
 
 def _cifar10(scratch: Path, root: Path | None) -> bool:
-    """Pack the root's CIFAR-10 if it has one, and return whether it has.
+    """Pack the CIFAR-10 of the data root, and return whether the root has it.
 
-    ValueError if its checksums are not the published ones.
+    Raises ValueError if its checksums differ from the published ones.
     """
     if root is None or not packed_cifar.present(root):
         return False

@@ -43,9 +43,10 @@ SLACK = 1.05  # factor on the timed seconds when the remaining epochs are predic
 
 
 def clock_epochs(context: Context) -> Iterator[DeviceFigures]:
-    """Measure the seconds of whole epochs in the trainer's own loop; the first, which compiles, is kept apart.
+    """Measure the seconds of whole epochs in the trainer's own loop; the first, which compiles, is recorded separately.
 
-    The images are noise, as many as CIFAR-10 has, because the time of an epoch does not depend on what they show.
+    The images are noise, in the same number as CIFAR-10's, because the time of an epoch does not depend on their
+    content.
     """
     scale = context.scale
     whole = {"start": 0}  # no progressive resizing: every epoch has the recipe's size
@@ -92,12 +93,12 @@ def noise(folder: Path, count: int) -> beton.Beton:
 
 
 def train(context: Context) -> Iterator[DeviceFigures]:
-    """Train once, with kNN evaluations on the way. Their time does not count; the time to compile does.
+    """Train once, with kNN evaluations during training. Their time does not count; the time to compile does.
 
-    There are as many epochs as the step's time allows, at most the recipe's. Two of them, which belong to the warm-up,
+    The number of epochs is what the step's time allows, at most the recipe's. Two epochs, which belong to the warm-up,
     are timed first. Then the schedule is planned for the epochs that fit, and its end is planned again after every kNN
     evaluation, because the pace changes. If the time is over before the last epoch, the record has the evaluations made
-    until then. Nothing is downloaded; Skipped is raised if the data are missing.
+    so far. Nothing is downloaded; Skipped is raised if the data are missing.
     """
     scale = context.scale
     one = scale.recipe(CIFAR, compile=scale.compile, resident="on")
@@ -129,7 +130,7 @@ def train(context: Context) -> Iterator[DeviceFigures]:
             if until <= trainer.finished_epochs:
                 continue
             if not trainer.fit(loader, None, {}, until=until, stop=over):
-                break  # stopped within an epoch, of which there is no time
+                break  # stopped within an epoch, so that epoch was not timed
             judge()
             if trainer.finished_epochs < one.epochs:
                 one = refitted(one, wanted, trainer.history.epoch_seconds, left())
@@ -145,17 +146,17 @@ def _left(context: Context) -> float:
 
 
 def fitted(one: Recipe[Any], timed: Sequence[float], left: float) -> Recipe[Any]:
-    """Return the recipe with as many epochs as fit: the PILOT timed ones, and those that fit into the seconds left.
+    """Return the recipe with the epochs that fit: the PILOT timed ones, and those that fit into the seconds left.
 
     timed: seconds of the timed epochs. The result has at most the recipe's epochs, and at least one more than were
-    timed. Warm-up takes at most a fifth of them. Progressive resizing happens at the same shares of the training.
+    timed. Warm-up takes at most a fifth of them. Progressive resizing happens at the same shares of the epochs.
     """
     possible = range(PILOT + 1, one.epochs + 1)
     return _laid_out(one, _longest(possible, left, lambda epochs: _seconds(_laid_out(one, epochs), timed)))
 
 
 def refitted(one: Recipe[Any], most: int, timed: Sequence[float], left: float) -> Recipe[Any]:
-    """Return the recipe with as many epochs as the seconds left allow, at most `most`.
+    """Return the recipe with the number of epochs that the seconds left allow, at most `most`.
 
     timed: seconds of all finished epochs. The epochs at which the views grow do not change.
     """
@@ -188,7 +189,7 @@ def _seconds(one: Recipe[Any], timed: Sequence[float]) -> float:
 
 
 def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
-    """Return the recipe with so many epochs, and with its warm-up and progressive resizing fitted to them."""
+    """Return the recipe with this number of epochs, and with its warm-up and progressive resizing fitted to them."""
     grow, share = one.progressive, epochs / one.epochs
     if grow.start:
         first = max(PILOT, round(grow.first_epoch * share))
@@ -200,7 +201,7 @@ def _laid_out(one: Recipe[Any], epochs: int) -> Recipe[Any]:
 
 
 def judged_epoch(epochs: int, share: float) -> int:
-    """Return after how many epochs kNN is measured: at this share of all epochs, but after the timed ones."""
+    """Return the epoch after which kNN is measured: at this share of all epochs, but after the timed ones."""
     return max(PILOT + 1, math.ceil(share * epochs))
 
 
@@ -271,7 +272,7 @@ def _labeled(file: beton.Beton, one: Recipe[Any], count: int, device: torch.devi
 def _record(
     context: Context, one: Recipe[Any], wanted: int, trainer: Trainer, judge: Judge, memory: PeakMemory
 ) -> DeviceFigures:
-    """Return the record of the training so far. wanted: epochs of the recipe; `one` has the epochs that fit."""
+    """Return the record of training so far. wanted: epochs of the recipe; `one` has the epochs that fit."""
     found, done = judge.found, trainer.finished_epochs
     seconds = list(accumulate(trainer.history.epoch_seconds))
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.dataset}, {one.epochs} epochs"
@@ -302,7 +303,7 @@ def _record(
 
 
 def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Beton:
-    """Return the beton file of a split. Skipped, naming what is missing, if the data are not there."""
+    """Return the beton file of a split. Raises Skipped, naming what is missing, if the data do not exist."""
     place = context.place
     try:
         return betons.dataset_beton(one.dataset, split, place.betons, place.root, download=False)

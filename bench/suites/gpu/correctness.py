@@ -24,7 +24,7 @@ VALUE, GRADIENT = 1e-4, 1e-4
 LEVELS = 1.0  # tolerance of a pixel, in levels of 255
 # Together these presets have every op: bilinear and bicubic crops, resizing, flip, jitter, gray, blur and solarization.
 PRESETS = ("simclr-cifar", "byol", "eval")
-SIDE = 32  # side of the pictures and their views, in pixels
+SIDE = 32  # side of the images and their views, in pixels
 
 
 def losses(context: Context) -> Iterator[DeviceFigures]:
@@ -64,14 +64,14 @@ def views_name(preset: str) -> str:
 
 
 def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
-    """Compare views made on the device with those of the loader on the CPU.
+    """Compare views made on the device with the loader's views, made on the CPU.
 
     The record has the largest difference of a pixel, in levels of 255, and the percentage of values that differ.
     """
     scale, wanted = context.scale, presets.preset(preset, SIDE)
     with tempfile.TemporaryDirectory() as temporary:
-        file = pictures(Path(temporary, "pictures.beton"), scale.pictures)
-        batch = max(1, scale.pictures // 4)
+        file = images(Path(temporary, "images.beton"), scale.images)
+        batch = max(1, scale.images // 4)
         with Resident(file, wanted, batch, device=scale.where) as ours, Loader(file, wanted, batch) as loader:
             pairs = list(zip(ours.epoch(0), loader.epoch(0), strict=True))
     off = torch.cat(
@@ -89,7 +89,7 @@ def views(context: Context, preset: str) -> Iterator[DeviceFigures]:
     yield DeviceFigures(name=views_name(preset), device=scale.device, figures=figures)
 
 
-def pictures(path: Path, count: int) -> beton.Beton:
+def images(path: Path, count: int) -> beton.Beton:
     """Write a beton file of raw images: small squares cut out of the bundled photographs at fixed places."""
     photographs = [np.asarray(photograph) for photograph in bundled_photographs().values()]
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A whole training step as one CUDA graph: whether its losses are those of the plain step, and what time it saves."""
+"""A whole training step as one CUDA graph: whether its losses equal the plain step's, and how much time it saves."""
 
 import statistics
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from twoview.methods.trainer import Trainer
 NAME = "gpu-cifar10-step"
 REPLAYS = 5  # times that each method's graph is replayed
 OFF = 1e-3  # smallest tolerance of a loss, relative, in float32
-NOISE = 10  # the tolerance in differences of two plain trainings, whose kernels may add in any order
+NOISE = 10  # the tolerance in differences of two plain training runs, whose kernels may add in any order
 # A graph should save the time in which the host launches kernels, which matters most where kernels are short.
 KINDS = (("off", False), ("default", False), ("off", True), ("default", True))  # (compile, recorded)
 
 
 def name_of(method: str) -> str:
-    """Return the name of the record of a method's graph."""
+    """Return the name of the evidence record about a method's CUDA graph."""
     return f"gpu-graph-{method}"
 
 
@@ -58,10 +58,10 @@ def measure_cifar(context: Context) -> Iterator[DeviceFigures]:
 
 
 def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
-    """Measure how far the losses of a method's recorded step are from those of its plain step, on two batches in turn.
+    """Measure how far the losses of a method's recorded step are from its plain step's, on two batches in turn.
 
     The steps use float32 without TF32 and deterministic kernels where there are any, because rounding differences grow
-    to a hundredth of SimCLR's loss within these few steps. Two plain trainings also differ if a kernel adds in any
+    to a hundredth of SimCLR's loss within these few steps. Two plain training runs also differ if a kernel adds in any
     order, so the tolerance is NOISE times their difference, and at least OFF. If the step cannot be recorded, the
     sample is NaN, which exceeds any tolerance. On a device that cannot record graphs there is no sample, and the note
     says why.

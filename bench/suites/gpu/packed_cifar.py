@@ -1,7 +1,7 @@
 """Pack CIFAR-10's files into little more than half their size, and restore them bit for bit.
 
-torchvision accepts a file of CIFAR-10 only if it has the right checksum. So the pixels of each file travel as a
-lossless WebP, a mosaic of its images, and the bytes of the pickle before and after the pixels travel unchanged.
+torchvision accepts a file of CIFAR-10 only if it has the right checksum. So the pixels of each file are stored as a
+lossless WebP, a mosaic of its images, and the bytes of the pickle before and after the pixels are stored unchanged.
 """
 
 import hashlib
@@ -38,9 +38,9 @@ def pack(root: Path, names: Iterable[str], folder: Path) -> None:
 
 
 def unpack(folder: Path, root: Path) -> list[str]:
-    """Restore the files packed in `folder`, each completely or not at all, and return all CIFAR-10 files of the root.
+    """Restore the files packed in `folder`, each atomically, and return all CIFAR-10 files of the root.
 
-    A file that exists and is intact is left alone. ValueError, naming the file, if a packed file is damaged.
+    A file that exists and is intact is left alone. Raises ValueError, naming the file, if a packed file is damaged.
     """
     _each(partial(_unpack, folder, root / FOLDER), sorted(path.stem for path in folder.glob("*.json")))
     return present(root)
@@ -52,7 +52,7 @@ def present(root: Path) -> list[str]:
 
 
 def _each(work: partial[None], names: Iterable[str]) -> None:
-    """Do the work for each name, in a process per core."""
+    """Do the work for each name, with one process per core."""
     with ProcessPoolExecutor(cpu_count(), own_process.forks([__name__])) as processes:
         for _ in processes.map(work, names):
             pass
@@ -84,27 +84,27 @@ def _pixels(content: bytes) -> tuple[int, int]:
 
 
 def _unpack(folder: Path, target: Path, name: str) -> None:
-    """Restore one file in the folder `target`, unless it is there and intact."""
+    """Restore one file in the folder `target`, unless it exists and is intact."""
     about = json.loads((folder / f"{name}.json").read_text())
     path = target / name
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == about["sha256"]:
         return
-    rest, picture = folder / f"{name}.rest", folder / f"{name}.webp"
-    pixels = _from_mosaic(picture) if picture.exists() else b""
+    rest, mosaic = folder / f"{name}.rest", folder / f"{name}.webp"
+    pixels = _from_mosaic(mosaic) if mosaic.exists() else b""
     content, start = rest.read_bytes(), about["pixels_at"]
     content = content[:start] + pixels + content[start:]
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise ValueError(f"{rest} or the .webp beside it is damaged: the {name} made from them has another checksum")
+        raise ValueError(f"{rest} or the .webp next to it is damaged: the {name} made from them has another checksum")
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _from_mosaic(picture: Path) -> bytes:
+def _from_mosaic(path: Path) -> bytes:
     """Return the pixels of a mosaic in CIFAR-10's order: image by image, channel by channel."""
     try:
-        mosaic = np.asarray(Image.open(picture).convert("RGB"))
+        mosaic = np.asarray(Image.open(path).convert("RGB"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{picture} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged: {error}") from None
     images = mosaic.reshape(-1, SIDE, COLUMNS, SIDE, 3).transpose(0, 2, 4, 1, 3)
     return images.tobytes()
 

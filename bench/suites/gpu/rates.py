@@ -1,4 +1,4 @@
-"""Training rates on JPEGs beside their two ceilings, measured in turn: the loader alone, and the model alone."""
+"""Training rates on JPEGs and their two ceilings, measured in turn: the loader alone, and the model alone."""
 
 import statistics
 from collections.abc import Iterator
@@ -31,9 +31,8 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
     The loader alone, the model alone and both together run in turn, `scale.rounds` times. The record NAME has the
     recipe's batch size, HALF has half of it.
 
-    The training rate is that of batches whose views are made from JPEGs, copied and trained on. Its efficiency is the
-    ratio to the smaller ceiling of the same round; data wait is the share of the time in which the device waits for a
-    batch.
+    The training rate includes making views from JPEGs, copying them and training on them. Efficiency is its ratio to
+    the smaller ceiling of the same round; data wait is the share of the time in which the device waits for a batch.
     """
     scale, place = context.scale, context.place
     file, dataset = jpegs(place.betons, place.root, scale.jpegs)
@@ -91,7 +90,8 @@ def measure(context: Context, name: str) -> Iterator[DeviceFigures]:
 class Rounds:
     """Samples of all rounds. loader, model, real: views/s of the loader alone, of the model alone and of training.
 
-    step_seconds: of the model alone. waits: share of training's time spent on waiting. joules: energy per view.
+    step_seconds: times of the model's steps alone. waits: share of training's time spent waiting. joules: energy per
+    view.
     """
 
     loader: list[float] = field(default_factory=list)
@@ -119,8 +119,8 @@ class Rounds:
 def utilization(scale: Scale, trainer: Trainer, batch: DeviceBatch, work: str, seconds: float) -> Iterator[Figure]:
     """Yield a step's FLOPs, and its FLOP/s as a share of the device's measured ceiling for matrix products (MFU).
 
-    seconds: of a step. After this call the trainer must not be used again. FLOPs are counted on a step that is not
-    compiled and needs more memory; where the memory is too small, there is a note instead of these figures.
+    seconds: time of a step. After this call the trainer must not be used again. FLOPs are counted on a step that is not
+    compiled and needs more memory; if the memory is too small, there is a note instead of these figures.
     """
     plain = Objective(trainer.method, trainer.normalize, trainer.device, trainer.precision)
     flops, note = [], ""

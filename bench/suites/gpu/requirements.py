@@ -1,6 +1,7 @@
 """Check what `twoview suite gpu` imports, whether it is installed, and what else a run on this machine depends on.
 
-Nothing but the standard library is needed to import this file, so that the check runs where all else is missing.
+Nothing but the standard library is needed to import this file, so that the check runs even if everything else is
+missing.
 """
 
 import importlib
@@ -43,7 +44,7 @@ PACKAGES = {
 
 
 def absent() -> list[str]:
-    """Return what the suite needs and this machine lacks or cannot import, each with the command that installs it."""
+    """Return the requirements of the suite that cannot be imported here, each with the command that installs it."""
     faults = [fault for fault in map(fault_of, PACKAGES) if fault]
     try:
         turbojpeg.library()
@@ -53,7 +54,7 @@ def absent() -> list[str]:
 
 
 def fault_of(module: str) -> str | None:
-    """Return what is wrong with a module, with the command that installs it; None if it can be imported."""
+    """Return the fault of a module, with the command that installs it; None if the module can be imported."""
     package = PACKAGES[module]
     try:
         importlib.import_module(module)
@@ -61,7 +62,7 @@ def fault_of(module: str) -> str | None:
         if error.name == module:
             return f"{package} (pip install {package})"
         return _broken(package, error)
-    except Exception as error:  # a package may raise whatever it likes
+    except Exception as error:  # a package may raise anything
         return _broken(package, error)
     return None
 
@@ -72,7 +73,7 @@ def _broken(package: str, error: Exception) -> str:
 
 
 def sentence(who: str, faults: Collection[str]) -> str:
-    """Return one sentence about one or more faults. who: what needs them."""
+    """Return one sentence about one or more faults. who: the part that needs the packages."""
     *first, last = faults
     words = f"{', '.join(first)} and {last}" if first else last
     return f"{who} needs {words}, which {'are' if first else 'is'} missing"

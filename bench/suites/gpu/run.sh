@@ -39,7 +39,7 @@ out=$(cd "$out" && pwd) shared=$(cd "$shared" && pwd)
 work=$shared/$(sha256sum <"$here/twoview.tar.gz" | cut -c 1-12)
 
 unpack() {
-    # Unpack completely or not at all, and never over files that a running suite uses. The files keep their modification
+    # Unpack atomically, and never over files that a running suite uses. The files keep their modification
     # times, because Numba discards a compiled kernel if the time of its source has changed.
     [ -d "$work" ] && return
     rm -rf "$work.part"

@@ -26,16 +26,16 @@ class Skipped(Exception):
 class Scale:
     """The sizes of all steps. The defaults are for a GPU; TINY tries every step on a CPU in a few minutes.
 
-    compile: mode of torch.compile for the rates, for CIFAR-10 and beside lightly. The many single steps follow their
-        recipes, which do not compile, because that would take about a minute each.
-    loss_batch, loss_dim: shape of the embeddings on which every loss is checked. pictures: number of images on which
+    compile: mode of torch.compile for the rates, for CIFAR-10 and for the comparison with lightly. The many single
+        steps follow their recipes, which do not compile, because that would take about a minute each.
+    loss_batch, loss_dim: shape of the embeddings on which every loss is checked. images: number of images on which
         views are checked.
-    rounds, warmup, steps: of each measurement; `steps` are those of one round.
-    step_batch: batch size of the methods' steps and of the step beside lightly. clocked_epochs: number of epochs of
+    rounds, warmup, steps: their numbers in each measurement; `steps` is the number of steps in one round.
+    step_batch: batch size of the methods' steps and of the comparison with lightly. clocked_epochs: number of epochs of
         CIFAR-10 that are timed after the first, which compiles.
-    judged_at: shares of the CIFAR-10 training at which kNN is measured. goals: kNN accuracies, in percent, whose time
-        is measured.
-    jpegs: number of images taken of ImageNet, where it is there.
+    judged_at: shares of the CIFAR-10 training run at which kNN is measured. goals: kNN accuracies, in percent, for
+        which the time to reach them is measured.
+    jpegs: number of images taken from ImageNet, if the data root has it.
     settings: values that replace a recipe's own: first those under "all", then those under "vit" if the backbone is a
         ViT, then those under the recipe's name. Tables may be nested; keys that a recipe does not have are ignored.
     """
@@ -44,10 +44,10 @@ class Scale:
     compile: Compile = "default"
     loss_batch: int = 512
     loss_dim: int = 128
-    pictures: int = 512
+    images: int = 512
     rounds: int = 2
     warmup: int = 5
-    steps: int = 30  # as many as the projection to a whole training needs
+    steps: int = 30  # the number that the projection to a whole training run needs
     step_batch: int = 256
     clocked_epochs: int = 4
     judged_at: tuple[float, ...] = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -61,10 +61,10 @@ class Scale:
         return torch.device(self.device)
 
     def recipe(self, name: str, parts: Mapping[str, Any] | None = None, **changes: Any) -> Recipe[Any]:
-        """Return the recipe of that name with some of its values replaced.
+        """Return the recipe called `name` with some of its values replaced.
 
         parts: keys and whole tables to replace. The scale's settings are applied after them, and `changes` last. A
-        precision of auto becomes the one that is chosen on this device, so that a record states it.
+        precision of auto is replaced by the precision that is chosen on this device, so that a record states it.
         """
         values = recipe.load(name).model_dump(mode="json") | dict(parts or {})
         one = recipe.parse(values, name)  # fills in the defaults of the method that it now has
@@ -85,7 +85,7 @@ TINY = Scale(
     compile="off",
     loss_batch=16,
     loss_dim=8,
-    pictures=8,
+    images=8,
     warmup=1,
     steps=3,
     step_batch=4,
@@ -122,7 +122,7 @@ SCALES = {"full": Scale(), "tiny": TINY}
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is given. folder: of the records so far. ends: when its time is over, by time.monotonic()."""
+    """The arguments of a step. folder: folder of the records so far. ends: its deadline, by time.monotonic()."""
 
     scale: Scale
     place: Place
@@ -131,7 +131,7 @@ class Context:
 
 
 def _put(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values, replaced by the settings of the same keys, also within tables."""
+    """Return the values, replaced by the settings with the same keys, also within tables."""
     result = dict(values)
     for key in values.keys() & settings.keys():
         inner = isinstance(values[key], dict) and isinstance(settings[key], Mapping)

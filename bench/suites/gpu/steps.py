@@ -1,4 +1,4 @@
-"""One step of every method, and of every training whose cost a paper states: its time, memory and projected hours."""
+"""One step of every method, and of every recipe whose cost a paper states: its time, memory and projected hours."""
 
 import statistics
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from twoview.methods import registry
 from twoview.methods.device_batches import DeviceBatch
 from twoview.methods.trainer import Trainer
 
-SPARE = 5  # steps more than a projection needs, in case the first ones are not steady
+SPARE = 5  # steps in addition to those that a projection needs, in case the first ones are not steady
 
 
 def method_name(method: str) -> str:
@@ -41,7 +41,7 @@ def measure_method(context: Context, method: str) -> Iterator[DeviceFigures]:
 
 
 def recipe_of(scale: Scale, method: str, batch: int, **changes: Any) -> Recipe[Any]:
-    """Return the recipe HEADLINE with another method, of default options, in place of its own."""
+    """Return the recipe HEADLINE with its method replaced by another one with default options."""
     kind = registry.entry(method).method
     parts: dict[str, Any] = {"method": {"name": method}, "views": kind.default_views}
     if kind.needs_vit:
@@ -54,9 +54,9 @@ def _record(context: Context, name: str, one: Recipe[Any], figures: list[Figure]
 
 
 def budgets() -> dict[str, tuple[str, ...]]:
-    """Return recipe -> the recipes, itself first, whose steps cost the same, for recipes whose source states a budget.
+    """Return groups of recipes with a stated budget whose steps cost the same, by the name of their first recipe.
 
-    HEADLINE comes first, then those whose hours are known.
+    HEADLINE comes first, then the recipes whose hours are known.
     """
     stated = [one for one in map(recipe.load, (path.stem for path in recipe.all_files())) if one.budget.gpus]
     stated.sort(key=lambda one: (one.name != HEADLINE, one.budget.hours is None))
@@ -75,7 +75,7 @@ def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceF
     """Measure the first recipe's step, and project from it the hours of each recipe's pretraining on this one GPU.
 
     If training itself, loader included, was measured on the recipe, the hours come from that, and no step is measured.
-    The note of each projection names the measured steps that it comes from, and what the source spent, with its
+    The note of each projection states the measured steps that it is based on, and the source's budget with its
     provenance.
     """
     one = context.scale.recipe(names[0])
@@ -93,7 +93,7 @@ def measure_budget(context: Context, names: tuple[str, ...]) -> Iterator[DeviceF
 
 
 def _projected(one: Recipe[Any], measured: Steps) -> Figure:
-    """Return the projected GPU-hours. What the source spent is in the note, never among the samples."""
+    """Return the projected GPU-hours. The source's budget is in the note, never in the samples."""
     source = f"the source: {spent(one.budget)}"
     try:
         whole = budget.projection(one, measured.seconds, measured.idle or 0.0)
@@ -101,14 +101,14 @@ def _projected(one: Recipe[Any], measured: Steps) -> Figure:
         return Figure(work=one.name, quantity="projected_gpu_hours", samples=[], note=f"{refused}; {source}")
     origin = "the model alone" if measured.idle is None else "training on JPEGs"
     note = (
-        f"{whole.steps:,} steps; {origin}, {whole.seconds:.4g} s a step, {whole.measured} steady ones in"
-        f" {measured.record}; 95 % interval {whole.low:.4g} to {whole.high:.4g}; {source}"
+        f"{whole.steps:,} steps; {origin}, {whole.seconds:.4g} s a step, the median of {whole.measured} after warm-up, "
+        f"from {measured.record}; 95 % interval {whole.low:.4g} to {whole.high:.4g}; {source}"
     )
     return Figure(work=one.name, quantity="projected_gpu_hours", samples=[whole.hours], note=note)
 
 
 def spent(budget: Budget) -> str:
-    """Return a budget in words, without what is not stated."""
+    """Return a budget in words, without values that are not stated."""
     words = [f"{budget.gpus} x {budget.gpu or 'GPU'}"]
     words += [f"{budget.hours:g} hours"] if budget.hours else []
     words += [f"{budget.memory_gib:g} GiB each"] if budget.memory_gib else []

@@ -1,12 +1,12 @@
 """The steps of `twoview suite gpu`, run most valuable first within a time limit in minutes.
 
-Each step runs in a process of its own, so that its peak memory is its own and an error on the device ends it alone, and
-writes its record when it ends. Existing records are kept, so a suite that was interrupted continues. A step that does
-not fit into the remaining minutes is skipped, and its name is printed. What a step has measured so far is in the folder
-`stopped`, whatever ends it, with the reason why it stopped; the next run measures such a step again.
+Each step runs in a process of its own, so that its peak memory is its own and an error on the device ends no other
+step, and writes its record when it ends. Existing records are kept, so a suite that was interrupted continues. A step
+that does not fit into the remaining minutes is skipped, and its name is printed. If a step is stopped for any reason,
+its measurements so far are in the folder `stopped`, with the reason; the next run measures such a step again.
 
-How long a step takes (`minutes`) was measured on an H200 with 16 cores, or is assumed from the most similar step that
-was measured: the step beside lightly, the half batch and the budgets have not run on a GPU.
+The duration of a step (`minutes`) was measured on an H200 with 16 cores, or is assumed from the most similar measured
+step: the comparison with lightly, the half batch and the budgets have not run on a GPU.
 """
 
 import math
@@ -29,7 +29,7 @@ from twoview.bench.evidence import DeviceFigures
 from twoview.bench.runtime import processes as own_process
 from twoview.bench.runtime.locks import alone
 from twoview.bench.runtime.progress import console
-from twoview.bench.suites.gpu import beside_lightly, cifar, correctness, graphs, rates, steps
+from twoview.bench.suites.gpu import cifar, correctness, graphs, rates, steps, with_lightly
 from twoview.bench.suites.gpu.scale import HEADLINE, Context, Scale, Skipped
 from twoview.loaders import limits
 from twoview.loaders.files import whole_file
@@ -39,7 +39,7 @@ from twoview.methods.registry import METHODS
 # Modules that steps import. They are loaded once before the processes are forked, which saves each of them seconds.
 PRELOAD = ("twoview.bench.suites.gpu.suite", "timm", "torch._dynamo", "torch._inductor.compile_fx")
 LETTING_GO = 10  # seconds that a process may take to end after its answer, or after it was killed
-STOPPED = "stopped"  # folder, beside the records, for what stopped steps had measured
+STOPPED = "stopped"  # folder, next to the records, for the measurements of stopped steps
 UNDER_WAY = "the suite was interrupted"  # the reason why a step stopped, until a better one is known
 PATIENCE = 2  # how many times its `minutes` a step may take
 
@@ -81,7 +81,7 @@ def all_steps() -> list[Step]:
         Step(cifar.TIME, 1.5, cifar.train, share=0.6),
         Step(graphs.NAME, 0.5, graphs.measure_cifar),
         *(Step(steps.method_name(name), 0.3, partial(steps.measure_method, method=name)) for name in METHODS),
-        Step(beside_lightly.NAME, 2, beside_lightly.measure),
+        Step(with_lightly.NAME, 2, with_lightly.measure),
         half_batch,
         *other_views,
         *(Step(graphs.name_of(name), 0.3, partial(graphs.measure_method, method=name)) for name in METHODS),
@@ -100,7 +100,11 @@ FIRST = (
 
 
 def plan(minutes: float, only: Sequence[str]) -> list[Step]:
-    """Return the steps of these names, by default all. ValueError for an unknown name, or if minutes is not above 0."""
+    """Return the steps named in `only`, in that order, or all steps if it is empty.
+
+    minutes: the suite's time, which is only checked here.
+    Raises ValueError for an unknown name, or if minutes is not above 0.
+    """
     if not 0 < minutes < math.inf:
         raise ValueError(f"--minutes must be a number above 0, got {minutes:g}")
     steps = {step.name: step for step in all_steps()}
@@ -118,8 +122,8 @@ def run(
     """Run the steps that have no record in `folder` yet, and return the names of those that stopped or failed a check.
 
     only: names of the steps to run; by default all. pack: a tar.gz of all records, rewritten whenever one is new.
-    ValueError if minutes is not above 0, a name is unknown, or torch does not see the device of the scale; OSError if
-    `folder` or `pack` cannot be written, or another suite is writing there.
+    Raises ValueError if minutes is not above 0, a name is unknown, or torch does not see the device of the scale, and
+    OSError if `folder` or `pack` cannot be written, or another suite is writing there.
     """
     todo = plan(minutes, only)
     if scale.where.type == "cuda" and not torch.cuda.is_available():
@@ -167,7 +171,7 @@ def _run(
 
 
 def may_take(step: Step, left: float, last: bool) -> float:
-    """Return the seconds that a step may take. left: seconds that remain. last: whether no step comes after it."""
+    """Return the seconds that a step may take. left: remaining seconds. last: whether it is the last step."""
     share = 1.0 if step.share and last else step.share
     return min(left, max(60 * PATIENCE * step.minutes, share * left))
 
@@ -268,7 +272,7 @@ def _answer(step: Step, context: Context, connection: Connection) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """Return an error's type and message on one line, no longer than a record may hold."""
+    """Return an error's type and message on one line, cut to the longest text that a record may hold."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[: limits.TEXT.value]
 
 

@@ -1,4 +1,4 @@
-"""What one H100 should reach. Targets are shown beside measurements, never in their place."""
+"""What one H100 should reach. Targets are shown next to measurements and never replace them."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from twoview.bench.suites.gpu.scale import HEADLINE
 class Target:
     """A bound on the median of a record's figure, in the figure's unit.
 
-    at_least: the bound must be reached; otherwise it must not be exceeded. variant, work: which figure is meant, where
-    a record has several of the quantity. published: what others report, with its source.
+    at_least: the bound must be reached; otherwise it must not be exceeded. variant, work: which figure is meant, if a
+    record has several of the quantity. published: a reported result, with its source.
     """
 
     record: str
@@ -43,7 +43,7 @@ TARGETS = (
 
 
 def target(record: str, figure: Figure) -> Target | None:
-    """Return the target of a figure in the record of that name, or None."""
+    """Return the target of a figure in the record called `record`, or None."""
     for one in TARGETS:
         same = (one.record, one.quantity, one.variant) == (record, figure.quantity, figure.variant)
         if same and one.work in ("", figure.work):

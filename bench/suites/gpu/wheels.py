@@ -19,7 +19,7 @@ PYTHON = "3.12"  # used if the list of packages has no line python==...
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine has. python: version of its Python. packages: name -> version, None if it is not known."""
+    """The packages of a machine. python: version of its Python. packages: name -> version, None if it is not known."""
 
     python: str
     packages: dict[str, str | None]
@@ -31,7 +31,7 @@ class Node:
         return name in self.packages and (version is None or wanted.specifier.contains(version, prereleases=True))
 
     def needs(self, wheel: Path, extras: Collection[str]) -> Iterator[Requirement]:
-        """Yield what the wheel, with these extras, requires on this machine."""
+        """Yield the requirements of the wheel, with these extras, on this machine."""
         python = {"python_version": ".".join(self.python.split(".")[:2]), "python_full_version": self.python}
         for one in map(Requirement, _metadata(wheel).requires or ()):
             if one.marker is None or any(one.marker.evaluate({**python, "extra": extra}) for extra in ("", *extras)):
@@ -41,7 +41,7 @@ class Node:
 def read_node(path: Path) -> Node:
     """Read a list of packages as `pip freeze --all` prints it: NAME==VERSION, NAME or NAME @ ADDRESS per line.
 
-    A line python==VERSION gives the version of Python. ValueError, naming the line, if one has another form.
+    A line python==VERSION gives the version of Python. Raises ValueError, naming the line, if it has another form.
     """
     packages: dict[str, str | None] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -58,10 +58,10 @@ def read_node(path: Path) -> Node:
 
 
 def gather(wanted: Iterable[Requirement], node: Node, folder: Path, lock: Path) -> list[Path]:
-    """Download what the node lacks of these requirements and of their own requirements, and return the wheels.
+    """Download the wheels that the node lacks for these requirements and their dependencies, and return their paths.
 
-    lock: pip's constraint file with the versions to take. ValueError if a requirement cannot be downloaded, or is not
-    met by the wheel that was downloaded for another one.
+    lock: pip's constraint file with the versions to take. Raises ValueError if a requirement cannot be downloaded, or
+    is not met by the wheel that was downloaded for another one.
     """
     wheels: dict[str, Path] = {}
     todo, seen = list(wanted), set()
@@ -74,7 +74,7 @@ def gather(wanted: Iterable[Requirement], node: Node, folder: Path, lock: Path) 
         if name not in wheels:
             wheels[name] = download(one, node, folder, lock)
         elif not one.specifier.contains(version := _metadata(wheels[name]).version, prereleases=True):
-            raise ValueError(f"{name} {version} meets one requirement and not another, {one}")
+            raise ValueError(f"{name} {version} meets one requirement but not another, {one}")
         todo += node.needs(wheels[name], one.extras)
     return list(wheels.values())
 

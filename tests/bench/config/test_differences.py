@@ -1,4 +1,4 @@
-"""Settings that differ are said in one sentence: every key up to a few, both values, and what to do."""
+"""Differing settings are reported in one sentence: the first few keys, both values, and what to do."""
 
 import pytest
 
@@ -28,7 +28,7 @@ THEIRS = {"epochs": 3, "optim": {"name": "sgd", "lr": 0.1}, "method": {"name": "
         ),
     ],
 )  # fmt: skip
-def test_what_must_be_as_it_was(mine, sentence):
+def test_differing_settings_are_named_with_both_values(mine, sentence):
     assert differing(THEIRS | mine, THEIRS, "a.json") == sentence
 
 

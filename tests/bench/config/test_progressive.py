@@ -1,4 +1,4 @@
-"""Views that grow: which epoch has which size, a loader of that size gives the same pixels, and a run cut in two."""
+"""Growing views: the size of each epoch, pixels equal to a loader's of that size, and an interrupted run."""
 
 import io
 import json
@@ -43,7 +43,7 @@ width = 8
 SIZES, STEPS = [12, 16, 24, 28], 16  # four steps an epoch
 
 
-def test_ffcv_s_resnet_50_of_88_epochs():
+def test_sizes_follow_ffcvs_schedule_for_resnet_50():
     grows = Progressive(start=160, first_epoch=65, last_epoch=76)
     sides = [grows.side(192, epoch) for epoch in range(88)]
     assert sides == [160] * 71 + [192] * 17, "176 pixels, halfway between, are reached between epochs 70 and 71"
@@ -57,15 +57,15 @@ def test_ffcv_s_resnet_50_of_88_epochs():
     ("old", "new", "complaint"),
     [
         ("start = 12", "start = 28", "progressive.start must be below the size, 28, got 28"),
-        ("multiple = 4", "", "progressive.multiple must divide every side: 12 is no multiple of 32"),
-        ("size = 28", "size = 30", "progressive.multiple must divide every side: 30 is no multiple of 4"),
-        ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* of 4 epochs, 3, got 4"),
+        ("multiple = 4", "", "progressive.multiple must divide every side: 12 is not a multiple of 32"),
+        ("size = 28", "size = 30", "progressive.multiple must divide every side: 30 is not a multiple of 4"),
+        ("last_epoch = 3", "last_epoch = 4", "progressive.last_epoch .* first_epoch, 0, .* 3, the last epoch, got 4"),
         ("last_epoch = 3", "", "progressive.last_epoch .* got 0"),
         ("start = 12", "begin = 12", "progressive.begin is not a known key"),
         ("width = 8", 'name = "vit-mini"\npatch = 8', "progressive.multiple .* of backbone.patch, 8, got 4"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, old, new, complaint):
+def test_a_wrong_setting_is_named(tmp_path, old, new, complaint):
     path = tmp_path / "r.toml"
     path.write_text(RECIPE.replace(old, new))
     with pytest.raises(ValueError, match=complaint):
@@ -80,7 +80,7 @@ def one(tmp_path):
 
 
 @pytest.mark.parametrize("resident", ["off", "on"])
-def test_an_epoch_s_batches_are_those_of_a_loader_of_its_size(one, fashion, resident):
+def test_every_epoch_equals_a_loader_of_its_size(one, fashion, resident):
     one = one.model_copy(update={"resident": resident})
     method = experiment.build_method(one)
     used = experiment.train_images(one, fashion.labels)
@@ -95,7 +95,7 @@ def test_an_epoch_s_batches_are_those_of_a_loader_of_its_size(one, fashion, resi
         assert growing.state_dict() == plain.state_dict() and len(growing) == len(plain)
 
 
-def test_masks_and_views_that_grow_do_not_go_together(one, fashion):
+def test_growing_views_cannot_be_combined_with_masks(one, fashion):
     method = experiment.build_method(one)
     method.masks = (Mask(view=0, rows=7, columns=7, kept=2),)
     with pytest.raises(
@@ -124,7 +124,7 @@ class Runs:
 def runs(tmp_path_factory, betons):
     threads = torch.get_num_threads()
     runs = Runs(tmp_path_factory.mktemp("growing"), betons)
-    with pytest.MonkeyPatch.context() as patched:  # how fast this machine is does not matter here
+    with pytest.MonkeyPatch.context() as patched:  # the speed of this machine does not matter here
         patched.setattr(training.flops, "matrix_ceiling", lambda *args: [1e12])
         patched.setattr(training, "CEILING_ROUNDS", 1)
         runs.whole = runs.train("whole")
@@ -133,7 +133,7 @@ def runs(tmp_path_factory, betons):
     torch.use_deterministic_algorithms(False)
 
 
-def test_the_record_says_which_size_each_epoch_had(runs):
+def test_the_record_has_the_size_of_each_epoch(runs):
     assert runs.whole[0] == 0
     measured, ceilings = trained.measured(runs.folder / "whole" / "checkpoints" / "r-seed0.pt")
     assert measured.sizes == SIZES and len(measured.losses) == STEPS
@@ -158,7 +158,7 @@ def test_the_record_says_which_size_each_epoch_had(runs):
 
 
 @pytest.mark.parametrize("killed_at", [8, 9], ids=["within an epoch", "as the size changes"])
-def test_cut_in_two_it_ends_the_same_to_the_bit(runs, monkeypatch, killed_at):
+def test_an_interrupted_run_resumes_bit_for_bit(runs, monkeypatch, killed_at):
     @contextmanager
     def until(what, count):
         steps = iter(range(1, count + 1))
@@ -174,7 +174,7 @@ def test_cut_in_two_it_ends_the_same_to_the_bit(runs, monkeypatch, killed_at):
         patched.setattr(training, "progress", until)
         assert runs.train(out)[0] == 130
     reached = runs.state(out)["history"]["losses"]
-    assert len(reached) == killed_at - 1, "what a checkpoint holds: after three steps of an epoch, and after it"
+    assert len(reached) == killed_at - 1, "checkpoints are written after three steps of an epoch and after it"
     assert runs.train(out, "--resume") == runs.whole
     ours, theirs = (runs.state(name)["method"] for name in (out, "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

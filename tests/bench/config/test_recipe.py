@@ -1,4 +1,4 @@
-"""The schema of recipes: what is wrong in one is named with file, key and value; a base; a provenance."""
+"""The schema of recipes: errors name the file, key and value; bases; provenance."""
 
 import os
 import re
@@ -116,7 +116,7 @@ def test_values_and_defaults(written):
         ),
     ],
 )
-def test_what_is_wrong_is_named(written, old, new, complaint):
+def test_a_mistake_is_named_with_its_file(written, old, new, complaint):
     path = written(GOOD.replace(old, new, 1))
     assert old in GOOD
     with pytest.raises(ValueError, match=rf"{re.escape(path)}.*{complaint}") as caught:
@@ -124,18 +124,18 @@ def test_what_is_wrong_is_named(written, old, new, complaint):
     assert len(str(caught.value)) < 10_000
 
 
-def test_what_is_no_file_is_said_to_be_none(tmp_path):
+def test_a_folder_a_pipe_and_a_device_are_not_recipes(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "device.toml").symlink_to("/dev/zero")
     for name in ("folder", "pipe", "device"):
         with pytest.raises(
-            ValueError, match=rf"a recipe must be a TOML file, and .*{name}\.toml is a folder, a pipe or"
+            ValueError, match=rf"a recipe must be a TOML file, but .*{name}\.toml is a folder, a pipe or"
         ):
             recipe.load(str(tmp_path / f"{name}.toml"))
 
 
-def test_a_file_s_name_is_a_recipe_s_name_too(tmp_path):
+def test_the_file_name_must_be_a_valid_recipe_name(tmp_path):
     path = tmp_path / "my recipe.toml"
     path.write_text(GOOD)
     with pytest.raises(ValueError, match=r"my recipe\.toml: name: the name of a recipe must .* got 'my recipe'"):
@@ -144,7 +144,7 @@ def test_a_file_s_name_is_a_recipe_s_name_too(tmp_path):
     assert recipe.load(str(path)).name == "mine"
 
 
-def test_a_base_is_looked_for_in_the_folder_of_its_recipe(tmp_path, monkeypatch):
+def test_a_base_is_relative_to_its_recipes_folder(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "base.toml").write_text(GOOD)
     child = tmp_path / "a" / "b" / "child.toml"
@@ -152,12 +152,12 @@ def test_a_base_is_looked_for_in_the_folder_of_its_recipe(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert (recipe.load("a/b/child.toml").epochs, recipe.load(str(child)).batch) == (7, 8)
     monkeypatch.chdir(tmp_path / "a")
-    child.write_text('source = "mine"\nbase = "base.toml"\n')  # which lies in the current folder alone
+    child.write_text('source = "mine"\nbase = "base.toml"\n')  # exists only in the current folder
     with pytest.raises(ValueError, match=r"child\.toml: base: no recipe file at .*b/base\.toml"):
         recipe.load(str(child))
 
 
-def test_a_record_s_recipe_is_compared_with_no_file_that_lies_about(written, tmp_path, monkeypatch):
+def test_a_records_recipe_is_not_compared_with_a_file_in_the_current_folder(written, tmp_path, monkeypatch):
     one = recipe.load(written('name = "mine.toml"\n' + GOOD))
     monkeypatch.chdir(tmp_path)
     assert (tmp_path / "mine.toml").exists() and recipe.overrides(one) is None
@@ -166,15 +166,15 @@ def test_a_record_s_recipe_is_compared_with_no_file_that_lies_about(written, tmp
 WIDE = {"method": {"name": "simclr", "hidden": 131072, "projection": 131072}}
 
 
-def test_weights_and_batches_beyond_the_memory_are_refused_before_they_are_made(written, fashion, monkeypatch):
+def test_weights_and_batches_too_large_for_memory_are_refused_before_allocation(written, fashion, monkeypatch):
     values = recipe.load(written(GOOD)).model_dump(mode="json")
     monkeypatch.setattr(experiment, "memory_limit", lambda: 2**30)
-    with pytest.raises(ValueError, match=r"mine: its weights must fit into the memory of 1\.0 GiB, and take 64\.1 GiB"):
+    with pytest.raises(ValueError, match=r"mine: its weights must fit into 1\.0 GiB of memory, got 64\.1 GiB"):
         experiment.build_method(recipe.parse(values | WIDE, "x"))
     one = recipe.parse(values | {"size": 5600}, "x")
     method = experiment.build_method(recipe.parse(values, "x"))
     method.views = experiment.views_of(one)
-    with pytest.raises(ValueError, match=r"a batch must fit into .* 1\.0 GiB, and the views of 8 images take 1\.4 GiB"):
+    with pytest.raises(ValueError, match=r"a batch must fit into 1\.0 GiB .*, but the views of 8 images take 1\.4 GiB"):
         experiment.train_loader(one, fashion, method, torch.device("cpu"))
 
 
@@ -186,48 +186,48 @@ def test_no_network_is_built_to_count_views(written, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [experiment.build_method, experiment.outline])
-def test_what_builds_a_method_leaves_torchs_generator_as_it_was(written, make):
+def test_building_a_method_leaves_torchs_generator_unchanged(written, make):
     one, before = recipe.load(written(GOOD)), torch.get_rng_state()
     make(one)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_training_draws_from_the_seed_whatever_was_drawn_before(written):
-    """A method that draws as it trains goes on behind its weights' draws, as before there was a generator to keep."""
+def test_training_is_seeded_regardless_of_earlier_draws(written):
+    """A method that draws while it trains continues after the draws of its weights."""
     one = recipe.load(written(GOOD)).model_copy(update={"seed": 3})
     torch.manual_seed(3)
     ours = experiment._made(one).state_dict()
     behind = torch.rand(4)
     torch.rand(7)
     trainer = experiment.trainer(one, torch.device("cpu"), "fp32")
-    assert torch.equal(torch.rand(4), behind) and torch.initial_seed() == 3, "from which other ranks' seeds follow"
+    assert torch.equal(torch.rand(4), behind) and torch.initial_seed() == 3, "other ranks' seeds are derived from it"
     assert all(torch.equal(weights, ours[name]) for name, weights in trainer.method.state_dict().items())
 
 
 def odd_weights(weights):
     first = next(iter(weights))
     yield {key: value for key, value in weights.items() if key != first}, f"{first} is missing"
-    yield weights | {"more": torch.ones(1)}, "more is left over"
+    yield weights | {"more": torch.ones(1)}, "more is unexpected"
     yield weights | {first: weights[first].reshape(-1)[:1]}, rf"{first} must be torch.float32 \(.*\), got .*\(1,\)"
     yield weights | {first: weights[first].double()}, f"{first} must be torch.float32 .*, got torch.float64"
     yield weights | {first: weights[first] * float("nan")}, f"{first} must be finite"
 
 
-def test_weights_of_another_method_are_one_sentence(written, tmp_path):
+def test_weights_of_another_method_are_reported_in_one_sentence(written, tmp_path):
     one = recipe.load(written(GOOD))
     for weights, complaint in odd_weights(experiment.build_method(one).state_dict()):
         with pytest.raises(ValueError, match=rf"sent\.pt(:| does not hold the weights of its own recipe:) {complaint}"):
             experiment.trained_method(one, weights, tmp_path / "sent.pt")
 
 
-def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path):
+def test_an_unknown_recipe_error_suggests_the_nearest_name(tmp_path):
     with pytest.raises(ValueError, match=r"'quick-cifar': did you mean quick-cifar10 or .*\? \d+ names are known"):
         recipe.load("quick-cifar")
     with pytest.raises(FileNotFoundError, match=r"no recipe file at .*gone\.toml"):
         recipe.load(str(tmp_path / "gone.toml"))
 
 
-def test_a_recipe_takes_from_its_base_all_but_source_and_expected(tmp_path):
+def test_a_recipe_inherits_all_but_source_and_expected_from_its_base(tmp_path):
     base, child, grandchild = (tmp_path / f"{name}.toml" for name in ("base", "child", "grandchild"))
     base.write_text(GOOD + '[expected]\nlinear_top1 = 90.0\nprovenance = "found: a test"\n[budget]\ngpus = 3\n')
     child.write_text(f'source = "mine"\nbase = "{base}"\nepochs = 7\n[method]\nname = "simclr"\nhidden = 5\n')
@@ -240,7 +240,7 @@ def test_a_recipe_takes_from_its_base_all_but_source_and_expected(tmp_path):
         0.5,
         3,
     )
-    assert (one.method.hidden, one.method.temperature) == (5, 0.5), "a table is the child's or the base's, as a whole"
+    assert (one.method.hidden, one.method.temperature) == (5, 0.5), "a whole table is the child's or the base's"
     assert one.expected.linear_top1 is None
     child.write_text(f'base = "{base}"\n')
     with pytest.raises(ValueError, match=r"child\.toml: source is missing"):
@@ -250,15 +250,15 @@ def test_a_recipe_takes_from_its_base_all_but_source_and_expected(tmp_path):
         recipe.load(str(grandchild))
 
 
-def test_the_settings_are_what_decides_the_outcome(written):
+def test_settings_exclude_what_does_not_affect_the_outcome(written):
     one = recipe.load(written(GOOD))
     other = recipe.load(written(GOOD.replace("a test", "another") + "[budget]\ngpus = 1\n"))
     assert one != other and one.settings() == other.settings()
     assert one.settings() != recipe.load(written(GOOD.replace("batch = 8", "batch = 9"))).settings()
 
 
-def test_held_out_images_are_those_of_torch_s_random_split():
-    """Seed 42 and the last ones, as lightning-bolts' data modules split: what Tan et al.'s official code trains on."""
+def test_held_out_images_match_torchs_random_split():
+    """With seed 42 and the last images held out, as in lightning-bolts' data modules, which Tan et al.'s code uses."""
     labels = np.arange(1000) % 10
     generator = torch.Generator().manual_seed(42)
     kept, _ = torch.utils.data.random_split(range(1000), [900, 100], generator=generator)
@@ -270,7 +270,7 @@ def test_held_out_images_are_those_of_torch_s_random_split():
         experiment.chosen(labels, 1000, 0)
 
 
-def test_a_batch_of_k_classes_holds_so_many(written, fashion):
+def test_every_batch_has_k_classes(written, fashion):
     one = recipe.load(written(GOOD.replace("batch = 8", "batch = 32\nclasses_per_batch = 3\ntrain_images = 500")))
     method = experiment.build_method(one)
     with experiment.train_loader(one, fashion, method, torch.device("cpu")) as loader:
@@ -280,7 +280,7 @@ def test_a_batch_of_k_classes_holds_so_many(written, fashion):
 
 
 @pytest.mark.parametrize(("per_rank", "each", "together"), [(False, 4, 4), (True, 4, 8)])
-def test_ranks_hold_k_classes_together_or_each(written, fashion, monkeypatch, per_rank, each, together):
+def test_k_classes_are_per_batch_or_per_rank(written, fashion, monkeypatch, per_rank, each, together):
     keys = f"batch = 64\nclasses_per_batch = 4\nclasses_per_rank = {str(per_rank).lower()}\ntrain_images = 500"
     one = recipe.load(written(GOOD.replace("batch = 8", keys)))
     method = experiment.build_method(one)
@@ -314,7 +314,7 @@ def test_a_resumed_run_sees_the_same_batches_of_k_classes(written, fashion):
         assert [batch.index.tolist() for batch in second.epoch(2)] == indices[5:]
 
 
-def test_a_long_tail_of_a_recipe_s_images(written):
+def test_a_long_tail_subsamples_the_training_images(written):
     keys = 'train_images = 2000\nheld_out = 100\n[long_tail]\nratio = 10\nkind = "power"\n'
     one = recipe.load(written(GOOD.replace("[method]", keys + "[method]")))
     labels = np.arange(6000) % 10
@@ -325,7 +325,7 @@ def test_a_long_tail_of_a_recipe_s_images(written):
     assert experiment.train_images(plain, labels).tolist() == list(range(6000))
 
 
-def test_what_of_a_recipe_is_not_its_file_s():
+def test_overrides_are_the_differences_from_the_recipes_file():
     one = recipe.load("lee2025-imagenet-simclr")
     assert recipe.overrides(one) == {}
     values = one.model_dump(mode="json")

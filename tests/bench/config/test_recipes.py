@@ -1,4 +1,4 @@
-"""The recipes of the package: each loads, builds its model and can be trained; what they state has a provenance."""
+"""The package's recipes: each loads, builds its model and can be trained; expected accuracies have a provenance."""
 
 import tomllib
 
@@ -21,7 +21,7 @@ SMALL, SMALL_VIT = Backbone(width=8), Backbone(name="vit-mini", patch=4)
 
 
 def take_two_steps(one):
-    """With batches of 8 random images, of 16 pixels where there are no masks."""
+    """Train two steps on 8 random images, of 16 pixels unless there are masks."""
     method = build_method(one)
     kept = tuple(torch.from_numpy(masks.draw(mask, np.arange(8), 0, 0)) for mask in method.masks)
     sides = [view.size if kept else 16 for view in method.views]
@@ -40,7 +40,7 @@ def take_two_steps(one):
 
 
 def distinct(key):
-    """One recipe's name for each value of the key."""
+    """Return one recipe's name for each distinct value of the key."""
     return sorted({key(one): name for name, one in reversed(RECIPES.items())}.values())
 
 
@@ -58,12 +58,12 @@ def test_every_recipe_builds_its_model(name):
 
 
 def heavy(name):
-    """Has an expander 8192 wide, with which two steps take seconds."""
+    """Return whether the expander is 8192 wide, so that two steps take seconds."""
     return getattr(RECIPES[name].method, "projection", 0) >= 8192
 
 
 @pytest.mark.parametrize("name", [n for n in distinct(lambda one: (one.method, one.optim)) if not heavy(n)])
-def test_every_method_of_a_recipe_takes_two_steps(name):
+def test_every_recipes_method_takes_two_steps(name):
     """All settings of method and optimizer, on a small encoder."""
     one = RECIPES[name]
     small = {"backbone": SMALL_VIT, "size": 56} if one.backbone.name in VITS else {"backbone": SMALL}
@@ -75,17 +75,17 @@ def test_every_method_of_a_recipe_takes_two_steps(name):
 
 
 def convolutional(name):
-    """A ViT's two steps at 224 take minutes here; WRN-10-1's stand for those of WRN-34-5, which take seconds."""
+    """Excludes ViTs, which take minutes at 224 pixels, and WRN-34-5, which takes seconds and has WRN-10-1's code."""
     backbone = RECIPES[name].backbone
     return backbone.name not in VITS and not (backbone.name == "wide-resnet" and backbone.depth > 10)
 
 
 @pytest.mark.parametrize("name", [n for n in distinct(lambda one: (one.method.name, one.backbone)) if convolutional(n)])
-def test_every_method_takes_two_steps_on_the_recipe_s_own_backbone(name):
+def test_every_method_takes_two_steps_on_its_recipes_backbone(name):
     take_two_steps(RECIPES[name])
 
 
-def test_what_a_paper_s_recipe_expects_says_where_it_read_it():
+def test_a_papers_expected_accuracy_has_a_provenance():
     for name, one in RECIPES.items():
         if name.startswith(("lee2025", "tan2024", "assran2023", "wen2021", "solo", "lightly")):
             stated = recipe.find(name).read_text()
@@ -107,14 +107,14 @@ def test_what_a_paper_s_recipe_expects_says_where_it_read_it():
         ("solo-cifar10-barlow", 92.10),
     ],
 )
-def test_what_was_found_is_stated_as_found_and_the_rest_is_not(name, accuracy):
+def test_only_accuracies_that_were_found_are_stated_as_found(name, accuracy):
     assert RECIPES[name].expected.linear_top1 == accuracy
     assert RECIPES[name].expected.provenance.startswith("found")
     found = [n for n, one in RECIPES.items() if n.startswith("tan") and one.expected.provenance.startswith("found")]
-    assert len(found) == 4, "of Table 1 of Tan et al. four cells were read, the others are remembered"
+    assert len(found) == 4, "only four cells of Tan et al.'s Table 1 were read; the others are from memory"
 
 
-def test_the_debiased_recipes_cost_what_simclr_costs():
+def test_the_debiased_recipes_cost_as_much_as_simclr():
     for dataset in ("imagenet", "imagenet-lt", "cifar10"):
         whole = 2 * RECIPES[f"lee2025-{dataset}-simclr"].epochs
         for m in (2, 4, 8):
@@ -123,7 +123,7 @@ def test_the_debiased_recipes_cost_what_simclr_costs():
             assert one.epochs * (m + 1) == pytest.approx(whole, rel=0.02)
 
 
-def test_the_suite_of_methods_has_every_method_once_on_the_same_images():
+def test_the_methods_suite_has_every_method_once_on_the_same_images():
     ones = [RECIPES[name] for name in runner.SUITES["methods"].recipes]
     assert sorted(one.method.name for one in ones) == sorted(registry.METHODS)
     assert len({(one.dataset, one.train_images, one.batch, one.size) for one in ones}) == 1
@@ -133,13 +133,13 @@ def test_the_suite_of_methods_has_every_method_once_on_the_same_images():
 
 
 def test_a_record_with_the_older_spelling_of_a_key_is_read():
-    """Its key for normalized pixels is not the present one, and an unknown key would be an error."""
+    """Its key for normalized pixels has since been renamed, and an unknown key would be an error."""
     record = evidence.read(RESULTS / "gpu" / "gpu-method-mae.json")
     keys = set(record.recipe["method"])
     assert "normalize" not in keys and recipe.parse(record.recipe, record.name).method.normalize is True
 
 
-def test_the_first_training_of_a_newcomer_is_the_best_of_its_ranking():
-    """But for its precision, which is measured on every machine, where a ranking has to hold it fixed."""
+def test_the_quickstart_recipe_is_the_best_of_its_ranking():
+    """Except for the precision, which is chosen on each machine but fixed in a ranking."""
     quick, ranked = (recipe.flat(RECIPES[name].settings()) for name in ("quick-fashion-mnist", "rank-fashion-mnist"))
     assert {key for key in quick if quick[key] != ranked[key]} == {"name", "precision"}

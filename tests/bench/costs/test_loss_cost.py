@@ -1,4 +1,4 @@
-"""The cost card: each figure is its own loss's, lightly stands beside where it has the same one."""
+"""The table of loss costs: a row for each loss, compared with lightly if lightly has the same loss."""
 
 import json
 
@@ -13,7 +13,7 @@ from twoview.methods.registry import examples
 TIMED = {name: example for name, example in examples().items() if example.timed}
 
 
-def test_the_command_prints_every_loss_beside_lightlys(capsys):
+def test_the_command_compares_every_loss_with_lightlys(capsys):
     assert cli.run(["measure", "losses", "--batches", "16", "--dim", "8", "--rounds", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [row["loss"] for row in result["rows"]] == list(TIMED)
@@ -25,7 +25,7 @@ def test_the_command_prints_every_loss_beside_lightlys(capsys):
 
 
 @pytest.mark.parametrize("name", [name for name, example in TIMED.items() if example.lightly])
-def test_lightlys_loss_is_the_same_one(name):
+def test_lightlys_loss_is_the_same(name):
     """Up to what is documented: 2 + 2 times the negative cosine for byol; moco's queue is random on both sides."""
     pytest.importorskip("lightly.loss")
     torch.manual_seed(0)
@@ -38,13 +38,13 @@ def test_lightlys_loss_is_the_same_one(name):
         assert float(ours) == pytest.approx(float(2 + 2 * theirs if name == "byol" else theirs), rel=1e-5)
 
 
-def test_the_peak_is_that_of_the_matrix():
-    """32 MiB a matrix of 2,048 x 2,048 pairs: one for the logits and one for their gradient, at least."""
+def test_the_peak_covers_the_similarity_matrix():
+    """At least 32 MiB: a matrix of 2,048 x 2,048 pairs for the logits and one for their gradient."""
     found = loss_cost._in_its_own_process(Job("nt_xent", "lightly", 1024, 32))
     assert 2 * 16 <= found["peak_mib"] < 10 * 16 and found["ms"] > 0
 
 
-def test_a_side_that_dies_is_absent_with_the_reason(monkeypatch):
+def test_a_side_whose_process_dies_is_reported_with_the_reason(monkeypatch):
     assert "absent" in loss_cost._in_its_own_process(Job("nt_xent", "lightly", 2**40, 2))
 
 

@@ -1,4 +1,4 @@
-"""The cost of the probes: both sides answer on the same features, and an absent peer is named."""
+"""The cost of the probes: both sides classify the same features, and a missing peer is named."""
 
 import json
 
@@ -15,7 +15,7 @@ SMALL = Work("linear", train=2000, test=500, dim=32, classes=4, threads=1)
 
 
 @pytest.mark.parametrize("work", [SMALL, SMALL._replace(probe="knn", k=20)], ids=lambda work: work.probe)
-def test_both_sides_find_the_same(work):
+def test_both_sides_agree(work):
     peer = PEERS[work.probe]
     pytest.importorskip("faiss" if work.k else "sklearn")
     data = features(work)
@@ -24,7 +24,7 @@ def test_both_sides_find_the_same(work):
     assert 0.5 < (ours == data.test_label).float().mean() < 0.99
 
 
-def test_the_command_leaves_records_that_say_what_it_took(capsys, tmp_path):
+def test_the_command_writes_records_of_the_cost(capsys, tmp_path):
     words = "probes --train 2000 --test 500 --dim 32 --classes 4 --k 20 --threads 1 --rounds 1 --json --evidence-dir"
     assert cli.run([*words.split(), str(tmp_path)]) == 0
     knn, linear = json.loads(capsys.readouterr().out)
@@ -38,7 +38,7 @@ def test_the_command_leaves_records_that_say_what_it_took(capsys, tmp_path):
     assert text.splitlines()[1].startswith("knn") and "faiss" in text
 
 
-def test_an_absent_peer_is_named(monkeypatch):
+def test_a_missing_peer_is_named(monkeypatch):
     answers = {
         "twoview": {"seconds": 2.0, "added_mib": 3.0, "top1": 50.0},
         "faiss": {"absent": "No module named 'faiss'"},
@@ -46,11 +46,11 @@ def test_an_absent_peer_is_named(monkeypatch):
     monkeypatch.setattr(probe_cost, "try_run", lambda measure, job, preload: answers[job[1]])
     record = measure(SMALL._replace(probe="knn", k=5), 2)
     assert record.seconds == {"twoview": [2.0, 2.0]} and record.notes == {"faiss": "No module named 'faiss'"}
-    assert "absent: No module named 'faiss'" in table([record]) and "peer_over_ours" not in as_result(record)
+    assert "not run: No module named 'faiss'" in table([record]) and "peer_over_ours" not in as_result(record)
 
 
-def test_a_large_map_of_features_is_what_the_peak_leaves_out(monkeypatch):
-    """A side that takes 64 MiB is found to have taken them."""
+def test_the_added_memory_excludes_the_features(monkeypatch):
+    """A side that allocates 64 MiB is measured as having added 64 MiB."""
 
     def greedy(data, work):
         return torch.ones(16 * 2**20)[: work.test].long()
@@ -66,7 +66,7 @@ def _dies(job):
     raise SystemExit(job)
 
 
-def test_a_process_that_dies_says_so():
+def test_a_dead_process_is_reported_with_its_exit_code():
     assert try_run(_dies, 3, []) == {"absent": "its process ended with exit code 3"}
 
 

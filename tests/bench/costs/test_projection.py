@@ -1,4 +1,4 @@
-"""Projections: by hand where steps are equal, refused where they are few, and intervals that hold the true median."""
+"""Projections: by hand for equal steps, refused for too few steps, and with intervals that cover the true median."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from twoview.bench.measurement.environment import environment
 LEE = recipe.load("lee2025-imagenet-simclr")
 
 
-def test_the_whole_is_epochs_of_steps():
-    """1,281,167 images in batches of 512 are 2,502 whole ones; 100 epochs of them, half a second each."""
+def test_the_projection_is_the_number_of_steps_times_their_duration():
+    """1,281,167 images make 2,502 full batches of 512; 100 epochs at half a second per step."""
     whole = budget.projection(LEE, [0.5] * 30)
     assert (whole.steps, whole.measured, whole.seconds) == (250_200, 30, 0.5)
     assert whole.hours == whole.low == whole.high == pytest.approx(250_200 * 0.5 / 3600)
@@ -22,26 +22,26 @@ def test_the_whole_is_epochs_of_steps():
     assert budget.steps_an_epoch(held_out) == 45_000 // 256
 
 
-def test_few_steps_or_none_steady_are_refused_with_their_number():
-    with pytest.raises(ValueError, match="no projection: 0 of 29 measured steps are steady, 30 are needed"):
+def test_too_few_steady_steps_are_refused_with_their_number():
+    with pytest.raises(ValueError, match="no projection: 0 of 29 measured steps are steady, but 30 are needed"):
         budget.projection(LEE, [0.5] * 29)
     with pytest.raises(ValueError, match="29 of 34"):
         budget.projection(LEE, [9.0] * 5 + [0.5] * 29)
-    assert budget.projection(LEE, [9.0] * 5 + [0.5] * 30).measured == 30, "compiling is none of the steady ones"
+    assert budget.projection(LEE, [9.0] * 5 + [0.5] * 30).measured == 30, "steps that compile are not steady"
     with pytest.raises(ValueError, match="of 200 measured"):
         budget.projection(LEE, np.linspace(1, 3, 200).tolist())
 
 
-def test_an_epoch_that_only_the_data_tell_has_no_whole():
-    with pytest.raises(ValueError, match="an epoch of 0 images has no batch of 512"):
+def test_an_epoch_of_unknown_length_is_not_projected():
+    with pytest.raises(ValueError, match="an epoch of 0 images has no full batch of 512"):
         budget.steps_an_epoch(LEE.model_copy(update={"held_out": 1_281_167}))
     tail = recipe.parse(LEE.model_dump(mode="json") | {"long_tail": {"ratio": 10.0}}, "r")
     with pytest.raises(ValueError, match="known only from the data"):
         budget.steps_an_epoch(tail)
 
 
-def test_the_interval_holds_the_median():
-    """Of 100 runs of 200 steps that spread as steps do, about 95."""
+def test_the_interval_covers_the_median():
+    """In about 95 of 100 runs of 200 steps with a realistic spread."""
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(100):
@@ -62,12 +62,12 @@ def test_the_interval_holds_the_median():
         {"progressive": {"start": 160, "first_epoch": 1, "last_epoch": 50}},
     ],
 )
-def test_another_step_is_not_comparable(changes):
+def test_settings_that_change_a_step_make_it_incomparable(changes):
     other = recipe.parse(LEE.model_dump(mode="json") | changes, "r")
     assert budget.cost_of(other) != budget.cost_of(LEE)
 
 
-def test_what_leaves_a_step_as_it_is():
+def test_some_settings_do_not_change_a_step():
     free = {"name": "x", "dataset": "imagenet-lt", "epochs": 1, "seed": 7, "precision": "bf16", "compile": "default"}
     assert budget.cost_of(recipe.parse(LEE.model_dump(mode="json") | free, "r")) == budget.cost_of(LEE)
 
@@ -89,7 +89,7 @@ def trained(**fields):
     )  # fmt: skip
 
 
-def test_steps_of_a_training():
+def test_the_steps_of_a_run_are_found():
     steps = budget.measured(trained())
     assert (steps.device, steps.gpus, steps.views, steps.memory_gib, steps.joules) == ("H100", 1, 1024, 4.0, 200.0)
     assert steps.idle == 0.1 and steps.mfu == 0.5 and steps.precision == "bf16"
@@ -100,7 +100,7 @@ def test_steps_of_a_training():
     assert budget.measured(trained(step_seconds=[])) is None
 
 
-def test_steps_of_the_gpu_suite():
+def test_the_steps_of_the_gpu_suite_are_found():
     def of(**samples):
         figures = [Figure(work="w", quantity=quantity, samples=s) for quantity, s in samples.items()]
         one = LEE.model_dump(mode="json") | {"precision": "bf16"}
@@ -113,7 +113,7 @@ def test_steps_of_the_gpu_suite():
     assert of(loader_rate=[1.0]) is None
 
 
-def test_a_loader_s_rates_are_no_steps():
+def test_a_loaders_rates_have_no_steps():
     rates = LoaderRates(
         name="l", beton="b", views="v", size=224, views_per_image=2, images=8, threads=1,
         images_per_s={"twoview": [100.0]}, first_batch_s={},

@@ -1,4 +1,4 @@
-"""`twoview data`: what is there, what is missing, and what gets it."""
+"""`twoview data`: what exists, what is missing, and how to get it."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from twoview.loaders.datasets import DATASETS, dataset
 from twoview.loaders.datasets.samples import Samples
 
 
-def test_every_dataset_is_listed_with_what_gets_it(tmp_path, capsys, monkeypatch):
+def test_every_dataset_is_listed_with_the_command_to_get_it(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("TWOVIEW_DATA", raising=False)
     assert run(["data", "--json", "--data-root", str(tmp_path)]) == 0
     states = {state["name"]: state for state in json.loads(capsys.readouterr().out)}
@@ -24,10 +24,10 @@ def test_every_dataset_is_listed_with_what_gets_it(tmp_path, capsys, monkeypatch
         assert not there or all(split["images"] == split["published"] for split in state["splits"].values()), name
     assert states["cifar100"]["get"] == f"twoview data cifar100 --get --data-root {tmp_path}"
     assert states["places205"]["get"].startswith(f"mkdir -p {tmp_path}/places205 && curl ")
-    assert not list(tmp_path.iterdir()), "looking gets nothing"
+    assert not list(tmp_path.iterdir()), "listing downloads nothing"
 
 
-def test_what_is_there_and_what_is_missing(tmp_path, capsys):
+def test_found_and_missing_parts_are_listed(tmp_path, capsys):
     def read(root, split):
         if split == "test":
             raise FileNotFoundError("val is not there")
@@ -52,15 +52,15 @@ def test_what_is_there_and_what_is_missing(tmp_path, capsys):
         (["--get"], "--get needs the name of a dataset"),
     ],
 )
-def test_bad_words_are_one_sentence(words, sentence, capsys, monkeypatch):
+def test_a_wrong_argument_is_reported_in_one_sentence(words, sentence, capsys, monkeypatch):
     monkeypatch.delenv("TWOVIEW_DATA", raising=False)
     assert run(["data", *words]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_get_gets(tmp_path, monkeypatch, capsys):
+def test_get_downloads_the_dataset(tmp_path, monkeypatch, capsys):
     asked = []
     entry = replace(dataset("cifar100"), get=asked.append)
     monkeypatch.setitem(datasets.DATASETS, "cifar100", entry)
     assert run(["data", "cifar100", "--get", "--data-root", str(tmp_path)]) == 0
-    assert asked == [tmp_path] and "cifar-100-python is not there" in capsys.readouterr().out
+    assert asked == [tmp_path] and "cifar-100-python does not exist" in capsys.readouterr().out

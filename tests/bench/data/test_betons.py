@@ -1,4 +1,4 @@
-"""`twoview convert`, `inspect` and `verify`, as a user meets them."""
+"""`twoview convert`, `inspect` and `verify`, as a user runs them."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def folder(photographs, tmp_path):
     return tmp_path / "images"
 
 
-def test_inspect_counts_what_is_there(folder, tmp_path, capsys):
+def test_inspect_counts_samples_and_classes(folder, tmp_path, capsys):
     path = tmp_path / "a.beton"
     result(capsys, "convert", folder, path)
     about = result(capsys, "inspect", path)
@@ -54,7 +54,7 @@ def test_inspect_counts_what_is_there(folder, tmp_path, capsys):
     assert "0: 2, 1: 3" in capsys.readouterr().out
 
 
-def test_a_damaged_image_stops_the_conversion_or_is_left_out_by_name(tmp_path, capsys):
+def test_a_damaged_image_stops_the_conversion_or_is_skipped_by_name(tmp_path, capsys):
     for wnid in IMAGENETTE:
         (tmp_path / "imagenette2" / "train" / wnid).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "imagenette2" / "train" / wnid / "0.JPEG")
@@ -62,11 +62,11 @@ def test_a_damaged_image_stops_the_conversion_or_is_left_out_by_name(tmp_path, c
     with pytest.raises(ValueError, match=r"1\.JPEG cannot be read as an image"):
         dataset_beton("imagenette", "train", tmp_path, tmp_path)
     assert len(dataset_beton("imagenette", "train", tmp_path, tmp_path, damaged="skip")) == 10
-    assert f"left out: {tmp_path}/imagenette2/train/{wnid}/1.JPEG" in capsys.readouterr().err.replace("\n", "")
+    assert f"skipped: {tmp_path}/imagenette2/train/{wnid}/1.JPEG" in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("label", [-1, 10])
-def test_labels_that_are_no_classes_of_the_dataset_are_named(label, tmp_path):
+def test_labels_outside_the_datasets_classes_are_named(label, tmp_path):
     samples = datasets.samples.samples_from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
     for _ in beton.write(tmp_path / "imagenette-train.beton", 3, samples.stored):
         pass
@@ -75,7 +75,7 @@ def test_labels_that_are_no_classes_of_the_dataset_are_named(label, tmp_path):
         dataset_beton("imagenette", "train", tmp_path, None)
 
 
-def test_convert_shrinks_and_overwrites_only_when_told(folder, tmp_path, capsys):
+def test_convert_shrinks_and_overwrites_only_if_asked(folder, tmp_path, capsys):
     path = tmp_path / "a.beton"
     result(capsys, "convert", folder, path)
     assert run(["convert", str(folder), str(path), "--max-resolution", "100"]) == 2
@@ -86,7 +86,7 @@ def test_convert_shrinks_and_overwrites_only_when_told(folder, tmp_path, capsys)
     assert file.heights[4] == 12, "50 x 400, rounded half to even"
 
 
-def test_verify_finds_what_changed_and_ends_with_2(folder, tmp_path, capsys):
+def test_verify_finds_changed_bytes_and_exits_with_2(folder, tmp_path, capsys):
     path = tmp_path / "a.beton"
     result(capsys, "convert", folder, path)
     about = result(capsys, "verify", path)
@@ -101,7 +101,7 @@ def test_verify_finds_what_changed_and_ends_with_2(folder, tmp_path, capsys):
     assert "1 of 5 samples are damaged; sample 2: the sample's bytes are not those that were written" in out.err
 
 
-def test_damaged_sources_are_named_or_left_out(folder, tmp_path, capsys):
+def test_damaged_sources_are_named_or_skipped(folder, tmp_path, capsys):
     path, cut = tmp_path / "a.beton", folder / "cats" / "0.jpg"
     cut.write_bytes(cut.read_bytes()[:9000])
     assert run(["convert", str(folder), str(path)]) == 2
@@ -112,7 +112,7 @@ def test_damaged_sources_are_named_or_left_out(folder, tmp_path, capsys):
     assert open_beton(path).labels.tolist() == [0, 1, 1, 1]
 
 
-def test_files_of_the_same_samples_and_no_others_have_the_same_identity(tmp_path):
+def test_the_identity_depends_only_on_the_samples(tmp_path):
     def index(name, pixel=0, label=0):
         sample = beton.Stored(beton.RAW, 1, 1, bytes([pixel, 0, 0]), label)
         list(beton.write(tmp_path / name, 1, lambda _: sample))
@@ -130,7 +130,7 @@ def imagenette(root, split="val", images=1):
     return root
 
 
-def test_a_file_says_what_it_was_made_of(tmp_path, folder, capsys):
+def test_a_file_says_what_it_was_converted_from(tmp_path, folder, capsys):
     root = imagenette(tmp_path / "root")
     (root / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
     result(
@@ -148,23 +148,23 @@ def test_a_file_says_what_it_was_made_of(tmp_path, folder, capsys):
     assert "dataset: imagenette, split: test" in capsys.readouterr().out
 
 
-def test_a_beton_of_images_that_the_data_root_no_longer_has_is_refused(tmp_path):
+def test_a_beton_is_refused_if_the_data_root_has_other_images(tmp_path):
     first = imagenette(tmp_path / "first")
     assert len(dataset_beton("imagenette", "test", tmp_path, first)) == 10
-    assert len(dataset_beton("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "the same elsewhere"
-    assert len(dataset_beton("imagenette", "test", tmp_path, None)) == 10, "betons travel without their images"
+    assert len(dataset_beton("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "a copy elsewhere"
+    assert len(dataset_beton("imagenette", "test", tmp_path, None)) == 10, "betons work without their images"
     path = tmp_path / "imagenette-test.beton"
     for count, root in ((20, imagenette(tmp_path / "other", images=2)), (11, first)):
         (first / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "new.JPEG").write_bytes(b"anything")
         with pytest.raises(ValueError) as refused:
             dataset_beton("imagenette", "test", tmp_path, root)
         assert str(refused.value) == (
-            f"{path} was converted from 10 images that are not the {count} of {root}/imagenette2/val: "
-            "delete it, or keep betons in another folder"
+            f"{path} is out of date: it was converted from 10 images, and {root}/imagenette2/val has {count} with "
+            "other names or labels now: delete the file, or use another folder with --betons"
         )
 
 
-def test_a_dataset_that_lacks_a_class_is_refused_and_one_that_is_not_there_is_not(tmp_path):
+def test_an_incomplete_dataset_is_refused_but_a_missing_one_is_not(tmp_path):
     root = imagenette(tmp_path / "root")
     dataset_beton("imagenette", "test", tmp_path, root)
     shutil.rmtree(root / "imagenette2" / "val" / next(iter(IMAGENETTE)))
@@ -174,7 +174,7 @@ def test_a_dataset_that_lacks_a_class_is_refused_and_one_that_is_not_there_is_no
     assert len(dataset_beton("imagenette", "test", tmp_path, root)) == 10
 
 
-def test_images_renamed_or_of_another_class_are_other_images(tmp_path):
+def test_renaming_or_relabeling_images_changes_the_listing(tmp_path):
     root = imagenette(tmp_path / "root")
     one, two, *_ = (root / "imagenette2" / "val" / wnid for wnid in IMAGENETTE)
     whole = datasets.dataset("imagenette").read(root, "test").listing()
@@ -187,7 +187,7 @@ def test_images_renamed_or_of_another_class_are_other_images(tmp_path):
     assert len({whole, renamed, datasets.dataset("imagenette").read(root, "test").listing()}) == 3
 
 
-def test_a_beton_of_something_else_is_refused_whatever_its_name(tmp_path, folder, capsys):
+def test_a_beton_converted_from_something_else_is_refused(tmp_path, folder, capsys):
     root = imagenette(tmp_path / "root")
     path = tmp_path / "imagenette-train.beton"
     for words, made_of in (
@@ -196,12 +196,12 @@ def test_a_beton_of_something_else_is_refused_whatever_its_name(tmp_path, folder
     ):
         result(capsys, "convert", *words, "--force")
         with pytest.raises(
-            ValueError, match=f"must be converted from imagenette's train images, and was from {made_of}"
+            ValueError, match=f"must be converted from imagenette's train images, but was converted from {made_of}"
         ):
             dataset_beton("imagenette", "train", tmp_path, None)
 
 
-def test_names_with_escapes_are_printed_as_such(tmp_path, capsys):
+def test_escape_sequences_in_names_are_printed_as_text(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "\x1b[2J.JPEG").write_bytes(b"")
     dataset_beton("imagenette", "train", tmp_path, root, damaged="skip")
@@ -209,7 +209,7 @@ def test_names_with_escapes_are_printed_as_such(tmp_path, capsys):
     assert "\\x1b[2J.JPEG" in said.replace("\n", "") and "\x1b[2J.JPEG" not in said
 
 
-def test_evidence_names_the_images_that_were_left_out(tmp_path, capsys):
+def test_evidence_names_the_skipped_images(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / os.fsdecode(b"\xe9.JPEG")).write_bytes(b"")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
@@ -234,7 +234,7 @@ def test_evidence_names_the_images_that_were_left_out(tmp_path, capsys):
         (["/d/a/1"], ["1"]),
     ],
 )
-def test_paths_are_below_the_folder_that_all_files_share(files, relative):
+def test_paths_are_relative_to_the_common_folder(files, relative):
     assert samples_from_files(files, [0] * len(files), "here").relative == relative
 
 

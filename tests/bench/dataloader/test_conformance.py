@@ -51,12 +51,12 @@ def fewer_draws(monkeypatch):
         ("blur", "within 1"),
     ],
 )
-def test_what_is_asked(rows, check, asked):
+def test_each_check_has_its_tolerance(rows, check, asked):
     assert {row.asked for row in rows if row.check == check} == {asked}
 
 
 def off_by(levels, kernel):
-    """The kernel, and then some levels too many in a tenth of the values."""
+    """Wrap the kernel so that a tenth of its values are off by some levels."""
 
     def wrong(image, *parameters):
         kernel(image, *parameters)
@@ -87,7 +87,7 @@ def test_a_wrong_op_fails_its_row_and_no_other(monkeypatch, module, name, levels
     assert failing(conformance.pixels()) == {check}
 
 
-def test_a_resize_of_two_values_in_a_thousand_wrong_fails(monkeypatch):
+def test_a_resize_with_two_wrong_values_in_a_thousand_fails(monkeypatch):
     right = resize.resize
 
     def wrong(*arguments):
@@ -126,20 +126,20 @@ def test_a_one_sided_hue_a_fixed_order_and_a_wrong_rate_fail(monkeypatch, fewer_
 
 
 def test_one_wrong_level_in_a_whole_view_fails(monkeypatch):
-    right = gray.twin
+    right = gray.reference
     monkeypatch.setattr(conformance, "PRESETS", ("simclr-cifar", "mae"))
-    monkeypatch.setattr(gray, "twin", lambda image: right(image) ^ 1)
+    monkeypatch.setattr(gray, "reference", lambda image: right(image) ^ 1)
     rows = list(conformance.views())
     assert failing(rows) == {"simclr-cifar"} and {row.worst for row in rows} == {0, 1}
 
 
-def test_the_command(rows, monkeypatch, capsys):
+def test_the_command_prints_every_row_as_json(rows, monkeypatch, capsys):
     monkeypatch.setattr(conformance, "card", lambda: iter(rows))
     assert cli.run(["measure", "conformance", "--json"]) == 0
     assert [row["check"] for row in json.loads(capsys.readouterr().out)] == [row.check for row in rows]
 
 
-def test_the_command_prints_the_card_and_ends_with_2_where_a_row_fails(monkeypatch, capsys):
+def test_the_command_exits_with_2_if_a_row_fails(monkeypatch, capsys):
     monkeypatch.setattr(jitter, "hue", off_by(3, jitter.hue))
     monkeypatch.setattr(conformance, "SIZES", (32,))
     monkeypatch.setattr("twoview.commands.measure.conformance.card", conformance.pixels)

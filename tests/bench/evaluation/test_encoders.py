@@ -1,4 +1,4 @@
-"""Strangers' checkpoints: each layout in miniature, and the converted encoder gives the source module's features."""
+"""Third-party checkpoints: each layout in miniature, whose converted encoder gives the source's features."""
 
 import copy
 import gzip
@@ -20,7 +20,7 @@ from twoview.methods import checkpoint
 
 
 def resnet(cifar_padding=None):
-    """torchvision's ResNet-18 without its head, its statistics not the initial ones."""
+    """torchvision's ResNet-18 without its head and with random batch statistics."""
     torch.manual_seed(0)
     module = torchvision.models.resnet18()
     module.fc = nn.Identity()
@@ -41,7 +41,7 @@ def vit():
 
 
 def named(prefix, module):
-    """Not the module's own tensors, which a state dict hands out."""
+    """The state dict under a prefix, with copies of the tensors."""
     return {prefix + key: value.clone() for key, value in module.state_dict().items()}
 
 
@@ -54,11 +54,11 @@ def head(prefix, *keys):
 
 
 def sequential(module):
-    """As lightly's examples wrap a ResNet."""
+    """A ResNet as lightly's examples wrap it."""
     return nn.Sequential(*list(module.children())[:-1], nn.Flatten())
 
 
-# layout -> content of the file from (ResNet, ViT), which of the two it holds, and the file's other things
+# layout -> a function: (ResNet, ViT) -> which of the two the file holds, and the file's content
 RESNET, VIT = "torchvision:resnet18", "timm:test_vit"
 CASES = {
     "solo-learn": lambda r, v: (
@@ -148,11 +148,11 @@ def same_features(found, source, size):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_converted_encoder_is_the_source(case, sources, tmp_path):
+def test_a_converted_encoder_gives_its_sources_features(case, sources, tmp_path):
     layout = case.partition(",")[0]
     arch, content = CASES[case](sources[RESNET], sources[VIT])
     torch.save(content, tmp_path / "them.pth")
-    # Without heads a file may be of two layouts; where it is not, nobody has to say which.
+    # Without heads a file may fit two layouts; only then must the layout be given.
     found = encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", arch, layout if case == "lightly, indexed" else None)
     same_features(found, sources[arch], 160 if arch == VIT else 64)
     assert (found.name, found.size) == ("checkpoint-them", 160 if arch == VIT else 224)
@@ -165,7 +165,7 @@ def test_every_layout_is_tested():
 
 
 def wrapped(content, wrapper, inside):
-    """Its keys with torch's own prefix before all of each, or behind its first word."""
+    """The content with torch's prefix at the start of every key, or after the key's first part."""
     if not isinstance(content, dict):
         return content
     if not all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -180,7 +180,7 @@ def wrapped(content, wrapper, inside):
     "wrapper",
     ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "_fsdp_wrapped_module."],
 )
-def test_torchs_own_prefixes_are_taken_off(wrapper, inside, sources, tmp_path):
+def test_torchs_prefixes_are_removed(wrapper, inside, sources, tmp_path):
     for case, make in CASES.items():
         _, content = make(sources[RESNET], sources[VIT])
         plain, layout = convert(content, tmp_path, None)
@@ -189,7 +189,7 @@ def test_torchs_own_prefixes_are_taken_off(wrapper, inside, sources, tmp_path):
         assert all(torch.equal(tensors[key], plain[key]) for key in plain), case
 
 
-def test_what_torchs_wrappers_save_is_the_encoder(sources, tmp_path):
+def test_encoders_saved_by_torchs_wrappers_are_read(sources, tmp_path):
     source = sources[RESNET]
     averaged = torch.optim.swa_utils.AveragedModel(torch.compile(source, backend="eager"))
     torch.save(averaged.state_dict(), tmp_path / "averaged.pth")
@@ -199,11 +199,11 @@ def test_what_torchs_wrappers_save_is_the_encoder(sources, tmp_path):
     for name in ("averaged.pth", "swav.pth", "examples.pth.tar"):
         same_features(encoders.load(f"checkpoint:{tmp_path / name}", RESNET), source, 64)
     torch.save(named("module.", source) | named("", source), tmp_path / "twice.pth")
-    with pytest.raises(ValueError, match=r"twice\.pth: conv1\.weight is left over"):
+    with pytest.raises(ValueError, match=r"twice\.pth: conv1\.weight is unexpected"):
         encoders.load(f"checkpoint:{tmp_path / 'twice.pth'}", RESNET)
 
 
-def test_lightlys_own_modules(tmp_path):
+def test_checkpoints_of_lightlys_modules_are_read(tmp_path):
     modules = pytest.importorskip("lightly.models.modules")
     source = vit()
     masked = modules.MaskedVisionTransformerTIMM(vit=copy.deepcopy(source), weight_initialization="skip")
@@ -219,10 +219,10 @@ def test_lightlys_own_modules(tmp_path):
 
 
 @pytest.mark.parametrize(("layout", "padding"), [("solo-learn", 2), ("lightly", 1)])
-def test_a_stem_for_cifar_is_known_by_its_weights(layout, padding, tmp_path):
+def test_a_cifar_stem_is_recognized_by_its_weights(layout, padding, tmp_path):
     source = resnet(cifar_padding=padding)
     torch.save({"state_dict": named("backbone.", source)}, tmp_path / "cifar.ckpt")
-    with pytest.raises(ValueError, match="its keys fit the layouts solo-learn and lightly: choose one by --layout"):
+    with pytest.raises(ValueError, match="its keys fit the layouts solo-learn and lightly: choose one with --layout"):
         encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET)
     found = encoders.load(f"checkpoint:{tmp_path / 'cifar.ckpt'}", RESNET, layout)
     same_features(found, source, 32)
@@ -241,16 +241,16 @@ def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):
     whole = named("", sources[VIT])
     lacking = {key: value for key, value in whole.items() if key != "blocks.2.attn.qkv.bias"}
     assert complaint(lacking, VIT) == f"{file} does not fit {VIT}: blocks.2.attn.qkv.bias is missing"
-    assert complaint(whole | noise("layer9.weight"), VIT) == f"{file} does not fit {VIT}: layer9.weight is left over"
+    assert complaint(whole | noise("layer9.weight"), VIT) == f"{file} does not fit {VIT}: layer9.weight is unexpected"
     wrong = complaint(whole | noise("cls_token"), VIT)
-    assert wrong == f"{file} does not fit {VIT}: cls_token must be (1, 1, 64), got (3,)"
+    assert wrong == f"{file} does not fit {VIT}: cls_token must have shape (1, 1, 64), got (3,)"
     assert complaint(whole, "timm:test_vit2").startswith(f"{file} does not fit timm:test_vit2: ")
     moco = CASES["moco"](sources[RESNET], sources[VIT])[1]
     moco["state_dict"] |= noise("module.mystery")
-    assert "module.mystery is left over: in layout moco neither the encoder nor a head has this key" in complaint(moco)
-    assert "holds no encoder by the key names of mae" in complaint(whole, layout="mae")
+    assert "module.mystery is unexpected: in layout moco neither the encoder nor a head has this key" in complaint(moco)
+    assert "contains no encoder with the key names of mae" in complaint(whole, layout="mae")
     assert "unknown layout 'msm': did you mean msn?" in complaint(whole, layout="msm")
-    assert "holds no encoder by the key names of" in complaint([1, 2])
+    assert "contains no encoder with the key names of" in complaint([1, 2])
     own = {"recipe": {}, "epoch": 1, "method": named("method.encoder.", sources[RESNET])}
     assert complaint(own) == f"{file} is a checkpoint of `twoview train`: probe it without --encoder"
     uncounted = {
@@ -264,7 +264,7 @@ class Config:
     """What a trainer might have pickled into its checkpoint."""
 
 
-def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, sources):
+def test_an_unreadable_file_is_reported_in_one_sentence(tmp_path, sources):
     file = tmp_path / "them.pth"
     torch.save({"state_dict": {}, "config": Config()}, file)
     with pytest.raises(
@@ -285,7 +285,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, sources):
 
 
 def other_files():
-    """name -> content of a file that is no checkpoint, and what it is said to be."""
+    """name -> content of a file that is not a checkpoint, and how the error describes it."""
     safetensors = pytest.importorskip("safetensors.torch")
     with zipfile.ZipFile(archive := io.BytesIO(), "w") as file:
         file.writestr("readme.txt", "no checkpoint")
@@ -307,8 +307,8 @@ def other_files():
     }
 
 
-def test_another_file_is_said_to_be_what_it_is(tmp_path, capsys):
-    """For `--encoder` and for a checkpoint of one's own alike, in one sentence that names the file."""
+def test_other_kinds_of_files_are_recognized(tmp_path, capsys):
+    """In one sentence that names the file, both for `--encoder` and for twoview's own checkpoints."""
     for name, (content, words) in other_files().items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError) as error:
@@ -323,22 +323,22 @@ def test_another_file_is_said_to_be_what_it_is(tmp_path, capsys):
     assert "page.pth cannot be read as a checkpoint: it is a web page" in capsys.readouterr().err
 
 
-def test_safetensors(tmp_path, sources):
+def test_safetensors_files_are_read(tmp_path, sources):
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(named("", sources[VIT]), tmp_path / "them.safetensors")
     same_features(encoders.load(f"checkpoint:{tmp_path / 'them.safetensors'}", VIT), sources[VIT], 160)
 
 
-def test_a_header_that_says_more_than_the_file_has_is_not_believed(tmp_path):
+def test_a_header_larger_than_its_file_is_refused(tmp_path):
     for said in (10**12, 10**6):
         (tmp_path / "them.safetensors").write_bytes(said.to_bytes(8, "little") + b"{}" * 100)
-        with pytest.raises(ValueError, match=rf"its header says that it has {said:,} bytes, and the file has 208"):
+        with pytest.raises(ValueError, match=rf"its header claims {said:,} bytes, but the file has 208"):
             encoders.load(f"checkpoint:{tmp_path / 'them.safetensors'}", VIT)
 
 
-def test_a_file_that_says_more_than_it_holds_is_refused(tmp_path):
+def test_tensors_larger_than_their_file_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(1).expand(10**5, 10**6)}, tmp_path / "them.pth")
-    with pytest.raises(ValueError, match=r"them\.pth cannot be read as a checkpoint: its tensors say"):
+    with pytest.raises(ValueError, match=r"them\.pth cannot be read as a checkpoint: its tensors claim"):
         encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", RESNET)
     torch.save({"conv1.weight": torch.zeros(10**6)}, saved := io.BytesIO())
     with zipfile.ZipFile(saved) as old, zipfile.ZipFile(tmp_path / "them.pth", "w", zipfile.ZIP_DEFLATED) as new:
@@ -351,11 +351,11 @@ def test_a_file_that_says_more_than_it_holds_is_refused(tmp_path):
 def test_weights_that_are_not_finite_are_named(tmp_path, sources):
     whole = named("", sources[VIT])
     torch.save(whole | {"norm.bias": whole["norm.bias"] * float("nan")}, tmp_path / "them.pth")
-    with pytest.raises(ValueError, match=r"norm\.bias must be finite, and holds a number that is not"):
+    with pytest.raises(ValueError, match=r"norm\.bias must be finite, got NaN or infinity"):
         encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", VIT)
 
 
-def test_a_file_of_any_name_has_a_name_that_a_record_may_have(tmp_path, sources):
+def test_any_file_name_becomes_a_valid_record_name(tmp_path, sources):
     file = tmp_path / "my (best) ..\x1b[31m.pth"
     torch.save(named("", sources[VIT]), file)
     assert encoders.load(f"checkpoint:{file}", VIT).name == "checkpoint-my--best--..--31m"
@@ -372,19 +372,19 @@ def test_a_file_of_any_name_has_a_name_that_a_record_may_have(tmp_path, sources)
         ("timm:vit_smal_patch16_224.dino", {}, "did you mean vit_small_patch16_224"),
     ],
 )
-def test_bad_words_are_named(spec, options, complaint):
+def test_a_wrong_option_is_named(spec, options, complaint):
     with pytest.raises(ValueError, match=complaint):
         encoders.load(spec, **options)
 
 
-def test_the_arch_is_named_too(tmp_path, sources):
+def test_a_wrong_arch_is_named(tmp_path, sources):
     torch.save(named("", sources[RESNET]), tmp_path / "them.pth")
     with pytest.raises(ValueError, match="--arch must be torchvision:NAME or timm:NAME, got resnet18"):
         encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", "resnet18")
 
 
 def test_published_weights_come_from_torchs_folder(tmp_path, monkeypatch):
-    """The file that a download would have left, but for its checksum, which is torch.hub's to check."""
+    """A file as a download would have left it, except for the checksum, which torch.hub checks."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     source = torchvision.models.resnet18()
     (tmp_path / "checkpoints").mkdir()
@@ -398,14 +398,14 @@ def test_published_weights_come_from_torchs_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "size", "dim"), [("swin_t.IMAGENET1K_V1", 224, 768), ("efficientnet_b1.IMAGENET1K_V2", 240, 1280)]
 )
-def test_a_head_of_any_name_and_the_size_of_the_weights(name, size, dim, monkeypatch):
+def test_the_head_is_removed_and_the_size_is_that_of_the_weights(name, size, dim, monkeypatch):
     source = torchvision.models.get_model(name.partition(".")[0], weights=None)
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *_, **__: source.state_dict())
     found = encoders.load(f"torchvision:{name}")
     assert (found.size, found.dim) == (size, dim)
 
 
-def test_images_of_another_size_are_taken_or_refused_in_a_sentence():
+def test_images_of_another_size_are_accepted_or_refused_in_one_sentence():
     vit = encoders._built("timm:vit_tiny_patch16_224")[0].eval()
     published = encoders.Published("vit", vit, 192, 224, None, "0", "here")
     with pytest.raises(ValueError, match="vit cannot take images of 32 pixels: Input height"):
@@ -415,7 +415,7 @@ def test_images_of_another_size_are_taken_or_refused_in_a_sentence():
     assert (found.size, found.dim) == (16, 3 * 16**2)
 
 
-def test_without_a_network_the_file_is_named(tmp_path, monkeypatch):
+def test_without_a_network_the_missing_file_is_named(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 

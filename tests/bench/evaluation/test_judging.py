@@ -9,14 +9,14 @@ from twoview.bench.evaluation import judging
 from twoview.methods import checkpoint
 
 
-def test_a_dataset_s_name_leads_to_no_other_folder():
+def test_a_datasets_name_cannot_lead_to_another_folder():
     one = recipe.load("quick-fashion-mnist").model_copy(update={"dataset": "hf:owner/name"})
     for subject in ("pixels", "untrained"):
         assert judging.baseline_name(subject, one).startswith(f"{subject}-hf-owner-name-28-")
 
 
 @pytest.mark.parametrize(("name", "judged"), [("cifar10-msn", "target.0"), ("cifar10-simclr", "encoder")])
-def test_a_checkpoint_is_judged_as_its_source_judges(name, judged, tmp_path):
+def test_the_network_that_the_papers_code_evaluates_is_judged(name, judged, tmp_path):
     asked = recipe.load(name)
     weights = build_method(asked).state_dict()
     own = {key.removeprefix(f"{judged}."): torch.rand_like(value) for key, value in weights.items()

@@ -35,7 +35,7 @@ ALL = ("knn", "knn-10", "linear", "sgd-grid", "low-shot", "end-to-end", "fine-tu
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A checkpoint of an encoder that nothing was trained of."""
+    """A checkpoint of an untrained encoder."""
     path = tmp_path_factory.mktemp("encoder") / "checkpoints" / "tiny-seed0.pt"
     path.parent.mkdir()
     method = build_method(parse(RECIPE, "here"))
@@ -45,13 +45,13 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A grid of two heads and few epochs: what it finds is tested with the features."""
+    """A grid of two heads and few epochs; the tests of the features cover its results."""
     grid, few = probing.sgd_grid, {"rates": (0.1,), "weight_decays": (0, 1e-3), "epochs": 2}
     monkeypatch.setattr(probing, "sgd_grid", lambda *features, seed: grid(*features, seed=seed, **few))
 
 
 def probe(*words):
-    """Exit code, what was printed as JSON, and what was said on standard error."""
+    """Return the exit code, the printed JSON, and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run(["probe", *map(str, words), "--json"])
@@ -65,7 +65,7 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     words += ["--train-images", "300", "--test-images", "200", "--protocol", "tan2024", "--epochs", "4", "--batch", 50]
     words += ["--shots", "10%", "2", "--lists", few, "--features", tmp_path / "features"]
     code, result, err = probe(*words)
-    assert code == 2 and "few.txt names samples that are not among those to train on" in err
+    assert code == 2 and "few.txt lists samples that are not among the training samples" in err
     used = torch.tensor(probing.chosen(evidence_labels(betons), 0, 300))
     few.write_text("\n".join(map(str, used[:40].tolist())))
 
@@ -93,7 +93,7 @@ def test_every_probe_on_fashion_mnist(encoder, betons, tmp_path, quick):
     records, complaints = evidence.read_folder(tmp_path / "evidence")
     assert not complaints and len(records) == 9 and all(isinstance(one, evidence.Probing) for one in records)
     before = {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
-    assert probe(*words)[1] == result, "what is finished is kept"
+    assert probe(*words)[1] == result, "finished probes are kept"
     assert before == {file: file.read_bytes() for file in (tmp_path / "evidence").iterdir()}
     code, _, err = probe(*words, "--seed", "1")
     assert code == 2 and "seed must be 0 as in " in err and ", got 1: use another --evidence-dir" in err
@@ -110,7 +110,7 @@ def evidence_labels(folder):
     return beton.open_beton(folder / "fashion-mnist-train.beton").labels
 
 
-def test_a_head_trained_end_to_end_goes_on_where_it_stopped(encoder, betons, tmp_path, monkeypatch):
+def test_end_to_end_training_continues_where_it_stopped(encoder, betons, tmp_path, monkeypatch):
     subject, recipe = judging.trained_encoder(encoder)
     place = probing.Place(betons, tmp_path, None)
     options = probing.Options(protocol="tan2024", epochs=3, batch=50)
@@ -149,7 +149,7 @@ def test_a_head_trained_end_to_end_goes_on_where_it_stopped(encoder, betons, tmp
         found(stopped)
 
 
-def test_transfer_names_what_is_absent_and_goes_on_when_it_is_there(encoder, tmp_path, monkeypatch):
+def test_transfer_names_missing_datasets_and_continues_once_they_exist(encoder, tmp_path, monkeypatch):
     root = tmp_path / "data"
     root.mkdir()
     monkeypatch.setattr(probing.datasets.dataset("cifar100").__class__, "small", False)
@@ -178,13 +178,13 @@ def test_transfer_names_what_is_absent_and_goes_on_when_it_is_there(encoder, tmp
     assert any(line.startswith("places205 is missing: ") and "curl" in line for line in lines)
 
 
-def test_two_results_of_one_name_are_refused():
+def test_two_results_with_the_same_name_are_refused():
     options = probing.Options(shots=("1%", "5"), lists=(Path("a/few.txt"), Path("b/few.txt")))
-    with pytest.raises(ValueError, match="two results called few"):
+    with pytest.raises(ValueError, match="two results named few"):
         probing.labels("low-shot", options)
 
 
-def test_bad_words_are_named(encoder):
+def test_a_wrong_option_is_named(encoder):
     for words, complaint in (
         ((), "either a checkpoint or --encoder, got neither"),
         ((encoder, "--probes", "knm"), "unknown probe 'knm': did you mean knn"),

@@ -1,4 +1,4 @@
-"""Pictures of what MAE makes of hidden patches: what is shown where, and how they reach the page."""
+"""Images of MAE's reconstructions of hidden patches: what is shown where, and how they reach the page."""
 
 import base64
 import re
@@ -27,8 +27,8 @@ def small(**changes):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalize, monkeypatch):
-    """The decoder is made to give the truth back, and then nothing."""
+def test_kept_patches_show_the_image_and_hidden_ones_the_prediction(normalize, monkeypatch):
+    """With a decoder that returns the truth, and then with one that returns zeros."""
     recipe = small(method={**SMALL["method"], "normalize": normalize})
     method, to_pixels = build_method(recipe).eval(), normalize_for(recipe)
     view = torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8)
@@ -55,14 +55,14 @@ def test_kept_patches_are_the_image_and_hidden_ones_the_prediction(normalize, mo
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(online, betons, tmp_path):
+def test_a_checkpoints_image_is_next_to_the_evidence_and_on_the_page(online, betons, tmp_path):
     recipe = small(probe={"online": online})
     state = {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": build_method(recipe).state_dict()}
     checkpoint.save(tmp_path / "small.pt", state)
     folder = tmp_path / "evidence"
-    picture = reconstructions.write(tmp_path / "small.pt", Place(betons, tmp_path, None), folder)
-    assert picture == folder / "small-seed0.png"
-    assert Image.open(picture).size == (98 * 8 - 2, 98 * 3 - 2) and picture.stat().st_size < 300_000
+    drawn = reconstructions.write(tmp_path / "small.pt", Place(betons, tmp_path, None), folder)
+    assert drawn == folder / "small-seed0.png"
+    assert Image.open(drawn).size == (98 * 8 - 2, 98 * 3 - 2) and drawn.stat().st_size < 300_000
     accuracy = evidence.Accuracy(knn_top1=1.0, linear_top1=1.0, train_images=1, test_images=1)
     training = {"epoch_seconds": [1.0], "wait_seconds": [0.0], "views_per_epoch": 1, "losses": [1.0]}
     training |= {"precision": "fp32", "device": "cpu", "loader_threads": 1, "model_threads": 1, "peak_host_mib": 1.0}
@@ -72,10 +72,10 @@ def test_a_checkpoint_s_picture_is_beside_the_evidence_and_in_the_page(online, b
     evidence.write(run, folder)
     html = write_report(folder, tmp_path / "report").files["index.html"].read_text()
     (address,) = re.findall(r'<img src="([^"]+)"', html)
-    assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == picture.read_bytes()
+    assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == drawn.read_bytes()
 
 
-def test_other_methods_have_no_picture(tmp_path):
+def test_other_methods_have_no_image(tmp_path):
     recipe = load("cifar10-simclr")
     checkpoint.save(tmp_path / "a.pt", {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": {}})
     assert reconstructions.write(tmp_path / "a.pt", Place(tmp_path, tmp_path, None), tmp_path) is None

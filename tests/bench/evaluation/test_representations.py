@@ -1,4 +1,4 @@
-"""`twoview features`: the numbers of a checkpoint's representation, and its pictures."""
+"""`twoview features`: the numbers of a checkpoint's representation, and its plots and images."""
 
 import json
 
@@ -26,7 +26,7 @@ def saved(folder, recipe, **changes):
     return path
 
 
-def test_encoders_side_by_side(betons, tmp_path, capsys):
+def test_several_encoders_are_compared(betons, tmp_path, capsys):
     wide = saved(tmp_path, "features-wrn-strong")
     alex = saved(tmp_path, "features-alexnet-weak", backbone={"name": "alexnet", "width": 8})
     words = ["features", wide, alex, "--out", tmp_path / "out", "--betons", betons, "--images", 60]
@@ -45,13 +45,13 @@ def test_encoders_side_by_side(betons, tmp_path, capsys):
     assert Image.open(tmp_path / "out" / "features-wrn-strong-seed0-strongest.png").size == (98 * 10 - 2, 98 * 8 - 2)
 
 
-def test_a_vit_has_no_relus_and_that_is_said(betons, tmp_path, capsys):
+def test_a_vit_is_refused_because_it_has_no_relus(betons, tmp_path, capsys):
     path = saved(tmp_path, "cifar10-mae")
     assert run(["features", str(path), "--out", str(tmp_path / "out"), "--betons", str(betons), "--images", "20"]) == 2
     assert "ViT has no ReLU" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_filters_are_stretched_each_by_itself():
+def test_each_filter_is_scaled_separately():
     encoder = backbones.build(Backbone(name="alexnet", width=20))
     rows = representations.filters(encoder)
     assert [len(row) for row in rows] == [16, 4]
@@ -61,7 +61,7 @@ def test_filters_are_stretched_each_by_itself():
     assert np.abs(shown[17] - ((one - one.min()) / (one.max() - one.min()) * 255).numpy()).max() <= 0.5 + 1e-3
 
 
-def test_the_strongest_images_of_a_channel_are_those_with_its_largest_means(fashion):
+def test_the_strongest_images_of_a_channel_have_its_largest_means(fashion):
     indices = np.arange(100, 140)
     mean = torch.rand(40, 9)
     rows = representations.strongest(fashion, indices, 28, mean)
@@ -74,7 +74,7 @@ def test_the_strongest_images_of_a_channel_are_those_with_its_largest_means(fash
 
 
 @pytest.mark.parametrize("name", ["wrn", "alexnet"])
-def test_the_paper_s_recipes_differ_in_views_or_method_alone(name):
+def test_the_papers_recipes_differ_only_in_views_or_method(name):
     strong, weak, supervised = (
         load(f"wen2021-cifar10-{name}-{kind}").settings() for kind in ("strong", "weak", "supervised")
     )

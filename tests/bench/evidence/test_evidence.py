@@ -1,4 +1,4 @@
-"""Records: written once and whole, read back equal, damage named and passed over, all of them a tidy table."""
+"""Records are written once and atomically, read back equal, named and skipped if damaged, and tabulated."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ TRAINING = Training(
 )
 
 
-def test_round_trip_with_a_diverged_loss(tmp_path):
+def test_a_record_with_a_diverged_loss_is_read_back(tmp_path):
     path = evidence.write(run(training=TRAINING), tmp_path)
     record = evidence.read(path)
     sealed = {"training", "calibration_seconds", "mhz", "sha256"}
@@ -61,8 +61,8 @@ def test_round_trip_with_a_diverged_loss(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_the_seal(tmp_path):
-    """A checksum that anyone can compute, and how fast the machine was at that moment."""
+def test_the_seal_is_a_plain_checksum(tmp_path):
+    """Anyone can compute it; the record also has the speed of the machine at that moment."""
     content = json.loads(evidence.write(run(training=TRAINING), tmp_path).read_text())
     seal = content.pop("sha256")
     plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -74,7 +74,7 @@ def test_the_seal(tmp_path):
     assert all(mhz > 0 for mhz in content["mhz"].values())
 
 
-def test_what_the_numbers_mean():
+def test_derived_numbers_follow_from_the_samples():
     ceilings = Ceilings(loader_views_per_s=[900.0, 1000.0, 1100.0], model_views_per_s=[250.0, 240.0, 260.0])
     assert (TRAINING.seconds_per_epoch, TRAINING.views_per_s) == (3.0, 200.0)
     assert TRAINING.data_wait_share == pytest.approx(0.1)
@@ -88,7 +88,7 @@ def test_evidence_is_never_rewritten(tmp_path):
         evidence.write(run(), tmp_path)
 
 
-def test_damaged_and_foreign_files_are_passed_over_by_name(tmp_path):
+def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path):
     evidence.write(run("good"), tmp_path)
     good = (tmp_path / "good.json").read_text()
     (tmp_path / "cut.json").write_text(good[:100])
@@ -130,7 +130,7 @@ def write_from_a_process(folder, start, number):
             assert "shared.json exists" in str(error)
 
 
-def test_processes_that_write_at_once_lose_nothing_and_overwrite_nothing(tmp_path):
+def test_concurrent_writers_neither_lose_nor_overwrite_anything(tmp_path):
     forks = multiprocessing.get_context("fork")
     start = forks.Barrier(3)
     processes = [forks.Process(target=write_from_a_process, args=(tmp_path, start, n)) for n in range(3)]
@@ -145,7 +145,7 @@ def test_processes_that_write_at_once_lose_nothing_and_overwrite_nothing(tmp_pat
 
 
 def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
-    """The other one is there between this one's look and its move."""
+    """The other writer finishes between this writer's check and its rename."""
     other = evidence.checksum
 
     def slow(content):
@@ -160,7 +160,7 @@ def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_all_records_are_one_tidy_table(tmp_path):
+def test_all_records_load_as_one_tidy_table(tmp_path):
     figures = [Figure(work="w", quantity="step_time", samples=[3.0, 5.0])]
     rates = LoaderRates(
         name="l", beton="b", views="v", size=32, views_per_image=2, images=8, threads=1,
@@ -184,9 +184,9 @@ def test_all_records_are_one_tidy_table(tmp_path):
     assert trained.calibration_s > 0 and "seed" not in set(table.metric)
 
 
-def test_a_folder_that_is_a_file_is_said(tmp_path):
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "e").write_text("mine")
-    with pytest.raises(NotADirectoryError, match=r"/e must be a folder of evidence, and is a file$"):
+    with pytest.raises(NotADirectoryError, match=r"/e must be a folder of evidence, got a file$"):
         evidence.write(run(), tmp_path / "e")
 
 
@@ -201,7 +201,7 @@ def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
     reads = []
     read = evidence.read
     monkeypatch.setattr(folder_index, "read", lambda path: reads.append(path.name) or read(path))
-    assert evidence.index(tmp_path).equals(first) and not reads, "what it knows is not read"
+    assert evidence.index(tmp_path).equals(first) and not reads, "indexed files are not read again"
     (tmp_path / "deeper" / "b.json").unlink()
     evidence.write(run("c"), tmp_path)
     assert list(evidence.index(tmp_path).name) == ["a", "c", ""] and reads == ["c.json"]
@@ -210,10 +210,10 @@ def test_the_index_is_rebuilt_from_the_files(tmp_path, monkeypatch):
         assert list(evidence.index(tmp_path).name) == ["a", "c", ""]
     (tmp_path / "index.csv").unlink()
     assert list(evidence.index(tmp_path).name) == ["a", "c", ""]
-    assert not evidence.read_folder(tmp_path)[1][1:], "the index is no record, and no damaged one"
+    assert not evidence.read_folder(tmp_path)[1][1:], "the index is neither a record nor a damaged one"
 
 
-def test_the_published_schema_is_the_code_s():
+def test_the_published_schema_matches_the_code():
     """`twoview evidence --schema > bench/evidence/schema.json` makes it."""
     assert Path(evidence.__file__).with_name("schema.json").read_text() == evidence.schema()
 
@@ -230,7 +230,7 @@ def test_the_published_schema_is_the_code_s():
         ),
     ],
 )  # fmt: skip
-def test_a_record_that_says_nothing_cannot_be_made(broken):
+def test_an_invalid_record_cannot_be_made(broken):
     with pytest.raises(ValueError):
         broken()
 
@@ -244,14 +244,14 @@ def test_the_environment_names_machine_and_software():
     assert other.hash == here.hash != here.model_copy(update={"python": "2.7"}).hash
 
 
-def test_records_older_than_a_field_of_the_environment_keep_their_hash():
+def test_records_older_than_an_environment_field_keep_their_hash():
     old = environment.environment().model_dump(exclude={"driver"})
     plain = json.dumps({key: old[key] for key in old if key not in ("commit", "dirty")}, separators=(",", ":"))
     assert Environment(**old).hash == hashlib.sha256(plain.encode()).hexdigest()[:8]
     assert Environment(**old, driver="580.1").hash != Environment(**old).hash
 
 
-def test_driver_and_clocks_of_a_gpu(monkeypatch):
+def test_the_driver_and_the_clocks_of_a_gpu_are_recorded(monkeypatch):
     fake = SimpleNamespace(
         NVMLError=RuntimeError, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid, nvmlSystemGetDriverVersion=lambda: "580.1",

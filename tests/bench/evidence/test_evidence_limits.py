@@ -1,4 +1,4 @@
-"""Records that ask for too much, say what cannot be, or are no files: one sentence each, and nothing hangs."""
+"""Records that are too large, impossible or not files: one sentence each, and nothing hangs."""
 
 import copy
 import json
@@ -85,7 +85,7 @@ def put(content, key, value):
         ("device", "device", "d" * 101),
     ],
 )
-def test_what_cannot_be_is_no_record(examples, kind, key, value):
+def test_impossible_values_are_refused(examples, kind, key, value):
     ADAPTER.validate_python(examples[kind])
     with pytest.raises(ValueError, match=key.rpartition(".")[2] if not key.rpartition(".")[2].isdigit() else None):
         ADAPTER.validate_python(put(examples[kind], key, value))
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_no_record(examples, kind, key, value):
         ("training.device", "c" * 101, "training.device must have at most 100 characters, got 101"),
     ],
 )
-def test_what_asks_for_too_much_is_named(examples, tmp_path, key, value, says):
+def test_a_value_above_its_limit_is_named(examples, tmp_path, key, value, says):
     path = tmp_path / f"{examples['run']['name']}.json"
     path.write_text(json.dumps(put(examples["run"], key, value)))
     with pytest.raises(ValueError, match=f"{path.name} is not an evidence record of twoview: .*{says}"):
@@ -118,7 +118,7 @@ def test_a_limit_can_be_raised(examples, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"kind": "run", "recipe": ' + '{"a": ' * 5_000, "", "nul", "\ud800"])
-def test_deep_and_broken_json_is_one_sentence(tmp_path, text):
+def test_deep_or_broken_json_is_reported_in_one_sentence(tmp_path, text):
     (tmp_path / "deep.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ValueError, match=r"deep\.json is not an evidence record of twoview"):
         read(tmp_path / "deep.json")
@@ -134,7 +134,7 @@ def test_a_name_is_never_a_path(examples, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a", "probe-tiny-seed0-stl10-low-shot-50%", "_.-", "0" * 200])
-def test_names_that_can_be(examples, tmp_path, name):
+def test_valid_names_are_accepted(examples, tmp_path, name):
     assert path_of(tmp_path, name) == tmp_path / f"{name}.json"
     assert ADAPTER.validate_python(examples["run"] | {"name": name}).name == name
 
@@ -143,7 +143,7 @@ def test_names_that_can_be(examples, tmp_path, name):
     ("values", "says"),
     [({}, "'kind' is missing"), ({"kind": [{"x": "y" * 9999}]}, "'kind' must be one of 'run', 'probe'")],
 )
-def test_the_kind_is_one_of_ours(tmp_path, values, says):
+def test_the_kind_must_be_known(tmp_path, values, says):
     (tmp_path / "x.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=rf"x\.json is not an evidence record of twoview: {says}") as found:
         read(tmp_path / "x.json")
@@ -151,7 +151,7 @@ def test_the_kind_is_one_of_ours(tmp_path, values, says):
 
 
 def make_odd_files(folder):
-    """One of each kind that is no file, with what the sentence on it says."""
+    """Make one of each kind that is not a regular file; return a part of the error for each."""
     os.mkfifo(folder / "pipe.json")
     (folder / "folder.json").mkdir()
     (folder / "lost.json").symlink_to(folder / "nowhere")
@@ -163,19 +163,19 @@ def make_odd_files(folder):
     with open(folder / "huge.json", "wb") as file:
         file.truncate(2**28 + 1)
     return {
-        "device.json": "must be a file, and is a pipe or a device",
+        "device.json": "must be a file, got a pipe or a device",
         "folder.json": "Is a directory",
         "huge.json": "must have at most 268,435,456 bytes",
         "loop.json": "Too many levels of symbolic links",
         "lost.json": "No such file or directory",
-        "pipe.json": "must be a file, and is a pipe or a device",
+        "pipe.json": "must be a file, got a pipe or a device",
         "socket.json": "No such device or address",
         "terminal.json": "",
     }
 
 
 @pytest.mark.timeout(60)
-def test_what_is_no_file_is_named_and_never_waited_for(examples, tmp_path, monkeypatch, capsys):
+def test_odd_files_are_named_without_waiting(examples, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     odd = make_odd_files(tmp_path)
     good = examples["run"]
@@ -185,15 +185,15 @@ def test_what_is_no_file_is_named_and_never_waited_for(examples, tmp_path, monke
     for complaint, (name, says) in zip(complaints, odd.items(), strict=True):
         assert name in complaint and says in complaint and "[Errno" not in complaint
     os.mkfifo(tmp_path / "index.csv")
-    for _ in range(2):  # then from the index
+    for _ in range(2):  # the second time from the index
         command.run(tmp_path)
         listed = capsys.readouterr().out
         assert listed.count("\n") == len(odd) + 1 and all(name in listed for name in odd)
-    assert (tmp_path / "index.csv").is_fifo()  # whatever it is for, it is not ours to replace
+    assert (tmp_path / "index.csv").is_fifo()  # it is not ours to replace
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    """As root everything may be read, so that the system is asked to say no."""
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
+    """The error is simulated, because root may read everything."""
 
     def refuse(name, flags, *more, **how):
         raise PermissionError(13, "Permission denied", str(name))
@@ -203,7 +203,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     assert read_folder(tmp_path) == ([], [f"{tmp_path / 'secret.json'}: Permission denied"])
 
 
-def test_recipes_of_other_types_than_recipes_have_are_listed_too(examples, tmp_path):
+def test_recipes_with_values_of_wrong_types_are_listed_too(examples, tmp_path):
     for number, (key, value) in enumerate(
         (
             ("method", "simclr"),
@@ -223,7 +223,7 @@ def test_recipes_of_other_types_than_recipes_have_are_listed_too(examples, tmp_p
     assert set(table[table.name == "r0"].method) == {"simclr"} and table[table.name == "r3"]["size"].isna().all()
 
 
-def test_the_index_is_read_by_spreadsheets_too(tmp_path, capsys):
+def test_the_index_is_safe_for_spreadsheets(tmp_path, capsys):
     (tmp_path / "=cmd.json").write_text("{}")
     (tmp_path / "\x1b[2J.json").write_text("{}")
     first = evidence.index(tmp_path)

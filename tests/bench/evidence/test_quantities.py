@@ -1,4 +1,4 @@
-"""What a figure measures is typed; old records, which say it by a label, are read as if they were."""
+"""What a figure measures is typed; old records, which have labels instead, are converted when they are read."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def devices():
 
 def test_every_quantity_has_a_unit():
     assert set(KINDS) == set(get_args(Quantity))
-    assert {*labels.OF_LABEL.values(), *labels.OF_PATTERN.values()} == set(KINDS), "all that old records may hold"
+    assert {*labels.OF_LABEL.values(), *labels.OF_PATTERN.values()} == set(KINDS), "all that old records may have"
 
 
 def test_every_committed_figure_has_its_quantity_unit_and_course():
@@ -37,7 +37,7 @@ def test_every_committed_figure_has_its_quantity_unit_and_course():
     assert not read
 
 
-def test_figures_of_one_record_are_told_apart():
+def test_figures_of_one_record_have_distinct_keys():
     for record in devices():
         keys = [(figure.work, figure.quantity, figure.variant) for figure in record.figures]
         assert len(keys) == len(set(keys)), record.name
@@ -51,7 +51,7 @@ def test_figures_of_one_record_are_told_apart():
         ("best", True, "best is not a known key"),
     ],
 )
-def test_an_old_figure_that_no_version_wrote_is_named(tmp_path, key, value, sentence):
+def test_an_invalid_old_figure_is_named(tmp_path, key, value, sentence):
     content = json.loads(RATES.read_text()) | {"schema_version": 1, "sha256": None}
     content["figures"][0][key] = value
     (tmp_path / "gpu-rates.json").write_text(json.dumps(content))
@@ -60,7 +60,7 @@ def test_an_old_figure_that_no_version_wrote_is_named(tmp_path, key, value, sent
     assert str(refused.value).endswith(sentence)
 
 
-def test_an_old_record_is_sealed_by_what_its_file_says(tmp_path):
+def test_an_old_records_seal_is_checked_against_its_file(tmp_path):
     content = json.loads(RATES.read_text())
     assert content["schema_version"] == 2 and evidence.read(RATES).sha256 == content["sha256"]
     content["figures"][0]["figure"] = "model alone"
@@ -69,7 +69,7 @@ def test_an_old_record_is_sealed_by_what_its_file_says(tmp_path):
         evidence.read(tmp_path / "gpu-rates.json")
 
 
-def test_a_new_record_says_quantities_alone_and_is_read_as_written(tmp_path):
+def test_a_new_record_has_only_quantities_and_is_read_as_written(tmp_path):
     figures = [Figure(work="w", quantity="time_to_accuracy", variant="85", samples=[4.0])]
     path = evidence.write(DeviceFigures(name="new", device="cpu", figures=figures), tmp_path)
     [figure] = json.loads(path.read_text())["figures"]
@@ -79,7 +79,7 @@ def test_a_new_record_says_quantities_alone_and_is_read_as_written(tmp_path):
         ADAPTER.validate_python(json.loads(path.read_text()) | {"figures": [figure | {"quantity": "step"}]})
 
 
-def test_old_and_new_records_of_a_step_are_compared_and_one_table(tmp_path):
+def test_old_and_new_records_of_a_step_are_compared_and_tabulated(tmp_path):
     old = evidence.read(RATES)
     new = DeviceFigures(**{key: getattr(old, key) for key in ("name", "environment", "device", "figures", "recipe")})
     (tmp_path / "old").mkdir()

@@ -1,4 +1,4 @@
-"""Joules from a fake NVML and from fake files of RAPL; None where there is nothing to read."""
+"""Joules from a fake NVML and from fake RAPL files; None if there is nothing to read."""
 
 from types import SimpleNamespace
 
@@ -34,7 +34,7 @@ def gpu(monkeypatch):
     return torch.device("cuda")
 
 
-def test_joules_of_a_gpu_are_a_difference(monkeypatch, gpu):
+def test_joules_of_a_gpu_are_the_difference_of_its_counter(monkeypatch, gpu):
     monkeypatch.setattr(energy, "nvml", fake_nvml([5000, 5000, 7500, 9000]))
     meter = energy.Energy(gpu)
     assert meter.joules == 2.5 and meter.joules == 4.0
@@ -59,7 +59,7 @@ def package(folder, number, microjoules):
     (path / "energy_uj").write_text(f"{microjoules}\n")
 
 
-def test_joules_of_all_packages_over_the_wrap(monkeypatch, tmp_path):
+def test_joules_of_all_packages_are_summed_across_a_counter_wrap(monkeypatch, tmp_path):
     monkeypatch.setattr(energy, "RAPL", tmp_path)
     package(tmp_path, 0, 9_000_000)
     package(tmp_path, 1, 0)
@@ -70,6 +70,6 @@ def test_joules_of_all_packages_over_the_wrap(monkeypatch, tmp_path):
     assert meter.joules == pytest.approx(1.5 + 2.0)
 
 
-def test_nothing_to_read_is_none(monkeypatch, tmp_path):
+def test_without_rapl_there_are_no_joules(monkeypatch, tmp_path):
     monkeypatch.setattr(energy, "RAPL", tmp_path / "nowhere")
     assert energy.Energy(torch.device("cpu")).joules is None

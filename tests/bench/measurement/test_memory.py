@@ -1,4 +1,4 @@
-"""The peak is the peak since it was asked for."""
+"""The peak counts from the moment of its request."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from twoview.bench.measurement import memory
 from twoview.bench.measurement.memory import Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 
 
-def test_the_peak_rises_with_what_is_held_and_starts_anew():
+def test_the_peak_includes_freed_memory_and_restarts():
     before = PeakMemory()
     held = np.ones(200 * 2**20, np.uint8)
     peak = before.host_mib
@@ -18,15 +18,15 @@ def test_the_peak_rises_with_what_is_held_and_starts_anew():
     assert before.device_mib is None or before.device_reserved_mib >= before.device_mib >= 0
 
 
-def test_a_peak_is_asked_for_before_the_gpu_is_used(monkeypatch):
-    """Where there is a GPU that this process has not touched yet, torch refuses to reset its peaks."""
+def test_a_peak_may_be_requested_before_the_gpu_is_used(monkeypatch):
+    """torch refuses to reset the peaks of a GPU that this process has not used yet."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     peak = PeakMemory()
     assert peak.device_mib == peak.device_reserved_mib == 0
 
 
-def test_a_kernel_without_linux_s_peak_has_the_process_s(monkeypatch, tmp_path):
+def test_without_a_resettable_peak_the_process_peak_is_used(monkeypatch, tmp_path):
     (tmp_path / "status").write_text("VmRSS:\t  2048 kB\n")
     (tmp_path / "clear_refs").mkdir()  # which cannot be written
     before = host_mib("VmHWM")
@@ -34,7 +34,7 @@ def test_a_kernel_without_linux_s_peak_has_the_process_s(monkeypatch, tmp_path):
     assert PeakMemory().host_mib >= before - 1 > 0 and host_mib("VmRSS") == 2
 
 
-def test_what_a_method_and_its_optimizer_hold():
+def test_the_memory_of_a_method_and_its_optimizer_is_counted():
     net = nn.Sequential(nn.Linear(10, 20, bias=False), nn.BatchNorm1d(20), nn.Linear(20, 5, bias=False))
     net[2].requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad])

@@ -1,4 +1,4 @@
-"""The peers beside ours: the same ops, and who is absent is named."""
+"""The peers do the same ops as ours, and a missing peer is named."""
 
 import sys
 from dataclasses import replace
@@ -28,18 +28,18 @@ def test_the_lightly_peer_does_the_same_ops(name):
         steps = {type(step).__name__: step for step in pipeline.transforms}
         assert steps["RandomResizedCrop"].scale == view.scale and steps["RandomHorizontalFlip"].p == view.flip
         assert steps["RandomGrayscale"].p == view.gray
-        assert steps["RandomApply"].p == (view.jitter.p if view.jitter else 0), "of the jitter"
+        assert steps["RandomApply"].p == (view.jitter.p if view.jitter else 0), "the probability of the jitter"
         (blur,) = (step for step in pipeline.transforms if isinstance(step, GaussianBlur))
         assert blur.prob == (view.blur.p if view.blur else 0)
         assert pipeline(Image.fromarray(np.zeros((40, 50, 3), np.uint8))).shape == (3, 32, 32)
 
 
-def test_what_lightlys_views_have_not_is_said():
+def test_views_that_lightly_cannot_make_are_refused():
     with pytest.raises(ValueError, match="makes SimCLR's views only"):
         transform(presets.preset("eval", 32)[0])
 
 
-def test_an_op_that_lightlys_views_have_not_is_said():
+def test_an_op_that_lightly_lacks_is_refused():
     with pytest.raises(ValueError, match="makes SimCLR's views only"):
         transform(View(32, erase=Erase()))
 
@@ -68,7 +68,7 @@ def test_the_kornia_peer_does_the_same_ops(name):
 
 
 @pytest.mark.parametrize("name", ["simclr-imagenet", "crops"])
-def test_the_dali_peer_makes_every_image_s_views_once_a_pass(name, photographs):
+def test_the_dali_peer_makes_every_images_views_once_per_pass(name, photographs):
     dali = pytest.importorskip("twoview.bench.peers.dali", exc_type=ImportError)
     job = Job(beton=photographs.path, samples=24, views=name, size=32, images=24, batch=8, threads=1)
     contestant = dali.DALI(job)
@@ -80,8 +80,8 @@ def test_the_dali_peer_makes_every_image_s_views_once_a_pass(name, photographs):
         assert sorted(labels) == sorted(photographs.labels[:24])
 
 
-def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
-    """Where its import fails, its process says so; the race makes a note of that and no rate."""
+def test_a_peer_that_is_not_installed_is_named(monkeypatch, capsys):
+    """If its import fails, its process says so, and the race notes that instead of a rate."""
     monkeypatch.setitem(sys.modules, "lightly.loss", None)
     monkeypatch.delitem(sys.modules, "twoview.bench.peers.lightly", raising=False)
     job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
@@ -103,8 +103,8 @@ def test_a_peer_that_is_not_installed_is_named_as_absent(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("images", [32, 128])
-def test_ffcv_s_passes_are_as_long_as_they_have_to_be(images):
-    """It begins each with fresh buffers; a longer pass goes over the same samples again."""
+def test_ffcvs_passes_have_a_minimum_length(images):
+    """FFCV allocates new buffers for each pass; a longer pass repeats the same samples."""
     from twoview.bench.peers.ffcv import FFCV
 
     job = Job(beton=Path("none"), samples=8, views="crops", size=8, images=images, batch=4, threads=1)
@@ -112,7 +112,7 @@ def test_ffcv_s_passes_are_as_long_as_they_have_to_be(images):
     assert longer.images == max(64, images) and set(longer.indices()) == set(range(8))
 
 
-def test_a_peer_that_takes_too_long_is_left_out():
+def test_a_peer_that_takes_too_long_is_dropped():
     job = Job(beton=Path("none"), samples=1, views="crops", size=8, images=1, batch=1, threads=1)
     with (
         Process("torchvision", job, patience=0.01) as process,
@@ -123,8 +123,8 @@ def test_a_peer_that_takes_too_long_is_left_out():
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_all_beside_ours(betons, tmp_path):
-    """The loaders on a small work, one of them absent, and the step."""
+def test_all_peers_are_compared_with_ours(betons, tmp_path):
+    """The loaders on a small workload, one of them unavailable, and the training step."""
     work = replace(targets.FASHION, images=128, batch=64, views="crops-msn", peers=("torchvision", "lightly"))
     scale = replace(beside_peers.ON_CPU, step_batch=4)
     loading, step = beside_peers.measure(Place(betons, tmp_path, None), 2, (work,), scale)
@@ -137,8 +137,8 @@ def test_all_beside_ours(betons, tmp_path):
     assert "lightly      absent:" in said and "speedup, lightly" in said
 
 
-def test_torchvisions_ops_run_in_the_order_of_views_fields(monkeypatch):
-    behind = {"erase": OPS["erase"], "gray": OPS["gray"]}  # one of tensors before one of PIL images
+def test_torchvisions_ops_run_in_the_order_of_the_views_fields(monkeypatch):
+    behind = {"erase": OPS["erase"], "gray": OPS["gray"]}  # an op on tensors before one on PIL images
     monkeypatch.setattr(torchvision, "OPS", behind)
     view = View(16, gray=0.5, erase=Erase(p=1.0))
     names = [type(step).__name__ for step in torchvision.transform(view).transforms[2:]]

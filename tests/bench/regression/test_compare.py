@@ -1,4 +1,4 @@
-"""Old evidence beside new: what is found, what is not called, and what is never compared."""
+"""Old evidence compared with new: what is found, what raises no alarm, and what is never compared."""
 
 import io
 import json
@@ -38,9 +38,9 @@ LOW = {"cpu_count": 1, "memory_gib": 1.0, "gpu": None}
 
 
 def noise(rng, count, correlation=0.8, size=0.06):
-    """Factors on a time as a shared machine makes them: slow in stretches, with a few far outliers.
+    """Factors on a time, as on a shared machine: with slow stretches and a few far outliers.
 
-    The defaults are no better than most of the runs in reports/results, whose steps have correlations of 0.1 to 0.8 and
+    The defaults are as noisy as most of the runs in reports/results, whose steps have correlations of 0.1 to 0.8 and
     deviations of 0.04 to 0.17.
     """
     state, values = 0.0, []
@@ -90,8 +90,8 @@ def run_record(seed, slower=1.0, knn=80.0, mib=900.0, **recipe):
 
 @pytest.fixture
 def sides(tmp_path, monkeypatch):
-    """A function: records of old and of new -> the two folders."""
-    monkeypatch.setattr(files, "CALIBRATION_ROUNDS", 0)  # of this machine at this moment
+    """A function: old records, new records -> their two folders, and the folder of both."""
+    monkeypatch.setattr(files, "CALIBRATION_ROUNDS", 0)  # no calibration on this machine
 
     def write(*two):
         for name, records in zip(("old", "new"), two, strict=True):
@@ -106,8 +106,8 @@ def verdicts(found):
     return {row.metric: row.verdict for row in found.rows}
 
 
-def test_the_interval_is_scipys(monkeypatch):
-    """Of independent samples, and without the correction for few of them."""
+def test_the_interval_matches_scipys(monkeypatch):
+    """For independent samples, without the correction for small samples."""
     old, new = (np.random.default_rng(seed).lognormal(0, 0.1, 20) for seed in (1, 2))
     ours = np.log(unpaired_cost([old], [new]))
     theirs = scipys(
@@ -137,15 +137,15 @@ def test_one_sample_has_no_interval():
     assert unpaired_cost([[1.0], [1.1]], [[2.0], [2.1]]).ratio == pytest.approx(np.sqrt(2.0 * 2.1 / 1.1))
 
 
-def test_an_accuracys_interval_is_that_of_its_images():
+def test_an_accuracys_interval_follows_from_its_test_images():
     low, high = np.log(accuracy_cost(0.8, 5000, 0.78, 5000)[1:])
     wanted = 1.96 * np.sqrt(0.2 / 0.8 / 5000 + 0.22 / 0.78 / 5000)  # the delta method
     assert (high - low) / 2 == pytest.approx(wanted, rel=0.06)
     assert accuracy_cost(0.8, 5000, 0.5, 5000).verdict(0.02) == "worse"
 
 
-def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
-    """40 and 100 sessions of a noisy machine: in stretches that both sides share, in bursts that they do not."""
+def test_a_slowdown_of_10_percent_is_found_in_pairs_without_false_alarms():
+    """40 and 100 sessions on a noisy machine, with slow stretches that both sides share and bursts that they do not."""
 
     def session(seed, slower):
         rng = np.random.default_rng(seed)
@@ -159,11 +159,11 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_pairs():
     assert alarms.count("worse") <= 5 and alarms.count("better") <= 5
 
 
-def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_recorded_noise():
-    """The noise of real runs: their steps dealt out to old and new, two by two and in random order.
+def test_a_slowdown_of_10_percent_is_found_in_recorded_noise_without_false_alarms():
+    """The steps of real runs, assigned to old and new in pairs and in random order.
 
-    Those of the ranking, and those whose quartiles lie far apart, are left out: other work came and went on their
-    cores, for minutes at a time.
+    Runs of the ranking, and runs whose quartiles are far apart, are skipped: for minutes at a time, other processes
+    used their cores.
     """
     records = [record for record in evidence.read_folder(RESULTS)[0] if isinstance(record, Run) and record.training]
     records = [record for record in records if not record.name.startswith("rank-")]
@@ -182,8 +182,8 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_recorded_noise():
     assert [session(1.0) for _ in range(100)].count("worse") <= 5
 
 
-def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_records():
-    """Steps of one run a side whose noise hangs together over tens of steps; samples taken for independent fail."""
+def test_a_slowdown_of_10_percent_is_found_in_records_without_false_alarms():
+    """One run per side, whose noise is correlated over tens of steps; treating samples as independent fails."""
 
     def two(seed, slower):
         rng = np.random.default_rng(seed)
@@ -193,12 +193,12 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm_in_records():
     assert found.count("worse") >= 38, found
     equal = [two(1000 + seed, 1.0) for seed in range(100)]
     assert [unpaired_cost([old], [new]).verdict(0.05) for old, new in equal].count("worse") <= 5
-    # Without an allowance the share of alarms is the interval's own, one end of 95 %.
+    # Without a threshold, the share of alarms is the interval's own: one tail of 95 %.
     naive = [np.log(new / old).mean() > 1.96 * np.log(new / old).std() / np.sqrt(1000) for old, new in equal]
     assert sum(unpaired_cost([old], [new]).low > 1 for old, new in equal) <= 8 < sum(naive)
 
 
-def test_regressions_of_runs_over_seeds(sides):
+def test_regressions_are_found_over_seeds(sides):
     old, new, folder = sides(
         [run_record(seed) for seed in range(3)],
         [run_record(seed, slower=1.15, knn=75.0) for seed in range(3)],
@@ -221,15 +221,15 @@ def test_regressions_of_runs_over_seeds(sides):
 
 
 @pytest.mark.parametrize(("knn", "verdict"), [(71.0, "worse"), (80.0, "unclear")])
-def test_an_accuracy_that_fell_is_found_beside_a_single_seed(sides, knn, verdict):
-    """Whose interval is that of the test images: 10 points of 5,000 images are no chance, one point may be."""
+def test_a_lower_accuracy_is_found_with_a_single_seed(sides, knn, verdict):
+    """The interval is for 5,000 test images: a difference of 10 points is not chance, one of one point may be."""
     found = compare(*sides([run_record(seed) for seed in range(3)], [run_record(0, knn=knn)]))
     assert verdicts(found)["kNN top-1"] == verdicts(found)["linear top-1"] == verdict
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize(("old", "new", "verdict"), [(80.0, 0.0, "worse"), (0.0, 80.0, "better"), (0.0, 0.0, "same")])
-def test_an_accuracy_of_0_is_the_least_there_is(sides, seeds, old, new, verdict):
+def test_an_accuracy_of_0_is_compared(sides, seeds, old, new, verdict):
     def records(knn):
         accuracy = {"knn_top1": knn, "linear_top1": 50.0, "train_images": 9, "test_images": 5000}
         made = [run_record(seed) for seed in range(seeds)]
@@ -239,14 +239,14 @@ def test_an_accuracy_of_0_is_the_least_there_is(sides, seeds, old, new, verdict)
 
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf"), -1.0, 100.1])
-def test_what_is_no_accuracy_is_no_record(strange):
+def test_impossible_accuracies_are_refused(strange):
     with pytest.raises(ValueError, match="knn_top1"):
         Accuracy(knn_top1=strange, linear_top1=50.0, train_images=9, test_images=5000)
     with pytest.raises(ValueError, match="test_images"):
         Accuracy(knn_top1=50.0, linear_top1=50.0, train_images=9, test_images=0)
 
 
-def test_a_rate_that_fell_is_a_regression_and_one_sample_is_none(sides):
+def test_a_lower_rate_is_a_regression_and_one_sample_is_unclear(sides):
     slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
     found = compare(*sides([loader_record()], [slow]))
     assert verdicts(found) == {"rate": "worse", "first batch": "unclear"}
@@ -254,7 +254,7 @@ def test_a_rate_that_fell_is_a_regression_and_one_sample_is_none(sides):
     assert rate.ratio == pytest.approx(0.8, rel=0.02) and rate.interval[1] < 0.85 and first.interval is None
 
 
-def test_other_machines_and_other_settings_are_named_and_left_out(sides):
+def test_other_machines_and_other_settings_are_named_and_not_compared(sides):
     convert = ConvertRates(name="convert-x", dataset="x", images=8, threads=2, images_per_s={"twoview": [5.0, 6.0]})
     old = [loader_record("same"), loader_record("far"), loader_record("wide"), loader_record("gone"), convert]
     new = [
@@ -280,7 +280,7 @@ def test_seeds_of_another_recipe_are_not_compared(sides):
         compare(*sides([run_record(0)], [run_record(0, batch=32)]))
 
 
-def test_a_probe_of_other_settings_is_not_compared_and_one_of_another_encoder_is(sides):
+def test_probes_are_compared_across_encoders_but_not_across_settings(sides):
     def record(name, top1, **asked):
         found = Probed(
             top1=top1, top5=None, per_class=[], interval=(top1, top1), train_images=9, test_images=5000, seconds=1.0,
@@ -297,7 +297,7 @@ def test_a_probe_of_other_settings_is_not_compared_and_one_of_another_encoder_is
     assert sentence.startswith("other is not compared because the new record of ") and sentence.endswith(", got 200")
 
 
-def test_figures_of_a_device_go_the_way_of_their_quantity(sides):
+def test_the_quantity_decides_whether_more_is_better(sides):
     def record(factor):
         figures = [
             Figure(work="w", quantity="step_rate", samples=[factor * s for s in (100.0, 101.0, 99.0)]),
@@ -312,8 +312,8 @@ def test_figures_of_a_device_go_the_way_of_their_quantity(sides):
     }
 
 
-def test_a_busier_machine_makes_the_interval_longer(sides, monkeypatch):
-    """By its calibration, which is in the records: half as fast a machine is not half as fast code."""
+def test_a_slower_machine_widens_the_interval(sides, monkeypatch):
+    """By the calibration in the records: a slower machine does not mean slower code."""
     slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0))
     old, new, folder = sides([loader_record()], [slow])
     for side, seconds in ((old, [0.010, 0.0101, 0.0099]), (new, [0.013, 0.0131, 0.0129])):
@@ -323,7 +323,7 @@ def test_a_busier_machine_makes_the_interval_longer(sides, monkeypatch):
     assert verdicts(compare(old, new, folder))["rate"] == "unclear"
 
 
-def test_the_command(sides, capsys, monkeypatch):
+def test_the_command_compares_folders_and_files(sides, capsys, monkeypatch):
     elsewhere = {"commit": 40 * "0", "dirty": False}
     slow = loader_record(rates=(800.0, 810.0, 805.0, 795.0), machine=elsewhere)
     old, new, folder = sides([loader_record()], [slow])
@@ -340,7 +340,7 @@ def test_the_command(sides, capsys, monkeypatch):
     assert run(["compare", one, f"{new}/loader-x.json", "--threshold", "0.5"]) == 0
     capsys.readouterr()
     for words, sentence in {
-        (old, "no-such-thing"): "no-such-thing must be a file, a folder or a commit",
+        (old, "no-such-thing"): "no-such-thing must be an existing file, folder or commit",
         (old, new, "--threshold", "0"): "--threshold must be above 0, got 0",
         (old, "HEAD", "--evidence-dir", new): f"there is no record of HEAD in {new}",
     }.items():
@@ -348,7 +348,7 @@ def test_the_command(sides, capsys, monkeypatch):
         assert sentence in capsys.readouterr().err
 
 
-def test_evidence_of_commits(sides, capsys):
+def test_evidence_of_commits_is_compared(sides, capsys):
     head, before = (
         subprocess.run(["git", "rev-parse", name], capture_output=True, text=True).stdout.strip()
         for name in ("HEAD", "HEAD~1")
@@ -372,8 +372,8 @@ def test_an_old_zero_has_no_ratio():
     assert row.ratio is None and row.cells()[4] == "" and row.verdict == "unclear"
 
 
-def test_a_strange_record_is_left_out_by_name(sides):
-    """Half a recipe; no contestant of ours; a figure of 0 and one that is no number, of which there is no ratio."""
+def test_a_strange_record_is_named_and_not_compared(sides):
+    """Half a recipe; no contestant of ours; figures of 0 and NaN, which have no ratio."""
     strange = run_record(0)
     strange = strange.model_copy(update={"name": "strange", "recipe": {"name": "x", "method": "simclr"}})
     samples = {"step_time": [0.0, 1.0], "knn_time": [math.nan], "epoch_time": [3.0, 3.1, 3.2]}
@@ -388,7 +388,7 @@ def test_a_strange_record_is_left_out_by_name(sides):
     assert any(sentence.startswith("strange.json cannot be compared: ") for sentence in found.left_out)
 
 
-def test_words_of_records_are_text_on_the_terminal_and_in_markdown():
+def test_text_from_records_is_escaped_on_the_terminal_and_in_markdown():
     words = "\x1b]0;t\x07[bold]![p](http://evil.example) @all | <b>"
     row = Row(words, words, words, "less", 1.0, 3.0, None, 0.05)
     found = Comparison([row], left_out=[words], notes=[words])

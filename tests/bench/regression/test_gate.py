@@ -1,4 +1,4 @@
-"""The pytest plugin on tests like a user's, each in a pytest of its own."""
+"""The pytest plugin on tests like a user's, each in its own pytest."""
 
 import json
 import subprocess
@@ -31,13 +31,13 @@ def module(kib=100, mib=1, accuracy=80.0):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """pytest-benchmark measures nothing in a process of pytest-xdist, and takes one inside it for such a one."""
+    """pytest-benchmark is off in workers of pytest-xdist, and would take a pytest inside one for a worker."""
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 @pytest.fixture
 def project(pytester):
-    """A project of a user's with a baseline `main`."""
+    """A user's project with a baseline `main`."""
     pytester.makepyfile(test_it=module())
     assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
     return pytester
@@ -48,7 +48,7 @@ def against_main(project, *words):
 
 
 @pytest.mark.alone
-def test_what_is_as_good_passes_and_what_is_worse_fails_in_one_sentence(project):
+def test_equal_results_pass_and_worse_ones_fail_in_one_sentence(project):
     assert against_main(project).ret == 0
     (saved,) = project.path.glob(".benchmarks/*/0001_main.json")
     (test,) = json.loads(saved.read_text())["benchmarks"]
@@ -67,10 +67,10 @@ def test_what_is_as_good_passes_and_what_is_worse_fails_in_one_sentence(project)
     lost.stdout.fnmatch_lines(["*its accuracy is 70.00 %, 80.00 % before, and 2% less is allowed"])
     assert lost.ret == 1
     project.makepyfile(test_it=module(accuracy=79.0))
-    assert against_main(project).ret == 0, "a point on 5,000 images is within their chance"
+    assert against_main(project).ret == 0, "one point on 5,000 images may be chance"
 
 
-def test_the_baseline_is_one_of_pytest_benchmarks_own(project):
+def test_the_baseline_is_a_file_of_pytest_benchmark(project):
     done = subprocess.run(
         [Path(sys.executable).with_name("pytest-benchmark"), "compare", "*_main", "--columns=median,rounds"],
         capture_output=True,
@@ -81,7 +81,7 @@ def test_the_baseline_is_one_of_pytest_benchmarks_own(project):
     assert project.runpytest(*FAST, "--benchmark-compare=0001").ret == 0
 
 
-def test_a_baseline_that_is_not_there_or_not_this_machines_is_named(project):
+def test_a_missing_baseline_and_one_of_another_machine_are_named(project):
     missing = project.runpytest("--twoview-baseline=mai")
     where = f"{project.path / '.benchmarks'} (--benchmark-storage names another folder)"
     missing.stderr.fnmatch_lines([f"ERROR: no baseline mai in {where}: make it with pytest --benchmark-save=mai"])
@@ -99,7 +99,7 @@ def test_a_baseline_that_is_not_there_or_not_this_machines_is_named(project):
     assert other.ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_a_test_that_the_baseline_does_not_have_is_a_warning(project):
+def test_a_test_that_the_baseline_lacks_is_a_warning(project):
     project.makepyfile(test_new=module())
     done = against_main(project)
     done.stdout.fnmatch_lines(["*the baseline main does not have this test: not compared"])
@@ -117,7 +117,7 @@ def test_another_recipe_is_not_compared(project):
 
 
 @pytest.mark.alone
-def test_the_newest_of_a_name_counts(project):
+def test_the_newest_baseline_with_a_name_counts(project):
     project.makepyfile(test_it=module(kib=2000))
     assert against_main(project).ret == 1
     assert project.runpytest(*FAST, "--benchmark-save=main").ret == 0
@@ -135,7 +135,7 @@ def test_the_newest_of_a_name_counts(project):
         ("'quick-fashion-mnist', 0.1", "takes one recipe, and the shares as keyword arguments"),
     ],
 )
-def test_a_marker_that_cannot_be_is_one_sentence(pytester, marker, complaint):
+def test_an_invalid_marker_is_reported_in_one_sentence(pytester, marker, complaint):
     pytester.makepyfile(f"""
         import pytest
 
@@ -147,7 +147,7 @@ def test_a_marker_that_cannot_be_is_one_sentence(pytester, marker, complaint):
     assert f"@pytest.mark.twoview {complaint}\n" in done.stdout.str() and "Traceback" not in done.stdout.str()
 
 
-def test_an_unknown_recipe_is_one_sentence(pytester):
+def test_an_unknown_recipe_is_reported_in_one_sentence(pytester):
     pytester.makepyfile("""
         import pytest
 
@@ -167,7 +167,7 @@ def test_an_unknown_recipe_is_one_sentence(pytester):
         ("80, 0", "accuracy must be taken on at least 1 image, got 0"),
     ],
 )
-def test_what_is_no_accuracy_fails_the_test(pytester, accuracy, complaint):
+def test_an_invalid_accuracy_fails_the_test(pytester, accuracy, complaint):
     pytester.makepyfile(f"""
         import pytest
 
@@ -179,7 +179,7 @@ def test_what_is_no_accuracy_fails_the_test(pytester, accuracy, complaint):
     done.assert_outcomes(failed=1)
 
 
-def test_what_a_test_measures_no_longer_is_said(project):
+def test_a_measurement_that_a_test_no_longer_makes_is_named(project):
     lines = module().splitlines()
     project.makepyfile(test_it="\n".join(line for line in lines if "assert" not in line))
     done = against_main(project)
@@ -188,7 +188,7 @@ def test_what_a_test_measures_no_longer_is_said(project):
     assert done.ret == 0
 
 
-def test_an_accuracy_of_0_is_a_loss_and_one_that_is_missing_is_said(project):
+def test_an_accuracy_of_0_is_worse_and_a_missing_one_is_named(project):
     project.makepyfile(test_it=module(accuracy=0))
     against_main(project).stdout.fnmatch_lines(["*its accuracy is 0.00 %, 80.00 % before, and 2% less is allowed"])
     project.makepyfile(test_it=module().replace("twoview.accuracy(80.0, images=5000)", ""))
@@ -212,7 +212,7 @@ class Work(unittest.TestCase):
 """
 
 
-def test_a_test_of_unittests_and_a_fixture_asked_for_late_are_held_to_the_baseline(pytester):
+def test_a_unittest_that_requests_the_fixture_late_is_compared(pytester):
     pytester.makepyfile(test_it=CLASS.format(mib=1))
     assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
     assert against_main(pytester).ret == 0
@@ -220,7 +220,7 @@ def test_a_test_of_unittests_and_a_fixture_asked_for_late_are_held_to_the_baseli
     against_main(pytester).stdout.fnmatch_lines(["*it grows by * MiB, * before, and 20% more is allowed"])
 
 
-def test_each_parameter_of_a_fixture_has_a_baseline_of_its_own(pytester):
+def test_each_parameter_of_a_fixture_has_its_own_baseline(pytester):
     pytester.makepyfile(
         test_it="""
         import pytest
@@ -264,7 +264,7 @@ KEPT = []
 
 def work():
     if not KEPT:
-        KEPT.append(np.ones(30 << 17))  # what the first test pays for all
+        KEPT.append(np.ones(30 << 17))  # allocated once, by the first test
     return np.ones(20 << 17).sum()
 
 @pytest.mark.twoview(memory=0.2)
@@ -274,8 +274,8 @@ def test_work(twoview, name):
 """
 
 
-def test_neither_another_order_nor_other_seeds_nor_fewer_tests_make_a_difference(pytester):
-    """As pytest-randomly has it; what a test takes, 20 MiB, does not depend on what the tests before it left."""
+def test_order_seeds_and_selection_make_no_difference(pytester):
+    """As with pytest-randomly; the 20 MiB that a test adds do not depend on the tests before it."""
     pytester.makepyfile(test_it=SAME_WORK)
     assert pytester.runpytest(*FAST, "--benchmark-save=main").ret == 0
     (saved,) = pytester.path.glob(".benchmarks/*/0001_main.json")
@@ -300,7 +300,7 @@ def test_it(twoview):
 
 @pytest.fixture
 def folders(pytester):
-    """The folders `a` and `b` of a project, each with a test of the same name, and an ini file beside them."""
+    """The folders `a` and `b` of a project, each with a test of the same name, and an ini file next to them."""
     for name, accuracy in (("a", 60), ("b", 80)):
         folder = pytester.mkpydir(name)
         (folder / "test_it.py").write_text(ACCURATE.format(accuracy=accuracy))
@@ -321,7 +321,7 @@ def test_a_baseline_is_found_from_a_subfolder_and_from_outside_with_another_ini_
     assert list(outside.iterdir()) == []
 
 
-def test_tests_outside_of_rootdir_are_kept_apart_and_written_nowhere_else(folders, tmp_path_factory):
+def test_tests_outside_rootdir_are_distinct_and_leave_no_files_there(folders, tmp_path_factory):
     """There pytest calls both tests `::test_it`."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     words = (f"--rootdir={elsewhere}", "-p", "no:cacheprovider")
@@ -334,7 +334,7 @@ def test_tests_outside_of_rootdir_are_kept_apart_and_written_nowhere_else(folder
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_baseline_of_another_rootdir_is_said(folders, tmp_path_factory):
+def test_a_baseline_of_another_rootdir_is_named(folders, tmp_path_factory):
     assert folders.runpytest(*FAST, "--benchmark-save=main", "a").ret == 0
     done = against_main(folders, f"--rootdir={tmp_path_factory.mktemp('elsewhere')}", "a", "b")
     moved = "has a/test_it.py::test_it and not ../*/a/test_it.py::test_it, which may be the same test with *rootdir"
@@ -343,7 +343,7 @@ def test_a_baseline_of_another_rootdir_is_said(folders, tmp_path_factory):
     done.assert_outcomes(passed=2, warnings=2)
 
 
-def test_a_recipe_s_path_begins_at_the_test_s_folder(folders, monkeypatch):
+def test_a_recipes_path_is_relative_to_the_tests_folder(folders, monkeypatch):
     test = '@pytest.mark.twoview("tiny.toml")\ndef test_it(twoview): twoview.run()\n'
     (folders.path / "a" / "test_it.py").write_text(f"import pytest\n{test}")
     monkeypatch.chdir(folders.path / "b")
@@ -353,19 +353,19 @@ def test_a_recipe_s_path_begins_at_the_test_s_folder(folders, monkeypatch):
     folders.runpytest(*FAST, "../a").stdout.fnmatch_lines([f"@pytest.mark.twoview: {folders.path}/a/tiny.toml: *"])
 
 
-def test_datasets_are_kept_in_pytest_s_cache_where_it_has_one(pytester):
+def test_datasets_are_kept_in_pytests_cache_if_it_has_one(pytester):
     assert gate.betons_folder(pytester.parseconfigure()) == pytester.path / ".pytest_cache" / "d" / "twoview-betons"
     assert gate.betons_folder(pytester.parseconfigure("-p", "no:cacheprovider")) is None
 
 
-def test_without_pytest_benchmark_and_beside_xdist_it_says_so(pytester):
+def test_missing_pytest_benchmark_and_xdist_are_named(pytester):
     pytester.makepyfile(test_it=module(), test_other="def test_other(): pass")
     off = pytester.runpytest("-p", "no:benchmark")
     off.stdout.fnmatch_lines(["*the fixture twoview needs pytest-benchmark, which is not installed or is off"])
     off.assert_outcomes(passed=1, errors=1)
-    beside = pytester.runpytest_subprocess("-n", "1", "--twoview-baseline=main")
-    assert beside.ret == pytest.ExitCode.USAGE_ERROR
-    assert "pytest-benchmark is disabled" in beside.stderr.str() and "Traceback" not in beside.stderr.str()
+    with_xdist = pytester.runpytest_subprocess("-n", "1", "--twoview-baseline=main")
+    assert with_xdist.ret == pytest.ExitCode.USAGE_ERROR
+    assert "pytest-benchmark is disabled" in with_xdist.stderr.str() and "Traceback" not in with_xdist.stderr.str()
 
 
 def test_a_marker_is_needed(pytester):
@@ -391,8 +391,8 @@ probe = {train_images = 100, test_images = 100, k = 20}
 
 @pytest.mark.long
 @pytest.mark.twoview()
-def test_a_recipes_steps_and_accuracy(twoview, betons, tmp_path, monkeypatch):
-    """In this process: a pytest inside would import torch's compiler a second time, which it forbids."""
+def test_a_recipes_steps_and_accuracy_are_measured(twoview, betons, tmp_path, monkeypatch):
+    """In this process, because a nested pytest would import torch's compiler twice, which torch forbids."""
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE)
     twoview.allowed = Allowed(recipe=str(path), accuracy=0.5)
@@ -404,7 +404,7 @@ def test_a_recipes_steps_and_accuracy(twoview, betons, tmp_path, monkeypatch):
     assert set(measured["accuracy"]) == {"kNN top-1", "linear top-1"} and measured["recipe"]["batch"] == 16
 
 
-def test_a_run_that_does_not_use_it_does_not_pay_for_it(pytester):
+def test_the_plugin_imports_nothing_unless_it_is_used(pytester):
     """Neither torch nor anything of ours is imported."""
     pytester.makepyfile("""
         import sys

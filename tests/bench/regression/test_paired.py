@@ -1,4 +1,4 @@
-"""Old and new code in turn: what the rounds say, and, in the long trials, what is found of a real slow-down."""
+"""Old and new code in turn: what the rounds show, and, in the long test, whether a real slowdown is found."""
 
 import random
 import re
@@ -18,9 +18,10 @@ HERE = Path(__file__).parents[3]
 
 
 class Machine:
-    """In place of `Sides`: sides of known speed on a machine of known noise.
+    """A stand-in for `Sides`: sides of known speed on a machine of known noise.
 
-    spread: of a turn. lasting: of a process, for as long as it trials. favors: how much longer new's turns take.
+    spread: the noise of a turn. lasting: the noise of a process, for its whole trial. favors: how much longer new's
+    turns take.
     """
 
     def __init__(self, slower, spread, lasting=0.0, favors=1.0, seed=0):
@@ -46,8 +47,8 @@ def test_a_noisier_machine_takes_more_rounds_and_then_widens_the_interval():
     assert hopeless.cost.verdict(0.05) == "unclear"
 
 
-def test_what_lasts_as_long_as_a_process_is_not_taken_for_the_codes():
-    """Two processes that differ by a tenth: each round says so, and the next pair something else."""
+def test_a_difference_between_processes_is_not_attributed_to_the_code():
+    """Two processes differ by a tenth in every round, and the next two differ in another way."""
     rounds = measure(Machine(1.0, 0.01, lasting=0.10), 0.05, 120, "x")
     assert len(rounds.trials) == 8 and rounds.cost.verdict(0.05) == "unclear"
     one = np.log(np.divide(rounds.trials[0].seconds["new"], rounds.trials[0].seconds["old"]))
@@ -61,16 +62,16 @@ def test_memory_is_compared_by_the_peaks_of_the_processes():
     assert memory.cost == pytest.approx((1.10, 1.10, 1.10))
 
 
-def test_a_machine_that_favors_a_side_is_no_regression():
-    """Equal code, but whatever ran in new's turns took a tenth longer: the calibration as well."""
+def test_a_machine_that_slows_one_side_is_no_regression():
+    """Equal code, but everything in new's turns took a tenth longer, including the calibration."""
     rounds = measure(Machine(1.0, 0.02, favors=1.10), 0.05, 60, "x")
     assert rounds.machine.low > 1.08 and rounds.cost.ratio > 1.08
     assert rounds.cost.verdict(0.05) == "unclear"
     assert "and before new's turns" in rounds.note
 
 
-def test_a_tenth_is_found_and_equal_code_raises_no_alarm():
-    """With the looks in between, of which an alarm could come."""
+def test_a_slowdown_of_10_percent_is_found_without_false_alarms():
+    """Including the interim looks, each of which could raise an alarm."""
 
     def verdicts(slower, trials):
         machines = (Machine(slower, 0.06, lasting=0.015, seed=seed) for seed in range(trials))
@@ -80,8 +81,8 @@ def test_a_tenth_is_found_and_equal_code_raises_no_alarm():
     assert found.count("worse") >= 38 and equal.count("worse") <= 5, (found, equal)
 
 
-def test_what_is_asked_of_the_sides(tmp_path):
-    """Old code is handed what the recipe gives and no key that only new code may know."""
+def test_old_code_gets_only_keys_that_it_knows(tmp_path):
+    """Old code gets what the recipe states, and no key that only new code may know."""
     step = paired.job("quick-fashion-mnist", Place(tmp_path, tmp_path, None))
     assert step.images == step.recipe["batch"] and step.recipe["precision"] in ("fp32", "bf16")
     assert not {"budget", "expected", "held_out", "long_tail"} & set(step.recipe)
@@ -93,18 +94,18 @@ def test_what_is_asked_of_the_sides(tmp_path):
     ("words", "sentence"),
     [
         (("no-such-commit", str(HERE)), "no-such-commit is neither a folder nor a commit"),
-        ((str(HERE), str(HERE / "reports")), "reports is no checkout of twoview"),
+        ((str(HERE), str(HERE / "reports")), "reports is not a checkout of twoview"),
         ((str(HERE), str(HERE), "--rounds", "5"), "--rounds must be at least 60, got 5"),
         ((str(HERE), str(HERE), "--threads", "0"), "--threads must be at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_compared(words, sentence, capsys):
+def test_wrong_arguments_are_named(words, sentence, capsys):
     assert run(["compare", *words, "--paired", "quick-fashion-mnist"]) == 2
     assert re.search(sentence, capsys.readouterr().err)
 
 
 def tree(folder, change=None):
-    """A copy of this checkout's code; change: file -> function of its text."""
+    """A copy of this checkout's code; change: file -> a function that edits its text."""
     for room in ("twoview", "loaders", "methods", "bench"):
         shutil.copytree(HERE / room, folder / room, symlinks=True)
     for name, edit in (change or {}).items():
@@ -123,13 +124,13 @@ def eleven_for_ten(text):
 
 
 def loading(fashion):
-    """Ten batches a pass, about 25 ms, on one thread, which `twoview compare --paired` has by default."""
+    """Ten batches per pass, about 25 ms, on one thread, which is the default of `twoview compare --paired`."""
     job = paired.job_for(fashion.path, "simclr-cifar", 28, 1, len(fashion), 640, 64)
     return job.model_copy(update={"seconds": paired.TURN})
 
 
 def test_both_sides_turns_of_a_round_run_on_the_same_cores(fashion, monkeypatch):
-    """And the work that scores the machine; one core may be the slower one for minutes."""
+    """As does the calibration, because one core may be slower for minutes."""
     on = {"processes": [], "machine": []}
     monkeypatch.setattr(paired, "confine", lambda process, to: on["processes"].append((process, to)))
     monkeypatch.setattr(paired, "WARMUP", 0)
@@ -153,7 +154,7 @@ def test_each_side_runs_the_code_of_its_own_folder(fashion, tmp_path):
 
 
 def compared(old, new, work, trials, report):
-    """Verdicts of so many comparisons, as `twoview compare --paired` makes them."""
+    """Verdicts of this many comparisons, as `twoview compare --paired` makes them."""
     verdicts = []
     with Sides(old, new, work) as sides:
         for trial in range(trials):
@@ -168,8 +169,8 @@ def compared(old, new, work, trials, report):
 @pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.timeout(10800)
-def test_a_real_tenth_is_found_and_equal_code_raises_no_alarm(fashion, tmp_path, capsys):
-    """40 and 100 comparisons of a real loader, in turn with one that does a tenth more of the same work."""
+def test_a_real_slowdown_of_10_percent_is_found_without_false_alarms(fashion, tmp_path, capsys):
+    """40 comparisons of a real loader with one that does a tenth more work, and 100 with itself."""
     old, same = tree(tmp_path / "old"), tree(tmp_path / "same")
     slower = tree(tmp_path / "slower", {"loaders/loader.py": eleven_for_ten})
 

@@ -6,7 +6,7 @@ import threading
 from twoview.bench.runtime.cores import confine, cores, cpu_count
 
 
-def test_every_thread_of_a_process_is_confined_and_what_it_starts():
+def test_every_thread_of_a_process_is_confined_including_later_ones():
     ready, over = threading.Event(), threading.Event()
     mine = cores()
     waiting = threading.Thread(target=lambda: ready.set() or over.wait())

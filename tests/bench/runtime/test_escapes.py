@@ -1,4 +1,4 @@
-"""Texts that hold what other programs take for their own: there they are text."""
+"""Texts with control sequences, formulas or markup are shown as plain text."""
 
 import csv
 import io
@@ -30,26 +30,26 @@ AWKWARD = st.text(
         (os.fsdecode(b"caf\xe9.jpg"), r"caf\udce9.jpg"),
     ],
 )
-def test_a_name_is_printed_on_one_line_and_moves_no_cursor(name, printed):
+def test_a_name_is_printed_on_one_line_without_control_characters(name, printed):
     assert on_one_line(name) == printed
     assert on_one_line(name).encode()
 
 
 @given(AWKWARD)
-def test_what_is_printed_is_printable(text):
+def test_printed_text_is_printable(text):
     assert on_one_line(text).isprintable() and one_line(text).isprintable()
     assert on_lines(text).count("\n") == text.count("\n") and on_lines(text).replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("number", ["-5", "+3.5e-3", "-.5", "-1e+10", "7"])
-def test_a_number_in_a_csv_stays_one(number):
+def test_a_number_in_a_csv_stays_a_number(number):
     assert csv_cell(number) == number and float(csv_cell(number)) == float(number)
 
 
 @pytest.mark.parametrize(
     "sign", ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", " =", "-2+3", "+1;", "-1 "]
 )
-def test_a_cell_of_a_csv_is_no_formula(sign):
+def test_a_cell_of_a_csv_is_never_a_formula(sign):
     assert csv_cell(f"{sign}SUM(1)") == f"'{sign}SUM(1)"
 
 
@@ -84,26 +84,24 @@ def test_a_csv_has_neither_formulas_nor_control_characters_and_gives_the_text_ba
         ("12. x", r"12\. x"),
     ],
 )
-def test_nothing_in_markdown_is_live(text, escaped):
+def test_markup_is_escaped_in_markdown(text, escaped):
     assert markdown(text) == escaped
 
 
 @given(AWKWARD)
-def test_markdown_shows_the_text_as_it_is(text):
-    """In a paragraph, behind a list's mark and in a table's cell."""
+def test_markdown_shows_the_original_text(text):
+    """In a paragraph, in a list item and in a table cell."""
     for document in (f"{markdown(text)}\n", f"* {markdown(text)}\n", f"| a |\n|---|\n| {markdown(text)} |\n"):
         tokens = COMMONMARK.parse(document)
         assert {token.tag for token in tokens} <= {"", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
         assert sum(token.tag == "ul" and token.nesting == 1 for token in tokens) == document.startswith("* ")
-        inlines = [token for token in tokens if token.type == "inline"][
-            document.startswith("|") :
-        ]  # behind the heading
+        inlines = [token for token in tokens if token.type == "inline"][document.startswith("|") :]  # after the heading
         parts = [part for token in inlines for part in token.children]
         assert all(part.type == "text" or part.type == "text_special" or part.content in OWN_TAGS for part in parts)
         shown = "".join(part.content for part in parts if part.type != "html_inline")
         assert shown == one_line(text)
 
 
-def test_a_text_as_long_as_may_be_is_escaped_at_once():
+def test_the_longest_text_is_escaped_quickly():
     for text in (":" + "a" * 20_000, "_" * 20_000, "1" * 20_000, "@" * 20_000, ":a" * 10_000):
         assert markdown(text) and csv_cell(text)

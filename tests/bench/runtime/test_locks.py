@@ -1,4 +1,4 @@
-"""One writer at a time: the second is told so, and nothing of a writer that is gone is in the way."""
+"""One writer at a time: a second writer is refused, and a writer that is gone blocks nobody."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ def hold(path, there):
 
 @pytest.fixture
 def holder():
-    """A function: path -> a process that is in the block."""
+    """A function: path -> a process that holds the lock."""
     processes = []
 
     def start(path):
@@ -45,18 +45,18 @@ def holder():
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_the_second_process_is_told_who_is_first(tmp_path, holder, folder):
+def test_the_second_process_is_told_who_holds_the_lock(tmp_path, holder, folder):
     path = tmp_path if folder else tmp_path / "deeper" / "r.pt"
     process = holder(path)
     says = re.escape(f"the file {path} is being written by another process (pid {process.pid})")
-    for _ in range(2):  # who is refused takes nothing away
+    for _ in range(2):  # a refused process leaves the lock alone
         with pytest.raises(BlockingIOError, match=says), alone(path, "the file"):
             pass
     with alone(tmp_path / "deeper" / "other.pt", "the file"):
         pass
 
 
-def test_a_full_disk_is_said_of_the_lock(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_lock_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -66,7 +66,7 @@ def test_a_full_disk_is_said_of_the_lock(tmp_path, monkeypatch):
     assert found.value.filename == str(tmp_path / ".r.pt.lock") and list(tmp_path.iterdir()) == []
 
 
-def test_the_next_one_may_and_nothing_is_left(tmp_path):
+def test_the_lock_is_released_and_its_file_is_removed(tmp_path):
     path = tmp_path / "r.pt"
     for _ in range(2):
         with alone(path, "the file"):
@@ -76,7 +76,7 @@ def test_the_next_one_may_and_nothing_is_left(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_process_is_in_nobody_s_way(tmp_path, holder):
+def test_a_killed_process_does_not_keep_the_lock(tmp_path, holder):
     process = holder(tmp_path / "r.pt")
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -86,7 +86,7 @@ def test_a_killed_process_is_in_nobody_s_way(tmp_path, holder):
     assert not list(tmp_path.iterdir())
 
 
-def test_twice_in_one_process_is_told_too(tmp_path):
+def test_one_process_cannot_take_the_lock_twice(tmp_path):
     path = tmp_path / "r.pt"
     (tmp_path / "link").symlink_to(tmp_path)
     with alone(path, "the file"):
@@ -103,8 +103,8 @@ def enter(path):
         pass
 
 
-def test_a_forked_child_neither_keeps_the_lock_nor_has_it(tmp_path):
-    """The child outlives the block of its parent, and may then go in itself."""
+def test_a_forked_child_does_not_hold_the_lock(tmp_path):
+    """The child outlives the parent's lock, and may then take it."""
     begin, words = FORKS.Event(), FORKS.SimpleQueue()
 
     def child():
@@ -126,15 +126,15 @@ def test_a_forked_child_neither_keeps_the_lock_nor_has_it(tmp_path):
     process.join()
 
 
-def test_a_started_program_does_not_have_the_lock(tmp_path):
+def test_a_started_program_does_not_hold_the_lock(tmp_path):
     with alone(tmp_path / "r.pt", "the file"):
         program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     enter(tmp_path / "r.pt")
     program.communicate(b"\n")
 
 
-def test_who_waited_at_a_removed_file_takes_the_new_one(tmp_path, monkeypatch):
-    """The first one's file is opened, then removed by the first one, then locked: that is no lock."""
+def test_a_lock_on_a_removed_file_does_not_count(tmp_path, monkeypatch):
+    """The first process removes its file after another one has opened it, and before that one locks it."""
     opened = locks._opened
 
     def late(lock):
@@ -160,7 +160,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, numbe
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x1b]0;x\x07", b"1" * 5000])
-def test_what_another_wrote_into_the_file_is_not_repeated(tmp_path, holder, damage):
+def test_foreign_content_of_a_lock_file_is_not_printed(tmp_path, holder, damage):
     process = holder(tmp_path / "r.pt")
     (tmp_path / ".r.pt.lock").write_bytes(damage)
     with pytest.raises(BlockingIOError, match=r"by another process: try again when it is done$"):
@@ -168,7 +168,7 @@ def test_what_another_wrote_into_the_file_is_not_repeated(tmp_path, holder, dama
     assert process.is_alive()
 
 
-def test_a_link_in_the_lock_s_place_is_not_followed(tmp_path):
+def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path):
     (tmp_path / ".r.pt.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         enter(tmp_path / "r.pt")

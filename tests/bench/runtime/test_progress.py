@@ -1,4 +1,4 @@
-"""What is printed of names that may hold anything."""
+"""Names with any content are printed safely."""
 
 import io
 
@@ -26,11 +26,11 @@ def test_a_string_with_control_sequences_is_printed_as_text():
     assert printed(table).count(SAFE) == 2 and "\x1b]" not in printed(table)
 
 
-def test_our_own_markup_stays():
+def test_our_own_markup_is_kept():
     assert printed("[bold]b[/bold]", highlight=False) == "\x1b[1mb\x1b[0m\n"
 
 
-def test_a_bar_s_words_are_text(monkeypatch):
+def test_a_progress_bars_label_is_plain_text(monkeypatch):
     monkeypatch.setattr(progress, "console", Terminal(file=io.StringIO(), width=200))
     with progress.progress(f"[bold]{TITLE}", 1) as advance:
         advance()
@@ -38,7 +38,7 @@ def test_a_bar_s_words_are_text(monkeypatch):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_what_a_command_found_is_text(capsys, as_json):
+def test_a_commands_result_is_plain_text(capsys, as_json):
     found = {"encoder": f"{TITLE}\nsecond", "top1": 1.23456}
     show(found, as_json, lines(found))
     out = capsys.readouterr().out

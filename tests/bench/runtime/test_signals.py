@@ -1,4 +1,4 @@
-"""A signal ends a command wherever it falls: with its exit code, and without a traceback."""
+"""A signal ends a command at any point, with its exit code and without a traceback."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# A program with handlers as the command line has them, to which a signal comes in the place that is asked for.
+# A program with the handlers of the command line, which gets a signal in the requested place.
 PROGRAM = """
 import atexit, os, signal, sys, time, weakref
 from twoview.bench.runtime import signals
@@ -63,8 +63,8 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_a_signal_that_is_ignored_stays_so():
-    """As in what a shell has started in the background."""
+def test_an_ignored_signal_stays_ignored():
+    """As in a program that a shell has started in the background."""
     assert subprocess.run([sys.executable, "-c", IGNORED]).returncode == 0
 
 
@@ -80,6 +80,6 @@ Thing()
 """
 
 
-def test_another_fault_of_a_finalizer_is_told_as_ever():
+def test_other_errors_in_finalizers_are_still_reported():
     done = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True)
     assert done.returncode == 0 and "a fault of its own" in done.stderr

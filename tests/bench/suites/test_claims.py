@@ -1,4 +1,4 @@
-"""The papers' claims at reduced scale: every recipe serves a claim, every scale is told from the others."""
+"""The papers' claims at reduced scale: every recipe belongs to a claim, and every scale is recognized."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from twoview.reports import papers
 EVERY_SCALE = every_scale()
 
 
-def test_every_recipe_serves_a_claim_and_every_claim_has_its_recipes():
+def test_every_recipe_belongs_to_a_claim_and_every_claim_has_its_recipes():
     checks = [check for paper in papers.load() for claim in paper.claims for check in claim.reduced]
     used = {name for check in checks for name in (*check.contrast, *check.correlation)}
     assert used == set(names())
@@ -24,7 +24,7 @@ def test_every_recipe_serves_a_claim_and_every_claim_has_its_recipes():
         assert {on[name] for name in (*check.contrast, *check.correlation)} <= {check.dataset}, check.statistic
 
 
-def test_what_is_compared_differs_in_what_the_claim_is_of_alone():
+def test_compared_recipes_differ_only_in_what_the_claim_is_about():
     allowed = ("method", "views", "epochs", "classes_per_batch", "train_images", "long_tail", "name")
     for name in names():
         one = recipe.load(name)
@@ -34,7 +34,7 @@ def test_what_is_compared_differs_in_what_the_claim_is_of_alone():
             assert all(key.startswith(allowed) for key in changed), (name, changed)
 
 
-def test_the_debiased_cost_what_simclr_costs():
+def test_the_debiased_recipes_cost_as_much_as_simclr():
     whole = 2 * recipe.load("claims-lee2025-simclr").epochs
     for m in (2, 4, 8):
         one = recipe.load(f"claims-lee2025-debiased-{m}")
@@ -50,7 +50,7 @@ def test_all_kernels_are_tuned_alike():
 
 
 @pytest.mark.parametrize("name", EVERY_SCALE)
-def test_a_run_tells_its_scale_whatever_its_seed_and_what_it_searched(name):
+def test_a_runs_scale_is_recognized_for_any_seed_and_searched_value(name):
     for file in map(recipe.load, names()):
         one = EVERY_SCALE[name].of(file)
         assert presets.preset(one.views, one.size) and one.optim.warmup_epochs <= one.epochs
@@ -60,25 +60,26 @@ def test_a_run_tells_its_scale_whatever_its_seed_and_what_it_searched(name):
     assert scale_of(recipe.load("quick-cifar10"), ["seed"]) == ""
 
 
-def test_what_is_not_here_is_left_out_by_name(tmp_path, monkeypatch, capsys):
+def test_recipes_on_missing_datasets_are_named_and_skipped(tmp_path, monkeypatch, capsys):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", tmp_path)
     missing = {"cifar100": "CIFAR-100 is not here."}
     monkeypatch.setattr(claims, "_problem", lambda dataset, place: missing.get(dataset, ""))
     steps = [step.name for step in claims.steps(SCALES["cpu"], place)]
-    assert "5 recipes on cifar100 are left out: CIFAR-100 is not here." in capsys.readouterr().err
+    assert "5 recipes on cifar100 are skipped: CIFAR-100 is not here." in capsys.readouterr().err
     assert {f"claims-assran2023-mae-k2-seed{seed}" for seed in range(3)} < set(steps)
     assert not any("cifar100" in step for step in steps)
     assert steps[-2:] == ["theory-spectral", "theory-images"]
     assert "theory-images" not in [step.name for step in claims.steps(SCALES["cpu"].quick, place)]
 
 
-def test_a_dataset_that_is_not_there_is_a_sentence(tmp_path):
+def test_a_missing_dataset_is_reported_in_one_sentence(tmp_path):
     place = Place(tmp_path / "betons", tmp_path / "checkpoints", tmp_path)
     assert "cifar" in claims._problem("cifar10", place) and claims._problem("fashion-mnist", place) == ""
 
 
-def test_the_command_runs_them_and_shows_the_verdicts(cifar_root, tmp_path, monkeypatch, capsys):
-    """On two recipes of one claim, very small; a second run repeats nothing."""
+@pytest.mark.long
+def test_the_command_runs_the_claims_and_shows_the_verdicts(cifar_root, tmp_path, monkeypatch, capsys):
+    """With two very small recipes of one claim; a second run repeats nothing."""
     monkeypatch.chdir(tmp_path)
     two = ["claims-lee2025-simclr", "claims-lee2025-dot"]
     monkeypatch.setattr(claims_scale, "names", lambda: two)
@@ -94,6 +95,6 @@ def test_the_command_runs_them_and_shows_the_verdicts(cifar_root, tmp_path, monk
 
 
 @pytest.mark.parametrize("words", ["claims", "claims --quick", "--quick claims", "--json claims --scale gpu"])
-def test_the_suite_is_named_before_or_behind_its_options(words):
+def test_the_suites_name_may_precede_or_follow_its_options(words):
     assert suite_command.command(words.split()) is suite_claims.run
     assert suite_command.command(["quick", "--out", "claims"]) is suite_command.run

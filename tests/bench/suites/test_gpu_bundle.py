@@ -1,4 +1,4 @@
-"""The bundle for a GPU machine without a network: its wheels, its tree and commit, CIFAR-10 on the way, its scripts."""
+"""The bundle for a GPU machine without a network: its wheels, its tree and commit, packed CIFAR-10, and its scripts."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def wheel(folder, name, version, *requires):
 
 @pytest.fixture
 def registry(monkeypatch):
-    """The wheels that can be had: name -> (version, *what it requires). `asked` lists what was asked for."""
+    """The available wheels: name -> (version, *requirements). `asked` lists the requested ones."""
     offered, asked = {}, []
 
     def download(one, node, folder, lock):
@@ -50,7 +50,7 @@ def gather(tmp_path, node, *wanted):
     return [path.name.split("-")[0] for path in wheels.gather(map(Requirement, wanted), node, tmp_path, tmp_path)]
 
 
-def test_wheels_are_those_that_the_node_lacks_and_what_they_require(tmp_path, registry):
+def test_wheels_that_the_node_lacks_are_gathered_with_their_requirements(tmp_path, registry):
     registry |= {
         "a": ("1.0", "b>=2", "older; python_version < '3.12'", "there", "b"),
         "b": ("2.1", "a", "newer; python_full_version >= '3.12.3'", "c; extra == 'more'"),
@@ -63,22 +63,22 @@ def test_wheels_are_those_that_the_node_lacks_and_what_they_require(tmp_path, re
     assert gather(tmp_path, node, "b[more]", "there")[-1] == "c"
 
 
-def test_a_package_that_is_too_old_is_brought_and_one_of_unknown_version_is_not(tmp_path, registry):
+def test_an_outdated_package_is_bundled_and_one_of_unknown_version_is_not(tmp_path, registry):
     registry["a"] = ("2.1",)
     assert gather(tmp_path, Node("3.12", {"a": "1.9"}), "a>=2") == ["a"]
     assert gather(tmp_path, Node("3.12", {"a": "2.0+cu130"}), "a>=2") == []
     assert gather(tmp_path, Node("3.12", {"a": None}), "A>=2") == []
 
 
-def test_what_cannot_be_had_or_agreed_upon_is_named(tmp_path, registry):
+def test_unavailable_and_conflicting_requirements_are_named(tmp_path, registry):
     registry |= {"a": ("1", "b<2"), "b": ("2",)}
     with pytest.raises(ValueError, match=r"^nowhere>=7 cannot be had$"):
         gather(tmp_path, Node("3.12", {}), "nowhere>=7")
-    with pytest.raises(ValueError, match=r"^b 2 meets one requirement and not another, b<2$"):
+    with pytest.raises(ValueError, match=r"^b 2 meets one requirement but not another, b<2$"):
         gather(tmp_path, Node("3.12", {}), "b", "a")
 
 
-def test_pip_s_reason_is_told(tmp_path, monkeypatch):
+def test_pips_reason_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     (tmp_path / "lock").touch()
     with pytest.raises(
@@ -88,7 +88,7 @@ def test_pip_s_reason_is_told(tmp_path, monkeypatch):
     assert not list((tmp_path / "wheels").iterdir())
 
 
-def test_a_list_of_packages_is_what_pip_freeze_prints(tmp_path):
+def test_a_list_of_packages_has_the_format_of_pip_freeze(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("# a node\npython==3.11.9\nTorch==2.11.0+cu130\nscikit_image\n\nours @ file:///tmp/ours  # built\n")
     assert wheels.read_node(path) == Node("3.11.9", {"torch": "2.11.0+cu130", "scikit-image": None, "ours": None})
@@ -97,7 +97,7 @@ def test_a_list_of_packages_is_what_pip_freeze_prints(tmp_path):
         wheels.read_node(path)
 
 
-def test_the_known_node_lacks_what_its_owner_says_it_lacks():
+def test_the_known_node_lacks_the_packages_that_its_owner_listed():
     node = wheels.read_node(bundle.HERE / "node.txt")
     assert node.python == "3.12.3" and node.packages["numpy"] == "2.5.2"
     lacked = ("pydantic", "tyro", "docstring-parser", "typeguard", "annotated-types", "typing-inspection", "lightly")
@@ -114,7 +114,7 @@ def git(folder, *words):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch, registry):
-    """A small git checkout in the place of twoview's own, and two wheels that can be had."""
+    """A small git checkout in place of twoview's own, and two available wheels."""
     root = tmp_path / "checkout"
     (root / "bench").mkdir(parents=True)
     (root / "pyproject.toml").write_text(PYPROJECT)
@@ -158,7 +158,7 @@ def test_a_bundle_has_the_tree_its_commit_wheels_library_and_scripts(checkout, t
     assert "not-wanted" not in registry["asked"] and "optuna" not in registry["asked"]
 
 
-def test_the_commit_that_traveled_comes_before_that_of_a_checkout_around_it(checkout):
+def test_the_bundled_commit_precedes_that_of_a_surrounding_checkout(checkout):
     inner = checkout / "out" / "twoview"
     inner.mkdir(parents=True)
     head = git(checkout, "rev-parse", "HEAD")
@@ -172,7 +172,7 @@ def test_a_tree_without_git_and_an_unknown_folder_are_refused(checkout, tmp_path
     (tmp_path / "made" / "b").mkdir(parents=True)
     for name in ("run.sh", "thesis.tex"):
         (tmp_path / "made" / "b" / name).touch()
-    with pytest.raises(FileExistsError, match="b exists and is not an earlier bundle: name another folder"):
+    with pytest.raises(FileExistsError, match="b exists and is not an earlier bundle: use another folder"):
         bundle.write(tmp_path / "made", None)
     monkeypatch.setattr(bundle, "ROOT", checkout / "bench")
     with pytest.raises(ValueError, match=r"made from a git checkout of twoview, and .*/bench is not one"):
@@ -180,7 +180,7 @@ def test_a_tree_without_git_and_an_unknown_folder_are_refused(checkout, tmp_path
     assert not (tmp_path / "other").exists()
 
 
-def test_a_part_that_is_too_large_names_its_largest_files_and_an_earlier_bundle_stays(checkout, tmp_path, monkeypatch):
+def test_a_part_that_is_too_large_names_its_largest_files_and_keeps_the_earlier_bundle(checkout, tmp_path, monkeypatch):
     bundle.write(tmp_path / "made", None)
     earlier = (tmp_path / "made" / "a" / "twoview.tar.gz").read_bytes()
     (checkout / "bench" / "code.py").write_text("2\n")
@@ -194,7 +194,7 @@ def test_a_part_that_is_too_large_names_its_largest_files_and_an_earlier_bundle_
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["a", "b"]
 
 
-def test_a_bundle_takes_the_place_of_an_earlier_one(checkout, tmp_path):
+def test_a_bundle_replaces_an_earlier_one(checkout, tmp_path):
     bundle.write(tmp_path / "made", None)
     (tmp_path / "made" / "a" / "wheels" / "stale").touch()
     bundle.write(tmp_path / "made", None)
@@ -222,7 +222,7 @@ def cifar(tmp_path):
     return folder, packed
 
 
-def test_cifar_10_comes_back_bit_for_bit(cifar, tmp_path):
+def test_cifar_10_is_unpacked_bit_for_bit(cifar, tmp_path):
     folder, packed = cifar
     assert pickle.loads((folder / "test_batch").read_bytes(), encoding="bytes")[b"labels"][:2] == [0, 1]
     assert (packed / "test_batch.webp").exists() and not (packed / "batches.meta.webp").exists()
@@ -232,7 +232,7 @@ def test_cifar_10_comes_back_bit_for_bit(cifar, tmp_path):
         assert (there / packed_cifar.FOLDER / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_file_that_is_whole_is_left_and_a_damaged_one_is_made_again(cifar, tmp_path):
+def test_an_intact_file_is_kept_and_a_damaged_one_is_unpacked_again(cifar, tmp_path):
     _, packed = cifar
     packed_cifar.unpack(packed, tmp_path / "there")
     whole, damaged = (tmp_path / "there" / packed_cifar.FOLDER / name for name in ("data_batch_1", "test_batch"))
@@ -246,7 +246,7 @@ def test_a_file_that_is_whole_is_left_and_a_damaged_one_is_made_again(cifar, tmp
 @pytest.mark.parametrize(
     ("name", "said"), [("data_batch_1.webp", "is damaged: cannot"), ("test_batch.rest", "checksum")]
 )
-def test_what_was_damaged_on_the_way_is_named_and_leaves_nothing(cifar, tmp_path, capsys, monkeypatch, name, said):
+def test_a_damaged_packed_file_is_named_and_leaves_nothing(cifar, tmp_path, capsys, monkeypatch, name, said):
     _, packed = cifar
     (packed / name).write_bytes(b"not " + (packed / name).read_bytes())
     monkeypatch.setattr("sys.argv", ["packed_cifar", str(packed), str(tmp_path / "there")])
@@ -258,7 +258,7 @@ def test_what_was_damaged_on_the_way_is_named_and_leaves_nothing(cifar, tmp_path
     assert name.partition(".")[0] not in left and not any("part" in one for one in left)
 
 
-def test_an_unpacking_that_is_cut_off_leaves_no_half_file(cifar, tmp_path, monkeypatch):
+def test_an_interrupted_unpacking_leaves_no_partial_file(cifar, tmp_path, monkeypatch):
     _, packed = cifar
 
     def full(path, content):
@@ -273,7 +273,7 @@ def test_an_unpacking_that_is_cut_off_leaves_no_half_file(cifar, tmp_path, monke
 
 
 PYTHON = """#!/usr/bin/env bash
-# In python3's place: writes what it was called with, and ends as it is told.
+# A stand-in for python3 that logs its arguments and exits as requested.
 echo "$(basename "$PWD") $*" >>"$CALLS"
 case "$*" in
     *version_info*) echo "${VERSION:-3.12}"; exit ;;
@@ -297,7 +297,7 @@ def start(checkout, tmp_path):
     (stub / "python3").write_text(PYTHON)
     (stub / "python3").chmod(0o755)
     elsewhere = tmp_path / "elsewhere"
-    (elsewhere / "bench").mkdir(parents=True)  # not the one to run
+    (elsewhere / "bench").mkdir(parents=True)  # must not be run
 
     def call(part, *words, **variables):
         calls = tmp_path / "calls"
@@ -326,22 +326,22 @@ def test_a_script_unpacks_checks_and_runs_with_its_options(start, tmp_path):
     assert (work / "twoview" / "commit.json").exists()
 
 
-def test_both_parts_share_a_folder_and_have_minutes_of_their_own(start):
+def test_both_parts_share_a_folder_and_have_their_own_time_limits(start):
     _, first, work = start("a")
     _, second, same = start("b", "--scale", "tiny")
     assert work == same and "--minutes 6 --only" in first[-1]
     assert "--minutes 5 --out" in second[-1] and second[-1].endswith("--scale tiny")
-    assert not any("zipfile" in call for call in second), "a running suite may have what was unpacked in use"
+    assert not any("zipfile" in call for call in second), "a running suite may be using the unpacked files"
 
 
-def test_a_check_that_fails_ends_it_and_the_suite_s_exit_code_is_its_own(start, tmp_path):
+def test_a_failed_check_ends_the_script_and_the_suites_exit_code_is_its_own(start, tmp_path):
     code, calls, _ = start("a", CHECK="2")
     assert code == 2 and "--check" in calls[-1]
     assert start("a", SUITE="3")[0] == 3
-    assert len((tmp_path / "kept" / "log-a.txt").read_text().splitlines()) == 3, "a log goes on"
+    assert len((tmp_path / "kept" / "log-a.txt").read_text().splitlines()) == 3, "the log is appended to"
 
 
-def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
+def test_the_users_cifar_10_precedes_the_bundles(start, tmp_path):
     (tmp_path / "made" / "b" / "cifar10").mkdir()
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -360,14 +360,14 @@ def test_the_user_s_cifar_10_comes_before_the_bundle_s(start, tmp_path):
         ((), {"VERSION": "3.10"}, "the bundle is for Python 3.12, and python3 is 3.10: make another one with --node"),
     ],
 )
-def test_what_a_script_cannot_do_is_one_sentence(start, tmp_path, capfd, words, variables, sentence):
+def test_a_scripts_error_is_one_sentence(start, tmp_path, capfd, words, variables, sentence):
     assert start("a", *words, **variables)[0] == 2
     assert capfd.readouterr().err == f"run.sh: {sentence}\n"
     assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir())
 
 
-def test_a_script_that_is_ended_ends_the_suite(start, tmp_path):
-    """Which would share the GPU with the next one."""
+def test_terminating_the_script_ends_the_suite(start, tmp_path):
+    """Otherwise the suite would share the GPU with the next one."""
     begun = time.monotonic()
     code, calls, _ = start("a", ".5", SUITE="waits")
     assert code == 143 and "--minutes .5 " in calls[-1] and time.monotonic() - begun < 30

@@ -1,4 +1,4 @@
-"""What the GPU suite needs is named in one sentence, on machines that lack it, before anything of it is imported."""
+"""Missing requirements of the GPU suite are named in one sentence before anything of it is imported."""
 
 import ast
 import os
@@ -15,9 +15,9 @@ from twoview.loaders import turbojpeg
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "twoview"
-# Imported by functions that the suite does not call: betons of Hugging Face's datasets.
+# Imported only by functions that the suite does not call, for betons of Hugging Face's datasets.
 NOT_CALLED = {"datasets"}
-# In a fresh interpreter: which files of ours `twoview suite gpu` loads, and what it loads of what it need not.
+# In a fresh interpreter: which of our files `twoview suite gpu` loads, and which packages it should not load.
 LOADED = f"""
 import sys
 import twoview.cli, twoview.commands.suite, twoview.commands.suite_gpu
@@ -43,18 +43,18 @@ def imported(files):
     return names - sys.stdlib_module_names - {PACKAGE}
 
 
-def test_the_list_is_what_the_suite_s_files_import(loaded):
+def test_the_list_matches_the_imports_of_the_suites_files(loaded):
     assert imported(loaded.stdout.split()) - NOT_CALLED == requirements.PACKAGES.keys()
 
 
-def test_what_no_bundle_brings_is_not_imported(loaded):
+def test_packages_that_no_bundle_has_are_not_imported(loaded):
     assert loaded.stderr.split() == []
 
 
 def test_every_package_is_among_the_dependencies_or_comes_with_one():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = {Requirement(one).name for one in project["dependencies"]} - {*bundle.UNUSED}
-    come_along = {"markupsafe", "safetensors"}  # with jinja2 and timm
+    come_along = {"markupsafe"}  # with jinja2
     assert {*requirements.PACKAGES.values()} - ours == come_along
 
 
@@ -80,7 +80,7 @@ def hide(folder, name):
     package(folder, name, f"ModuleNotFoundError('No module named {name}', name={name!r})")
 
 
-def test_all_that_is_absent_or_broken_is_named_at_once(python, tmp_path):
+def test_all_missing_and_broken_packages_are_named_at_once(python, tmp_path):
     hide(tmp_path, "pydantic")
     hide(tmp_path, "tyro")
     package(tmp_path, "numba", "ImportError('Numba needs NumPy 2.4 or less. Got NumPy 2.5.\\nand more')")
@@ -97,7 +97,7 @@ def test_every_command_needs_tyro(python, tmp_path):
     assert python("-m", "twoview", "list", "recipes") == python("-m", "twoview") == (2, said)
 
 
-def test_libturbojpeg_is_among_what_is_absent(monkeypatch):
+def test_a_missing_libturbojpeg_is_named(monkeypatch):
     monkeypatch.setattr(turbojpeg.ctypes.util, "find_library", lambda name: None)
     monkeypatch.setattr(turbojpeg, "SONAME", "libturbojpeg-of-nowhere.so.0")
     assert requirements.absent() == ["libturbojpeg (Debian: apt install libturbojpeg0)"]
@@ -117,7 +117,7 @@ def test_a_check_says_what_a_run_depends_on(tmp_path, monkeypatch):
     assert "no data root" in by_word(requirements.lines("cpu", None, tmp_path))["CIFAR-10"]
 
 
-def test_a_check_for_a_gpu_that_is_not_there_fails(monkeypatch, tmp_path):
+def test_a_check_fails_without_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match=r"^--device cuda needs a CUDA device, and torch sees none here$"):
         requirements.lines("cuda", None, tmp_path)

@@ -54,7 +54,7 @@ def place(tmp_path, betons):
 
 def test_every_step_leaves_a_record_once(tiny, place, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "evidence"
-    with monkeypatch.context() as here:  # a process of its own is what the trainings that are killed have
+    with monkeypatch.context() as here:  # only the runs that are killed need their own process
         here.setattr(runner, "_train_in_own_process", train_here)
         run(tiny, folder, place, seeds=2)
     records, complaints = evidence.read_folder(folder)
@@ -91,7 +91,7 @@ def train_here(one, place):
 
 
 def test_a_recipe_is_tuned_once_for_all_its_seeds(place, tmp_path, monkeypatch):
-    """By the best of the search's groups; what was found is no other setting when the suite runs again."""
+    """With the best values of the search, which count as the same settings when the suite runs again."""
     path = tmp_path / "tuned.toml"
     ranges = '[search]\nepochs = 1\n[search.ranges]\n"optim.lr" = [0.01, 1.0, "log"]\n'
     path.write_text(TINY.format(method="simclr", views="simclr-gray") + ranges)
@@ -109,13 +109,13 @@ def test_a_recipe_is_tuned_once_for_all_its_seeds(place, tmp_path, monkeypatch):
         runner.run_steps(runner.trainings([other], place, seeds=2, trials=3), folder, place)
 
 
-def test_an_unknown_suite_is_an_error_with_the_nearest():
+def test_an_unknown_suite_error_suggests_the_nearest_name():
     with pytest.raises(ValueError, match=r"'quik': did you mean quick\?"):
         runner.suite("quik")
 
 
 @pytest.mark.parametrize(("name", "classes"), [("imbalance", (2, 5, 10, 100)), ("imbalance-tiny", (2, 10))])
-def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classes):
+def test_an_imbalance_suite_varies_only_the_classes_per_batch(name, classes):
     ones = {one: recipe.load(one) for one in runner.suite(name).recipes}
     swept = [one for one in ones.values() if one.classes_per_batch and getattr(one.method, "prior", "") != "uniform"]
     settings = {}
@@ -126,17 +126,17 @@ def test_an_imbalance_suite_changes_nothing_but_the_classes_a_batch(name, classe
     assert tuple(settings) == assran2023.METHODS
     for runs in settings.values():
         assert tuple(k for k, _ in runs) == classes and all(rest == runs[0][1] for _, rest in runs)
-    assert len({(one.epochs, one.train_images, one.batch) for one in swept}) == 1, "as many images in as many steps"
+    assert len({(one.epochs, one.train_images, one.batch) for one in swept}) == 1, "the same images and steps"
 
 
-def test_the_tiny_imbalance_suite_is_fair_and_says_what_it_is():
+def test_the_tiny_imbalance_suite_is_fair_and_says_that_it_is_too_small():
     ones = [recipe.load(name) for name in runner.suite("imbalance-tiny").recipes]
     assert len({(one.dataset, one.backbone, one.optim, one.probe, one.batch) for one in ones}) == 1
-    assert all("too small to conclude from" in one.source for one in ones)
+    assert all("too small to draw conclusions from" in one.source for one in ones)
     tail = next(one for one in ones if one.name == "imbalance-msn-lt")
     swept = recipe.load("imbalance-msn-k10")
     kept = experiment.train_images(tail, np.arange(50_000) % 10)
-    assert len(kept) // tail.batch == swept.train_images // swept.batch, "as many steps an epoch"
+    assert len(kept) // tail.batch == swept.train_images // swept.batch, "the same number of steps per epoch"
     msn, pmsn = (recipe.load(f"imbalance-{name}-lt") for name in ("msn", "pmsn"))
     prior = {"name", "prior", "exponent", "marginal"}
     assert msn.method.model_dump(exclude=prior) == pmsn.method.model_dump(exclude=prior)
@@ -158,7 +158,7 @@ def start(recipes, betons, out):
 
 
 def finished(out):
-    """Record -> content, each of which must be whole."""
+    """Record -> its content, which must be complete JSON."""
     contents = {file.name: file.read_bytes() for file in (out / "evidence").glob("*.json")}
     for content in contents.values():
         json.loads(content)
@@ -166,7 +166,7 @@ def finished(out):
 
 
 def kill_and_run_again(recipes, betons, out, moments):
-    """SIGKILL when each of the moments has come, then to the end; every record once finished stays as it is."""
+    """Kill the suite at each of the moments, then run it to the end; finished records must not change."""
     kept = {}
     for wait in moments:
         process = start(recipes, betons, out)
@@ -179,7 +179,7 @@ def kill_and_run_again(recipes, betons, out, moments):
     assert start(recipes, betons, out).wait() == 0
     now = finished(out)
     assert kept.items() <= now.items() and len(now) == 2 + len(recipes)
-    assert list(out.rglob(".*")) == [], "what a killed process left half-written is gone"
+    assert list(out.rglob(".*")) == [], "partial files of killed processes are removed"
     records, complaints = evidence.read_folder(out / "evidence")
     assert not complaints
     for record in records:
@@ -187,7 +187,8 @@ def kill_and_run_again(recipes, betons, out, moments):
             assert len(record.training.epoch_seconds) == 3 and len(record.training.losses) == 12
 
 
-def test_killed_twice_and_run_again(tiny, betons, tmp_path):
+@pytest.mark.long
+def test_a_suite_killed_twice_finishes_when_run_again(tiny, betons, tmp_path):
     """While it trains, and between two records."""
     out = tmp_path / "out"
 
@@ -205,7 +206,7 @@ def test_killed_twice_and_run_again(tiny, betons, tmp_path):
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_seeds(place, tmp_path):
-    """The claim of the suite quick, on Fashion-MNIST itself."""
+    """The claim of the quick suite, on Fashion-MNIST."""
     folder = tmp_path / "out" / "evidence"
     run(Suite((), ("quick-fashion-mnist",)), folder, place, seeds=3)
     records, _ = evidence.read_folder(folder)
@@ -216,7 +217,7 @@ def test_simclr_beats_the_untrained_encoder_by_three_points_in_each_of_three_see
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
-def test_killed_five_times_and_run_again(tiny, betons, tmp_path, seed):
+def test_a_suite_killed_five_times_finishes_when_run_again(tiny, betons, tmp_path, seed):
     random_moments = random.Random(seed)
     moments = [lambda process: time.sleep(random_moments.uniform(3, 12)) for _ in range(5)]
     kill_and_run_again(tiny.recipes, betons, tmp_path / "out", moments)

@@ -1,4 +1,4 @@
-"""The verdicts of what color distortion and labels do follow the numbers."""
+"""The verdicts about color distortion and labels follow from the numbers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ COUNT = 40
 
 
 def represented(step=0.0, layers=None):
-    """An encoder whose classes lie `step` further apart, and which fires as much less."""
+    """An encoder whose classes are `step` further apart, and which fires less by the same amount."""
     if layers is None:
         layers = [maps(number, 0.5 - step) for number in range(5)]
     return Representation(
@@ -39,19 +39,19 @@ def verdicts(strong, weak, supervised, again=None):
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.01, "holds"), (-0.01, "fails"), (0.0, "fails")])
-def test_both_hold_only_where_all_numbers_say_so(step, expected):
+def test_both_claims_hold_only_if_all_numbers_agree(step, expected):
     assert verdicts(represented(step), represented(), represented())[2:] == [expected] * 2
 
 
-def test_one_layer_or_score_that_does_not_is_enough_to_fail():
+def test_one_contrary_layer_or_score_fails_a_claim():
     strong = represented(0.01, [*represented(0.01).layers[:4], maps(4, 0.6)])
     strong = replace(strong, of_picture=Separation(0.3, 40.0))
     assert verdicts(strong, represented(), represented())[2:] == ["fails"] * 2
     strong = represented(0.01, [maps(0, 0.6), *represented(0.01).layers[1:]])
-    assert verdicts(strong, represented(), represented())[3] == "holds", "nothing is claimed of conv 1"
+    assert verdicts(strong, represented(), represented())[3] == "holds", "nothing is claimed about conv 1"
 
 
-def test_supervised_and_contrastive_differ_where_the_higher_layers_do():
+def test_the_encoders_differ_if_their_higher_layers_do():
     same, last = represented(), maps(99)
     supervised = represented(layers=[*same.layers[:4], last])
     assert verdicts(same, same, supervised)[0] == "holds"
@@ -65,8 +65,8 @@ def test_supervised_and_contrastive_differ_where_the_higher_layers_do():
     assert verdicts(same, same, halfway, again)[0] == "fails", "two supervised encoders differ more"
 
 
-def test_over_seeds_a_verdict_is_every_seed_s_and_effects_are_one_each():
-    """Above 0 where the claim is right: by the classes' silhouette in t-SNE, and by the share of values above 0."""
+def test_a_verdict_needs_every_seed_and_each_seed_has_an_effect():
+    """Above 0 if the claim is right: for the classes' silhouette in t-SNE, and for the share of values above 0."""
     more, less, same = (Encoders(represented(step), *[represented()] * 3) for step in (0.01, -0.02, 0.0))
     for seeds, word in (((more, more), "holds"), ((more, less), "fails"), ((more, same), "fails")):
         _, dense, apart, sparse = claims(seeds)
@@ -93,19 +93,19 @@ def test_the_papers_table_names_these_claims():
     assert {check.theory for claim in wen.claims for check in claim.reduced} == names
 
 
-def test_what_was_not_found_is_not_decided():
+def test_a_claim_that_cannot_be_tested_is_not_decided():
     assert verdicts(represented(0.1), represented(), represented())[1] == "not testable at this size"
 
 
-def test_pictures_are_drawn_of_a_part_of_the_points():
+def test_plots_show_a_subset_of_the_points():
     apart = claims([Encoders(*[represented()] * 4)])[2]
     assert len(apart.scatter) == 3
     for points in apart.scatter.values():
         assert len(points.x) == len(points.y) == len(points.label) <= 300 and set(points.label) == {0, 1}
 
 
-def test_linear_cka_is_that_of_the_kernels():
-    """Beside its definition by centered Gram matrices; rotations and scales change nothing."""
+def test_linear_cka_matches_its_definition_by_kernels():
+    """The definition uses centered Gram matrices; rotations and scales change nothing."""
     x, y = np.random.default_rng(0).normal(size=(2, 30, 5))
     center = np.eye(30) - 1 / 30
     k, n = (center @ features @ features.T @ center for features in (x, y))
@@ -114,7 +114,7 @@ def test_linear_cka_is_that_of_the_kernels():
     assert linear_cka(x, 3 * x @ rotation + 1) == pytest.approx(1)
 
 
-def test_the_contrastive_recipes_differ_in_their_views_alone():
+def test_the_contrastive_recipes_differ_only_in_their_views():
     strong, weak = load(STRONG).settings(), load(WEAK).settings()
     assert {key for key in strong if strong[key] != weak[key]} == {"name", "views"}
     assert load(SUPERVISED).settings()["backbone"] == strong["backbone"]

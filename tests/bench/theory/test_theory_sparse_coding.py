@@ -1,4 +1,4 @@
-"""Masks, gradients and measures against float64 definitions; the moments of Wen and Li's model to their digits."""
+"""Masks, gradients and measures match float64 definitions; the moments of Wen and Li's model match to all digits."""
 
 import math
 from dataclasses import replace
@@ -49,7 +49,7 @@ AUGMENTATIONS = [
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=str)
-def test_masks_have_the_probabilities_and_the_overlap_that_are_said(augmentation):
+def test_masks_have_the_stated_probabilities_and_overlap(augmentation):
     count = 200_000
     first, second = augmentation.views(np.ones((count // 50, 50), np.float32), np.arange(count // 50), 1)
     kept, kept_too = (view != 0 for view in (first, second))
@@ -69,7 +69,7 @@ def test_wen_and_lis_views_add_up_to_x():
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=str)
-def test_the_moments_are_those_of_many_samples(augmentation):
+def test_the_moments_match_many_samples(augmentation):
     data = SparseCoding(3, 5, 0.5, 0.3, seed=4)
     samples = np.arange(20_000)
     first, second = (view.astype(np.float64) for view in augmentation.views(data.x(samples), samples, 2))
@@ -86,15 +86,15 @@ def test_the_moments_are_those_of_many_samples(augmentation):
     ("arguments", "words"),
     [
         ({"kind": "both"}, "kind must be .* got 'both'"),
-        ({"keep": 0.0}, "keep must be above 0 and below 1, got 0.0"),
-        ({"keep": 1}, "keep must be above 0 and below 1, got 1"),
-        ({"keep": float("nan")}, "keep must be above 0 and below 1, got nan"),
+        ({"keep": 0.0}, r"keep must be in \(0, 1\), got 0\.0"),
+        ({"keep": 1}, r"keep must be in \(0, 1\), got 1"),
+        ({"keep": float("nan")}, r"keep must be in \(0, 1\), got nan"),
         ({"correlation": 0.5}, "correlation must be 0 for masks of kind complementary, got 0.5"),
-        ({"kind": "correlated", "keep": 0.25, "correlation": -0.5}, "correlation must be from -0.333 to 1"),
+        ({"kind": "correlated", "keep": 0.25, "correlation": -0.5}, r"correlation must be in \[-0\.333, 1\]"),
         ({"kind": "correlated", "correlation": 1.5}, "got 1.5"),
     ],
 )
-def test_masks_that_cannot_be(arguments, words):
+def test_impossible_masks_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         Augmentation(**arguments)
 
@@ -104,14 +104,14 @@ def test_masks_that_cannot_be(arguments, words):
     [("m", 0), ("m", -4), ("unit", "tanh"), ("bias", "late"), ("threshold", 0.0), ("grown", -1.0), ("init", 0.0),
      ("tau", 0.0), ("rate", float("inf")), ("decay", -1.0), ("batch", 1), ("steps", 0)],
 )  # fmt: skip
-def test_learners_that_cannot_be(name, value):
+def test_impossible_learners_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must .* got {value!r}"):
         Learner(**{name: value})
 
 
 @pytest.mark.parametrize("size", [(64, 1024), (128, 2048)])
-def test_the_moments_of_the_two_kinds_of_directions(size):
-    """The table of second moments, to its digits: d = 64, of variance sqrt(log(d)) / d and sparsity log(log(d)) / d."""
+def test_the_moments_match_the_table(size):
+    """All digits of the table of second moments: d = 64, variance sqrt(log(d)) / d and sparsity log(log(d)) / d."""
     data = SparseCoding(*size)
     assert 1.35 < data.active * data.d < 1.65  # |M z|^2
     assert 32.5 < data.variance * data.d1 < 35.5  # |xi|^2
@@ -125,7 +125,7 @@ def test_the_moments_of_the_two_kinds_of_directions(size):
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=str)
-def test_the_moments_of_directions_are_those_of_the_matrix(augmentation):
+def test_the_moments_of_directions_match_the_matrix(augmentation):
     data = SparseCoding(5, 12, 0.3, 0.1)
     cross = augmentation.cross_moment(data.second_moment)
     inside = data.dictionary.astype(np.float64)
@@ -136,7 +136,7 @@ def test_the_moments_of_directions_are_those_of_the_matrix(augmentation):
 
 @settings(deadline=None, max_examples=15)
 @given(st.sampled_from(["symmetric", "plain"]), st.floats(0.5, 20), st.floats(0, 0.5), st.integers(0, 1000))
-def test_gradients_are_autograds(unit, tau, bias, seed):
+def test_gradients_match_autograd(unit, tau, bias, seed):
     generator = np.random.default_rng(seed)
     weights, biases = generator.normal(size=(7, 5)), np.full(7, bias)
     first, second = generator.normal(size=(2, 9, 5))
@@ -151,12 +151,12 @@ def test_gradients_are_autograds(unit, tau, bias, seed):
     plain.backward()
     assert loss == pytest.approx(plain.item(), rel=1e-9)
     assert of_weights == pytest.approx(w.grad.numpy(), rel=1e-9, abs=1e-12)
-    if bias:  # at 0 the derivative of the symmetric unit by b has no value where it fires not
+    if bias:  # at b = 0 the symmetric unit has no derivative by b where it does not fire
         assert of_biases == pytest.approx(b.grad.numpy(), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["complementary", "independent", "none"])
-def test_the_sampled_gradient_is_the_population_gradient_for_small_weights(kind):
+def test_the_sampled_gradient_matches_the_population_gradient_for_small_weights(kind):
     data, augmentation, batch = SparseCoding(4, 8, 0.3, 0.1), Augmentation(kind), 300
     weights = 1e-4 * np.random.default_rng(0).normal(size=(3, 8))
     layer = Layer(weights, np.zeros(3))
@@ -171,7 +171,7 @@ def test_the_sampled_gradient_is_the_population_gradient_for_small_weights(kind)
     assert (np.abs(expected) > 5 * error).any()
 
 
-def test_measures_of_a_network_that_has_learned_everything_and_of_one_that_has_not():
+def test_measures_tell_a_perfect_network_from_one_that_learned_nothing():
     data = SparseCoding(16, 256, 0.15, 0.01)
     perfect = Layer(data.dictionary.T.copy(), np.full(16, 0.5, np.float32))
     found = measure(perfect, data)
@@ -188,7 +188,7 @@ def test_measures_of_a_network_that_has_learned_everything_and_of_one_that_has_n
     assert math.isnan(measure(Layer(outside, np.full(30, 99, np.float32)), data).shared_z)
 
 
-def test_cosines_and_participation_by_hand():
+def test_cosines_and_participation_match_values_by_hand():
     data = SparseCoding(3, 6, 0.5)
     weights = np.stack([2 * data.dictionary[:, 0], data.dictionary[:, 1] - data.dictionary[:, 2]])
     layer = Layer(weights, np.zeros(2, np.float32))
@@ -214,7 +214,7 @@ QUICK = Learner(m=24, batch=128, steps=300, rate=0.5, tau=4.0, decay=0.005, thre
 def test_training_is_repeatable_and_learns_sparse_features():
     found = trained(SMALL, Augmentation(), QUICK, points=3)
     again = trained(SMALL, Augmentation(), QUICK, points=3)
-    (set_in,) = set(found.steps) - {0, 100, 200, 300}  # measured once more, when the threshold does
+    (set_in,) = set(found.steps) - {0, 100, 200, 300}  # one more measurement, when the threshold sets in
     at = list(found.steps).index(set_in)
     assert found.measures[at - 1].bias == 0 < found.measures[at].bias
     assert found.measures[at].norm == pytest.approx(QUICK.grown * found.measures[0].norm, rel=0.05)
@@ -226,7 +226,7 @@ def test_training_is_repeatable_and_learns_sparse_features():
 
 
 @pytest.mark.parametrize("bias", ["none", "staged", "fixed", "learned"])
-def test_what_the_biases_do(bias):
+def test_each_kind_of_bias_behaves_as_described(bias):
     learner = replace(QUICK, bias=bias, steps=120)
     unit = math.sqrt(2 * math.log(8) / 8)
     started = False
@@ -246,8 +246,8 @@ def test_what_the_biases_do(bias):
 
 
 @pytest.mark.parametrize("kind", ["complementary", "none"])
-def test_the_energy_in_span_that_is_expected_of_a_linear_network(kind):
-    """Beside the population gradient's own flow, step by step."""
+def test_the_expected_energy_in_span_matches_the_gradient_flow(kind):
+    """Compared with the flow of the population gradient, step by step."""
     learner = replace(QUICK, bias="none", decay=0.01)
     cross = Augmentation(kind).cross_moment(SMALL.second_moment)
     weights = np.random.default_rng(0).normal(size=(2000, 64))
@@ -259,7 +259,7 @@ def test_the_energy_in_span_that_is_expected_of_a_linear_network(kind):
     assert expected_in_span(SMALL, Augmentation(kind), learner) == pytest.approx(share, abs=0.02)
 
 
-def test_the_claims_are_judged_by_what_was_measured():
+def test_the_verdicts_follow_from_the_measures():
     early = replace(MEASURES, coverage=0.2)
     untouched = replace(MEASURES, in_span=0.1, bias=0.0, norm=0.2)
     learned = Run(np.arange(3), np.zeros(3), [untouched, early, MEASURES], Probe(0.95, 0.95))
@@ -291,12 +291,12 @@ def test_the_claims_are_judged_by_what_was_measured():
 
 
 @pytest.mark.parametrize("kind", ["none", "independent"])
-def test_the_claims_without_masks_are_testable_where_they_are_tested(kind):
+def test_the_claims_without_masks_are_testable_at_the_chosen_noise(kind):
     assert expected_in_span(NOISY, Augmentation(kind), NOISY_LEARNER) < FAR_FROM_ONE
     assert expected_in_span(NOISY, Augmentation("complementary"), NOISY_LEARNER) > NEAR_ONE
 
 
-def test_a_feature_with_too_many_neurons_and_a_stage_that_does_not_come():
+def test_too_many_neurons_for_a_feature_or_a_missing_stage_fails_its_claim():
     crowded = replace(MEASURES, most_neurons=3.0)  # of 24
     run = Run(np.arange(2), np.zeros(2), [MEASURES, crowded], Probe(0.95, 0.95))
     found = {claim.name: claim.verdict for claim in with_masks(SMALL, QUICK, dict.fromkeys(KINDS, run))}

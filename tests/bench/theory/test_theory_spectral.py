@@ -1,4 +1,4 @@
-"""Graphs of which everything is known, and the losses of the suite beside the Laplacian's objective."""
+"""Graphs with known spectra, and the suite's losses compared with the Laplacian's objective."""
 
 import math
 from functools import partial
@@ -27,22 +27,22 @@ def complete(nodes: int) -> Graph:
 
 
 def two_cliques(nodes: int) -> Graph:
-    """Joined by nothing."""
+    """Two cliques without an edge between them."""
     return Graph(np.kron(np.eye(2), 1 - np.eye(nodes)))
 
 
-def test_of_a_complete_graph_all_eigenvalues_but_one_are_alike():
+def test_all_eigenvalues_but_one_of_a_complete_graph_are_equal():
     values = np.linalg.eigvalsh(laplacian(complete(7).pi))
     np.testing.assert_allclose(values, [0, *[1 / 6] * 6], atol=1e-15)  # n / (n (n - 1))
 
 
 @pytest.mark.parametrize("normalized", [False, True])
-def test_of_two_cliques_hardly_joined_the_first_eigenvector_tells_them_apart(normalized):
+def test_the_first_eigenvector_separates_two_weakly_joined_cliques(normalized):
     found = Graph(two_cliques(5).weights + 1e-3).bottom(1, normalized)
     assert spectral.angle(found, np.repeat([1.0, -1.0], 5)[:, None]) < 1e-5
 
 
-def test_augmentation_probabilities_make_the_pairs_they_say():
+def test_augmentation_probabilities_give_the_expected_pairs():
     # Image 0 becomes node 0 or 1, image 1 node 1 only: pi_01 = 1/2 (1/4), pi_11 = 1/2 (1/4 + 1).
     graph = augmentation_graph(np.array([[0.5, 0.5], [0.0, 1.0]]))
     np.testing.assert_allclose(graph.pi, [[0.125, 0.125], [0.125, 0.625]])
@@ -53,14 +53,14 @@ def test_augmentation_probabilities_make_the_pairs_they_say():
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([[0, 1], [2, 0]], r"weights must be symmetric, and weights\[0, 1\] is 1 and weights\[1, 0\] is 2"),
-        ([[0, 1, 0], [1, 0, 0], [0, 0, 5]], "weights must leave no node isolated, and node 2 is"),
-        ([[0, -1], [-1, 0]], r"0 or above, and weights\[0, 1\] is -1"),
-        ([[0, math.nan], [math.nan, 0]], r"finite and 0 or above, and weights\[0, 1\] is nan"),
-        ([[0, 1, 1], [1, 0, 1]], r"weights must be \(n, n\) with n >= 2, got \(2, 3\)"),
+        ([[0, 1], [2, 0]], r"weights must be symmetric, got 1 at \[0, 1\] and 2 at \[1, 0\]"),
+        ([[0, 1, 0], [1, 0, 0], [0, 0, 5]], "weights must leave no node isolated, got the isolated node 2"),
+        ([[0, -1], [-1, 0]], r"0 or above, got -1 at \[0, 1\]"),
+        ([[0, math.nan], [math.nan, 0]], r"finite and 0 or above, got nan at \[0, 1\]"),
+        ([[0, 1, 1], [1, 0, 1]], r"weights must have shape \(n, n\) with n >= 2, got \(2, 3\)"),
     ],
 )
-def test_a_graph_that_is_none(weights, words):
+def test_invalid_weights_are_refused(weights, words):
     with pytest.raises(ValueError, match=words):
         Graph(np.array(weights))
 
@@ -68,24 +68,24 @@ def test_a_graph_that_is_none(weights, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* row 0 sums to 0.9"),
-        (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* \[1, 1\] is -1"),
-        (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, and node 0 is"),
+        (lambda: augmentation_graph(np.array([[0.5, 0.4], [0, 1]])), "row of probabilities .* got 0.9 for row 0"),
+        (lambda: augmentation_graph(np.array([[0.5, 0.5], [2, -1]])), r"probabilities .* got -1 at \[1, 1\]"),
+        (lambda: augmentation_graph(np.array([[1.0, 0], [1, 0]])), "no node isolated, got the isolated node 0"),
         (lambda: neighbor_graph(np.zeros((5, 2)), 5), "neighbors must be .* below the 5 points, got 5"),
         (lambda: neighbor_graph(np.zeros((5, 2)), 0), "neighbors must be .*, got 0"),
         (lambda: complete(4).bottom(4), "count must be at least 1 and below the 4 nodes, got 4"),
     ],
 )
-def test_graphs_that_cannot_be_made(make, words):
+def test_invalid_arguments_for_graphs_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_the_objective_of_two_nodes_by_hand():
+def test_the_objective_of_two_nodes_matches_values_by_hand():
     # One pair at cosine 0: -log K = 1 / tau, and the other node is each one's only candidate.
     z, counts = np.eye(2), pair_weights(np.array([0]), np.array([1]), 2)
     assert spectral.laplacian_objective(z, counts, 0.3) == pytest.approx(0, abs=1e-14)
-    # The same pair twice: of the node itself there is one more, whose K is 1, of the other there are two.
+    # The same pair twice: the candidates are the node once more, with K = 1, and the other node twice.
     one = 1 / 0.3 + math.log(1 + 2 * math.exp(-1 / 0.3))
     assert spectral.laplacian_objective(z, 2 * counts, 0.3) == pytest.approx(one, abs=1e-14)
 
@@ -98,8 +98,8 @@ def test_the_objective_of_two_nodes_by_hand():
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=60)
-def test_infonce_is_the_laplacian_s_objective(nodes, pairs, dim, tau, seed):
-    """Any pairs in float64, a node with itself among them."""
+def test_infonce_equals_the_laplacians_objective(nodes, pairs, dim, tau, seed):
+    """For any pairs in float64, including a node with itself."""
     rng = np.random.default_rng(seed)
     i, k = rng.integers(0, nodes, (2, pairs))
     z = rng.standard_normal((nodes, dim))
@@ -119,8 +119,8 @@ PAIR_LOSSES: dict[str, PairLoss] = {
 
 
 @pytest.mark.parametrize("kernel", clusters.KERNELS)
-def test_the_population_is_the_limit_of_many_pairs(kernel):
-    """Every edge eight times, as pairs of the suite's own losses."""
+def test_the_population_objective_is_the_limit_of_many_pairs(kernel):
+    """Every edge occurs eight times, as a pair for the suite's losses."""
     graph = Graph(np.ones((6, 6)) + np.eye(6))
     i, k = np.nonzero(graph.weights)
     times = graph.weights[i, k].astype(int) * 8
@@ -128,19 +128,19 @@ def test_the_population_is_the_limit_of_many_pairs(kernel):
     z = np.random.default_rng(0).standard_normal((6, 4))
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     drawn = PAIR_LOSSES[kernel](torch.from_numpy(z[i]), torch.from_numpy(z[k])).item() - math.log(2 * len(i))
-    # Of 2B candidates an embedding is not its own: a difference of the order of 1 / 2B.
+    # An embedding is not among its own 2B candidates, which makes a difference of the order of 1 / 2B.
     assert clusters.KERNELS[kernel](z, graph.pi, 0.0001)[0] == pytest.approx(drawn, abs=2 / len(i))
 
 
 @pytest.mark.parametrize("kernel", clusters.KERNELS)
-def test_the_gradient_is_the_slope(kernel):
+def test_the_gradient_matches_finite_differences(kernel):
     objective, pi = clusters.KERNELS[kernel], neighbor_graph(np.random.default_rng(0).random((12, 2)), 3).pi
     z = np.random.default_rng(1).standard_normal((12, 4))
     numeric = approx_fprime(z.ravel(), lambda flat: objective(flat.reshape(z.shape), pi, 0.1)[0], 1e-7)
     np.testing.assert_allclose(objective(z, pi, 0.1)[1].ravel(), numeric, atol=1e-6)
 
 
-def test_the_gradient_with_few_negatives_is_the_slope():
+def test_the_gradient_with_few_negatives_matches_finite_differences():
     pi, rng = neighbor_graph(np.random.default_rng(0).random((8, 2)), 3).pi, np.random.default_rng(1)
     objective = population.infonce_among(population.exponential(2, 1.0), rng.multinomial(3, pi.sum(1), 5).astype(float))
     z = rng.standard_normal((8, 2))
@@ -148,8 +148,8 @@ def test_the_gradient_with_few_negatives_is_the_slope():
     np.testing.assert_allclose(objective(z, pi, 0.1)[1].ravel(), numeric, atol=1e-6)
 
 
-def test_few_negatives_by_the_suite_s_loss():
-    """A pair and its negatives are embeddings of which the first is the only anchor: logits of one row."""
+def test_the_loss_with_few_negatives_matches_cross_entropy():
+    """A pair and its negatives have one anchor, so that their logits are one row."""
     pi, z = Graph(np.ones((3, 3))).pi, torch.eye(3, dtype=torch.float64)
     ours, _ = population.infonce_among(population.exponential(2, 1.0), np.array([[0.0, 1, 1]]))(z.numpy(), pi, 0.1)
     logits = 2 * (z @ z.T)  # the cosine over tau = T / 2
@@ -158,7 +158,7 @@ def test_few_negatives_by_the_suite_s_loss():
     assert ours == pytest.approx(theirs.item(), abs=1e-12)
 
 
-def test_on_two_cliques_the_minimizer_is_two_opposite_points():
+def test_the_minimizer_on_two_cliques_is_two_opposite_points():
     z = spectral.minimizer(two_cliques(4), 2, 1.0)
     side = np.repeat([1, -1], 4)
     np.testing.assert_allclose(z @ z.T, np.outer(side, side), atol=1e-5)
@@ -171,7 +171,7 @@ def test_an_embedding_in_a_plane_uses_two_dimensions():
 
 
 @pytest.mark.parametrize("kernel", clusters.KERNELS)
-def test_every_kernel_tells_two_cliques_apart(kernel):
+def test_every_kernel_separates_two_cliques(kernel):
     truth = np.repeat([0, 1], 8)
     task = clusters.Task(np.zeros((16, 2)), truth, two_cliques(8), truth)
     found = clusters.contrastive(task, clusters.KERNELS[kernel], 2 if kernel == clusters.CONCATENATION else 1)
@@ -186,7 +186,7 @@ def test_the_lowest_minimum_counts():
     assert best == pytest.approx(min(values), abs=1e-9)
 
 
-def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
+def test_a_claim_about_a_kernel_plots_data_and_embedding(monkeypatch):
     points = np.concatenate([np.random.default_rng(0).normal(center, 1, (20, 3)) for center in (0, 30)])
     truth = np.repeat([0, 1], 20)
     task = clusters.Task(points, truth, neighbor_graph(points), 1 - truth)
@@ -199,13 +199,13 @@ def test_a_claim_on_a_kernel_draws_data_and_embedding(monkeypatch):
     assert heat.verdict == "holds" and heat.figure["rings"].tolist() == [1.0, 1.0] and len(heat.scatter) == 2
 
 
-def test_spectral_clustering_finds_what_is_apart():
+def test_spectral_clustering_finds_separate_clusters():
     points = np.concatenate([np.random.default_rng(0).normal(center, 1, (30, 2)) for center in (0, 30)])
     found = clusters.spectral_clusters(neighbor_graph(points), 2)
     assert adjusted_rand_score(np.repeat([0, 1], 30), found) == 1
 
 
-def test_the_same_seed_is_the_same_embedding():
+def test_the_same_seed_gives_the_same_embedding():
     def loss(z1, z2):
         return nt_xent(z1, z2, 0.5)
 
@@ -213,7 +213,7 @@ def test_the_same_seed_is_the_same_embedding():
     assert one.dtype == np.float64 and (one == same).all() and not (one == other).any()
 
 
-def test_from_one_start_it_is_msn_s_prior_alone_that_makes_clusters_alike():
+def test_only_msns_prior_makes_clusters_equal():
     points = np.concatenate([np.arange(224.0), 1000 + np.arange(16.0)])[:, None]
     graph, start = neighbor_graph(points), np.repeat([0, 1], [224, 16])
 
@@ -244,7 +244,7 @@ def test_verdicts_follow_the_rule():
     assert len(even("a", points, near + far).scatter["seed 1"].x) == 300
 
 
-def test_an_experiment_of_the_suite_leaves_its_claims(tmp_path, monkeypatch):
+def test_an_experiment_of_the_suite_records_its_claims(tmp_path, monkeypatch):
     claim = uniform_prior.even("SimCLR", np.zeros((4, 2)), sized(1, 1, 1, 1))
     monkeypatch.setattr(uniform_prior, "run", lambda: [claim])
     runner.run(runner.Suite(theory=("uniform_prior",)), tmp_path, Place(tmp_path, tmp_path, None), 1)

@@ -1,4 +1,4 @@
-"""A training at every point of a grid, and verdicts that follow from what the grid shows."""
+"""A training run at every point of a grid, and verdicts that follow from the grid."""
 
 from dataclasses import replace
 
@@ -17,12 +17,12 @@ SMALL = SparseCoding(8, 64, 0.2, 0.02)
 QUICK = Learner(m=24, batch=128, steps=5, rate=0.5, tau=4.0, decay=0.005)
 
 
-def test_a_sweep_is_a_row_a_point():
+def test_a_sweep_has_one_row_per_point():
     rows = sweep({"d": [4, 8], "keep": [0.3, 0.5]}, data=SMALL, learner=QUICK)
     assert len(rows) == 4 and not rows[["d", "keep"]].duplicated().any()
     assert set(rows.sparsity) == {0.4, 0.2} and set(rows.noise) == {0.02} and set(rows.kind) == {"complementary"}
     assert {"coverage", "in_span", "loss"} <= set(rows.columns)
-    with pytest.raises(ValueError, match="keep must be above 0 and below 1, got 1"):
+    with pytest.raises(ValueError, match=r"keep must be in \(0, 1\), got 1"):
         sweep({"keep": [1]}, data=SMALL, learner=QUICK)
 
 
@@ -36,8 +36,8 @@ def test_a_sweep_gives_every_point_its_values():
     assert plot.value.tolist() == [[-0.5, 1.0]] * 2 and plot.x.tolist() == [-0.5, 1] and plot.y.tolist() == [0.1, 0.2]
 
 
-def test_a_sweep_fits_the_learner_to_its_point():
-    """Twice the steps where features are active half as often, and tau as log(d)^2."""
+def test_a_sweep_adapts_the_learner_to_each_point():
+    """Steps double if features are active half as often, and tau grows as log(d)^2."""
 
     def trial(data, augmentation, learner):
         return {"steps": learner.steps, "tau": learner.tau, "m": learner.m, "d1": data.d1}
@@ -49,8 +49,8 @@ def test_a_sweep_fits_the_learner_to_its_point():
     assert larger.tau == pytest.approx(4.0 * 2**2)
 
 
-def test_the_first_stage_ends_where_the_weights_have_grown():
-    """With a large batch it is what the population's gradient leaves."""
+def test_the_first_stage_ends_once_the_weights_have_grown():
+    """With a large batch the result matches the population gradient's."""
     learner = replace(QUICK, batch=2048, steps=300, rate=0.5, bias="none")
     for kind in ("complementary", "none"):
         found = first_stage(SMALL, Augmentation(kind), learner)
@@ -59,7 +59,7 @@ def test_the_first_stage_ends_where_the_weights_have_grown():
     assert stopped["in_span"] < 0.3 < found["in_span"]
 
 
-def test_one_point_that_is_not_learned_is_enough_to_fail():
+def test_one_point_that_is_not_learned_fails_the_claim():
     rows = pd.DataFrame({"noise": [0.1, 0.1, 0.4, 0.4], "sparsity": [0.1, 0.2] * 2, "coverage": 0.95, "in_span": 0.95})
     assert learned_at("name", "source", rows, "noise").verdict == "holds"
     rows.loc[2, "in_span"] = 0.7
@@ -76,7 +76,7 @@ def test_every_dimension_counts(lowest, expected):
 
 
 def stages(**in_span: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Of two noise variances, of which the second dominates."""
+    """Rows for two noise variances; at the second one noise dominates."""
     masked = pd.DataFrame(
         [
             {"correlation": c, "noise": noise, "in_span": in_span[name] if noise == 0.3 else 0.9, "population": 0.4}
@@ -98,12 +98,12 @@ def test_the_first_stage_is_judged_where_noise_dominates(complementary, independ
     assert decoupled(masked, unmasked.assign(population=0.8)).verdict == "not testable at this size"
 
 
-def test_the_grids_are_those_of_the_model():
-    """The theorem's noise is a point of them, complementary and independent masks are, too."""
+def test_the_grids_include_the_theorems_points():
+    """The theorem's noise, complementary masks and independent masks are points of the grids."""
     assert sweeps.DATA.variance in sweeps.NOISES and {-1, 0, 1} <= set(sweeps.CORRELATIONS) and 0.5 in sweeps.KEEPS
 
 
-def test_things_side_by_side_keep_their_order():
+def test_parallel_results_keep_their_order():
     assert side_by_side(lambda number: number**2, range(20)) == [number**2 for number in range(20)]
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda number: 1 / number, [1, 0])

@@ -1,4 +1,4 @@
-"""What TensorBoard, MLflow and Weights & Biases get: TensorBoard's files as its own reader finds them."""
+"""What TensorBoard, MLflow and Weights & Biases receive; TensorBoard's files are read by its own reader."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def test_tensorboard_has_what_the_record_has(tiny, betons, tmp_path, capsys):
     assert b'"batch": 16' in read.Tensors("recipe/text_summary")[0].tensor_proto.string_val[0]
 
 
-def test_what_is_of_an_epoch_is_written_once():
+def test_values_of_an_epoch_are_written_once():
     written = []
     history = History(losses=[5.0], epoch_seconds=[1.0], wait_seconds=[0.0])
     gains = loggers.Gains(SimpleNamespace(write=written.extend), history)
@@ -93,7 +93,7 @@ def test_what_is_of_an_epoch_is_written_once():
 
 
 class FakeMLflow:
-    """mlflow 3.17's functions that are used, with its own parameters."""
+    """The functions of mlflow 3.17 that are used, with the same parameters."""
 
     def __init__(self):
         self.runs, self.params, self.batches = [], {}, []
@@ -119,7 +119,7 @@ class FakeMLflow:
         self.status = status
 
 
-def test_mlflow_gets_batches_and_a_run_that_goes_on(tiny, tmp_path, monkeypatch):
+def test_mlflow_gets_batches_and_a_resumed_run(tiny, tmp_path, monkeypatch):
     mlflow = FakeMLflow()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     one = recipe.load(str(tiny))
@@ -133,7 +133,7 @@ def test_mlflow_gets_batches_and_a_run_that_goes_on(tiny, tmp_path, monkeypatch)
     assert mlflow.runs == [(None, "tiny-seed0"), ("made", "tiny-seed0")] and mlflow.batches[-1][0] == "made"
 
 
-def test_wandb_gets_every_value_and_a_run_that_goes_on(tiny, tmp_path, monkeypatch):
+def test_wandb_gets_every_value_and_a_resumed_run(tiny, tmp_path, monkeypatch):
     begun, logged = [], []
 
     def init(project=None, dir=None, id=None, name=None, config=None, resume=None):
@@ -149,7 +149,7 @@ def test_wandb_gets_every_value_and_a_run_that_goes_on(tiny, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", loggers.LOGGERS)
-def test_an_absent_package_is_one_sentence(name, tiny, betons, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_is_reported_in_one_sentence(name, tiny, betons, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, name, None)
     words = ["--out", str(tmp_path / "out"), "--betons", str(betons), "--log", name]
     assert run(["train", str(tiny), *words]) == 2

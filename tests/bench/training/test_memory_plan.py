@@ -1,4 +1,4 @@
-"""The plan counts what can be counted exactly, and its prediction holds for a training on this processor."""
+"""The plan counts exactly what can be counted, and its prediction holds for a training step on this CPU."""
 
 import math
 import statistics
@@ -21,13 +21,13 @@ def tiny(**changes):
     return recipe.parse(values | {"batch": 32, "precision": "fp32", "train_images": 100, "optim": {}} | changes, "tiny")
 
 
-def test_what_can_be_counted_is_counted_exactly():
+def test_countable_memory_is_counted_exactly():
     asked = tiny()
     held = memory_plan.trace(asked, CPU, "fp32").holdings
     method = experiment.build_method(asked)
     trained = bytes_of(p for p in method.parameters() if p.requires_grad)
     assert held.weights == held.optimizer == trained, "SGD has one momentum a weight"
-    assert held.averages == trained, "the key network is a copy of what is trained"
+    assert held.averages == trained, "the key network is a copy of the trained network"
     assert held.buffers == bytes_of(method.buffers()) > 4 * asked.method.queue * asked.method.projection
     assert held.views == 2 * 32 * 3 * 32 * 32 * 4
     assert held.batch == 4 * (2 * 32 * 3 * 32 * 32 + 8 * 32), "the batch in use, two ahead, and the next"
@@ -47,17 +47,17 @@ def test_activations_grow_with_the_batch_and_less_in_bf16():
 
 
 @given(st.integers(0, 3000), st.integers(1, 5000))
-def test_the_largest_that_fits(limit, near):
+def test_the_largest_batch_that_fits_is_found(limit, near):
     assert memory_plan.largest(lambda batch: batch <= limit, near) == limit - limit % 8
 
 
-def test_memory_must_be_above_nothing():
+def test_memory_must_be_above_0():
     with pytest.raises(ValueError, match="--memory must be above 0"):
         memory_plan.plan(tiny(), 0.0)
 
 
 def test_a_trial_that_fails_says_why(monkeypatch):
-    monkeypatch.setattr(memory_plan, "_trial", math.sqrt)  # of what is no number
+    monkeypatch.setattr(memory_plan, "_trial", math.sqrt)  # which fails, because a recipe is not a number
     with pytest.raises(ValueError, match=r"^cifar10-moco: a trial step at batch 32 failed: TypeError: must be real"):
         memory_plan.trial_apart(tiny(), CPU, "fp32")
 
@@ -67,8 +67,8 @@ def asked_of(name, **changes):
 
 
 def test_the_prediction_is_near_the_peak(monkeypatch):
-    """A heap's holes differ from process to process by some percent: the tenth that is promised is the long trial's."""
-    monkeypatch.setattr(memory_plan, "TRIAL_FLOPS", 5e10)  # a part of the batch
+    """Heap fragmentation differs by some percent between processes; the long test checks the promised 10 percent."""
+    monkeypatch.setattr(memory_plan, "TRIAL_FLOPS", 5e10)  # enough for a part of the batch
     asked = asked_of("cifar10-simclr", batch=64)
     predicted = memory_plan.plan(asked)
     assert predicted.peak == sum(predicted.holdings) + predicted.overhead

@@ -1,4 +1,4 @@
-"""The lines parse as MLPerf's do, their intervals close, and they say what the record says."""
+"""The lines parse as MLPerf's do, their intervals close, and they match the record."""
 
 import json
 
@@ -52,6 +52,6 @@ def test_throughput_is_in_images_and_accuracy_a_share(events):
     assert [event["value"] for event in events if event["key"] == "train_samples"] == [1000]
 
 
-def test_torchtitans_names():
+def test_results_have_torchtitans_names():
     assert torchtitan(0.02, 0.5, 2048) == {"data_loading(%)": 2.0, "mfu(%)": 50.0, "max_reserved(GiB)": 2.0}
     assert torchtitan(0.02, None, None) == {"data_loading(%)": 2.0}

@@ -1,4 +1,4 @@
-"""What `train --resume` says of a checkpoint with values of other types, and of memory that runs out before it."""
+"""Errors of `train --resume` for checkpoints with values of wrong types, and for memory that runs out."""
 
 import copy
 import resource
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Batches:
-    """Two batches of 8 images. refused: why no state is taken up."""
+    """Two batches of 8 images. refused: the error of load_state_dict, if any."""
 
     def __init__(self, refused=""):
         self.refused, self.position = refused, (0, 0)
@@ -58,7 +58,7 @@ def make(name="sgd", precision="fp32", epochs=2):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """(optimizer, precision) -> the checkpoint of a training's first epoch."""
+    """A function: optimizer, precision -> the checkpoint after the first epoch of a run."""
     folder = tmp_path_factory.mktemp("written")
     for name, precision in (("sgd", "fp32"), ("lars", "fp32"), ("adamw", "fp32"), ("sgd", "fp16")):
         make(name, precision).fit(Batches(), folder / f"{name}-{precision}.pt", {"name": "r"}, until=1)
@@ -66,7 +66,7 @@ def written(tmp_path_factory):
 
 
 def changed(path, keys, value):
-    """The checkpoint with one value changed, or none there where it is `copy`."""
+    """The checkpoint with one value changed, or removed if the new value is `copy`."""
     state = table = checkpoint.load(path)
     for key in keys[:-1]:
         table = table[key]
@@ -81,12 +81,12 @@ ODD = [torch.zeros(3), torch.zeros(3, dtype=torch.complex64), None, "x", -1, flo
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
-def test_every_key_of_a_group_must_be_this_training_s(written, name):
+def test_every_key_of_a_group_must_match_the_run(written, name):
     path = written(name)
     group = checkpoint.load(path)["optimizer"]["param_groups"][0]
     for key, mine in group.items():
         for value in ODD:
-            if type(value) is type(mine) and value == mine:  # as foreach, which is None
+            if type(value) is type(mine) and value == mine:  # such as foreach, which is None
                 continue
             state = changed(path, ("optimizer", "param_groups", 0, key), value)
             with pytest.raises(
@@ -96,18 +96,18 @@ def test_every_key_of_a_group_must_be_this_training_s(written, name):
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
-def test_what_is_kept_of_a_weight_must_be_real_numbers_of_its_shape(written, name):
+def test_a_weights_state_must_be_real_numbers_of_its_shape(written, name):
     path = written(name)
     kept = checkpoint.load(path)["optimizer"]["state"][0]
     for key in kept:
-        gone = [] if name == "lars" else [copy]  # which begins with none
+        gone = [] if name == "lars" else [copy]  # LARS may begin without any
         for value in (*ODD, *gone, torch.zeros(2, 2), kept[key].to(torch.complex64), kept[key].to(torch.int64)):
             state = changed(path, ("optimizer", "state", 0, key), value)
             with pytest.raises(ValueError, match=r"^a\.pt cannot be resumed from: optimizer: .*weight 0 must"):
                 experiment.take_up(make(name), state, "a.pt")
 
 
-def test_a_weight_of_which_nothing_is_kept(written):
+def test_a_weight_without_state_is_named(written):
     for change in (copy, {}):
         state = changed(written(), ("optimizer", "state", 0), change)
         with pytest.raises(ValueError, match="optimizer: weight 0 must have momentum_buffer, got"):
@@ -115,8 +115,8 @@ def test_a_weight_of_which_nothing_is_kept(written):
 
 
 @pytest.mark.parametrize(("name", "key"), [("sgd", "momentum_buffer"), ("lars", "momentum"), ("adamw", "exp_avg")])
-def test_one_number_expanded_to_a_momentum_is_as_many_numbers(written, name, key):
-    """torch's fused kernels would write over what lies behind it."""
+def test_an_expanded_momentum_is_copied(written, name, key):
+    """torch's fused kernels would write beyond its storage."""
     losses = []
     for expand in (False, True):
         trainer = make(name)
@@ -130,14 +130,14 @@ def test_one_number_expanded_to_a_momentum_is_as_many_numbers(written, name, key
     assert losses[0] == losses[1]
 
 
-def test_groups_of_another_number(written):
+def test_another_number_of_groups_is_refused(written):
     state = checkpoint.load(written())
     state["optimizer"]["param_groups"].pop()
     with pytest.raises(ValueError, match="optimizer: there must be 2 groups, got 1"):
         make().resume(state)
 
 
-def test_a_key_that_only_another_torch_has_is_no_fault(written):
+def test_keys_of_another_torch_version_are_accepted(written):
     state = checkpoint.load(written())
     state["optimizer"]["param_groups"][0].pop("foreach")
     state["optimizer"]["param_groups"][1]["newer"] = 1
@@ -159,13 +159,13 @@ def test_a_key_that_only_another_torch_has_is_no_fault(written):
         ),
     ],
 )
-def test_a_loss_scaler_of_other_settings(written, key, value, complaint):
+def test_a_loss_scaler_with_other_settings_is_refused(written, key, value, complaint):
     state = changed(written("sgd", "fp16"), ("scaler", key), value)
     with pytest.raises(ValueError, match=complaint):
         make(precision="fp16").resume(state)
 
 
-def test_a_loss_scaler_s_own_state_is_taken_up(written):
+def test_a_loss_scalers_state_is_restored(written):
     trainer = make(precision="fp16")
     trainer.resume(checkpoint.load(written("sgd", "fp16")))
     assert trainer.fit(Batches(), None, {})
@@ -179,14 +179,14 @@ TABLES += [(("history", "epoch_seconds", 0), -1.0), (("random",), [])]
 
 
 @pytest.mark.parametrize(("keys", "value"), TABLES)
-def test_a_table_s_value_of_another_kind_names_file_and_key(written, tmp_path, keys, value):
+def test_a_value_of_a_wrong_type_is_named_with_file_and_key(written, tmp_path, keys, value):
     torch.save(changed(written(), keys, value), tmp_path / "a.pt")
     with pytest.raises(ValueError, match=rf"^{tmp_path}/a\.pt is not a checkpoint of twoview: {keys[0]}") as caught:
         checkpoint.load(tmp_path / "a.pt")
     assert "\n" not in str(caught.value)
 
 
-def test_a_loader_s_state_that_is_refused_names_the_file(written, tmp_path):
+def test_a_refused_loader_state_is_named_with_the_file(written, tmp_path):
     for path, named in ((tmp_path / "a.pt", tmp_path / "a.pt"), (None, "the checkpoint")):
         trainer = make()
         trainer.resume(checkpoint.load(written()))
@@ -201,7 +201,7 @@ def no_room(*_, **__):
     raise NO_MEMORY
 
 
-def test_memory_that_is_refused_while_weights_are_made_is_one_sentence(monkeypatch, tmp_path, capsys):
+def test_too_little_memory_for_the_weights_is_reported_in_one_sentence(monkeypatch, tmp_path, capsys):
     asked = recipe.load("cifar10-simclr")
     outlined = experiment.outline(asked)
     monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
@@ -212,8 +212,8 @@ def test_memory_that_is_refused_while_weights_are_made_is_one_sentence(monkeypat
     assert "twoview: cifar10-simclr ran out of memory: its weights take 0.0" in said and "\n" not in said.rstrip()
 
 
-def test_memory_that_is_refused_behind_the_weights_is_one_sentence(monkeypatch, tmp_path, capsys):
-    """As that of the optimizer's momentum."""
+def test_too_little_memory_after_the_weights_is_reported_in_one_sentence(monkeypatch, tmp_path, capsys):
+    """For the optimizer's momentum, for example."""
     monkeypatch.setattr(train.betons, "dataset_beton", lambda *_, **__: None)
     monkeypatch.setattr(experiment, "trainer", no_room)
     monkeypatch.setattr(out_of_memory, "_sentence", lambda *_: "it ran out of memory")
@@ -221,15 +221,15 @@ def test_memory_that_is_refused_behind_the_weights_is_one_sentence(monkeypatch, 
     assert capsys.readouterr().err.rstrip().endswith("twoview: it ran out of memory")
 
 
-def test_memory_that_is_too_little_to_count_with_is_one_sentence_too(monkeypatch):
+def test_too_little_memory_to_count_memory_is_reported_in_one_sentence(monkeypatch):
     asked = recipe.load("cifar10-simclr")
     monkeypatch.setattr(out_of_memory.memory_plan, "counted", no_room)
-    complaint = r"^cifar10-simclr ran out of memory: its weights take 0\.\d\d GiB, and they, their gradients"
+    complaint = r"^cifar10-simclr ran out of memory: its weights take 0\.\d\d GiB, and together with their gradients"
     with pytest.raises(ValueError, match=complaint), out_of_memory.explained(asked, CPU, "fp32"):
         no_room()
 
 
-def test_other_errors_of_making_weights_pass(monkeypatch):
+def test_other_errors_while_making_weights_pass(monkeypatch):
     asked = recipe.load("cifar10-simclr")
     outlined = experiment.outline(asked)
     monkeypatch.setattr(experiment, "outline", lambda _: outlined)
@@ -238,7 +238,7 @@ def test_other_errors_of_making_weights_pass(monkeypatch):
         experiment.build_method(asked)
 
 
-def test_a_trial_of_a_search_that_runs_out_of_memory_has_failed(monkeypatch, tmp_path):
+def test_a_trial_of_a_search_that_runs_out_of_memory_fails(monkeypatch, tmp_path):
     asked = recipe.load("cifar10-simclr")
     values = asked.model_dump(mode="json") | {"search": {"ranges": {"optim.lr": [0.01, 1.0, "log"]}}}
     asked = recipe.parse(values, "x")
@@ -250,7 +250,7 @@ def test_a_trial_of_a_search_that_runs_out_of_memory_has_failed(monkeypatch, tmp
     assert [row["error"] for row in search.outcome(study)["groups"]] == ["it ran out of memory"]
 
 
-def test_the_memory_is_the_least_of_machine_group_and_limit(monkeypatch, tmp_path):
+def test_the_memory_limit_is_the_least_of_machine_cgroup_and_rlimit(monkeypatch, tmp_path):
     unlimited = resource.RLIM_INFINITY
     monkeypatch.setattr(experiment, "CGROUP", (tmp_path / "memory.max", tmp_path / "gone"))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (unlimited, unlimited))

@@ -1,4 +1,4 @@
-"""What probes beside a training cost, as its record says it, and that the training is the same with them."""
+"""The cost of online probes, as the record states it, and that they do not change the training."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def record(**changes):
     return Training(**measured | changes)
 
 
-def test_the_share_is_the_head_in_every_step_and_knn_where_it_ran():
+def test_the_share_counts_the_head_in_every_step_and_the_knn_epochs():
     assert record().online_share is None
     assert record(online_seconds=[0.001, 0.004, 0.005]).online_share == pytest.approx(40 * 0.004 / 20)
     assert record(logged={"online_knn_seconds": [0.1, 0.2]}).online_share == pytest.approx(0.3 / 20)
@@ -59,7 +59,7 @@ def test_the_share_is_the_head_in_every_step_and_knn_where_it_ran():
     assert both.online_share == pytest.approx((0.16 + 0.3) / 20)
 
 
-def test_a_share_above_two_percent_is_said():
+def test_a_share_above_two_percent_is_reported():
     with console.capture() as said:
         warn(record())
         warn(record(online_seconds=[0.01]))
@@ -71,7 +71,7 @@ def test_a_share_above_two_percent_is_said():
 
 @pytest.fixture
 def train(tmp_path, betons):
-    """A function: name of the folder, words -> what `twoview train --json` says."""
+    """A function: name of the folder, words -> what `twoview train --json` prints."""
     recipe, threads = tmp_path / "r.toml", torch.get_num_threads()
     recipe.write_text(RECIPE)
 
@@ -86,10 +86,10 @@ def train(tmp_path, betons):
     torch.use_deterministic_algorithms(False)
 
 
-def test_a_training_is_the_same_with_probes_beside_it(train, tmp_path):
-    alone, result = train("alone"), train("beside", "--probe.online", "--probe.online-knn-epochs", "2")
+def test_online_probes_do_not_change_the_training(train, tmp_path):
+    alone, result = train("alone"), train("probed", "--probe.online", "--probe.online-knn-epochs", "2")
     assert alone["loss_hash"] == result["loss_hash"]
-    path = tmp_path / "beside" / "checkpoints" / "r-seed0.pt"
+    path = tmp_path / "probed" / "checkpoints" / "r-seed0.pt"
     measured, _ = trained.measured(path)
     assert len(measured.logged["online_top1"]) == 2 and 0 < measured.logged["online_top1"][1] <= 1
     assert len(measured.logged["online_knn_top1"]) == 1 and 10 < measured.logged["online_knn_top1"][0] <= 100
@@ -106,4 +106,4 @@ def test_the_head_is_a_small_part_of_a_step(train, tmp_path):
     train("out", "--probe.online")
     measured, _ = trained.measured(tmp_path / "out" / "checkpoints" / "r-seed0.pt")
     share = statistics.median(measured.online_seconds) / statistics.median(measured.step_seconds)
-    assert share < 10 * SHARE, "the head weighs the most on the smallest of networks"
+    assert share < 10 * SHARE, "the head's share is largest for the smallest network"

@@ -1,4 +1,4 @@
-"""Memory that runs out is one sentence: who holds how much, and which batch would fit."""
+"""Running out of memory is reported in one sentence: what needs how much, and which batch would fit."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 ASKED = recipe.load("cifar10-simclr").model_copy(update={"batch": 64})
 
 
-def test_what_torch_cannot_allocate_is_explained():
+def test_a_failed_allocation_is_explained():
     needs = r"batch 64, 2 views at 32 px in fp32 on cpu need 0\.\d\d GiB"
     with pytest.raises(ValueError, match=needs) as raised, out_of_memory.explained(ASKED, CPU, "fp32"):
         torch.empty(1 << 50)
@@ -20,7 +20,7 @@ def test_what_torch_cannot_allocate_is_explained():
     assert "activations 0." in sentence and "a batch of 64 would fit into" in sentence and "\n" not in sentence
 
 
-def test_what_fits_needs_no_more_than_there_is(monkeypatch):
+def test_the_suggested_batch_fits(monkeypatch):
     monkeypatch.setattr(out_of_memory.experiment, "memory_limit", lambda: 20 << 20)
     with (
         pytest.raises(ValueError, match=r"a batch of \d+ would") as raised,
@@ -36,7 +36,7 @@ def test_what_fits_needs_no_more_than_there_is(monkeypatch):
 
 
 def test_one_rank_explains_without_the_others(monkeypatch):
-    """They may have memory left, and be waiting in the middle of a step; to ask them would be to hang."""
+    """The others may have memory left and be waiting in the middle of a step, so asking them would hang."""
     for name, value in (("is_initialized", True), ("get_world_size", 2), ("get_rank", 1)):
         monkeypatch.setattr(ranks.dist, name, lambda *_, value=value: value)
     half = r"batch 32 on each of 2 ranks, 2 views at 32 px in fp32 on cpu need 0\.\d\d GiB"
@@ -50,7 +50,7 @@ def test_other_errors_pass():
         raise RuntimeError("shapes differ")
 
 
-def test_a_training_ends_in_that_sentence(monkeypatch, tmp_path, capsys):
+def test_training_ends_with_that_sentence(monkeypatch, tmp_path, capsys):
     def no_room(*_):
         raise torch.OutOfMemoryError
 

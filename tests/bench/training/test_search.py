@@ -1,4 +1,4 @@
-"""A search is shared by processes, survives a kill, goes on to N, prunes, and never looks at the test images."""
+"""A search is shared by processes, survives a kill, continues up to N, prunes, and never uses the test images."""
 
 import json
 import os
@@ -44,7 +44,7 @@ batch = [16, 32, "linear"]
 
 @pytest.fixture
 def tiny(tmp_path, fashion):
-    """A recipe to search, in a folder whose training images are 2,000; there are no test images."""
+    """A recipe to search, in a folder with 2,000 training images and no test images."""
     (tmp_path / "out" / "betons").mkdir(parents=True)
     os.link(fashion.path, tmp_path / "out" / "betons" / "fashion-mnist-train.beton")
     (tmp_path / "tiny.toml").write_text(TINY)
@@ -57,12 +57,13 @@ def command(trials):
 
 
 def finished(folder):
-    """How many trials have an end in the journal."""
+    """Return how many trials have finished according to the journal."""
     journal = folder / "out" / "study.journal"
     lines = journal.read_text().splitlines() if journal.exists() else []
     return sum('"state":1' in line or '"state":2' in line for line in lines)
 
 
+@pytest.mark.long
 def test_two_processes_share_a_study_and_one_is_killed(tiny, monkeypatch, capsys):
     log = (tiny / "log").open("w")
     options = {"cwd": tiny, "stdout": subprocess.PIPE, "stderr": log, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
@@ -77,7 +78,7 @@ def test_two_processes_share_a_study_and_one_is_killed(tiny, monkeypatch, capsys
     groups = result["groups"]
     done = [group for group in groups if group["state"] in ("complete", "pruned")]
     assert len(done) in (6, 7), "two that search together may end with one trial too many"
-    assert len(groups) - len(done) == result["trials"]["running"] <= 1, "the kill lost its own trial only"
+    assert len(groups) - len(done) == result["trials"]["running"] <= 1, "the killed process lost only its own trial"
     assert sorted(group["number"] for group in groups) == list(range(len(groups)))
     assert result["best"]["top1"] == max(group["top1"] for group in groups if group["state"] == "complete")
     assert (tiny / "out" / "search.svg").read_text().count("<svg") == 1
@@ -86,7 +87,7 @@ def test_two_processes_share_a_study_and_one_is_killed(tiny, monkeypatch, capsys
     assert run(["search", "tiny.toml", "--out", "out", "--trials", "7", "--json"]) == 0
     more = json.loads(capsys.readouterr().out)["groups"]
     assert [group for group in more if group["number"] in {one["number"] for one in done}] == done
-    assert sum(group["state"] in ("complete", "pruned") for group in more) == 7, "run again, it goes on to N"
+    assert sum(group["state"] in ("complete", "pruned") for group in more) == 7, "a second run continues up to N"
     start = recipe.load(str(tiny / "tiny.toml"))
     study = optuna.create_study()
     for group in more:
@@ -98,7 +99,7 @@ def test_two_processes_share_a_study_and_one_is_killed(tiny, monkeypatch, capsys
 
 
 @pytest.mark.filterwarnings("ignore:The value of `grace_period`")
-def test_a_lock_that_a_killed_process_left_is_broken(tiny, monkeypatch):
+def test_the_lock_of_a_killed_process_is_broken(tiny, monkeypatch):
     monkeypatch.setattr(search, "LOCK_SECONDS", 1)
     (tiny / "out" / "study.journal.lock").touch()
     start = time.monotonic()
@@ -106,7 +107,7 @@ def test_a_lock_that_a_killed_process_left_is_broken(tiny, monkeypatch):
     assert time.monotonic() - start > 1 and not (tiny / "out" / "study.journal.lock").exists()
 
 
-def test_a_loss_that_is_not_finite_fails_its_trial_alone(tiny, capsys, monkeypatch):
+def test_a_loss_that_is_not_finite_fails_only_its_trial(tiny, capsys, monkeypatch):
     monkeypatch.chdir(tiny)
     text = TINY.replace('[0.01, 1.0, "log"]', "[1e-2, 1e30]").replace('batch = [16, 32, "linear"]', "")
     (tiny / "tiny.toml").write_text(text)
@@ -118,7 +119,7 @@ def test_a_loss_that_is_not_finite_fails_its_trial_alone(tiny, capsys, monkeypat
 
 
 def test_a_bad_trial_is_pruned(tiny, monkeypatch):
-    """Successive halving over eight epochs, on accuracies that are given."""
+    """Successive halving over eight epochs, with given accuracies."""
     start = recipe.load(str(tiny / "tiny.toml"))
     start = start.model_copy(update={"search": start.search.model_copy(update={"epochs": 8})})
     accuracies = iter([50.0, 60.0, 10.0, 5.0])
@@ -137,7 +138,7 @@ def test_a_bad_trial_is_pruned(tiny, monkeypatch):
     assert len(rows[2]["top1_by_epoch"]) == 1 and rows[2]["top1"] == 10
 
 
-def test_what_is_held_out_is_never_trained_on(tiny, monkeypatch):
+def test_held_out_images_are_never_trained_on(tiny, monkeypatch):
     start = recipe.load(str(tiny / "tiny.toml"))
     seen = {"train": set(), "eval": set()}
     extract, train_loader = search.extract, search.experiment.train_loader
@@ -165,16 +166,16 @@ def test_what_is_held_out_is_never_trained_on(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("ranges", "complaint"),
     [
-        ('"optim.lrr" = [0.1, 1.0, "log"]', "optim.lrr is no key of the recipe"),
-        ('"optim.lr.deep" = [0.1, 1.0, "log"]', "optim.lr.deep is no key of the recipe"),
-        ('"optim.lr" = [1.0, 0.1, "log"]', "a log range must be two ascending numbers, got 1.0 and 0.1"),
-        ('"optim.lr" = [0.0, 0.1, "log"]', "a log range must begin above 0"),
+        ('"optim.lrr" = [0.1, 1.0, "log"]', "optim.lrr is not a key of the recipe"),
+        ('"optim.lr.deep" = [0.1, 1.0, "log"]', "optim.lr.deep is not a key of the recipe"),
+        ('"optim.lr" = [1.0, 0.1, "log"]', "a log range must have two ascending numbers, got 1.0 and 0.1"),
+        ('"optim.lr" = [0.0, 0.1, "log"]', "a log range must start above 0"),
         ('"optim.lr" = []', "optim.lr"),
         ('"method.temperature" = [0.1, -1.0]', "tiny with method.temperature -1.0: method.temperature"),
         ("", "tiny has no [search.ranges]"),
     ],
 )
-def test_a_bad_range_is_one_sentence(tiny, monkeypatch, capsys, ranges, complaint):
+def test_a_bad_range_is_reported_in_one_sentence(tiny, monkeypatch, capsys, ranges, complaint):
     monkeypatch.chdir(tiny)
     (tiny / "tiny.toml").write_text(TINY.partition("[search.ranges]")[0] + "[search.ranges]\n" + ranges)
     assert run(["search", "tiny.toml", "--out", "out", "--trials", "1"]) == 2
@@ -193,7 +194,7 @@ def test_a_study_of_another_recipe_is_an_error(tiny):
     search.open_study(start, tiny / "out")
 
 
-def test_whole_numbers_are_drawn_between_whole_numbers():
+def test_integer_ranges_give_integers():
     ranges = Search(ranges={"a": [2, 5, "linear"], "b": [1, 64, "log"], "c": [0.5, 1, "linear"], "d": ["x", True, 3]})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     groups = [search.draw(study.ask(), ranges) for _ in range(50)]

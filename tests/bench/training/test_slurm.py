@@ -1,4 +1,4 @@
-"""The script as Slurm gets it, and a job's life with stand-ins for Slurm's commands and for torchrun."""
+"""The script that Slurm gets, and the life of a job with stand-ins for Slurm's commands and for torchrun."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from twoview.cli import run
 JOB = Job(nodes=2, gpus=8, cpus=64, hours=24, partition="a100", sbatch={"account": "vision"})
 WORDS = ["quick-cifar10", "--out", "/shared/out"]
 
-# Writes its words and its parent's number; trains on until it is told to end, unless it resumes.
+# Writes its arguments and its own and its parent's process ids; runs until it is told to end, unless it resumes.
 TORCHRUN = """
 import json, os, pathlib, signal, sys, time
 def save(*_):
@@ -30,7 +30,7 @@ if "--resume" not in sys.argv:
 """
 
 
-def test_the_script_asks_for_nodes_and_says_what_runs_there():
+def test_the_script_requests_nodes_and_says_what_runs_on_them():
     text = script(WORDS, JOB, Path("/shared/slurm"))
     for line in (
         "#SBATCH --nodes=2",
@@ -49,23 +49,23 @@ def test_the_script_asks_for_nodes_and_says_what_runs_there():
     assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
 
 
-def test_without_gpus_one_process_a_node():
+def test_without_gpus_each_node_has_one_process():
     text = script(WORDS, Job(1, 0, 2, 1, "", {}), Path("slurm"))
     assert "gpus-per-node" not in text and "--partition" not in text and "--nproc-per-node 1 " in text
 
 
-def test_only_a_job_that_was_queued_before_resumes():
+def test_only_a_requeued_job_resumes():
     launch = Launch(WORDS, 1, 2)
     assert launch.command("a:1", "7", resume=True) == [*launch.command("a:1", "7", resume=False), "--resume"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("nodes", 0), ("gpus", -1), ("cpus", 0), ("hours", 0.0)])
-def test_a_number_that_cannot_be_is_named(name, value):
+def test_an_invalid_number_is_named(name, value):
     with pytest.raises(ValueError, match=f"--{name} must be"):
         Job(**{**{"nodes": 1, "gpus": 1, "cpus": 1, "hours": 1.0, "partition": "", "sbatch": {}}, name: value})
 
 
-def test_without_slurm_the_sentence_names_the_dry_run(monkeypatch, tmp_path):
+def test_without_slurm_the_error_suggests_a_dry_run(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match="--dry-run"):
         submit(WORDS, JOB, tmp_path)
@@ -118,12 +118,12 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux")
-def test_a_job_that_must_go_saves_queues_again_and_resumes(slurm):
+def test_a_preempted_job_saves_requeues_and_resumes(slurm):
     assert submit(WORDS, JOB, slurm / "logs") == "42"
     assert (slurm / "script").read_text() == script(WORDS, JOB, slurm / "logs")
     job = start(slurm, restarts=0)
     first = started(slurm, job)
-    while not catches(first["pids"][1], signal.SIGUSR2):  # which is off while torchrun is started
+    while not catches(first["pids"][1], signal.SIGUSR2):  # which has no handler while torchrun starts
         time.sleep(0.05)
     assert first["words"][first["words"].index("--rdzv-endpoint") + 1].startswith("node7:")
     assert first["words"][-4:] == ["train", *WORDS]

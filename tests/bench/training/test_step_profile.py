@@ -1,4 +1,4 @@
-"""The parts of a step: of a trace whose times are known, of any spans against a clock's ticks, of a real training."""
+"""The parts of a step: for a trace with known times, for any spans compared with a loop over ticks, for a real run."""
 
 import io
 import json
@@ -56,14 +56,14 @@ def host(first):
     ]
 
 
-def test_a_processor_s_step_is_divided_by_ranges():
+def test_a_cpu_step_is_divided_by_ranges():
     step, parts, hidden = divided([*host(0), *host(100), event("cpu_op", "aten::mm", 30, 5), {"ph": "M"}])
     assert step == 100 and hidden == 0
     assert parts == {"data wait": 16, "copy": 4, "normalize": 5, "forward": 25, "backward": 35, "idle": 15}
 
 
-def test_a_gpu_s_step_is_divided_by_what_it_ran():
-    """Kernels run later than they are launched, those of the backward pass from another thread."""
+def test_a_gpu_step_is_divided_by_its_kernels_and_copies():
+    """Kernels run later than they are launched; those of the backward pass are launched from another thread."""
     launches = [
         event("cuda_runtime", "cudaMemcpyAsync", 6, 1, correlation=1),
         event("cuda_runtime", "cudaLaunchKernel", 40, 1, correlation=2),
@@ -72,7 +72,7 @@ def test_a_gpu_s_step_is_divided_by_what_it_ran():
         event("cuda_runtime", "cudaLaunchKernel", -9, 1, correlation=5),
     ]
     work = [
-        event("gpu_memcpy", "Memcpy HtoD", 10, 30, 7, correlation=1),  # its last ten behind the forward pass
+        event("gpu_memcpy", "Memcpy HtoD", 10, 30, 7, correlation=1),  # its last 10 us overlap with the forward pass
         event("kernel", "conv", 30, 25, 7, correlation=2),
         event("kernel", "conv_backward", 55, 30, 7, correlation=3),
         event("kernel", "mean", 90, 20, 7, correlation=4),  # launched outside of all parts; cut off where the steps end
@@ -84,7 +84,7 @@ def test_a_gpu_s_step_is_divided_by_what_it_ran():
     assert hidden == 10
 
 
-def test_the_page_adds_up():
+def test_the_parts_on_the_page_add_up():
     rows = [Row("forward", 6.0, 0.6), Row("idle", 4.0, 0.4)]
     text = Summary("r", "cuda:0", 10, 10.0, 9.0, 0.5, rows, [Row("aten::mm", 5.0, 0.5, 3.0)], "r.trace.json").text
     assert text.splitlines()[3].split() == ["total", "10.00", "ms", "100.0%"]
@@ -122,7 +122,7 @@ def train(tmp_path_factory, betons):
             code = run(["train", str(folder / "r.toml"), *place, "--json", "--loss-hash", *words])
         return json.loads(said.getvalue()) if code == 0 else code
 
-    with pytest.MonkeyPatch.context() as patched:  # how fast this machine is does not matter here
+    with pytest.MonkeyPatch.context() as patched:  # the speed of this machine does not matter here
         patched.setattr(training.flops, "matrix_ceiling", lambda *args: [1e12])
         patched.setattr(training, "CEILING_ROUNDS", 1)
         yield train
@@ -130,7 +130,7 @@ def train(tmp_path_factory, betons):
     torch.use_deterministic_algorithms(False)
 
 
-def test_a_training_is_profiled_and_not_changed(train, capsys):
+def test_profiling_does_not_change_the_training(train, capsys):
     watched = train("watched", "--profile")
     assert watched["loss_hash"] == train("alone")["loss_hash"]
     profile = watched["profile"]
@@ -146,13 +146,13 @@ def test_a_training_is_profiled_and_not_changed(train, capsys):
     assert "aten::convolution_backward" in {row["name"] for row in profile["operators"]}
     page = Path(profile["trace"].replace(".trace.json", ".txt")).read_text()
     assert "backward" in page and "100.0%" in page
-    # Watched to the end already: nothing is left to watch.
+    # The run has finished, so no step is left to profile.
     assert train("watched", "--resume", "--profile") == 2
-    assert "is trained to the end, and no step is left" in capsys.readouterr().err
+    assert "is trained to the end, so no step is left to profile" in capsys.readouterr().err
 
 
 @pytest.mark.alone
-def test_the_parts_are_nearly_all_of_a_step_and_most_of_it_is_the_model(train):
+def test_the_parts_cover_most_of_a_step_and_the_model_dominates(train):
     profile = train("timed", "--profile")["profile"]
     parts = {row["name"]: row["ms"] for row in profile["parts"]}
     assert parts["idle"] < 0.5 * profile["step_ms"]
@@ -164,7 +164,7 @@ def test_too_few_steps_are_an_error(train, capsys):
     assert "--profile needs 17 steps, and r-seed0 has only 10 left" in " ".join(capsys.readouterr().err.split())
 
 
-def test_images_on_the_device_are_augmented_in_a_part_of_their_own(fashion):
+def test_augmentation_on_the_device_has_its_own_part(fashion):
     views = presets.preset("simclr-gray", 8)
     with Resident(fashion, views, 4, device="cpu", indices=np.arange(8)) as loader, torch.profiler.profile() as seen:
         next(loader.epoch(0))

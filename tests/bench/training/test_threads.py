@@ -1,4 +1,4 @@
-"""As many threads load as keep up with the model, and measuring it changes nothing."""
+"""Data is loaded by as many threads as the model needs, and measuring that changes nothing."""
 
 from contextlib import closing
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from twoview.methods.trainer import Trainer
 
 
 class Clock:
-    """Moves only where it is told to, so that the machine's other load does not matter."""
+    """A clock that is advanced by hand, so that the load of the machine does not matter."""
 
     now = 0.0
 
@@ -50,7 +50,7 @@ class Slow(nn.Module):
     ("batches", "model", "render", "threads"),
     [(31, 20, 1, 1), (31, 2, 2, 1), (2, 2, 7, 4), (1, 2, 7, 4), (1, 2, 50, 8)],
 )
-def test_as_many_as_keep_up(fashion, monkeypatch, capsys, batches, model, render, threads):
+def test_as_many_threads_load_data_as_the_model_needs(fashion, monkeypatch, capsys, batches, model, render, threads):
     """However few batches an epoch has."""
     clock = Clock()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))

@@ -37,7 +37,7 @@ width = 8
 """
 STEPS = 40
 
-# The command, which gets a signal so many seconds after its first checkpoint, however slow the machine is.
+# The command, which gets a signal a given number of seconds after its first checkpoint, however slow the machine is.
 SIGNALED = """
 import os, sys, threading
 from twoview.methods import checkpoint
@@ -54,7 +54,7 @@ from twoview.cli import main
 main()
 """
 
-# The command on two ranks: the second one cannot measure what they measure together, the first is slow to save.
+# The command on two ranks: the second fails in a joint measurement, and the first is slow to save.
 UNMEASURABLE = """
 import os, time
 from twoview.bench.training import train as training
@@ -79,7 +79,7 @@ main()
 
 
 class Runs:
-    """`twoview train` in processes of their own, all of the same recipe and betons."""
+    """`twoview train` in separate processes, all with the same recipe and betons."""
 
     def __init__(self, folder: Path, betons: Path) -> None:
         self.folder, self.betons = folder, betons
@@ -96,7 +96,7 @@ class Runs:
     def popen(self, *words: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
-        # A background shell switches SIGINT off for its children, and Python leaves it so.
+        # A background shell makes its children ignore SIGINT, and Python keeps it so.
         return subprocess.Popen(
             [sys.executable, *words], stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -146,7 +146,9 @@ def test_two_deterministic_runs_are_bit_equal(runs):
     assert runs.finish("other", "--epochs", "1", "--seed", "1") != runs.finish("one", "--epochs", "1")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
 def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     out = f"signal{code}"
     process = runs.signaled(out, number)
@@ -161,7 +163,7 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint(runs, number, code):
     runs.assert_equal("whole", out)
 
 
-def test_killed_twice_while_it_trains_it_ends_with_the_same_weights(runs):
+def test_a_run_killed_twice_ends_with_the_same_weights(runs):
     rng, out = random.Random(0), "killed"
     for words in ((), ("--resume",)):
         process = runs.signaled(out, signal.SIGKILL, rng.uniform(0, 0.3), *words)
@@ -172,7 +174,7 @@ def test_killed_twice_while_it_trains_it_ends_with_the_same_weights(runs):
 
 
 @pytest.mark.long
-def test_killed_at_random_moments_it_ends_with_the_same_weights(runs):
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(runs):
     rng = random.Random(20)
     out, survived = "kills", 0
     while survived < 20:
@@ -191,7 +193,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(runs):
     runs.assert_equal("whole", out)
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(runs, capsys, monkeypatch):
+def test_the_previous_checkpoint_replaces_a_damaged_one(runs, capsys, monkeypatch):
     out, saved, save = "damaged", [], checkpoint.save
 
     def interrupted(*args):
@@ -214,8 +216,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(runs, capsys, monke
     runs.assert_equal("whole", out)
 
 
-def test_other_harnesses_words(runs, capsys):
-    """Of the run that is there: `--resume` of a finished training only shows it again."""
+def test_results_are_printed_in_the_formats_of_other_tools(runs, capsys):
+    """`--resume` of a finished run only prints its results again."""
     assert run(["train", *runs.words("whole"), "--resume", "--mllog"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith(":::MLLOG {") for line in lines)
@@ -225,7 +227,7 @@ def test_other_harnesses_words(runs, capsys):
     assert result["data_loading(%)"] >= 0 and 0 < result["mfu(%)"] < 100
 
 
-def test_cuda_asked_for_and_absent_is_one_sentence(runs, capsys):
+def test_missing_cuda_is_reported_in_one_sentence(runs, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     assert run(["train", *runs.words("cuda"), "--device", "cuda"]) == 2
@@ -233,7 +235,7 @@ def test_cuda_asked_for_and_absent_is_one_sentence(runs, capsys):
 
 
 @pytest.mark.alone
-def test_a_rank_that_dies_ends_them_all(runs, capsys):
+def test_a_rank_that_dies_ends_all_ranks(runs, capsys):
     """Within 30 seconds, and here in three."""
     process = runs.start("ranks", "--epochs", "500", ranks=2)
     try:
@@ -246,11 +248,11 @@ def test_a_rank_that_dies_ends_them_all(runs, capsys):
     finally:
         process.kill()
     assert run(["train", *runs.words("ranks"), "--epochs", "500", "--resume"]) == 2
-    assert "was written by 2 ranks, and now there are 1" in capsys.readouterr().err
+    assert "was written by 2 ranks, but this run has 1" in capsys.readouterr().err
 
 
-def test_a_rank_that_cannot_measure_ends_them_all_once_the_training_is_kept(runs):
-    """The other one, which waits for it in a step, would wait for ten minutes."""
+def test_a_rank_that_cannot_measure_ends_all_ranks_once_the_run_is_saved(runs):
+    """The other rank waits for it in a step, and would otherwise wait for ten minutes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable]
     words = ["train", *runs.words("unmeasurable"), "--epochs", "1", "--train-images", "64"]
     process = runs.popen(*launcher, "-c", UNMEASURABLE, *words)
@@ -263,7 +265,7 @@ def test_a_rank_that_cannot_measure_ends_them_all_once_the_training_is_kept(runs
     assert len(measured["training"]["losses"]) == 2 and measured["ceilings"] is None
 
 
-def test_a_batch_that_cannot_be_shared_is_named(runs):
+def test_a_batch_that_the_ranks_cannot_split_is_named(runs):
     process = runs.start("unequal", "--batch", "31", ranks=2)
     _, complaints = process.communicate()
     assert process.returncode != 0 and "batch must be divisible by the number of ranks (2), got 31" in complaints

@@ -1,4 +1,4 @@
-"""How a training ends wherever it runs: with a result, whatever cannot be measured, or in a sentence before it."""
+"""How a run ends: with a result, even if some measurements fail, or with one sentence before training begins."""
 
 import json
 import os
@@ -45,7 +45,7 @@ IMAGES = 60
 
 
 class Runs:
-    """`twoview` in this process, on one recipe with as many images as a batch takes, in folders by name."""
+    """`twoview` in this process, with one recipe whose batch takes all images, in named folders."""
 
     def __init__(self, folder: Path, capsys):
         self.folder, self.capsys = folder, capsys
@@ -81,7 +81,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Sixty small JPEGs, the recipe, and `whole`, a training by it."""
+    """Sixty small JPEGs, the recipe, and `whole`, a finished run."""
     folder = tmp_path_factory.mktemp("ends")
     miniatures.imagenette(folder / "root", None)
     (folder / "r.toml").write_text(RECIPE)
@@ -97,7 +97,7 @@ def runs(folder, capsys):
 
 @pytest.fixture
 def unmeasured(runs):
-    """A function: name of a folder -> in it lies the training at its end, of which nothing is measured."""
+    """A function: puts the finished run, without its measurements, into the named folder."""
 
     def left(out):
         runs.path(out).parent.mkdir(parents=True)
@@ -115,8 +115,8 @@ def test_a_batch_of_all_images_is_an_epoch(runs):
     assert runs.probe("whole") == 0 and runs.record("whole").ceilings.loader > 0
 
 
-def test_a_training_at_its_end_that_is_not_measured_is_finished(runs, unmeasured):
-    """As a version before this one left it, or a power cut: by `--resume`, and by `probe`, whatever the file's name."""
+def test_a_run_without_measurements_is_measured_later(runs, unmeasured):
+    """As an earlier version or a power cut leaves it: by `--resume`, and by `probe`, whatever the file's name."""
     unmeasured("resumed")
     assert runs.train("resumed", "--resume")[0] == 0
     unmeasured("probed")
@@ -128,7 +128,7 @@ def test_a_training_at_its_end_that_is_not_measured_is_finished(runs, unmeasured
         assert len(measured.epoch_seconds) == 2 and measured.step_flops > 0 and ceilings.model > 0
 
 
-def test_one_that_is_not_at_its_end_is_not_probed(runs, unmeasured):
+def test_an_unfinished_run_is_not_probed(runs, unmeasured):
     unmeasured("early")
     state = checkpoint.load(runs.path("early"))
     history = state["history"] | {key: state["history"][key][:1] for key in ("epoch_seconds", "wait_seconds")}
@@ -137,7 +137,7 @@ def test_one_that_is_not_at_its_end_is_not_probed(runs, unmeasured):
     assert code == 2 and "is at epoch 1 of 2: finish it with `twoview train --resume`" in err
 
 
-def test_nothing_that_is_measured_fails_a_training(runs, monkeypatch):
+def test_failed_measurements_do_not_fail_a_run(runs, monkeypatch):
     def fails(*_, **__):
         raise Exception("no [counter] here")
 
@@ -156,13 +156,13 @@ def test_nothing_that_is_measured_fails_a_training(runs, monkeypatch):
     assert runs.probe("broken") == 0
     record = runs.record("broken")
     assert record.ceilings is None and record.training.epoch_seconds == before.epoch_seconds
-    assert runs.train("broken", "--resume")[0] == 0, "what is absent is measured then"
+    assert runs.train("broken", "--resume")[0] == 0, "missing measurements are made then"
     after, ceilings = trained.measured(runs.path("broken"))
     assert ceilings.loader > 0 and after.step_flops > 0 and after.mfu > 0
     assert after.epoch_seconds == before.epoch_seconds and after.peak_host_mib == before.peak_host_mib
 
 
-def test_a_step_whose_flops_cannot_be_counted_has_its_ceilings(runs, unmeasured, monkeypatch):
+def test_ceilings_are_measured_if_the_flops_cannot_be_counted(runs, unmeasured, monkeypatch):
     def fails(*_):
         raise RuntimeError("not counted")
 
@@ -173,7 +173,7 @@ def test_a_step_whose_flops_cannot_be_counted_has_its_ceilings(runs, unmeasured,
     assert measured.step_flops is None and ceilings.model > 0
 
 
-def test_what_ends_it_while_it_is_measured_takes_nothing(runs, unmeasured, monkeypatch):
+def test_an_interrupted_measurement_loses_nothing(runs, unmeasured, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -192,11 +192,11 @@ def test_what_ends_it_while_it_is_measured_takes_nothing(runs, unmeasured, monke
     assert runs.train("interrupted", "--resume")[0] == 0
     after, ceilings = trained.measured(runs.path("interrupted"))
     assert ceilings.model > 0 and after.epoch_seconds == before.epoch_seconds
-    assert written == [runs.path("interrupted")], "what is there already is not written again"
+    assert written == [runs.path("interrupted")], "existing measurements are not written again"
 
 
-def test_a_half_written_checkpoint_of_a_finished_training(runs, unmeasured):
-    """The one before it takes its place, for whoever reads it next too; without one it is named."""
+def test_the_previous_checkpoint_replaces_a_truncated_one(runs, unmeasured):
+    """The previous checkpoint also replaces the file; without one, the error names the truncated file."""
     unmeasured("half")
     assert runs.train("half", "--resume")[0] == 0
     path, whole = runs.path("half"), trained.measured(runs.path("half"))
@@ -213,7 +213,7 @@ def test_a_half_written_checkpoint_of_a_finished_training(runs, unmeasured):
     assert code == 2 and f"{path} cannot be read as a checkpoint: it is a web page" in err
 
 
-def test_an_unmeasured_one_whose_newest_checkpoint_is_half_written(runs, unmeasured):
+def test_an_unmeasured_run_with_a_truncated_checkpoint_is_measured(runs, unmeasured):
     unmeasured("newest")
     path = runs.path("newest")
     path.rename(path.with_name("r-seed0.1.pt"))
@@ -230,12 +230,12 @@ def test_an_unmeasured_one_whose_newest_checkpoint_is_half_written(runs, unmeasu
         (["--views", "eval"], "views must be 'crops' as in {}, got 'eval'"),
     ],
 )
-def test_resumed_as_another_training_it_says_what_must_be_as_it_was(runs, words, complaint):
+def test_resuming_with_other_settings_names_the_differences(runs, words, complaint):
     code, _, err = runs.train("whole", "--resume", *words)
     assert code == 2 and err.endswith(f"{complaint.format(runs.path('whole'))}: {OTHERWISE}")
 
 
-def test_a_batch_that_cannot_be_is_one_sentence_before_the_first_step(runs):
+def test_an_impossible_batch_is_reported_before_the_first_step(runs):
     code, _, err = runs.train("large", "--batch", "61")
     assert code == 2 and "60 images do not fill one batch of 61" in err
     byol = RECIPE.replace('"simclr"', '"byol"\npredictor = 8')
@@ -247,14 +247,14 @@ def test_a_batch_that_cannot_be_is_one_sentence_before_the_first_step(runs):
     assert not [file for out in ("large", "one") for file in runs.path(out).parent.glob("*.pt")]
 
 
-def test_a_last_batch_of_one_image_is_left_out(runs):
+def test_a_last_batch_of_one_image_is_skipped(runs):
     code, *_ = runs.train("rest", "--batch", "59", "--epochs", "1")
     assert code == 0 and len(trained.measured(runs.path("rest"))[0].losses) == 1
     words = ("--probes", "fine-tune", "--batch", "59", "--epochs", "1", "--json")
     assert runs("probe", runs.path("rest"), *runs.shared, *words)[0] == 0
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_the_training(runs, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_named_before_training(runs, monkeypatch):
     monkeypatch.setattr(training, "Trainer", None)
     (runs.folder / "file").mkdir()
     (runs.folder / "file" / "checkpoints").write_text("no folder")
@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_training(runs, monk
     assert code == 2 and err.endswith(f"{runs.folder / 'file' / 'checkpoints'}: File exists")
 
 
-# The command, in a locale of decimal commas where there is one, by a clock that an hour is taken from at every look.
+# The command, in a locale with decimal commas if there is one, and with a clock that goes back an hour per reading.
 ELSEWHERE = """
 import locale, sys, time
 from itertools import count
@@ -278,9 +278,10 @@ main()
 """
 
 
-def test_a_training_in_a_strange_place(runs, tmp_path):
-    """All at once, for a process takes seconds: many threads asked for, few files, warnings that are errors, a narrow
-    and dumb terminal, decimal commas, a clock set back, no memory to share.
+@pytest.mark.long
+def test_training_works_in_an_unusual_environment(runs, tmp_path):
+    """All at once, because a process takes seconds: many threads requested, few open files, warnings as errors, a
+    narrow and dumb terminal, decimal commas, a clock that is set back, no shared memory.
     """
     if shutil.which("localedef"):
         subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"], capture_output=True)

@@ -1,4 +1,4 @@
-"""An op is one file and a field of `View`: nobody else has to know of it."""
+"""An op is one file and a field of `View`. No other code has to know about it."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Random erasing: the kernel against torchvision, what is drawn, and what is refused."""
+"""Random erasing: the kernel against torchvision, the distribution of the draws, and refused settings."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_any_box(size, data, level):
     height, width = data.draw(st.integers(0, size - top)), data.draw(st.integers(0, size - left))
     image = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
     box = top, left, height, width
-    assert np.array_equal(after(erase.erase, image, *box, level), erase.twin(image, *box, level))
+    assert np.array_equal(after(erase.erase, image, *box, level), erase.reference(image, *box, level))
 
 
 ordered = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
@@ -40,14 +40,14 @@ def test_every_drawn_box_lies_in_the_view(size, scale, ratio, seed):
 
 @pytest.mark.parametrize(("scale", "ratio"), [((0.02, 0.33), (0.3, 3.3)), ((0.5, 0.9), (0.2, 1.0))])
 def test_parameters(scale, ratio):
-    """The same distributions as torchvision's; in the second case many boxes do not fit and are drawn again."""
+    """The distributions are the same as torchvision's. In the second case many boxes do not fit and are drawn again."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        size, picture = 96, torch.empty(3, 96, 96)
-        theirs = np.array([RandomErasing.get_params(picture, scale, ratio, [0.0])[:4] for _ in range(N)])
+        size, image = 96, torch.empty(3, 96, 96)
+        theirs = np.array([RandomErasing.get_params(image, scale, ratio, [0.0])[:4] for _ in range(N)])
     ours = np.array([erase.draw(size, *scale, *ratio, 0.5, SEED, 0, sample, 0) for sample in range(N)])
     assert stats.binomtest(int(ours[:, 0].sum()), N, 0.5).pvalue > 0.01
-    theirs[theirs[:, 2] == size] = 0  # torchvision's sign that no box fits
+    theirs[theirs[:, 2] == size] = 0  # torchvision returns this if no box fits
     for k in range(4):
         assert stats.ks_2samp(ours[:, 1 + k], theirs[:, k]).pvalue > 0.01
 

@@ -1,4 +1,4 @@
-"""The crop with padding: torchvision's `RandomCrop(size, padding)`, behind its `Resize` where the size differs."""
+"""The crop with padding against torchvision's `RandomCrop(size, padding)`, after its `Resize` if the size differs."""
 
 import numpy as np
 import pytest
@@ -16,18 +16,18 @@ N, SEED = 5_000, 11
 
 
 def cropped(image, side, size, padding, key, bicubic=False, flipped=False):
-    """Ours, and torchvision's with the same parameters."""
+    """Return our result, and torchvision's with the same parameters."""
     height, width, _ = image.shape
     *full, top, left = crop.padded(height, width, side, size, padding, *key)
     out = np.empty((size, size, 3), np.uint8)
     scratch = np.empty(resize.scratch_bytes(height, width, size), np.uint8)
     resize.resize(image, 0, 0, height, width, *full, top, left, bicubic, flipped, out, scratch)
-    return out, crop.padded_twin(image, side, size, padding, top, left, bicubic)
+    return out, crop.padded_reference(image, side, size, padding, top, left, bicubic)
 
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_random_crop_32_4_of_images_of_32_pixels(flipped):
-    """Every one of its 81 crops is a piece of the padded image, mirrored where it is flipped."""
+    """Each of the 81 crops is a part of the padded image, mirrored if it is flipped."""
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
     crops = {padded[y : y + 32, x : x + 32].tobytes(): (y, x) for y in range(9) for x in range(9)}
@@ -51,7 +51,7 @@ def test_random_crop_32_4_of_images_of_32_pixels(flipped):
     seed=st.integers(0, 2**64 - 1),
 )
 def test_any_image(height, width, size, extra, padding, bicubic, seed):
-    """Of every shape, made larger or smaller before."""
+    """Images of every shape, enlarged or reduced first."""
     side = max(1, size - 2 * padding) + extra
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
     ours, theirs = cropped(image, side, size, padding, (np.uint64(seed), 3, 1, 2), bicubic)

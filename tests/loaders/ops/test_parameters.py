@@ -1,6 +1,6 @@
-"""What the ops draw, against what torchvision draws: 5,000 draws each with fixed seeds, accepted at p > 0.01.
+"""The ops' draws against torchvision's: 5,000 draws each with fixed seeds, accepted at p > 0.01.
 
-The card of `twoview.bench.dataloader.conformance`, which is tested too, has 20,000.
+The conformance card (`twoview.bench.dataloader.conformance`), which is tested too, uses 20,000.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ def torch_seed():
 def test_crop(height, width, scale):
     ratio = (3 / 4, 4 / 3)
     ours = np.array([crop.draw(height, width, *scale, *ratio, SEED, 0, sample, 0) for sample in range(N)])
-    theirs = np.array([crop.twin(height, width, scale, ratio) for _ in range(N)])
+    theirs = np.array([crop.reference(height, width, scale, ratio) for _ in range(N)])
     for top, left, h, w in (ours.T, theirs.T):
         assert (top >= 0).all() and (left >= 0).all() and (top + h <= height).all() and (left + w <= width).all()
     assert same(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3])
@@ -46,7 +46,7 @@ def test_crop(height, width, scale):
 @pytest.mark.parametrize(("height", "width"), [(10, 1000), (1000, 10), (1, 1), (1, 3000)])
 def test_crop_falls_back_to_the_center(height, width):
     scale, ratio = (0.9, 1.0), (3 / 4, 4 / 3)
-    assert crop.fallback(height, width, *ratio) == crop.twin(height, width, (50.0, 50.0), ratio)
+    assert crop.fallback(height, width, *ratio) == crop.reference(height, width, (50.0, 50.0), ratio)
     top, left, h, w = crop.draw(height, width, *scale, *ratio, SEED, 0, 0, 0)
     assert 0 <= top <= height - h and 0 <= left <= width - w and h > 0 and w > 0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support.pictures import noise, photograph
+from tests.support.images import noise, photograph
 from twoview.loaders.ops import crop, resize
 
 BOXES = [
@@ -28,7 +28,7 @@ def ours(source, box, size, bicubic, flip=False, full=None, corner=(0, 0)):
 @pytest.mark.parametrize("bicubic", [False, True])
 @pytest.mark.parametrize("box", BOXES)
 def test_agrees_with_torchvision(source, size, bicubic, box):
-    difference = np.abs(ours(source, box, size, bicubic).astype(int) - resize.twin(source, *box, size, bicubic))
+    difference = np.abs(ours(source, box, size, bicubic).astype(int) - resize.reference(source, *box, size, bicubic))
     assert difference.mean() <= 0.1
     assert (difference <= 1).mean() >= 0.999
 
@@ -40,7 +40,7 @@ def test_any_size_and_nothing_written_past_the_end(size):
     out = room[: size * size * 3].reshape(size, size, 3)
     scratch = np.zeros(resize.scratch_bytes(40, 50, size), np.uint8)
     resize.resize(source, 0, 0, 40, 50, size, size, 0, 0, False, False, out, scratch)
-    assert np.array_equal(out, resize.twin(source, 0, 0, 40, 50, size))
+    assert np.array_equal(out, resize.reference(source, 0, 0, 40, 50, size))
     assert (room[size * size * 3 :] == 77).all()
 
 
@@ -57,6 +57,6 @@ def test_evaluation_view(height, width, side, size, bicubic):
     source = np.ascontiguousarray(photograph()[:height, :width])
     full_height, full_width, top, left = crop.center(height, width, side, size)
     result = ours(source, (0, 0, height, width), size, bicubic, full=(full_height, full_width), corner=(top, left))
-    difference = np.abs(result.astype(int) - crop.center_twin(source, side, size, bicubic))
+    difference = np.abs(result.astype(int) - crop.center_reference(source, side, size, bicubic))
     assert difference.mean() <= 0.1
     assert (difference <= 1).mean() >= 0.999

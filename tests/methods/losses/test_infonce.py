@@ -77,7 +77,7 @@ def test_symmetric_and_equivariant():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_bf16_inputs_under_autocast_have_a_float32_loss(sign):
-    """Identical and opposite views at a temperature where exp would overflow bf16 and float32 alike."""
+    """Identical and opposite views, at a temperature at which exp would overflow in both bf16 and float32."""
     torch.manual_seed(0)
     z = torch.randn(32, 16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -96,8 +96,14 @@ def test_a_temperature_not_above_0_is_named(temperature):
     ("shapes", "complaint"),
     [
         (((1, 4), (1, 4)), "z1 holds 1 embedding: a batch needs at least 2"),
-        (((3, 4), (2, 4)), r"z1 is \(3, 4\) and z2 is \(2, 4\): embeddings must be \(B, d\), all of one shape"),
-        (((4,), (4,)), r"z1 is \(4,\) and z2 is \(4,\): embeddings must be \(B, d\), all of one shape"),
+        (
+            ((3, 4), (2, 4)),
+            r"embeddings must all have the same shape \(B, d\), got z1 \(3, 4\) and z2 \(2, 4\)",
+        ),
+        (
+            ((4,), (4,)),
+            r"embeddings must all have the same shape \(B, d\), got z1 \(4,\) and z2 \(4,\)",
+        ),
     ],
 )
 def test_wrong_shapes_are_named(shapes, complaint):

@@ -1,4 +1,4 @@
-"""Kernel-InfoNCE: what reduces to NT-Xent, what the official code computes, and gamma below 1 at distance 0."""
+"""Kernel-InfoNCE: cases that reduce to NT-Xent, the official code's results, and gamma below 1 at distance 0."""
 
 import math
 
@@ -16,7 +16,7 @@ def views(batch=24, width=12, dtype=torch.float64):
 
 
 def official(z1, z2, gamma, temperature, floor=1e-6):
-    """`gamma_loss` of Kernel-InfoNCE's simclr_module.py, its floor an argument."""
+    """`gamma_loss` of Kernel-InfoNCE's simclr_module.py, with its floor as an argument."""
     z1, z2 = (torch.nn.functional.normalize(z, dim=1) for z in (z1, z2))
     z = torch.cat([z1, z2])
     sim = torch.exp(-torch.cdist(z, z).pow(gamma) / temperature)
@@ -57,7 +57,7 @@ def test_mixtures_of_a_kernel_with_itself_are_that_kernel():
 
 
 def test_halves_normalized_as_a_whole_or_apart():
-    """Halves of equal length: as a whole both are 1/sqrt(2) long, so a squared distance is half of that apart."""
+    """With halves of equal length, each half of the unit vector is 1/sqrt(2) long, so squared distances are halved."""
     z1, z2 = (torch.cat([torch.nn.functional.normalize(half, dim=1) for half in z.chunk(2, 1)], 1) for z in views())
     joint = concat(z1, z2, (2, 2), (0.2, 0.2), 0.3, True)
     assert torch.allclose(joint, concat(z1, z2, (2, 2), (0.4, 0.4), 0.3, False))
@@ -86,7 +86,7 @@ def test_no_anomaly_in_the_backward_pass_at_distance_0():
 
 
 def test_the_slope_at_the_smallest_distance_that_counts():
-    """d^0.25 at d^2 = 17 units in the last place: steep, and far from overflow."""
+    """d^0.25 at d^2 = 17 units in the last place: steep, but far from overflow."""
     cosine = torch.tensor(1 - 17 * torch.finfo(torch.float32).eps, requires_grad=True)
     exponential(cosine, 0.25, 0.005).backward()
     assert math.isfinite(cosine.grad) and cosine.grad > 1e6

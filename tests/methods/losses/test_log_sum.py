@@ -1,4 +1,4 @@
-"""The tiled path is the dense path: value, gradients, at a fraction of the memory."""
+"""The tiled path equals the dense path in value and gradients, and uses a fraction of the memory."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def value_and_gradients(loss, z1, z2, monkeypatch, dense_pairs, tile_pairs=log_s
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.bfloat16, 1e-3)], ids=str)
 @pytest.mark.parametrize("tile_pairs", [1, 7 * 200, 2**20], ids=["a row", "7 rows", "everything"])
 def test_tiled_is_dense(loss, dtype, tolerance, tile_pairs, monkeypatch):
-    """Relative to the largest entry. The gradients of bf16 embeddings are compared before bf16 rounds them."""
+    """Errors are relative to the largest entry. Gradients of bf16 embeddings are compared before rounding to bf16."""
     torch.manual_seed(0)
     z1, z2 = torch.randn(2, 100, 24, dtype=torch.float64).to(dtype).unbind()
     z1, z2 = (z.to(torch.promote_types(dtype, torch.float32)).requires_grad_() for z in (z1, z2))
@@ -70,7 +70,7 @@ def test_gradcheck_of_the_tiles(monkeypatch):
 
 
 def test_the_size_decides(monkeypatch):
-    """Above DENSE_PAIRS the tiles are used, up to it they are not."""
+    """Tiles are used above DENSE_PAIRS, and not up to it."""
     z = torch.randn(64, 3, requires_grad=True)
     for pairs, tiled in [(128 * 128, False), (128 * 128 - 1, True)]:
         monkeypatch.setattr(log_sum, "DENSE_PAIRS", pairs)
@@ -96,13 +96,13 @@ for run in sys.argv[1:]:
 
 
 def costs(*runs):
-    """Of each run in turn, in one new process: seconds of forward and backward, peak MiB above what was there."""
+    """Return for each run, in one new process: seconds of forward and backward, and additional peak memory in MiB."""
     out = subprocess.run([sys.executable, "-c", SCRIPT, *runs], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 
 def test_memory_is_linear_in_the_batch():
-    """Twice the batch needs at most about twice the memory, and at 4,096 images 15 % of the dense path's at most."""
+    """Doubling the batch at most about doubles the memory; at 4,096 images it is at most 15 % of the dense path's."""
     half, tiled, dense = costs("tiled-2048", "tiled-4096", "dense-4096")
     assert tiled["mib"] < 2.5 * half["mib"] and tiled["mib"] < 0.15 * dense["mib"]
     assert dense["mib"] > 2 * 4 * 8192**2 / 2**20, "the dense path keeps the matrix and its gradient"
@@ -111,7 +111,7 @@ def test_memory_is_linear_in_the_batch():
 @pytest.mark.long
 @pytest.mark.skipif(psutil.virtual_memory().available < 18 * 2**30, reason="the dense path needs 17 GiB")
 def test_memory_and_time_of_16384_images():
-    """At most 15 % of the dense path's peak, and at most 1.5 times its time: the best of two of each, in turn."""
+    """At most 15 % of the dense path's peak memory and 1.5 times its time, each the better of two alternating runs."""
     runs = [[*costs("tiled-16384"), *costs("dense-16384")] for _ in range(2)]
     tiled_s, dense_s = (min(run[side]["s"] for run in runs) for side in (0, 1))
     tiled_mib, dense_mib = (min(run[side]["mib"] for run in runs) for side in (0, 1))

@@ -1,4 +1,4 @@
-"""Bad input is a ValueError whose one sentence names the argument and its value."""
+"""Bad input raises a ValueError whose one sentence names the argument and its value."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from twoview.methods.losses.vicreg import vicreg
 
 LABEL, QUEUE = torch.arange(6), torch.randn(5, 4)
 MIXTURE = ((1.0, 2.0), (0.3, 0.3), 0.5)
-# Each at settings that are right.
+# Each with valid settings.
 RIGHT = {
     "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
     "kernel_infonce": lambda a, b: kernel_infonce(a, b, 1, 0.1),
@@ -46,13 +46,13 @@ def test_a_batch_of_one(loss):
 def test_an_embedding_that_is_not_finite(loss, value):
     good, bad = torch.randn(2, 6, 4)
     bad[3, 2] = value
-    with pytest.raises(ValueError, match=rf"^(\w+) must be finite, and \1\[3, 2\] is {value}$"):
+    with pytest.raises(ValueError, match=rf"^(\w+) must be finite, got \1\[3, 2\] = {value}$"):
         loss(good, bad)
 
 
 @every_loss
 def test_views_of_two_shapes(loss):
-    complaint = r"is \(6, 4\) and \w+ is \(5, 4\): embeddings must be \(B, d\), all of one shape"
+    complaint = r"embeddings must all have the same shape \(B, d\), got \w+ \(6, 4\) and \w+ \(5, 4\)"
     with pytest.raises(ValueError, match=complaint):
         loss(torch.randn(6, 4), torch.randn(5, 4))
 
@@ -96,21 +96,24 @@ def test_gamma(loss, gamma):
     ("call", "complaint"),
     [
         (lambda z: concat(z[:, :3], z[:, :3], *MIXTURE, True), "z1 is 3 wide: two halves need an even width"),
-        (lambda z: kernel_sum(z, z, (1, 2), (0.1, 0.1), 1.5), "weight must be between 0 and 1, got 1.5"),
-        (lambda z: moco_sum(z, z, QUEUE, (1, 2), (0.1, 0.1), -1), "weight must be between 0 and 1, got -1"),
+        (lambda z: kernel_sum(z, z, (1, 2), (0.1, 0.1), 1.5), r"weight must be in \[0, 1\], got 1.5"),
+        (lambda z: moco_sum(z, z, QUEUE, (1, 2), (0.1, 0.1), -1), r"weight must be in \[0, 1\], got -1"),
         (lambda z: balanced(z, z, 0.1, nu=-1), "nu must be 0 or above, got -1"),
         (lambda z: balanced(z, z, 0.1, lam=-2), "lam must be 0 or above, got -2"),
-        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(5)), r"log_prior must be \(6,\), got \(5,\)"),
-        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(6).log()), r"log_prior must be finite, .*\[0\] is -inf"),
-        (lambda z: moco(z, z, torch.randn(0, 4), 0.1), r"queue must be \(K, 4\) with K >= 1, .* got \(0, 4\)"),
-        (lambda z: moco(z, z, torch.randn(5, 3), 0.1), r"queue must be \(K, 4\) with K >= 1, .* got \(5, 3\)"),
-        (lambda z: supcon(z, z, LABEL[:5], 0.1), r"label must be \(6,\) of whole numbers, got \(5,\) of torch.int64"),
+        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(5)), r"log_prior must have shape \(6,\), got \(5,\)"),
+        (lambda z: balanced(z, z, 0.1, log_prior=torch.zeros(6).log()), r"log_prior must be finite, .*\[0\] = -inf"),
+        (lambda z: moco(z, z, torch.randn(0, 4), 0.1), r"queue must have shape \(K, 4\) with K >= 1, .* got \(0, 4\)"),
+        (lambda z: moco(z, z, torch.randn(5, 3), 0.1), r"queue must have shape \(K, 4\) with K >= 1, .* got \(5, 3\)"),
+        (
+            lambda z: supcon(z, z, LABEL[:5], 0.1),
+            r"label must be whole numbers of shape \(6,\), got \(5,\) of torch.int64",
+        ),
         (
             lambda z: class_means(z, LABEL.float()),
-            r"label must be \(6,\) of whole numbers, got \(6,\) of torch.float32",
+            r"label must be whole numbers of shape \(6,\), got \(6,\) of torch.float32",
         ),
-        (lambda z: prototypes(z), r"views must be \(m, B, d\) with m >= 1, got \(6, 4\)"),
-        (lambda z: prototypes(z[None] / 0), r"views must be finite, and views\[0, 0, 0\] is -?inf"),
+        (lambda z: prototypes(z), r"views must have shape \(m, B, d\) with m >= 1, got \(6, 4\)"),
+        (lambda z: prototypes(z[None] / 0), r"views must be finite, got views\[0, 0, 0\] = -?inf"),
         (lambda z: vicreg(z, z, variance=-1), "variance must be 0 or above, got -1"),
         (lambda z: barlow(z, z, -1), "off_diagonal must be 0 or above, got -1"),
     ],

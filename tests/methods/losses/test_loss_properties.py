@@ -1,4 +1,4 @@
-"""What holds for every loss: its definition, its gradient, its symmetries, finite values at the edges."""
+"""Properties of every loss: its definition, gradient and symmetries, and finite values in edge cases."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_the_definition(case, batch, half, seed):
 
 @every_loss
 def test_float32_is_close(case):
-    """Not at any distance: in float32 one below 0.0014 cannot be told from 0, and gamma < 1 magnifies what is near."""
+    """Not at every distance: float32 cannot tell one below 0.0014 from 0, and gamma < 1 magnifies small distances."""
     z1, z2, label = embeddings(12, 16, dtype=torch.float32)
     assert float(case.ours(z1, z2, label)) == pytest.approx(case.definition(z1, z2, label), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""MSN and PMSN against the official formula and lightly's losses, and where lightly's are not the papers'."""
+"""MSN and PMSN against the official formula and lightly's losses, including lightly's deviations from the papers."""
 
 import math
 
@@ -16,7 +16,7 @@ V, B, D, K = 3, 8, 12, 5
 
 @pytest.fixture
 def drawn():
-    """Anchors, target embeddings, prototypes."""
+    """Return anchors, target embeddings and prototypes."""
     torch.manual_seed(0)
     return (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((V, B, D), (B, D), (K, D)))
 
@@ -48,7 +48,7 @@ def test_gradcheck_of_anchors_and_prototypes(drawn):
 
 
 def test_the_uniform_prior_is_me_max(drawn):
-    """The official rloss: the negative entropy of the mean prediction plus log K; and `msn` is one code for both."""
+    """The official rloss is the negative entropy of the mean prediction plus log K. `msn` has one code for both."""
     anchors, z, q = drawn
     target = targets(z, q, uniform(K), iterations=3)
     terms = msn(anchors, target, q, uniform(K))
@@ -78,8 +78,9 @@ def test_lightlys_msn_loss(drawn, iterations):
 
 @pytest.mark.filterwarnings("ignore:To copy construct")
 def test_lightlys_pmsn_loss_has_another_divergence_and_uniform_targets(drawn):
-    """Its docstring says KL(mean_anchor_probs, target_dist) and it computes KL(target_dist, mean_anchor_probs); it
-    balances the targets to the uniform distribution whatever the prior; with the uniform prior it is therefore not MSN.
+    """The docstring says KL(mean_anchor_probs, target_dist), but the code computes KL(target_dist, mean_anchor_probs).
+
+    It balances the targets to the uniform distribution whatever the prior, so with the uniform prior it is not MSN.
     """
     lightly = pytest.importorskip("lightly.loss")
     anchors, z, q = drawn
@@ -98,7 +99,7 @@ def test_lightlys_pmsn_loss_has_another_divergence_and_uniform_targets(drawn):
 
 
 def test_prototypes_get_a_gradient_which_lightlys_examples_cut(drawn):
-    """They hand over `prototypes.data`."""
+    """lightly's loss expects `prototypes.data`, which has no gradient."""
     anchors, z, q = drawn
     target = targets(z, q, uniform(K))
     assert torch.autograd.grad(msn(anchors, target, q, uniform(K))["loss"], q)[0].abs().sum() > 0
@@ -116,7 +117,7 @@ def test_sinkhorn_comes_to_its_marginal_and_keeps_rows():
 
 
 def test_nothing_underflows_where_the_official_code_divides_by_zero():
-    """All targets at one prototype, and so sharp that the others get e^-200 of them: float32 has no such number."""
+    """All targets are at one prototype, so sharply that the others get e^-200, which float32 cannot represent."""
     z, q = torch.eye(4)[:1].repeat(6, 1), torch.eye(4)
     target = targets(z, q, uniform(4), temperature=0.02, sharpening=0.25, iterations=3)
     assert torch.allclose(target, torch.full((6, 4), 0.25), atol=1e-4)
@@ -137,7 +138,7 @@ def test_collapse_shows_in_the_mean_entropy():
 @settings(max_examples=25)
 @given(classes=st.integers(1, 12), prototypes=st.integers(1, 12), seed=st.integers(0, 2**31))
 def test_a_histogram_spread_over_prototypes(classes, prototypes, seed):
-    """As many cells as are common to both, counted out one by one."""
+    """Count the cells common to both one by one."""
     counts = torch.randint(0, 50, (classes,), generator=torch.Generator().manual_seed(seed))
     shares = sorted(((int(c) + 1) / (int(counts.sum()) + classes) for c in counts), reverse=True)
     cells = [share / prototypes for share in shares for _ in range(prototypes)]
@@ -162,18 +163,21 @@ def test_the_mean_assignment_is_the_mean():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prior": uniform(4)}, r"prior must be \(5,\), a share for each prototype, got \(4,\)"),
-        ({"prior": torch.tensor([0.5, 0.7, -0.2, 0.0, 0.0])}, r"prior must be above 0, and prior\[2\] is -0.2"),
-        ({"prior": torch.full((5,), float("nan"))}, r"prior must be above 0, and prior\[0\] is nan"),
+        ({"prior": uniform(4)}, r"prior must have shape \(5,\), a share for each prototype, got \(4,\)"),
+        ({"prior": torch.tensor([0.5, 0.7, -0.2, 0.0, 0.0])}, r"prior must be above 0, got prior\[2\] = -0.2"),
+        ({"prior": torch.full((5,), float("nan"))}, r"prior must be above 0, got prior\[0\] = nan"),
         ({"prior": torch.full((5,), 0.3)}, r"prior must sum to 1, got 1.5"),
         ({"temperature": 0.0}, r"temperature must be above 0, got 0.0"),
         ({"weight": -1.0}, r"weight must be 0 or above, got -1.0"),
         ({"entropy_weight": -1.0}, r"entropy_weight must be 0 or above, got -1.0"),
-        ({"anchors": torch.zeros(B, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, got \(8, 12\)"),
-        ({"anchors": torch.zeros(V, 1, D)}, r"anchors must be \(V, B, d\) with V >= 1 and B >= 2, got \(3, 1, 12\)"),
-        ({"target": torch.zeros(B, K - 1)}, r"target must be \(8, 5\), images by prototypes, got \(8, 4\)"),
-        ({"prototypes": torch.zeros(K, D - 1)}, r"prototypes must be \(K, 12\) with K >= 1, .*, got \(5, 11\)"),
-        ({"prototypes": torch.full((K, D), math.inf)}, r"prototypes must be finite, and prototypes\[0, 0\] is inf"),
+        ({"anchors": torch.zeros(B, D)}, r"anchors must have shape \(V, B, d\) with V >= 1 and B >= 2, got \(8, 12\)"),
+        (
+            {"anchors": torch.zeros(V, 1, D)},
+            r"anchors must have shape \(V, B, d\) with V >= 1 and B >= 2, got \(3, 1, 12\)",
+        ),
+        ({"target": torch.zeros(B, K - 1)}, r"target must have shape \(8, 5\), images by prototypes, got \(8, 4\)"),
+        ({"prototypes": torch.zeros(K, D - 1)}, r"prototypes must have shape \(K, 12\) with K >= 1, .*, got \(5, 11\)"),
+        ({"prototypes": torch.full((K, D), math.inf)}, r"prototypes must be finite, got prototypes\[0, 0\] = inf"),
     ],
 )
 def test_bad_input(changes, complaint):

@@ -1,4 +1,4 @@
-"""W processes, each with its part of a batch, have the loss and the gradient of one process with the whole."""
+"""W processes, each with a part of a batch, have the loss and the gradient of one process with the whole batch."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def projector():
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
-    """The folder in which the ranks left what they found. One process imports torch, and forks all of them."""
+    """Return the folder with the ranks' results. One process imports torch, and forks all of them."""
     folder = tmp_path_factory.mktemp("ranks")
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[2])}
     subprocess.run([sys.executable, __file__, str(folder)], env=alone, check=True)
@@ -44,7 +44,7 @@ def worlds(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=WORLDS)
 def ranks(request, worlds):
-    """What every rank found: name -> (loss, gradient of the weights)."""
+    """Return every rank's results: name -> (loss, gradient of the weights)."""
     return [torch.load(worlds / f"{rank}-of-{request.param}.pt") for rank in range(request.param)]
 
 

@@ -1,4 +1,4 @@
-"""Losses that are another loss at some setting, and losses that lightly has too."""
+"""Losses that equal another loss in some setting, and losses that lightly has too."""
 
 import math
 
@@ -99,7 +99,7 @@ def test_collapse_costs_vicreg_its_variance_term():
 
 @pytest.mark.parametrize(("batch", "width"), [(24, 6), (5, 40)], ids=["wide", "tall"])
 def test_lightlys_losses(batch, width):
-    """Lightly's BYOL loss is the negative cosine: ours is 2 + 2 of it. Its decoupled loss is ours without positive."""
+    """lightly's BYOL loss L is the negative cosine; ours is 2 + 2 L. Its decoupled loss is ours without positive."""
     lightly = pytest.importorskip("lightly.loss")
     z1, z2 = views(batch, width, torch.float64)
     assert_same(lambda a, b: vicreg(a, b)["loss"], lightly.VICRegLoss(), z1, z2)
@@ -119,7 +119,7 @@ def test_lightlys_memory_bank_is_moco_at_twice_the_temperature():
 
 
 def test_haochens_spectral_loss():
-    """`D` of the authors' models/spectral.py at mu = 1, of unit vectors."""
+    """`D` of the authors' models/spectral.py at mu = 1, for unit vectors."""
 
     def theirs(z1, z2):
         z1, z2 = (torch.nn.functional.normalize(z, dim=1) for z in (z1, z2))

@@ -37,7 +37,7 @@ def run(
         size: side of a view in pixels; by default 224, or 32 if no image is taller than 64.
         threads: number of threads of each loader; 0 means one per core.
         images: number of images in one pass; a smaller file is read several times.
-        batch: number of images in a batch; at most those of one pass.
+        batch: number of images in a batch; at most the images of one pass.
         rounds: number of rounds; in each, every loader runs once, repeating its pass until a second has gone by.
         peers: other loaders to measure on the same work: torchvision, lightly, kornia, spdl, dali, ffcv, and decode
             (libjpeg-turbo alone).

@@ -1,4 +1,4 @@
-"""The command `measure probes`: what the kNN and linear probes cost, beside other libraries."""
+"""The command `measure probes`: the cost of the kNN and linear probes, compared with other libraries."""
 
 from pathlib import Path
 

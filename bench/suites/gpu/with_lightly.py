@@ -15,8 +15,8 @@ NAME = "gpu-lightly"
 def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigures]:
     """Measure views/s of both sides in each round, and our rate over lightly's. Our step is compiled as in training.
 
-    ValueError if our side fails. If lightly is not installed, cannot run, or takes more than `patience` seconds to
-    start or for a round, it has no rates, and its note has the reason.
+    Raises ValueError if our side fails. If lightly is not installed, cannot run, or takes more than `patience` seconds
+    to start or for a round, it has no rates, and its note has the reason.
     """
     scale = context.scale
     # lightly's projection head has a BatchNorm after its last layer, too, so ours gets one.
@@ -29,11 +29,11 @@ def measure(context: Context, patience: float = PATIENCE) -> Iterator[DeviceFigu
         device=scale.device,
     )
     try:
-        result = race(job, ("lightly",), scale.rounds, "step beside lightly", patience)
+        result = race(job, ("lightly",), scale.rounds, "step of twoview and lightly", patience)
     except Unavailable as reason:
         raise ValueError(f"our side of the step failed: {reason}") from None
     work = f"SimCLR, {one.backbone.name} at {one.size}, batch {one.batch}, {one.precision}"
-    # The race counts images, and the step makes use of two views of each.
+    # The race counts images, and the step uses two views of each.
     figures = [
         Figure(
             work=work,

@@ -1,4 +1,6 @@
-"""The picture of README's first screen: the loader beside other libraries' loaders, for light and dark pages."""
+"""The chart on README's first screen: twoview's loader compared with other libraries' loaders, for light and dark
+pages.
+"""
 
 import io
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from twoview.bench.evidence import LoaderRates
 from twoview.reports.loader_table import TWOVIEW
 
-# Colors of text, of the other libraries' bars and of twoview's bar, which suit GitHub's light and dark pages.
+# Colors of text, other libraries' bars and twoview's bar that suit GitHub's light and dark pages.
 SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "light": ("#1f2328", "#afb8c1", "#0969da"),
     "dark": ("#f0f6fc", "#59636e", "#4493f8"),
@@ -26,11 +28,12 @@ NAMES = {
 }
 
 
-def loader_picture(record: LoaderRates, scheme: str) -> str:
-    """Return an SVG image: a bar for each loader's median images/s, with its range over rounds and twoview's speedup.
+def loader_chart(record: LoaderRates, scheme: str) -> str:
+    """Return the chart as SVG: a bar for each loader's median images/s, with its range over rounds and twoview's
+    speedup.
 
     The speedup is the median over rounds of twoview's rate divided by the other loader's. The same record always gives
-    the same bytes. scheme: "light" or "dark". Loaders that are not in `NAMES` are left out.
+    the same bytes. scheme: "light" or "dark". Loaders that are not in `NAMES` are omitted.
     """
     ink, quiet, accent = SCHEMES[scheme]
     rates = {name: np.array(record.images_per_s[name]) for name in NAMES if name in record.images_per_s}
@@ -38,7 +41,7 @@ def loader_picture(record: LoaderRates, scheme: str) -> str:
     middles = [float(np.median(rates[name])) for name in order]
     reach = [[middle - rates[name].min() for name, middle in zip(order, middles, strict=True)]]
     reach += [[rates[name].max() - middle for name, middle in zip(order, middles, strict=True)]]
-    # Text stays text, in whatever font the page has.
+    # Text stays text, so the page's font is used.
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": scheme, "font.family": "sans-serif", "font.size": 11}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink)
     with matplotlib.rc_context(style):
@@ -47,7 +50,8 @@ def loader_picture(record: LoaderRates, scheme: str) -> str:
         colors = [accent if name == TWOVIEW else quiet for name in order]
         axes.barh(range(len(order)), middles, xerr=reach, height=0.62, color=colors, ecolor=ink)
         for height, (name, middle) in enumerate(zip(order, middles, strict=True)):
-            faster = "" if name == TWOVIEW else f"   ({np.median(rates[TWOVIEW] / rates[name]):.1f} times slower)"
+            times = np.median(rates[TWOVIEW] / rates[name])
+            faster = "" if name == TWOVIEW else f"   (twoview is {times:.1f} times as fast)"
             axes.text(rates[name].max() + 15, height, f"{middle:,.0f}{faster}", va="center")
         axes.set_yticks(range(len(order)), [NAMES[name] for name in order])
         axes.set_xlabel("images/s: median over rounds, with their range")

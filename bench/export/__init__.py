@@ -1,0 +1,1 @@
+"""Trained encoders in the formats that other code reads: safetensors, torch.export and ONNX."""
