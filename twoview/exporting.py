@@ -27,7 +27,7 @@ def export(
     """Write the encoder in a checkpoint to a folder, with a model card, and return the paths of the files.
 
     checkpoint: a file that `train` wrote.
-    dest: the folder to write. It appears with all of its files, or not at all.
+    dest: the folder to write. It is written atomically.
     formats: any of `safetensors` (the weights alone), `pt2` (torch.export) and `onnx`. The last two include the
     normalization.
     keys: the library whose names the weights in `model.safetensors` get: `torchvision`, `timm` or `twoview`; by
@@ -61,6 +61,8 @@ def _check_free(folder: Path, force: bool) -> None:
         return
     if not force:
         raise FileExistsError(f"{folder} already exists: to replace it, use --force (force=True in Python)")
-    others = {one.name for one in folder.iterdir()} - {*FILES.values(), CARD} if folder.is_dir() else {"no folder"}
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} must be a folder to be replaced, got a file")
+    others = {one.name for one in folder.iterdir()} - {*FILES.values(), CARD}
     if others:
         raise FileExistsError(f"{folder} must hold nothing but an earlier export to be replaced, got {min(others)}")

@@ -24,7 +24,7 @@ def run(
 
     Args:
         checkpoint: a file that `twoview train` wrote.
-        dest: folder to write; it appears with all of its files, or not at all.
+        dest: folder to write; it is written atomically.
         formats: which files to write: safetensors, the weights alone; pt2, for torch.export.load; onnx.
         keys: library whose names the weights in safetensors get; by default torchvision for ResNets, timm for ViTs,
             and twoview for networks that neither has.

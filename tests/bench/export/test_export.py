@@ -212,6 +212,8 @@ def test_an_earlier_export_is_replaced_only_if_asked_for_and_nothing_else_is(tmp
     with pytest.raises(FileExistsError, match=r"nothing but an earlier export to be replaced, got thesis\.tex"):
         export(path, dest, force=True)
     assert (dest / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(FileExistsError, match="must be a folder to be replaced, got a file"):
+        export(path, dest / "thesis.tex", force=True)
 
 
 def test_the_command_says_what_it_wrote(tmp_path, capsys):
