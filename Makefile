@@ -20,7 +20,7 @@ check: setup ## ruff and mypy
 
 test: setup ## the tests, under 10 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(PYTEST) -n logical --maxprocesses 4 --dist worksteal -m 'not long and not alone'
-	$(PYTEST) -m 'alone and not long' $$(grep -rl 'mark.alone' tests)
+	$(PYTEST) -m 'alone and not long' $$(grep -rl --include='*.py' 'mark.alone' tests)
 
 test-long: setup ## the long tests
 	.venv/bin/pip install --quiet --constraint requirements.lock -e '.[fuzz]'

@@ -127,8 +127,13 @@ class MSN(Method):
         return out
 
     @property
-    def probed(self) -> nn.Module:
+    def averaged(self) -> nn.Module:
+        """See `Method.averaged`."""
         return self.target[0]
+
+    @property
+    def probed(self) -> nn.Module:
+        return self.averaged
 
     def prior(self, label: Tensor) -> Tensor:
         """Return the share of the images that each prototype should get, (K,)."""
@@ -137,11 +142,6 @@ class MSN(Method):
     def marginal(self, prior: Tensor) -> Tensor:
         """Return the share of the targets that Sinkhorn gives each prototype, (K,)."""
         return prior
-
-    @property
-    def averaged(self) -> nn.Module | None:
-        """See `Method.averaged`."""
-        return self.target[0]
 
     def after_step(self, progress: float) -> None:
         o = self.options

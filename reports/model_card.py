@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from twoview.bench.evidence import AnyRecord, Probed, Probing, Run
 from twoview.bench.export.export import Exported
-from twoview.bench.measurement.environment import version
 from twoview.bench.runtime.escapes import markdown
-from twoview.loaders import datasets
+from twoview.loaders import datasets, presets
+from twoview.reports.templating import templates
 
 
 class Result(NamedTuple):
@@ -44,25 +43,22 @@ def text(subject: Exported, records: Sequence[AnyRecord], files: Mapping[str, st
 
     records: evidence, in which the encoder's accuracies are looked for. files: format -> name of its file.
     """
-    dataset = datasets.dataset(subject.recipe.dataset)
     found = results(subject, records)
-    templates = Environment(
-        loader=PackageLoader("twoview.reports"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return templates.get_template("model_card.md.j2").render(
-        subject=subject,
-        recipe=subject.recipe,
-        dataset=dataset,
-        front_matter=_front_matter(subject, found).to_yaml().strip(),
-        results=found,
-        training=_training(subject, found),
-        files=files,
-        version=version("twoview"),
-        markdown=markdown,
+    (view,) = presets.preset("eval", subject.recipe.size)
+    return (
+        templates(keep_trailing_newline=True)
+        .get_template("model_card.md.j2")
+        .render(
+            subject=subject,
+            recipe=subject.recipe,
+            dataset=datasets.dataset(subject.recipe.dataset),
+            view=view,
+            front_matter=_front_matter(subject, found).to_yaml().strip(),
+            results=found,
+            training=_training(subject, found),
+            files=files,
+            markdown=markdown,
+        )
     )
 
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twoview.bench.runtime.escapes import on_lines
 from twoview.reports.contents import Report
 from twoview.reports.sections import SECTIONS
 from twoview.reports.sentences import headline
+from twoview.reports.templating import templates
 
 
 def render(report: Report) -> str:
@@ -16,19 +16,15 @@ def render(report: Report) -> str:
 
     The page depends only on the report: it contains neither the current date nor a path on this machine.
     """
-    templates = Environment(
-        loader=PackageLoader("twoview.reports"),
-        autoescape=True,
-        finalize=_visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [make(report) for make in SECTIONS]
-    return templates.get_template("index.html.j2").render(
-        headline=headline(report.tables["summary"].frame, report.tables["loader"].frame),
-        complaints=report.complaints,
-        sections=[section for section in sections if section.parts],
+    return (
+        templates(autoescape=True, finalize=_visible)
+        .get_template("index.html.j2")
+        .render(
+            headline=headline(report.tables["summary"].frame, report.tables["loader"].frame),
+            complaints=report.complaints,
+            sections=[section for section in sections if section.parts],
+        )
     )
 
 

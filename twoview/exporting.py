@@ -34,10 +34,10 @@ def export(
     default torchvision for ResNets, timm for ViTs, and twoview for the networks that neither has.
     momentum: export the moving average of the encoder (momentum encoder or teacher), not the network that is evaluated.
     evidence_dir: the folder of records from which the card takes the accuracies; by default OUT/evidence.
-    force: replace `dest`.
+    force: replace `dest` if it holds nothing but an earlier export.
 
-    Raises FileExistsError if `dest` exists and `force` is not set, ValueError if the library does not have the network
-    or the method has no moving average, and ImportError if ONNX needs a package that is not installed.
+    Raises FileExistsError if `dest` exists and may not be replaced; ValueError if the library lacks the network, the
+    method has no moving average or a record is damaged; and ImportError if ONNX needs a package that is missing.
     """
     path, folder = Path(checkpoint), Path(dest)
     unknown = [each for each in formats if each not in FILES]
@@ -47,8 +47,12 @@ def export(
     _check_free(folder, force)
     subject = exporting.exported(path, keys, momentum)
     evidence_folder = Path(evidence_dir) if evidence_dir else path.parent.parent / "evidence"
-    # Without --evidence-dir the folder need not exist: the card then says that no accuracy has been recorded.
-    records = evidence.read_folder(evidence_folder)[0] if evidence_dir or evidence_folder.is_dir() else []
+    # Without `evidence_dir` the folder need not exist: the card then says that no accuracy has been recorded.
+    records: list[evidence.AnyRecord] = []
+    if evidence_dir or evidence_folder.is_dir():
+        records, complaints = evidence.read_folder(evidence_folder)
+        if complaints:
+            raise ValueError(f"every record in {evidence_folder} must be valid, got {'; '.join(complaints)}")
     with whole_folder(folder) as scratch:
         exporting.write(subject, scratch, formats)
         (scratch / CARD).write_text(model_card.text(subject, records, files), encoding="utf-8")

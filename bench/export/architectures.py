@@ -1,6 +1,6 @@
 """How torchvision and timm build a backbone of ours, and how they name its weights."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -132,6 +132,3 @@ def _in_torchvision(key: str) -> str:
         return f"encoder.layers.encoder_layer_{number}.{inside}"
     start = next(start for start in _IN_TORCHVISION if key.startswith(start))
     return _IN_TORCHVISION[start] + key.removeprefix(start)
-
-
-LIBRARIES: tuple[Library, ...] = get_args(Library)

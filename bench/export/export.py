@@ -7,15 +7,12 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from twoview.bench.config.experiment import run_name, trained_method
+from twoview.bench.config.experiment import normalize_for, run_name, trained_method
 from twoview.bench.config.recipe import Recipe, parse
 from twoview.bench.evidence import Training, trained
 from twoview.bench.export import graphs
 from twoview.bench.export.architectures import Architecture, Library, architecture, library_for
-from twoview.loaders import datasets, presets
-from twoview.loaders.views import View
 from twoview.methods import checkpoint
 from twoview.methods.encoder import Encoder
 
@@ -36,8 +33,6 @@ class Exported:
     epoch: number of epochs that it was trained for.
     training: what the training run measured, or None if it is not finished.
     library: the library whose key names the weights have. architecture: how that library builds the network.
-    mean, std: channel statistics of its normalization, on the scale where pixels are in [0, 1].
-    view: how the probes crop and resize an image for it.
     """
 
     name: str
@@ -49,9 +44,6 @@ class Exported:
     training: Training | None
     library: Library
     architecture: Architecture
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    view: View
 
 
 def exported(path: Path, library: Library | None = None, momentum: bool = False) -> Exported:
@@ -71,8 +63,6 @@ def exported(path: Path, library: Library | None = None, momentum: bool = False)
     library = library or library_for(recipe.backbone)
     made = architecture(encoder, recipe.backbone, recipe.size, library)
     training = trained.measured(path, state)[0] if "measured" in state else None
-    dataset = datasets.dataset(recipe.dataset)
-    (view,) = presets.preset("eval", recipe.size)
     return Exported(
         name=run_name(recipe),
         encoder=encoder.eval(),
@@ -83,9 +73,6 @@ def exported(path: Path, library: Library | None = None, momentum: bool = False)
         training=training,
         library=library,
         architecture=made,
-        mean=dataset.mean,
-        std=dataset.std,
-        view=view,
     )
 
 
@@ -97,7 +84,7 @@ def write(subject: Exported, folder: Path, formats: Sequence[Format]) -> None:
     if "safetensors" in formats:
         _write_weights(subject, folder / FILES["safetensors"])
     if {"pt2", "onnx"} & set(formats):
-        program = graphs.program(subject.encoder, subject.recipe.size, subject.mean, subject.std)
+        program = graphs.program(subject.encoder, normalize_for(subject.recipe), subject.recipe.size)
         if "pt2" in formats:
             torch.export.save(program, folder / FILES["pt2"])
         if "onnx" in formats:
@@ -105,9 +92,9 @@ def write(subject: Exported, folder: Path, formats: Sequence[Format]) -> None:
 
 
 def _write_weights(subject: Exported, path: Path) -> None:
-    # Layout in memory is not stored, and tensors that share memory are refused: each gets memory of its own.
-    weights: dict[str, Tensor] = {
-        key: value.contiguous().clone() for key, value in subject.architecture.weights.items()
+    # safetensors refuses channels-last tensors and tensors that share memory, so each is copied.
+    weights = {
+        key: value.clone(memory_format=torch.contiguous_format) for key, value in subject.architecture.weights.items()
     }
     about = {"format": "pt", "run": subject.name, "keys": subject.library}
     save_file(weights, path, about)

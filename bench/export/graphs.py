@@ -6,39 +6,30 @@ import torch
 from torch import Tensor, nn
 
 from twoview.methods.encoder import Encoder
-
-Statistics = tuple[float, float, float]  # one value per channel, on the scale where pixels are in [0, 1]
-LARGEST_BATCH = 1 << 16
+from twoview.methods.normalize import Normalize
 
 
 class FromPixels(nn.Module):
-    """The encoder with its normalization: float32 images (B, 3, H, W) in [0, 1] -> representations (B, dim).
+    """The encoder with its normalization: float32 images (B, 3, H, W) in [0, 1] -> representations (B, dim)."""
 
-    mean, std: channel statistics of the normalization.
-    """
-
-    def __init__(self, encoder: Encoder, mean: Statistics, std: Statistics) -> None:
+    def __init__(self, encoder: Encoder, normalize: Normalize) -> None:
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        self.mean: Tensor
-        self.std: Tensor
+        self.normalize = normalize
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.encoder((images - self.mean) / self.std)
+        out: Tensor = self.encoder(self.normalize(255 * images))
         return out
 
 
-def program(encoder: Encoder, size: int, mean: Statistics, std: Statistics) -> torch.export.ExportedProgram:
+def program(encoder: Encoder, normalize: Normalize, size: int) -> torch.export.ExportedProgram:
     """Return the encoder with its normalization, `FromPixels`, as a program for any number of images of `size` pixels.
 
-    encoder: in eval mode, on the CPU. size: height and width of the images. mean, std: as in `FromPixels`.
+    encoder: in eval mode, on the CPU. size: height and width of the images.
     """
-    module = FromPixels(encoder, mean, std).eval()
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     example = torch.rand(2, 3, size, size)
-    return torch.export.export(module, (example,), dynamic_shapes={"images": {0: batch}})
+    batch = torch.export.Dim("batch", min=1)
+    return torch.export.export(FromPixels(encoder, normalize).eval(), (example,), dynamic_shapes={"images": {0: batch}})
 
 
 def write_onnx(exported: torch.export.ExportedProgram, path: Path) -> None:

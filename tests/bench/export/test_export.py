@@ -216,6 +216,15 @@ def test_an_earlier_export_is_replaced_only_if_asked_for_and_nothing_else_is(tmp
         export(path, dest / "thesis.tex", force=True)
 
 
+def test_a_damaged_record_is_named_and_not_skipped(tmp_path):
+    path = trained(tmp_path, TINY)
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "run-seed0.json").write_text("{")
+    with pytest.raises(ValueError, match=r"every record in .*evidence must be valid, got .*run-seed0\.json"):
+        export(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_says_what_it_wrote(tmp_path, capsys):
     path = trained(tmp_path, TINY)
     assert run(["export", str(path), str(tmp_path / "out"), "--json"]) == 0
