@@ -20,7 +20,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from os import PathLike
@@ -68,6 +68,7 @@ FIELDS = {
     6: ("tensor", np.dtype("<u8")),
 }
 IN_THE_ROW = {0, INT_FIELD}  # types whose value is in the metadata row itself; all others have bytes in a page
+SOME, LAST = 256, 64  # number of samples of a file without checksums, and bytes of each, that identify the file
 ABOUT_LIMIT = 1 << 24  # most bytes of the JSON that describes what a file was made of
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 SEAL = np.dtype([("magic", "S8"), ("checksums_ptr", "<u8"), ("index", "<u8")])
@@ -117,9 +118,10 @@ class Beton:
     pointers, sizes: int64, where the sample's bytes start in the file, and how many they are. labels: int64.
     checksums: uint64, the XXH64 of those bytes; empty if the file has no checksums.
     index: XXH64 of everything but the samples' bytes, including their checksums, so files with the same index have the
-    same samples. None if the file has no checksums.
+    same samples. For a file without checksums, of the samples' places, sizes and labels, and of the last bytes of some.
     fields: name and kind ("RGB image", "integer", ...) of every field, in the file's order. Without a label field all
     labels are -1. about: what the file was made of, as given to `write`; empty if the file does not say.
+    samples: the numbers of the samples in the file, if these are not all of them, see `only`.
     Pickling stores the path. Unpickling opens the file again, and raises ValueError if it has changed.
     """
 
@@ -132,15 +134,34 @@ class Beton:
     sizes: np.ndarray
     labels: np.ndarray
     checksums: np.ndarray
-    index: int | None
+    index: int
     fields: tuple[tuple[str, str], ...] = (("image", "RGB image"), ("label", "integer"))
     about: Mapping[str, Any] = field(default_factory=dict)
+    samples: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.opened.size, len(self), self.index)
+        chosen = None if self.samples is None else (self.samples, self.labels)
+        return _reopened, (self.path, self.opened.size, self.index, chosen)
+
+    def only(self, samples: np.ndarray, labels: np.ndarray | None = None) -> "Beton":
+        """Return a part of the file, which loaders and probes take like a file of its own.
+
+        samples: int64 (N,), numbers of samples of this file. labels: int64 (N,), other labels for them, if given.
+        """
+        return replace(
+            self,
+            modes=self.modes[samples],
+            heights=self.heights[samples],
+            widths=self.widths[samples],
+            pointers=self.pointers[samples],
+            sizes=self.sizes[samples],
+            labels=self.labels[samples] if labels is None else labels,
+            checksums=self.checksums[samples] if self.checksums.size else self.checksums,
+            samples=samples if self.samples is None else self.samples[samples],
+        )
 
     @cached_property
     def file(self) -> np.ndarray:
@@ -256,6 +277,7 @@ def open_beton(path: str | PathLike[str]) -> Beton:
     metadata = opened.read(start, rows_size).view(row)
     table = opened.read(table_start, table_size).view(ALLOCATION)
     checksums, index, about = _sealed(opened, table_start, header, descriptors, metadata, table)
+    labels = np.full(count, -1, np.int64) if label_at is None else metadata[f"f{label_at}"].copy()
     image = metadata[f"f{image_at}"]
     table = _of_pointers(path, table, image["data_ptr"])
     inside = (table["ptr"] <= size) & (table["size"] <= size) & (table["ptr"] + table["size"] <= size)
@@ -271,9 +293,9 @@ def open_beton(path: str | PathLike[str]) -> Beton:
         widths=image["width"].astype(np.int64),
         pointers=table["ptr"].astype(np.int64),
         sizes=table["size"].astype(np.int64),
-        labels=np.full(count, -1, np.int64) if label_at is None else metadata[f"f{label_at}"].copy(),
+        labels=labels,
         checksums=checksums,
-        index=index,
+        index=_identity(opened, metadata, table) if index is None else index,
         fields=names,
         about=about,
     )
@@ -312,17 +334,32 @@ def read_descriptors(opened: OpenFile, header: np.ndarray) -> np.ndarray:
     return opened.read(HEADER.itemsize, size).view(FIELD)
 
 
+def _identity(opened: OpenFile, metadata: np.ndarray, table: np.ndarray) -> int:
+    """Return a hash that identifies a file without checksums, which need not be read as a whole for it.
+
+    It covers the metadata, and with them the labels, where the samples are, and the last bytes of some of them.
+    """
+    some = table[np.unique(np.linspace(0, len(table) - 1, SOME).round().astype(np.int64))]
+    ends = (some["ptr"] + some["size"]).astype(np.int64)
+    lengths = np.minimum(some["size"], LAST).astype(np.int64)
+    last = [opened.read(int(end - length), int(length)) for end, length in zip(ends, lengths, strict=True)]
+    return xxh64_of(metadata, table, *last)
+
+
 def _truncated(opened: OpenFile, header: np.ndarray) -> ValueError:
     announced = f"the {header['num_samples'][0]} samples that its header declares"
     return ValueError(f"{opened.path} is truncated: its {opened.size} bytes cannot hold {announced}")
 
 
-def _reopened(path: Path, size: int, count: int, index: int | None) -> Beton:
-    """Open the file of a pickled `Beton` again. Raises ValueError if its size, sample count or index differs."""
+def _reopened(path: Path, size: int, index: int, chosen: tuple[np.ndarray, np.ndarray] | None) -> Beton:
+    """Open the file of a pickled `Beton` again. Raises ValueError if its size or index differs.
+
+    chosen: the numbers of its samples and their labels, if they were not all of the file's.
+    """
     file = open_beton(path)
-    if (file.opened.size, len(file), file.index) != (size, count, index):
+    if (file.opened.size, file.index) != (size, index):
         raise ValueError(f"{path} has changed since it was pickled")
-    return file
+    return file.only(*chosen) if chosen else file
 
 
 def _fields(path: Path, descriptors: np.ndarray) -> tuple[tuple[str, str], ...]:

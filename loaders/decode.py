@@ -41,7 +41,7 @@ _decompress = types.ExternalFunction(
 )
 # `pread` of the C library. Files are read and not mapped into memory: if a mapped file is cut short, an access to the
 # missing part ends the process.
-_pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 _RGB = 0
 _GRAY = 6
 _INKS = 11  # TJPF_CMYK
@@ -229,7 +229,7 @@ def _read(descriptor, pointer, size, content):
     """Fill content[:size] with the file's bytes from `pointer` on. Returns False if the file ends or a read fails."""
     done = 0
     while done < size:
-        count = _pread(descriptor, content.ctypes.data + done, size - done, pointer + done)
+        count = pread(descriptor, content.ctypes.data + done, size - done, pointer + done)
         if count <= 0:
             return False
         done += count

@@ -22,7 +22,7 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]  # uncompiled kernels canno
 LOADERS = Path(__file__).parent
 # The files of this package, besides those in ops/, that contain kernels or that compiled kernels depend on: `views`
 # has the order of the ops, `beton` the sample table.
-FILES = ("rng", "checksum", "decode", "masks", "render", "views", "beton")
+FILES = ("rng", "checksum", "decode", "masks", "render", "views", "beton", "sources/tar")
 
 
 def sources() -> list[Path]:

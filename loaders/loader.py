@@ -193,7 +193,8 @@ class Loader:
         most = len(share(self._images, self.batch * self.world, 0, 1, self.drop_last))  # this rank may have fewer
         batches = checks.whole("the state's batches", state["batches"], 0, most + 1)
         for key, mine in self._work().items():
-            theirs = state.get(key, mine)  # states of older versions do not have the key "data"
+            # States of older versions do not have the key "data", or None for a file that FFCV wrote.
+            theirs = mine if key == "data" and state.get(key) is None else state.get(key, mine)
             # The type is checked first: comparing a tensor or an array would give one result per element.
             if not isinstance(theirs, int | np.integer | str | None) or theirs != mine:
                 raise ValueError(f"the loader's {key} must be {str(theirs)[:80]}, as in the saved state, got {mine}")
@@ -204,8 +205,8 @@ class Loader:
 
     def _work(self) -> dict[str, Any]:
         """Return the values that a state's batches depend on; they must be equal when the state is loaded."""
-        data = None if self.beton.index is None else f"{self.beton.index:016x}"
-        return {"seed": self.seed, "images": self._images, "global_batch": self.batch * self.world, "data": data}
+        images, batch = self._images, self.batch * self.world
+        return {"seed": self.seed, "images": images, "global_batch": batch, "data": f"{self.beton.index:016x}"}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, and count the epoch as in progress until the last."""

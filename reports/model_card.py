@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from twoview.bench.config.recipe import dataset_of
 from twoview.bench.evidence import AnyRecord, Probed, Probing, Run
 from twoview.bench.export.export import Exported
 from twoview.bench.runtime.escapes import markdown
-from twoview.loaders import datasets, presets
+from twoview.loaders import presets
 from twoview.reports.templating import templates
 
 
@@ -51,7 +52,7 @@ def text(subject: Exported, records: Sequence[AnyRecord], files: Mapping[str, st
         .render(
             subject=subject,
             recipe=subject.recipe,
-            dataset=datasets.dataset(subject.recipe.dataset),
+            dataset=dataset_of(subject.recipe),
             view=view,
             front_matter=_front_matter(subject, found).to_yaml().strip(),
             results=found,

@@ -3,29 +3,35 @@
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from twoview.bench.data import betons
+from twoview.bench.data import betons, own
+from twoview.bench.data.conversion import convert as write
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
 from twoview.loaders import checks, datasets
 from twoview.loaders.limits import THREADS
 from twoview.loaders.shrink import shrunk
+from twoview.loaders.sources import Source, open_source
 
 
 @dataclass(frozen=True)
 class Converted:
     """A beton file that `convert` made.
 
-    path: the file. source: where its images came from. images: number of images found there. classes: number of
-    distinct labels among them. left_out: a sentence for each image that could not be read and was skipped.
+    path: the file. source: where its images came from. found: a sentence about what was found there. images: number of
+    images of the split. classes: number of distinct labels among them. ignored: a sentence for each kind of thing that
+    is not used. left_out: a sentence for each image that could not be read and was skipped.
     """
 
     path: Path
     source: str
+    found: str
     images: int
     classes: int
+    ignored: tuple[str, ...]
     left_out: tuple[str, ...]
 
     @property
@@ -42,40 +48,69 @@ def convert(
     data_root: str | PathLike[str] | None = None,
     max_resolution: int | None = None,
     quality: int = 90,
-    skip_damaged: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
     threads: int = 0,
     force: bool = False,
 ) -> Converted:
-    """Write a named dataset, or a folder with one subfolder of images per class, to a beton file.
+    """Write a named dataset, or images of your own, to a beton file.
 
     JPEG files keep their bytes, unless they are larger than `max_resolution`.
 
-    source: a name from `twoview list datasets`, or a folder.
+    source: a name from `twoview list datasets`, or a path: a folder of images, a list of files, Parquet files, tar
+    shards, or a folder that the library `datasets` saved, see docs/your-data.md.
     dest: the file to write; it is written atomically.
-    split: the split of a named dataset.
+    split: the split to write.
     data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
     max_resolution: the longest side to store, in pixels; larger images are resized, JPEGs stay JPEGs.
     quality: the quality of those JPEGs, 1 to 95.
-    skip_damaged: skip images that cannot be read, instead of raising an error.
+    on_error: "skip" skips images that cannot be read, instead of raising an error.
     threads: number of threads that read and encode; 0 means one per core.
     force: overwrite `dest`.
 
-    Raises FileExistsError if `dest` exists and `force` is not set, and ValueError for an image that cannot be read.
+    Raises FileExistsError if `dest` exists and `force` is not set, and ValueError for an image that cannot be read, or
+    a split that the source does not have.
     """
     path = Path(dest)
     THREADS.check(checks.whole("threads", threads, 0), "threads")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be raise or skip, got {on_error!r}")
     if not str(source):
-        raise ValueError("source must be the name of a dataset, or a folder, got ''")
+        raise ValueError("source must be the name of a dataset, or a path, got ''")
     with alone(path, "the file"):
         if path.exists() and not force:
             raise FileExistsError(f"{path} already exists: to overwrite it, use --force (force=True in Python)")
-        named = None if Path(source).is_dir() else datasets.dataset(str(source))
         root = datasets.data_root(None if data_root is None else Path(data_root))
-        samples = named.find(root, split) if named else datasets.image_folder(Path(source))
+        samples, found, ignored, origin = _opened(str(source), split, root)
         if max_resolution is not None:
             samples = shrunk(samples, max_resolution, quality)
-        skipped: dict[int, str] | None = {} if skip_damaged else None
-        origin = (named.name, split) if named else (None, None)
-        betons.convert(samples, path, path.name, threads or cpu_count(), skipped, *origin)
+            origin |= {"max_resolution": max_resolution, "quality": quality}
+        skipped: dict[int, str] | None = {} if on_error == "skip" else None
+        write(samples, path, path.name, threads or cpu_count(), skipped, origin)
     classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # -1 is the label of an image without one
-    return Converted(path, samples.source, len(samples), classes, tuple((skipped or {}).values()))
+    left_out = tuple((skipped or {}).values())
+    return Converted(path, samples.source, found, len(samples), classes, ignored, left_out)
+
+
+def _opened(
+    source: str, split: datasets.Split, root: Path | None
+) -> tuple[datasets.Samples, str, tuple[str, ...], dict[str, Any]]:
+    """Return the samples of a split, a sentence about them, sentences about what is ignored, and what a beton says."""
+    known = source in datasets.DATASETS or source.partition(":")[0] in datasets.LIBRARIES
+    if known and not Path(source).exists():
+        named = datasets.dataset(source)
+        samples = named.find(root, split)
+        return samples, f"{source}: {len(samples):,} {split} images", (), betons.origin_of(named, split)
+    if own.is_beton(source):
+        raise ValueError(
+            f"{source} must be a source of images, and a beton is read as it is, for example by train --data"
+        )
+    try:
+        opened: Source = open_source(source)
+    except FileNotFoundError as error:
+        if Path(source).name != source:
+            raise
+        datasets.dataset(source)  # raises an error with the names of datasets that are similar
+        raise error
+    if split not in opened.splits:
+        raise ValueError(f"{source} has no split {split!r}: its splits are {', '.join(opened.splits)}")
+    return opened.splits[split], opened.text(), opened.ignored, own.origin_of(opened, split)

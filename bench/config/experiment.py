@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from twoview.bench.config.progressive import Growing
-from twoview.bench.config.recipe import Recipe
+from twoview.bench.config.recipe import Recipe, dataset_of
 from twoview.bench.measurement.memory import GIB, bytes_of
 from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders import datasets, presets
@@ -154,7 +154,7 @@ def _made(recipe: Recipe[Any]) -> Method:
     """Return the recipe's method, with weights drawn from torch's global generator."""
     encoder = backbones.build(recipe.backbone, recipe.size)
     views = presets.preset(recipe.views, recipe.size)
-    classes = len(datasets.dataset(recipe.dataset).classes)
+    classes = len(dataset_of(recipe).classes)
     method = registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
     return Online(method, classes) if recipe.probe.online else method
 
@@ -169,8 +169,10 @@ def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
 
 
 def normalize_for(recipe: Recipe[Any]) -> Normalize:
-    """Return the normalization by the channel mean and standard deviation of the recipe's dataset."""
-    dataset = datasets.dataset(recipe.dataset)
+    """Return the normalization by the channel mean and standard deviation of the recipe's dataset, or of ImageNet."""
+    if recipe.normalize == "imagenet":
+        return Normalize(datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
+    dataset = dataset_of(recipe)
     return Normalize(dataset.mean, dataset.std)
 
 

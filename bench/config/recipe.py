@@ -4,6 +4,7 @@ The recipes of this project are in `bench/recipes/`. A file with `base = "NAME"`
 lacks from that recipe, except `source` and `[expected]`. A base must not have a base itself.
 """
 
+import re
 import reprlib
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import tyro
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from twoview.bench.config.contents import Contents, own_data
 from twoview.bench.config.progressive import Progressive
 from twoview.bench.config.search_space import Search
 from twoview.loaders import datasets, limits, presets
@@ -29,7 +31,9 @@ from twoview.methods.vit import VITS
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OWN = ("source", "expected")  # keys that a recipe does not take from its base
-ABOUT = {"source", "inferred", "base", "expected", "budget", "search"}  # keys that do not influence a run's outcome
+# Keys that do not influence a run's outcome. Own data are told apart by the hash in `dataset`, not by where they are.
+ABOUT = {"source", "inferred", "base", "expected", "budget", "search", "data", "test_data", "contents"}
+LONGEST_NAME = 40  # maximum number of characters of a path in the name of own data
 DOTS = 1000  # maximum number of dots in a key: the parser's time is quadratic in them
 M = TypeVar("M", bound=Options)
 # Where a number comes from: read in its source, read in someone's account of the source, concluded from other facts,
@@ -95,7 +99,11 @@ class Recipe(Settings, Generic[M]):
     source: Text  # paper, table and cell, or who chose the values
     inferred: Annotated[Text, tyro.conf.Suppress] = ""  # values that the source does not give, and their origin
     base: Annotated[Text, tyro.conf.Suppress] = ""  # recipe that has all other keys; a path is relative to this file
-    dataset: str  # see `twoview list datasets`
+    dataset: str = ""  # see `twoview list datasets`
+    data: str = ""  # your own images instead: a folder, .beton, list, Parquet, tar shards, hf:NAME or saved `datasets`
+    test_data: str = ""  # labeled images to test on; by default those that `data` has, or else a fifth of each class
+    contents: Annotated[Contents | None, tyro.conf.Suppress] = None  # what was found in `data`
+    normalize: Literal["dataset", "imagenet"] = "dataset"  # whose channel mean and standard deviation to normalize by
     views: str  # preset of crops and augmentations, see `twoview list views`
     size: Side  # side of a view, in pixels
     progressive: Progressive = Progressive()  # smaller views in the first epochs
@@ -124,6 +132,28 @@ class Recipe(Settings, Generic[M]):
     expected: Annotated[Expected, tyro.conf.Suppress] = Expected()
     budget: Annotated[Budget, tyro.conf.Suppress] = Budget()
     search: Annotated[Search, tyro.conf.Suppress] = Search()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_data_stand_for_the_dataset(cls, values: Any) -> Any:
+        """Name the dataset after the own data, if there are any: nothing may be called by the name of another."""
+        if not isinstance(values, dict) or not isinstance(data := values.get("data"), str) or not data:
+            return values
+        if data.startswith("hf:"):
+            return values | {"dataset": data, "data": "", "contents": None}
+        contents = values.get("contents")
+        name = (
+            contents.get("name") if isinstance(contents, dict) else getattr(contents, "name", f"own:{own_name(data)}")
+        )
+        return values | {"dataset": name}
+
+    @model_validator(mode="after")
+    def _has_images(self) -> Self:
+        if not self.dataset:
+            raise ValueError("a recipe needs a dataset, or data with the path of your own images")
+        if self.test_data and not self.data:
+            raise ValueError("test_data can only be given together with data")
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Return the keys that decide a run's outcome: all but `ABOUT`, as plain values."""
@@ -233,7 +263,11 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         name = method.get("name") if isinstance(method, dict) else method
         options = registry.entry(name if isinstance(name, str) else reprlib.repr(name)).options
         recipe = Recipe[options].model_validate(values)  # type: ignore[valid-type]
-        count = checked_dataset(recipe.dataset).count
+        count = (
+            (dataset_of(recipe).count if recipe.contents else None)
+            if recipe.data
+            else checked_dataset(recipe.dataset).count
+        )
         presets.preset(recipe.views, recipe.size)
         recipe.progressive.check(recipe.size, recipe.epochs)
         _check_patches(recipe)
@@ -266,6 +300,22 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
             raise ValueError(f"{recipe.name}: {key} is not a key of the recipe")
         table[last] = value
     return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
+
+
+def dataset_of(recipe: Recipe[Any]) -> datasets.Dataset:
+    """Return the recipe's dataset, or its own data as one. Raises ValueError if these have not been read yet."""
+    if not recipe.data:
+        return datasets.dataset(recipe.dataset)
+    if recipe.contents is None:
+        raise ValueError(f"{recipe.name}: the images at {recipe.data} must be read first, as `twoview train` does")
+    return own_data(recipe.data, recipe.test_data, recipe.contents)
+
+
+def own_name(data: str) -> str:
+    """Return a name for the images at a path, from its last part that is not a pattern: letters, digits, _ and -."""
+    parts = [part for part in Path(data).parts if not set(part) & set("{}*?[]")]
+    stem = Path(parts[-1]).stem if parts else ""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:LONGEST_NAME] or "images"
 
 
 def checked_dataset(name: str) -> datasets.Dataset:

@@ -14,12 +14,11 @@ import numpy as np
 
 from twoview.bench.config import recipe
 from twoview.bench.config.experiment import views_of
-from twoview.bench.config.recipe import Recipe
+from twoview.bench.config.recipe import Recipe, dataset_of
 from twoview.bench.evidence import AnyRecord, DeviceFigures, Figure, Run
 from twoview.bench.measurement import clocks
 from twoview.bench.measurement.bootstrap import LEVEL, RESAMPLES, stretches
 from twoview.bench.measurement.memory import MIB
-from twoview.loaders import datasets
 
 FEWEST = 30  # minimum number of steady steps for a projection
 # For `clocks.steady`. On a busy machine, single steps differ by more than the tolerance, which widens the interval.
@@ -86,7 +85,7 @@ def steps_an_epoch(one: Recipe[Any]) -> int:
     """
     if one.long_tail.ratio > 1:
         raise ValueError(f"{one.name}: the number of images in its long tail is known only from the data")
-    images = one.train_images or (datasets.dataset(one.dataset).sizes["train"] or 0) - one.held_out
+    images = one.train_images or (dataset_of(one).sizes["train"] or 0) - one.held_out
     if images < one.batch:
         raise ValueError(f"{one.name}: an epoch of {images} images has no full batch of {one.batch}")
     return images // one.batch

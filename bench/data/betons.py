@@ -1,6 +1,5 @@
 """Beton files (FFCV's format for datasets): converting a dataset to one, describing one, verifying one."""
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,44 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from twoview.bench.config.contents import OwnData
+from twoview.bench.data import own
+from twoview.bench.data.conversion import convert, say
 from twoview.bench.runtime.cores import cpu_count
-from twoview.bench.runtime.escapes import on_one_line
-from twoview.bench.runtime.progress import console, progress
+from twoview.bench.runtime.progress import progress
 from twoview.loaders import beton, checks, datasets, decode
 
 SIDES = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 65535)  # upper bounds of the resolutions' histogram, in pixels
 CHUNK = 64  # samples that a thread verifies at a time
-NAMED = 1000  # maximum number of names of skipped images that a file keeps
-
-
-def convert(
-    samples: datasets.Samples,
-    path: Path,
-    what: str,
-    threads: int,
-    skipped: dict[int, str] | None = None,
-    dataset: str | None = None,
-    split: datasets.Split | None = None,
-) -> None:
-    """Write samples to a beton file, with a progress bar.
-
-    what: name of the samples for the progress bar. skipped: see `twoview.loaders.beton.write`. dataset, split: the
-    dataset and split of the samples; None for a folder that is not a known dataset.
-    """
-
-    # The file's metadata. It is made at the end, when it is known which images were skipped.
-    def about() -> dict[str, Any]:
-        names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
-        origin = {"dataset": dataset, "split": split, "listing": samples.listing()}
-        return origin | {"left_out": len(names), "left_out_names": names[:NAMED]}
-
-    with progress(f"convert {what}", len(samples)) as advance:
-        for _ in beton.write(path, len(samples), samples.stored, threads, skipped, about):
-            advance()
 
 
 def dataset_beton(
-    name: str,
+    dataset: datasets.Dataset,
     split: datasets.Split,
     folder: Path,
     root: Path | None,
@@ -57,53 +31,48 @@ def dataset_beton(
 
     root: the data root, the folder of the user's datasets. damaged: "skip" skips images that cannot be read and
     prints their names.
-    Raises FileNotFoundError if the dataset is not found and must not be downloaded. Raises ValueError if the file was
-    converted from something else, or from other images than the data root has now, or if a label is not a class of the
+    Raises FileNotFoundError if the dataset is not found and must not be downloaded. Raises ValueError if the file does
+    not say that it holds this split, if the data root has other images now, or if a label is not a class of the
     dataset.
     """
-    dataset = datasets.dataset(name)
+    if isinstance(dataset, OwnData):
+        return own.split_of(dataset, split, folder, damaged)
     dataset.check(split)
+    name = dataset.name
     path = folder / f"{name}-{split}.beton"
     if not path.exists():
         samples = dataset.find(root, split) if download else dataset.read(root, split)
         unreadable: dict[int, str] | None = {} if damaged == "skip" else None
-        convert(samples, path, f"{name} {split}", cpu_count(), unreadable, name, split)
+        convert(samples, path, f"{name} {split}", cpu_count(), unreadable, origin_of(dataset, split))
         for sentence in (unreadable or {}).values():
-            _say(f"skipped: {sentence}")
+            say(f"skipped: {sentence}")
         file = beton.open_beton(path)
     else:
         file = beton.open_beton(path)
         _check_origin(file, dataset, split, root)
         if absent := _left_out(file)[0]:
-            _say(f"{path} lacks {absent:,} images that could not be read: `twoview inspect --json` lists them")
+            say(f"{path} lacks {absent:,} images that could not be read: `twoview inspect --json` lists them")
     _check_labels(file, dataset, split)
     return file
 
 
-def _say(text: str) -> None:
-    """Print a text on one line, with control characters escaped."""
-    console.print(on_one_line(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def _text(name: str) -> str:
-    """Return the name of a file in printable form: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def origin_of(dataset: datasets.Dataset, split: datasets.Split) -> dict[str, Any]:
+    """Return what a beton says about a split of a dataset. Names of classes only known from the data are omitted."""
+    return {"dataset": dataset.name, "split": split, "classes": list(dataset.names()) if dataset.names else None}
 
 
 def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
-    """Raise ValueError if, by its metadata, the file was not converted from the dataset's split as it is now.
+    """Raise ValueError unless the file says that it was converted from the dataset's split as it is now.
 
-    A file without metadata, written by FFCV or by an older version, is accepted. So is a file whose images are not in
-    the data root, since beton files may be copied without them. Raises FileNotFoundError if only some images exist.
+    A file whose images are not in the data root is accepted, since beton files may be copied without them. Raises
+    FileNotFoundError if only some images exist.
     """
-    if not file.about:
-        return
     recorded = file.about.get("dataset"), file.about.get("split")
     if recorded != (dataset.name, split):
-        made_of = f"{recorded[0]}'s {recorded[1]} images" if recorded[0] else "a folder"
+        made_of = f"was converted from {recorded[0]}'s {recorded[1]} images" if recorded[0] else "does not say so"
         raise ValueError(
-            f"{file.path} must be converted from {dataset.name}'s {split} images, but was converted from {made_of}: "
-            f"give it another name, or keep betons in another folder"
+            f"{file.path} must be converted from {dataset.name}'s {split} images, but {made_of}: give it another name, "
+            f"keep betons in another folder with --betons, or train on it as it is with --data {file.path}"
         )
     if file.about.get("listing") is None:
         return
@@ -146,10 +115,10 @@ def _check_labels(file: beton.Beton, dataset: datasets.Dataset, split: datasets.
 def identity(*files: beton.Beton) -> dict[str, str]:
     """Return what a record says about its data: each file's name -> the XXH64 of its index in hex.
 
-    The index contains the hash of every sample, so this identifies the content. Files written by FFCV have no index and
-    are omitted.
+    The index contains the hash of every sample, so this identifies the content. For a file that FFCV wrote, see
+    `Beton.index`.
     """
-    return {file.path.stem: f"{file.index:016x}" for file in files if file.index is not None}
+    return {file.path.stem: f"{file.index:016x}" for file in files}
 
 
 def describe(file: beton.Beton) -> dict[str, Any]:
@@ -166,7 +135,7 @@ def describe(file: beton.Beton) -> dict[str, Any]:
         "jpeg": int((file.modes == beton.JPEG).sum()),
         "raw": int((file.modes == beton.RAW).sum()),
         "checksums": bool(file.checksums.size),
-        "index_xxh64": f"{file.index:016x}" if file.index is not None else None,
+        "index_xxh64": f"{file.index:016x}",
         "sample_bytes": _spread(file.sizes),
         "width": _spread(file.widths),
         "height": _spread(file.heights),

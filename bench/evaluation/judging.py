@@ -7,11 +7,10 @@ from typing import Any
 from torch import nn
 
 from twoview.bench.config.experiment import Place, build_method, normalize_for, run_name, trained_method
-from twoview.bench.config.recipe import Recipe, in_a_file_name, overrides, parse
+from twoview.bench.config.recipe import Recipe, dataset_of, in_a_file_name, overrides, parse
 from twoview.bench.evaluation import probing
 from twoview.bench.evaluation.encoders import Published
 from twoview.bench.evidence import Accuracy, Run, trained
-from twoview.loaders import datasets
 from twoview.methods import checkpoint
 from twoview.methods.probes.features import fingerprint
 
@@ -102,7 +101,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
 
 def _probe(encoder: Published, recipe: Recipe[Any], place: Place) -> dict[str, Any]:
     """Run `PROBES` on the recipe's dataset with its `[probe]` table; return a record's accuracy, data and left_out."""
-    bench = probing.Bench(encoder, datasets.dataset(recipe.dataset), recipe.probe, place)
+    bench = probing.Bench(encoder, dataset_of(recipe), recipe.probe, place)
     probes = {label: found for name in PROBES for label, found in probing.probe(bench, name)}
     accuracy = Accuracy(
         knn_top1=probes["knn"].top1,

@@ -100,12 +100,12 @@ class Bench:
 
     def used(self, split: str) -> tuple[Beton, np.ndarray]:
         """Return the beton file of a split, and the numbers of the samples to use."""
-        file = betons.dataset_beton(self.dataset.name, split, self.place.betons, self.place.root)
+        file = betons.dataset_beton(self.dataset, split, self.place.betons, self.place.root)
         self.data |= betons.identity(file)
         self.left_out |= left_out(file)
         if split == "train":
-            return file, chosen(file.labels, self.settings.held_out, self.settings.train_images)
-        return file, chosen(file.labels, 0, self.settings.test_images)
+            return file, _labeled(file, chosen(file.labels, self.settings.held_out, self.settings.train_images))
+        return file, _labeled(file, chosen(file.labels, 0, self.settings.test_images))
 
     def features(self) -> tuple[Features, Features]:
         """Return the features of the training images and of the test images."""
@@ -143,6 +143,12 @@ class Bench:
         ):
             normalize = self.normalize.to(device)
             return extract(module, loader, normalize, device, advance, precision=precision, kept=kept)
+
+
+def _labeled(file: Beton, samples: np.ndarray) -> np.ndarray:
+    """Return those of the samples that have a label: of your own images, some may have none."""
+    labeled: np.ndarray = samples[file.labels[samples] >= 0]
+    return labeled
 
 
 def left_out(file: Beton) -> dict[str, LeftOut]:
@@ -194,6 +200,8 @@ def probe(bench: Bench, name: str) -> Iterator[tuple[str, Probed]]:
     import torchmetrics.classification  # noqa: F401
 
     run = look_up("probe", name, PROBES)
+    if not bench.classes:
+        raise ValueError(f"the probe {name} needs labels, and {bench.dataset.name} has none: try `twoview features`")
     on_features = name not in ("end-to-end", "fine-tune")
     if on_features:
         bench.features()

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from twoview.bench.config.experiment import Place, chosen, normalize_for, run_name, trained_method
-from twoview.bench.config.recipe import parse
+from twoview.bench.config.recipe import dataset_of, parse
 from twoview.bench.data import betons
 from twoview.loaders import presets
 from twoview.loaders.files import whole_file
@@ -38,7 +38,7 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
     method: Any = trained_method(recipe, state["method"], path).eval()
     if isinstance(method, Online):
         method = method.method
-    file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
+    file = betons.dataset_beton(dataset_of(recipe), "test", place.betons, place.root)
     indices, views = chosen(file.labels, 0, SHOWN), presets.preset("eval", recipe.size)
     with Loader(file, views, SHOWN, masks=method.masks, indices=indices, seed=recipe.seed, shuffle=False) as loader:
         batch = next(loader.epoch(0))

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from twoview.bench.config.experiment import Place, best_device, chosen
+from twoview.bench.config.recipe import dataset_of
 from twoview.bench.data import betons
 from twoview.bench.evaluation import judging
 from twoview.bench.evaluation.encoders import Published
 from twoview.bench.evaluation.probing import in_turn
 from twoview.bench.evaluation.reconstructions import grid
 from twoview.bench.runtime.progress import progress
-from twoview.loaders import datasets, presets
+from twoview.loaders import presets
 from twoview.loaders.beton import Beton
 from twoview.loaders.files import whole_file
 from twoview.methods.probes.features import extract
@@ -68,7 +69,7 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
     Raises ValueError if it has no ReLU on feature maps, like a ViT.
     """
     encoder, recipe = judging.trained_encoder(path)
-    file = betons.dataset_beton(recipe.dataset, "test", place.betons, place.root)
+    file = betons.dataset_beton(dataset_of(recipe), "test", place.betons, place.root)
     indices = chosen(file.labels, 0, options.images)
     device = best_device()
     watched = Watched(encoder.module.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
@@ -85,7 +86,7 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
         encoder,
         recipe.dataset,
         betons.identity(file),
-        datasets.dataset(recipe.dataset).classes,
+        dataset_of(recipe).classes,
         separation(rows, classes, options.k),
         separation(points, classes, options.k),
         points,

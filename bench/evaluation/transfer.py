@@ -13,7 +13,7 @@ from typing import Any
 from twoview.bench import evidence
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
-from twoview.bench.config.recipe import Probe, checked_dataset, in_a_file_name
+from twoview.bench.config.recipe import Probe, in_a_file_name
 from twoview.bench.data import availability
 from twoview.bench.evaluation import probing
 from twoview.bench.evaluation.encoders import Published
@@ -21,6 +21,7 @@ from twoview.bench.evaluation.judging import JUDGED_BY
 from twoview.bench.evaluation.probing import BUDGETS, PROBES, Bench, Options
 from twoview.bench.evidence import Probed, Probing
 from twoview.bench.runtime.progress import console
+from twoview.loaders.datasets import Dataset
 from twoview.loaders.names import look_up
 
 # The seven datasets of Assran et al. 2023, for which VISSL's linear probes have settings.
@@ -53,7 +54,7 @@ class Row:
 
 def transfer(
     encoder: Published,
-    names: Iterable[str],
+    subjects: Iterable[Dataset],
     probes: Sequence[str],
     settings: Probe,
     options: Options,
@@ -65,14 +66,14 @@ def transfer(
 
     Each result is written to `folder` as a record as soon as it is known; if the record exists, it is read instead.
 
-    names: names of datasets. probes: names of probes. settings: the `[probe]` table. recipe: the encoder's recipe, if
+    subjects: the datasets. probes: names of probes. settings: the `[probe]` table. recipe: the encoder's recipe, if
     it was trained here; for records.
     Raises ValueError for an unknown probe, or if an existing record has another encoder or other settings.
     """
     for name in probes:
         look_up("probe", name, PROBES)
     rows = []
-    for dataset in map(checked_dataset, names):
+    for dataset in subjects:
         bench = Bench(encoder, dataset, settings, place, options)
         row = Row(dataset.name)
         for name in probes:

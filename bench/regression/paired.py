@@ -221,8 +221,9 @@ def job(work: str, place: Place) -> Job | StepJob:
 def _loading(work: LoaderWork, place: Place) -> Job:
     """Return the job of a loader measurement. Its beton file is made if it does not exist."""
     from twoview.bench.data import betons
+    from twoview.loaders import datasets
 
-    file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
+    file = betons.dataset_beton(datasets.dataset(work.dataset), "train", place.betons, place.root)
     images = BATCHES * work.batch
     return job_for(file.path.resolve(), work.views, work.size, cpu_count(), len(file), images, work.batch)
 

@@ -16,6 +16,7 @@ from twoview.bench.evidence import DeviceFigures, LoaderRates
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.suites.gpu import with_lightly
 from twoview.bench.suites.gpu.scale import Context, Scale
+from twoview.loaders import datasets
 
 PATIENCE = 300.0  # seconds that a peer may take to start, and for each round; the record notes which peers took longer
 ALL = ("torchvision", "lightly", "kornia", "spdl", "dali", "ffcv")
@@ -38,7 +39,7 @@ def measure(
     ValueError if twoview's side fails.
     """
     for work in works:
-        file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
+        file = betons.dataset_beton(datasets.dataset(work.dataset), "train", place.betons, place.root)
         job = rates.job_for(file.path, work.views, work.size, cpu_count(), len(file), work.images, work.batch)
         yield rates.measure(job, work.peers, rounds, f"peers-{work.name}", patience=PATIENCE)
     scale = Scale() if best_device().type == "cuda" else on_cpu

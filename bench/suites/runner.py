@@ -285,7 +285,7 @@ def _measure_loader(work: LoaderWork | ConvertWork, place: Place) -> evidence.Lo
     if isinstance(work, ConvertWork):
         samples = datasets.dataset(work.dataset).find(place.root, "train")
         return rates.measure_conversion(samples, work.dataset, work.images, threads, peers, rounds, name)
-    file = betons.dataset_beton(work.dataset, "train", place.betons, place.root)
+    file = betons.dataset_beton(datasets.dataset(work.dataset), "train", place.betons, place.root)
     job = rates.job_for(file.path, work.views, work.size, threads, len(file), work.images, work.batch)
     return rates.measure(job, peers, rounds, name, work.empty_cache, tolerance=work.tolerance)
 

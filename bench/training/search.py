@@ -25,9 +25,9 @@ from optuna.trial import Trial, TrialState
 from twoview.bench.config import experiment
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
-from twoview.bench.config.recipe import Recipe, check_schedule, with_values
+from twoview.bench.config.recipe import Recipe, check_schedule, dataset_of, with_values
 from twoview.bench.config.search_space import Search, scale
-from twoview.bench.data import betons
+from twoview.bench.data import betons, own
 from twoview.bench.evaluation.probing import in_turn
 from twoview.bench.runtime.locks import alone, can_lock
 from twoview.bench.runtime.progress import console, progress
@@ -124,6 +124,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
     which training breaks down is a failed trial, not an error. Raises ValueError, naming the key, if a range contains a
     value that the recipe does not accept.
     """
+    recipe = own.read(recipe, place.betons)
     check_schedule(with_values(recipe, {"epochs": _epochs(recipe)}), f"{recipe.name}: search.epochs")
     # Try the ends of each range, or all of its choices, before any training begins.
     for key, values in recipe.search.ranges.items():
@@ -132,7 +133,7 @@ def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, pla
     device = experiment.best_device()
     kind = experiment.precision_for(recipe, device)
     betons.dataset_beton(
-        recipe.dataset, "train", place.betons, place.root
+        dataset_of(recipe), "train", place.betons, place.root
     )  # an error in the data ends the search here, instead of making every trial fail
     while (done := _done(study)) < trials:
         with ExitStack() as stack:
@@ -189,7 +190,7 @@ def held_out_accuracy(recipe: Recipe[Any], place: Place, what: str, on_epoch: Ca
     are not used.
     on_epoch(epoch, top-1): called after each epoch. An exception that it raises ends training.
     """
-    file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root)
+    file = betons.dataset_beton(dataset_of(recipe), "train", place.betons, place.root)
     recipe = recipe.model_copy(update={"held_out": recipe.held_out or len(file) // 10})
     device = experiment.best_device()
     # Compiling takes about a minute, and there are many trials.

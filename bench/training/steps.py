@@ -7,10 +7,10 @@ from itertools import islice
 import numpy as np
 import torch
 
-from twoview.bench.config.recipe import Recipe
+from twoview.bench.config.recipe import Recipe, dataset_of
 from twoview.bench.evidence import Figure
 from twoview.bench.measurement.memory import MIB, PeakMemory
-from twoview.loaders import datasets, masks
+from twoview.loaders import masks
 from twoview.loaders.loader import Loader
 from twoview.methods.clock import StepClock
 from twoview.methods.device_batches import DeviceBatch, on_device
@@ -30,7 +30,7 @@ def resident_batch(one: Recipe, trainer: Trainer) -> DeviceBatch:
     )
     images = np.arange(one.batch)
     kept = tuple(torch.from_numpy(masks.draw(mask, images, 0, 0)).to(trainer.device) for mask in trainer.method.masks)
-    classes = len(datasets.dataset(one.dataset).classes)
+    classes = len(dataset_of(one).classes)
     label = torch.randint(0, classes, (one.batch,), generator=generator).to(trainer.device)
     return DeviceBatch(views, label, kept)
 

@@ -26,8 +26,8 @@ from twoview.bench.config.experiment import (
     train_loader,
 )
 from twoview.bench.config.progressive import Growing, epochs_per_side
-from twoview.bench.config.recipe import Recipe, check_schedule, parse
-from twoview.bench.data import betons
+from twoview.bench.config.recipe import Recipe, check_schedule, dataset_of, parse
+from twoview.bench.data import betons, own
 from twoview.bench.evidence import Ceilings, Training, trained
 from twoview.bench.measurement import flops
 from twoview.bench.measurement.energy import Energy
@@ -79,6 +79,22 @@ def train(
     and OSError if the folder of checkpoints is not writable, or if another process is writing this checkpoint.
     """
     check_schedule(recipe, recipe.name)
+    where = chosen_device(device)
+    with ranks.process_group(where):
+        with ranks.first_rank_first():
+            recipe = own.read(recipe, place.betons)
+        return _trained(recipe, place, resume, where, profiler, log)
+
+
+def _trained(
+    recipe: Recipe[Any],
+    place: Place,
+    resume: bool,
+    where: torch.device,
+    profiler: StepProfiler | None,
+    log: loggers.Name | None,
+) -> Path:
+    """Train the recipe within the process group, and return the path of its checkpoint."""
     path = place.checkpoint(recipe)
     first = os.environ.get("RANK", "0") == "0"  # the first rank writes for all
     with alone(path, "the checkpoint") if first else nullcontext():
@@ -88,7 +104,7 @@ def train(
         if state and "measured" in state and profiler:
             raise ValueError(f"--profile: {path} is trained to the end, so no step is left to profile")
         if not (state and _measured_whole(state)):
-            _train(recipe, place, path, state, device, profiler, log)
+            _train(recipe, place, path, state, where, profiler, log)
     return path
 
 
@@ -102,8 +118,9 @@ def finish(path: Path, place: Place) -> None:
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
     if "measured" not in state and state["epoch"] == recipe.epochs:
-        with alone(path, "the checkpoint"):
-            _train(recipe, place, path, state)
+        where = chosen_device("auto")
+        with ranks.process_group(where), alone(path, "the checkpoint"):
+            _train(recipe, place, path, state, where)
 
 
 def _train(
@@ -111,37 +128,22 @@ def _train(
     place: Place,
     path: Path,
     state: dict[str, Any] | None,
-    device: str = "auto",
+    where: torch.device,
     profiler: StepProfiler | None = None,
     log: loggers.Name | None = None,
 ) -> None:
-    """Train to the end, from the start or from the state of a checkpoint, and measure."""
-    if state and (absent := next((key for key in GONE_ON_FROM if state.get(key) is None), None)):
-        raise ValueError(f"{path} cannot be resumed: it has no {absent}")
-    _check_writable(path.parent)
-    where = chosen_device(device)
-    with ranks.process_group(where):
-        _train_in_group(recipe, place, path, state, where, profiler, log)
-
-
-def _train_in_group(
-    recipe: Recipe[Any],
-    place: Place,
-    path: Path,
-    state: dict[str, Any] | None,
-    where: torch.device,
-    profiler: StepProfiler | None,
-    log: loggers.Name | None,
-) -> None:
-    """Train and measure within the process group.
+    """Train to the end, from the start or from the state of a checkpoint, and measure, within the process group.
 
     This is a function of its own so that the trainer is freed before the group ends.
     """
+    if state and (absent := next((key for key in GONE_ON_FROM if state.get(key) is None), None)):
+        raise ValueError(f"{path} cannot be resumed: it has no {absent}")
+    _check_writable(path.parent)
     console.quiet = ranks.rank() > 0
     determinism.set_deterministic(recipe.deterministic)
     kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
     with ranks.first_rank_first():
-        train_file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
+        train_file = betons.dataset_beton(dataset_of(recipe), "train", place.betons, place.root, damaged=recipe.damaged)
     with out_of_memory.explained(recipe, where, kind):
         trainer = experiment.trainer(recipe, where, kind)
         if state:

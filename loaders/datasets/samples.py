@@ -26,6 +26,11 @@ SUFFIXES = {
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # Folders that operating systems create next to or among the class folders. Names that begin with a dot are ignored too.
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+# What `images_in` ignores: the reason, in words that fit after a number -> the paths.
+Ignored = dict[str, list[str]]
+HIDDEN = "hidden files or folders, or of the operating system"
+NO_IMAGE = "files without the suffix of an image"
+IN_A_CIRCLE = "links to folders that were read already"
 _ORIENTATION = 0x0112  # number of the EXIF tag
 _TURNS = {  # EXIF orientation -> the transposition that makes the image upright, as in PIL's `exif_transpose`
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -176,27 +181,34 @@ def folder_names(folder: Path) -> list[str]:
         )
 
 
-def images_in(folder: Path) -> list[str]:
+def images_in(folder: Path, ignored: Ignored | None = None) -> list[str]:
     """Return the paths of the image files in `folder` and below, in torchvision's order.
 
-    Links are followed, but no folder is entered twice, nor any folder that contains `folder`. Raises OSError for a
-    folder that cannot be read.
+    Links are followed, but no folder is entered twice, nor any folder that contains `folder`. ignored: receives what
+    is not an image of the dataset. Raises OSError for a folder that cannot be read.
     """
+    ignored = {} if ignored is None else ignored
     entered = {_place(above) for above in folder.resolve().parents}
     found: list[tuple[str, list[str]]] = []
     for below, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         if _place(below) in entered:
+            ignored.setdefault(IN_A_CIRCLE, []).append(below)
             folders.clear()
             continue
         entered.add(_place(below))
+        for name in [*folders, *names]:
+            if not _of_the_data(name):
+                ignored.setdefault(HIDDEN, []).append(os.path.join(below, name))
         folders[:] = sorted(filter(_of_the_data, folders))
         found.append((below, sorted(filter(_of_the_data, names))))
-    return [
-        os.path.join(below, name)
-        for below, names in sorted(found)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    ]
+    images = []
+    for below, names in sorted(found):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
+                images.append(os.path.join(below, name))
+            else:
+                ignored.setdefault(NO_IMAGE, []).append(os.path.join(below, name))
+    return images
 
 
 def _of_the_data(name: str) -> bool:
@@ -269,14 +281,23 @@ def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
         content = bytes_of(file, IMAGE_BYTES)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    image = open_image(content, str(file))
+    return as_stored(content, str(file), longest)
+
+
+def as_stored(content: bytes, name: str, longest: int | None = None) -> np.ndarray | bytes:
+    """Return the content of an image file in the form in which a beton stores it: JPEG bytes or pixels.
+
+    name: what error messages call the image. Everything else is as in `read_image`.
+    """
+    IMAGE_BYTES.check(len(content), name)
+    image = open_image(content, name)
     if image.mode not in MODES:
-        raise ValueError(f"{file} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
-    if image.format in ("JPEG", "MPO") and check_jpeg(content, str(file)) and _turn(image) is None:
+        raise ValueError(f"{name} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
+    if image.format in ("JPEG", "MPO") and check_jpeg(content, name) and _turn(image) is None:
         return content
     width, height = smaller(image.size, longest) if longest else image.size
-    check_fits(str(file), RAW, height, width, 3 * height * width)
-    with naming(str(file)):
+    check_fits(name, RAW, height, width, 3 * height * width)
+    with naming(name):
         image.load()  # first, since the EXIF data may come after the pixels in the file
         turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)

@@ -19,21 +19,22 @@ def run(
     data_root: Path | None = None,
     max_resolution: int | None = None,
     quality: int = 90,
-    skip_damaged: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
     threads: int = 0,
     force: bool = False,
     json: bool = False,
 ) -> None:
-    """Write a dataset, or a folder with one subfolder of images per class, to a .beton file. JPEGs stay as they are.
+    """Write a dataset, or images of your own, to a .beton file. JPEGs stay as they are.
 
     Args:
-        source: a name from `twoview list datasets`, or a folder.
+        source: a name from `twoview list datasets`, or a folder of images, a list of files, Parquet files, tar shards,
+            or a folder that the library `datasets` saved.
         dest: file to write; it is written atomically.
-        split: which split of a named dataset.
+        split: which split to write.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
         quality: quality of JPEGs that are resized, from 1 to 95.
-        skip_damaged: skip images that cannot be read, and list them, instead of stopping at the first.
+        on_error: stop at the first image that cannot be read, or skip such images and list them.
         threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.
         json: print the result as JSON.
@@ -47,7 +48,7 @@ def run(
         data_root=data_root,
         max_resolution=max_resolution,
         quality=quality,
-        skip_damaged=skip_damaged,
+        on_error=on_error,
         threads=threads,
         force=force,
     )
@@ -57,12 +58,14 @@ def run(
         "samples": made.samples,
         "bytes": size,
         "source": made.source,
-        "found": {"images": made.images, "classes": made.classes},
+        "found": {"images": made.images, "classes": made.classes, "text": made.found},
+        "ignored": list(made.ignored),
         "skipped": list(made.left_out),
     }
     lines = [
-        f"{dest}: {made.samples:,} samples, {size:,} bytes, from {made.source}",
-        f"found {made.images:,} images of {made.classes:,} classes",
+        made.found,
+        *made.ignored,
         *(f"skipped: {sentence}" for sentence in made.left_out),
+        f"{dest}: {made.samples:,} samples of {made.images:,} {split} images, {size:,} bytes",
     ]
     show(result, json, "\n".join(map(on_one_line, lines)))

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from twoview.bench import evidence
 from twoview.bench.config import recipe as recipes
 from twoview.bench.config.experiment import Place, place_of
+from twoview.bench.data import own
 from twoview.bench.evaluation import encoders, judging, probing, reconstructions
 from twoview.bench.evaluation import transfer as transferring
 from twoview.bench.training import loggers
@@ -24,6 +25,8 @@ def run(
     arch: str | None = None,
     layout: str | None = None,
     dataset: tuple[str, ...] = (),
+    data: str | None = None,
+    test_data: str = "",
     transfer: bool = False,
     probes: tuple[str, ...] = judging.PROBES,
     size: int | None = None,
@@ -50,6 +53,8 @@ def run(
         arch: architecture of the weights in checkpoint:FILE, such as torchvision:resnet50.
         layout: code base whose parameter names checkpoint:FILE uses; detected by default.
         dataset: names from `twoview list datasets`; the recipe's own by default.
+        data: your own labeled images, in any form that `train --data` takes.
+        test_data: labeled images to test on; by default those that the data have, or else a fifth of each class.
         transfer: evaluate on the seven datasets of Assran et al. 2023; for each that is missing, say how to get it.
         probes: which of knn, knn-10, linear, sgd-grid, low-shot, end-to-end, fine-tune.
         size: side of an image in pixels, instead of the encoder's.
@@ -74,33 +79,36 @@ def run(
     at_most(REPEATS, splits=options.splits)
     PIXELS.check((size or 1) ** 2, "a square of --size")
     a_seed(63, seed=options.seed)
-    for name in dataset:
-        recipes.checked_dataset(name)
     folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
     place = place_of(folder, betons, data_root)
     probes = tuple(name for words in probes for name in words.split(","))
     asked = {"train_images": train_images, "test_images": test_images}
     changed = {key: value for key, value in asked.items() if value is not None}
     plain = probes == judging.PROBES and options == probing.Options()
-    if checkpoint and plain and not (dataset or transfer or size or changed):
+    if checkpoint and plain and not (dataset or data or transfer or size or changed):
         return _judge(checkpoint, place, evidence_dir, baselines, log, json)
     if baselines or log:
         word = "--baselines" if baselines else "--log"
         raise ValueError(f"{word} works only for kNN and linear probe of a checkpoint on its own dataset")
-    if encoder and not (dataset or transfer):
-        raise ValueError("--encoder needs a --dataset, or --transfer")
+    if encoder and not (dataset or data or transfer):
+        raise ValueError("--encoder needs a --dataset, --data or --transfer")
     recipe = None
     if checkpoint:
         subject, recipe = judging.trained_encoder(checkpoint)
     else:
         subject = encoders.load(str(encoder), arch, layout)
     subject = encoders.sized(subject, size) if size else subject
-    names = (*(transferring.SEVEN if transfer else ()), *dataset) or ((recipe.dataset,) if recipe else ())
-    own = recipe is not None and set(names) == {recipe.dataset}
-    table = recipe.probe if recipe and own else recipes.Probe()
+    names = (*(transferring.SEVEN if transfer else ()), *dataset)
+    subjects = [recipes.checked_dataset(name) for name in names]
+    if data:
+        subjects.append(own.dataset_at(data, test_data, place.betons, subject.size))
+    if recipe and not subjects:
+        subjects = [recipes.dataset_of(recipe)]
+    same = recipe is not None and {one.name for one in subjects} == {recipe.dataset}
+    table = recipe.probe if recipe and same else recipes.Probe()
     rows = transferring.transfer(
         subject,
-        names,
+        subjects,
         probes,
         table.model_copy(update=changed),
         options,

@@ -19,6 +19,7 @@ from torch import Tensor
 from twoview.bench.config import experiment
 from twoview.bench.config.recipe import Recipe
 from twoview.bench.data import betons
+from twoview.bench.data.conversion import convert
 from twoview.bench.evidence import DeviceFigures, Figure
 from twoview.bench.measurement.memory import PeakMemory
 from twoview.bench.runtime.cores import cpu_count
@@ -88,7 +89,7 @@ def noise(folder: Path, count: int) -> beton.Beton:
     if not path.exists():
         images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
         samples = samples_from_arrays(images, np.arange(count) % 10, "noise")
-        betons.convert(samples, path, "noise images", cpu_count())
+        convert(samples, path, "noise images", cpu_count())
     return beton.open_beton(path)
 
 
@@ -306,6 +307,6 @@ def _file(context: Context, one: Recipe[Any], split: datasets.Split) -> beton.Be
     """Return the beton file of a split. Raises Skipped, naming what is missing, if the data do not exist."""
     place = context.place
     try:
-        return betons.dataset_beton(one.dataset, split, place.betons, place.root, download=False)
+        return betons.dataset_beton(datasets.dataset(one.dataset), split, place.betons, place.root, download=False)
     except FileNotFoundError as missing:
         raise Skipped(str(missing)) from None

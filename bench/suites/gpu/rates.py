@@ -146,7 +146,7 @@ def jpegs(folder: Path, root: Path | None, most: int) -> tuple[beton.Beton, str]
     try:
         samples = datasets.dataset("imagenet").read(root, "train")
     except FileNotFoundError:
-        return betons.dataset_beton("photographs", "train", folder, root), "photographs"
+        return betons.dataset_beton(datasets.dataset("photographs"), "train", folder, root), "photographs"
     path = folder / f"imagenet-{most}.beton"
     if not path.exists():
         every = max(1, len(samples) // most)

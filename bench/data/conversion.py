@@ -1,0 +1,46 @@
+"""Writing samples to a beton file (FFCV's format) with a progress bar, and what the file says about itself."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twoview.bench.runtime.escapes import on_one_line
+from twoview.bench.runtime.progress import console, progress
+from twoview.loaders import beton, datasets
+
+NAMED = 1000  # maximum number of names of skipped images that a file keeps
+
+
+def convert(
+    samples: datasets.Samples,
+    path: Path,
+    what: str,
+    threads: int,
+    skipped: dict[int, str] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write samples to a beton file, with a progress bar.
+
+    what: name of the samples for the progress bar. skipped: see `twoview.loaders.beton.write`. origin: what the file
+    says about where its samples come from, such as the name of their dataset.
+    """
+
+    # The file's metadata. It is made at the end, when it is known which images were skipped.
+    def about() -> dict[str, Any]:
+        names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
+        return {**(origin or {}), "listing": samples.listing(), "left_out": len(names), "left_out_names": names[:NAMED]}
+
+    with progress(f"convert {what}", len(samples)) as advance:
+        for _ in beton.write(path, len(samples), samples.stored, threads, skipped, about):
+            advance()
+
+
+def say(text: str) -> None:
+    """Print a text on one line, with control characters escaped."""
+    console.print(on_one_line(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(name: str) -> str:
+    """Return the name of a file in printable form: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,238 @@
+"""Your own images as betons: converted once, found again by a hash of what they come from, and never mixed up."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from twoview.bench.config.contents import Contents, OwnData, own_data
+from twoview.bench.config.recipe import Recipe, own_name, parse, uses_labels, with_values
+from twoview.bench.data.conversion import convert, say
+from twoview.bench.runtime.cores import cpu_count
+from twoview.loaders import beton, presets
+from twoview.loaders.beton import Beton
+from twoview.loaders.checksum import xxh64_of
+from twoview.loaders.datasets import Split
+from twoview.loaders.loader import Loader
+from twoview.loaders.samplers import shuffled
+from twoview.loaders.sources import Source, open_source
+from twoview.loaders.sources.source import classes_in_words, numbered
+
+MEASURED = 5000  # maximum number of training images on which mean and standard deviation are measured
+TESTED = 5  # one image in so many of each class is for testing, if there are no images for it
+SEED = 0  # of the choice of these images
+NO_BETON = {".parquet", ".tar", ".txt", ".csv", ".lst", ".list"}  # suffixes of files that are not betons
+Damaged = Literal["raise", "skip"]
+
+
+class Opened(NamedTuple):
+    """Your own images, opened. files: "train", and "test" if there are images for it -> beton. classes: their names.
+
+    held_out: whether the test images are a part of the images at the path.
+    """
+
+    files: Mapping[str, Beton]
+    classes: tuple[str, ...]
+    held_out: bool = False
+
+
+def read(recipe: Recipe[Any], folder: Path) -> Recipe[Any]:
+    """Return the recipe with what is in its own data: classes, numbers of images, hashes, mean and deviation.
+
+    The images are converted to betons in `folder`, if that has not been done. A recipe with a named dataset is returned
+    unchanged. Raises ValueError, naming the recipe or the file, if the images cannot be used for the recipe.
+    """
+    if not recipe.data:
+        return recipe
+    found = opened(recipe.data, recipe.test_data, folder, recipe.damaged)
+    if not found.classes:
+        _check_no_labels(recipe)
+    contents = contents_of(recipe.data, found, recipe.size)
+    paths = {key: str(Path(path).absolute()) for key in ("data", "test_data") if (path := getattr(recipe, key))}
+    values = {**recipe.model_dump(mode="json"), **paths, "contents": contents.model_dump(mode="json")}
+    return with_values(parse(values, recipe.name), _all_of_fewer(recipe, contents))
+
+
+def _all_of_fewer(recipe: Recipe[Any], contents: Contents) -> dict[str, int]:
+    """Return 0, which means all, for each subset that the recipe takes of a dataset with more images than there are."""
+    asked = {
+        "train_images": (recipe.train_images, contents.images["train"]),
+        "probe.train_images": (recipe.probe.train_images, contents.images["train"]),
+        "probe.test_images": (recipe.probe.test_images, contents.images.get("test", 0)),
+    }
+    fewer = {key: there for key, (count, there) in asked.items() if count > there}
+    for key, there in fewer.items():
+        say(f"{key}: all {there:,} images are used, since the recipe asks for {asked[key][0]:,}")
+    return dict.fromkeys(fewer, 0)
+
+
+def dataset_at(data: str, test_data: str, folder: Path, size: int) -> OwnData:
+    """Return the images at a path as a dataset, converted to betons in `folder`. size: of the views, in pixels."""
+    found = opened(data, test_data, folder, "raise")
+    return own_data(data, test_data, contents_of(data, found, size))
+
+
+def contents_of(data: str, found: Opened, size: int) -> Contents:
+    """Return what a recipe stores about opened images."""
+    indices = np.array([found.files[split].index for split in sorted(found.files)], np.uint64)
+    mean, std = statistics(found.files["train"], size)
+    return Contents(
+        name=f"own:{own_name(data)}-{xxh64_of(indices) >> 32:08x}",
+        classes=found.classes,
+        images={split: len(file) for split, file in found.files.items()},
+        hashes={split: f"{file.index:016x}" for split, file in found.files.items()},
+        held_out=found.held_out,
+        mean=mean,
+        std=std,
+    )
+
+
+def split_of(dataset: OwnData, split: Split, folder: Path, damaged: Damaged = "raise") -> Beton:
+    """Return the beton of a split of your own images.
+
+    Raises ValueError if they have no such split, or if they are not the images that `dataset.contents` describes.
+    """
+    found, wanted = opened(dataset.data, dataset.test_data, folder, damaged), dataset.contents
+    if split not in found.files:
+        raise ValueError(f"{dataset.data} has no images for testing: give labeled ones with --test-data")
+    file = found.files[split]
+    if f"{file.index:016x}" != wanted.hashes.get(split) or found.held_out != wanted.held_out:
+        raise ValueError(
+            f"the {split} images at {dataset.data} must be those of {dataset.name} (hash {wanted.hashes.get(split)}), "
+            f"got others (hash {file.index:016x})"
+        )
+    return file
+
+
+def opened(data: str, test_data: str, folder: Path, damaged: Damaged) -> Opened:
+    """Open the images at a path, and those for testing at another if one is given, as betons.
+
+    If there are no images for testing but labels, a fifth of each class is held out. folder: where converted betons
+    are. Raises FileNotFoundError or ValueError, naming the path or the file.
+    """
+    files, classes = _betons(data, folder, damaged)
+    if test_data:
+        others, their_classes = _betons(test_data, folder, damaged)
+        test = others.get("test", others["train"])
+        return Opened({"train": files["train"], "test": _relabeled(test, test_data, their_classes, classes)}, classes)
+    if "test" in files or not classes:
+        return Opened(files, classes)
+    tested = held_out(files["train"].labels)
+    train, test = (files["train"].only(np.flatnonzero(chosen)) for chosen in (~tested, tested))
+    if not len(test):
+        raise ValueError(f"{data} must have at least two images of a class: one is held out for testing")
+    return Opened({"train": train, "test": test}, classes, held_out=True)
+
+
+def held_out(labels: np.ndarray) -> np.ndarray:
+    """Return which samples are for testing: a fifth of each class, at least one of two, none without a label.
+
+    labels: int64 (N,). Returns bool (N,), always the same for the same labels.
+    """
+    order = shuffled(len(labels), SEED, 0)
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels[labels >= 0]):
+        members = order[labels[order] == label]
+        chosen[members[: max(len(members) // TESTED, int(len(members) > 1))]] = True
+    return chosen
+
+
+def statistics(file: Beton, size: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and standard deviation of the RGB channels, in [0, 1], over the views that the probes see.
+
+    size: side of these views, in pixels. At most MEASURED images are used, from all parts of the file.
+    """
+    chosen = np.unique(np.linspace(0, len(file) - 1, MEASURED).round().astype(np.int64))
+    counts = torch.zeros(3, 256, dtype=torch.int64)
+    views = presets.preset("eval", size)
+    with Loader(file, views, 64, indices=chosen, shuffle=False, drop_last=False, threads=cpu_count()) as loader:
+        for batch in loader.epoch(0):
+            for channel, values in enumerate(batch.views[0].unbind(1)):
+                counts[channel] += torch.bincount(values.reshape(-1).int(), minlength=256)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    shares = counts / counts.sum(1, keepdim=True)
+    mean = (shares * levels).sum(1)
+    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt().clamp(min=1 / 255)  # of images in one color it is 0
+    red, green, blue = (round(value, 4) for value in mean.tolist())
+    return (red, green, blue), tuple(round(value, 4) for value in std.tolist())
+
+
+def is_beton(path: str) -> bool:
+    """Return whether a path is a file that is opened as a beton."""
+    return Path(path).is_file() and Path(path).suffix.lower() not in NO_BETON
+
+
+def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Beton], tuple[str, ...]]:
+    """Return split -> beton of the images at a path, and the names of the classes. Betons are opened as they are."""
+    if is_beton(path):
+        file = beton.open_beton(path)
+        return {"train": file}, _classes(file)
+    source = open_source(path)
+    return {split: _converted(source, split, folder, damaged) for split in source.splits}, source.classes
+
+
+def _converted(source: Source, split: Split, folder: Path, damaged: Damaged) -> Beton:
+    """Return the beton of a source's split; convert it first, if the folder has none of the source as it is now."""
+    fingerprint = source.fingerprint()
+    path = folder / f"{own_name(source.path)}-{fingerprint}-{split}.beton"
+    origin = origin_of(source, split) | {"fingerprint": fingerprint}
+    if not path.exists():
+        for sentence in (source.text(), *source.ignored):
+            say(sentence)
+        skipped: dict[int, str] | None = {} if damaged == "skip" else None
+        convert(source.splits[split], path, f"{source.path} {split}", cpu_count(), skipped, origin)
+        for sentence in (skipped or {}).values():
+            say(f"skipped: {sentence}")
+    file = beton.open_beton(path)
+    if any(file.about.get(key) != origin[key] for key in ("split", "fingerprint")):
+        raise ValueError(f"{path} must be made of the {split} images at {source.path}, but does not say so: delete it")
+    return file
+
+
+def origin_of(source: Source, split: Split) -> dict[str, Any]:
+    """Return what a beton says about your own images."""
+    return {
+        "dataset": f"own:{own_name(source.path)}",
+        "split": split,
+        "source": source.path,
+        "classes": list(source.classes),
+    }
+
+
+def _classes(file: Beton) -> tuple[str, ...]:
+    """Return the names of the classes of a beton: those that it says, or else its labels as text."""
+    if (file.labels < -1).any():
+        raise ValueError(f"{file.path}: labels must be 0 or more, or -1 for none, got {file.labels.min()}")
+    named = file.about.get("classes")
+    if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise ValueError(f"{file.path}: classes must be a list of strings, got {str(named)[:80]}")
+    try:
+        return numbered(file.labels, named or None)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from None
+
+
+def _relabeled(file: Beton, path: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Beton:
+    """Return a beton for testing with the labels of the training classes, which must be called the same."""
+    if not theirs or not ours:
+        raise ValueError(f"{path if ours else 'the training images'} must have labels, to test on {path}, got none")
+    if unknown := [name for name in theirs if name not in ours]:
+        raise ValueError(f"{path} must only have classes of the training images, got {classes_in_words(unknown)} more")
+    places = np.array([*map(ours.index, theirs), -1], np.int64)  # the last is for the label -1
+    return file if theirs == ours else file.only(np.arange(len(file)), places[file.labels])
+
+
+def _check_no_labels(recipe: Recipe[Any]) -> None:
+    """Raise ValueError, naming the key, if the recipe needs labels."""
+    needs = {
+        f"method {recipe.method.name}": uses_labels(recipe.method.model_dump()),
+        "long_tail": recipe.long_tail.ratio > 1,
+        "classes_per_batch": recipe.classes_per_batch > 0,
+        "probe.online": recipe.probe.online,
+        "probe.online_knn_epochs": recipe.probe.online_knn_epochs > 0,
+    }
+    for key, needed in needs.items():
+        if needed:
+            raise ValueError(f"{recipe.name}: {key} needs labels, and the images at {recipe.data} have none")
