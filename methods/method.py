@@ -56,7 +56,7 @@ class Method(nn.Module):
 
     @classmethod
     def views_for(cls, options: Any, views: tuple[View, ...]) -> tuple[View, ...]:
-        """Return the `views` of a method with these options, given the views of a recipe.
+        """Return the `views` of a method with these options, each of them one of the recipe's `views`.
 
         Raises ValueError, naming the method, if it does not take the recipe's views.
         """

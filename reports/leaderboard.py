@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import stats
 
 from twoview.bench.config.recipe import uses_labels
+from twoview.bench.config.views import in_words
 from twoview.bench.evidence.records import Count, PositiveCount, Run, Training, Word
 from twoview.bench.measurement.environment import Environment
 from twoview.reports.cells import Column
@@ -149,6 +150,12 @@ class Shown(BaseModel):
     epochs: Count
     batch: Count
     probe: Neighbors = Neighbors()
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _in_words(cls, value: Any) -> Any:
+        """Accept a table of changes to a preset."""
+        return in_words(value)
 
     @field_validator("method", "backbone", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from twoview.bench.config.recipe import dataset_of
+from twoview.bench.config.views import as_toml
 from twoview.bench.evidence import AnyRecord, Probed, Probing, Run
 from twoview.bench.export.export import Exported
 from twoview.bench.runtime.escapes import markdown
@@ -94,7 +95,7 @@ def _training(subject: Exported, found: Sequence[Result]) -> dict[str, Any]:
         "recipe": recipe.name,
         "source of the settings": recipe.source,
         "method": recipe.method.name,
-        "views": recipe.views,
+        "views": as_toml(recipe.views),
         "epochs": subject.epoch,
         "batch": recipe.batch,
         "seed": recipe.seed,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twoview.bench.config.recipe import Recipe, flat, parse
+from twoview.bench.config.recipe import Recipe, compared, flat, parse
 from twoview.bench.evidence import Run
 from twoview.reports import significance
 from twoview.reports.cells import Bounded, Column, Spread
@@ -115,8 +115,8 @@ def _changes(one: Run, base: Run) -> str:
         mine, theirs = (parse(run.recipe, run.name) for run in (one, base))
     except ValueError:
         return "a recipe that this version cannot read"
-    values, others = flat(mine.settings()), flat(theirs.settings())
-    given = _given(mine) | _given(theirs) | {"method.name"}  # each method's name is its own default
+    values, others = compared(mine), compared(theirs)
+    given = _given(mine) | _given(theirs) | {"method.name", "views"}  # each method's name is its own default
     changed = [key for key in values if key in given and key not in NOT_CHANGES and values[key] != others.get(key)]
     return ", ".join(f"{key} = {values[key]}" for key in changed)
 

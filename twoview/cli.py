@@ -23,6 +23,7 @@ COMMANDS = (
     "convert",
     "inspect",
     "verify",
+    "views",
     "train",
     "plan",
     "submit",

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from twoview.bench.config.progressive import Growing
 from twoview.bench.config.recipe import Recipe, dataset_of
+from twoview.bench.config.views import made, numbered
 from twoview.bench.measurement.memory import GIB, bytes_of
 from twoview.bench.runtime.cores import cpu_count
-from twoview.loaders import datasets, presets
+from twoview.loaders import datasets
 from twoview.loaders.beton import Beton
 from twoview.loaders.errors import reason
 from twoview.loaders.loader import Loader
@@ -153,19 +154,20 @@ def ran_out(error: Exception) -> bool:
 def _made(recipe: Recipe[Any]) -> Method:
     """Return the recipe's method, with weights drawn from torch's global generator."""
     encoder = backbones.build(recipe.backbone, recipe.size)
-    views = presets.preset(recipe.views, recipe.size)
+    views = made(recipe.views, recipe.size)
     classes = len(dataset_of(recipe).classes)
     method = registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
     return Online(method, classes) if recipe.probe.online else method
 
 
-def views_of(recipe: Recipe[Any]) -> tuple[View, ...]:
+def views_of(recipe: Recipe[Any], epoch: int | None = None) -> tuple[View, ...]:
     """Return the views that the loader makes of each image: the recipe's views, repeated as its method requires.
 
-    A view is one crop of the image with its augmentations.
+    A view is one crop of the image with its augmentations. epoch: the epoch that has the views, which may be smaller in
+    the first ones; None means the recipe's size.
     """
-    views = presets.preset(recipe.views, recipe.size)
-    return registry.entry(recipe.method.name).method.views_for(recipe.method, views)
+    side = recipe.size if epoch is None else recipe.progressive.side(recipe.size, epoch)
+    return tuple(view for _, view in numbered(recipe.views, side, recipe.method))
 
 
 def normalize_for(recipe: Recipe[Any]) -> Normalize:
@@ -285,7 +287,7 @@ def train_loader(
         raise ValueError(
             f"progressive cannot be used with {recipe.method.name}, which masks patches of views of one size"
         )
-    return Growing(partial(views_in, recipe, method), loader)
+    return Growing(partial(views_of, recipe), loader)
 
 
 def _check_batch(recipe: Recipe[Any], batch: int, views: tuple[View, ...]) -> None:
@@ -308,13 +310,6 @@ def memory_limit() -> int:
     if addresses != resource.RLIM_INFINITY:
         most.append(addresses)
     return min(most)
-
-
-def views_in(recipe: Recipe[Any], method: Method, epoch: int) -> tuple[View, ...]:
-    """Return the method's views in an epoch: views at the recipe's size are replaced by those at that epoch's size."""
-    side = recipe.progressive.side(recipe.size, epoch)
-    full, smaller = (presets.preset(recipe.views, pixels) for pixels in (recipe.size, side))
-    return tuple(smaller[full.index(view)] for view in method.views)
 
 
 def train_images(recipe: Recipe[Any], labels: np.ndarray) -> np.ndarray:

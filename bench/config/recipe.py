@@ -18,7 +18,10 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 from twoview.bench.config.contents import Contents, own_data
 from twoview.bench.config.progressive import Progressive
 from twoview.bench.config.search_space import Search
-from twoview.loaders import datasets, limits, presets
+from twoview.bench.config.views import Views, as_toml, with_change
+from twoview.bench.config.views import check as check_views
+from twoview.bench.config.views import stored as stored_views
+from twoview.loaders import datasets, limits
 from twoview.loaders.names import checked_name, look_up
 from twoview.methods import registry
 from twoview.methods.backbones import Backbone
@@ -104,7 +107,7 @@ class Recipe(Settings, Generic[M]):
     test_data: str = ""  # labeled images to test on; by default those that `data` has, or else a fifth of each class
     contents: Annotated[Contents | None, tyro.conf.Suppress] = None  # what was found in `data`
     normalize: Literal["dataset", "imagenet"] = "dataset"  # whose channel mean and standard deviation to normalize by
-    views: str  # preset of crops and augmentations, see `twoview list views`
+    views: Views  # preset of crops and augmentations, see `twoview list views`, or a table that changes one
     size: Side  # side of a view, in pixels
     progressive: Progressive = Progressive()  # smaller views in the first epochs
     method: M
@@ -240,8 +243,13 @@ def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
     """Return the settings that differ from those in the recipe's own file, by dotted key; None if there is no file."""
     if one.name not in _stems():
         return None
-    plain = flat(load(one.name).settings())
-    return {key: value for key, value in flat(one.settings()).items() if key not in plain or plain[key] != value}
+    plain, mine = compared(load(one.name)), compared(one)
+    return {key: value for key, value in mine.items() if key not in plain or plain[key] != value}
+
+
+def compared(one: Recipe[Any]) -> dict[str, Any]:
+    """Return the settings by dotted key. The views are one text, as a table of them says something by what it lacks."""
+    return flat(one.settings() | {"views": as_toml(one.views)})
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -262,14 +270,12 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         method = values.get("method")
         name = method.get("name") if isinstance(method, dict) else method
         options = registry.entry(name if isinstance(name, str) else reprlib.repr(name)).options
+        if "views" in values:
+            values = values | {"views": stored_views(values["views"])}
         recipe = Recipe[options].model_validate(values)  # type: ignore[valid-type]
-        count = (
-            (dataset_of(recipe).count if recipe.contents else None)
-            if recipe.data
-            else checked_dataset(recipe.dataset).count
-        )
-        presets.preset(recipe.views, recipe.size)
+        count = _number_of_classes(recipe)
         recipe.progressive.check(recipe.size, recipe.epochs)
+        check_views(recipe.views, {recipe.progressive.side(recipe.size, 0), recipe.size}, recipe.method)
         _check_patches(recipe)
         if count is not None and recipe.classes_per_batch > count:
             raise ValueError(
@@ -293,6 +299,9 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
     changed = recipe.model_dump(mode="json")
     for key, value in values.items():
         *tables, last = key.split(".")
+        if tables[:1] == ["views"]:  # a table of changes, which has any key only if it is changed
+            changed["views"] = with_change(changed["views"], [*tables[1:], last], value)
+            continue
         table: Any = changed
         for name in tables:
             table = table.get(name) if isinstance(table, dict) else None
@@ -300,6 +309,13 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
             raise ValueError(f"{recipe.name}: {key} is not a key of the recipe")
         table[last] = value
     return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
+
+
+def _number_of_classes(recipe: Recipe[Any]) -> int | None:
+    """Return the number of classes, or None if it is only known from the data. Raises ValueError for a wrong name."""
+    if recipe.data:
+        return len(recipe.contents.classes) if recipe.contents else None
+    return checked_dataset(recipe.dataset).count
 
 
 def dataset_of(recipe: Recipe[Any]) -> datasets.Dataset:

@@ -25,6 +25,12 @@ class Solarize(NamedTuple):
     p: float
 
 
+def check(settings: Solarize, size: int) -> None:
+    """Raise ValueError for a threshold that is neither a level nor above all levels."""
+    if settings.threshold not in range(257):
+        raise ValueError(f"threshold must be a whole number from 0 to 256, got {settings.threshold}")
+
+
 @kernel
 def draw(p, seed, epoch, sample, view):
     """Return whether to solarize: True with probability p."""
@@ -93,7 +99,7 @@ SOLARIZE = Op(
     name="solarize",
     stream=STREAM,
     settings=Solarize,
-    check=lambda settings, size: None,
+    check=check,
     apply=apply,
     reference=_reference,
     drawn=drawn,

@@ -7,11 +7,15 @@ import subprocess
 import sys
 from importlib import metadata
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from twoview.bench.config.recipe import load
 from twoview.cli import COMMANDS, MEASURED, run
-from twoview.commands import train
+from twoview.commands import search, train
+from twoview.commands.settings import recipe_in
 from twoview.loaders import datasets
 
 TINY = """
@@ -260,13 +264,59 @@ def test_an_empty_path_is_refused(says, words):
     ],
 )
 def test_options_may_precede_the_recipe(words):
-    assert train._recipe_in(words) == "RECIPE"
+    assert recipe_in(words, train.FLAGS) == "RECIPE"
 
 
 def test_options_before_a_recipe_are_fields_of_that_recipe(says, tiny):
     code, out, _ = says("train", "--epochs", "1", "--optim.nesterov", tiny, "--help")
     assert code == 0 and "--method.temperature" in out
-    assert train._recipe_in(["--json"]) is None
+    assert recipe_in(["--json"], train.FLAGS) is None
+
+
+def test_views_are_a_name_or_a_table_on_the_command_line(says, tiny, betons, tmp_path):
+    """A contact sheet of changed views differs in the pixels of that view alone."""
+
+    def sheet(*words):
+        code, out, err = says(
+            "views", tiny, "--images", 2, "--out", tmp_path, "--betons", betons, "--seed", 3, "--json", *words
+        )
+        assert code == 0, err
+        assert json.loads(out) == {"contact_sheet": str(tmp_path / "tiny-seed3-views.png")}
+        with Image.open(tmp_path / "tiny-seed3-views.png") as image:
+            return np.asarray(image)
+
+    plain, same = sheet(), sheet("--views", "simclr-gray")
+    changed = sheet("--views", '{preset = "simclr-gray", 2.solarize = {threshold = 0, p = 1}}')
+    assert np.array_equal(plain, same)
+    assert {*np.nonzero((plain != changed).any((0, 2)))[0] * 3 // plain.shape[1]} == {2}, "the last third"
+
+
+@pytest.mark.parametrize(
+    ("views", "complaint"),
+    [
+        ("simclr-gray2", "unknown views 'simclr-gray2': did you mean simclr-gray"),
+        ("{gray = false}", "views.preset is missing"),
+        ('{preset = "crops", jitter.hue = 0.1}', "views.jitter must also have brightness, contrast, saturation, p"),
+    ],
+)
+def test_an_error_in_views_on_the_command_line_is_one_sentence(says, tiny, views, complaint):
+    code, _, err = says("train", tiny, "--views", views)
+    assert code == 2 and f"tiny.toml: {complaint}" in err and err.count("\n") == 1
+
+
+def test_words_that_are_no_table_of_views_end_with_code_2(says, tiny):
+    code, _, err = says("train", tiny, "--views", '{preset = "crops"')
+    assert code == 2 and "must be the name of a preset or a TOML table" in " ".join(err.split())
+
+
+def test_the_best_trials_command_has_all_changes_of_the_views_in_one_option(tiny):
+    values = {"optim.lr": 0.5, "views.jitter.contrast": 0.25, "views.2.flip": 0.0}
+    options = search._options(load(tiny), values)
+    assert options == {
+        "optim.lr": 0.5,
+        "views": """'{preset = "simclr-gray", jitter = {contrast = 0.25}, 2 = {flip = 0.0}}'""",
+    }
+    assert search._options(load(tiny), {"optim.lr": 0.5}) == {"optim.lr": 0.5}
 
 
 def test_the_version_is_the_installed_one(says):

@@ -71,6 +71,14 @@ def test_a_row_names_its_knn_rule(make):
     assert summary(leaderboard([run]))["knn_rule"].tolist() == ["k = 20, cosine, weighted at 0.07"]
 
 
+def test_a_row_says_that_views_are_changed(make):
+    """Runs with different changes of one preset are not seeds of one recipe."""
+    table = {"preset": "simclr-cifar", "gray": False, "2": {"flip": 0.0}}
+    rows = leaderboard([make.run(views="simclr-cifar"), make.run(views=table), make.run(views=table | {"gray": 0.1})])
+    assert sorted(rows["views"]) == ["simclr-cifar", "simclr-cifar, changed", "simclr-cifar, changed"]
+    assert rows["recipe_hash"].nunique() == 3
+
+
 def test_what_was_not_measured_is_empty(make):
     row = leaderboard([make.run()]).iloc[0]
     for column in ("untrained_knn_top1", "pixels_linear_top1", "knn_gain", "views_per_s", "efficiency"):

@@ -95,6 +95,18 @@ def test_an_unfinished_training_run_is_called_so(subject):
     assert "not finished" not in model_card.text(subject, [], FILES)
 
 
+def test_changed_views_are_named_in_full(subject):
+    assert "| views | simclr-cifar |" in model_card.text(subject, [], FILES)
+    recipe = parse(
+        subject.recipe.model_dump(mode="json")
+        | {"views": {"preset": "simclr-cifar", "gray": False, "2": {"flip": 0.0}}},
+        "mine",
+    )
+    card = model_card.text(replace(subject, recipe=recipe), [], FILES)
+    (row,) = [line.replace("\\", "") for line in card.splitlines() if line.startswith("| views |")]
+    assert row == '| views | {preset = "simclr-cifar", gray = false, 2 = {flip = 0.0}} |'
+
+
 def test_a_recipes_own_words_cannot_become_markup(subject):
     recipe = subject.recipe.model_copy(update={"source": "a | b <script>alert(1)</script> [x](http://y)"})
     card = model_card.text(replace(subject, recipe=recipe), [], FILES)

@@ -57,6 +57,16 @@ def test_changes_come_from_the_recipes_and_epochs_have_a_column(make):
     assert found["rank-cifar10-spectral"]["changes"] == "method.name = kernel-infonce, method.loss = spectral"
 
 
+def test_changed_views_are_one_change(make):
+    """A change that only the base has is one too."""
+    off, half = (
+        recipe.with_values(recipe.parse(BASE, "base"), {f"views.{key}": False for key in keys}).views
+        for keys in (("flip", "gray"), ("gray",))
+    )
+    records = [*runs(make, BASE | {"views": off}, [40.0]), *runs(make, LOCAL | {"views": half, "epochs": 40}, [40.0])]
+    assert rows(records)["rank-cifar10-local"]["changes"] == 'views = {preset = "simclr-cifar", gray = false}'
+
+
 def test_the_seconds_are_of_all_epochs_of_the_fastest_seed(make):
     slow = make.training.model_copy(update={"epoch_seconds": [9.0, 10.0, 9.0]})
     base = [*runs(make, BASE, [40.0], training=slow), *runs(make, BASE, [0.0, 41.0], training=make.training)[1:]]

@@ -1,11 +1,15 @@
 """The command `search`: a search over a recipe's hyperparameters."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
 from twoview.bench.config import recipe as recipes
 from twoview.bench.config.experiment import place_of
+from twoview.bench.config.views import as_toml
 from twoview.bench.training import search as searching
 from twoview.commands.numbers import at_least
 from twoview.commands.output import show
@@ -42,7 +46,15 @@ def run(
     result["plot"] = str(plot(result, start.search, folder / "search.svg"))
     lines = [", ".join(f"{count} {state}" for state, count in result["trials"].items() if count)]
     if best := result["best"]:
-        words = " ".join(f"--{key} {value}" for key, value in best["values"].items())
+        words = " ".join(f"--{key} {value}" for key, value in _options(start, best["values"]).items())
         lines.append(f"best: {best['top1']:.2f} % kNN on held-out training images with trial {best['number']}")
         lines.append(f"train it: twoview train {recipe} {words}")
     show(result, json, "\n".join([*lines, result["plot"]]))
+
+
+def _options(start: recipes.Recipe[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `train` for values by dotted key. All changes of the views are in one option."""
+    options = {key: value for key, value in values.items() if not key.startswith("views.")}
+    if len(options) < len(values):
+        options["views"] = shlex.quote(as_toml(recipes.with_values(start, values).views))
+    return options

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-from pydantic import BaseModel
 from tyro.conf import Positional, arg
 
 from twoview.bench.config import recipe as recipes
@@ -19,14 +17,14 @@ from twoview.bench.training.mllog import mllog as mllog_lines
 from twoview.bench.training.mllog import torchtitan
 from twoview.bench.training.step_profile import StepProfiler
 from twoview.commands.output import lines, show
-from twoview.methods import registry
+from twoview.commands.settings import recipe_in, with_settings
 
 FLAGS = {"--resume", "--loss-hash", "--mllog", "--profile", "--json", "--help", "-h"}  # options of `run` without value
 
 
 def command(words: Sequence[str]) -> Callable[..., None]:
     """Return `run` with an option for each field of the recipe in `words`, or with its own options if there is none."""
-    named = _recipe_in(words)
+    named = recipe_in(words, FLAGS)
     start = recipes.load(named) if named else None
 
     def run(
@@ -102,34 +100,4 @@ def command(words: Sequence[str]) -> Callable[..., None]:
             text += f"\n\n{profiler.summary.text}"
         show(result, json, text)
 
-    # The type of the settings depends on the recipe's method, so it can be annotated only here.
-    kind: Any = type(start)
-    hidden: Any = tyro.conf.Suppress
-    run.__annotations__["settings"] = Annotated[kind, arg(name="")] if start else hidden[None]
-    return run
-
-
-def _recipe_in(words: Sequence[str]) -> str | None:
-    """Return the first word that is neither an option nor an option's value, since options may precede the recipe."""
-    flags = FLAGS | _flags(recipes.Recipe)
-    for entry in registry.METHODS.values():
-        flags |= _flags(entry.options, "method.")
-    left = iter(words)
-    for word in left:
-        if not word.startswith("-"):
-            return word
-        if "=" not in word and word.replace("_", "-") not in flags:
-            next(left, None)
-    return None
-
-
-def _flags(table: type[BaseModel], above: str = "") -> set[str]:
-    """Return the options that take no value: the Boolean fields of a table and of the tables within it."""
-    found: set[str] = set()
-    for name, field in table.model_fields.items():
-        kind, dashed = field.annotation, name.replace("_", "-")
-        if kind is bool:
-            found |= {f"--{above}{dashed}", f"--{above}no-{dashed}"}
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= _flags(kind, f"{above}{dashed}.")
-    return found
+    return with_settings(run, start)

@@ -87,7 +87,7 @@ def test_every_epoch_equals_a_loader_of_its_size(one, fashion, resident):
     with experiment.train_loader(one, fashion, method, torch.device("cpu")) as growing:
         assert isinstance(growing, Growing) and isinstance(growing._loader, Resident) == (resident == "on")
         for epoch in (0, 2, 1, 3):
-            views = experiment.views_in(one, method, epoch)
+            views = experiment.views_of(one, epoch)
             assert [view.size for view in views] == [SIZES[epoch]] * 2
             with Loader(fashion, views, 32, indices=used, seed=one.seed) as plain:
                 for ours, theirs in zip(growing.epoch(epoch), plain.epoch(epoch), strict=True):
