@@ -250,6 +250,23 @@ def test_a_mistake_is_named_with_its_file_and_key(loaded, text, complaint):
     assert "\n" not in str(caught.value)
 
 
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from([10**400, "", "crops", "a" * 999])
+)
+ODD_KEYS = st.sampled_from(["preset", "1", "2", "99999", "٢", "p", "hue", "kernel", "level", "threshold", *views.KINDS])
+
+
+@given(st.dictionaries(ODD_KEYS, st.recursive(ODD, lambda odd: st.lists(odd) | st.dictionaries(ODD_KEYS, odd))))
+def test_odd_values_are_refused_in_a_sentence_or_can_be_stored(odd):
+    try:
+        kept = stored({"preset": "vicreg"} | odd)
+        made(kept, SIZE)
+    except ValueError as error:
+        assert "views" in str(error) and len(str(error)) < 1000 and "\n" not in str(error)
+    else:
+        assert stored(kept) == kept and tomllib.loads(f"views = {as_toml({'x': kept})}")["views"]["x"] == kept
+
+
 def test_growing_views_keep_their_changes(loaded):
     """Where a preset's kernel depends on the size, an equal number in the table stays in its own view."""
     grows = "[progressive]\nstart = 112\nlast_epoch = 2\nmultiple = 16\n"
