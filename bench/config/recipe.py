@@ -206,6 +206,9 @@ def load(name: str) -> Recipe[Any]:
     values = _read(path)
     if "base" in values:
         values = _shared(values["base"], path) | values
+    for key in ("data", "test_data"):
+        if isinstance(given := values.get(key), str) and given and not given.startswith("hf:"):
+            values[key] = str(path.parent / given)  # relative to the file, like `base`
     recipe = parse({"name": path.stem, **values}, str(path))
     check_schedule(recipe, str(path))
     return recipe

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from twoview.bench.config import experiment
 from twoview.bench.config.experiment import Place, run_name
-from twoview.bench.config.recipe import Recipe
+from twoview.bench.config.recipe import Recipe, dataset_of
 from twoview.bench.config.views import numbered
-from twoview.bench.data import betons
+from twoview.bench.data import betons, own
 from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders.beton import Beton
 from twoview.loaders.files import whole_file
@@ -38,7 +38,8 @@ def write(recipe: Recipe[Any], place: Place, folder: Path, images: int) -> Path:
     images: number of images, the first ones that training sees; at most the recipe's batch.
     Raises ValueError if training could not begin with these views, or if the sheet would be too large.
     """
-    file = betons.dataset_beton(recipe.dataset, "train", place.betons, place.root, damaged=recipe.damaged)
+    recipe = own.read(recipe, place.betons)
+    file = betons.dataset_beton(dataset_of(recipe), "train", place.betons, place.root, damaged=recipe.damaged)
     drawn = sheet(columns(recipe, file, images))
     out = folder / f"{run_name(recipe)}-views.png"
     with whole_file(out) as temporary:
