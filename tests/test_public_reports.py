@@ -175,17 +175,17 @@ def test_labels_of_any_integer_type_are_accepted():
 
 # huggingface/datasets#245: the labels of a test split are all -1
 def test_a_labeled_split_replaces_a_test_split_without_labels(monkeypatch):
-    class Rows(dict):
-        features = {  # noqa: RUF012
-            "image": type("Image", (), {})(),
-            "label": type("ClassLabel", (), {"names": ("cat", "dog")})(),
-        }
+    import datasets as hub
 
+    names = hub.ClassLabel(names=["cat", "dog"])
+    features = hub.Features(image=hub.Image(), label=names)
     labels = {"train": [0, 1], "validation": [1, 0], "test": [-1, -1]}
-    hub = types.ModuleType("datasets")
-    hub.get_dataset_split_names = lambda name: list(labels)
-    hub.load_dataset = lambda name, split: Rows(label=labels[split])
-    monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.setattr(hub, "get_dataset_split_names", lambda name: list(labels))
+    monkeypatch.setattr(
+        hub,
+        "load_dataset",
+        lambda name, split: hub.Dataset.from_dict({"image": [None, None], "label": labels[split]}, features=features),
+    )
     assert datasets.dataset("hf:a/b").find(None, "test").labels.tolist() == [1, 0]
     labels["test"] = [-1, 1]
     assert datasets.dataset("hf:a/b").find(None, "test").labels.tolist() == [-1, 1]

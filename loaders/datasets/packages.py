@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from twoview.loaders.datasets.declaration import NEEDS_A_ROOT, Dataset, Split
-from twoview.loaders.datasets.samples import Samples
+from twoview.loaders.datasets.samples import Samples, as_stored, read_image
 from twoview.loaders.errors import reason
+from twoview.loaders.files import bytes_of
 from twoview.loaders.images import naming, restrain_pillow
+from twoview.loaders.limits import IMAGE_BYTES
 from twoview.loaders.names import checked_name, look_up
 
 _TEST = ("test", "val", "valid", "validation")  # names that libraries give the held-out split, the preferred one first
@@ -99,7 +100,13 @@ def hugging_face_dataset(name: str) -> Dataset:
             labels = np.asarray(rows[label], np.int64)
             if (labels >= 0).any():
                 break  # a split whose labels are not public has -1 for all of them; then try the next name
-        return Samples(_pixels(full, lambda index: rows[index][image]), labels, f"Hugging Face's {name}")
+        files = rows.select_columns([image]).cast_column(image, _hugging_face(name).Image(decode=False))
+
+        def stored(index: int, longest: int | None = None) -> np.ndarray | bytes:
+            row, what = files[index][image], f"sample {index} of {full}"
+            return as_stored(row["bytes"], what, longest) if row["bytes"] else read_image(Path(row["path"]), longest)
+
+        return Samples(stored, labels, f"Hugging Face's {name}", large=stored)
 
     def names() -> Sequence[str]:
         features = _open_hugging_face(name, *_called_on_hugging_face(name, "train")).features
@@ -172,17 +179,24 @@ def _samples(opened: Any, full: str, source: str) -> Samples:
         labels = np.empty(0)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"the labels of {full} must be class numbers, one whole number per image")
-    return Samples(_pixels(full, lambda index: opened[index][0]), labels.astype(np.int64), source)
+    return Samples(_images(full, opened), labels.astype(np.int64), source)
 
 
-def _pixels(full: str, read: Callable[[int], Image.Image]) -> Callable[[int], np.ndarray]:
-    """Return a function from a sample's index to its pixels, uint8 (H, W, 3).
+def _images(full: str, opened: Any) -> Callable[[int], np.ndarray | bytes]:
+    """Return a function from a sample's index to its image, as `Samples.image` returns it.
 
-    That function raises ValueError, naming the dataset and the sample, for an image that PIL cannot read.
+    Most datasets of files read a file with their attribute `loader`, which is replaced, so that a JPEG keeps its bytes.
+    The function raises ValueError, naming the dataset and the sample, for an image that cannot be read.
     """
+    if hasattr(opened, "loader"):
+        opened.loader = lambda path: bytes_of(Path(path), IMAGE_BYTES)
 
-    def image(index: int) -> np.ndarray:
-        with naming(f"sample {index} of {full}"):
-            return np.array(read(index).convert("RGB"))
+    def image(index: int) -> np.ndarray | bytes:
+        what = f"sample {index} of {full}"
+        with naming(what):
+            found = opened[index][0]
+            if not isinstance(found, bytes):
+                return np.array(found.convert("RGB"))
+        return as_stored(found, what)
 
     return image

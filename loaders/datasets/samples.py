@@ -28,7 +28,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 # What `images_in` ignores: the reason, in words that fit after a number -> the paths.
 Ignored = dict[str, list[str]]
-HIDDEN = "hidden files or folders, or of the operating system"
+HIDDEN = "hidden or system files and folders"
 NO_IMAGE = "files without the suffix of an image"
 IN_A_CIRCLE = "links to folders that were read already"
 _ORIENTATION = 0x0112  # number of the EXIF tag

@@ -16,13 +16,15 @@ from twoview.loaders.datasets.samples import (
 )
 from twoview.loaders.sources.source import SPLITS, Source
 
+OUTSIDE = "images outside of the class folders"
+
 
 def open_folder(folder: Path) -> Source:
     """Return the images in a folder and below.
 
     If its subfolders are called like splits ("train", "val", ...), each is a split. Otherwise, and within a split,
-    subfolders are classes if there are at least two with images and no image lies outside of them; the labels follow
-    the order of their names, as in torchvision's ImageFolder. In all other cases the images have no labels.
+    subfolders are classes if at least two have images, and together most of all images; the labels follow the order of
+    their names, as in torchvision's ImageFolder. In all other cases the images have no labels.
     Raises FileNotFoundError if there is no image, and ValueError if test images have classes of their own.
     """
     ignored: Ignored = {}
@@ -42,8 +44,12 @@ def _of_splits(folder: Path, names: Sequence[str], ignored: Ignored) -> Source:
     for name in sorted(set(names) - {train}, key=lambda name: list(SPLITS).index(name.lower())):
         found, theirs, _ = _samples(folder / name, ignored, classes)
         if "test" in splits or bool(theirs) != bool(classes):
-            reason = "has no labels" if "test" not in splits else "another folder is used for testing"
-            notes.append(f"{folder / name} is not used: {reason}")
+            why = (
+                "another folder is used for testing"
+                if "test" in splits
+                else f"it has {'no' if classes else 'its own'} labels"
+            )
+            notes.append(f"{folder / name} is not used: {why}")
         else:
             splits["test"] = found
     files = [file for one in splits.values() for file in one.files]
@@ -59,7 +65,7 @@ def _samples(
     """
     outside = _directly_in(folder)
     inside = {name: found for name in folder_names(folder) if (found := images_in(folder / name, ignored))}
-    if len(inside) < 2 or outside:
+    if len(inside) < 2 or len(outside) >= sum(map(len, inside.values())):
         files = images_in(folder, {})
         if not files:
             raise FileNotFoundError(f"{folder} holds no image")
@@ -71,27 +77,30 @@ def _samples(
             raise ValueError(f"{folder / name} must be a class of the training images too, which have {len(classes)}")
     files = [file for found in inside.values() for file in found]
     labels = [classes.index(name) for name, found in inside.items() for _ in found]
+    ignored.setdefault(OUTSIDE, []).extend(outside)
     _note_others(folder, ignored)
     return samples_from_files(files, labels, str(folder)), classes, "class folders"
 
 
-def _directly_in(folder: Path) -> bool:
-    """Return whether an image lies in the folder itself."""
+def _directly_in(folder: Path) -> list[str]:
+    """Return the paths of the images in the folder itself."""
     with os.scandir(folder) as entries:
-        return any(
-            not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
-            for entry in entries
-        )
+        return [entry.path for entry in entries if _is_image(entry.name) and entry.is_file()]
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _note_others(folder: Path, ignored: Ignored) -> None:
-    """Add what lies directly in a folder of class folders and is no class."""
-    taken = set(folder_names(folder))
-    for name in sorted(set(os.listdir(folder)) - taken):
-        reason = HIDDEN if name.startswith(".") or (folder / name).is_dir() else NO_IMAGE
-        ignored.setdefault(reason, []).append(str(folder / name))
+    """Add what lies directly in a folder of class folders and is neither a class nor an image."""
+    for name in sorted(set(os.listdir(folder)) - set(folder_names(folder))):
+        if not _is_image(name):
+            reason = HIDDEN if name.startswith(".") or (folder / name).is_dir() else NO_IMAGE
+            ignored.setdefault(reason, []).append(str(folder / name))
 
 
 def _sentences(ignored: Ignored) -> tuple[str, ...]:
     """Return a sentence for each reason why something is ignored."""
-    return tuple(f"ignored: {len(paths):,} {reason}, such as {min(paths)}" for reason, paths in ignored.items())
+    found = {reason: paths for reason, paths in ignored.items() if paths}
+    return tuple(f"ignored: {len(paths):,} {reason}, such as {min(paths)}" for reason, paths in found.items())

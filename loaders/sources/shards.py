@@ -68,6 +68,8 @@ class _Shard:
             # The image with the same name as each label, if there is one.
             places = order[np.minimum(np.searchsorted(stems, found.stems[labels], sorter=order), len(stems) - 1)]
             used = stems[places] == found.stems[labels]
+            if without := int((~used).sum()):
+                ignored["labels without an image"] = ignored.get("labels without an image", 0) + without
             texts = np.char.strip(found.texts(labels[used], LONGEST_LABEL))
             self.labels = self.labels.astype(texts.dtype)
             self.labels[places[used]] = texts

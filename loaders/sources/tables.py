@@ -211,10 +211,8 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def _bytes(value: Any) -> bytes:
-    """Return the bytes of an image. Raises ValueError if the row has none, only the path of a file elsewhere."""
-    if not value:
-        raise ValueError("it holds no bytes of an image")
-    return bytes(value)
+    """Return the bytes of an image; empty if the row has none, but only the path of a file elsewhere."""
+    return bytes(value or b"")
 
 
 def _in_arrow(table: pa.Table, columns: Columns) -> Callable[[int], bytes]:

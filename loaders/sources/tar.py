@@ -5,6 +5,7 @@ them, whose headers have no magic string. Python's `tarfile` reads the same ones
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +99,7 @@ def _plain(descriptor, place, end, window, headers, starts, sizes, stems, suffix
     """Find members from `place` on until one is not plain, the table is full, or the file ends.
 
     A plain member's header has its whole name and its size in octal digits.
-    Returns the number of members found, the place after them, -1 at the end of the file, and whether a special member
-    is there.
+    Returns the number of members found, the place after them, -1 at the end, and whether something special is there.
     """
     count, first, last = 0, 0, 0  # the window holds the bytes first .. last of the file
     while count < len(starts):
@@ -107,7 +107,7 @@ def _plain(descriptor, place, end, window, headers, starts, sizes, stems, suffix
             first = place
             last = first + pread(descriptor, window.ctypes.data, len(window), first)
             if last < place + BLOCK:
-                return count, place if place < end else -1, place < end
+                return count, place, True
         at = place - first
         kind, size = window[at + KIND], 0
         if window[at] == 0 and kind == 0 and window[at + CHECKSUM] == 0:
@@ -161,14 +161,14 @@ def _matters(window, at):
 def _special(file: OpenFile, place: int) -> tuple[int, tuple[int, ...], bytes]:
     """Read one member that is not plain, with the headers that describe it.
 
-    Returns the place after it, -1 at the end of the file, its row in the table, empty if it is not a regular file, and
+    Returns the place after it, -1 at the end, its row in the table, empty if it is not a regular file, and
     its name.
     """
     said: dict[bytes, bytes] = {}  # what the headers before the member's own say about it: b"path", b"size"
     while place < file.size:
         header = file.read(place, min(BLOCK, file.size - place)).tobytes()
         if not header.strip(b"\0"):
-            break  # blocks of zeros end the file
+            return -1, (), b""  # blocks of zeros end the file
         if len(header) < BLOCK or (header[MAGIC : MAGIC + 5] != b"ustar" and not _checks(header)):
             raise ValueError(f"there is no header of a member at byte {place:,}")
         kind, start, size = header[KIND : KIND + 1], place + BLOCK, _number(header[SIZE : SIZE + 12])
@@ -196,7 +196,7 @@ def _special(file: OpenFile, place: int) -> tuple[int, tuple[int, ...], bytes]:
         place = start + (-(-size // BLOCK) * BLOCK if content else 0)
         if kind not in (b"L", b"K", b"x"):
             return place, (), b""  # the headers before it described this one
-    return -1, (), b""
+    raise ValueError(f"it is cut short: there are no blocks of zeros at its end, byte {file.size:,}")
 
 
 def _number(field: bytes) -> int:
@@ -207,7 +207,9 @@ def _number(field: bytes) -> int:
 def _checks(header: bytes) -> bool:
     """Return whether a header has its own checksum, for which the field of the checksum counts as spaces."""
     field = header[CHECKSUM : CHECKSUM + 8]
-    return _number(field) == sum(header) - sum(field) + 8 * ord(" ")
+    with suppress(ValueError):
+        return _number(field) == sum(header) - sum(field) + 8 * ord(" ")
+    return False
 
 
 def _name(header: bytes) -> bytes:

@@ -139,7 +139,7 @@ def test_fields_are_read_by_name_whatever_stands_beside_them(ffcvs, layout):
         content = file.file[file.pointers[i] : file.pointers[i] + file.sizes[i]]
         assert (file.heights[i], file.widths[i]) == (20 + i, 30)
         assert content.size == (20 + i) * 30 * 3 and (content == i).all()
-    assert file.index is None and not file.checksums.size and not file.about
+    assert file.index and not file.checksums.size and not file.about
 
 
 @pytest.mark.parametrize("layout", REFUSED)

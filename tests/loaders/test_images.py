@@ -165,7 +165,9 @@ def test_what_folders_hold(tmp_path, capsys):
     finally:
         for below in before:
             below.chmod(0o755)
-    assert f"found {len(wanted)} images of {len(classes)} classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{folder}: class folders, {len(wanted)} train images of {len(classes)} classes (cat, größe 猫)" in said
+    assert f"ignored: 1 images outside of the class folders, such as {folder}/1.jpg" in said
     assert state() == before
 
 
@@ -192,7 +194,7 @@ def test_names_that_no_encoding_has(tmp_path, capsys):
     for name in map(os.fsdecode, (b"caf\xe9", b"line\nbreak", b"red \x1b[31m")):
         Image.new("RGB", (4, 4)).save(folder / "a" / f"{name}.png")
         (folder / "a" / f"{name}.jpg").touch()
-    assert run(["convert", str(folder), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
+    assert run(["convert", str(folder), str(tmp_path / "x.beton"), "--on-error", "skip"]) == 0
     out = capsys.readouterr().out
     assert {each for each in out if not each.isprintable()} == {"\n"}
     assert len(re.findall(r"^skipped: .*\.jpg cannot be read as an image: it is empty$", out, re.M)) == 3
@@ -202,7 +204,7 @@ def test_names_that_no_encoding_has(tmp_path, capsys):
 def test_where_all_is_left_out_one_of_them_says_why(tmp_path, capsys):
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "x.jpg").symlink_to("/nowhere/x.jpg")
-    assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--skip-damaged"]) == 2
+    assert run(["convert", str(tmp_path / "images"), str(tmp_path / "x.beton"), "--on-error", "skip"]) == 2
     assert re.search(
         r"no samples to write: every sample was skipped; .*x\.jpg cannot be read: No such file", capsys.readouterr().err
     )
@@ -222,11 +224,12 @@ def test_as_many_classes(count, tmp_path):
 
 
 def test_a_file_that_another_library_hands_over_damaged_is_named():
-    def read(index):
-        raise SyntaxError("broken PNG file")
+    class Opened:
+        def __getitem__(self, index):
+            raise SyntaxError("broken PNG file")
 
     with pytest.raises(ValueError, match="sample 3 of hf:one/two cannot be read as an image: broken PNG file"):
-        packages._pixels("hf:one/two", read)(3)
+        packages._images("hf:one/two", Opened())(3)
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -276,7 +279,7 @@ def test_what_is_no_image_file_is_left_out_and_never_waited_for(tmp_path, monkey
         server.bind("socket.jpg")
     with open(folder / "huge.jpg", "wb") as file:
         file.truncate(100_000_000_000)
-    assert run(["convert", str(folder.parent), str(tmp_path / "x.beton"), "--skip-damaged"]) == 0
+    assert run(["convert", str(folder.parent), str(tmp_path / "x.beton"), "--on-error", "skip"]) == 0
     said = dict(re.findall(r"^skipped: .*/a/(\w+)\.\w+ (.*)$", capsys.readouterr().out, re.M))
     assert said == {
         "pipe": "must be a file, got a pipe or a device",

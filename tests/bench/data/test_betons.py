@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from twoview.bench.config.experiment import Place
-from twoview.bench.data.betons import dataset_beton, identity
+from twoview.bench.data.betons import dataset_beton, identity, origin_of
+from twoview.bench.data.conversion import convert
 from twoview.bench.evaluation.probing import Bench, left_out
 from twoview.bench.evidence import LeftOut
 from twoview.cli import run
@@ -19,6 +20,8 @@ from twoview.loaders import beton, datasets
 from twoview.loaders.beton import open_beton
 from twoview.loaders.datasets.imagenets import _IMAGENETTE as IMAGENETTE
 from twoview.loaders.datasets.samples import samples_from_files
+
+IMAGENETTES = datasets.dataset("imagenette")
 
 
 def result(capsys, *words):
@@ -60,19 +63,18 @@ def test_a_damaged_image_stops_the_conversion_or_is_skipped_by_name(tmp_path, ca
         Image.new("RGB", (8, 8)).save(tmp_path / "imagenette2" / "train" / wnid / "0.JPEG")
     (tmp_path / "imagenette2" / "train" / wnid / "1.JPEG").write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"1\.JPEG cannot be read as an image"):
-        dataset_beton("imagenette", "train", tmp_path, tmp_path)
-    assert len(dataset_beton("imagenette", "train", tmp_path, tmp_path, damaged="skip")) == 10
+        dataset_beton(IMAGENETTES, "train", tmp_path, tmp_path)
+    assert len(dataset_beton(IMAGENETTES, "train", tmp_path, tmp_path, damaged="skip")) == 10
     assert f"skipped: {tmp_path}/imagenette2/train/{wnid}/1.JPEG" in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("label", [-1, 10])
 def test_labels_outside_the_datasets_classes_are_named(label, tmp_path):
     samples = datasets.samples.samples_from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
-    for _ in beton.write(tmp_path / "imagenette-train.beton", 3, samples.stored):
-        pass
+    convert(samples, tmp_path / "imagenette-train.beton", "black", 1, origin=origin_of(IMAGENETTES, "train"))
     sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} for sample 1"
     with pytest.raises(ValueError, match=sentence):
-        dataset_beton("imagenette", "train", tmp_path, None)
+        dataset_beton(IMAGENETTES, "train", tmp_path, None)
 
 
 def test_convert_shrinks_and_overwrites_only_if_asked(folder, tmp_path, capsys):
@@ -107,7 +109,7 @@ def test_damaged_sources_are_named_or_skipped(folder, tmp_path, capsys):
     assert run(["convert", str(folder), str(path)]) == 2
     assert f"{cut}: the JPEG cannot be decoded" in capsys.readouterr().err
     assert not path.exists()
-    about = result(capsys, "convert", folder, path, "--skip-damaged")
+    about = result(capsys, "convert", folder, path, "--on-error", "skip")
     assert about["samples"] == 4 and len(about["skipped"]) == 1 and str(cut) in about["skipped"][0]
     assert open_beton(path).labels.tolist() == [0, 1, 1, 1]
 
@@ -134,15 +136,27 @@ def test_a_file_says_what_it_was_converted_from(tmp_path, folder, capsys):
     root = imagenette(tmp_path / "root")
     (root / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
     result(
-        capsys, "convert", "imagenette", tmp_path / "a.beton", "--split", "test", "--data-root", root, "--skip-damaged"
+        capsys,
+        "convert",
+        "imagenette",
+        tmp_path / "a.beton",
+        "--split",
+        "test",
+        "--data-root",
+        root,
+        "--on-error",
+        "skip",
     )
     about = result(capsys, "inspect", tmp_path / "a.beton")
     listing = datasets.dataset("imagenette").read(root, "test").listing()
-    assert about["made_of"] == {"dataset": "imagenette", "split": "test", "listing": listing, "left_out": 1}
+    classes = list(IMAGENETTES.names())
+    made_of = {"dataset": "imagenette", "split": "test", "classes": classes, "listing": listing, "left_out": 1}
+    assert about["made_of"] == made_of
     assert about["left_out"] == [f"{next(iter(IMAGENETTE))}/z.JPEG"]
     assert left_out(open_beton(tmp_path / "a.beton")) == {"a": LeftOut(images=1, names=about["left_out"])}
     result(capsys, "convert", folder, tmp_path / "b.beton")
-    assert result(capsys, "inspect", tmp_path / "b.beton")["made_of"]["dataset"] is None
+    made_of = result(capsys, "inspect", tmp_path / "b.beton")["made_of"]
+    assert made_of["dataset"] == f"own:{folder.name}" and made_of["classes"] == ["cats", "dogs"]
     assert left_out(open_beton(tmp_path / "b.beton")) == {}
     assert run(["inspect", str(tmp_path / "a.beton")]) == 0
     assert "dataset: imagenette, split: test" in capsys.readouterr().out
@@ -150,14 +164,14 @@ def test_a_file_says_what_it_was_converted_from(tmp_path, folder, capsys):
 
 def test_a_beton_is_refused_if_the_data_root_has_other_images(tmp_path):
     first = imagenette(tmp_path / "first")
-    assert len(dataset_beton("imagenette", "test", tmp_path, first)) == 10
-    assert len(dataset_beton("imagenette", "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "a copy elsewhere"
-    assert len(dataset_beton("imagenette", "test", tmp_path, None)) == 10, "betons work without their images"
+    assert len(dataset_beton(IMAGENETTES, "test", tmp_path, first)) == 10
+    assert len(dataset_beton(IMAGENETTES, "test", tmp_path, imagenette(tmp_path / "copy"))) == 10, "a copy elsewhere"
+    assert len(dataset_beton(IMAGENETTES, "test", tmp_path, None)) == 10, "betons work without their images"
     path = tmp_path / "imagenette-test.beton"
     for count, root in ((20, imagenette(tmp_path / "other", images=2)), (11, first)):
         (first / "imagenette2" / "val" / next(iter(IMAGENETTE)) / "new.JPEG").write_bytes(b"anything")
         with pytest.raises(ValueError) as refused:
-            dataset_beton("imagenette", "test", tmp_path, root)
+            dataset_beton(IMAGENETTES, "test", tmp_path, root)
         assert str(refused.value) == (
             f"{path} is out of date: it was converted from 10 images, and {root}/imagenette2/val has {count} with "
             "other names or labels now: delete the file, or use another folder with --betons"
@@ -166,12 +180,12 @@ def test_a_beton_is_refused_if_the_data_root_has_other_images(tmp_path):
 
 def test_an_incomplete_dataset_is_refused_but_a_missing_one_is_not(tmp_path):
     root = imagenette(tmp_path / "root")
-    dataset_beton("imagenette", "test", tmp_path, root)
+    dataset_beton(IMAGENETTES, "test", tmp_path, root)
     shutil.rmtree(root / "imagenette2" / "val" / next(iter(IMAGENETTE)))
     with pytest.raises(FileNotFoundError, match=f"the class folder .*{next(iter(IMAGENETTE))} is missing"):
-        dataset_beton("imagenette", "test", tmp_path, root)
+        dataset_beton(IMAGENETTES, "test", tmp_path, root)
     shutil.rmtree(root / "imagenette2")
-    assert len(dataset_beton("imagenette", "test", tmp_path, root)) == 10
+    assert len(dataset_beton(IMAGENETTES, "test", tmp_path, root)) == 10
 
 
 def test_renaming_or_relabeling_images_changes_the_listing(tmp_path):
@@ -192,19 +206,19 @@ def test_a_beton_converted_from_something_else_is_refused(tmp_path, folder, caps
     path = tmp_path / "imagenette-train.beton"
     for words, made_of in (
         (("imagenette", path, "--split", "test", "--data-root", root), "imagenette's test images"),
-        ((folder, path), "a folder"),
+        ((folder, path), f"own:{folder.name}'s train images"),
     ):
         result(capsys, "convert", *words, "--force")
         with pytest.raises(
             ValueError, match=f"must be converted from imagenette's train images, but was converted from {made_of}"
         ):
-            dataset_beton("imagenette", "train", tmp_path, None)
+            dataset_beton(IMAGENETTES, "train", tmp_path, None)
 
 
 def test_escape_sequences_in_names_are_printed_as_text(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "\x1b[2J.JPEG").write_bytes(b"")
-    dataset_beton("imagenette", "train", tmp_path, root, damaged="skip")
+    dataset_beton(IMAGENETTES, "train", tmp_path, root, damaged="skip")
     said = capsys.readouterr().err
     assert "\\x1b[2J.JPEG" in said.replace("\n", "") and "\x1b[2J.JPEG" not in said
 
@@ -213,7 +227,7 @@ def test_evidence_names_the_skipped_images(tmp_path, capsys):
     root = imagenette(tmp_path / "root", "train")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / os.fsdecode(b"\xe9.JPEG")).write_bytes(b"")
     (root / "imagenette2" / "train" / next(iter(IMAGENETTE)) / "z.JPEG").write_bytes(b"")
-    dataset_beton("imagenette", "train", tmp_path, root, damaged="skip")
+    dataset_beton(IMAGENETTES, "train", tmp_path, root, damaged="skip")
     settings = SimpleNamespace(held_out=0, train_images=0)
     bench = Bench(None, datasets.dataset("imagenette"), settings, Place(tmp_path, tmp_path, root))
     bench.used("train")
