@@ -24,8 +24,9 @@ from twoview.loaders.datasets.samples import samples_from_arrays, samples_from_l
 from twoview.loaders.decode import view_table
 from twoview.loaders.files import whole_file
 from twoview.loaders.loader import Loader
+from twoview.loaders.prepared import prepared
 from twoview.loaders.presets import preset
-from twoview.loaders.shrink import shrunk
+from twoview.loaders.storage import Storage
 from twoview.loaders.views import Blur, Jitter, Solarize, View
 from twoview.methods import checkpoint, ema
 from twoview.methods.losses.infonce import nt_xent
@@ -291,7 +292,7 @@ def test_very_long_images_are_loaded(tmp_path, height, width, stored):
     with Loader(written(tmp_path / "long.beton", samples), views, 2) as loader:
         (batch,) = loader.epoch(0)
         assert [view.shape for view in batch.views] == [(2, 3, 32, 32)] * 2
-    smaller = shrunk(samples, 16, 90).stored(0)
+    smaller = prepared(samples, Storage(longest=16, quality=90)).stored(0)
     assert max(smaller.height, smaller.width) == min(16, max(height, width)) and min(smaller.height, smaller.width) == 1
 
 

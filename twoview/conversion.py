@@ -1,6 +1,6 @@
 """Writing images to a `.beton` file (FFCV's format), from a script or by the command `convert`."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -13,22 +13,25 @@ from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
 from twoview.loaders import checks, datasets
 from twoview.loaders.limits import THREADS
-from twoview.loaders.shrink import shrunk
+from twoview.loaders.prepared import prepared
 from twoview.loaders.sources import Source, open_source
+from twoview.loaders.storage import PLAIN, Storage
 
 
 @dataclass(frozen=True)
 class Converted:
     """A beton file that `convert` made.
 
-    path: the file. source: where its images came from. found: a sentence about what was found there. images: number of
-    images of the split. classes: number of distinct labels among them. ignored: a sentence for each kind of thing that
-    is not used. left_out: a sentence for each image that could not be read and was skipped.
+    path: the file. source: where its images came from. found: a sentence about what was found there. rule: a sentence
+    about how images other than JPEGs are stored. images: number of images of the split. classes: number of distinct
+    labels among them. ignored: a sentence for each kind of thing that is not used. left_out: a sentence for each image
+    that could not be read and was skipped.
     """
 
     path: Path
     source: str
     found: str
+    rule: str
     images: int
     classes: int
     ignored: tuple[str, ...]
@@ -48,13 +51,15 @@ def convert(
     data_root: str | PathLike[str] | None = None,
     max_resolution: int | None = None,
     quality: int = 90,
+    background: Literal["white", "black"] = "white",
     on_error: Literal["raise", "skip"] = "raise",
     threads: int = 0,
     force: bool = False,
 ) -> Converted:
     """Write a named dataset, or images of your own, to a beton file.
 
-    JPEG files keep their bytes, unless they are larger than `max_resolution`.
+    JPEG files keep their bytes, unless they are larger than `max_resolution`. Images of other formats are stored as
+    pixels; of your own images, those with more than 256 x 256 pixels become JPEGs.
 
     source: a name from `twoview list datasets`, or a path: a folder of images, a list of files, Parquet files, tar
     shards, or a folder that the library `datasets` saved, see docs/your-data.md.
@@ -62,7 +67,8 @@ def convert(
     split: the split to write.
     data_root: the folder of your datasets; by default the environment variable `TWOVIEW_DATA`.
     max_resolution: the longest side to store, in pixels; larger images are resized, JPEGs stay JPEGs.
-    quality: the quality of those JPEGs, 1 to 95.
+    quality: the quality of JPEGs that are written, 1 to 95.
+    background: the color on which transparent pixels are laid.
     on_error: "skip" skips images that cannot be read, instead of raising an error.
     threads: number of threads that read and encode; 0 means one per core.
     force: overwrite `dest`.
@@ -81,14 +87,15 @@ def convert(
             raise FileExistsError(f"{path} already exists: to overwrite it, use --force (force=True in Python)")
         root = datasets.data_root(None if data_root is None else Path(data_root))
         samples, found, ignored, origin = _opened(str(source), split, root)
-        if max_resolution is not None:
-            samples = shrunk(samples, max_resolution, quality)
-            origin |= {"max_resolution": max_resolution, "quality": quality}
+        storage = Storage(background, max_resolution, quality, compress=str(origin["dataset"]).startswith("own:"))
+        if storage != PLAIN:
+            origin |= {"storage": asdict(storage)}
+        samples = prepared(samples, storage)
         skipped: dict[int, str] | None = {} if on_error == "skip" else None
         write(samples, path, path.name, threads or cpu_count(), skipped, origin)
     classes = int(np.unique(samples.labels[samples.labels >= 0]).size)  # -1 is the label of an image without one
     left_out = tuple((skipped or {}).values())
-    return Converted(path, samples.source, found, len(samples), classes, ignored, left_out)
+    return Converted(path, samples.source, found, storage.rule(), len(samples), classes, ignored, left_out)
 
 
 def _opened(

@@ -1,6 +1,7 @@
 """Your own images as betons: converted once, found again by a hash of what they come from, and never mixed up."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,12 +17,15 @@ from twoview.loaders.beton import Beton
 from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.datasets import Split
 from twoview.loaders.loader import Loader
+from twoview.loaders.prepared import prepared
 from twoview.loaders.samplers import shuffled
 from twoview.loaders.sources import Source, open_source
 from twoview.loaders.sources.source import classes_in_words, numbered
+from twoview.loaders.storage import Storage
 
 MEASURED = 5000  # maximum number of training images on which mean and standard deviation are measured
 TESTED = 5  # one image in so many of each class is for testing, if there are no images for it
+STORAGE = Storage(compress=True)
 SEED = 0  # of the choice of these images
 NO_BETON = {".parquet", ".tar", ".txt", ".csv", ".lst", ".list"}  # suffixes of files that are not betons
 Damaged = Literal["raise", "skip"]
@@ -177,12 +181,13 @@ def _converted(source: Source, split: Split, folder: Path, damaged: Damaged) -> 
     """Return the beton of a source's split; convert it first, if the folder has none of the source as it is now."""
     fingerprint = source.fingerprint()
     path = folder / f"{own_name(source.path)}-{fingerprint}-{split}.beton"
-    origin = origin_of(source, split) | {"fingerprint": fingerprint}
+    origin = origin_of(source, split) | {"storage": asdict(STORAGE), "fingerprint": fingerprint}
     if not path.exists():
-        for sentence in (source.text(), *source.ignored):
+        for sentence in (source.text(), *source.ignored, STORAGE.rule()):
             say(sentence)
         skipped: dict[int, str] | None = {} if damaged == "skip" else None
-        convert(source.splits[split], path, f"{source.path} {split}", cpu_count(), skipped, origin)
+        samples = prepared(source.splits[split], STORAGE)
+        convert(samples, path, f"{source.path} {split}", cpu_count(), skipped, origin)
         for sentence in (skipped or {}).values():
             say(f"skipped: {sentence}")
     file = beton.open_beton(path)

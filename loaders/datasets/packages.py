@@ -14,6 +14,7 @@ from twoview.loaders.files import bytes_of
 from twoview.loaders.images import naming, restrain_pillow
 from twoview.loaders.limits import IMAGE_BYTES
 from twoview.loaders.names import checked_name, look_up
+from twoview.loaders.storage import PLAIN, Storage
 
 _TEST = ("test", "val", "valid", "validation")  # names that libraries give the held-out split, the preferred one first
 
@@ -102,9 +103,9 @@ def hugging_face_dataset(name: str) -> Dataset:
                 break  # a split whose labels are not public has -1 for all of them; then try the next name
         files = rows.select_columns([image]).cast_column(image, _hugging_face(name).Image(decode=False))
 
-        def stored(index: int, longest: int | None = None) -> np.ndarray | bytes:
+        def stored(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
             row, what = files[index][image], f"sample {index} of {full}"
-            return as_stored(row["bytes"], what, longest) if row["bytes"] else read_image(Path(row["path"]), longest)
+            return as_stored(row["bytes"], what, storage) if row["bytes"] else read_image(Path(row["path"]), storage)
 
         return Samples(stored, labels, f"Hugging Face's {name}", large=stored)
 

@@ -15,6 +15,7 @@ from twoview.loaders.decode import jpeg_shape
 from twoview.loaders.files import NUMBER, bytes_of, lines_of
 from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 from twoview.loaders.limits import IMAGE_BYTES, PIXELS
+from twoview.loaders.storage import PLAIN, Storage
 
 # Files with these suffixes are taken for images. HEIC is among them although it cannot be read: it is refused with an
 # error, since otherwise the images would be missing silently.
@@ -50,16 +51,16 @@ class Samples:
     image: image(i) returns the pixels of sample i, uint8 (H, W, 3), or the bytes of a JPEG that is stored as it is.
     labels: int64 (N,). source: where the samples were found.
     files: the path of each sample's file; empty if the samples are not in files of their own.
-    large: large(i, longest) is image(i) for a caller that will shrink the image until no side is longer than `longest`
-        pixels. It therefore accepts images that `image` refuses because their pixels do not fit into a page of a beton
-        (a dataset file in FFCV's format). None if `image` refuses no image for its size.
+    large: large(i, storage) is image(i) for a caller that will make the image smaller as `storage` says. It therefore
+        accepts images that `image` refuses because their pixels do not fit into a page of a beton (a dataset file in
+        FFCV's format). None if `image` refuses no image for its size.
     """
 
     image: Callable[[int], np.ndarray | bytes]
     labels: np.ndarray
     source: str
     files: Sequence[str] = ()
-    large: Callable[[int, int], np.ndarray | bytes] | None = None
+    large: Callable[[int, Storage], np.ndarray | bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,8 +115,8 @@ def samples_from_files(files: Sequence[str], labels: Sequence[int] | np.ndarray,
     """
     found = _labels(labels, len(files), source)
 
-    def image(index: int, longest: int | None = None) -> np.ndarray | bytes:
-        return read_image(Path(files[index]), longest)
+    def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
+        return read_image(Path(files[index]), storage)
 
     return Samples(image, found, source, files, image)
 
@@ -268,12 +269,12 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
             raise FileNotFoundError(f"{listed_in} lists {file}, which does not exist")
 
 
-def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
+def read_image(file: Path, storage: Storage = PLAIN) -> np.ndarray | bytes:
     """Return an image file as JPEG bytes if the loader can decode them, otherwise as pixels, uint8 (H, W, 3).
 
-    Pixels are decoded by PIL and turned upright as the EXIF orientation says. `loaders/IMAGES.md` lists how each kind
-    of file is converted.
-    longest: the longest side, in pixels, to which the caller will shrink larger images; None if it shrinks none.
+    Pixels are decoded by PIL, turned upright as the EXIF orientation says, and laid on the background where they are
+    transparent. `loaders/IMAGES.md` lists how each kind of file is converted.
+    storage: how the caller will make the image smaller, which is not done here.
     Raises ValueError, naming the file, if it cannot be read, cannot become 8-bit RGB, or its pixels do not fit into a
     page of a beton, which is checked before they are decoded.
     """
@@ -281,10 +282,10 @@ def read_image(file: Path, longest: int | None = None) -> np.ndarray | bytes:
         content = bytes_of(file, IMAGE_BYTES)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    return as_stored(content, str(file), longest)
+    return as_stored(content, str(file), storage)
 
 
-def as_stored(content: bytes, name: str, longest: int | None = None) -> np.ndarray | bytes:
+def as_stored(content: bytes, name: str, storage: Storage = PLAIN) -> np.ndarray | bytes:
     """Return the content of an image file in the form in which a beton stores it: JPEG bytes or pixels.
 
     name: what error messages call the image. Everything else is as in `read_image`.
@@ -295,14 +296,22 @@ def as_stored(content: bytes, name: str, longest: int | None = None) -> np.ndarr
         raise ValueError(f"{name} has pixels of mode {image.mode}, which 8-bit RGB cannot hold")
     if image.format in ("JPEG", "MPO") and check_jpeg(content, name) and _turn(image) is None:
         return content
-    width, height = smaller(image.size, longest) if longest else image.size
-    check_fits(name, RAW, height, width, 3 * height * width)
+    width, height = smaller(image.size, storage.longest) if storage.longest else image.size
+    if not storage.compress:
+        check_fits(name, RAW, height, width, 3 * height * width)
     with naming(name):
         image.load()  # first, since the EXIF data may come after the pixels in the file
         turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)
-        upright.info.pop("transparency", None)  # irrelevant for RGB, and PIL warns about some kinds of it
+        if upright.has_transparency_data:
+            return _flat(np.array(upright.convert("RGBA")), 255 if storage.background == "white" else 0)
         return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))  # converting RGB would copy it
+
+
+def _flat(pixels: np.ndarray, background: int) -> np.ndarray:
+    """Return RGBA pixels, uint8 (H, W, 4), laid on a gray background, uint8 (H, W, 3), rounded to the nearest level."""
+    color, alpha = pixels[:, :, :3].astype(np.uint16), pixels[:, :, 3:].astype(np.uint16)
+    return ((color * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

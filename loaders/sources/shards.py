@@ -10,6 +10,7 @@ from twoview.loaders.files import NUMBER
 from twoview.loaders.names import shown
 from twoview.loaders.sources.source import Source, by_split, numbered
 from twoview.loaders.sources.tar import HIDDEN, Members, members
+from twoview.loaders.storage import PLAIN, Storage
 
 LABEL = ".cls"  # suffix of the member that holds a sample's label, as text
 LONGEST_LABEL = 100  # maximum bytes of a label
@@ -83,14 +84,14 @@ def _samples(path: str, shards: Sequence[_Shard], labels: np.ndarray) -> Samples
     """Return the samples of several shards. labels: int64 (N,)."""
     ends = np.cumsum([len(one.images) for one in shards])
 
-    def image(index: int, longest: int | None = None) -> np.ndarray | bytes:
+    def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
         number = int(np.searchsorted(ends, index, "right"))
         shard, sample = shards[number], index - int(ends[number] - len(shards[number].images))
         member = int(shard.images[sample])
         with open(shard.members.path, "rb") as file:
             file.seek(int(shard.members.starts[member]))
             content = file.read(int(shard.members.sizes[member]))
-        return as_stored(content, f"{shard.members.path}/{shard.name(sample)}", longest)
+        return as_stored(content, f"{shard.members.path}/{shard.name(sample)}", storage)
 
     return Samples(image, labels, path, large=image)
 

@@ -14,6 +14,7 @@ from twoview.loaders.datasets.samples import Samples, as_stored
 from twoview.loaders.errors import reason
 from twoview.loaders.names import shown
 from twoview.loaders.sources.source import SPLITS, Source, by_split, numbered
+from twoview.loaders.storage import PLAIN, Storage
 
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png")  # of several columns with images, the first so named is taken
 LABEL_NAMES = ("label", "labels", "class", "cls", "target", "y", "fine_label")  # columns that may hold the labels
@@ -122,8 +123,8 @@ def _source(
 def _samples(source: str, read: Callable[[int], bytes], labels: np.ndarray) -> Samples:
     """Return samples whose files' bytes `read` returns."""
 
-    def image(index: int, longest: int | None = None) -> np.ndarray | bytes:
-        return as_stored(read(index), f"row {index} of {source}", longest)
+    def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
+        return as_stored(read(index), f"row {index} of {source}", storage)
 
     return Samples(image, labels, source, large=image)
 

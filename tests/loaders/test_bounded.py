@@ -17,9 +17,10 @@ from twoview.loaders.decode import view_table
 from twoview.loaders.images import open_image
 from twoview.loaders.loader import Loader
 from twoview.loaders.names import checked_name, look_up
+from twoview.loaders.prepared import prepared
 from twoview.loaders.resident import Resident
-from twoview.loaders.shrink import shrunk
 from twoview.loaders.sparse_coding import SparseCoding
+from twoview.loaders.storage import Storage
 from twoview.loaders.views import View
 
 RAISES = "the environment variable TWOVIEW_MAX_PIXELS raises this limit"
@@ -118,7 +119,7 @@ def test_pillow_does_not_warn_of_what_is_allowed():
 
 def test_what_is_converted_is_checked_whoever_hands_it_over():
     samples = Samples(lambda index: claiming(40_000, 40_000), np.zeros(1, np.int64), "another library")
-    for each in (samples, shrunk(samples, 100, 90)):
+    for each in (samples, prepared(samples, Storage(longest=100, quality=90))):
         with pytest.raises(ValueError, match=f"^sample 0 of another library must have at most .*; {RAISES}$"):
             each.stored(0)
 
@@ -236,6 +237,6 @@ def test_pixels_that_no_page_holds_are_refused_before_they_are_decoded(kind, tmp
     with pytest.raises(
         ValueError, match=r"1\.png has [\d,]+ bytes as pixels; a page of a beton file holds 8,388,608: make it smaller"
     ):
-        shrunk(samples, 1_990, 90).stored(0)
+        prepared(samples, Storage(longest=1_990, quality=90)).stored(0)
     with pytest.raises((ValueError, pytest.fail.Exception), match=r"truncated|was decoded"):
-        shrunk(samples, 100, 90).stored(0)
+        prepared(samples, Storage(longest=100, quality=90)).stored(0)

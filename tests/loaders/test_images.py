@@ -48,12 +48,16 @@ KINDS, PATHS = table("kind"), table("path in FOLDER")
 
 
 def upright(content: bytes) -> np.ndarray:
-    """Return the pixels as PIL reads them, uint8 (H, W, 3). Raises what PIL raises."""
+    """Return the pixels as PIL reads them, on white if transparent, uint8 (H, W, 3). Raises what PIL raises."""
     with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
         warnings.simplefilter("ignore")  # of palettes with translucent colors
         image.load()
         with suppress(SyntaxError):  # damaged EXIF
             image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:  # laid on white
+            pixels = np.asarray(image.convert("RGBA")).astype(np.float64)
+            color, alpha = pixels[:, :, :3], pixels[:, :, 3:] / 255
+            return np.floor(color * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
         return np.asarray(image.convert("RGB"))
 
 
@@ -256,9 +260,14 @@ def test_no_program_is_started_by_a_folder_s_images(ghostscript, tmp_path):
 
 def test_no_program_is_started_by_what_another_library_opens(ghostscript, tmp_path):
     (tmp_path / "1.jpg").write_bytes(POSTSCRIPT)
+
+    class Opened:
+        def __getitem__(self, index):
+            return (Image.open(tmp_path / "1.jpg"),)
+
     restrain_pillow()
     with pytest.raises(ValueError, match="sample 0 of it cannot be read as an image: Unable to locate Ghostscript"):
-        packages._pixels("it", lambda index: Image.open(tmp_path / "1.jpg"))(0)
+        packages._images("it", Opened())(0)
     assert not ghostscript.exists()
 
 

@@ -19,6 +19,7 @@ def run(
     data_root: Path | None = None,
     max_resolution: int | None = None,
     quality: int = 90,
+    background: Literal["white", "black"] = "white",
     on_error: Literal["raise", "skip"] = "raise",
     threads: int = 0,
     force: bool = False,
@@ -33,7 +34,8 @@ def run(
         split: which split to write.
         data_root: folder of your datasets; TWOVIEW_DATA by default.
         max_resolution: longest side to store, in pixels; larger images are resized.
-        quality: quality of JPEGs that are resized, from 1 to 95.
+        quality: quality of JPEGs that are written, from 1 to 95.
+        background: color on which transparent pixels are laid.
         on_error: stop at the first image that cannot be read, or skip such images and list them.
         threads: number of threads that read and encode; 0 means one per core.
         force: overwrite dest.
@@ -48,6 +50,7 @@ def run(
         data_root=data_root,
         max_resolution=max_resolution,
         quality=quality,
+        background=background,
         on_error=on_error,
         threads=threads,
         force=force,
@@ -60,11 +63,13 @@ def run(
         "source": made.source,
         "found": {"images": made.images, "classes": made.classes, "text": made.found},
         "ignored": list(made.ignored),
+        "rule": made.rule,
         "skipped": list(made.left_out),
     }
     lines = [
         made.found,
         *made.ignored,
+        made.rule,
         *(f"skipped: {sentence}" for sentence in made.left_out),
         f"{dest}: {made.samples:,} samples of {made.images:,} {split} images, {size:,} bytes",
     ]

@@ -108,9 +108,9 @@ def test_mean_and_deviation_are_those_of_the_views(tmp_path):
     from twoview.bench.config.experiment import normalize_for
     from twoview.loaders.datasets import IMAGENET_MEAN
 
-    assert torch.allclose(normalize_for(recipe).mean.flatten(), torch.tensor(recipe.contents.mean))
+    assert torch.allclose(normalize_for(recipe).shift.flatten(), 255 * torch.tensor(recipe.contents.mean))
     imagenet = recipes.with_values(recipe, {"normalize": "imagenet"})
-    assert torch.allclose(normalize_for(imagenet).mean.flatten(), torch.tensor(IMAGENET_MEAN))
+    assert torch.allclose(normalize_for(imagenet).shift.flatten(), 255 * torch.tensor(IMAGENET_MEAN))
 
 
 def test_images_for_testing_get_the_labels_of_the_training_classes(tmp_path):

@@ -10,7 +10,8 @@ from twoview.loaders import presets
 from twoview.loaders.beton import JPEG, RAW, open_beton, write
 from twoview.loaders.datasets import Samples, bundled_photographs, image_folder
 from twoview.loaders.loader import Loader
-from twoview.loaders.shrink import shrunk
+from twoview.loaders.prepared import prepared
+from twoview.loaders.storage import Storage
 from twoview.loaders.views import View
 
 
@@ -35,7 +36,7 @@ def through_a_beton(folder, path):
 def test_larger_jpegs_are_resized_by_pil_and_the_rest_keep_their_bytes(image):
     large, small = jpeg(image, quality=95), jpeg(image.crop((0, 0, 100, 60)))
     samples = Samples([large, small].__getitem__, np.zeros(2, np.int64), "a test")
-    less = shrunk(samples, 100, 80)
+    less = prepared(samples, Storage(longest=100, quality=80))
     assert less.image(1) == small
     width, height = image.size
     expected = Image.open(io.BytesIO(large)).resize((100, round(100 * height / width)), Image.Resampling.BICUBIC)
@@ -45,15 +46,18 @@ def test_larger_jpegs_are_resized_by_pil_and_the_rest_keep_their_bytes(image):
 
 def test_larger_pixels_stay_pixels(image):
     pixels = np.asarray(image)
-    less = shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), "a test"), 64, 90)
+    less = prepared(Samples(lambda index: pixels, np.zeros(1, np.int64), "a test"), Storage(longest=64, quality=90))
     assert less.stored(0).mode == RAW and max(less.stored(0).height, less.stored(0).width) == 64
-    assert shrunk(Samples(lambda index: pixels, np.zeros(1, np.int64), ""), 5000, 90).image(0) is pixels
+    assert (
+        prepared(Samples(lambda index: pixels, np.zeros(1, np.int64), ""), Storage(longest=5000, quality=90)).image(0)
+        is pixels
+    )
 
 
 @pytest.mark.parametrize(("resolution", "quality", "named"), [(0, 90, "--max-resolution"), (100, 96, "--quality")])
 def test_what_is_out_of_range_is_named(resolution, quality, named):
     with pytest.raises(ValueError, match=named):
-        shrunk(Samples(lambda index: b"", np.zeros(1, np.int64), ""), resolution, quality)
+        prepared(Samples(lambda index: b"", np.zeros(1, np.int64), ""), Storage(longest=resolution, quality=quality))
 
 
 def test_sources_of_every_kind_arrive_as_pil_reads_them(image, tmp_path):
@@ -89,7 +93,7 @@ def test_sources_of_every_kind_arrive_as_pil_reads_them(image, tmp_path):
 def test_what_pil_cannot_resize_is_named():
     damaged = Samples(lambda index: b"\xff\xd8\xff\xe0 cut", np.zeros(1, np.int64), "a test")
     with pytest.raises(ValueError, match="sample 0 of a test cannot be read as an image: Truncated File Read"):
-        shrunk(damaged, 64, 90).image(0)
+        prepared(damaged, Storage(longest=64, quality=90)).image(0)
 
 
 @pytest.mark.parametrize(("name", "content"), [("zero.jpg", b""), ("cut.jpg", None)])
@@ -111,10 +115,46 @@ def test_a_damaged_jpeg_is_not_made_a_whole_one(image, tmp_path):
     contents = [content[: len(content) // 2] + b"\xff\xd9" for content in contents]
     for number, content in enumerate(contents):
         (tmp_path / "images" / "a" / f"{number}.jpg").write_bytes(content)
-    files = shrunk(image_folder(tmp_path / "images"), 64, 90)
-    others = shrunk(Samples(contents.__getitem__, np.zeros(2, np.int64), "a test"), 64, 90)
+    files = prepared(image_folder(tmp_path / "images"), Storage(longest=64, quality=90))
+    others = prepared(Samples(contents.__getitem__, np.zeros(2, np.int64), "a test"), Storage(longest=64, quality=90))
     for samples, number in ((files, 0), (files, 1), (others, 0), (others, 1)):
         with pytest.raises(
             ValueError, match=r"^(.*/\d.jpg|sample \d of a test): the JPEG cannot be decoded: it is damaged"
         ):
             samples.image(number)
+
+
+def test_larger_pixels_become_jpegs_and_the_rest_stay_as_they_are(image):
+    pixels = [np.asarray(image.resize(side)) for side in ((256, 256), (257, 256))]
+    samples = prepared(Samples(pixels.__getitem__, np.zeros(2, np.int64), "a test"), Storage(quality=80, compress=True))
+    assert samples.image(0) is pixels[0]
+    assert samples.image(1) == jpeg(Image.fromarray(pixels[1]), quality=80)
+
+
+def test_pixels_that_do_not_fit_into_a_page_are_compressed(tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    Image.new("RGB", (3000, 2000), (9, 99, 199)).save(tmp_path / "images" / "a" / "1.png")
+    samples = image_folder(tmp_path / "images")
+    with pytest.raises(ValueError, match="make it smaller with --max-resolution"):
+        samples.stored(0)
+    stored = prepared(samples, Storage(compress=True)).stored(0)
+    assert (stored.mode, stored.width, stored.height) == (JPEG, 3000, 2000)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("background", ["white", "black"])
+def test_transparent_pixels_lie_on_the_background(mode, background, tmp_path):
+    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8), "RGBA").convert(mode)
+    if mode == "P":
+        drawn.info["transparency"] = bytes(np.random.default_rng(1).integers(0, 256, 256, np.uint8))
+    (tmp_path / "a").mkdir()
+    drawn.save(tmp_path / "a" / "1.png")
+    ours = prepared(image_folder(tmp_path), Storage(background=background)).image(0)
+    color = Image.open(tmp_path / "a" / "1.png").convert("RGBA")
+    theirs = Image.alpha_composite(Image.new("RGBA", color.size, background), color).convert("RGB")
+    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1, "PIL rounds in two steps"
+
+
+def test_a_background_that_is_no_choice_is_named():
+    with pytest.raises(ValueError, match="--background must be white or black, got 'red'"):
+        Storage(background="red")
