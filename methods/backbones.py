@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import (
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -13,11 +14,29 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
+from twoview.loaders.names import look_up
+from twoview.methods import timm_models
 from twoview.methods.encoder import Encoder
-from twoview.methods.settings import Repeats, Settings, Side, Width
+from twoview.methods.settings import Repeats, Settings, Side, Text, Width
+from twoview.methods.timm_models import TIMM
 from twoview.methods.vit import VITS, ViT
 
 WIDE = "wide-resnet"
+# Name of each backbone -> what it is.
+BACKBONES = {
+    "resnet-tiny": "a ResNet of two blocks, for images of 32 pixels on a CPU",
+    "resnet-small": "a ResNet of three blocks, for images of 32 pixels on a CPU",
+    "resnet18": "torchvision's ResNet-18, with a stem for CIFAR or ImageNet",
+    "resnet34": "torchvision's ResNet-34, with a stem for CIFAR or ImageNet",
+    "resnet50": "torchvision's ResNet-50, with a stem for CIFAR or ImageNet",
+    WIDE: "a wide ResNet for images of 32 pixels (Zagoruyko and Komodakis 2016)",
+    "alexnet": "the five convolutions of an AlexNet for small images",
+    **{
+        name: f"a ViT of {shape.depth} blocks and width {shape.width}, of timm's blocks; its patches can be masked"
+        for name, shape in VITS.items()
+    },
+    f"{TIMM}NAME": f"any image model of timm, by its NAME there, such as {TIMM}convnext_tiny",
+}
 # Keys that apply to some backbones only: key -> (these backbones in words, their names).
 ONLY = {
     **dict.fromkeys(("patch", "positions", "drop_path", "pool"), ("ViTs", tuple(VITS))),
@@ -25,22 +44,22 @@ ONLY = {
 }
 
 
+def _is_known(name: str) -> str:
+    """Return the name of a backbone. Raises ValueError, with the nearest known names, if there is none of this name."""
+    if name.startswith(TIMM):
+        return timm_models.checked(name)
+    look_up("backbone", name, BACKBONES)
+    return name
+
+
 class Backbone(Settings):
     """The `[backbone]` table of a recipe (the TOML file that describes an experiment)."""
 
-    name: Literal[
-        "resnet-tiny",
-        "resnet-small",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "wide-resnet",
-        "alexnet",
-        "vit-mini",
-        "vit-tiny",
-        "vit-small",
-        "vit-base",
-    ] = "resnet-small"  # two small ResNets for a CPU, torchvision's ResNets, two networks for 32 pixels, or timm's ViTs
+    name: Annotated[Text, AfterValidator(_is_known)] = "resnet-small"  # see `twoview list backbones`
+    # File of weights that the encoder starts from; in a recipe's file the path is relative to that file.
+    checkpoint: Text = ""
+    # SHA-256 of that file, in hex. If it is not given, a run computes it when it starts.
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     # Stem of a torchvision ResNet: cifar is a 3x3 convolution, imagenet is 7x7 with stride 2 and max-pooling.
     stem: Literal["cifar", "imagenet"] = "cifar"
     width: Width = 32  # channels of the stem of resnet-tiny and resnet-small, or of alexnet's first layer (paper: 96)
@@ -61,6 +80,8 @@ class Backbone(Settings):
 
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Self:
+        if self.sha256 and not self.checkpoint:
+            raise ValueError("sha256 is the hash of backbone.checkpoint, which is missing")
         for key, (whose, names) in ONLY.items():
             if self.name not in names and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} is only for {whose}, not for {self.name}")
@@ -68,18 +89,29 @@ class Backbone(Settings):
 
     @model_serializer(mode="wrap")
     def _told(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write a key that only some backbones have for those backbones only.
+        """Write a key that only some backbones have for those backbones only, and keys of a checkpoint if there is one.
 
         Records of the other backbones then have the same keys as older records and stay comparable with them.
         """
-        return {key: value for key, value in values(self).items() if key not in ONLY or self.name in ONLY[key][1]}
+        return {key: value for key, value in values(self).items() if self._has(key)}
+
+    def _has(self, key: str) -> bool:
+        """Return whether a key means anything for this backbone."""
+        if key in ("checkpoint", "sha256"):
+            return bool(getattr(self, key))
+        if self.name.startswith(TIMM):
+            return key == "name"
+        return key not in ONLY or self.name in ONLY[key][1]
 
 
 def build(backbone: Backbone, size: int = 224) -> Encoder:
     """Return an encoder with fresh weights, drawn from torch's global generator.
 
     size: side of the images in pixels; a ViT makes one position embedding per patch of such an image.
+    Raises ValueError, naming the backbone and the size, if it cannot take such images.
     """
+    if backbone.name.startswith(TIMM):
+        return timm_models.build(backbone.name, size)
     if backbone.name in VITS:
         return ViT(*VITS[backbone.name], backbone.patch, size, backbone.positions, backbone.drop_path, backbone.pool)
     if backbone.name == "resnet-tiny":

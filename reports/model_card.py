@@ -1,6 +1,7 @@
 """The model card of an exported encoder: Markdown with the front matter of the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -100,6 +101,9 @@ def _training(subject: Exported, found: Sequence[Result]) -> dict[str, Any]:
         "batch": recipe.batch,
         "seed": recipe.seed,
     }
+    if recipe.backbone.checkpoint:
+        file = Path(recipe.backbone.checkpoint).name
+        rows["weights at the start"] = f"{file} (SHA-256 {recipe.backbone.sha256})"
     if training:
         rows |= {
             "views per epoch": f"{training.views_per_epoch:,}",

@@ -29,7 +29,7 @@ ALLOWED = {
     "loaders/presets.py": "presets are named after the papers whose views they are",
     "bench/dataloader/targets.py": "presets",
     "bench/suites/gpu/correctness.py": "presets",
-    "bench/evaluation/key_layouts.py": "layouts of other projects' checkpoints",
+    "methods/key_layouts.py": "layouts of other projects' checkpoints",
     "bench/theory/images.py": "training with labels, as a word",
     "bench/config/assran2023.py": "the methods that one paper compares",
     "reports/imbalance.py": "the same paper's prior, by MSN and by PMSN",

@@ -31,7 +31,8 @@ def export(
     formats: any of `safetensors` (the weights alone), `pt2` (torch.export) and `onnx`. The last two include the
     normalization.
     keys: the library whose names the weights in `model.safetensors` get: `torchvision`, `timm` or `twoview`; by
-    default torchvision for ResNets, timm for ViTs, and twoview for the networks that neither has.
+    default torchvision for its ResNets, timm for ViTs and its own models, and twoview for the networks that neither
+    has.
     momentum: export the moving average of the encoder (momentum encoder or teacher), not the network that is evaluated.
     evidence_dir: the folder of records from which the card takes the accuracies; by default OUT/evidence.
     force: replace `dest` if it holds nothing but an earlier export.

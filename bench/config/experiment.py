@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from twoview.bench.config import starts
 from twoview.bench.config.progressive import Growing
-from twoview.bench.config.recipe import Recipe, dataset_of
+from twoview.bench.config.recipe import Recipe, dataset_of, parse
 from twoview.bench.config.views import made, numbered
 from twoview.bench.measurement.memory import GIB, bytes_of
 from twoview.bench.runtime.cores import cpu_count
@@ -24,7 +25,9 @@ from twoview.loaders.loader import Loader
 from twoview.loaders.resident import Resident, fits
 from twoview.loaders.samplers import classes_a_batch, long_tail, subset
 from twoview.loaders.views import View
-from twoview.methods import backbones, checkpoint, precision, ranks, registry
+from twoview.methods import backbones, checkpoint, precision, ranks, registry, timm_models
+from twoview.methods import weights as weights_in
+from twoview.methods.encoder import Encoder
 from twoview.methods.method import Method
 from twoview.methods.normalize import Normalize
 from twoview.methods.probes.online import Online
@@ -69,10 +72,12 @@ def run_name(recipe: Recipe[Any]) -> str:
 
 
 def build_method(recipe: Recipe[Any]) -> Method:
-    """Return the method with newly drawn weights. torch's global generators keep their state.
+    """Return the method before its first step. torch's global generators keep their state.
 
-    The encoder's weights depend on backbone and seed only, whatever the method.
-    Raises ValueError if there is not enough memory for the weights, if possible before any memory is allocated.
+    Its weights are newly drawn, except those of an encoder that `backbone.checkpoint` holds. The encoder's weights
+    depend on backbone and seed only, whatever the method.
+    Raises ValueError if there is not enough memory for the weights, if possible before any memory is allocated; and
+    FileNotFoundError or ValueError, naming the file, if `backbone.checkpoint` does not hold this encoder.
     """
     method, _ = _fresh(recipe)
     return method
@@ -110,9 +115,23 @@ def _bytes(method: Method) -> int:
 
 
 def outline(recipe: Recipe[Any]) -> Method:
-    """Return the method on torch's meta device: its parameters and buffers have shapes but take no memory."""
+    """Return the method on torch's meta device: its parameters and buffers have shapes but take no memory.
+
+    Raises ValueError if a model of timm cannot take the recipe's views.
+    """
     with torch.device("meta"):
-        return _made(recipe)
+        method = _made(starts.randomly_started(recipe))
+    if recipe.backbone.name.startswith(timm_models.TIMM):
+        encoder: Any = method.encoder
+        for side in sorted({view.size for size in _sizes(recipe) for view in presets.preset(recipe.views, size)}):
+            timm_models.check_side(encoder.body, recipe.backbone.name, side)
+    return method
+
+
+def _sizes(recipe: Recipe[Any]) -> set[int]:
+    """Return the sizes of the recipe's views in all epochs, in pixels."""
+    epochs = range(recipe.epochs) if recipe.progressive.start else ()
+    return {recipe.size, *(recipe.progressive.side(recipe.size, epoch) for epoch in epochs)}
 
 
 def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) -> Method:
@@ -131,7 +150,7 @@ def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) 
             raise ValueError(f"{path}: {key} must be finite, got NaN or infinity")
     for key in weights.keys() - mine.keys():
         raise ValueError(f"{path} does not hold the weights of its own recipe: {key} is unexpected")
-    method = build_method(recipe)
+    method = build_method(starts.randomly_started(recipe))
     method.load_state_dict(weights)
     return method
 
@@ -152,12 +171,27 @@ def ran_out(error: Exception) -> bool:
 
 
 def _made(recipe: Recipe[Any]) -> Method:
-    """Return the recipe's method, with weights drawn from torch's global generator."""
+    """Return the recipe's method, with weights drawn from torch's global generator or from `backbone.checkpoint`."""
     encoder = backbones.build(recipe.backbone, recipe.size)
+    if recipe.backbone.checkpoint:
+        _start(encoder, recipe)  # before the method is built, which may copy the encoder
     views = made(recipe.views, recipe.size)
     classes = len(dataset_of(recipe).classes)
     method = registry.entry(recipe.method.name).build(recipe.method, encoder, views, classes)
     return Online(method, classes) if recipe.probe.online else method
+
+
+def _start(encoder: Encoder, recipe: Recipe[Any]) -> None:
+    """Load the encoder in the file `backbone.checkpoint`: a training run's, an exported one, or another library's."""
+    backbone, path = recipe.backbone, Path(recipe.backbone.checkpoint)
+    content = starts.content(backbone)
+    if weights_in.is_own(content):
+        state = checkpoint.load(path)
+        theirs: Any = trained_method(parse(state["recipe"], str(path)), state["method"], path).probed
+        tensors = theirs.body.state_dict()
+    else:
+        tensors = starts.converted(content, encoder, backbone)
+    starts.fill(encoder, tensors, recipe)
 
 
 def views_of(recipe: Recipe[Any], epoch: int | None = None) -> tuple[View, ...]:

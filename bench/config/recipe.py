@@ -7,7 +7,7 @@ lacks from that recipe, except `source` and `[expected]`. A base must not have a
 import re
 import reprlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -235,11 +235,24 @@ def _read(path: Path) -> dict[str, Any]:
     if max(part.count(b".") for part in content.split(b"=")) > DOTS:
         raise ValueError(f"{path} is not a recipe: there must be at most {DOTS:,} dots between two = signs")
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return _with_paths(tomllib.loads(content.decode("utf-8-sig")), path.parent)
     except ValueError as error:  # about TOML, UTF-8, or an integer of thousands of digits
         raise ValueError(f"{path} is not TOML: {error}") from None
     except RecursionError:
         raise ValueError(f"{path} is not a recipe: its tables are nested too deeply") from None
+
+
+def _fields(table: Any) -> Collection[str]:
+    """Return the keys that a table of a recipe may have; none for a value that is not a table."""
+    return type(table).model_fields if isinstance(table, Settings) else ()
+
+
+def _with_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a file's values, in which `backbone.checkpoint` is relative to its folder, with a path from here."""
+    backbone = values.get("backbone")
+    if isinstance(backbone, dict) and isinstance(given := backbone.get("checkpoint"), str) and given:
+        backbone["checkpoint"] = str(folder / given)
+    return values
 
 
 def overrides(one: Recipe[Any]) -> dict[str, Any] | None:
@@ -306,9 +319,10 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
             changed["views"] = with_change(changed["views"], [*tables[1:], last], value)
             continue
         table: Any = changed
+        kind: Any = recipe
         for name in tables:
-            table = table.get(name) if isinstance(table, dict) else None
-        if not isinstance(table, dict) or last not in table:
+            table, kind = (table.get(name), getattr(kind, name)) if name in _fields(kind) else (None, None)
+        if last not in _fields(kind):
             raise ValueError(f"{recipe.name}: {key} is not a key of the recipe")
         table[last] = value
     return parse(changed, f"{recipe.name} with {', '.join(f'{key} {value!r}' for key, value in values.items())}")
@@ -348,9 +362,9 @@ def checked_dataset(name: str) -> datasets.Dataset:
     return datasets.dataset(name)
 
 
-def in_a_file_name(dataset: str) -> str:
-    """Return a dataset's name in a form that can be part of a file name, unlike `hf:OWNER/NAME`."""
-    return dataset.replace(":", "-").replace("/", "-")
+def in_a_file_name(name: str) -> str:
+    """Return a name of a dataset or backbone as a part of a file name, unlike `hf:OWNER/NAME` and `timm:NAME`."""
+    return name.replace(":", "-").replace("/", "-")
 
 
 def check_schedule(recipe: Recipe[Any], where: str) -> None:

@@ -1,30 +1,21 @@
 """Published encoders, loaded for the probes: `torchvision:NAME`, `timm:NAME` or `checkpoint:FILE`."""
 
-import pickle
 import re
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from twoview.bench.evaluation.key_layouts import Layout, convert
 from twoview.loaders.errors import reason
 from twoview.loaders.limits import NAME
 from twoview.loaders.names import look_up
-from twoview.methods.checkpoint import (
-    check_header,
-    check_size,
-    check_tensors,
-    finite,
-    looks_like,
-    open_archive,
-    reason_of,
-)
+from twoview.methods import weights
+from twoview.methods.key_layouts import Layout, convert
 from twoview.methods.normalize import Normalize
 from twoview.methods.probes.features import fingerprint
+from twoview.methods.timm_models import check_known, head_keys
 
 HEADS = ("fc.", "classifier.", "heads.", "head.")  # key prefixes of torchvision's classification heads
 # Channel mean and standard deviation of ImageNet, for pixels from 0 to 1.
@@ -57,7 +48,7 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     unless they are on this machine already; checkpoint:FILE for any other file, which must be in the safetensors
     format, or written by torch.save with tensors and plain values only.
     arch: the architecture of the weights in that file, as torchvision:NAME or timm:NAME. layout: the code base with
-    whose key names the file was written (see `twoview.bench.evaluation.key_layouts`); recognized by default.
+    whose key names the file was written (see `twoview.methods.key_layouts`); recognized by default.
     Raises ValueError if the spec, architecture or layout is unknown, or if keys are missing or unexpected; OSError,
     naming the file, if the weights are not on this machine and cannot be downloaded.
     """
@@ -92,20 +83,20 @@ def _from_torchvision(name: str) -> Published:
     arch, _, wanted = name.partition(".")
     module, _, _ = _built(f"torchvision:{arch}")
     known = models.get_model_weights(arch)
-    weights: Any = look_up(f"weights of {arch}", wanted, known.__members__) if wanted else known.DEFAULT
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    chosen: Any = look_up(f"weights of {arch}", wanted, known.__members__) if wanted else known.DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
+        state = chosen.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise OSError(f"torchvision:{name}: {_absent(str(file), weights.url, error)}") from None
-    _fill(module, {key: value for key, value in state.items() if not key.startswith(HEADS)})
-    ready = weights.transforms()
+        raise OSError(f"torchvision:{name}: {_absent(str(file), chosen.url, error)}") from None
+    weights.fill(module, {key: value for key, value in state.items() if not key.startswith(HEADS)})
+    ready = chosen.transforms()
     return _published(
-        f"torchvision-{arch}.{weights.name}",
+        f"torchvision-{arch}.{chosen.name}",
         module,
         ready.crop_size[0],
         Normalize(tuple(ready.mean), tuple(ready.std)),
-        weights.url,
+        chosen.url,
     )
 
 
@@ -114,7 +105,7 @@ def _from_timm(name: str) -> Published:
     import timm
     from timm.data.config import resolve_model_data_config
 
-    _known_to_timm(name)
+    check_known(name)
     file = timm.get_pretrained_cfg(name)
     source = "any known address"
     if file and (file.hf_hub_id or file.url):
@@ -142,50 +133,22 @@ def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
 
     CIFAR networks have images of 32 pixels and no known normalization.
     """
-    content = _opened(file)
-    if isinstance(content, dict) and {"recipe", "method", "epoch"} <= content.keys():
+    content = weights.read(file)
+    if weights.is_own(content):
         raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
-    tensors, found = convert(content, file, layout)
     module, size, resnet = _built(arch)
+    kind, _, name = arch.partition(":")
+    heads = head_keys(name) if kind == "timm" else ()
+    tensors, found, _ = convert(content, file, layout, module.state_dict().keys(), heads)
     cifar = resnet and "conv1.weight" in tensors and tensors["conv1.weight"].shape[2:] == (3, 3)
     if cifar:
         _give_cifar_stem(module, found)
     try:
-        _fill(module, tensors)
+        weights.fill(module, tensors)
     except ValueError as error:
         raise ValueError(f"{file} does not fit {arch}: {error}") from None
     normalize = None if cifar else Normalize(*IMAGENET)
     return _published(f"checkpoint-{file.stem}", module, 32 if cifar else size, normalize, str(file))
-
-
-def _opened(file: Path) -> Any:
-    """Return the content of a checkpoint file without running any code in it.
-
-    Raises FileNotFoundError if the file does not exist. Raises ValueError if reading it would run code, if it is
-    damaged, or if it is not a checkpoint; the error then says what the file looks like.
-    """
-    check_size(file)
-    try:
-        if file.suffix == ".safetensors":
-            import safetensors.torch
-
-            check_header(file)
-            return safetensors.torch.load_file(file)
-        if zipfile.is_zipfile(file):  # older versions of torch did not write archives
-            open_archive(file).close()
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        check_tensors(content, file)
-        return content
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise ValueError(
-                f"{file} holds more than tensors and plain values, and reading the rest would run its code: save its "
-                "state_dict alone in a new file"
-            ) from None
-        why = "it is damaged, or was not written by torch.save"  # torch's own text suggests running the file's code
-    except Exception as error:  # zipfile, torch and safetensors have errors of their own for damaged files
-        why = reason_of(error)
-    raise ValueError(f"{file} cannot be read as a checkpoint: {looks_like(file) or why}")
 
 
 def _built(arch: str) -> tuple[nn.Module, int, bool]:
@@ -197,7 +160,7 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
     if kind == "timm":
         import timm
 
-        _known_to_timm(name)
+        check_known(name)
         module: Any = timm.create_model(name, pretrained=False, num_classes=0)
         return module, module.default_cfg["input_size"][-1], isinstance(module, timm.models.ResNet)
     if kind == "torchvision":
@@ -213,40 +176,11 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
     raise ValueError(f"--arch must be torchvision:NAME or timm:NAME, got {arch}")
 
 
-def _known_to_timm(name: str) -> None:
-    """Raise ValueError, with the nearest known names, if timm has no such model. A name with a / is on a hub."""
-    import timm
-
-    if "/" not in name:
-        look_up("model of timm", name.partition(".")[0], {one: one for one in timm.list_models()})
-
-
 def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:
     """Give a ResNet the usual CIFAR stem: a 3x3 convolution, whose padding depends on the layout, and no pooling."""
     out: int = module.conv1.out_channels  # type: ignore[union-attr, assignment]
     module.conv1 = nn.Conv2d(3, out, 3, padding=layout.cifar_padding, bias=False)
     module.maxpool = nn.Identity()
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors into the module.
-
-    Raises ValueError, naming the first key that is missing, unexpected, or has the wrong shape or a value that is not
-    finite. Only BatchNorm's count of batches may be missing, since encoders in eval mode do not use it.
-    """
-    own = module.state_dict()
-    for key, tensor in own.items():
-        if key not in tensors and not key.endswith("num_batches_tracked"):
-            raise ValueError(f"{key} is missing")
-        if key in tensors and tensors[key].shape != tensor.shape:
-            raise ValueError(f"{key} must have shape {tuple(tensor.shape)}, got {tuple(tensors[key].shape)}")
-    for key in tensors:
-        if key not in own:
-            raise ValueError(f"{key} is unexpected")
-    for key, tensor in tensors.items():
-        if not finite(tensor):
-            raise ValueError(f"{key} must be finite, got NaN or infinity")
-    module.load_state_dict(own | tensors)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def judge(path: Path, place: Place) -> Run:
 
 
 def judge_untrained(recipe: Recipe[Any], place: Place) -> Run:
-    """Probe the recipe's encoder with the weights drawn by its seed, before the first step; return the record."""
+    """Probe the recipe's encoder before the first step, with the weights that it starts from; return the record."""
     name = baseline_name("untrained", recipe)
     encoder = _as_published(name, build_method(recipe).encoder, recipe, "untrained")
     return _baseline("untrained", recipe, place, encoder)
@@ -64,7 +64,7 @@ def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
     dataset = in_a_file_name(recipe.dataset)
     if subject == "pixels":
         return f"pixels-{dataset}-{recipe.size}-{_hash(judged_by)}"
-    encoder = f"{recipe.backbone.name}-{_hash(judged_by + recipe.backbone.model_dump_json())}"
+    encoder = f"{in_a_file_name(recipe.backbone.name)}-{_hash(judged_by + recipe.backbone.model_dump_json())}"
     return f"untrained-{dataset}-{recipe.size}-{encoder}-seed{recipe.seed}"
 
 

@@ -6,26 +6,12 @@ from torch import Tensor
 
 from twoview.methods.backbones import Backbone
 from twoview.methods.encoder import Encoder
+from twoview.methods.key_layouts import in_torchvision
+from twoview.methods.timm_models import TIMM, settings_for
 from twoview.methods.vit import VITS, ViT
 
 Library = Literal["torchvision", "timm", "twoview"]
 RESNETS = ("resnet18", "resnet34", "resnet50")
-# Part of a key of a timm ViT's block -> that part in torchvision's.
-_IN_TORCHVISION_BLOCKS = {
-    "norm1.": "ln_1.",
-    "attn.qkv.": "self_attention.in_proj_",
-    "attn.proj.": "self_attention.out_proj.",
-    "norm2.": "ln_2.",
-    "mlp.fc1.": "mlp.0.",
-    "mlp.fc2.": "mlp.3.",
-}
-# Beginning of any other key of a timm ViT -> that beginning in torchvision's.
-_IN_TORCHVISION = {
-    "cls_token": "class_token",
-    "pos_embed": "encoder.pos_embedding",
-    "patch_embed.proj.": "conv_proj.",
-    "norm.": "encoder.ln.",
-}
 
 
 class Architecture(NamedTuple):
@@ -41,10 +27,10 @@ class Architecture(NamedTuple):
 
 
 def library_for(backbone: Backbone) -> Library:
-    """Return the library whose key names other code most probably reads: torchvision for ResNets, timm for ViTs."""
+    """Return the library whose key names other code most probably reads: torchvision for its ResNets, timm for ViTs."""
     if backbone.name in RESNETS:
         return "torchvision"
-    return "timm" if backbone.name in VITS else "twoview"
+    return "timm" if backbone.name in VITS or backbone.name.startswith(TIMM) else "twoview"
 
 
 def architecture(encoder: Encoder, backbone: Backbone, size: int, library: Library) -> Architecture:
@@ -56,7 +42,9 @@ def architecture(encoder: Encoder, backbone: Backbone, size: int, library: Libra
     if library == "twoview":
         return _own(encoder, backbone, size)
     if backbone.name in RESNETS:
-        return _resnet(encoder, backbone, library)
+        return _resnet(encoder, backbone.name, backbone.stem, library)
+    if backbone.name.startswith(TIMM):
+        return _of_timm(encoder, backbone.name, size, library)
     if backbone.name not in VITS:
         raise ValueError(f"--keys must be twoview for {backbone.name}, which {library} does not have, got {library}")
     assert isinstance(encoder, ViT)
@@ -64,20 +52,36 @@ def architecture(encoder: Encoder, backbone: Backbone, size: int, library: Libra
 
 
 def _own(encoder: Encoder, backbone: Backbone, size: int) -> Architecture:
-    settings = ", ".join(f"{key}={value!r}" for key, value in backbone.model_dump().items())
+    kept = backbone.model_dump(exclude={"checkpoint", "sha256"})
+    settings = ", ".join(f"{key}={value!r}" for key, value in kept.items())
     imports = ("from twoview.methods.backbones import Backbone, build",)
     return Architecture(imports, (f"encoder = build(Backbone({settings}), {size})",), encoder.state_dict())
 
 
-def _resnet(encoder: Encoder, backbone: Backbone, library: Library) -> Architecture:
+def _of_timm(encoder: Encoder, name: str, size: int, library: Library) -> Architecture:
+    """Return a model of timm. Raises ValueError for torchvision, unless it is a ResNet, which both build alike."""
+    model = name.removeprefix(TIMM)
+    if library == "torchvision":
+        if model not in RESNETS:
+            raise ValueError(
+                f"--keys must be timm or twoview for {name}, which torchvision builds differently or lacks"
+            )
+        return _resnet(encoder, model, "imagenet", library)
+    options = {"num_classes": 0, **settings_for(name, size).options}
+    written = ", ".join(f"{key}={value}" for key, value in options.items())
+    code = f'encoder = timm.create_model("{model}", {written})'
+    return Architecture(("import timm",), (code,), encoder.body.state_dict())
+
+
+def _resnet(encoder: Encoder, name: str, stem: str, library: Library) -> Architecture:
     """Return a ResNet. torchvision and timm name its weights alike."""
     if library == "torchvision":
         imports = ("import torchvision",)
-        code = [f"encoder = torchvision.models.{backbone.name}()", "encoder.fc = torch.nn.Identity()"]
+        code = [f"encoder = torchvision.models.{name}()", "encoder.fc = torch.nn.Identity()"]
     else:
         imports = ("import timm",)
-        code = [f'encoder = timm.create_model("{backbone.name}", num_classes=0)']
-    if backbone.stem == "cifar":
+        code = [f'encoder = timm.create_model("{name}", num_classes=0)']
+    if stem == "cifar":
         code.append("encoder.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)")
         code.append("encoder.maxpool = torch.nn.Identity()")
     return Architecture(imports, tuple(code), encoder.body.state_dict())
@@ -118,17 +122,5 @@ def _torchvision_vit(encoder: ViT, backbone: Backbone, size: int) -> Architectur
         ")",
         "encoder.heads = torch.nn.Identity()",
     )
-    weights = {_in_torchvision(key): tensor for key, tensor in _timm_weights(encoder).items()}
+    weights = {in_torchvision(key): tensor for key, tensor in _timm_weights(encoder).items()}
     return Architecture(("import torchvision",), code, weights)
-
-
-def _in_torchvision(key: str) -> str:
-    """Return the name that torchvision gives to a weight of a timm ViT."""
-    first, _, rest = key.partition(".")
-    if first == "blocks":
-        number, _, inside = rest.partition(".")
-        start = next(start for start in _IN_TORCHVISION_BLOCKS if inside.startswith(start))
-        inside = _IN_TORCHVISION_BLOCKS[start] + inside.removeprefix(start)
-        return f"encoder.layers.encoder_layer_{number}.{inside}"
-    start = next(start for start in _IN_TORCHVISION if key.startswith(start))
-    return _IN_TORCHVISION[start] + key.removeprefix(start)

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
-from twoview.bench.config import experiment
+from twoview.bench.config import experiment, starts
 from twoview.bench.config.recipe import Recipe, parse
 from twoview.bench.measurement.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 from twoview.bench.runtime import processes
@@ -238,7 +238,7 @@ def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
 def _trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Trainer:
     """Return a trainer for one process that is not compiled, since a compiler fuses operations that the plan counts."""
     plain = {"compile": "off", "cuda_graph": False, "sync_batchnorm": False}
-    return experiment.trainer(recipe.model_copy(update=plain), device, kind)
+    return experiment.trainer(starts.randomly_started(recipe).model_copy(update=plain), device, kind)
 
 
 def _batch(recipe: Recipe[Any], method: Method, device: torch.device) -> DeviceBatch:

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
-from twoview.bench.config import experiment
+from twoview.bench.config import experiment, starts
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
 from twoview.bench.config.recipe import Recipe, check_schedule, dataset_of, with_values
@@ -68,7 +68,7 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=grace, reduction_factor=HALVING),
         load_if_exists=True,
     )
-    mine = {**recipe.settings(), "search": recipe.search.model_dump(mode="json")}
+    mine = {**starts.pinned(recipe).settings(), "search": recipe.search.model_dump(mode="json")}
     theirs = study.user_attrs.get("recipe")
     if theirs is None:
         study.set_user_attr("recipe", mine)

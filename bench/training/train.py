@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.markup import escape
 
-from twoview.bench.config import experiment
+from twoview.bench.config import experiment, starts
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import (
     Place,
@@ -98,7 +98,7 @@ def _trained(
     path = place.checkpoint(recipe)
     first = os.environ.get("RANK", "0") == "0"  # the first rank writes for all
     with alone(path, "the checkpoint") if first else nullcontext():
-        state = _checkpoint_to_resume(path, recipe) if resume else None
+        state, recipe = _checkpoint_to_resume(path, recipe) if resume else (None, starts.pinned(recipe))
         if state is None and path.exists():
             raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
         if state and "measured" in state and profiler:
@@ -145,7 +145,7 @@ def _train(
     with ranks.first_rank_first():
         train_file = betons.dataset_beton(dataset_of(recipe), "train", place.betons, place.root, damaged=recipe.damaged)
     with out_of_memory.explained(recipe, where, kind):
-        trainer = experiment.trainer(recipe, where, kind)
+        trainer = experiment.trainer(starts.randomly_started(recipe) if state else recipe, where, kind)
         if state:
             take_up(trainer, state, path)
             console.print(f"{escape(str(path))}: resuming after step {len(trainer.history.losses)}")
@@ -249,8 +249,8 @@ def _measured_whole(state: dict[str, Any]) -> bool:
     return bool(state.get("measured", {}).get("ceilings"))
 
 
-def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | None:
-    """Return the content of the newest undamaged checkpoint, or None if there is none.
+def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> tuple[dict[str, Any] | None, Recipe[Any]]:
+    """Return the content of the newest undamaged checkpoint, or None if there is none, and the recipe with its hash.
 
     Raises ValueError if it has another recipe.
     """
@@ -258,12 +258,13 @@ def _checkpoint_to_resume(path: Path, recipe: Recipe[Any]) -> dict[str, Any] | N
     for complaint in complaints:
         console.print(f"[yellow]{escape(complaint)}; the previous checkpoint is used instead")
     if state is None:
-        return None
-    theirs = parse(state["recipe"], str(path)).settings()
-    check_same(recipe.settings(), theirs, str(path), "resume with its settings, or use another --out")
+        return None, starts.pinned(recipe)
+    theirs = parse(state["recipe"], str(path))
+    recipe = starts.pinned(recipe, theirs)
+    check_same(recipe.settings(), theirs.settings(), str(path), "resume with its settings, or use another --out")
     if complaints and os.environ.get("RANK", "0") == "0":
         checkpoint.save(path, state, kept=1)  # replaces the damaged one, which must not be kept as the previous one
-    return state
+    return state, recipe
 
 
 def _recorded(

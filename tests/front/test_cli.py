@@ -98,6 +98,7 @@ def test_help_of_a_recipe_shows_its_fields(says):
     [
         ("recipes", "quick-cifar10"),
         ("methods", "simclr"),
+        ("backbones", "timm:NAME"),
         ("datasets", "fashion-mnist"),
         ("views", "simclr-imagenet"),
         ("suites", "quick"),

@@ -26,8 +26,8 @@ def run(
         checkpoint: a file that `twoview train` wrote.
         dest: folder to write; it is written atomically.
         formats: which files to write: safetensors, the weights alone; pt2, for torch.export.load; onnx.
-        keys: library whose names the weights in safetensors get; by default torchvision for ResNets, timm for ViTs,
-            and twoview for networks that neither has.
+        keys: library whose names the weights in safetensors get; by default torchvision for its ResNets, timm for
+            ViTs and its own models, and twoview for networks that neither has.
         momentum: export the moving average of the encoder (momentum encoder or teacher) instead of the network that
             `twoview probe` evaluates.
         evidence_dir: folder of records from which the card takes the accuracies; by default OUT/evidence.

@@ -1,4 +1,4 @@
-"""The command `list`: the available recipes, methods, datasets, views and suites."""
+"""The command `list`: the available recipes, methods, backbones, datasets, views and suites."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,8 +8,10 @@ from tyro.conf import Positional
 from twoview.commands.output import show
 
 
-def run(what: Positional[Literal["recipes", "methods", "datasets", "views", "suites"]], json: bool = False) -> None:
-    """List the recipes, methods, datasets, views or suites that are available, with one line about each.
+def run(
+    what: Positional[Literal["recipes", "methods", "backbones", "datasets", "views", "suites"]], json: bool = False
+) -> None:
+    """List the recipes, methods, backbones, datasets, views or suites that are available, with one line about each.
 
     Args:
         what: what to list.
@@ -30,6 +32,12 @@ def _methods() -> dict[str, str]:
     from twoview.methods.registry import METHODS
 
     return {name: _first_line(entry.build) for name, entry in METHODS.items()}
+
+
+def _backbones() -> dict[str, str]:
+    from twoview.methods.backbones import BACKBONES
+
+    return BACKBONES
 
 
 def _datasets() -> dict[str, str]:
@@ -65,6 +73,7 @@ def _first_line(documented: object) -> str:
 LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "recipes": _recipes,
     "methods": _methods,
+    "backbones": _backbones,
     "datasets": _datasets,
     "views": _views,
     "suites": _suites,

@@ -14,9 +14,9 @@ import torchvision
 from torch import nn
 
 from twoview.bench.evaluation import encoders
-from twoview.bench.evaluation.key_layouts import LAYOUTS, convert
 from twoview.cli import run
 from twoview.methods import checkpoint
+from twoview.methods.key_layouts import LAYOUTS, convert
 
 
 def resnet(cifar_padding=None):
@@ -130,6 +130,7 @@ CASES = {
         },
     ),
     "plain": lambda r, v: (RESNET, named("", r) | head("", "fc")),
+    "twoview": lambda r, v: (RESNET, named("body.", r)),
     "plain, of timm": lambda r, v: (VIT, {"state_dict": named("", v) | head("", "head")}),
 }
 
@@ -157,7 +158,7 @@ def test_a_converted_encoder_gives_its_sources_features(case, sources, tmp_path)
     same_features(found, sources[arch], 160 if arch == VIT else 64)
     assert (found.name, found.size) == ("checkpoint-them", 160 if arch == VIT else 224)
     assert torch.allclose(found.normalize.shift.flatten(), 255 * torch.tensor([0.485, 0.456, 0.406]))
-    assert convert(content, tmp_path, None)[1] is LAYOUTS[layout]
+    assert convert(content, tmp_path, None).layout is LAYOUTS[layout]
 
 
 def test_every_layout_is_tested():
@@ -183,8 +184,8 @@ def wrapped(content, wrapper, inside):
 def test_torchs_prefixes_are_removed(wrapper, inside, sources, tmp_path):
     for case, make in CASES.items():
         _, content = make(sources[RESNET], sources[VIT])
-        plain, layout = convert(content, tmp_path, None)
-        tensors, found = convert(wrapped(content, wrapper, inside), tmp_path, None)
+        plain, layout, _ = convert(content, tmp_path, None)
+        tensors, found, _ = convert(wrapped(content, wrapper, inside), tmp_path, None)
         assert found is layout and tensors.keys() == plain.keys(), case
         assert all(torch.equal(tensors[key], plain[key]) for key in plain), case
 

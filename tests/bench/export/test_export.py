@@ -95,6 +95,10 @@ def off(features, truth):
         ({**MINI, "positions": "sincos"}, "torchvision"),
         ({**MINI, "positions": "sincos"}, "twoview"),
         ({**MINI, "pool": "mean"}, "timm"),
+        ({"name": "timm:convnext_atto"}, None),
+        ({"name": "timm:resnet18"}, "torchvision"),
+        ({"name": "timm:vit_tiny_patch16_224"}, "timm"),
+        ({"name": "timm:vit_tiny_patch16_224"}, "twoview"),
         pytest.param({"name": "vit-tiny", "patch": 8}, "timm", marks=pytest.mark.long),
         pytest.param({"name": "vit-small", "patch": 8}, "torchvision", marks=pytest.mark.long),
     ],
@@ -108,7 +112,9 @@ def test_the_weights_give_the_same_features_in_other_libraries(tmp_path, backbon
     assert off(features, expected(path, pixels)) < 1e-5
 
 
-@pytest.mark.parametrize("backbone", [{"name": "resnet18"}, MINI, {**MINI, "pool": "mean"}], ids=str)
+@pytest.mark.parametrize(
+    "backbone", [{"name": "resnet18"}, MINI, {**MINI, "pool": "mean"}, {"name": "timm:convnext_atto"}], ids=str
+)
 def test_the_graphs_give_the_same_features(tmp_path, backbone):
     path = trained(tmp_path, backbone)
     export(path, tmp_path / "out", formats=["onnx", "pt2"])
@@ -173,6 +179,7 @@ def test_a_method_without_a_moving_average_has_none(tmp_path):
     [
         (TINY, "timm", "--keys must be twoview for resnet-tiny, which timm does not have, got timm"),
         ({**MINI, "pool": "mean"}, "torchvision", "torchvision's takes class tokens"),
+        ({"name": "timm:convnext_atto"}, "torchvision", "must be timm or twoview for timm:convnext_atto"),
     ],
 )
 def test_a_network_that_a_library_does_not_have_is_refused(tmp_path, backbone, keys, sentence):

@@ -1,12 +1,12 @@
-"""Translation of key names in checkpoints of other code bases to torchvision's and timm's.
+"""Translation of key names in checkpoints of other code bases, and in our exports, to torchvision's and timm's.
 
 Unexpected and missing keys are errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -18,13 +18,29 @@ from twoview.methods.checkpoint import KEY
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Index of a child in a Sequential of a torchvision ResNet's children -> the child's name in torchvision.
 INDEXED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+# Part of a key of a timm ViT's block -> that part in torchvision's.
+_IN_TORCHVISION_BLOCKS = {
+    "norm1.": "ln_1.",
+    "attn.qkv.": "self_attention.in_proj_",
+    "attn.proj.": "self_attention.out_proj.",
+    "norm2.": "ln_2.",
+    "mlp.fc1.": "mlp.0.",
+    "mlp.fc2.": "mlp.3.",
+}
+# Beginning of any other key of a timm ViT -> that beginning in torchvision's.
+_IN_TORCHVISION = {
+    "cls_token": "class_token",
+    "pos_embed": "encoder.pos_embedding",
+    "patch_embed.proj.": "conv_proj.",
+    "norm.": "encoder.ln.",
+}
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where a code base keeps the encoder's tensors in its checkpoints, and how their keys are named.
 
-    Keys are compared without the names in WRAPPERS.
+    Keys are compared without the names in WRAPPERS. No key of the encoder itself is ignored.
     source: the files from which the key names were read. at: possible paths of dictionary keys to the tensors.
     prefixes: possible prefixes of the encoder's keys. heads: prefixes of ignored keys, after a prefix of the encoder.
     others: prefixes of other ignored keys. inner: name of a module around the encoder, which is removed from keys.
@@ -40,6 +56,18 @@ class Layout:
     inner: str = ""
     indexed: bool = False
     cifar_padding: int = 1
+
+
+class Converted(NamedTuple):
+    """What a file holds.
+
+    tensors: the encoder's, by torchvision's or timm's key names. layout: the layout of the file. ignored: the keys of
+    tensors that are not the encoder's, such as those of its head, as the file names them.
+    """
+
+    tensors: dict[str, Tensor]
+    layout: Layout
+    ignored: list[str]
 
 
 # Name of a layout, as `--layout` takes it -> the layout.
@@ -109,39 +137,66 @@ LAYOUTS = {
     "plain": Layout(
         "torchvision.models and timm themselves, src/resnet50.py of facebookresearch/swav, torch's AveragedModel",
         at=((), ("state_dict",)),
-        heads=("fc.", "head.", "projection_head.", "prototypes."),
+        heads=("fc.", "head.", "heads.", "classifier.", "projection_head.", "prototypes."),
         others=("n_averaged",),
     ),
+    "twoview": Layout("methods/encoder.py, as bench/export writes it", at=((),), prefixes=("body.",)),
 }
 
 
-def convert(content: Any, file: Path, name: str | None) -> tuple[dict[str, Tensor], Layout]:
-    """Return the encoder's tensors by torchvision's or timm's key names, and the layout of the file.
+def convert(
+    content: Any, file: Path, name: str | None, own: Collection[str] = (), heads: Collection[str] = ()
+) -> Converted:
+    """Return the encoder's tensors by torchvision's or timm's key names, the layout of the file, and the ignored keys.
 
-    content: content of the file, as torch loaded it. name: name of the layout; None to recognize it.
+    content: content of the file, as torch loaded it. name: name of the layout; None to recognize it. own: the keys of
+    the encoder, if they are known. heads: the keys of its classification head, besides those that the layout names.
     Raises ValueError, naming the file and the key, if a key is unexpected, or if no layout or several layouts fit.
     """
     tried = LAYOUTS if name is None else {name: look_up("layout", name, LAYOUTS)}
-    found = {key: _read(content, layout) for key, layout in tried.items()}
-    there = {key: (tensors, left) for key, (tensors, left) in found.items() if tensors}
+    found = {key: _read(content, layout, own, heads) for key, layout in tried.items()}
+    there = {key: one for key, one in found.items() if one.tensors}
     if len(there) > 1:
         there.pop("plain", None)  # it has no prefix and so fits too easily
-    fitting = [key for key, (_, left) in there.items() if not left]
+    fitting = [key for key, one in there.items() if not one.left]
     if len(fitting) > 1:
-        raise ValueError(f"{file}: its keys fit the layouts {' and '.join(fitting)}: choose one with --layout")
-    if not fitting and there:
-        nearest = min(there, key=lambda key: len(there[key][1]))
-        left = there[nearest][1][0]
         raise ValueError(
-            f"{file}: {left} is unexpected: in layout {nearest} neither the encoder nor a head has this key"
+            f"{file}: its keys fit the layouts {' and '.join(fitting)}: choose one with --layout, or keep the heads, "
+            "whose keys differ"
+        )
+    if not fitting and there:
+        nearest = min(there, key=lambda key: len(there[key].left))
+        raise ValueError(
+            f"{file}: {there[nearest].left[0]} is unexpected: in layout {nearest} neither the encoder nor a head has "
+            "this key"
         )
     if not fitting:
         raise ValueError(f"{file} contains no encoder with the key names of {name or ', '.join(LAYOUTS)}")
-    return there[fitting[0]][0], LAYOUTS[fitting[0]]
+    return Converted(there[fitting[0]].tensors, LAYOUTS[fitting[0]], there[fitting[0]].ignored)
 
 
-def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the encoder's tensors by their new names, and the unexpected keys; empty if the layout does not fit."""
+def in_torchvision(key: str) -> str:
+    """Return the name that torchvision gives to a weight of a timm ViT."""
+    first, _, rest = key.partition(".")
+    if first == "blocks":
+        number, _, inside = rest.partition(".")
+        start = next(start for start in _IN_TORCHVISION_BLOCKS if inside.startswith(start))
+        inside = _IN_TORCHVISION_BLOCKS[start] + inside.removeprefix(start)
+        return f"encoder.layers.encoder_layer_{number}.{inside}"
+    start = next(start for start in _IN_TORCHVISION if key.startswith(start))
+    return _IN_TORCHVISION[start] + key.removeprefix(start)
+
+
+class _Parts(NamedTuple):
+    """The encoder's tensors by their new names, the unexpected keys, and the ignored ones; empty without a fit."""
+
+    tensors: dict[str, Tensor]
+    left: list[str]
+    ignored: list[str]
+
+
+def _read(content: Any, layout: Layout, own: Collection[str], heads: Collection[str]) -> _Parts:
+    """Return the parts of a file in this layout."""
     for words in layout.at:
         state = content
         for word in words:
@@ -152,22 +207,25 @@ def _read(content: Any, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
             continue
         bare = {key: _unwrapped(key) for key in state}
         for prefix in layout.prefixes:
-            tensors: dict[str, Tensor] = {}
-            left = []
+            parts = _Parts({}, [], [])
             for key, tensor in state.items():
-                name = bare[key]
-                if name.startswith(layout.others):
+                if bare[key].startswith(layout.others) and bare[key] not in own:
+                    parts.ignored.append(key)
                     continue
-                if not name.startswith(prefix):
-                    left.append(key)
-                elif not name.removeprefix(prefix).startswith(layout.heads):
-                    name = _renamed(name.removeprefix(prefix).removeprefix(layout.inner), layout)
-                    if name in tensors:
-                        left.append(key)
-                    tensors[name] = tensor
-            if tensors:
-                return tensors, left
-    return {}, []
+                if not bare[key].startswith(prefix):
+                    parts.left.append(key)
+                    continue
+                inside = bare[key].removeprefix(prefix)
+                name = _renamed(inside.removeprefix(layout.inner), layout)
+                if name not in own and (inside.startswith(layout.heads) or name in heads):
+                    parts.ignored.append(key)
+                    continue
+                if name in parts.tensors:
+                    parts.left.append(key)
+                parts.tensors[name] = tensor
+            if parts.tensors:
+                return parts
+    return _Parts({}, [], [])
 
 
 def _unwrapped(key: str) -> str:
