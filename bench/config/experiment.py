@@ -123,7 +123,7 @@ def outline(recipe: Recipe[Any]) -> Method:
         method = _made(starts.randomly_started(recipe))
     if recipe.backbone.name.startswith(timm_models.TIMM):
         encoder: Any = method.encoder
-        for side in sorted({view.size for size in _sizes(recipe) for view in presets.preset(recipe.views, size)}):
+        for side in sorted({view.size for size in _sizes(recipe) for view in made(recipe.views, size)}):
             timm_models.check_side(encoder.body, recipe.backbone.name, side)
     return method
 

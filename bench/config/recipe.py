@@ -206,9 +206,6 @@ def load(name: str) -> Recipe[Any]:
     values = _read(path)
     if "base" in values:
         values = _shared(values["base"], path) | values
-    for key in ("data", "test_data"):
-        if isinstance(given := values.get(key), str) and given and not given.startswith("hf:"):
-            values[key] = str(path.parent / given)  # relative to the file, like `base`
     recipe = parse({"name": path.stem, **values}, str(path))
     check_schedule(recipe, str(path))
     return recipe
@@ -248,10 +245,10 @@ def _fields(table: Any) -> Collection[str]:
 
 
 def _with_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a file's values, in which `backbone.checkpoint` is relative to its folder, with a path from here."""
-    backbone = values.get("backbone")
-    if isinstance(backbone, dict) and isinstance(given := backbone.get("checkpoint"), str) and given:
-        backbone["checkpoint"] = str(folder / given)
+    """Return a file's values, in which paths are relative to its folder, with paths from here."""
+    for table, key in ((values, "data"), (values, "test_data"), (values.get("backbone"), "checkpoint")):
+        if isinstance(table, dict) and isinstance(given := table.get(key), str) and given:
+            table[key] = given if given.startswith("hf:") else str(folder / given)
     return values
 
 
