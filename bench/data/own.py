@@ -174,12 +174,13 @@ def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Bet
         file = beton.open_beton(path)
         return {"train": file}, _classes(file)
     source = open_source(path)
-    return {split: _converted(source, split, folder, damaged) for split in source.splits}, source.classes
-
-
-def _converted(source: Source, split: Split, folder: Path, damaged: Damaged) -> Beton:
-    """Return the beton of a source's split; convert it first, if the folder has none of the source as it is now."""
     fingerprint = source.fingerprint()
+    files = {split: _converted(source, split, fingerprint, folder, damaged) for split in source.splits}
+    return files, source.classes
+
+
+def _converted(source: Source, split: Split, fingerprint: str, folder: Path, damaged: Damaged) -> Beton:
+    """Return the beton of a source's split; convert it first, if the folder has none of the source as it is now."""
     path = folder / f"{own_name(source.path)}-{fingerprint}-{split}.beton"
     origin = origin_of(source, split) | {"storage": asdict(STORAGE), "fingerprint": fingerprint}
     if not path.exists():

@@ -197,24 +197,31 @@ def images_in(folder: Path, ignored: Ignored | None = None) -> list[str]:
             folders.clear()
             continue
         entered.add(_place(below))
-        for name in [*folders, *names]:
-            if not _of_the_data(name):
-                ignored.setdefault(HIDDEN, []).append(os.path.join(below, name))
+        kept = [name for name in names if of_an_image(name)]
+        if len(kept) < len(names):
+            others = set(names).difference(kept)
+            _note(ignored, HIDDEN, below, (name for name in others if not _of_the_data(name)))
+            _note(ignored, NO_IMAGE, below, filter(_of_the_data, others))
+        _note(ignored, HIDDEN, below, (name for name in folders if not _of_the_data(name)))
         folders[:] = sorted(filter(_of_the_data, folders))
-        found.append((below, sorted(filter(_of_the_data, names))))
-    images = []
-    for below, names in sorted(found):
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
-                images.append(os.path.join(below, name))
-            else:
-                ignored.setdefault(NO_IMAGE, []).append(os.path.join(below, name))
-    return images
+        found.append((below, sorted(kept)))
+    return [f"{below}{os.sep}{name}" for below, names in sorted(found) for name in names]
+
+
+def of_an_image(name: str) -> bool:
+    """Return whether a file with that name may be an image of a dataset."""
+    return name[name.rfind(".") :].lower() in SUFFIXES and _of_the_data(name)
 
 
 def _of_the_data(name: str) -> bool:
     """Return whether a file or folder with that name may belong to a dataset, unlike `.ipynb_checkpoints`."""
-    return not name.startswith(".") and name not in NO_CLASSES
+    return name[0] != "." and name not in NO_CLASSES
+
+
+def _note(ignored: Ignored, reason: str, folder: str, names: Iterable[str]) -> None:
+    """Add the paths of what is ignored in a folder."""
+    if paths := [os.path.join(folder, name) for name in names]:
+        ignored.setdefault(reason, []).extend(paths)
 
 
 def _place(folder: str | Path) -> tuple[int, int]:
@@ -262,7 +269,7 @@ def check_there(files: Iterable[str], listed_in: str) -> None:
     # Each folder is listed only once, however many of the files are in it.
     held: dict[str, set[str]] = {}
     for file in files:
-        folder, name = os.path.split(file)
+        folder, _, name = file.rpartition(os.sep)
         if folder not in held:
             held[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         if name not in held[folder]:

@@ -4,14 +4,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from twoview.loaders.datasets.samples import (
     HIDDEN,
     NO_IMAGE,
-    SUFFIXES,
     Ignored,
     Samples,
     folder_names,
     images_in,
+    of_an_image,
     samples_from_files,
 )
 from twoview.loaders.sources.source import SPLITS, Source
@@ -76,7 +78,7 @@ def _samples(
         if name not in classes:
             raise ValueError(f"{folder / name} must be a class of the training images too, which have {len(classes)}")
     files = [file for found in inside.values() for file in found]
-    labels = [classes.index(name) for name, found in inside.items() for _ in found]
+    labels = np.repeat([classes.index(name) for name in inside], [len(found) for found in inside.values()])
     ignored.setdefault(OUTSIDE, []).extend(outside)
     _note_others(folder, ignored)
     return samples_from_files(files, labels, str(folder)), classes, "class folders"
@@ -85,17 +87,13 @@ def _samples(
 def _directly_in(folder: Path) -> list[str]:
     """Return the paths of the images in the folder itself."""
     with os.scandir(folder) as entries:
-        return [entry.path for entry in entries if _is_image(entry.name) and entry.is_file()]
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+        return [entry.path for entry in entries if of_an_image(entry.name) and entry.is_file()]
 
 
 def _note_others(folder: Path, ignored: Ignored) -> None:
     """Add what lies directly in a folder of class folders and is neither a class nor an image."""
     for name in sorted(set(os.listdir(folder)) - set(folder_names(folder))):
-        if not _is_image(name):
+        if not of_an_image(name):
             reason = HIDDEN if name.startswith(".") or (folder / name).is_dir() else NO_IMAGE
             ignored.setdefault(reason, []).append(str(folder / name))
 

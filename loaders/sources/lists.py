@@ -21,15 +21,16 @@ def open_list(file: Path) -> Source:
     quotes, as in CSV. Raises ValueError, naming the list and the line, for a line in another form, and
     FileNotFoundError, naming the list and the image, for the first image that does not exist.
     """
-    lines = lines_of(file)
     files, given = [], []
-    for number, row in enumerate(csv.reader(lines), 1):
-        if not row or (number == 1 and row[0].strip().lower() in HEADER):
+    folder = os.path.join(file.parent, "")
+    for number, row in enumerate(csv.reader(lines_of(file)), 1):
+        path, label, *more = [cell.strip() for cell in row] + ["", ""][len(row) :]
+        if not row or (number == 1 and path.lower() in HEADER):
             continue
-        if len(row) > 2 or not row[0].strip():
+        if more or not path:
             raise ValueError(f"{file}: line {number} must be a path, or a path, a comma and a label, got {row!r:.80}")
-        files.append(os.path.join(file.parent, row[0].strip()))
-        given.append(row[1].strip() if len(row) == 2 else "")
+        files.append(path if path[0] == os.sep else folder + path)
+        given.append(label)
     if not files:
         raise ValueError(f"{file} must name at least one image")
     check_there(files, str(file))
