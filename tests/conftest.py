@@ -64,7 +64,10 @@ def photographs(tmp_path_factory) -> Beton:
 def fashion(tmp_path_factory) -> Beton:
     """2,000 real 28 x 28 images, raw."""
     samples = datasets.dataset("fashion-mnist").find(None, "train")
-    return write_beton(tmp_path_factory.mktemp("fashion") / "fashion.beton", samples, 2000)
+    path = tmp_path_factory.mktemp("fashion") / "fashion.beton"
+    for _ in beton.write(path, 2000, samples.stored, about=lambda: {"dataset": "fashion-mnist", "split": "train"}):
+        pass
+    return beton.open_beton(path)
 
 
 @pytest.fixture(scope="session")

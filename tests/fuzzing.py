@@ -45,7 +45,7 @@ with atheris.instrument_imports(include=["twoview"], exclude=KERNELS):
     from twoview.bench import evidence
     from twoview.bench.config import experiment, recipe
     from twoview.bench.config.experiment import Place
-    from twoview.bench.data import betons
+    from twoview.bench.data import conversion, inspection
     from twoview.bench.evidence import trained
     from twoview.bench.training import train
     from twoview.loaders import arrays, beton
@@ -94,7 +94,7 @@ def beton_seeds(folder: Path) -> None:
 
 def try_beton(path: Path) -> None:
     file = beton.open_beton(path)
-    betons.describe(file)
+    inspection.describe(file)
     with Loader(file, (View(size=8),), min(len(file), 4), threads=1, on_error="skip") as loader:
         for number, _ in enumerate(loader.epoch(0)):
             if number == 2:
@@ -266,8 +266,8 @@ def try_tree(path: Path) -> None:
             continue  # a name that is taken, or that this system does not allow
     found = samples.image_folder(folder)
     beton_path = path.parent / "out"
-    betons.convert(found, beton_path, "tree", 1, {})
-    betons.verify(beton.open_beton(beton_path), 1)
+    conversion.convert(found, beton_path, "tree", 1, {})
+    inspection.verify(beton.open_beton(beton_path), 1)
 
 
 Seeds, Try = Callable[[Path], None], Callable[[Path], object]

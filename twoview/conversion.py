@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from twoview.bench.data import betons, own
 from twoview.bench.data.conversion import convert as write
+from twoview.bench.data.conversion import dataset_origin, is_beton, source_origin
 from twoview.bench.runtime.cores import cpu_count
 from twoview.bench.runtime.locks import alone
 from twoview.loaders import checks, datasets
@@ -106,8 +106,8 @@ def _opened(
     if known and not Path(source).exists():
         named = datasets.dataset(source)
         samples = named.find(root, split)
-        return samples, f"{source}: {len(samples):,} {split} images", (), betons.origin_of(named, split)
-    if own.is_beton(source):
+        return samples, f"{source}: {len(samples):,} {split} images", (), dataset_origin(named, split)
+    if is_beton(source):
         raise ValueError(
             f"{source} must be a source of images, and a beton is read as it is, for example by train --data"
         )
@@ -120,4 +120,4 @@ def _opened(
         raise error
     if split not in opened.splits:
         raise ValueError(f"{source} has no split {split!r}: its splits are {', '.join(opened.splits)}")
-    return opened.splits[split], opened.text(), opened.ignored, own.origin_of(opened, split)
+    return opened.splits[split], opened.text(), opened.ignored, source_origin(opened, split)

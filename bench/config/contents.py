@@ -1,9 +1,13 @@
 """Your own images in place of a dataset: what was found in them, which a recipe then stores."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from twoview.loaders.datasets import Dataset, Samples, Split
 from twoview.methods.settings import Settings, Text
+
+LONGEST_NAME = 40  # maximum number of characters of a path in the name of own data
 
 
 class Contents(Settings):
@@ -49,3 +53,10 @@ def own_data(data: str, test_data: str, contents: Contents) -> OwnData:
         test_data=test_data,
         contents=contents,
     )
+
+
+def own_name(data: str) -> str:
+    """Return a name for the images at a path, from its last part that is not a pattern: letters, digits, _ and -."""
+    parts = [part for part in Path(data).parts if not set(part) & set("{}*?[]")]
+    stem = Path(parts[-1]).stem if parts else ""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:LONGEST_NAME] or "images"

@@ -4,7 +4,6 @@ The recipes of this project are in `bench/recipes/`. A file with `base = "NAME"`
 lacks from that recipe, except `source` and `[expected]`. A base must not have a base itself.
 """
 
-import re
 import reprlib
 import tomllib
 from collections.abc import Collection, Mapping
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import tyro
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from twoview.bench.config.contents import Contents, own_data
+from twoview.bench.config.contents import Contents, own_data, own_name
 from twoview.bench.config.progressive import Progressive
 from twoview.bench.config.search_space import Search
 from twoview.bench.config.views import Views, as_toml, with_change
@@ -36,7 +35,6 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 OWN = ("source", "expected")  # keys that a recipe does not take from its base
 # Keys that do not influence a run's outcome. Own data are told apart by the hash in `dataset`, not by where they are.
 ABOUT = {"source", "inferred", "base", "expected", "budget", "search", "data", "test_data", "contents"}
-LONGEST_NAME = 40  # maximum number of characters of a path in the name of own data
 DOTS = 1000  # maximum number of dots in a key: the parser's time is quadratic in them
 M = TypeVar("M", bound=Options)
 # Where a number comes from: read in its source, read in someone's account of the source, concluded from other facts,
@@ -339,13 +337,6 @@ def dataset_of(recipe: Recipe[Any]) -> datasets.Dataset:
     if recipe.contents is None:
         raise ValueError(f"{recipe.name}: the images at {recipe.data} must be read first, as `twoview train` does")
     return own_data(recipe.data, recipe.test_data, recipe.contents)
-
-
-def own_name(data: str) -> str:
-    """Return a name for the images at a path, from its last part that is not a pattern: letters, digits, _ and -."""
-    parts = [part for part in Path(data).parts if not set(part) & set("{}*?[]")]
-    stem = Path(parts[-1]).stem if parts else ""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:LONGEST_NAME] or "images"
 
 
 def checked_dataset(name: str) -> datasets.Dataset:

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from twoview.bench.config.contents import own_name
 from twoview.bench.runtime.escapes import on_one_line
 from twoview.bench.runtime.progress import console, progress
 from twoview.loaders import beton, datasets
+from twoview.loaders.sources import Source
 
+NO_BETON = {".parquet", ".tar", ".txt", ".csv", ".lst", ".list"}  # suffixes of files that are not betons
 NAMED = 1000  # maximum number of names of skipped images that a file keeps
 
 
@@ -44,3 +47,23 @@ def say(text: str) -> None:
 def _text(name: str) -> str:
     """Return the name of a file in printable form: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def dataset_origin(dataset: datasets.Dataset, split: datasets.Split) -> dict[str, Any]:
+    """Return what a beton says about a split of a dataset. Names of classes only known from the data are omitted."""
+    return {"dataset": dataset.name, "split": split, "classes": list(dataset.names()) if dataset.names else None}
+
+
+def source_origin(source: Source, split: datasets.Split) -> dict[str, Any]:
+    """Return what a beton says about your own images."""
+    return {
+        "dataset": f"own:{own_name(source.path)}",
+        "split": split,
+        "source": source.path,
+        "classes": list(source.classes),
+    }
+
+
+def is_beton(path: str) -> bool:
+    """Return whether a path is a file that is opened as a beton."""
+    return Path(path).is_file() and Path(path).suffix.lower() not in NO_BETON

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from twoview.bench.config.contents import Contents, OwnData, own_data
-from twoview.bench.config.recipe import Recipe, own_name, parse, uses_labels, with_values
-from twoview.bench.data.conversion import convert, say
+from twoview.bench.config.contents import Contents, OwnData, own_data, own_name
+from twoview.bench.config.recipe import Recipe, parse, uses_labels, with_values
+from twoview.bench.data.conversion import convert, is_beton, say, source_origin
 from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders import beton, presets
 from twoview.loaders.beton import Beton
@@ -27,7 +27,6 @@ MEASURED = 5000  # maximum number of training images on which mean and standard 
 TESTED = 5  # one image in so many of each class is for testing, if there are no images for it
 STORAGE = Storage(compress=True)
 SEED = 0  # of the choice of these images
-NO_BETON = {".parquet", ".tar", ".txt", ".csv", ".lst", ".list"}  # suffixes of files that are not betons
 Damaged = Literal["raise", "skip"]
 
 
@@ -163,11 +162,6 @@ def statistics(file: Beton, size: int) -> tuple[tuple[float, float, float], tupl
     return (red, green, blue), tuple(round(value, 4) for value in std.tolist())
 
 
-def is_beton(path: str) -> bool:
-    """Return whether a path is a file that is opened as a beton."""
-    return Path(path).is_file() and Path(path).suffix.lower() not in NO_BETON
-
-
 def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Beton], tuple[str, ...]]:
     """Return split -> beton of the images at a path, and the names of the classes. Betons are opened as they are."""
     if is_beton(path):
@@ -175,17 +169,18 @@ def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Bet
         return {"train": file}, _classes(file)
     source = open_source(path)
     fingerprint = source.fingerprint()
-    files = {split: _converted(source, split, fingerprint, folder, damaged) for split in source.splits}
+    paths = {split: folder / f"{own_name(path)}-{fingerprint}-{split}.beton" for split in source.splits}
+    if not all(path.exists() for path in paths.values()):
+        for sentence in (source.text(), *source.ignored, STORAGE.rule()):
+            say(sentence)
+    files = {split: _converted(source, split, fingerprint, path, damaged) for split, path in paths.items()}
     return files, source.classes
 
 
-def _converted(source: Source, split: Split, fingerprint: str, folder: Path, damaged: Damaged) -> Beton:
-    """Return the beton of a source's split; convert it first, if the folder has none of the source as it is now."""
-    path = folder / f"{own_name(source.path)}-{fingerprint}-{split}.beton"
-    origin = origin_of(source, split) | {"storage": asdict(STORAGE), "fingerprint": fingerprint}
+def _converted(source: Source, split: Split, fingerprint: str, path: Path, damaged: Damaged) -> Beton:
+    """Return the beton at a path of a source's split; convert it first if it does not exist."""
+    origin = source_origin(source, split) | {"storage": asdict(STORAGE), "fingerprint": fingerprint}
     if not path.exists():
-        for sentence in (source.text(), *source.ignored, STORAGE.rule()):
-            say(sentence)
         skipped: dict[int, str] | None = {} if damaged == "skip" else None
         samples = prepared(source.splits[split], STORAGE)
         convert(samples, path, f"{source.path} {split}", cpu_count(), skipped, origin)
@@ -195,16 +190,6 @@ def _converted(source: Source, split: Split, fingerprint: str, folder: Path, dam
     if any(file.about.get(key) != origin[key] for key in ("split", "fingerprint")):
         raise ValueError(f"{path} must be made of the {split} images at {source.path}, but does not say so: delete it")
     return file
-
-
-def origin_of(source: Source, split: Split) -> dict[str, Any]:
-    """Return what a beton says about your own images."""
-    return {
-        "dataset": f"own:{own_name(source.path)}",
-        "split": split,
-        "source": source.path,
-        "classes": list(source.classes),
-    }
 
 
 def _classes(file: Beton) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def numbered(labels: Sequence[int] | np.ndarray, names: Sequence[str] | None = N
 def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
     """Return split -> files, if the name of each file has the name of one split, as in `train-00000-of-00002.parquet`.
 
-    Otherwise all are of the split train.
+    Otherwise all are of the split train, which comes first.
     """
     files = list(files)
     found: dict[str, list[Path]] = {}
@@ -90,4 +90,6 @@ def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
         words = {SPLITS[word] for word in re.split(r"[^a-z]+", file.stem.lower()) if word in SPLITS}
         if len(words) == 1:
             found.setdefault(words.pop(), []).append(file)
-    return found if "train" in found and sum(map(len, found.values())) == len(files) else {"train": files}
+    if "train" not in found or sum(map(len, found.values())) < len(files):
+        return {"train": files}
+    return {split: found[split] for split in ("train", "test") if split in found}

@@ -204,7 +204,7 @@ def test_convert_a_folder(says, tmp_path):
         (["plan", "quick-fashion-mnist", "--memory", "nan"], "--memory must be above 0 GiB, got nan"),
         (["submit", "quick-fashion-mnist", "--hours", "nan"], "--hours must be above 0 and below 1,000,000, got nan"),
         (["submit", "quick-fashion-mnist", "--hours", "1e308"], "--hours must be above 0 and below 1,000,000, got 1e"),
-        (["convert", "", "OUT/x.beton"], "source must be the name of a dataset, or a folder, got ''"),
+        (["convert", "", "OUT/x.beton"], "source must be the name of a dataset, or a path, got ''"),
         (["convert", "photographs", "OUT/x.beton", "--threads", "5000"], "--threads must be at most 1,024, got 5,000"),
         (["train", "quick-fashion-mnist", "--name", "../x"], "the name of a recipe must consist of ASCII letters"),
         (["train", "quick-fashion-mnist", "--name", "a\0b"], "the name of a recipe must consist of ASCII letters"),

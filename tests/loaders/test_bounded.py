@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.support.corpus import PNG, chunk, oriented, saved
-from twoview.bench.data import betons
+from twoview.bench.data import inspection
 from twoview.loaders import beton
 from twoview.loaders.beton import JPEG, RAW, Stored, open_beton, write
 from twoview.loaders.datasets import image_folder, read_image
@@ -64,7 +64,7 @@ SAYS = f"the image must have at most 178,956,970 pixels, got 1,600,000,000; {RAI
 
 
 def test_a_sample_of_too_many_pixels_is_a_sentence_wherever_it_is_decoded(bombs):
-    assert betons.verify(bombs, 1)["damaged"] == {0: SAYS}
+    assert inspection.verify(bombs, 1)["damaged"] == {0: SAYS}
     for kind, more in ((Loader, {}), (Resident, {"device": "cpu"})):
         with pytest.raises(ValueError, match=rf"a\.beton: sample 0, field image: {SAYS}"):
             list(kind(bombs, (View(8),), 1, shuffle=False, indices=np.arange(1), **more).epoch(0))
@@ -77,7 +77,7 @@ def test_a_jpeg_that_says_more_than_the_beton_is_refused_before_it_is_decoded(tm
     for _ in write(tmp_path / "a.beton", 1, lambda index: Stored(JPEG, 16, 16, claiming(65_000, 65_000), 0)):
         pass
     sentence = "the height and width stored with the sample differ from those in the JPEG's header"
-    assert betons.verify(open_beton(tmp_path / "a.beton"), 1)["damaged"] == {0: sentence}
+    assert inspection.verify(open_beton(tmp_path / "a.beton"), 1)["damaged"] == {0: sentence}
 
 
 IMAGES = {
@@ -158,7 +158,7 @@ def test_a_beton_of_no_samples_and_no_threads_is_a_sentence(tmp_path, fashion):
     with pytest.raises(ValueError, match=r"none\.beton must hold at least one sample, got 0 in its header"):
         open_beton(tmp_path / "none.beton")
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        betons.verify(fashion, 0)
+        inspection.verify(fashion, 0)
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         list(write(tmp_path / "a.beton", 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0), threads=0))
 
@@ -170,7 +170,7 @@ def test_an_origin_of_odd_words_is_a_sentence(about, tmp_path):
     for _ in write(tmp_path / "a.beton", 1, lambda index: Stored(RAW, 1, 1, bytes(3), 0), about=lambda: about):
         pass
     with pytest.raises(ValueError, match=r"a\.beton: left_out.* must be"):
-        betons.describe(open_beton(tmp_path / "a.beton"))
+        inspection.describe(open_beton(tmp_path / "a.beton"))
 
 
 @pytest.mark.parametrize("name", ["a", "resnet50-simclr_200.v2", "-", "_", "0", "a..b", "x" * 100])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench.data import betons
+from twoview.bench.data import inspection
 from twoview.bench.runtime.escapes import on_one_line
 from twoview.commands.output import lines, show
 from twoview.loaders import beton
@@ -17,7 +17,7 @@ def run(file: Positional[Path], json: bool = False) -> None:
         file: a .beton file, written by twoview or by FFCV.
         json: print the result as JSON, with the names of up to 1,000 images that were skipped when it was written.
     """
-    result = betons.describe(beton.open_beton(file))
+    result = inspection.describe(beton.open_beton(file))
     shown = result | {"fields": on_one_line(", ".join(result["fields"]))}
     plain = {key: value for key, value in shown.items() if not isinstance(value, dict | list)}
     nested = [

@@ -16,6 +16,7 @@ from twoview.bench.training import loggers
 from twoview.bench.training import train as training
 from twoview.commands.numbers import a_seed, at_least, at_most
 from twoview.commands.output import show
+from twoview.loaders.datasets import Dataset
 from twoview.loaders.limits import BATCH, EPOCHS, PIXELS, REPEATS
 
 
@@ -79,6 +80,10 @@ def run(
     at_most(REPEATS, splits=options.splits)
     PIXELS.check((size or 1) ** 2, "a square of --size")
     a_seed(63, seed=options.seed)
+    names = [*(transferring.SEVEN if transfer else ()), *dataset]
+    if data and data.startswith("hf:"):
+        names, data = [*names, data], None
+    subjects: list[Dataset] = [recipes.checked_dataset(name) for name in names]
     folder = out or (checkpoint.parent.parent if checkpoint else Path("out/probe"))
     place = place_of(folder, betons, data_root)
     probes = tuple(name for words in probes for name in words.split(","))
@@ -98,8 +103,6 @@ def run(
     else:
         subject = encoders.load(str(encoder), arch, layout)
     subject = encoders.sized(subject, size) if size else subject
-    names = (*(transferring.SEVEN if transfer else ()), *dataset)
-    subjects = [recipes.checked_dataset(name) for name in names]
     if data:
         subjects.append(own.dataset_at(data, test_data, place.betons, subject.size))
     if recipe and not subjects:

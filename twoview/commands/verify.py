@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from twoview.bench.data import betons
+from twoview.bench.data import inspection
 from twoview.bench.runtime.cores import cpu_count
 from twoview.commands.numbers import at_least, at_most
 from twoview.commands.output import lines, show
@@ -22,7 +22,7 @@ def run(file: Positional[Path], threads: int = 0, json: bool = False) -> None:
     """
     at_least(0, threads=threads)
     at_most(THREADS, threads=threads)
-    result = betons.verify(beton.open_beton(file), threads or cpu_count())
+    result = inspection.verify(beton.open_beton(file), threads or cpu_count())
     damaged = result["damaged"]
     show(result, json, lines({**result, "damaged": len(damaged)}))
     if damaged:

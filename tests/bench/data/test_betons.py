@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from twoview.bench.config.experiment import Place
-from twoview.bench.data.betons import dataset_beton, identity, origin_of
-from twoview.bench.data.conversion import convert
+from twoview.bench.data.betons import dataset_beton, identity
+from twoview.bench.data.conversion import convert, dataset_origin
 from twoview.bench.evaluation.probing import Bench, left_out
 from twoview.bench.evidence import LeftOut
 from twoview.cli import run
@@ -71,7 +71,7 @@ def test_a_damaged_image_stops_the_conversion_or_is_skipped_by_name(tmp_path, ca
 @pytest.mark.parametrize("label", [-1, 10])
 def test_labels_outside_the_datasets_classes_are_named(label, tmp_path):
     samples = datasets.samples.samples_from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, label, 9], "black images")
-    convert(samples, tmp_path / "imagenette-train.beton", "black", 1, origin=origin_of(IMAGENETTES, "train"))
+    convert(samples, tmp_path / "imagenette-train.beton", "black", 1, origin=dataset_origin(IMAGENETTES, "train"))
     sentence = f"imagenette-train.beton: labels of imagenette must be from 0 to 9, got {label} for sample 1"
     with pytest.raises(ValueError, match=sentence):
         dataset_beton(IMAGENETTES, "train", tmp_path, None)

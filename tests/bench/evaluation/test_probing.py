@@ -188,7 +188,7 @@ def test_a_wrong_option_is_named(encoder):
     for words, complaint in (
         ((), "either a checkpoint or --encoder, got neither"),
         ((encoder, "--probes", "knm"), "unknown probe 'knm': did you mean knn"),
-        (("--encoder", "timm:resnet18"), "--encoder needs a --dataset, or --transfer"),
+        (("--encoder", "timm:resnet18"), "--encoder needs a --dataset, --data or --transfer"),
         ((encoder, "--baselines", "--probes", "knn"), "--baselines works only for"),
         ((encoder, "--dataset", "cifar1"), "cifar"),
     ):
