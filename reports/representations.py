@@ -31,21 +31,27 @@ def plot(ones: Sequence[Representation], options: Options, folder: Path) -> list
 
 
 def _tsne(ones: Sequence[Representation]) -> Figure:
-    """Draw the t-SNE embedding of each encoder, colored by class, with silhouette and kNN accuracy in its title."""
+    """Draw the t-SNE embedding of each encoder, colored by class, with silhouette and kNN accuracy in its title.
+
+    Without labels the points have one color, and the title says so.
+    """
     figure = Figure((SIDE * len(ones), SIDE + 0.8), layout="constrained")
     for number, one in enumerate(ones, 1):
         axes = figure.add_subplot(1, len(ones), number)
         colors = matplotlib.colormaps["tab10" if len(one.classes) <= 10 else "hsv"]
+        if not one.classes:
+            axes.scatter(one.points[:, 0], one.points[:, 1], s=4, lw=0, color=colors(0))
         for c, name in enumerate(one.classes):
             x, y = one.points[one.label == c].T
             axes.scatter(
                 x, y, s=4, lw=0, color=colors(c if len(one.classes) <= 10 else c / len(one.classes)), label=name
             )
         numbers = one.of_representation
-        axes.set_title(f"{one.encoder.name}\nsilhouette {numbers.silhouette:.3f}, kNN {numbers.knn:.1f} %", fontsize=9)
+        measured = f"silhouette {numbers.silhouette:.3f}, kNN {numbers.knn:.1f} %" if numbers else "without labels"
+        axes.set_title(f"{one.encoder.name}\n{measured}", fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-    if len({one.classes for one in ones}) == 1 and len(ones[0].classes) <= NAMED:
+    if len({one.classes for one in ones}) == 1 and 0 < len(ones[0].classes) <= NAMED:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, markerscale=3)
     return figure

@@ -1,8 +1,11 @@
-"""The template engine of the page and of model cards."""
+"""The template engine of pages and of model cards."""
 
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from twoview.bench.runtime.escapes import on_lines
 
 
 def templates(**settings: Any) -> Environment:
@@ -17,3 +20,19 @@ def templates(**settings: Any) -> Environment:
         lstrip_blocks=True,
         **settings,
     )
+
+
+def pages() -> Environment:
+    """Return the engine for HTML pages, on which every value is escaped and every character is visible."""
+    return templates(autoescape=True, finalize=_visible)
+
+
+def _visible(value: Any) -> Any:
+    """Return a text in which invisible characters, such as right-to-left marks, are written out.
+
+    Non-breaking spaces are kept, since the template itself makes them. Values that are not plain text are returned
+    unchanged.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\u00a0".join(map(on_lines, value.split("\u00a0")))

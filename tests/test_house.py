@@ -53,6 +53,7 @@ PUBLIC = {
     "View",
     "__version__",
     "convert",
+    "embed",
     "export",
     "load_evidence",
     "load_recipe",

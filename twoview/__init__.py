@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from twoview.bench.evidence import load as load_evidence
     from twoview.conversion import convert
+    from twoview.embedding import embed
     from twoview.experiments import load_recipe, probe, train
     from twoview.exporting import export
     from twoview.loaders.beton import Beton, open_beton
@@ -33,6 +34,7 @@ __all__ = [
     "View",
     "__version__",
     "convert",
+    "embed",
     "export",
     "load_evidence",
     "load_recipe",
@@ -49,6 +51,7 @@ DEFINITIONS = {
     "Loader": ("twoview.loaders.loader", "Loader"),
     "View": ("twoview.loaders.views", "View"),
     "convert": ("twoview.conversion", "convert"),
+    "embed": ("twoview.embedding", "embed"),
     "export": ("twoview.exporting", "export"),
     "load_evidence": ("twoview.bench.evidence", "load"),
     "load_recipe": ("twoview.experiments", "load_recipe"),

@@ -30,6 +30,8 @@ COMMANDS = (
     "search",
     "probe",
     "features",
+    "embed",
+    "neighbors",
     "export",
     "measure",
     "suite",

@@ -155,6 +155,17 @@ def trained_method(recipe: Recipe[Any], weights: dict[str, Tensor], path: Path) 
     return method
 
 
+def evaluated(recipe: Recipe[Any], method: Method, momentum: bool) -> Any:
+    """Return the network of a trained method that the probes evaluate, or the moving average of its encoder.
+
+    Raises ValueError if the method has no moving average.
+    """
+    encoder = method.averaged if momentum else method.probed
+    if encoder is None:
+        raise ValueError(f"--momentum needs a method with a moving average, and {recipe.method.name} has none")
+    return encoder
+
+
 def take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     """Resume the trainer from the state in a checkpoint. Raises ValueError, naming the path, if it is another run's."""
     try:

@@ -32,7 +32,8 @@ def convert(
     # The file's metadata. It is made at the end, when it is known which images were skipped.
     def about() -> dict[str, Any]:
         names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
-        return {**(origin or {}), "listing": samples.listing(), "left_out": len(names), "left_out_names": names[:NAMED]}
+        about = {"listing": samples.listing(), "left_out": len(names), "left_out_names": names[:NAMED]}
+        return {**(origin or {}), **about, "left_out_numbers": [*(skipped or ())]}
 
     with progress(f"convert {what}", len(samples)) as advance:
         for _ in beton.write(path, len(samples), samples.stored, threads, skipped, about):

@@ -23,7 +23,7 @@ def describe(file: beton.Beton) -> dict[str, Any]:
         "bytes": file.opened.size,
         "samples": len(file),
         "fields": [f"{name}: {kind}" for name, kind in file.fields],
-        "made_of": {key: value for key, value in file.about.items() if key != "left_out_names"},
+        "made_of": {key: value for key, value in file.about.items() if not key.startswith("left_out_n")},
         "left_out": left_out(file)[1],
         "jpeg": int((file.modes == beton.JPEG).sum()),
         "raw": int((file.modes == beton.RAW).sum()),

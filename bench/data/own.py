@@ -115,9 +115,9 @@ def opened(data: str, test_data: str, folder: Path, damaged: Damaged) -> Opened:
     If there are no images for testing but labels, a fifth of each class is held out. folder: where converted betons
     are. Raises FileNotFoundError or ValueError, naming the path or the file.
     """
-    files, classes = _betons(data, folder, damaged)
+    files, classes, _ = betons_at(data, folder, damaged)
     if test_data:
-        others, their_classes = _betons(test_data, folder, damaged)
+        others, their_classes, _ = betons_at(test_data, folder, damaged)
         test = others.get("test", others["train"])
         return Opened({"train": files["train"], "test": _relabeled(test, test_data, their_classes, classes)}, classes)
     if "test" in files or not classes:
@@ -162,11 +162,14 @@ def statistics(file: Beton, size: int) -> tuple[tuple[float, float, float], tupl
     return (red, green, blue), tuple(round(value, 4) for value in std.tolist())
 
 
-def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Beton], tuple[str, ...]]:
-    """Return split -> beton of the images at a path, and the names of the classes. Betons are opened as they are."""
+def betons_at(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Beton], tuple[str, ...], Source | None]:
+    """Return split -> beton of the images at a path, the names of the classes, and what the betons are made of.
+
+    A beton at the path is opened as it is, and made of nothing else.
+    """
     if is_beton(path):
         file = beton.open_beton(path)
-        return {"train": file}, _classes(file)
+        return {"train": file}, _classes(file), None
     source = open_source(path)
     fingerprint = source.fingerprint()
     paths = {split: folder / f"{own_name(path)}-{fingerprint}-{split}.beton" for split in source.splits}
@@ -174,7 +177,7 @@ def _betons(path: str, folder: Path, damaged: Damaged) -> tuple[Mapping[str, Bet
         for sentence in (source.text(), *source.ignored, STORAGE.rule()):
             say(sentence)
     files = {split: _converted(source, split, fingerprint, path, damaged) for split, path in paths.items()}
-    return files, source.classes
+    return files, source.classes, source
 
 
 def _converted(source: Source, split: Split, fingerprint: str, path: Path, damaged: Damaged) -> Beton:

@@ -55,15 +55,15 @@ def load(spec: str, arch: str | None = None, layout: str | None = None) -> Publi
     kind, _, rest = spec.partition(":")
     if kind == "checkpoint" and rest:
         if arch is None:
-            raise ValueError(f"--encoder {spec} needs --arch: torchvision:NAME or timm:NAME, the weights' architecture")
+            raise ValueError(f"{spec} needs --arch: torchvision:NAME or timm:NAME, the weights' architecture")
         return _from_checkpoint(Path(rest), arch, layout)
     if arch or layout:
-        raise ValueError(f"--arch and --layout go with --encoder checkpoint:FILE, not with {spec}")
+        raise ValueError(f"--arch and --layout go with checkpoint:FILE, not with {spec}")
     if kind == "torchvision" and rest:
         return _from_torchvision(rest)
     if kind == "timm" and rest:
         return _from_timm(rest)
-    raise ValueError(f"--encoder must be torchvision:NAME, timm:NAME or checkpoint:FILE, got {spec}")
+    raise ValueError(f"the encoder must be torchvision:NAME, timm:NAME or checkpoint:FILE, got {spec}")
 
 
 @torch.no_grad()
@@ -123,8 +123,8 @@ def _absent(file: str, source: str, error: Exception) -> str:
     """Return the error text for weights that are not on this machine and cannot be downloaded."""
     first = str(error).partition("\n")[0]
     return (
-        f"{file} is missing and cannot be downloaded from {source} ({first}): give a copy with "
-        "--encoder checkpoint:FILE and --arch torchvision:NAME or timm:NAME"
+        f"{file} is missing and cannot be downloaded from {source} ({first}): give a copy as "
+        "checkpoint:FILE with --arch torchvision:NAME or timm:NAME"
     )
 
 
@@ -135,7 +135,7 @@ def _from_checkpoint(file: Path, arch: str, layout: str | None) -> Published:
     """
     content = weights.read(file)
     if weights.is_own(content):
-        raise ValueError(f"{file} is a checkpoint of `twoview train`: probe it without --encoder")
+        raise ValueError(f"{file} is a checkpoint of `twoview train`: give its path alone, without checkpoint:")
     module, size, resnet = _built(arch)
     kind, _, name = arch.partition(":")
     heads = head_keys(name) if kind == "timm" else ()

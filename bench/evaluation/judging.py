@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from twoview.bench.config.experiment import Place, build_method, normalize_for, run_name, trained_method
+from twoview.bench.config.experiment import Place, build_method, evaluated, normalize_for, run_name, trained_method
 from twoview.bench.config.recipe import Recipe, dataset_of, in_a_file_name, overrides, parse
 from twoview.bench.evaluation import probing
 from twoview.bench.evaluation.encoders import Published
@@ -49,9 +49,12 @@ def judge_pixels(recipe: Recipe[Any], place: Place) -> Run:
     return _baseline("pixels", recipe, place, encoder)
 
 
-def trained_encoder(path: Path) -> tuple[Published, Recipe[Any]]:
-    """Return the encoder in a checkpoint of `twoview train`, finished or not, as probes see it, and the recipe."""
-    return _trained(path, checkpoint.load(path))
+def trained_encoder(path: Path, momentum: bool = False) -> tuple[Published, Recipe[Any]]:
+    """Return the encoder in a checkpoint of `twoview train`, finished or not, as probes see it, and the recipe.
+
+    momentum: take the moving average of the encoder. Raises ValueError if the method has none.
+    """
+    return _trained(path, checkpoint.load(path), momentum)
 
 
 def baseline_name(subject: str, recipe: Recipe[Any]) -> str:
@@ -73,11 +76,12 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def _trained(path: Path, state: dict[str, Any]) -> tuple[Published, Recipe[Any]]:
+def _trained(path: Path, state: dict[str, Any], momentum: bool = False) -> tuple[Published, Recipe[Any]]:
     """Return the trained encoder in a checkpoint's state, and its recipe."""
     recipe = parse(state["recipe"], str(path))
-    method = trained_method(recipe, state["method"], path)
-    return _as_published(run_name(recipe), method.probed, recipe, str(path)), recipe
+    module = evaluated(recipe, trained_method(recipe, state["method"], path), momentum)
+    name = run_name(recipe) + ("-momentum" if momentum else "")
+    return _as_published(name, module, recipe, str(path)), recipe
 
 
 def _as_published(name: str, module: nn.Module, recipe: Recipe[Any], source: str) -> Published:

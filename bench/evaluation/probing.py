@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,8 +104,8 @@ class Bench:
         self.data |= betons.identity(file)
         self.left_out |= left_out(file)
         if split == "train":
-            return file, _labeled(file, chosen(file.labels, self.settings.held_out, self.settings.train_images))
-        return file, _labeled(file, chosen(file.labels, 0, self.settings.test_images))
+            return file, labeled(file, chosen(file.labels, self.settings.held_out, self.settings.train_images))
+        return file, labeled(file, chosen(file.labels, 0, self.settings.test_images))
 
     def features(self) -> tuple[Features, Features]:
         """Return the features of the training images and of the test images."""
@@ -128,27 +128,51 @@ class Bench:
 
     def _extracted(self, split: str) -> Features:
         """Extract the features of a split, or open them if they were stored."""
-        device, precision = best_device(), self.options.precision
-        module = self.encoder.module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        (view,) = presets.preset("eval", self.encoder.size)
-        file, indices = self.used(split)
-        kept = None
-        if self.options.features:
-            samples = [indices, file.labels[indices], *([file.checksums[indices]] if file.checksums.size else [])]
-            name = fingerprint(module, self.normalize)
-            kept = Kept(self.options.features, name, self.dataset.name, split, self.encoder.size, samples)
-        with (
-            in_turn(file, indices, view) as loader,
-            progress(f"features of {self.dataset.name} {split} by {self.encoder.name}", len(loader)) as advance,
-        ):
-            normalize = self.normalize.to(device)
-            return extract(module, loader, normalize, device, advance, precision=precision, kept=kept)
+        return extracted(
+            replace(self.encoder, normalize=self.normalize),
+            *self.used(split),
+            (self.dataset.name, split),
+            device=best_device(),
+            precision=self.options.precision,
+            folder=self.options.features,
+        )
 
 
-def _labeled(file: Beton, samples: np.ndarray) -> np.ndarray:
+def extracted(
+    encoder: Published,
+    file: Beton,
+    indices: np.ndarray,
+    called: tuple[str, str],
+    *,
+    device: torch.device,
+    precision: Precision,
+    batch: int = BATCH,
+    folder: Path | None = None,
+) -> Features:
+    """Return the features of the images in a file with these numbers, in this order, or open them if they were stored.
+
+    encoder: with its normalization. called: names of the dataset and of the split. folder: where features are stored;
+    None if they are not.
+    """
+    module = encoder.module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    (view,), (dataset, split) = presets.preset("eval", encoder.size), called
+    assert encoder.normalize
+    kept = None
+    if folder:
+        samples = [indices, file.labels[indices], *([file.checksums[indices]] if file.checksums.size else [])]
+        kept = Kept(folder, fingerprint(module, encoder.normalize), dataset, split, encoder.size, samples)
+    with (
+        in_turn(file, indices, view, batch) as loader,
+        progress(f"features of {dataset} {split} by {encoder.name}", len(loader)) as advance,
+    ):
+        normalize = encoder.normalize.to(device)
+        return extract(module, loader, normalize, device, advance, precision=precision, kept=kept)
+
+
+def labeled(file: Beton, samples: np.ndarray) -> np.ndarray:
     """Return those of the samples that have a label: of your own images, some may have none."""
-    labeled: np.ndarray = samples[file.labels[samples] >= 0]
-    return labeled
+    found: np.ndarray = samples[file.labels[samples] >= 0]
+    return found
 
 
 def left_out(file: Beton) -> dict[str, LeftOut]:
@@ -157,9 +181,9 @@ def left_out(file: Beton) -> dict[str, LeftOut]:
     return {file.path.stem: LeftOut(images=images, names=list(file.about["left_out_names"]))} if images else {}
 
 
-def in_turn(file: Beton, indices: np.ndarray, view: View) -> Loader:
+def in_turn(file: Beton, indices: np.ndarray, view: View, batch: int = BATCH) -> Loader:
     """Return a loader that yields every image once, in order."""
-    return Loader(file, (view,), BATCH, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())
+    return Loader(file, (view,), batch, indices=indices, shuffle=False, drop_last=False, threads=cpu_count())
 
 
 class Found(NamedTuple):

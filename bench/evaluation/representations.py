@@ -15,7 +15,7 @@ from twoview.bench.config.recipe import dataset_of
 from twoview.bench.data import betons
 from twoview.bench.evaluation import judging
 from twoview.bench.evaluation.encoders import Published
-from twoview.bench.evaluation.probing import in_turn
+from twoview.bench.evaluation.probing import in_turn, labeled
 from twoview.bench.evaluation.reconstructions import grid
 from twoview.bench.runtime.progress import progress
 from twoview.loaders import presets
@@ -33,7 +33,7 @@ CHANNELS, IMAGES = 8, 10  # number of channels of the last layer that are shown,
 class Options:
     """Settings of the measurement and the images. Each is an option of `twoview features`."""
 
-    images: int = 2000  # images of the test split, the same number per class; 0 means all
+    images: int = 2000  # at most so many images of the test split, the same number per class; 0 means all
     k: int = 10  # neighbors of the kNN
     perplexity: float = 30.0  # perplexity of t-SNE
     seed: int = 0  # seed of t-SNE
@@ -41,21 +41,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Representation:
-    """The representation of one encoder, measured on the test split.
+    """The representation of one encoder, measured on the test split, or on the train split if there is no other.
 
-    data: identity of the beton file, as in records. of_representation, of_picture: how well the features, and the
-    points of t-SNE, separate the classes. points: float32 (N, 2), the features embedded by t-SNE. label:
-    int64 (N,). layers: the outputs of each ReLU, summarized. filters, strongest: rows of uint8 images (n, H, W, 3): the
+    data: identity of the beton file, as in records. classes: the names of the classes; empty if the images have no
+    labels. of_representation, of_picture: how well the features, and the points of t-SNE, separate the classes; None
+    without labels. points: float32 (N, 2), the features embedded by t-SNE. label: int64 (N,), -1 without labels.
+    layers: the outputs of each ReLU, summarized. filters, strongest: rows of uint8 images (n, H, W, 3): the
     filters of the first convolution; and, for each of the last layer's first channels, the images for which its mean is
     largest.
     """
 
     encoder: Published
     dataset: str
+    split: str
     data: dict[str, str]
     classes: tuple[str, ...]
-    of_representation: Separation
-    of_picture: Separation
+    of_representation: Separation | None
+    of_picture: Separation | None
     points: np.ndarray
     label: np.ndarray
     layers: list[Layer]
@@ -69,8 +71,12 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
     Raises ValueError if it has no ReLU on feature maps, like a ViT.
     """
     encoder, recipe = judging.trained_encoder(path)
-    file = betons.dataset_beton(dataset_of(recipe), "test", place.betons, place.root)
-    indices = chosen(file.labels, 0, options.images)
+    dataset = dataset_of(recipe)
+    split = "test" if "test" in dataset.sizes else "train"
+    file = betons.dataset_beton(dataset, split, place.betons, place.root)
+    indices = chosen(file.labels, 0, min(options.images, len(file)))
+    if dataset.classes:
+        indices = labeled(file, indices)
     device = best_device()
     watched = Watched(encoder.module.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     (view,) = presets.preset("eval", encoder.size)
@@ -85,10 +91,11 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
     return Representation(
         encoder,
         recipe.dataset,
+        split,
         betons.identity(file),
-        dataset_of(recipe).classes,
-        separation(rows, classes, options.k),
-        separation(points, classes, options.k),
+        dataset.classes,
+        separation(rows, classes, options.k) if dataset.classes else None,
+        separation(points, classes, options.k) if dataset.classes else None,
         points,
         classes,
         layers,
@@ -127,13 +134,13 @@ def as_result(one: Representation, options: Options) -> dict[str, Any]:
         "hash": one.encoder.hash,
         "dataset": one.dataset,
         "data": one.data,
-        "split": "test",
+        "split": one.split,
         "images": len(one.label),
         "k": options.k,
         "perplexity": options.perplexity,
         "seed": options.seed,
-        "representation": one.of_representation._asdict(),
-        "tsne": one.of_picture._asdict(),
+        "representation": one.of_representation and one.of_representation._asdict(),
+        "tsne": one.of_picture and one.of_picture._asdict(),
         "fires": "a channel fires for an image if its mean over the image, after the ReLU, is above 0",
         "layers": [_of_layer(layer) for layer in one.layers],
     }
@@ -174,10 +181,16 @@ def write(ones: Sequence[Representation], options: Options, folder: Path) -> lis
 
 
 def text(ones: Sequence[Representation]) -> str:
-    """Return a text table with one line for each encoder."""
+    """Return a text table with one line for each encoder, and a sentence about each dataset without labels."""
     lines = [f"{'encoder':36}{'silhouette':>12}{'kNN':>10}{'t-SNE silhouette':>24}{'t-SNE kNN':>10}"]
     for one in ones:
-        whole, embedded = one.of_representation, one.of_picture
-        name = f"{one.encoder.name:36}{whole.silhouette:12.3f}{whole.knn:8.1f} %"
-        lines.append(f"{name}{embedded.silhouette:24.3f}{embedded.knn:8.1f} %")
+        cells = [_cells(one.of_representation, 12), _cells(one.of_picture, 24)]
+        lines.append(f"{one.encoder.name:36}{''.join(cells)}")
+    for name in sorted({one.dataset for one in ones if not one.classes}):
+        lines.append(f"{name} has no labels: silhouette and kNN need them, and the points of t-SNE are of one color")
     return "\n".join(lines)
+
+
+def _cells(found: Separation | None, width: int) -> str:
+    """Return the cells of silhouette and kNN, the first with this width."""
+    return f"{found.silhouette:{width}.3f}{found.knn:8.1f} %" if found else f"{'-':>{width}}{'-':>10}"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from twoview.bench.config.experiment import normalize_for, run_name, trained_method
+from twoview.bench.config.experiment import evaluated, normalize_for, run_name, trained_method
 from twoview.bench.config.recipe import Recipe, parse
 from twoview.bench.evidence import Training, trained
 from twoview.bench.export import graphs
@@ -57,9 +57,7 @@ def exported(path: Path, library: Library | None = None, momentum: bool = False)
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
     method = trained_method(recipe, state["method"], path)
-    encoder: Any = method.averaged if momentum else method.probed
-    if encoder is None:
-        raise ValueError(f"--momentum needs a method with a moving average, and {recipe.method.name} has none")
+    encoder = evaluated(recipe, method, momentum)
     library = library or library_for(recipe.backbone)
     made = architecture(encoder, recipe.backbone, recipe.size, library)
     training = trained.measured(path, state)[0] if "measured" in state else None

@@ -3,7 +3,8 @@
 All encoders are AlexNets, also for Figures 1 and 3, because their WRN-34x5 would take hours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -134,15 +135,16 @@ def _dense(seeds: Sequence[Encoders], settings: str) -> Claim:
 def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
     """Return the claim of Figure 3: classes are further apart with color distortion."""
 
-    def both(measure: Callable[[Representation], float]) -> np.ndarray:
-        """Return a measure with color distortion and without, (seeds, 2)."""
+    def both(name: str) -> np.ndarray:
+        """Return a measure of representations with color distortion and without, (seeds, 2)."""
+        measure = attrgetter(name)
         return np.array([[measure(each.strong), measure(each.weak)] for each in seeds])
 
     pairs = {
-        "silhouette": both(lambda one: one.of_representation.silhouette),
-        "silhouette of its t-SNE": both(lambda one: one.of_picture.silhouette),
-        "kNN, in percent,": both(lambda one: one.of_representation.knn),
-        "kNN of its t-SNE": both(lambda one: one.of_picture.knn),
+        "silhouette": both("of_representation.silhouette"),
+        "silhouette of its t-SNE": both("of_picture.silhouette"),
+        "kNN, in percent,": both("of_representation.knn"),
+        "kNN of its t-SNE": both("of_picture.knn"),
     }
     words = ", ".join(f"{name} {a:.3g} and {b:.3g}" for name, (a, b) in ((n, p.mean(0)) for n, p in pairs.items()))
     first = seeds[0]

@@ -54,6 +54,8 @@ class Samples:
     large: large(i, storage) is image(i) for a caller that will make the image smaller as `storage` says. It therefore
         accepts images that `image` refuses because their pixels do not fit into a page of a beton (a dataset file in
         FFCV's format). None if `image` refuses no image for its size.
+    place: place(i) says where sample i is if it has no file of its own: the path of the file that holds it, a slash,
+        and its name or number there. None if that is not known.
     """
 
     image: Callable[[int], np.ndarray | bytes]
@@ -61,6 +63,7 @@ class Samples:
     source: str
     files: Sequence[str] = ()
     large: Callable[[int, Storage], np.ndarray | bytes] | None = None
+    place: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +86,9 @@ class Samples:
 
     def name(self, index: int) -> str:
         """Return the name of sample `index` for messages."""
-        return self.files[index] if self.files else f"sample {index} of {self.source}"
+        if self.files:
+            return self.files[index]
+        return self.place(index) if self.place else f"sample {index} of {self.source}"
 
     def stored(self, index: int) -> Stored:
         """Return sample `index` as it is stored in a beton file.

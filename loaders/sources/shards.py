@@ -84,16 +84,23 @@ def _samples(path: str, shards: Sequence[_Shard], labels: np.ndarray) -> Samples
     """Return the samples of several shards. labels: int64 (N,)."""
     ends = np.cumsum([len(one.images) for one in shards])
 
-    def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
+    def found(index: int) -> tuple[_Shard, int]:
         number = int(np.searchsorted(ends, index, "right"))
-        shard, sample = shards[number], index - int(ends[number] - len(shards[number].images))
+        return shards[number], index - int(ends[number] - len(shards[number].images))
+
+    def place(index: int) -> str:
+        shard, sample = found(index)
+        return f"{shard.members.path}/{shard.name(sample)}"
+
+    def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
+        shard, sample = found(index)
         member = int(shard.images[sample])
         with open(shard.members.path, "rb") as file:
             file.seek(int(shard.members.starts[member]))
             content = file.read(int(shard.members.sizes[member]))
-        return as_stored(content, f"{shard.members.path}/{shard.name(sample)}", storage)
+        return as_stored(content, place(index), storage)
 
-    return Samples(image, labels, path, large=image)
+    return Samples(image, labels, path, large=image, place=place)
 
 
 def _suffix(name: str) -> str:

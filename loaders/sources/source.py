@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ class Source:
         names = {split: samples.listing() for split, samples in self.splits.items()}
         labels = [samples.labels.astype("<i8") for samples in self.splits.values()]
         return f"{xxh64_of(json.dumps([self.kind, names, self.classes]).encode(), status, *labels):016x}"
+
+    def name(self, split: str, index: int) -> str:
+        """Return what an image is called at the path: its file, SHARD.tar/MEMBER or FILE.parquet/ROW, as in the folder.
+
+        Bytes that are not UTF-8 are escaped.
+        """
+        name = self.splits[split].name(index).removeprefix(self._folder)
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+    @cached_property
+    def _folder(self) -> str:
+        """The folder with the images, ending in a slash: the path, or what holds the file at the path."""
+        path = Path(self.path)
+        return os.path.join(path if path.is_dir() else path.parent, "")
 
     def text(self) -> str:
         """Return in one sentence what was found: the kind, the splits with their images, and the classes."""

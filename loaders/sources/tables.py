@@ -49,7 +49,7 @@ def open_parquet(path: str, files: Sequence[Path]) -> Source:
     tables = {
         split: (
             [one.read(columns=[columns.label]).column(0) for one in some] if columns.label else [],
-            sum(one.metadata.num_rows for one in some),
+            [(file, one.metadata.num_rows) for file, one in zip(splits[split], some, strict=True)],
         )
         for split, some in opened.items()
     }
@@ -91,8 +91,8 @@ def open_saved(folder: Path) -> Source:
     first = next(iter(tables.values()))
     columns = _columns_of([(part, tables[split].schema) for part, split in parts.items()])
     labels = {
-        split: ([table.column(columns.label)] if columns.label else [], table.num_rows)
-        for split, table in tables.items()
+        split: ([tables[split].column(columns.label)] if columns.label else [], [(part, tables[split].num_rows)])
+        for part, split in parts.items()
     }
     readers = {split: _in_arrow(table, columns) for split, table in tables.items()}
     assert first.num_columns
@@ -103,30 +103,43 @@ def _source(
     path: str,
     kind: str,
     columns: Columns,
-    tables: dict[str, tuple[list[Any], int]],
+    tables: dict[str, tuple[list[Any], list[tuple[Path, int]]]],
     readers: dict[str, Callable[[int], bytes]],
     files: list[str],
     ignored: Sequence[str] = (),
 ) -> Source:
-    """Return the source of tables. tables: split -> parts of its column of labels, and its number of rows."""
-    given = {split: _plain(parts, rows) for split, (parts, rows) in tables.items()}
+    """Return the source of tables.
+
+    tables: split -> parts of its column of labels; and where its rows are, with their numbers.
+    """
+    given = {split: _plain(parts, sum(rows for _, rows in places)) for split, (parts, places) in tables.items()}
     try:
         labels, classes = _numbers(given, columns.names)
     except ValueError as error:
         raise ValueError(f"{path}: column {shown(str(columns.label))}: {error}") from None
-    splits = {split: _samples(f"{path}, {split}", readers[split], labels[split]) for split in tables}
+    splits = {
+        split: _samples(f"{path}, {split}", readers[split], labels[split], places)
+        for split, (_, places) in tables.items()
+    }
     others = ", ".join(map(shown, columns.others))
     notes = (*ignored, *([f"ignored: the columns {others}"] if others else []))
     return Source(path, kind, splits, classes, files, notes)
 
 
-def _samples(source: str, read: Callable[[int], bytes], labels: np.ndarray) -> Samples:
-    """Return samples whose files' bytes `read` returns."""
+def _samples(
+    source: str, read: Callable[[int], bytes], labels: np.ndarray, places: Sequence[tuple[Path, int]]
+) -> Samples:
+    """Return samples whose files' bytes `read` returns. places: where the rows are, with their numbers."""
+    ends = np.cumsum([rows for _, rows in places])
+
+    def place(index: int) -> str:
+        number = int(np.searchsorted(ends, index, "right"))
+        return f"{places[number][0]}/{index - int(ends[number]) + places[number][1]}"
 
     def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
         return as_stored(read(index), f"row {index} of {source}", storage)
 
-    return Samples(image, labels, source, large=image)
+    return Samples(image, labels, source, large=image, place=place)
 
 
 def _plain(parts: list[Any], rows: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_help(says, command):
 def test_the_help_lists_every_command_with_its_first_line(says):
     _, out, _ = says("--help")
     assert all(f"• {name} " in out for name in COMMANDS)
-    assert "• inspect   Show what is in a .beton file" in out
+    assert "• inspect    Show what is in a .beton file" in out
 
 
 def test_measure_is_a_group_and_old_command_names_still_work(says):

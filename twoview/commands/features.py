@@ -24,7 +24,8 @@ def run(
     """Show what encoders have learned, on their test images: t-SNE, firing rates, filters, most activating images.
 
     The encoders are shown side by side, and each figure comes with numbers: how well the classes are separated, by
-    silhouette and kNN, and how often and how sparsely the units of each layer fire.
+    silhouette and kNN, and how often and how sparsely the units of each layer fire. Images without labels are those of
+    the train split, and have no classes to separate.
 
     Args:
         checkpoints: files that `twoview train` wrote.

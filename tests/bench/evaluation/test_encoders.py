@@ -253,7 +253,7 @@ def test_no_key_is_silently_missing_or_left_over(sources, tmp_path):
     assert "unknown layout 'msm': did you mean msn?" in complaint(whole, layout="msm")
     assert "contains no encoder with the key names of" in complaint([1, 2])
     own = {"recipe": {}, "epoch": 1, "method": named("method.encoder.", sources[RESNET])}
-    assert complaint(own) == f"{file} is a checkpoint of `twoview train`: probe it without --encoder"
+    assert complaint(own) == f"{file} is a checkpoint of `twoview train`: give its path alone, without checkpoint:"
     uncounted = {
         key: value for key, value in named("", sources[RESNET]).items() if not key.endswith("num_batches_tracked")
     }
@@ -367,7 +367,7 @@ def test_any_file_name_becomes_a_valid_record_name(tmp_path, sources):
     [
         ("resnet18", {}, "must be torchvision:NAME, timm:NAME or checkpoint:FILE, got resnet18"),
         ("checkpoint:x.pth", {}, "needs --arch: torchvision:NAME or timm:NAME"),
-        ("timm:test_vit", {"arch": RESNET}, "--arch and --layout go with --encoder checkpoint:FILE"),
+        ("timm:test_vit", {"arch": RESNET}, "--arch and --layout go with checkpoint:FILE"),
         ("torchvision:resnet19", {}, "unknown model of torchvision 'resnet19': did you mean resnet1"),
         ("torchvision:resnet18.V9", {}, "unknown weights of resnet18 'V9'"),
         ("timm:vit_smal_patch16_224.dino", {}, "did you mean vit_small_patch16_224"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from twoview.bench.config.experiment import build_method
 from twoview.bench.config.recipe import load, parse
+from twoview.bench.data import own
 from twoview.bench.evaluation import representations
 from twoview.cli import run
 from twoview.loaders import presets
@@ -49,6 +50,38 @@ def test_a_vit_is_refused_because_it_has_no_relus(betons, tmp_path, capsys):
     path = saved(tmp_path, "cifar10-mae")
     assert run(["features", str(path), "--out", str(tmp_path / "out"), "--betons", str(betons), "--images", "20"]) == 2
     assert "ViT has no ReLU" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_images_without_labels_are_drawn_without_classes(photographs, betons, tmp_path, capsys):
+    """They are the train split's, all of them if there are fewer than asked for; what needs labels is left out."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(20):
+        (photos / f"{number}.jpg").write_bytes(photographs.content(number).tobytes())
+    recipe = load("features-alexnet-weak").model_dump(mode="json")
+    recipe |= {"size": 32, "backbone": {"name": "alexnet", "width": 8}, "data": str(photos)}
+    one = own.read(parse(recipe, "here"), tmp_path / "betons")
+    plain = tmp_path / "checkpoints" / "plain.pt"
+    checkpoint.save(
+        plain, {"epoch": 1, "recipe": one.model_dump(mode="json"), "method": build_method(one).state_dict()}
+    )
+    words = ["features", str(plain), "--out", str(tmp_path / "out"), "--perplexity", "5"]
+    assert run(words) == 0
+    out = capsys.readouterr().out
+    assert f"{one.dataset} has no labels: silhouette and kNN need them" in out
+    assert out.splitlines()[1].split() == ["features-alexnet-weak-seed0", "-", "-", "-", "-"]
+    found = json.loads((tmp_path / "out" / "features-alexnet-weak-seed0.json").read_text())
+    assert (found["split"], found["images"], found["representation"], found["tsne"]) == ("train", 20, None, None)
+    assert len(found["layers"]) == 5 and all(layer["firing_rate"] > 0 for layer in found["layers"])
+    svg = (tmp_path / "out" / "tsne.svg").read_text()
+    assert "without labels" in svg and "silhouette" not in svg and svg.count("<use ") >= 20
+
+    labeled = saved(tmp_path, "features-wrn-strong")
+    for split in ("train", "test"):
+        (tmp_path / "betons" / f"fashion-mnist-{split}.beton").symlink_to(betons / f"fashion-mnist-{split}.beton")
+    assert run([words[0], str(labeled), *words[1:], "--images", "60", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["split"] == "test" and first["representation"]["knn"] > 0 and second["representation"] is None
 
 
 def test_each_filter_is_scaled_separately():

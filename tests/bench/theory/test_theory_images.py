@@ -22,7 +22,7 @@ def represented(step=0.0, layers=None):
     if layers is None:
         layers = [maps(number, 0.5 - step) for number in range(5)]
     return Representation(
-        SimpleNamespace(name="encoder", hash="0"), "cifar10", {}, ("cat", "dog"),
+        SimpleNamespace(name="encoder", hash="0"), "cifar10", "test", {}, ("cat", "dog"),
         Separation(0.1 + step, 50 + step), Separation(0.2 + step, 51 + step),
         np.arange(2.0 * COUNT, dtype=np.float32).reshape(COUNT, 2), np.arange(COUNT) % 2, layers, [], [],
     )  # fmt: skip
