@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from twoview.loaders.masks import Mask, view_mask
 from twoview.loaders.views import View
 from twoview.methods import ema
+from twoview.methods.accumulate import by_parts
 from twoview.methods.encoder import Encoder
 from twoview.methods.losses.data2vec import EXAMPLES, data2vec, targets
 from twoview.methods.method import Method, Options
@@ -69,6 +70,7 @@ class Data2Vec(Method):
         prediction = self.head(taken(self.student(image, hidden), hidden))
         return {"loss": data2vec(prediction, taken(self.target(image), hidden), self.options.beta)}
 
+    @by_parts
     def student(self, image: Tensor, hidden: Tensor) -> Tensor:
         """Return the student's tokens of all N patches, (B, N, dim), with hidden patches replaced by the mask token.
 
@@ -82,6 +84,7 @@ class Data2Vec(Method):
         return self.encoder.through(self.encoder.placed(patches))[:, 1:]
 
     @torch.no_grad()
+    @by_parts
     def target(self, image: Tensor) -> Tensor:
         """Return the target of every patch, (B, N, dim), from the teacher's top blocks. image: (B, 3, H, W), whole."""
         tokens, outputs = self.teacher.placed(self.teacher.patches(image)), []

@@ -31,7 +31,7 @@ Out = dict[str, Tensor]  # the results of a step, scalars by name
 Step = Callable[[DeviceBatch], Out]
 
 
-def check(device: torch.device, precision: Precision, compile: str, settings: Optim) -> None:
+def check(device: torch.device, precision: Precision, compile: str, settings: Optim, accumulate: int) -> None:
     """Raise ValueError, naming the recipe's key, if a step with these settings cannot be recorded."""
     if device.type != "cuda":
         raise ValueError(f"cuda_graph needs a CUDA device, got {device.type}")
@@ -41,6 +41,10 @@ def check(device: torch.device, precision: Precision, compile: str, settings: Op
         raise ValueError("cuda_graph cannot be used with precision fp16, whose loss scaler waits for every gradient")
     if compile == "max-autotune":
         raise ValueError("cuda_graph cannot be used with compile max-autotune, which records CUDA graphs itself")
+    if accumulate > 1:
+        raise ValueError(
+            f"accumulate must be 1 with cuda_graph, which cannot draw a part's random numbers twice, got {accumulate}"
+        )
     if settings.final_weight_decay is not None:
         raise ValueError(
             "cuda_graph cannot be used with optim.final_weight_decay: "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from twoview.loaders.masks import Mask, view_mask
 from twoview.loaders.views import View
+from twoview.methods.accumulate import by_parts
 from twoview.methods.encoder import Encoder
 from twoview.methods.losses.mae import EXAMPLES, mae
 from twoview.methods.method import Method, Options
@@ -60,6 +61,7 @@ class MAE(Method):
         hidden, prediction = self.predicted(image, kept)
         return {"loss": mae(prediction, image, hidden, self.encoder.patch, self.options.normalize)}
 
+    @by_parts
     def predicted(self, image: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers of the M hidden patches, int64 (B, M), and their predicted pixels, (B, M, 3 * patch^2).
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from twoview.loaders.masks import Mask
 from twoview.loaders.views import View
+from twoview.methods.accumulate import ByParts
 from twoview.methods.losses.example import Example
 from twoview.methods.settings import Settings
 
@@ -20,7 +21,7 @@ class Options(Settings):
     name: str
 
 
-class Method(nn.Module):
+class Method(ByParts):
     """A way to train an encoder. A view is one augmented version of an image, or the settings it is drawn with.
 
     Attributes of the class, known before there is a network:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from twoview.methods import checkpoint, graph, optim, ranks, resumed
+from twoview.methods.accumulate import divide
 from twoview.methods.clock import StepClock
 from twoview.methods.device_batches import BatchLike, DeviceBatch, on_device
 from twoview.methods.method import Method
@@ -90,6 +91,8 @@ class Trainer:
     backward passes, or "off"; with "max-autotune" both passes use CUDA graphs where they can.
     cuda_graph: whether the whole step is recorded as one CUDA graph (`methods/graph.py`). Raises ValueError if it
     cannot be recorded. sync_batchnorm: whether BatchNorm uses the statistics of the joined batch of all ranks.
+    accumulate: number of parts in which the encoder sees a batch (`methods/accumulate.py`); each rank's batch must be
+    divisible by it. Raises ValueError if it is above 1 and compile is "max-autotune" or there is a CUDA graph.
     checkpoint_steps: number of steps after which a checkpoint is written within an epoch; with 0, checkpoints are
     written only after epochs.
     """
@@ -106,10 +109,13 @@ class Trainer:
         compile: Compile = "off",
         cuda_graph: bool = False,
         sync_batchnorm: bool = False,
+        accumulate: int = 1,
         checkpoint_steps: int = 0,
     ) -> None:
         if cuda_graph:
-            graph.check(device, precision, compile, settings)
+            graph.check(device, precision, compile, settings, accumulate)
+        if accumulate > 1:
+            divide(method, accumulate, compile)
         if sync_batchnorm and ranks.world() > 1:
             synchronized(method, device)
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -279,6 +279,7 @@ def trainer(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
         compile=recipe.compile,
         cuda_graph=recipe.cuda_graph,
         sync_batchnorm=recipe.sync_batchnorm,
+        accumulate=recipe.accumulate,
         checkpoint_steps=recipe.checkpoint_steps,
     )
 
@@ -290,8 +291,8 @@ def train_loader(
 
     method: the loader makes the views and masks of this method. threads: number of threads if the recipe sets none; by
     default every core if the model is on a GPU, else 1.
-    Raises ValueError if a batch cannot be divided equally among the ranks or does not fit into memory, or if the
-    recipe's views grow and the method masks patches.
+    Raises ValueError if a batch cannot be divided equally among the ranks and into the parts of `accumulate` or does
+    not fit into memory, or if the recipe's views grow and the method masks patches.
     """
     indices = train_images(recipe, file.labels)
     threads = recipe.loader_threads or threads or (1 if device.type == "cpu" else cpu_count())
@@ -317,6 +318,8 @@ def train_loader(
         "world": ranks.world(),
     }
     batch = recipe.batch // ranks.world()
+    if batch % recipe.accumulate:
+        raise ValueError(f"the batch of a rank must be divisible by accumulate, {recipe.accumulate}, got {batch}")
     _check_batch(recipe, batch, method.views)
     on_gpu = device.type == "cuda"
     resident = recipe.resident == "on" or (recipe.resident == "auto" and on_gpu and fits(file, device, indices))

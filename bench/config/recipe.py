@@ -123,6 +123,9 @@ class Recipe(Settings, Generic[M]):
     precision: Precision | Literal["auto"] = "auto"  # precision of autocast; auto takes the fastest on this device
     compile: Compile = "off"  # mode of torch.compile
     cuda_graph: bool = False  # record the whole step, with optimizer and moving averages, as one CUDA graph
+    # Parts in which the encoder sees a batch, with the memory of one part and the loss of the whole batch (GradCache).
+    # BatchNorm in the encoder uses the statistics of a part, BatchNorm in the heads those of the whole batch.
+    accumulate: Batch = 1
     sync_batchnorm: bool = False  # BatchNorm statistics over the batches of all ranks together
     deterministic: bool = False  # make runs bit-for-bit reproducible, at the cost of speed
     loader_threads: Threads = 0  # 0 means: measured if the model is on the CPU, all cores if it is on a GPU
@@ -288,6 +291,8 @@ def parse(values: dict[str, Any], where: str) -> Recipe[Any]:
         recipe.progressive.check(recipe.size, recipe.epochs)
         check_views(recipe.views, {recipe.progressive.side(recipe.size, 0), recipe.size}, recipe.method)
         _check_patches(recipe)
+        if recipe.batch % recipe.accumulate:
+            raise ValueError(f"batch must be divisible by accumulate, {recipe.accumulate}, got {recipe.batch}")
         if count is not None and recipe.classes_per_batch > count:
             raise ValueError(
                 f"classes_per_batch must be at most {count}, the number of classes of {recipe.dataset}, "

@@ -5,9 +5,13 @@ The matrix ceiling is the rate that the device reaches in a large matrix product
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from twoview.methods.accumulate import running_again
 
 CEILING_ROUNDS = 5
 CEILING_SECONDS = 0.1  # duration of each round
@@ -19,14 +23,35 @@ def counted(loss: Callable[[], Tensor]) -> int:
     """Return the FLOPs of the forward and backward pass of the loss that `loss` computes.
 
     A multiply-add counts as two. Matrix products, convolutions and attention are counted, as torch executes them;
-    operations that a backward pass recomputes are counted again. Elementwise operations, norms and the optimizer are
-    not counted, as is usual for MFU.
+    operations that the backward pass of a loss recomputes are counted again, but not the second forward pass through
+    the encoder (`methods/accumulate.py`), which saves memory and is no useful work. Elementwise operations, norms and
+    the optimizer are not counted, as is usual for MFU.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # imported here because it imports triton
-
-    with FlopCounterMode(display=False) as counter:
+    with torch.compiler.set_stance("force_eager"), Counter() as counter:  # it does not see into compiled functions
         loss().backward()  # type: ignore[no-untyped-call]
-    return int(counter.get_total_flops())
+    return int(counter.total)
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating-point operations, by torch's formulas. total: the count, without what is computed a second time.
+
+    torch's own FlopCounterMode cannot be used: to count per module it keeps every graph, and thereby the activations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        from torch.utils.flop_counter import flop_registry  # imported here because it imports triton
+
+        self.total, self._formulas = 0, flop_registry
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        formula = self._formulas.get(function._overloadpacket)
+        if formula and not running_again():
+            self.total += int(formula(*args, **(kwargs or {}), out_val=out))
+        return out
 
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype, side: int = 0) -> list[float]:

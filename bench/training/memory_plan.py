@@ -26,6 +26,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from twoview.bench.config import experiment, starts
 from twoview.bench.config.recipe import Recipe, parse
+from twoview.bench.measurement.flops import Counter
 from twoview.bench.measurement.memory import GIB, MIB, Holdings, PeakMemory, bytes_of, held_by, host_mib, split
 from twoview.bench.runtime import processes
 from twoview.loaders import beton
@@ -39,7 +40,8 @@ from twoview.methods.trainer import Trainer
 TRIAL_STEPS = 12  # the holes of a heap come and go; a training run has enough steps to meet the worst case
 TRIAL_FLOPS = 3e12  # of all steps of a trial, half a minute on two cores; shorter trials show too few of the holes
 SMALLEST = 4  # batch, in images, that takes hardly any memory
-STEP = 8  # proposed batches are multiples of this
+STEP = 8  # proposed batches are multiples of this and of the recipe's `accumulate`
+TIMES = (2, 4, 8, 16)  # the proposed `accumulate`, relative to the recipe's
 # Size of a block in bytes: glibc returns larger ones to the system at once, while smaller ones share a heap, which gets
 # holes.
 MMAP_THRESHOLD = 32 * MIB
@@ -77,17 +79,19 @@ class Traced(NamedTuple):
 class Plan:
     """A prediction. All sizes are in bytes.
 
-    batch: images per batch. views: views per image. size: side of a view, in pixels.
+    batch: images per batch. accumulate: parts of a batch. views: views per image. size: side of a view, in pixels.
     holdings: the uses of the memory. overhead: memory that does not belong to a tensor.
     peak: peak GPU memory that torch allocates; on a CPU the peak resident memory of the process minus its memory before
     the method is built.
     memory: the memory limit, if one was given. fits: the largest batch that fits into it, 0 if none does.
+    parts: the smallest `accumulate` with which the batch fits, if it does not with the recipe's and one was found.
     """
 
     name: str
     device: str
     precision: str
     batch: int
+    accumulate: int
     views: int
     size: int
     holdings: Holdings
@@ -95,6 +99,7 @@ class Plan:
     peak: int
     memory: int | None = None
     fits: int | None = None
+    parts: int | None = None
 
     def as_result(self) -> dict[str, Any]:
         """Return the plan as a dictionary for JSON."""
@@ -105,12 +110,19 @@ class Plan:
         """The plan for a reader: one line per use of the memory."""
         rows = {**self.holdings._asdict(), "overhead": self.overhead, "peak": self.peak}
         lines = [f"{name:12}{size / MIB:10,.1f} MiB {size / self.peak:6.1%}" for name, size in rows.items()]
-        shape = f"batch {self.batch}, {self.views} views at {self.size} px"
+        parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
+        shape = f"batch {self.batch}{parts}, {self.views} views at {self.size} px"
         lines.insert(0, f"{self.name}: {shape}, {self.precision} on {self.device}")
         if self.memory is not None:
-            fits = f"a batch of {self.fits} fits" if self.fits else f"not even a batch of {STEP} fits"
-            lines.append(f"{fits} in {self.memory / GIB:g} GiB")
+            fits = f"a batch of {self.fits} fits" if self.fits else f"not even a batch of {self.step} fits"
+            parts = f", or a batch of {self.batch} with accumulate {self.parts}" if self.parts else ""
+            lines.append(f"{fits} in {self.memory / GIB:g} GiB{parts}")
         return "\n".join(lines)
+
+    @property
+    def step(self) -> int:
+        """The number of which every proposed batch is a multiple."""
+        return math.lcm(STEP, self.accumulate)
 
 
 def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
@@ -132,8 +144,9 @@ def plan(recipe: Recipe[Any], memory_gib: float | None = None) -> Plan:
     def fit(batch: int) -> bool:
         return batch <= BATCH.value and _traced(recipe, batch, device, kind).peak(overhead) <= memory
 
-    fits = largest(fit, recipe.batch)
-    return replace(whole, memory=memory, fits=fits)
+    fits = largest(fit, recipe.batch, whole.step)
+    parts = _parts(recipe, device, kind, overhead, memory) if whole.peak > memory else None
+    return replace(whole, memory=memory, fits=fits, parts=parts)
 
 
 def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, memory: int) -> Plan:
@@ -143,12 +156,32 @@ def counted(recipe: Recipe[Any], device: torch.device, kind: precision.Precision
     """
     nothing = Overhead(0.0, 0.0)
     whole = _plan(recipe, device, kind, nothing)
-    fits = recipe.batch
+    fits, parts = recipe.batch, None
     if whole.peak > memory:
         fits = largest(
-            lambda batch: batch < fits and _traced(recipe, batch, device, kind).peak(nothing) <= memory, fits
+            lambda batch: batch < recipe.batch and _traced(recipe, batch, device, kind).peak(nothing) <= memory,
+            recipe.batch,
+            whole.step,
         )
-    return replace(whole, memory=memory, fits=fits)
+        parts = _parts(recipe, device, kind, nothing, memory)
+    return replace(whole, memory=memory, fits=fits, parts=parts)
+
+
+def _parts(
+    recipe: Recipe[Any], device: torch.device, kind: precision.Precision, overhead: Overhead, memory: int
+) -> int | None:
+    """Return the smallest `accumulate` above the recipe's with which its batch fits into the memory; None if unknown.
+
+    Each part has at least two images, since BatchNorm averages over them.
+    """
+    if recipe.cuda_graph or recipe.compile == "max-autotune":  # with which it must be 1
+        return None
+    for parts in (times * recipe.accumulate for times in TIMES):
+        if recipe.batch % parts or recipe.batch < 2 * parts:
+            break
+        if trace(recipe.model_copy(update={"accumulate": parts}), device, kind).peak(overhead) <= memory:
+            return parts
+    return None
 
 
 def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, overhead: Overhead) -> Plan:
@@ -160,6 +193,7 @@ def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, 
         device=str(device),
         precision=kind,
         batch=recipe.batch,
+        accumulate=recipe.accumulate,
         views=len(experiment.views_of(recipe)),
         size=recipe.size,
         holdings=whole.holdings,
@@ -168,15 +202,15 @@ def _plan(recipe: Recipe[Any], device: torch.device, kind: precision.Precision, 
     )
 
 
-def largest(fits: Callable[[int], bool], near: int) -> int:
-    """Return the largest multiple of 8 that fits; 0 if 8 does not.
+def largest(fits: Callable[[int], bool], near: int, step: int = STEP) -> int:
+    """Return the largest multiple of `step` that fits; 0 if `step` does not.
 
     fits: must be monotonic: if a batch does not fit, no larger one does. near: where the search begins.
     """
-    high = max(STEP, near - near % STEP)
+    high = max(step, near - near % step)
     while fits(high):
         high *= 2
-    return STEP * (bisect_right(range(STEP, high, STEP), False, key=lambda batch: not fits(batch)))
+    return step * (bisect_right(range(step, high, step), False, key=lambda batch: not fits(batch)))
 
 
 def _traced(recipe: Recipe[Any], batch: int, device: torch.device, kind: precision.Precision) -> Traced:
@@ -186,8 +220,6 @@ def _traced(recipe: Recipe[Any], batch: int, device: torch.device, kind: precisi
 
 def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> Traced:
     """Return the memory that two steps at the recipe's batch would take, without computing them."""
-    from torch.utils.flop_counter import FlopCounterMode  # imported here because it imports triton
-
     trainer = _trainer(recipe, device, kind)
     fake = FakeTensorMode()
     for tensors in _tables(trainer.objective):
@@ -195,7 +227,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
             tensors[name] = None if tensor is None else fake.from_tensor(tensor)
     trainer.scaler = torch.amp.GradScaler(device.type, enabled=False)  # a scaler would need values
     living = _Living(trainer.method)
-    with FlopCounterMode(display=False) as counter, fake, living:
+    with Counter() as counter, fake, living:
         trainer.optimizer = optim.build(recipe.optim, trainer.method)
         for tensor in [*trainer.objective.parameters(), *trainer.objective.buffers()]:
             living.see(tensor)
@@ -208,7 +240,7 @@ def trace(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) 
         if device.type == "cpu":  # the same memory holds the loader's batches: those made ahead, and the next one
             more = (BATCHES_AHEAD + 1) * bytes_of(batch.tensors)
             holdings = holdings._replace(batch=holdings.batch + more)
-    return Traced(holdings, living.heap_peak if device.type == "cpu" else 0, counter.get_total_flops() // 2)
+    return Traced(holdings, living.heap_peak if device.type == "cpu" else 0, counter.total // 2)
 
 
 def trial(recipe: Recipe[Any], device: torch.device, kind: precision.Precision) -> float:
@@ -299,9 +331,9 @@ def _overhead(recipe: Recipe[Any], device: torch.device, kind: precision.Precisi
     gives the part that grows with the heap: its holes grow faster than the heap does, so a small batch tells little
     about a large one.
     """
-    smallest = min(SMALLEST, recipe.batch)
+    smallest = min(max(SMALLEST, 2 * recipe.accumulate), recipe.batch)
     flops = _traced(recipe, smallest, device, kind).flops
-    affordable = int(TRIAL_FLOPS * smallest / (TRIAL_STEPS * flops))
+    affordable = int(TRIAL_FLOPS * smallest / (TRIAL_STEPS * flops)) // recipe.accumulate * recipe.accumulate
     small = min(recipe.batch, max(smallest, affordable))
 
     def beyond(batch: int) -> float:

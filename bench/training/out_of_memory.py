@@ -1,4 +1,4 @@
-"""The error when memory runs out: the uses of the memory, and the batch that would fit."""
+"""The error when memory runs out: the uses of the memory, and the batch or the `accumulate` that would fit."""
 
 import traceback
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ def explained(recipe: Recipe[Any], device: torch.device, kind: Precision) -> Ite
     """Turn running out of memory during the block, which trains, into a ValueError that explains it.
 
     The error names the batch, the views and their size, the uses of the memory, and the largest batch that would fit
-    according to a count of the tensors. All of it is for one rank and its share of the batch.
+    according to a count of the tensors, or the `accumulate` with which this batch would. All of it is for one rank and
+    its share of the batch.
     """
     try:
         yield
@@ -45,10 +46,11 @@ def _sentence(recipe: Recipe[Any], device: torch.device, kind: Precision) -> str
         return experiment.too_little_for_weights(recipe)
     held = sorted(counted.holdings._asdict().items(), key=lambda item: -item[1])
     holds = ", ".join(f"{name} {size / GIB:.2f}" for name, size in held if size)
-    fits = f"a batch of {counted.fits}" if counted.fits else f"not even a batch of {memory_plan.STEP}"
+    fits = f"a batch of {counted.fits}" if counted.fits else f"not even a batch of {counted.step}"
+    parts = f", and so would this batch with accumulate {counted.parts}" if counted.parts else ""
     each = f" on each of {ranks.world()} ranks" if ranks.world() > 1 else ""
     return (
         f"{recipe.name} ran out of memory: batch {mine.batch}{each}, {counted.views} views at {recipe.size} px in "
         f"{kind} on {device} need {counted.peak / GIB:.2f} GiB for tensors ({holds}); {fits} would fit into the "
-        f"device's {memory / GIB:.1f} GiB if nothing else used them; run `twoview plan` for details"
+        f"device's {memory / GIB:.1f} GiB if nothing else used them{parts}; run `twoview plan` for details"
     )

@@ -202,8 +202,10 @@ def _batchnorm_explained(recipe: Recipe[Any]) -> Iterator[None]:
         if not str(error).startswith("Expected more than 1 value per channel"):
             raise
         batch = recipe.batch // ranks.world()
+        over = "a part of it" if recipe.accumulate > 1 else "it"
         raise ValueError(
-            f"batch must be at least 2 on each rank, since BatchNorm averages over it, got {batch}"
+            f"batch must be at least {2 * recipe.accumulate} on each rank, since BatchNorm averages over {over}, "
+            f"got {batch}"
         ) from None
 
 

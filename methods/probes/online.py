@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twoview.methods import ranks
+from twoview.methods.accumulate import joined
 from twoview.methods.method import Method
 from twoview.methods.probes.end_to_end import vit_of
 from twoview.methods.vit import Pool, pooled
@@ -35,6 +36,8 @@ class Online(Method):
         vit = vit_of(method.encoder)
         # In a list, so that torch does not register it as a submodule a second time.
         self._watched: list[Any] = [vit.norm if vit else method.encoder]
+        # The features of the first forward pass while a step is on its way, and the number of calls that it takes.
+        self._watched[0].seen, self._watched[0].wanted = None, 1
         self._watched[0].register_forward_hook(partial(_remember, getattr(method.encoder, "pool", "class")))
         width = getattr(method.encoder, "dim")  # noqa: B009
         # Buffers, not parameters: the trainer's optimizer must not see them. The speeds are SGD's momentum buffers.
@@ -60,9 +63,9 @@ class Online(Method):
     def loss(self, views: tuple[Tensor, ...], label: Tensor, masks: tuple[Tensor, ...] = ()) -> dict[str, Tensor]:
         """Return the losses of the method and of the head, which learns from the features of this forward pass."""
         watched = self._watched[0]
-        watched.seen = None
+        watched.seen, watched.wanted = [], self.method.encoder.parts
         out = self.method.loss(views, label, masks)
-        seen, watched.seen = watched.seen, None
+        seen, watched.seen = joined(watched.seen), None
         return {**out, **self.learn(seen[: len(label)], label)}
 
     @torch.no_grad()
@@ -86,7 +89,16 @@ class Online(Method):
 def _remember(pool: Pool, module: Any, inputs: Any, out: Tensor) -> None:
     """Forward hook that keeps the features of a step's first forward pass, which begins with the first view.
 
-    Where a method passes smaller crops in a later pass, these are not kept. pool: the representation in a ViT's tokens.
+    Where a method passes smaller crops in a later pass, these are not kept. A pass by parts (`methods/accumulate.py`)
+    is several calls; there torch.compile must not trace the hook, since it would compile the encoder anew for each.
+    pool: the representation in a ViT's tokens.
     """
-    if getattr(module, "seen", None) is None:
-        module.seen = (pooled(out, pool) if out.ndim == 3 else out.flatten(1)).detach()
+    (_keep if module.wanted == 1 else _keep_untraced)(pool, module, out)
+
+
+def _keep(pool: Pool, module: Any, out: Tensor) -> None:
+    if module.seen is not None and len(module.seen) < module.wanted:
+        module.seen.append((pooled(out, pool) if out.ndim == 3 else out.flatten(1)).detach())
+
+
+_keep_untraced = torch.compiler.disable(_keep)

@@ -1,5 +1,6 @@
 """Several processes train as one: under torchrun, with gloo on the CPU."""
 
+import functools
 import json
 import os
 import subprocess
@@ -67,7 +68,7 @@ def main():
         torch.manual_seed(0)
         method = build()
         trainer = Trainer(method, settings, epochs=2, normalize=Normalize((0.5,) * 3, (0.25,) * 3), device=CPU,
-                          precision="fp32", sync_batchnorm=True)
+                          precision="fp32", sync_batchnorm=True, accumulate=int(sys.argv[2]))
         trainer.fit(Noise(method), Path(sys.argv[1]), {})
         weights = torch.cat([p.detach().flatten() for p in method.state_dict().values()]).abs().sum().item()
         everyone = ranks.gather_objects(weights)
@@ -85,26 +86,48 @@ with ranks.process_group(CPU):
 """
 
 
-def train(path, ranks):
+@functools.cache
+def train(path, ranks, accumulate=1):
     path.with_suffix(".py").write_text(PROGRAM)
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     words = [*start, *([] if ranks == 1 else [f"--nproc-per-node={ranks}"]), str(path.with_suffix(".py")), str(path)]
+    words.append(str(accumulate))
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_two_ranks_train_as_one_process_on_the_joined_batch(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+def test_two_ranks_train_as_one_process_on_the_joined_batch(folder):
     """Gathered embeddings, BatchNorm over both ranks, averaged gradients: the loss curve is the same within 1e-5.
 
     With PMSN, the ranks must also agree on the mean assignment, Sinkhorn, counted classes, separate prototypes and a
     clipped gradient.
     """
-    one, two = train(tmp_path / "one.pt", 1), train(tmp_path / "two.pt", 2)
+    one, two = train(folder / "one.pt", 1), train(folder / "two.pt", 2)
     for alone, joined in ((one[name], two[name]) for name in ("simclr", "pmsn")):
         assert len(joined["losses"]) == 8
         assert joined["losses"] == pytest.approx(alone["losses"], rel=1e-5, abs=1e-5)
         assert joined["weights"][0] == joined["weights"][1] == pytest.approx(alone["weights"][0], rel=1e-4)
     assert two["resumed"] == [True, True] and two["drawn"][0] != two["drawn"][1]
     assert two["drawn"][0] == one["drawn"][0], "the first rank draws as one process does"
+
+
+@pytest.mark.long
+def test_two_ranks_see_their_batches_in_parts(folder):
+    """DDP reduces each gradient once, and synchronized BatchNorm runs again with the parts of both ranks.
+
+    PMSN, which has BatchNorm only in its head, has the loss curve of the whole batch. SimCLR's encoder is normalized by
+    the statistics of parts, which must be the same on both ranks.
+    """
+    one, parts = train(folder / "one.pt", 1), train(folder / "parts.pt", 2, accumulate=4)
+    assert parts["pmsn"]["losses"] == pytest.approx(one["pmsn"]["losses"], rel=1e-5, abs=1e-5)
+    assert parts["pmsn"]["weights"][0] == pytest.approx(one["pmsn"]["weights"][0], rel=1e-4)
+    for name in ("simclr", "pmsn"):
+        assert parts[name]["weights"][0] == parts[name]["weights"][1]
+    assert parts["simclr"]["losses"] == pytest.approx(one["simclr"]["losses"], rel=0.1)

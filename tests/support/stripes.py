@@ -51,7 +51,7 @@ class Stripes:
             yield DeviceBatch(tuple(view.to(memory_format=torch.channels_last) for view in views), label)
 
 
-def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off"):
+def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off", accumulate=1):
     torch.manual_seed(0)
     encoder = backbones.build(Backbone(width=4))
     method = (
@@ -62,5 +62,12 @@ def make_trainer(views=1, epochs=3, precision="fp32", name="sgd", compile="off")
     normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     settings = Optim(name=name, lr=0.05, warmup_epochs=0.5)
     return Trainer(
-        method, settings, epochs=epochs, normalize=normalize, device=CPU, precision=precision, compile=compile
+        method,
+        settings,
+        epochs=epochs,
+        normalize=normalize,
+        device=CPU,
+        precision=precision,
+        compile=compile,
+        accumulate=accumulate,
     )

@@ -48,6 +48,8 @@ def test_values_and_defaults(written):
         ("temperature = 0.3", "temprature = 0.3", "method.temprature is not a known key"),
         ("lr = 0.5", 'lr = "high"', "optim.lr must be .*number.* got 'high'"),
         ("lr = 0.5", "lr = -1", "optim.lr must be .*greater than 0, got -1"),
+        ("batch = 8", "batch = 8\naccumulate = 3", "batch must be divisible by accumulate, 3, got 8$"),
+        ("batch = 8", "batch = 8\naccumulate = 0", "accumulate must be greater than 0, got 0"),
         ("batch = 8", "batch = 8.5", "batch must be .*integer.* got 8.5"),
         ("temperature = 0.3", "temperature = 0", "method.temperature must be .*greater than 0, got 0"),
         ("epochs = 2", "", "epochs is missing"),
@@ -268,6 +270,15 @@ def test_held_out_images_match_torchs_random_split():
     assert experiment.chosen(labels, 0, 0).tolist() == list(range(1000))
     with pytest.raises(ValueError, match="1000 images cannot be held out of 1000"):
         experiment.chosen(labels, 1000, 0)
+
+
+def test_the_batch_of_each_rank_is_divided_into_the_parts(written, fashion, monkeypatch):
+    one = recipe.load(written(GOOD.replace("batch = 8", "batch = 8\naccumulate = 8")))
+    method = experiment.build_method(one)
+    experiment.train_loader(one, fashion, method, torch.device("cpu"))
+    monkeypatch.setattr(experiment.ranks, "world", lambda: 2)
+    with pytest.raises(ValueError, match=r"^the batch of a rank must be divisible by accumulate, 8, got 4$"):
+        experiment.train_loader(one, fashion, method, torch.device("cpu"))
 
 
 def test_every_batch_has_k_classes(written, fashion):

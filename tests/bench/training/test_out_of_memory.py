@@ -33,6 +33,7 @@ def test_the_suggested_batch_fits(monkeypatch):
         for n in (fits, fits + 8)
     ]
     assert needs[0] <= 20 << 20 < needs[1]
+    assert "used them, and so would this batch with accumulate 2; run" in str(raised.value)
 
 
 def test_one_rank_explains_without_the_others(monkeypatch):

@@ -247,6 +247,18 @@ def test_an_impossible_batch_is_reported_before_the_first_step(runs):
     assert not [file for out in ("large", "one") for file in runs.path(out).parent.glob("*.pt")]
 
 
+def test_a_run_with_accumulation_records_it_and_counts_the_flops_of_the_whole_batch(runs):
+    """The online head, in the same recipe, sees the features of all parts."""
+    code, _, _ = runs.train("parts", "--accumulate", "4")
+    whole, parts = (checkpoint.load(runs.path(out)) for out in ("whole", "parts"))
+    assert code == 0 and parts["recipe"] == whole["recipe"] | {"accumulate": 4}
+    assert parts["method"].keys() == whole["method"].keys()
+    assert parts["measured"]["training"]["step_flops"] == whole["measured"]["training"]["step_flops"] > 0
+    assert parts["history"]["logged"]["online_loss"] == pytest.approx(
+        whole["history"]["logged"]["online_loss"], rel=0.1
+    )
+
+
 def test_a_last_batch_of_one_image_is_skipped(runs):
     code, *_ = runs.train("rest", "--batch", "59", "--epochs", "1")
     assert code == 0 and len(trained.measured(runs.path("rest"))[0].losses) == 1
