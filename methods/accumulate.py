@@ -25,7 +25,7 @@ _running_again = False  # see `running_again`
 class ByParts(nn.Module):
     """A module with functions that `by_parts` divides, which are the encoders and the methods.
 
-    parts: number of parts of a batch in training. compile: mode of torch.compile for a part, or "off".
+    parts: number of parts of a batch in training. compile_parts: mode of torch.compile for a part, or "off".
     """
 
     parts: int = 1
@@ -65,7 +65,7 @@ def divide(method: nn.Module, parts: int, compile: str) -> None:
 
 def joined(parts: list[Tensor]) -> Tensor:
     """Return the batch (B, ...) of which part n has the rows n, n + P, n + 2 P, ... parts: P tensors (B / P, ...)."""
-    return torch.stack(parts, dim=1).flatten(0, 1)
+    return torch.stack(parts, dim=1).flatten(0, 1) if len(parts) > 1 else parts[0]
 
 
 @torch.compiler.disable

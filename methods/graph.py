@@ -31,7 +31,7 @@ Out = dict[str, Tensor]  # the results of a step, scalars by name
 Step = Callable[[DeviceBatch], Out]
 
 
-def check(device: torch.device, precision: Precision, compile: str, settings: Optim, accumulate: int) -> None:
+def check(device: torch.device, precision: Precision, compile: str, settings: Optim, accumulate: int = 1) -> None:
     """Raise ValueError, naming the recipe's key, if a step with these settings cannot be recorded."""
     if device.type != "cuda":
         raise ValueError(f"cuda_graph needs a CUDA device, got {device.type}")

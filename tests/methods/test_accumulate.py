@@ -119,6 +119,12 @@ def test_a_part_has_all_views_of_its_images():
     assert seen == [[0, 3, 10, 13], [1, 4, 11, 14], [2, 5, 12, 15]]
 
 
+def test_a_single_part_keeps_its_memory_layout():
+    """The order of a later sum depends on it, and runs without accumulation must not change by a bit."""
+    features = torch.randn(4, 3, 5)[:, 0]
+    assert accumulate.joined([features]) is features
+
+
 def test_batches_of_any_size_are_whole_in_evaluation():
     encoder, sizes = make("simclr").encoder, []
     divide(encoder, 4, "off")

@@ -14,6 +14,7 @@ from twoview.methods.precision import Precision
 def run(
     recipe: Positional[str],
     batch: int | None = None,
+    accumulate: int | None = None,
     size: int | None = None,
     precision: Precision | Literal["auto"] | None = None,
     memory: float | None = None,
@@ -24,12 +25,13 @@ def run(
     Args:
         recipe: a name from `twoview list recipes`, or a TOML file.
         batch: images per step; overrides the recipe.
+        accumulate: parts in which the encoder sees a batch; overrides the recipe.
         size: side of a view in pixels; overrides the recipe.
         precision: precision of autocast; overrides the recipe.
         memory: memory in GiB; the largest batch that fits in it is also printed.
         json: print the result as JSON.
     """
-    asked = {"batch": batch, "size": size, "precision": precision}
+    asked = {"batch": batch, "accumulate": accumulate, "size": size, "precision": precision}
     changed = {key: value for key, value in asked.items() if value is not None}
     checked = recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe)
     with console.status("counting the memory of a step"):
