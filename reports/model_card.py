@@ -31,7 +31,7 @@ def results(subject: Exported, records: Sequence[AnyRecord]) -> list[Result]:
     """
     if not subject.probed:
         return []
-    recipe = subject.recipe.model_dump(mode="json")
+    recipe = subject.recipe.published()
     found = []
     for record in records:
         if isinstance(record, Run) and record.name == subject.name and record.recipe == recipe:

@@ -161,7 +161,18 @@ class Recipe(Settings, Generic[M]):
 
     def settings(self) -> dict[str, Any]:
         """Return the keys that decide a run's outcome: all but `ABOUT`, as plain values."""
-        return self.model_dump(mode="json", exclude=ABOUT)
+        values = self.model_dump(mode="json", exclude=ABOUT)
+        if values["backbone"].get("sha256"):  # identifies the weights, wherever their file is
+            del values["backbone"]["checkpoint"]
+        return values
+
+    def published(self) -> dict[str, Any]:
+        """Return all keys as plain values for records and logs: of a path, only the last part, which names no user."""
+        values = self.model_dump(mode="json")
+        for table, key in ((values, "data"), (values, "test_data"), (values["backbone"], "checkpoint")):
+            if table.get(key):
+                table[key] = Path(table[key]).name
+        return values
 
 
 def uses_labels(method: Mapping[str, Any]) -> bool:

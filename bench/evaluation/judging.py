@@ -27,7 +27,7 @@ def judge(path: Path, place: Place) -> Run:
     return Run(
         name=run_name(recipe),
         subject="trained",
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.published(),
         seed=recipe.seed,
         overrides=overrides(recipe),
         **_probe(encoder, recipe, place),
@@ -96,7 +96,7 @@ def _baseline(subject: Any, recipe: Recipe[Any], place: Place, encoder: Publishe
     return Run(
         name=encoder.name,
         subject=subject,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.published(),
         seed=recipe.seed,
         overrides=overrides(recipe),
         **_probe(encoder, recipe, place),

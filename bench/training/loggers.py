@@ -64,7 +64,7 @@ class TensorBoard:
                 old.unlink()
         self.writer = SummaryWriter(str(folder))
         if not go_on:
-            settings = json.dumps(recipe.model_dump(mode="json"), indent=1)
+            settings = json.dumps(recipe.published(), indent=1)
             self.writer.add_text("recipe", "".join(f"    {line}\n" for line in settings.splitlines()))
 
     def write(self, scalars: Sequence[Scalar]) -> None:
@@ -86,7 +86,7 @@ class MLflow:
             self.mlflow.set_experiment(PROJECT)
         self.run = self.mlflow.start_run(run_id=known, run_name=run_name(recipe)).info.run_id
         if known is None:
-            self.mlflow.log_params(flat(recipe.model_dump(mode="json")))
+            self.mlflow.log_params(flat(recipe.published()))
             _remember(folder, self.run)
         self.client = self.mlflow.MlflowClient()
 
@@ -110,7 +110,7 @@ class WandB:
             project=PROJECT,
             name=run_name(recipe),
             dir=folder,
-            config=recipe.model_dump(mode="json"),
+            config=recipe.published(),
             id=_known_run(folder) if go_on else None,
             resume="allow",
         )

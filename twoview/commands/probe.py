@@ -117,7 +117,7 @@ def run(
         options,
         place,
         evidence_dir or folder / "evidence",
-        recipe.model_dump(mode="json") if recipe else None,
+        recipe.published() if recipe else None,
     )
     show(transferring.as_result(subject, rows), json, transferring.text(subject, rows))
 
@@ -128,7 +128,7 @@ def _judge(
     """Evaluate a checkpoint with its recipe's own probes, dataset and settings."""
     training.finish(checkpoint, place)
     records = [judging.judge(checkpoint, place)]
-    recipe = recipes.parse(records[0].recipe, str(checkpoint))
+    recipe = judging.trained_encoder(checkpoint)[1]  # a record has no paths
     if log:
         with closing(loggers.open_logger(log, recipe, checkpoint.parent.parent, go_on=True)) as logger:
             logger.write(loggers.judged(records[0]))

@@ -174,8 +174,13 @@ def test_training_on_class_folders_and_probing(tmp_path, capsys):
     data = folder_of(tmp_path / "pets", {"cat": 20, "dog": 20})
     words = ("--data", data, "--epochs", 1, "--batch", 8, "--backbone.name", "resnet-tiny", "--probe.k", 5)
     trained = ok(capsys, "train", "quick-cifar10", *words, "--out", tmp_path / "out")
-    found = ok(capsys, "probe", trained["checkpoint"])
+    found = ok(capsys, "probe", trained["checkpoint"], "--evidence-dir", tmp_path / "evidence", "--baselines")
     assert found["trained"]["train_images"] == 32 and found["trained"]["test_images"] == 8
+    records = list((tmp_path / "evidence").glob("*.json"))
+    assert len(records) == 3
+    for record in records:
+        assert json.loads(record.read_text())["recipe"]["contents"]["classes"] == ["cat", "dog"]
+        assert str(tmp_path) not in record.read_text(), "a record has no path of this machine"
     others = folder_of(tmp_path / "others", {"x": 10, "y": 10, "z": 10})
     found = ok(capsys, "probe", trained["checkpoint"], "--data", others, "--probes", "knn")
     (name,) = found["datasets"]
