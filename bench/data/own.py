@@ -15,7 +15,7 @@ from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders import beton, presets
 from twoview.loaders.beton import Beton
 from twoview.loaders.checksum import xxh64_of
-from twoview.loaders.datasets import Split
+from twoview.loaders.datasets import IMAGENET_MEAN, IMAGENET_STD, Split
 from twoview.loaders.loader import Loader
 from twoview.loaders.prepared import prepared
 from twoview.loaders.samplers import shuffled
@@ -69,6 +69,28 @@ def _all_of_fewer(recipe: Recipe[Any], contents: Contents) -> dict[str, int]:
     for key, there in fewer.items():
         say(f"{key}: all {there:,} images are used, since the recipe asks for {asked[key][0]:,}")
     return dict.fromkeys(fewer, 0)
+
+
+def counted(recipe: Recipe[Any]) -> Recipe[Any]:
+    """Return the recipe with the classes and numbers of its own images, which are not converted: for a plan only."""
+    if not recipe.data or recipe.contents:
+        return recipe
+    if is_beton(recipe.data):
+        file = beton.open_beton(recipe.data)
+        classes, images = _classes(file), {"train": len(file)}
+    else:
+        source = open_source(recipe.data)
+        classes, images = source.classes, {split: len(samples) for split, samples in source.splits.items()}
+    contents = Contents(
+        name=f"own:{own_name(recipe.data)}",
+        classes=classes,
+        images=images,
+        hashes={},
+        held_out=False,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    return recipe.model_copy(update={"contents": contents})
 
 
 def dataset_at(data: str, test_data: str, folder: Path, size: int) -> OwnData:

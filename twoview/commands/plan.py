@@ -5,6 +5,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from twoview.bench.config import recipe as recipes
+from twoview.bench.data import own
 from twoview.bench.runtime.progress import console
 from twoview.bench.training import memory_plan as planning
 from twoview.commands.output import show
@@ -33,7 +34,7 @@ def run(
     """
     asked = {"batch": batch, "accumulate": accumulate, "size": size, "precision": precision}
     changed = {key: value for key, value in asked.items() if value is not None}
-    checked = recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe)
+    checked = own.counted(recipes.parse(recipes.load(recipe).model_dump(mode="json") | changed, recipe))
     with console.status("counting the memory of a step"):
         predicted = planning.plan(checked, memory)
     show(predicted.as_result(), json, predicted.text)

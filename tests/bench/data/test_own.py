@@ -237,3 +237,10 @@ def test_a_folder_under_the_name_of_a_dataset_is_not_called_by_it(tmp_path, caps
     words = ("--epochs", 1, "--batch", 8, "--out", tmp_path / "out", "--betons", tmp_path / "betons")
     said = refused(capsys, "train", "quick-cifar10", *words)
     assert "must be converted from cifar10's train images, but was converted from own:cifar10's train images" in said
+
+
+def test_a_plan_of_own_data_converts_nothing(tmp_path, capsys):
+    folder_of(tmp_path / "pets", {"cat": 5, "dog": 5})
+    (tmp_path / "mine.toml").write_text('base = "quick-cifar10"\nsource = "mine"\ndata = "pets"\nbatch = 8\n')
+    assert ok(capsys, "plan", tmp_path / "mine.toml")["batch"] == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.toml", "pets"]
