@@ -10,6 +10,8 @@ from twoview.loaders.datasets import Samples
 from twoview.loaders.images import check_jpeg, naming, open_image, smaller
 from twoview.loaders.storage import SMALL, Storage
 
+LONGEST = 65500  # most pixels per side of a JPEG that libjpeg writes
+
 
 def prepared(samples: Samples, storage: Storage) -> Samples:
     """Return the same samples, with each image as `storage` says.
@@ -26,7 +28,7 @@ def prepared(samples: Samples, storage: Storage) -> Samples:
             # What `large` returns has been checked already.
             content = _resized(content, name, storage.longest, storage.quality, checked=samples.large is not None)
         if isinstance(content, np.ndarray) and storage.compress and content.shape[0] * content.shape[1] > SMALL:
-            return _jpeg(Image.fromarray(content), storage.quality)
+            return _jpeg(Image.fromarray(content), storage.quality, name)
         return content
 
     return replace(samples, image=image, large=None)
@@ -42,11 +44,15 @@ def _resized(content: np.ndarray | bytes, name: str, longest: int, quality: int,
             check_jpeg(content, name)
         with naming(name):
             small = opened.resize(size, Image.Resampling.BICUBIC)
-    return _jpeg(small, quality) if isinstance(content, bytes) else np.asarray(small)
+    return _jpeg(small, quality, name) if isinstance(content, bytes) else np.asarray(small)
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
-    """Return an image as the bytes of a JPEG."""
+def _jpeg(image: Image.Image, quality: int, name: str) -> bytes:
+    """Return an image as the bytes of a JPEG. Raises ValueError, naming it, if it is larger than a JPEG can be."""
+    if max(image.size) > LONGEST:
+        raise ValueError(
+            f"{name} must have at most {LONGEST:,} pixels per side to become a JPEG, got {max(image.size):,}"
+        )
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -217,7 +217,10 @@ def load(name: str) -> Recipe[Any]:
     path = find(name)
     values = _read(path)
     if "base" in values:
-        values = _shared(values["base"], path) | values
+        shared = _shared(values["base"], path)
+        if "dataset" in values:
+            shared = {key: value for key, value in shared.items() if key not in ("data", "test_data")}
+        values = shared | values
     recipe = parse({"name": path.stem, **values}, str(path))
     check_schedule(recipe, str(path))
     return recipe
@@ -324,6 +327,8 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
     if not values:
         return recipe
     changed = recipe.model_dump(mode="json")
+    if "dataset" in values and "data" not in values:
+        changed |= {"data": "", "test_data": "", "contents": None}  # the dataset takes the place of own images
     for key, value in values.items():
         *tables, last = key.split(".")
         if tables[:1] == ["views"]:  # a table of changes, which has any key only if it is changed

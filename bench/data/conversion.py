@@ -9,9 +9,8 @@ from twoview.bench.config.contents import own_name
 from twoview.bench.runtime.escapes import on_one_line
 from twoview.bench.runtime.progress import console, progress
 from twoview.loaders import beton, datasets
-from twoview.loaders.sources import Source
+from twoview.loaders.sources import SUFFIXES, Source
 
-NO_BETON = {".parquet", ".tar", ".txt", ".csv", ".lst", ".list"}  # suffixes of files that are not betons
 NAMED = 1000  # maximum number of names of skipped images that a file keeps
 
 
@@ -67,4 +66,4 @@ def source_origin(source: Source, split: datasets.Split) -> dict[str, Any]:
 
 def is_beton(path: str) -> bool:
     """Return whether a path is a file that is opened as a beton."""
-    return Path(path).is_file() and Path(path).suffix.lower() not in NO_BETON
+    return Path(path).is_file() and Path(path).suffix.lower() not in SUFFIXES

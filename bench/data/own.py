@@ -11,6 +11,7 @@ import torch
 from twoview.bench.config.contents import Contents, OwnData, own_data, own_name
 from twoview.bench.config.recipe import Recipe, parse, uses_labels, with_values
 from twoview.bench.data.conversion import convert, is_beton, say, source_origin
+from twoview.bench.data.inspection import left_out
 from twoview.bench.runtime.cores import cpu_count
 from twoview.loaders import beton, presets
 from twoview.loaders.beton import Beton
@@ -212,6 +213,11 @@ def _converted(source: Source, split: Split, fingerprint: str, path: Path, damag
         for sentence in (skipped or {}).values():
             say(f"skipped: {sentence}")
     file = beton.open_beton(path)
+    absent, names = left_out(file)
+    if absent and damaged == "raise":
+        raise ValueError(
+            f"{absent:,} of the images at {source.path} cannot be read, such as {names[0]}: skip or mend them"
+        )
     if any(file.about.get(key) != origin[key] for key in ("split", "fingerprint")):
         raise ValueError(f"{path} must be made of the {split} images at {source.path}, but does not say so: delete it")
     return file
@@ -219,8 +225,6 @@ def _converted(source: Source, split: Split, fingerprint: str, path: Path, damag
 
 def _classes(file: Beton) -> tuple[str, ...]:
     """Return the names of the classes of a beton: those that it says, or else its labels as text."""
-    if (file.labels < -1).any():
-        raise ValueError(f"{file.path}: labels must be 0 or more, or -1 for none, got {file.labels.min()}")
     named = file.about.get("classes")
     if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
         raise ValueError(f"{file.path}: classes must be a list of strings, got {str(named)[:80]}")

@@ -80,7 +80,10 @@ def train(
     """
     check_schedule(recipe, recipe.name)
     where = chosen_device(device)
+    if not resume and (path := place.checkpoint(recipe)).exists():  # before images are converted
+        raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
     with ranks.process_group(where):
+        console.quiet = ranks.rank() > 0
         with ranks.first_rank_first():
             recipe = own.read(recipe, place.betons)
         return _trained(recipe, place, resume, where, profiler, log)

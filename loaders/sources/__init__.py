@@ -12,8 +12,9 @@ from braceexpand import braceexpand
 from twoview.loaders.sources import folders, lists, shards, tables
 from twoview.loaders.sources.source import Source
 
-__all__ = ["Source", "open_source"]
+__all__ = ["SUFFIXES", "Source", "open_source"]
 
+SUFFIXES = {".parquet", ".tar", *lists.SUFFIXES}  # of files that `open_source` opens
 TAKEN = (
     "a folder of images, a .beton file, a list of image files (.txt, .csv), Parquet files, tar shards of WebDataset, "
     "or a folder that the library `datasets` saved"
@@ -55,10 +56,14 @@ def _files(path: str) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> Source:
-    """Return what a folder holds: a saved dataset, Parquet files, tar shards, or else images."""
+    """Return what a folder holds: a saved dataset, images, or else Parquet files or tar shards."""
     if tables.is_saved(folder):
         return tables.open_saved(folder)
-    for suffix, opened in ((".parquet", tables.open_parquet), (".tar", shards.open_shards)):
-        if files := sorted(one for one in folder.rglob(f"*{suffix}") if not one.name.startswith(".")):
-            return opened(str(folder), files)
-    return folders.open_folder(folder)
+    try:
+        return folders.open_folder(folder)
+    except FileNotFoundError:  # no image
+        for suffix, opened in ((".parquet", tables.open_parquet), (".tar", shards.open_shards)):
+            found = [one for one in sorted(folder.rglob(f"*{suffix}")) if one.is_file()]
+            if files := [one for one in found if not any(part[0] == "." for part in one.relative_to(folder).parts)]:
+                return opened(str(folder), files)
+        raise

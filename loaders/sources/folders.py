@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from twoview.loaders.datasets.samples import (
     of_an_image,
     samples_from_files,
 )
-from twoview.loaders.sources.source import SPLITS, Source
+from twoview.loaders.sources.source import TEST, TRAIN, Source, choose
 
 OUTSIDE = "images outside of the class folders"
 
@@ -31,57 +32,71 @@ def open_folder(folder: Path) -> Source:
     """
     ignored: Ignored = {}
     names = folder_names(folder)
-    splits = {name: SPLITS.get(name.lower()) for name in names}
-    if not _directly_in(folder) and "train" in splits.values() and all(splits.values()):
+    words = [name.lower() for name in names]
+    if not _directly_in(folder) and {*words} & {*TRAIN} and {*words} <= {*TRAIN, *TEST}:
         return _of_splits(folder, names, ignored)
-    samples, classes, kind = _samples(folder, ignored)
-    return Source(str(folder), kind, {"train": samples}, classes, samples.files, _sentences(ignored))
+    found = _look(folder, ignored)
+    classes = found.classes()
+    samples = _samples(found, classes)
+    return Source(str(folder), found.kind(classes), {"train": samples}, classes, samples.files, _sentences(ignored))
+
+
+class _Found(NamedTuple):
+    """What a folder holds. outside: images directly in it. inside: name of a subfolder -> images in it and below."""
+
+    folder: Path
+    outside: list[str]
+    inside: dict[str, list[str]]
+
+    def classes(self, known: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the names of the subfolders if they are classes, else nothing. known: classes of the training images.
+
+        Raises FileNotFoundError if there is no image.
+        """
+        count = sum(map(len, self.inside.values()))
+        if not (count or self.outside):
+            raise FileNotFoundError(f"{self.folder} holds no image")
+        enough = len(self.inside) > 1 or {*self.inside} <= {*known}
+        return tuple(self.inside) if enough and count > len(self.outside) else ()
+
+    def kind(self, classes: Sequence[str]) -> str:
+        """Return in words what the folder holds."""
+        return "class folders" if classes else "images in subfolders" if self.inside else "images"
+
+
+def _look(folder: Path, ignored: Ignored) -> _Found:
+    """Look for images in a folder and below."""
+    inside = {name: images for name in folder_names(folder) if (images := images_in(folder / name, ignored))}
+    found = _Found(folder, _directly_in(folder), inside)
+    if found.outside and found.inside and found.classes():
+        ignored.setdefault(OUTSIDE, []).extend(found.outside)
+    _note_others(folder, ignored)
+    return found
 
 
 def _of_splits(folder: Path, names: Sequence[str], ignored: Ignored) -> Source:
-    """Return the images in folders of splits. Of several for testing, the first with labels is taken."""
-    train = next(name for name in names if SPLITS[name.lower()] == "train")
-    samples, classes, kind = _samples(folder / train, ignored)
-    splits, notes = {"train": samples}, []
-    for name in sorted(set(names) - {train}, key=lambda name: list(SPLITS).index(name.lower())):
-        found, theirs, _ = _samples(folder / name, ignored, classes)
-        if "test" in splits or bool(theirs) != bool(classes):
-            why = (
-                "another folder is used for testing"
-                if "test" in splits
-                else f"it has {'no' if classes else 'its own'} labels"
-            )
-            notes.append(f"{folder / name} is not used: {why}")
-        else:
-            splits["test"] = found
+    """Return the images in folders of splits."""
+    found = {name: _look(folder / name, ignored) for name in names}
+    train = next(name for word in TRAIN for name in names if name.lower() == word)
+    classes = found[train].classes()
+    used, notes = choose({name: bool(one.classes(classes)) for name, one in found.items()})
+    splits = {split: _samples(found[name], classes) for split, name in used.items()}
     files = [file for one in splits.values() for file in one.files]
-    return Source(str(folder), f"folders of splits with {kind}", splits, classes, files, (*notes, *_sentences(ignored)))
+    kind = f"folders of splits with {found[train].kind(classes)}"
+    return Source(str(folder), kind, splits, classes, files, (*notes, *_sentences(ignored)))
 
 
-def _samples(
-    folder: Path, ignored: Ignored, known: Sequence[str] | None = None
-) -> tuple[Samples, tuple[str, ...], str]:
-    """Return the images in a folder, the names of their classes if it has class folders, and what it is in words.
-
-    known: the classes that the folder may have; its labels are their positions. None if any are allowed.
-    """
-    outside = _directly_in(folder)
-    inside = {name: found for name in folder_names(folder) if (found := images_in(folder / name, ignored))}
-    if len(inside) < 2 or len(outside) >= sum(map(len, inside.values())):
-        files = images_in(folder, {})
-        if not files:
-            raise FileNotFoundError(f"{folder} holds no image")
-        kind = "images" if outside and not inside else "images in subfolders"
-        return samples_from_files(files, [-1] * len(files), str(folder)), (), kind
-    classes = tuple(known or inside)
-    for name in inside:
+def _samples(found: _Found, classes: tuple[str, ...]) -> Samples:
+    """Return the images of a folder. classes: the names of its classes; empty if the images have no labels."""
+    where = str(found.folder)
+    if not classes:
+        files = images_in(found.folder)
+        return samples_from_files(files, np.full(len(files), -1), where)
+    for name in found.inside:
         if name not in classes:
-            raise ValueError(f"{folder / name} must be a class of the training images too, which have {len(classes)}")
-    files = [file for found in inside.values() for file in found]
-    labels = np.repeat([classes.index(name) for name in inside], [len(found) for found in inside.values()])
-    ignored.setdefault(OUTSIDE, []).extend(outside)
-    _note_others(folder, ignored)
-    return samples_from_files(files, labels, str(folder)), classes, "class folders"
+            raise ValueError(f"{found.folder / name} must be a class of the training images too, of {len(classes)}")
+    labels = np.repeat([classes.index(name) for name in found.inside], [len(one) for one in found.inside.values()])
+    return samples_from_files([file for one in found.inside.values() for file in one], labels, where)
 
 
 def _directly_in(folder: Path) -> list[str]:

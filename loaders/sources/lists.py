@@ -2,13 +2,12 @@
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from twoview.loaders.datasets.samples import check_there, samples_from_files
-from twoview.loaders.files import NUMBER, lines_of
-from twoview.loaders.sources.source import Source, numbered
+from twoview.loaders.files import lines_of
+from twoview.loaders.sources.source import Source, labeled
 
 SUFFIXES = {".txt", ".csv", ".lst", ".list"}
 HEADER = {"path", "file", "filename", "image"}  # a first line that begins with one of these names the columns
@@ -23,7 +22,7 @@ def open_list(file: Path) -> Source:
     """
     files, given = [], []
     folder = os.path.join(file.parent, "")
-    for number, row in enumerate(csv.reader(lines_of(file)), 1):
+    for number, row in enumerate(_rows(file), 1):
         path, label, *more = [cell.strip() for cell in row] + ["", ""][len(row) :]
         if not row or (number == 1 and path.lower() in HEADER):
             continue
@@ -34,21 +33,22 @@ def open_list(file: Path) -> Source:
     if not files:
         raise ValueError(f"{file} must name at least one image")
     check_there(files, str(file))
-    labels, classes = _labels(given)
+    try:
+        labels, classes = labeled({"train": given})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     kind = f"list of {'labeled ' if classes else ''}files"
-    samples = samples_from_files(files, labels, str(file))
+    samples = samples_from_files(files, labels["train"], str(file))
     ignored = _repeated(files)
     return Source(str(file), kind, {"train": samples}, classes, files, ignored)
 
 
-def _labels(given: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the labels, int64 (N,), and the names of the classes. An empty label becomes -1."""
-    names = sorted(set(given) - {""})
-    if all(NUMBER.fullmatch(name) for name in names):
-        labels = np.array([int(one) if one else -1 for one in given], np.int64)
-        return labels, numbered(labels)
-    numbers = {name: number for number, name in enumerate(names)} | {"": -1}
-    return np.array([numbers[one] for one in given], np.int64), tuple(names)
+def _rows(file: Path) -> Iterator[list[str]]:
+    """Yield the cells of each line."""
+    try:
+        yield from csv.reader(lines_of(file))
+    except csv.Error as error:  # such as a cell of more than 128 KiB
+        raise ValueError(f"{file} must be a list in CSV: {error}") from None
 
 
 def _repeated(files: list[str]) -> tuple[str, ...]:

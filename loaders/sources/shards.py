@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from twoview.loaders.datasets.samples import SUFFIXES, Samples, as_stored
-from twoview.loaders.files import NUMBER
+from twoview.loaders.limits import IMAGE_BYTES
 from twoview.loaders.names import shown
-from twoview.loaders.sources.source import Source, by_split, numbered
+from twoview.loaders.sources.source import TRAIN, Source, by_split, choose, labeled
 from twoview.loaders.sources.tar import HIDDEN, Members, members
 from twoview.loaders.storage import PLAIN, Storage
 
@@ -24,15 +24,21 @@ def open_shards(path: str, files: Sequence[Path]) -> Source:
     if two images of a shard have the same name but for the suffix.
     """
     ignored: dict[str, int] = {}
-    shards = {split: [_Shard(members(file), ignored) for file in some] for split, some in by_split(files).items()}
-    for split in [split for split, some in shards.items() if not any(len(one.images) for one in some)]:
-        del shards[split]
-    if "train" not in shards:
+    root = Path(path) if Path(path).is_dir() else Path(path).parent
+    parts = {name: [_Shard(members(file), ignored) for file in some] for name, some in by_split(files, root).items()}
+    parts = {name: some for name, some in parts.items() if any(len(one.images) for one in some)}
+    if not parts.keys() & {*TRAIN}:
         raise ValueError(f"{path} must hold images to train on, got none in {len(files):,} tar files")
-    labels, classes = _numbers({split: np.concatenate([one.labels for one in some]) for split, some in shards.items()})
-    splits = {split: _samples(path, some, labels[split]) for split, some in shards.items()}
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.items())
-    return Source(path, "tar shards", splits, classes, list(map(str, files)), (f"ignored: {kinds}",) if kinds else ())
+    used, notes = choose({name: any((one.labels != b"").any() for one in some) for name, some in parts.items()})
+    try:
+        given = {split: [text for one in parts[name] for text in _texts(one.labels)] for split, name in used.items()}
+        labels, classes = labeled(given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    splits = {split: _samples(path, parts[name], labels[split]) for split, name in used.items()}
+    if kinds := ", ".join(f"{count:,} {kind}" for kind, count in ignored.items()):
+        notes.append(f"ignored: {kinds}")
+    return Source(path, "tar shards", splits, classes, list(map(str, files)), tuple(notes))
 
 
 class _Shard:
@@ -95,6 +101,7 @@ def _samples(path: str, shards: Sequence[_Shard], labels: np.ndarray) -> Samples
     def image(index: int, storage: Storage = PLAIN) -> np.ndarray | bytes:
         shard, sample = found(index)
         member = int(shard.images[sample])
+        IMAGE_BYTES.check(int(shard.members.sizes[member]), place(index))
         with open(shard.members.path, "rb") as file:
             file.seek(int(shard.members.starts[member]))
             content = file.read(int(shard.members.sizes[member]))
@@ -109,13 +116,6 @@ def _suffix(name: str) -> str:
     return dot + suffix.lower()
 
 
-def _numbers(given: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return the labels of each split as class numbers, and the names of the classes. A missing label becomes -1."""
-    texts, number_of = np.unique(np.concatenate(list(given.values())), return_inverse=True)
-    names = [one.decode("utf-8", "backslashreplace") for one in texts]
-    whole = all(NUMBER.fullmatch(name) for name in names if name)
-    labels = [int(name) if whole else number for number, name in enumerate(filter(None, names))]
-    numbers = np.array([-1, *labels] if "" in names else labels, np.int64)  # "" is the first in order
-    classes = numbered(numbers) if whole else tuple(filter(None, names))
-    ends = np.cumsum([len(some) for some in given.values()])[:-1]
-    return dict(zip(given, np.split(numbers[number_of], ends), strict=True)), classes
+def _texts(labels: np.ndarray) -> list[str]:
+    """Return labels, bytes strings (N,), as text."""
+    return [label.decode("utf-8", "backslashreplace") for label in labels.tolist()]

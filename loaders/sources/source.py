@@ -12,17 +12,12 @@ import numpy as np
 
 from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.datasets.samples import Samples
+from twoview.loaders.limits import CLASSES
 
-# What folders and files of a split are called -> the split. Of several for testing, the first with labels is taken.
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "test",
-    "valid": "test",
-    "validation": "test",
-}
+# What folders and files of a split are called, those to prefer first.
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
+WHOLE = re.compile(r"-?[0-9]+")
 SHOWN = 10  # maximum number of class names that a sentence gives
 
 
@@ -79,32 +74,80 @@ def classes_in_words(classes: Sequence[str]) -> str:
     return f"{len(classes):,} classes ({', '.join(classes[:SHOWN])}{more})"
 
 
-def numbered(labels: Sequence[int] | np.ndarray, names: Sequence[str] | None = None) -> tuple[str, ...]:
+def numbered(labels: np.ndarray, names: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the names of the classes of integer labels: the given ones, or else the numbers as text.
 
-    Raises ValueError if a label has no name. -1 is the label of an image without one.
+    labels: int64 (N,), -1 for an image without a label. Raises ValueError for a label that is lower, that has no name,
+    or that is above `limits.CLASSES`.
     """
-    most = int(np.max(labels, initial=-1))
+    least, most = int(labels.min(initial=-1)), int(labels.max(initial=-1))
+    if least < -1:
+        raise ValueError(f"labels must be 0 or more, or -1 for none, got {least}")
     if most < 0:
         return ()
     if names is None:
+        CLASSES.check_setting(most, "the largest label")
         return tuple(map(str, range(most + 1)))
     if most >= len(names):
         raise ValueError(f"labels must be below {len(names)}, the number of class names, got {most}")
     return tuple(names)
 
 
-def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return split -> files, if the name of each file has the name of one split, as in `train-00000-of-00002.parquet`.
+def labeled(
+    given: Mapping[str, np.ndarray | Sequence[str | None]], names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the labels of each split as class numbers, int64 (N,), and the names of the classes.
 
-    Otherwise all are of the split train, which comes first.
+    given: split -> labels as integers, or as texts, of which None, "" and "-1" mean that there is none. Texts that are
+    all whole numbers are the numbers; others are numbered in sorted order. names: of the classes of integers.
+    Raises ValueError as `numbered` does.
+    """
+    numbers = {split: some for split, some in given.items() if isinstance(some, np.ndarray)}
+    if len(numbers) == len(given):
+        return numbers, numbered(np.concatenate(list(numbers.values())), names)
+    texts = {split: ["" if one is None else str(one) for one in some] for split, some in given.items()}
+    found = sorted({text for some in texts.values() for text in some} - {"", "-1"})
+    if all(WHOLE.fullmatch(text) for text in found):
+        of = {text: int(text) for text in found}
+        classes = numbered(np.array([*of.values(), -1], object if found and max(map(len, found)) > 18 else np.int64))
+    else:
+        of, classes = {text: number for number, text in enumerate(found)}, tuple(found)
+    of |= {"": -1, "-1": -1}
+    return {split: np.array([of[text] for text in some], np.int64) for split, some in texts.items()}, classes
+
+
+def by_split(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:
+    """Return name of a split -> files, as in `train-00000-of-00002.parquet` or `val/000.tar` below `root`.
+
+    The name is the last part of a file's path that has one. If not every file has one, all are of the split train.
     """
     files = list(files)
     found: dict[str, list[Path]] = {}
     for file in files:
-        words = {SPLITS[word] for word in re.split(r"[^a-z]+", file.stem.lower()) if word in SPLITS}
-        if len(words) == 1:
-            found.setdefault(words.pop(), []).append(file)
-    if "train" not in found or sum(map(len, found.values())) < len(files):
+        below = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
+        for part in reversed((*below.parts[:-1], below.stem)):
+            words = set(re.split(r"[^a-z]+", part.lower())) & {*TRAIN, *TEST}
+            if len(words) == 1:
+                found.setdefault(words.pop(), []).append(file)
+                break
+    if not found.keys() & {*TRAIN} or sum(map(len, found.values())) < len(files):
         return {"train": files}
-    return {split: found[split] for split in ("train", "test") if split in found}
+    return found
+
+
+def choose(has_labels: Mapping[str, bool]) -> tuple[dict[str, str], list[str]]:
+    """Return split -> name of the part to use for it, and a sentence for each part that is not used.
+
+    has_labels: name of a part, such as "validation" -> whether it has labels. The first part for testing is used that
+    has labels if the training images have them.
+    """
+    order = {word: number for number, word in enumerate((*TRAIN, *TEST))}
+    names = sorted((name for name in has_labels if name.lower() in order), key=lambda name: order[name.lower()])
+    train = next(name for name in names if name.lower() in TRAIN)
+    tests = [name for name in names if name.lower() in TEST]
+    test = next((name for name in tests if has_labels[name] == has_labels[train]), None)
+    used = {"train": train} | ({"test": test} if test else {})
+    why = {name: ": it has no labels" for name in tests if has_labels[train] and not has_labels[name]}
+    return used, [
+        f"the split {name} is not used{why.get(name, '')}" for name in has_labels if name not in used.values()
+    ]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from twoview.loaders.datasets.samples import Samples, as_stored
 from twoview.loaders.errors import reason
 from twoview.loaders.names import shown
-from twoview.loaders.sources.source import SPLITS, Source, by_split, numbered
+from twoview.loaders.sources.source import TRAIN, Source, by_split, choose, labeled
 from twoview.loaders.storage import PLAIN, Storage
 
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png")  # of several columns with images, the first so named is taken
@@ -36,24 +36,22 @@ class Columns(NamedTuple):
 
 
 def open_parquet(path: str, files: Sequence[Path]) -> Source:
-    """Return the images in Parquet files. Splits are known by the names of the files, as on the Hugging Face hub.
+    """Return the images in Parquet files. Splits are known by the names of files and folders, as on the hub.
 
     One column holds the bytes of image files. Labels are whole numbers or text.
     Raises ValueError, naming the file, if there is no such column, or the files differ.
     """
-    splits = by_split(files)
-    opened = {split: [_parquet(file) for file in some] for split, some in splits.items()}
-    columns = _columns_of(
-        [(file, one.schema_arrow) for split in splits for file, one in zip(splits[split], opened[split], strict=True)]
-    )
-    tables = {
-        split: (
-            [one.read(columns=[columns.label]).column(0) for one in some] if columns.label else [],
-            [(file, one.metadata.num_rows) for file, one in zip(splits[split], some, strict=True)],
-        )
-        for split, some in opened.items()
-    }
-    readers = {split: _in_parquet(some, opened[split], columns) for split, some in splits.items()}
+    root = Path(path) if Path(path).is_dir() else Path(path).parent
+    parts = by_split(files, root)
+    opened = {file: _parquet(file) for file in files}
+    columns = _columns_of([(file, one.schema_arrow) for file, one in opened.items()])
+
+    def labels(file: Path) -> pa.ChunkedArray | None:
+        return opened[file].read(columns=[columns.label]).column(0) if columns.label else None
+
+    rows = {file: one.metadata.num_rows for file, one in opened.items()}
+    tables = {name: [_Table(file, rows[file], labels(file)) for file in some] for name, some in parts.items()}
+    readers = {name: _in_parquet(some, [opened[file] for file in some], columns) for name, some in parts.items()}
     return _source(path, "Parquet", columns, tables, readers, list(map(str, files)))
 
 
@@ -67,63 +65,76 @@ def open_saved(folder: Path) -> Source:
 
     Raises ValueError, naming the file, if it is damaged, has no column of images, or no split for training.
     """
-    parts = {folder: "train"}
-    ignored: list[str] = []
+    parts = {"train": folder}
     if (folder / "dataset_dict.json").is_file():
-        names = _json(folder / "dataset_dict.json").get("splits", [])
-        known = {str(name): SPLITS.get(str(name).lower()) for name in names}
-        ordered = sorted(
-            (name for name, split in known.items() if split), key=lambda name: list(SPLITS).index(name.lower())
-        )
-        parts = {}
-        for name in ordered:
-            if known[name] in parts.values():
-                continue
-            parts[folder / name] = str(known[name])
-        ignored = [f"{folder / name} is not used" for name in known if folder / name not in parts]
-        if "train" not in parts.values():
-            raise ValueError(f"{folder} must have a split named train, got {', '.join(known) or 'none'}")
-    tables, files = {}, []
-    for part, split in parts.items():
-        named = [part / str(one.get("filename")) for one in _json(part / "state.json").get("_data_files", [])]
-        files += [str(file) for file in named]
-        tables[split] = pa.concat_tables([_arrow(file) for file in named])
-    first = next(iter(tables.values()))
-    columns = _columns_of([(part, tables[split].schema) for part, split in parts.items()])
-    labels = {
-        split: ([tables[split].column(columns.label)] if columns.label else [], [(part, tables[split].num_rows)])
-        for part, split in parts.items()
+        names = _json(folder / "dataset_dict.json").get("splits")
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{folder / 'dataset_dict.json'} must have a list of splits, got {str(names)[:80]}")
+        if not {name.lower() for name in names} & {*TRAIN}:
+            raise ValueError(f"{folder} must have a split named train, got {', '.join(names) or 'none'}")
+        parts = {name: folder / _plain_name(folder, name) for name in names}
+    files = {name: _data_files(part) for name, part in parts.items()}
+    opened = {name: pa.concat_tables([_arrow(file) for file in some]) for name, some in files.items()}
+    columns = _columns_of([(parts[name], table.schema) for name, table in opened.items()])
+    tables = {
+        name: [_Table(parts[name], table.num_rows, table.column(columns.label) if columns.label else None)]
+        for name, table in opened.items()
     }
-    readers = {split: _in_arrow(table, columns) for split, table in tables.items()}
-    assert first.num_columns
-    return _source(str(folder), "saved dataset", columns, labels, readers, files, ignored)
+    readers = {name: _in_arrow(table, columns) for name, table in opened.items()}
+    return _source(
+        str(folder), "saved dataset", columns, tables, readers, [str(f) for some in files.values() for f in some]
+    )
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Return the Arrow files of a saved dataset, in order."""
+    named = _json(folder / "state.json").get("_data_files")
+    if not (isinstance(named, list) and named and all(isinstance(one, dict) for one in named)):
+        raise ValueError(f"{folder / 'state.json'} must have a list of data files, got {str(named)[:80]}")
+    return [folder / _plain_name(folder, one.get("filename")) for one in named]
+
+
+def _plain_name(folder: Path, name: Any) -> str:
+    """Return a name of something directly in a folder. Raises ValueError if it may lead elsewhere."""
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{folder} must name files in this folder, got {str(name)[:80]!r}")
+    return name
+
+
+class _Table(NamedTuple):
+    """A part of a split: where it is, the number of its rows, and its column of labels, if it has one."""
+
+    path: Path
+    rows: int
+    labels: pa.ChunkedArray | None
 
 
 def _source(
     path: str,
     kind: str,
     columns: Columns,
-    tables: dict[str, tuple[list[Any], list[tuple[Path, int]]]],
+    tables: dict[str, list[_Table]],
     readers: dict[str, Callable[[int], bytes]],
     files: list[str],
-    ignored: Sequence[str] = (),
 ) -> Source:
-    """Return the source of tables.
-
-    tables: split -> parts of its column of labels; and where its rows are, with their numbers.
-    """
-    given = {split: _plain(parts, sum(rows for _, rows in places)) for split, (parts, places) in tables.items()}
+    """Return the source of tables, by the names of their splits."""
+    given = {name: _column(path, some) for name, some in tables.items()}
+    used, notes = choose({name: _any_label(some) for name, some in given.items()})
     try:
-        labels, classes = _numbers(given, columns.names)
+        labels, classes = labeled({split: given[name] for split, name in used.items()}, columns.names)
     except ValueError as error:
         raise ValueError(f"{path}: column {shown(str(columns.label))}: {error}") from None
     splits = {
-        split: _samples(f"{path}, {split}", readers[split], labels[split], places)
-        for split, (_, places) in tables.items()
+        split: _samples(f"{path}, {name}", readers[name], labels[split], [(one.path, one.rows) for one in tables[name]])
+        for split, name in used.items()
     }
-    others = ", ".join(map(shown, columns.others))
-    notes = (*ignored, *([f"ignored: the columns {others}"] if others else []))
-    return Source(path, kind, splits, classes, files, notes)
+    if others := ", ".join(map(shown, columns.others)):
+        notes.append(f"ignored: the columns {others}")
+    return Source(path, kind, splits, classes, files, tuple(notes))
+
+
+def _any_label(given: np.ndarray | list[str | None]) -> bool:
+    return bool((given >= 0).any()) if isinstance(given, np.ndarray) else any(given)
 
 
 def _samples(
@@ -142,25 +153,23 @@ def _samples(
     return Samples(image, labels, source, large=image, place=place)
 
 
-def _plain(parts: list[Any], rows: int) -> np.ndarray:
-    """Return a column of labels as an array of whole numbers or of text; without labels, -1 for each row."""
-    if not parts:
-        return np.full(rows, -1, np.int64)
-    values = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_integer(values.type):
-        return values.cast(pa.int64()).fill_null(-1).to_numpy()
-    return np.array(values.to_pylist(), object)
-
-
-def _numbers(given: dict[str, np.ndarray], names: list[str] | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return the labels of each split as class numbers, and the names of the classes. A missing label becomes -1."""
-    if all(one.dtype != object for one in given.values()):
-        return given, numbered(np.concatenate(list(given.values())), names)
-    classes = sorted({str(one) for some in given.values() for one in some if one is not None})
-    numbers: dict[Any, int] = {name: number for number, name in enumerate(classes)} | {None: -1}
-    return {split: np.array([numbers[one] for one in some], np.int64) for split, some in given.items()}, tuple(classes)
+def _column(path: str, tables: list[_Table]) -> np.ndarray | list[str | None]:
+    """Return the labels of a split, as whole numbers (N,) or as texts; without labels, -1 for each row."""
+    parts: list[Any] = []
+    for one in tables:
+        if one.labels is None:
+            return np.full(sum(one.rows for one in tables), -1, np.int64)
+        column = one.labels
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        try:
+            whole = pa.types.is_integer(column.type)
+            parts.append(column.cast(pa.int64()).fill_null(-1).to_numpy() if whole else column.to_pylist())
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{one.path}: labels must be below 2 ** 63: {reason(error)}") from None
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return [None if one is None else str(one) for part in parts for one in part]
 
 
 def _columns_of(schemas: Sequence[tuple[Path, pa.Schema]]) -> Columns:
@@ -168,8 +177,10 @@ def _columns_of(schemas: Sequence[tuple[Path, pa.Schema]]) -> Columns:
     found = {file: _columns(file, schema) for file, schema in schemas}
     first = next(iter(found))
     for file, columns in found.items():
-        if columns[:3] != found[first][:3]:
-            raise ValueError(f"{file} must have the same columns of images and labels as {first}")
+        if columns[:4] != found[first][:4]:
+            raise ValueError(
+                f"{file} must have the same columns of images and labels, and the same classes, as {first}"
+            )
     return found[first]
 
 
@@ -289,7 +300,7 @@ class _Rows:
 def _parquet(file: Path) -> pq.ParquetFile:
     """Open a Parquet file. Raises ValueError, naming it, if it is none."""
     try:
-        return pq.ParquetFile(file, memory_map=True, pre_buffer=False)
+        return pq.ParquetFile(file, memory_map=False, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as Parquet: {reason(error)}") from None
 

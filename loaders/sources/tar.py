@@ -13,6 +13,7 @@ import numpy as np
 
 from twoview.loaders.checksum import xxh64, xxh64_of
 from twoview.loaders.decode import pread
+from twoview.loaders.files import NUMBER
 from twoview.loaders.kernels import kernel
 from twoview.loaders.reading import OpenFile
 
@@ -20,6 +21,7 @@ BLOCK = 512  # a tar file consists of blocks of so many bytes
 WINDOW = 32 * BLOCK  # bytes that are read at a time, in which there may be more than one header
 MEMBERS = 1 << 14  # maximum number of members that one call of the kernel finds
 SIZE, CHECKSUM, KIND, MAGIC, PREFIX = 124, 148, 156, 257, 345  # where the fields of a header begin
+LONGEST = 1 << 20  # most bytes of an extended header, or of a name
 HIDDEN = np.uint64(0)  # in place of the hash of a suffix, for a name that begins with a dot
 
 
@@ -173,7 +175,7 @@ def _special(file: OpenFile, place: int) -> tuple[int, tuple[int, ...], bytes]:
             raise ValueError(f"there is no header of a member at byte {place:,}")
         kind, start, size = header[KIND : KIND + 1], place + BLOCK, _number(header[SIZE : SIZE + 12])
         if kind in b"0\0" + b"7":
-            size = int(said.get(b"size", size))
+            size = _size_in(said[b"size"]) if b"size" in said else size
             if any(key.startswith(b"GNU.sparse") for key in said):
                 raise ValueError(f"the member at byte {place:,} is a sparse file, which cannot be read")
             if start + size > file.size:
@@ -189,6 +191,8 @@ def _special(file: OpenFile, place: int) -> tuple[int, tuple[int, ...], bytes]:
         if kind == b"S":
             raise ValueError(f"the member at byte {place:,} is a sparse file, which cannot be read")
         content = kind in (b"L", b"K", b"x", b"g")  # only these have content; folders and links have none
+        if content and size > LONGEST:
+            raise ValueError(f"the header at byte {place:,} must have at most {LONGEST:,} bytes, got {size:,}")
         if kind == b"L":  # a long name, as GNU tar stores it
             said[b"path"] = file.read(start, size).tobytes().rstrip(b"\0")
         elif kind == b"x":
@@ -201,7 +205,19 @@ def _special(file: OpenFile, place: int) -> tuple[int, tuple[int, ...], bytes]:
 
 def _number(field: bytes) -> int:
     """Return a number in a header: octal digits, or, as GNU tar writes large ones, bytes after a bit that is set."""
-    return int.from_bytes(field[1:]) if field[0] & 0x80 else int(field.split(b"\0")[0].strip() or b"0", 8)
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:])
+    digits = field.split(b"\0")[0].strip()
+    if digits.strip(b"01234567"):
+        raise ValueError(f"a number in a header must have octal digits, got {digits!r}")
+    return int(digits or b"0", 8)
+
+
+def _size_in(record: bytes) -> int:
+    """Return the size that an extended header gives."""
+    if not NUMBER.fullmatch(record.decode("latin-1")):
+        raise ValueError(f"a size must be a whole number, got {record[:40]!r}")
+    return int(record)
 
 
 def _checks(header: bytes) -> bool:

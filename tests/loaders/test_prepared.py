@@ -158,3 +158,11 @@ def test_transparent_pixels_lie_on_the_background(mode, background, tmp_path):
 def test_a_background_that_is_no_choice_is_named():
     with pytest.raises(ValueError, match="--background must be white or black, got 'red'"):
         Storage(background="red")
+
+
+def test_an_image_too_long_for_a_jpeg_is_named():
+    long = Samples(lambda index: np.zeros((2, 66_000, 3), np.uint8), np.zeros(1, np.int64), "a test")
+    with pytest.raises(
+        ValueError, match="sample 0 of a test must have at most 65,500 pixels per side to become a JPEG"
+    ):
+        prepared(long, Storage(compress=True)).image(0)

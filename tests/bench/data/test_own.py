@@ -244,3 +244,21 @@ def test_a_plan_of_own_data_converts_nothing(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text('base = "quick-cifar10"\nsource = "mine"\ndata = "pets"\nbatch = 8\n')
     assert ok(capsys, "plan", tmp_path / "mine.toml")["batch"] == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.toml", "pets"]
+
+
+def test_images_skipped_before_are_not_skipped_silently(tmp_path):
+    data = folder_of(tmp_path / "pets", {"cat": 5, "dog": 5})
+    (data / "cat" / "broken.png").write_bytes(b"x")
+    assert own.read(small(data, damaged="skip"), tmp_path / "betons").contents.images == {"train": 8, "test": 2}
+    with pytest.raises(
+        ValueError, match=r"1 of the images at .*pets cannot be read, such as cat/broken\.png: skip or mend"
+    ):
+        own.read(small(data), tmp_path / "betons")
+
+
+def test_a_dataset_that_is_named_later_takes_the_place_of_own_images(tmp_path):
+    mine = small(tmp_path / "pets")
+    assert recipes.with_values(mine, {"dataset": "cifar100"}).data == ""
+    (tmp_path / "base.toml").write_text('base = "quick-cifar10"\nsource = "mine"\ndata = "pets"\n')
+    values = recipes.load(str(tmp_path / "base.toml")).model_dump(mode="json", exclude={"base"})
+    assert values["dataset"] == "own:pets"

@@ -4,7 +4,6 @@ A plain folder is the reference: the same files in any other form give the same 
 """
 
 import io
-import json
 import os
 import tarfile
 from collections.abc import Callable
@@ -91,13 +90,13 @@ def test_a_test_folder_without_labels_is_not_used_for_testing(tmp_path):
         put(tmp_path / name, image())
     source = open_source(str(tmp_path))
     assert by_name(source, "test") == {"4.jpg": "cat", "5.jpg": "dog"}
-    assert f"{tmp_path}/test is not used: it has no labels" in source.ignored
+    assert "the split test is not used: it has no labels" in source.ignored
 
 
 def test_a_test_class_that_the_training_images_lack_is_named(tmp_path):
     for name in ("train/cat/1.jpg", "train/dog/2.jpg", "val/cat/4.jpg", "val/horse/5.jpg"):
         put(tmp_path / name, image())
-    with pytest.raises(ValueError, match=r"val/horse must be a class of the training images too, which have 2"):
+    with pytest.raises(ValueError, match=r"val/horse must be a class of the training images too, of 2"):
         open_source(str(tmp_path))
 
 
@@ -351,7 +350,7 @@ def test_a_saved_dataset(tmp_path):
     assert [one.splits["train"].image(i) for i in range(5)] == [image(i) for i in range(5)]
     assert one.classes == several.classes == ("cat", "dog")
     assert several.splits["test"].labels.tolist() == [0, 1] and len(several.splits["train"]) == 5
-    assert several.ignored == (f"{tmp_path}/several/extra is not used",)
+    assert several.ignored == ("the split extra is not used",)
 
 
 def test_a_saved_dataset_without_labels(tmp_path):
@@ -475,7 +474,146 @@ def test_a_file_of_another_kind_is_refused_with_what_can_be_read(tmp_path):
         open_source(str(put(tmp_path / "photo.jpg", image())))
 
 
-def test_what_is_found_stands_in_json(tmp_path):
+# --- what a review found
+
+
+def splits_of(source: Source) -> dict[str, list[str]]:
+    """Return split -> class names of its samples, "" without a label."""
+    return {
+        split: [source.classes[label] if label >= 0 else "" for label in samples.labels]
+        for split, samples in source.splits.items()
+    }
+
+
+@pytest.mark.parametrize("form", ["parquet", "tar", "saved"])
+def test_of_several_splits_for_testing_the_first_with_labels_is_used(form, tmp_path):
+    labels = {"train": ["cat", "dog"], "test": [None, None], "validation": ["dog"]}
+    for split, some in labels.items():
+        if form == "parquet":
+            frame = pd.DataFrame({"image": [image()] * len(some), "label": pd.array(some, dtype="string")})
+            frame.to_parquet(tmp_path / f"{split}-0.parquet")
+        elif form == "tar":
+            files = {f"{i}.jpg": image(i) for i in range(len(some))}
+            tar_of(tmp_path / f"{split}-0.tar", files | {f"{i}.cls": one.encode() for i, one in enumerate(some) if one})
+    if form == "saved":
+        number = {"cat": 0, "dog": 1, None: -1}
+        parts = {
+            split: hub.Dataset.from_dict(
+                {"picture": [{"bytes": image(), "path": None}] * len(some), "kind": [number[one] for one in some]},
+                features=FEATURES,
+            )
+            for split, some in labels.items()
+        }
+        hub.DatasetDict(parts).save_to_disk(tmp_path)
+    source = open_source(str(tmp_path))
+    assert splits_of(source) == {"train": ["cat", "dog"], "test": ["dog"]}
+    assert "the split test is not used: it has no labels" in source.ignored
+
+
+def test_shards_in_folders_of_splits_are_of_these_splits(tmp_path):
+    tar_of(tmp_path / "train" / "000.tar", {"a.jpg": image(), "b.jpg": image()})
+    tar_of(tmp_path / "val" / "000.tar", {"a.jpg": image()})
+    assert {split: len(one) for split, one in open_source(str(tmp_path)).splits.items()} == {"train": 2, "test": 1}
+
+
+def test_a_stray_table_or_shard_among_images_is_ignored_and_said(tmp_path):
     for name in ("cat/1.jpg", "dog/2.jpg"):
         put(tmp_path / name, image())
-    assert json.dumps(open_source(str(tmp_path)).classes)
+    tar_of(tmp_path / "old.tar", {"a.jpg": image()})
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "cat" / "metadata.parquet")
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog") and len(source.splits["train"]) == 2
+    assert f"ignored: 2 files without the suffix of an image, such as {tmp_path}/cat/metadata.parquet" in source.ignored
+
+
+def test_classes_in_another_order_are_refused(tmp_path):
+    rows(2, FEATURES).to_parquet(tmp_path / "train-0.parquet")
+    other = hub.Features(picture=hub.Image(), kind=hub.ClassLabel(names=["dog", "cat"]))
+    rows(2, other).to_parquet(tmp_path / "test-0.parquet")
+    with pytest.raises(ValueError, match=r"and the same classes, as"):
+        open_source(str(tmp_path))
+
+
+def test_of_two_training_folders_the_other_is_never_tested_on(tmp_path):
+    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "training/cat/3.jpg", "training/dog/4.jpg", "test/cat/5.jpg"):
+        put(tmp_path / name, image())
+    source = open_source(str(tmp_path))
+    assert by_name(source) == {"1.jpg": "cat", "2.jpg": "dog"} and by_name(source, "test") == {"5.jpg": "cat"}
+    assert "the split training is not used" in source.ignored
+
+
+@pytest.mark.parametrize("kind", [b"0", b"g", b"x", b"L"])
+@pytest.mark.timeout(60)
+def test_a_size_that_is_no_octal_number_ends_at_once(kind, tmp_path):
+    path = tar_of(tmp_path / "a.tar", {"1.jpg": image(), "2.jpg": image()})
+    content = bytearray(path.read_bytes())
+    content[124:136], content[156:157] = b"-0000001000\0", kind
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"a\.tar is not a tar file, or is damaged: a number in a header must have octal"
+    ):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(
+    ("label", "error"),
+    [
+        (30_000_000, "the largest label must be at most 1,000,000, got 30,000,000"),
+        (-2, "labels must be 0 or more, or -1 for none, got -2"),
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "parquet", "tar"])
+def test_labels_that_number_no_classes_are_refused_in_every_form(form, label, error, tmp_path):
+    path = tmp_path / f"a.{form}"
+    if form == "csv":
+        put(tmp_path / "1.jpg", image())
+        path.write_text(f"1.jpg,{label}\n")
+    elif form == "parquet":
+        pd.DataFrame({"image": [image()], "label": [label]}).to_parquet(path)
+    else:
+        tar_of(path, {"1.jpg": image(), "1.cls": str(label).encode()})
+    with pytest.raises(ValueError, match=error):
+        open_source(str(path))
+
+
+def test_minus_one_is_no_label_in_every_form(tmp_path):
+    for name in ("1.jpg", "2.jpg"):
+        put(tmp_path / name, image())
+    listed = put(tmp_path / "a.csv", b"1.jpg,-1\n2.jpg,10\n")
+    shard = tar_of(tmp_path / "a.tar", {"1.jpg": image(), "1.cls": b"-1", "2.jpg": image(), "2.cls": b"10"})
+    pd.DataFrame({"image": [image()] * 2, "label": [-1, 10]}).to_parquet(tmp_path / "a.parquet")
+    for path in (listed, shard, tmp_path / "a.parquet"):
+        source = open_source(str(path))
+        assert source.splits["train"].labels.tolist() == [-1, 10] and len(source.classes) == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("state.json", "{}", "must have a list of data files, got None"),
+        (
+            "state.json",
+            '{"_data_files": [{"filename": "../x.arrow"}]}',
+            r"must name files in this folder, got '../x.arrow'",
+        ),
+        ("dataset_dict.json", '{"splits": 3}', "must have a list of splits, got 3"),
+        ("dataset_dict.json", '{"splits": ["../train"]}', "must have a split named train, got ../train"),
+    ],
+)
+def test_a_saved_dataset_with_odd_descriptions_is_refused(name, content, error, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=error):
+        open_source(str(tmp_path))
+
+
+def test_integers_of_several_widths_are_labels(tmp_path):
+    for number, kind in enumerate((np.int32, np.int64)):
+        frame = pd.DataFrame({"image": [image()], "label": np.array([number], kind)})
+        frame.to_parquet(tmp_path / f"{number}.parquet")
+    assert open_source(str(tmp_path)).splits["train"].labels.tolist() == [0, 1]
+
+
+def test_a_line_that_csv_cannot_read_is_refused(tmp_path):
+    listed = put(tmp_path / "list.csv", b'"' + b"x" * 200_000 + b'",1\n')
+    with pytest.raises(ValueError, match=r"list\.csv must be a list in CSV: field larger than field limit"):
+        open_source(str(listed))
