@@ -44,9 +44,9 @@ class Published:
 def load(spec: str, arch: str | None = None, layout: str | None = None) -> Published:
     """Load the encoder that `spec` names.
 
-    spec: torchvision:NAME, torchvision:NAME.WEIGHTS or timm:NAME for the weights published there, which are downloaded
-    unless they are on this machine already; checkpoint:FILE for any other file, which must be in the safetensors
-    format, or written by torch.save with tensors and plain values only.
+    spec: torchvision:NAME, torchvision:NAME.WEIGHTS, timm:NAME or timm:NAME.WEIGHTS for the weights published there,
+    which are downloaded unless they are on this machine already; checkpoint:FILE for any other file, which must be in
+    the safetensors format, or written by torch.save with tensors and plain values only.
     arch: the architecture of the weights in that file, as torchvision:NAME or timm:NAME. layout: the code base with
     whose key names the file was written (see `twoview.methods.key_layouts`); recognized by default.
     Raises ValueError if the spec, architecture or layout is unknown, or if keys are missing or unexpected; OSError,
@@ -105,7 +105,7 @@ def _from_timm(name: str) -> Published:
     import timm
     from timm.data.config import resolve_model_data_config
 
-    check_known(name)
+    _check_known(name)
     file = timm.get_pretrained_cfg(name)
     source = "any known address"
     if file and (file.hf_hub_id or file.url):
@@ -160,7 +160,7 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
     if kind == "timm":
         import timm
 
-        check_known(name)
+        _check_known(name)
         module: Any = timm.create_model(name, pretrained=False, num_classes=0)
         return module, module.default_cfg["input_size"][-1], isinstance(module, timm.models.ResNet)
     if kind == "torchvision":
@@ -174,6 +174,15 @@ def _built(arch: str) -> tuple[nn.Module, int, bool]:
         setattr(module, head, nn.Identity())
         return module, getattr(module, "image_size", 224), isinstance(module, models.ResNet)
     raise ValueError(f"--arch must be torchvision:NAME or timm:NAME, got {arch}")
+
+
+def _check_known(name: str) -> None:
+    """Raise ValueError, with the nearest known names, if timm has no such model.
+
+    name: NAME or NAME.WEIGHTS. A name with a slash, such as hf-hub:OWNER/NAME, is on a hub, and is not checked.
+    """
+    if "/" not in name:
+        check_known(name.partition(".")[0])
 
 
 def _give_cifar_stem(module: nn.Module, layout: Layout) -> None:

@@ -378,6 +378,26 @@ def test_a_wrong_option_is_named(spec, options, complaint):
         encoders.load(spec, **options)
 
 
+@pytest.mark.parametrize("arch", ["timm:vit_tiny_patch16_224.augreg_in21k", "timm:vit_tiny_patch16_224"])
+def test_the_arch_of_a_file_may_have_the_name_of_weights(arch, tmp_path):
+    source = timm.create_model("vit_tiny_patch16_224")
+    torch.save(source.state_dict(), tmp_path / "them.pth")
+    source.reset_classifier(0)
+    same_features(encoders.load(f"checkpoint:{tmp_path / 'them.pth'}", arch), source.eval(), 224)
+
+
+@pytest.mark.parametrize("name", ["test_vit.r160_in1k", "test_vit", "hf-hub:timm/test_vit.r160_in1k"])
+def test_weights_of_timm_are_asked_for_by_their_whole_name(name, monkeypatch):
+    create, asked = timm.create_model, []
+
+    def offline(wanted, pretrained, num_classes):
+        asked.append((wanted, pretrained))
+        return create("test_vit", num_classes=num_classes)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    assert encoders.load(f"timm:{name}").dim == 64 and asked == [(name, True)]
+
+
 def test_a_wrong_arch_is_named(tmp_path, sources):
     torch.save(named("", sources[RESNET]), tmp_path / "them.pth")
     with pytest.raises(ValueError, match="--arch must be torchvision:NAME or timm:NAME, got resnet18"):
