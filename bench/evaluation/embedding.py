@@ -24,6 +24,7 @@ from twoview.bench.evaluation import encoders, judging
 from twoview.bench.evaluation.encoders import Published
 from twoview.bench.evaluation.probing import BATCH, extracted
 from twoview.bench.measurement.environment import version
+from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.errors import reason
 from twoview.loaders.files import whole_file
 from twoview.methods.normalize import Normalize
@@ -85,8 +86,19 @@ def describe(encoder: Published, images: Images, precision: Precision) -> dict[s
         },
         "precision": precision,
         "images": images.path,
-        "data": {part.split: f"{part.file.index:016x}" for part in images.parts},
+        "data": {part.split: _identity(part, images.classes) for part in images.parts},
     }
+
+
+def _identity(part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return what decides the rows of a split: how many, the hash of its beton, and an XXH64 of all names in the rows.
+
+    Images may be renamed, and damaged ones left out, without a change of the beton.
+    """
+    count, samples = len(part.file), part.file.samples
+    names = "\0".join([*map(part.name, range(count)), *classes]).encode("utf-8", "surrogateescape")
+    hashed = xxh64_of(names, b"" if samples is None else samples.astype("<i8"))
+    return {"images": count, "hash": f"{part.file.index:016x}", "names": f"{hashed:016x}"}
 
 
 def embed(encoder: Published, images: Images, out: Path, options: Options) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
+from tests.support.betons import damaged_beton
+from twoview.bench.config.experiment import build_method
+from twoview.bench.config.recipe import parse
 from twoview.bench.evaluation import neighbors
 from twoview.bench.evaluation.neighbors import search, spread, thumbnail
 from twoview.cli import run
+from twoview.methods import checkpoint
 
 CPU = torch.device("cpu")
 TINY = """
@@ -139,3 +144,46 @@ def test_from_a_folder_of_photographs_to_a_page_in_three_commands(photographs, t
     (tmp_path / "new" / "features.parquet").write_text("no Parquet")
     assert run([*words[:-6], "--out", "new"]) == 2
     assert "new/features.parquet cannot be read as Parquet" in capsys.readouterr().err
+
+
+@pytest.fixture
+def untrained(tmp_path, monkeypatch):
+    """A checkpoint in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    recipe = {"name": "tiny", **tomllib.loads(TINY)}
+    del recipe["data"]
+    recipe |= {"dataset": "cifar10"}
+    method = build_method(parse(recipe, "here")).state_dict()
+    checkpoint.save(tmp_path / "run" / "checkpoints" / "tiny.pt", {"recipe": recipe, "method": method, "epoch": 1})
+    return "run/checkpoints/tiny.pt"
+
+
+OTHERS = (
+    "features.parquet must hold the features of {} by tiny-seed0, got those of {} by tiny-seed0, or of earlier ones"
+)
+
+
+def test_features_without_the_damaged_images_are_not_those_of_all(untrained, photographs, tmp_path, capsys):
+    damaged_beton(photographs, tmp_path / "damaged.beton", {3}, 20)
+    words = ["neighbors", untrained, "damaged.beton", "--out", "page", "--queries", "2", "--k", "2"]
+    assert run([*words, "--on-error", "skip"]) == 0
+    capsys.readouterr()
+    assert run(words) == 2
+    assert OTHERS.format("damaged.beton", "damaged.beton") in capsys.readouterr().err
+    assert run([*words, "--on-error", "skip"]) == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [("a/4.jpg", "a/5.jpg"), ("b", "c")])
+def test_features_with_earlier_names_of_images_or_classes_are_not_used(
+    before, after, untrained, photographs, tmp_path, capsys
+):
+    for number, name in enumerate(("a/1", "a/2", "a/3", "a/4", "b/1", "b/2")):
+        path = tmp_path / "pets" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photographs.content(number).tobytes())
+    words = ["neighbors", untrained, "pets", "--out", "page", "--queries", "2", "--k", "2"]
+    assert run(words) == 0
+    capsys.readouterr()
+    (tmp_path / "pets" / before).rename(tmp_path / "pets" / after)
+    assert run(words) == 2
+    assert OTHERS.format("pets", "pets") in capsys.readouterr().err
