@@ -20,7 +20,7 @@ from twoview.bench.config import assran2023, experiment, recipe
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
 from twoview.bench.config.recipe import Recipe
-from twoview.bench.data import betons
+from twoview.bench.data import betons, own
 from twoview.bench.dataloader import rates, targets
 from twoview.bench.dataloader.targets import ConvertWork, LoaderWork
 from twoview.bench.evaluation import judging, reconstructions
@@ -247,7 +247,8 @@ def _tuned(one: Recipe[Any], place: Place, trials: int) -> Recipe[Any]:
         return one
     from twoview.bench.training import search  # imported here because it needs optuna, which may not be installed
 
-    first, folder = one.model_copy(update={"seed": 0}), place.checkpoints.parent / "search" / one.name
+    first = own.read(one.model_copy(update={"seed": 0}), place.betons)
+    folder = place.checkpoints.parent / "search" / one.name
     study = search.open_study(first, folder)
     search.run(first, study, folder, trials, place)
     best = search.outcome(study)["best"]

@@ -25,9 +25,9 @@ from optuna.trial import Trial, TrialState
 from twoview.bench.config import experiment, starts
 from twoview.bench.config.differences import check_same
 from twoview.bench.config.experiment import Place
-from twoview.bench.config.recipe import Recipe, check_schedule, dataset_of, with_values
+from twoview.bench.config.recipe import ABOUT, Recipe, check_schedule, dataset_of, parse, with_values
 from twoview.bench.config.search_space import Search, scale
-from twoview.bench.data import betons, own
+from twoview.bench.data import betons
 from twoview.bench.evaluation.probing import in_turn
 from twoview.bench.runtime.locks import alone, can_lock
 from twoview.bench.runtime.progress import console, progress
@@ -48,12 +48,15 @@ LOCK_SECONDS = 30  # after which a lock of the study's file counts as abandoned;
 def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     """Open the study of a recipe in `folder`, or create it.
 
-    Raises ValueError if the recipe has no settings to search, or if the study in the folder belongs to another recipe.
+    recipe: with what is in its own data, see `own.read`, so that trials of other images are not mixed with these.
+    Raises ValueError if the recipe has no settings to search, if its own data have not been read, or if the study in
+    the folder belongs to another recipe.
     """
     if not recipe.search.ranges:
         raise ValueError(
             f'{recipe.name} has no [search.ranges]: list the settings to search, as in "optim.lr" = [0.01, 1, "log"]'
         )
+    dataset_of(recipe)  # raises if own data have not been read
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = str(folder / "study.journal")
@@ -73,9 +76,22 @@ def open_study(recipe: Recipe[Any], folder: Path) -> optuna.Study:
     if theirs is None:
         study.set_user_attr("recipe", mine)
     else:
-        check_same(mine, theirs, str(folder), "use another --out")
+        check_same(mine, _completed(theirs, recipe, folder), str(folder), "use another --out")
     _fail_the_killed(study, folder)
     return study
+
+
+def _completed(stored: dict[str, Any], recipe: Recipe[Any], folder: Path) -> dict[str, Any]:
+    """Return the settings that a study stores, with the defaults of the keys that are newer than the study.
+
+    recipe: gives the keys that a study does not store. Raises ValueError if a stored setting is no longer valid.
+    """
+    # `settings` leaves out where a file with a hash is, and a dataset of own images is known only with its contents.
+    backbone = {"checkpoint": stored["backbone"].get("sha256", ""), **stored["backbone"]}
+    values = recipe.model_dump(mode="json", include=ABOUT) | stored
+    theirs = parse(values | {"backbone": backbone, "dataset": recipe.dataset}, str(folder))
+    search = theirs.search.model_dump(mode="json")
+    return {**theirs.settings(), "dataset": stored["dataset"], "search": search}
 
 
 def _fail_the_killed(study: optuna.Study, folder: Path) -> None:
@@ -120,11 +136,11 @@ def _done(study: optuna.Study) -> int:
 def run(recipe: Recipe[Any], study: optuna.Study, folder: Path, trials: int, place: Place) -> None:
     """Run trials until the study in `folder` has `trials` of them, including trials of other processes.
 
+    recipe: the one with which the study was opened.
     If several processes search together, each one except the first may add one trial too many. A group of values with
     which training breaks down is a failed trial, not an error. Raises ValueError, naming the key, if a range contains a
     value that the recipe does not accept.
     """
-    recipe = own.read(recipe, place.betons)
     check_schedule(with_values(recipe, {"epochs": _epochs(recipe)}), f"{recipe.name}: search.epochs")
     # Try the ends of each range, or all of its choices, before any training begins.
     for key, values in recipe.search.ranges.items():

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from twoview.bench.config import recipe as recipes
 from twoview.bench.config.experiment import place_of
 from twoview.bench.config.views import as_toml
+from twoview.bench.data import own
 from twoview.bench.training import search as searching
 from twoview.commands.numbers import at_least
 from twoview.commands.output import show
@@ -40,8 +41,10 @@ def run(
     at_least(1, trials=trials)
     start = recipes.load(recipe)
     folder = out or Path("out/search") / start.name
+    place = place_of(folder, betons, data_root)
+    start = own.read(start, place.betons)
     study = searching.open_study(start, folder)
-    searching.run(start, study, folder, trials, place_of(folder, betons, data_root))
+    searching.run(start, study, folder, trials, place)
     result = searching.outcome(study)
     result["plot"] = str(plot(result, start.search, folder / "search.svg"))
     lines = [", ".join(f"{count} {state}" for state, count in result["trials"].items() if count)]

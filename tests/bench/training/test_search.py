@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import optuna
 import pytest
+from PIL import Image
 
 from twoview.bench.config import recipe
 from twoview.bench.config.experiment import Place
@@ -192,6 +194,40 @@ def test_a_study_of_another_recipe_is_an_error(tiny):
     ):
         search.open_study(other, tiny / "out")
     search.open_study(start, tiny / "out")
+
+
+def test_a_study_of_other_images_of_the_same_name_is_an_error(tiny, monkeypatch, capsys):
+    for number in range(12):
+        path = tiny / "pets" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 30), (20 * number, 0, 0)).save(path)
+    (tiny / "tiny.toml").write_text(TINY.replace('dataset = "fashion-mnist"', 'data = "pets"'))
+    monkeypatch.chdir(tiny)
+    monkeypatch.setattr(search, "held_out_accuracy", lambda *_: 50.0)
+    words = ["search", "tiny.toml", "--out", "out", "--json", "--trials"]
+    assert run([*words, "1"]) == 0 and run([*words, "2"]) == 0
+    Image.new("RGB", (30, 30), (0, 0, 99)).save(tiny / "pets" / "a" / "0.png")
+    assert run([*words, "3"]) == 2
+    assert re.search(r"dataset must be 'own:pets-\w{8}' as in out, got 'own:pets-\w{8}'", capsys.readouterr().err)
+
+
+def test_a_study_does_not_begin_before_its_images_are_read(tiny):
+    start = recipe.parse({**recipe.load(str(tiny / "tiny.toml")).model_dump(mode="json"), "data": "pets"}, "tiny")
+    with pytest.raises(ValueError, match="tiny: the images at pets must be read first"):
+        search.open_study(start, tiny / "out")
+
+
+@pytest.mark.parametrize("start_from", [{}, {"checkpoint": "encoder.pt", "sha256": "0" * 64}])
+def test_a_study_of_an_earlier_version_lacks_newer_keys_and_continues(tiny, start_from):
+    """They have their defaults: another value is a difference."""
+    values = recipe.load(str(tiny / "tiny.toml")).model_dump(mode="json")
+    start = recipe.parse(values | {"backbone": values["backbone"] | start_from}, "tiny")
+    study = search.open_study(start, tiny / "out")
+    stored = study.user_attrs["recipe"]
+    study.set_user_attr("recipe", {key: stored[key] for key in stored if key not in ("accumulate", "normalize")})
+    search.open_study(start, tiny / "out")
+    with pytest.raises(ValueError, match=r"^accumulate must be 1 as in .*, got 2: use another --out$"):
+        search.open_study(start.model_copy(update={"accumulate": 2}), tiny / "out")
 
 
 def test_integer_ranges_give_integers():
