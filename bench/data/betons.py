@@ -50,6 +50,15 @@ def dataset_beton(
     return file
 
 
+def test_or_train(dataset: datasets.Dataset, folder: Path, root: Path | None) -> tuple[datasets.Split, beton.Beton]:
+    """Return the split whose images show what an encoder does, and open its beton file as `dataset_beton` does.
+
+    It is the test split, or the train split if there is no other, as for images without labels.
+    """
+    split: datasets.Split = "test" if "test" in dataset.sizes else "train"
+    return split, dataset_beton(dataset, split, folder, root)
+
+
 def _check_origin(file: beton.Beton, dataset: datasets.Dataset, split: datasets.Split, root: Path | None) -> None:
     """Raise ValueError unless the file says that it was converted from the dataset's split as it is now.
 

@@ -29,7 +29,8 @@ GAP = 2  # pixels between images
 def write(path: Path, place: Place, folder: Path) -> Path | None:
     """Write FOLDER/RUN.png for a checkpoint of MAE and return its path; return None for any other method.
 
-    The figure shows images of the test split, the patches that the encoder saw, and the reconstructions.
+    The figure shows images of the test split (of the train split if there is no other), the patches that the encoder
+    saw, and the reconstructions.
     """
     state = checkpoint.load(path)
     recipe = parse(state["recipe"], str(path))
@@ -38,9 +39,11 @@ def write(path: Path, place: Place, folder: Path) -> Path | None:
     method: Any = trained_method(recipe, state["method"], path).eval()
     if isinstance(method, Online):
         method = method.method
-    file = betons.dataset_beton(dataset_of(recipe), "test", place.betons, place.root)
-    indices, views = chosen(file.labels, 0, SHOWN), presets.preset("eval", recipe.size)
-    with Loader(file, views, SHOWN, masks=method.masks, indices=indices, seed=recipe.seed, shuffle=False) as loader:
+    _, file = betons.test_or_train(dataset_of(recipe), place.betons, place.root)
+    indices, views = chosen(file.labels, 0, min(SHOWN, len(file))), presets.preset("eval", recipe.size)
+    with Loader(
+        file, views, len(indices), masks=method.masks, indices=indices, seed=recipe.seed, shuffle=False
+    ) as loader:
         batch = next(loader.epoch(0))
     out = folder / f"{run_name(recipe)}.png"
     with whole_file(out) as temporary:

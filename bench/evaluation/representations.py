@@ -72,8 +72,7 @@ def measure(path: Path, place: Place, options: Options) -> Representation:
     """
     encoder, recipe = judging.trained_encoder(path)
     dataset = dataset_of(recipe)
-    split = "test" if "test" in dataset.sizes else "train"
-    file = betons.dataset_beton(dataset, split, place.betons, place.root)
+    split, file = betons.test_or_train(dataset, place.betons, place.root)
     indices = chosen(file.labels, 0, min(options.images, len(file)))
     if dataset.classes:
         indices = labeled(file, indices)

@@ -11,6 +11,7 @@ from PIL import Image
 from twoview.bench import evidence
 from twoview.bench.config.experiment import Place, build_method, normalize_for
 from twoview.bench.config.recipe import load, parse
+from twoview.bench.data import own
 from twoview.bench.evaluation import reconstructions
 from twoview.loaders import masks
 from twoview.methods import checkpoint
@@ -73,6 +74,19 @@ def test_a_checkpoints_image_is_next_to_the_evidence_and_on_the_page(online, bet
     html = write_report(folder, tmp_path / "report").files["index.html"].read_text()
     (address,) = re.findall(r'<img src="([^"]+)"', html)
     assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == drawn.read_bytes()
+
+
+def test_images_without_labels_are_those_of_the_train_split_also_if_they_are_few(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        Image.new("RGB", (28, 28), (50 * number, 0, 0)).save(tmp_path / "photos" / f"{number}.png")
+    place = Place(tmp_path / "betons", tmp_path, None)
+    recipe = own.read(small(data=str(tmp_path / "photos"), probe={}), place.betons)
+    state = {"epoch": 2, "recipe": recipe.model_dump(mode="json"), "method": build_method(recipe).state_dict()}
+    checkpoint.save(tmp_path / "small.pt", state)
+    drawn = np.asarray(Image.open(reconstructions.write(tmp_path / "small.pt", place, tmp_path / "evidence")))
+    assert drawn.shape == (98 * 3 - 2, 98 * 5 - 2, 3)
+    assert [int(drawn[48, 98 * number + 48, 0]) for number in range(5)] == [0, 50, 100, 150, 200]
 
 
 def test_other_methods_have_no_image(tmp_path):
