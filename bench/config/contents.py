@@ -3,18 +3,32 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from twoview.loaders.datasets import Dataset, Samples, Split
+from twoview.loaders.limits import CLASSES
 from twoview.methods.settings import Settings, Text
 
 LONGEST_NAME = 40  # maximum number of characters of a path in the name of own data
+
+
+def _are_few_enough(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names. Raises ValueError if there are more classes than allowed."""
+    if fault := CLASSES.fault(len(classes)):
+        raise ValueError(fault)
+    return classes
+
+
+ClassNames = Annotated[tuple[Text, ...], AfterValidator(_are_few_enough)]
 
 
 class Contents(Settings):
     """The `[contents]` table: what `twoview train` found in the recipe's `data`. It is not written by hand."""
 
     name: Text  # own:NAME-HASH, which stands for the dataset in records and tables
-    classes: tuple[str, ...]  # names of the classes, in the order of the labels; empty if there are no labels
+    classes: ClassNames  # names of the classes, in the order of the labels; empty if there are no labels
     images: dict[str, int]  # split -> number of images
     hashes: dict[str, Text]  # split -> XXH64 in hex, which identifies the images and labels of its beton file
     held_out: bool  # whether the test images are a part of the images in `data`, chosen class by class

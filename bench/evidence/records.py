@@ -40,7 +40,7 @@ from twoview.bench.evidence.claims import Claim, Verdict
 from twoview.bench.evidence.quantities import KINDS, Kind, Quantity
 from twoview.bench.measurement.environment import Environment, environment
 from twoview.loaders import limits
-from twoview.loaders.limits import VALUES
+from twoview.loaders.limits import CLASSES, VALUES
 from twoview.methods.settings import Text
 
 DEPTH = 20  # how deep tables may be nested; our records need 7
@@ -98,9 +98,16 @@ def _is_drawable(number: float) -> float:
 
 
 def _is_free(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table that may hold anything, if it is not too large."""
+    """Return a table that may hold anything, if it is not too large.
+
+    The names of classes in a recipe's `contents` have a limit of their own.
+    """
     bounded(table)
-    VALUES.check(_values_in(table), "the table")
+    contents = table.get("contents")
+    classes = contents.get("classes") if isinstance(contents, dict) else None
+    names = len(classes) if isinstance(classes, list | tuple) else 0
+    CLASSES.check(names, "contents.classes")
+    VALUES.check(_values_in(table) - names, "the table")
     return table
 
 

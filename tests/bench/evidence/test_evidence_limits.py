@@ -110,6 +110,23 @@ def test_a_value_above_its_limit_is_named(examples, tmp_path, key, value, says):
         read(path)
 
 
+def test_the_names_of_classes_have_a_limit_of_their_own(examples, tmp_path, monkeypatch):
+    """Images in as many classes as ImageNet-21k has can be trained on, and have a record."""
+    names = [f"n{number:08}" for number in range(21_841)]
+    path = tmp_path / f"{examples['run']['name']}.json"
+    path.write_text(json.dumps(put(examples["run"], "recipe.contents", {"classes": names})))
+    assert read(path).recipe["contents"]["classes"] == names
+    path.write_text(json.dumps(put(examples["run"], "recipe.contents", {"classes": [names]})))
+    with pytest.raises(ValueError, match=r"at most 10,000 values.*TWOVIEW_MAX_VALUES"):
+        read(path)
+    path.write_text(json.dumps(put(examples["run"], "recipe.contents", {"classes": names})))
+    monkeypatch.setenv("TWOVIEW_MAX_CLASSES", "21840")
+    with pytest.raises(
+        ValueError, match=r"contents\.classes must have at most 21,840 classes, got 21,841; .*MAX_CLASSES"
+    ):
+        read(path)
+
+
 def test_a_limit_can_be_raised(examples, tmp_path, monkeypatch):
     path = tmp_path / f"{examples['run']['name']}.json"
     path.write_text(json.dumps(put(examples["run"], "recipe.source", "s" * 20_001)))
