@@ -70,7 +70,6 @@ PIXELS = Limit("TWOVIEW_MAX_PIXELS", 178_956_970, "pixels")  # in an image; abov
 SAMPLES = Limit("TWOVIEW_MAX_SAMPLES", 1_000_000_000, "samples")  # in a beton file
 FIELD_BYTES = Limit("TWOVIEW_MAX_FIELD_BYTES", 2**31, "bytes")  # in one field of one sample, by the file's header
 CHECKPOINT_BYTES = Limit("TWOVIEW_MAX_CHECKPOINT_BYTES", 2**36, "bytes")  # in all tensors of a checkpoint, unpacked
-CLASSES = Limit("TWOVIEW_MAX_CLASSES", 1_000_000, "classes")  # of your own images
 WIDTH = Limit("TWOVIEW_MAX_WIDTH", 2**17, "features")  # in one layer, by the recipe; DINO's heads have 2^16
 NAME = Limit("TWOVIEW_MAX_NAME", 100, "characters")  # in the name of a recipe, dataset, record, peer or suite
 TEXT = Limit("TWOVIEW_MAX_TEXT", 20_000, "characters")  # in any other text of a record or recipe
