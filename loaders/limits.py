@@ -84,5 +84,5 @@ LIST_BYTES = Limit("TWOVIEW_MAX_LIST_BYTES", 2**30, "bytes")  # in a file that l
 UNPACKED = Limit("TWOVIEW_MAX_UNPACKED", 100, "bytes for each byte of the archive")  # about 10 in archives of text
 RECORD_BYTES = Limit("TWOVIEW_MAX_RECORD_BYTES", 2**28, "bytes")  # in a record; one of two million steps has 80 million
 VALUES = Limit("TWOVIEW_MAX_VALUES", 10_000, "values")  # in a record's tables without a schema, such as its recipe
-CLASSES = Limit("TWOVIEW_MAX_CLASSES", 1_000_000, "classes")  # in own images; ImageNet-21k has 21,841
+CLASSES = Limit("TWOVIEW_MAX_CLASSES", 1_000_000, "classes")  # of your own images; ImageNet-21k has 21,841
 PICTURE_BYTES = Limit("TWOVIEW_MAX_PICTURE_BYTES", 2**24, "bytes")  # in an image file, which is embedded in a page
