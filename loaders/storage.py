@@ -30,12 +30,9 @@ class Storage:
             raise ValueError(f"--quality must be 1 to 95, got {self.quality}")
 
     def rule(self) -> str:
-        """Return in a sentence how images of other formats than JPEG are stored."""
-        if not self.compress:
-            return "images that are not JPEGs are stored as pixels"
-        return (
-            f"images that are not JPEGs are stored as pixels up to 256 x 256, or else as JPEG of quality {self.quality}"
-        )
+        """Return in a sentence how images are stored that cannot keep their bytes."""
+        others = "images that are not upright JPEGs in RGB or gray are stored as pixels"
+        return f"{others} up to 256 x 256, or else as JPEG of quality {self.quality}" if self.compress else others
 
 
 PLAIN = Storage()

@@ -72,7 +72,7 @@ def _front_matter(subject: Exported, found: Sequence[Result]) -> ModelCardData:
         library_name=subject.library,
         pipeline_tag="image-feature-extraction",
         tags=["self-supervised-learning", recipe.method.name, "twoview"],
-        datasets=[recipe.dataset],
+        datasets=None if recipe.data else [recipe.dataset],
         model_name=subject.name if found else None,
         eval_results=[
             EvalResult(

@@ -14,7 +14,7 @@ from twoview.bench.runtime.locks import alone
 from twoview.loaders import checks, datasets
 from twoview.loaders.limits import THREADS
 from twoview.loaders.prepared import prepared
-from twoview.loaders.sources import Source, open_source
+from twoview.loaders.sources import TAKEN, Source, open_source
 from twoview.loaders.storage import PLAIN, Storage
 
 
@@ -108,13 +108,11 @@ def _opened(
         samples = named.find(root, split)
         return samples, f"{source}: {len(samples):,} {split} images", (), dataset_origin(named, split)
     if is_beton(source):
-        raise ValueError(
-            f"{source} must be a source of images, and a beton is read as it is, for example by train --data"
-        )
+        raise ValueError(f"{source} must be {TAKEN}; a .beton file needs no conversion, `train --data` takes it")
     try:
         opened: Source = open_source(source)
     except FileNotFoundError as error:
-        if Path(source).name != source:
+        if Path(source).name != source or Path(source).exists():
             raise
         datasets.dataset(source)  # raises an error with the names of datasets that are similar
         raise error

@@ -41,11 +41,11 @@ class OwnData(Dataset):
     """Your own images as a dataset. data, test_data: where they are, see `Recipe`. contents: what was found there."""
 
     data: str
-    test_data: str
+    test_data: str | None
     contents: Contents
 
 
-def own_data(data: str, test_data: str, contents: Contents) -> OwnData:
+def own_data(data: str, test_data: str | None, contents: Contents) -> OwnData:
     """Return the images at `data` as a dataset."""
 
     def read(_: object, split: Split) -> Samples:
@@ -61,7 +61,7 @@ def own_data(data: str, test_data: str, contents: Contents) -> OwnData:
         statistics="measured on the training images",
         layout=(),
         license="not stated",
-        origin=data,
+        origin="images of your own",
         read=read,
         data=data,
         test_data=test_data,

@@ -101,8 +101,10 @@ class Recipe(Settings, Generic[M]):
     inferred: Annotated[Text, tyro.conf.Suppress] = ""  # values that the source does not give, and their origin
     base: Annotated[Text, tyro.conf.Suppress] = ""  # recipe that has all other keys; a path is relative to this file
     dataset: str = ""  # see `twoview list datasets`
-    data: str = ""  # your own images instead: a folder, .beton, list, Parquet, tar shards, hf:NAME or saved `datasets`
-    test_data: str = ""  # labeled images to test on; by default those that `data` has, or else a fifth of each class
+    data: Annotated[str, Field(min_length=1)] | None = (
+        None  # your own images instead: a folder, .beton, list, Parquet, tar shards, hf:NAME or saved `datasets`
+    )
+    test_data: Annotated[str, Field(min_length=1)] | None = None  # labeled images to test on; see docs/your-data.md
     contents: Annotated[Contents | None, tyro.conf.Suppress] = None  # what was found in `data`
     normalize: Literal["dataset", "imagenet"] = "dataset"  # whose channel mean and standard deviation to normalize by
     views: Views  # preset of crops and augmentations, see `twoview list views`, or a table that changes one
@@ -144,7 +146,7 @@ class Recipe(Settings, Generic[M]):
         if not isinstance(values, dict) or not isinstance(data := values.get("data"), str) or not data:
             return values
         if data.startswith("hf:"):
-            return values | {"dataset": data, "data": "", "contents": None}
+            return values | {"dataset": data, "data": None, "contents": None}
         contents = values.get("contents")
         name = (
             contents.get("name") if isinstance(contents, dict) else getattr(contents, "name", f"own:{own_name(data)}")
@@ -328,7 +330,7 @@ def with_values(recipe: Recipe[Any], values: Mapping[str, Any]) -> Recipe[Any]:
         return recipe
     changed = recipe.model_dump(mode="json")
     if "dataset" in values and "data" not in values:
-        changed |= {"data": "", "test_data": "", "contents": None}  # the dataset takes the place of own images
+        changed |= {"data": None, "test_data": None, "contents": None}  # the dataset takes the place of own images
     for key, value in values.items():
         *tables, last = key.split(".")
         if tables[:1] == ["views"]:  # a table of changes, which has any key only if it is changed

@@ -54,6 +54,7 @@ def read(recipe: Recipe[Any], folder: Path) -> Recipe[Any]:
     if not found.classes:
         _check_no_labels(recipe)
     contents = contents_of(recipe.data, found, recipe.size)
+    say(f"{contents.name}: {in_words(contents)}")
     paths = {key: str(Path(path).absolute()) for key in ("data", "test_data") if (path := getattr(recipe, key))}
     values = {**recipe.model_dump(mode="json"), **paths, "contents": contents.model_dump(mode="json")}
     return with_values(parse(values, recipe.name), _all_of_fewer(recipe, contents))
@@ -64,12 +65,20 @@ def _all_of_fewer(recipe: Recipe[Any], contents: Contents) -> dict[str, int]:
     asked = {
         "train_images": (recipe.train_images, contents.images["train"]),
         "probe.train_images": (recipe.probe.train_images, contents.images["train"]),
-        "probe.test_images": (recipe.probe.test_images, contents.images.get("test", 0)),
     }
+    if "test" in contents.images:
+        asked["probe.test_images"] = recipe.probe.test_images, contents.images["test"]
     fewer = {key: there for key, (count, there) in asked.items() if count > there}
     for key, there in fewer.items():
         say(f"{key}: all {there:,} images are used, since the recipe asks for {asked[key][0]:,}")
     return dict.fromkeys(fewer, 0)
+
+
+def in_words(contents: Contents) -> str:
+    """Return in a sentence how many images there are of what, and which are held out."""
+    counts = " and ".join(f"{count:,} {split} images" for split, count in contents.images.items())
+    held = "; one image in five of each class is held out for testing" if contents.held_out else ""
+    return f"{counts} {f'of {classes_in_words(contents.classes)}' if contents.classes else 'without labels'}{held}"
 
 
 def counted(recipe: Recipe[Any]) -> Recipe[Any]:
@@ -94,7 +103,7 @@ def counted(recipe: Recipe[Any]) -> Recipe[Any]:
     return recipe.model_copy(update={"contents": contents})
 
 
-def dataset_at(data: str, test_data: str, folder: Path, size: int) -> OwnData:
+def dataset_at(data: str, test_data: str | None, folder: Path, size: int) -> OwnData:
     """Return the images at a path as a dataset, converted to betons in `folder`. size: of the views, in pixels."""
     found = opened(data, test_data, folder, "raise")
     return own_data(data, test_data, contents_of(data, found, size))
@@ -132,7 +141,7 @@ def split_of(dataset: OwnData, split: Split, folder: Path, damaged: Damaged = "r
     return file
 
 
-def opened(data: str, test_data: str, folder: Path, damaged: Damaged) -> Opened:
+def opened(data: str, test_data: str | None, folder: Path, damaged: Damaged) -> Opened:
     """Open the images at a path, and those for testing at another if one is given, as betons.
 
     If there are no images for testing but labels, a fifth of each class is held out. folder: where converted betons
@@ -142,6 +151,8 @@ def opened(data: str, test_data: str, folder: Path, damaged: Damaged) -> Opened:
     if test_data:
         others, their_classes, _ = betons_at(test_data, folder, damaged)
         test = others.get("test", others["train"])
+        if test.index == files["train"].index:
+            say(f"the test images at {test_data} are the training images, so accuracies are not of new images")
         return Opened({"train": files["train"], "test": _relabeled(test, test_data, their_classes, classes)}, classes)
     if "test" in files or not classes:
         return Opened(files, classes)

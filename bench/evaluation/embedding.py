@@ -163,6 +163,6 @@ def check_same(path: Path, about: dict[str, Any]) -> None:
         raise ValueError(f"{path} cannot be read as Parquet: {reason(error)}") from None
     if any(found.get(key) != about[key] for key in IDENTITY):
         raise ValueError(
-            f"{path} must hold the features of {about['images']} by {about['encoder']}, got those of "
-            f"{found.get('images')} by {found.get('encoder')}, or of earlier ones: delete it, or use another folder"
+            f"{path} must hold the features of {about['images']} by {about['encoder']} as they are "
+            f"now, got those of {found.get('images')} by {found.get('encoder')}: delete it, or use another folder"
         )

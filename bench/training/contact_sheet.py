@@ -40,7 +40,8 @@ def write(recipe: Recipe[Any], place: Place, folder: Path, images: int) -> Path:
     """
     recipe = own.read(recipe, place.betons)
     file = betons.dataset_beton(dataset_of(recipe), "train", place.betons, place.root, damaged=recipe.damaged)
-    drawn = sheet(columns(recipe, file, images))
+    batch = min(recipe.batch, len(experiment.train_images(recipe, file.labels)))  # fewer images make a sheet, too
+    drawn = sheet(columns(recipe.model_copy(update={"batch": batch, "accumulate": 1}), file, images))
     out = folder / f"{run_name(recipe)}-views.png"
     with whole_file(out) as temporary:
         drawn.save(temporary, "png")

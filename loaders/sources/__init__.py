@@ -12,11 +12,11 @@ from braceexpand import braceexpand
 from twoview.loaders.sources import folders, lists, shards, tables
 from twoview.loaders.sources.source import Source
 
-__all__ = ["SUFFIXES", "Source", "open_source"]
+__all__ = ["SUFFIXES", "TAKEN", "Source", "open_source"]
 
 SUFFIXES = {".parquet", ".tar", *lists.SUFFIXES}  # of files that `open_source` opens
 TAKEN = (
-    "a folder of images, a .beton file, a list of image files (.txt, .csv), Parquet files, tar shards of WebDataset, "
+    "a folder of images, a list of image files (.txt, .csv), Parquet files, tar shards of WebDataset, "
     "or a folder that the library `datasets` saved"
 )
 

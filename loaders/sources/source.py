@@ -65,7 +65,9 @@ class Source:
         counts = " and ".join(f"{len(samples):,} {split} images" for split, samples in self.splits.items())
         if not self.classes:
             return f"{self.path}: {self.kind}, {counts} without labels"
-        return f"{self.path}: {self.kind}, {counts} of {classes_in_words(self.classes)}"
+        without = sum(int((samples.labels < 0).sum()) for samples in self.splits.values())
+        some = f", {without:,} of them without a label" if without else ""
+        return f"{self.path}: {self.kind}, {counts} of {classes_in_words(self.classes)}{some}"
 
 
 def classes_in_words(classes: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ def run(
     layout: str | None = None,
     dataset: tuple[str, ...] = (),
     data: str | None = None,
-    test_data: str = "",
+    test_data: str | None = None,
     transfer: bool = False,
     probes: tuple[str, ...] = judging.PROBES,
     size: int | None = None,

@@ -258,7 +258,31 @@ def test_images_skipped_before_are_not_skipped_silently(tmp_path):
 
 def test_a_dataset_that_is_named_later_takes_the_place_of_own_images(tmp_path):
     mine = small(tmp_path / "pets")
-    assert recipes.with_values(mine, {"dataset": "cifar100"}).data == ""
+    assert recipes.with_values(mine, {"dataset": "cifar100"}).data is None
     (tmp_path / "base.toml").write_text('base = "quick-cifar10"\nsource = "mine"\ndata = "pets"\n')
     values = recipes.load(str(tmp_path / "base.toml")).model_dump(mode="json", exclude={"base"})
     assert values["dataset"] == "own:pets"
+
+
+def test_odd_paths_are_refused_in_a_sentence(tmp_path, capsys):
+    data = folder_of(tmp_path / "pets", {"cat": 5, "dog": 5})
+    assert "data must have at least 1 character" in refused(capsys, "train", "quick-cifar10", "--data", "")
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no image" in refused(capsys, "convert", tmp_path / "empty", tmp_path / "x.beton")
+    image = data / "cat" / "000.png"
+    assert "a .beton file needs no conversion" in refused(capsys, "convert", image, tmp_path / "x.beton")
+    own.read(small(data, test_data=str(data)), tmp_path / "betons")
+    assert "pets are the training images, so accuracies are not of new images" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_what_is_trained_on_is_said(tmp_path, capsys):
+    own.read(small(folder_of(tmp_path / "pets", {"cat": 5, "dog": 5})), tmp_path / "betons")
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "8 train images and 2 test images of 2 classes (cat, dog); one image in five of each class is held out" in said
+    )
+    own.read(small(folder_of(tmp_path / "photos", {"": 9})), tmp_path / "betons")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "9 train images without labels" in said and "probe.test_images" not in said

@@ -468,7 +468,7 @@ def test_a_path_with_nothing_there_is_named(path, tmp_path):
 
 
 def test_a_file_of_another_kind_is_refused_with_what_can_be_read(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.zip must be a folder of images, a \.beton file, a list of image files"):
+    with pytest.raises(ValueError, match=r"a\.zip must be a folder of images, a list of image files"):
         open_source(str(put(tmp_path / "a.zip", b"PK")))
     with pytest.raises(ValueError, match=r"photo\.jpg must be a folder of images"):
         open_source(str(put(tmp_path / "photo.jpg", image())))
