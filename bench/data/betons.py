@@ -30,7 +30,7 @@ def dataset_beton(
     dataset.
     """
     if isinstance(dataset, OwnData):
-        return own.split_of(dataset, split, folder, damaged)
+        return own.split_of(dataset, split, folder)
     dataset.check(split)
     name = dataset.name
     path = folder / f"{name}-{split}.beton"

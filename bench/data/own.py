@@ -124,12 +124,13 @@ def contents_of(data: str, found: Opened, size: int) -> Contents:
     )
 
 
-def split_of(dataset: OwnData, split: Split, folder: Path, damaged: Damaged = "raise") -> Beton:
+def split_of(dataset: OwnData, split: Split, folder: Path) -> Beton:
     """Return the beton of a split of your own images.
 
     Raises ValueError if they have no such split, or if they are not the images that `dataset.contents` describes.
     """
-    found, wanted = opened(dataset.data, dataset.test_data, folder, damaged), dataset.contents
+    # Whether images were skipped was decided when the contents were read, and the hash tells if they are the same.
+    found, wanted = opened(dataset.data, dataset.test_data, folder, "skip"), dataset.contents
     if split not in found.files:
         raise ValueError(f"{dataset.data} has no images for testing: give labeled ones with --test-data")
     file = found.files[split]
@@ -169,10 +170,12 @@ def held_out(labels: np.ndarray) -> np.ndarray:
     labels: int64 (N,). Returns bool (N,), always the same for the same labels.
     """
     order = shuffled(len(labels), SEED, 0)
+    order = order[labels[order] >= 0]
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, in random order within a class
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(starts, counts)
     chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels[labels >= 0]):
-        members = order[labels[order] == label]
-        chosen[members[: max(len(members) // TESTED, int(len(members) > 1))]] = True
+    chosen[order[rank < np.repeat(np.maximum(counts // TESTED, counts > 1), counts)]] = True
     return chosen
 
 

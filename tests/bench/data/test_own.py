@@ -249,7 +249,9 @@ def test_a_plan_of_own_data_converts_nothing(tmp_path, capsys):
 def test_images_skipped_before_are_not_skipped_silently(tmp_path):
     data = folder_of(tmp_path / "pets", {"cat": 5, "dog": 5})
     (data / "cat" / "broken.png").write_bytes(b"x")
-    assert own.read(small(data, damaged="skip"), tmp_path / "betons").contents.images == {"train": 8, "test": 2}
+    recipe = own.read(small(data, damaged="skip"), tmp_path / "betons")
+    assert recipe.contents.images == {"train": 8, "test": 2}
+    assert len(own.split_of(recipes.dataset_of(recipe), "test", tmp_path / "betons")) == 2, "for the probes"
     with pytest.raises(
         ValueError, match=r"1 of the images at .*pets cannot be read, such as cat/broken\.png: skip or mend"
     ):
