@@ -7,9 +7,7 @@ or the tar shards of WebDataset. A file does one of them each. A beton needs non
 import glob
 from pathlib import Path
 
-from braceexpand import braceexpand
-
-from twoview.loaders.sources import folders, lists, shards, tables
+from twoview.loaders.sources import folders, lists, shards
 from twoview.loaders.sources.source import Source
 
 __all__ = ["SUFFIXES", "TAKEN", "Source", "open_source"]
@@ -32,6 +30,8 @@ def open_source(path: str) -> Source:
         return _in_folder(found[0])
     kinds = {one.suffix.lower() for one in found}
     if kinds == {".parquet"}:
+        from twoview.loaders.sources import tables  # here, since a machine that only measures need not have pyarrow
+
         return tables.open_parquet(path, found)
     if kinds == {".tar"}:
         return shards.open_shards(path, found)
@@ -44,6 +44,8 @@ def _files(path: str) -> list[Path]:
     """Return the folder, the file or the files that a path or a pattern names. All of several are files."""
     if Path(path).exists():
         return [Path(path)]
+    from braceexpand import braceexpand  # here for the same reason
+
     try:
         named = list(braceexpand(path))
     except ValueError:  # braces that are not closed
@@ -57,6 +59,8 @@ def _files(path: str) -> list[Path]:
 
 def _in_folder(folder: Path) -> Source:
     """Return what a folder holds: a saved dataset, images, or else Parquet files or tar shards."""
+    from twoview.loaders.sources import tables
+
     if tables.is_saved(folder):
         return tables.open_saved(folder)
     try:

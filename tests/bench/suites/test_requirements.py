@@ -15,8 +15,8 @@ from twoview.loaders import turbojpeg
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "twoview"
-# Imported only by functions that the suite does not call, for betons of Hugging Face's datasets.
-NOT_CALLED = {"datasets"}
+# Imported only by functions that the suite does not call, for Hugging Face's datasets and for images of one's own.
+NOT_CALLED = {"datasets", "braceexpand"}
 # In a fresh interpreter: which of our files `twoview suite gpu` loads, and which packages it should not load.
 LOADED = f"""
 import sys
