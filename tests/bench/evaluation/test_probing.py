@@ -207,6 +207,6 @@ def test_every_probe_on_a_miniature_of_every_dataset(encoder, name, tmp_path, mo
     code, result, err = probe(*words)
     assert code == 0, err
     row = result["datasets"][name]
-    assert row["missing"] is None and len(row["probes"]) == 7
+    assert row["missing"] is None and len(row["probes"]) == 8
     for one in row["probes"].values():
         assert 0 <= one["interval"][0] <= one["top1"] <= one["interval"][1] <= 100
