@@ -36,6 +36,7 @@ from twoview.loaders.files import whole_file
 from twoview.loaders.limits import FIELD_BYTES, SAMPLES
 from twoview.loaders.names import shown
 from twoview.loaders.reading import OpenFile
+from twoview.loaders.samplers import spread
 
 VERSION = 2
 JPEG, RAW = 0, 1  # ffcv.fields.rgb_image.IMAGE_MODES
@@ -339,7 +340,7 @@ def _identity(opened: OpenFile, metadata: np.ndarray, table: np.ndarray) -> int:
 
     It covers the metadata, and with them the labels, where the samples are, and the last bytes of some of them.
     """
-    some = table[np.unique(np.linspace(0, len(table) - 1, SOME).round().astype(np.int64))]
+    some = table[spread(len(table), SOME)]
     ends = (some["ptr"] + some["size"]).astype(np.int64)
     lengths = np.minimum(some["size"], LAST).astype(np.int64)
     last = [opened.read(int(end - length), int(length)) for end, length in zip(ends, lengths, strict=True)]

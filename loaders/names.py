@@ -1,6 +1,7 @@
 """Names given by users and files: looked up among the known names, and checked before they become part of a path."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from typing import TypeVar
@@ -51,6 +52,11 @@ def quoted(name: object) -> str:
     """Return the name as Python's repr writes it, cut if it is long."""
     text = repr(name)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text that can be encoded: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def shown(name: str) -> str:

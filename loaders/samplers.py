@@ -22,6 +22,11 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
+def spread(count: int, some: int) -> np.ndarray:
+    """Return at most `some` of the numbers 0 .. count - 1, spread evenly from the first to the last, int64 (N,)."""
+    return np.unique(np.linspace(0, count - 1, some).round().astype(np.int64))
+
+
 def positions(order: Any, count: int) -> np.ndarray:
     """Return a given order as int64 (N,). Raises ValueError unless it has only positions from 0 to count - 1."""
     given = np.asarray(order)

@@ -47,6 +47,15 @@ def seeded() -> None:
     seed()
 
 
+@pytest.fixture
+def one_thread():
+    """oneDNN sums gradients in the order in which threads finish, and a forked child would wait for torch's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def write_beton(path: Path, samples: datasets.Samples, count: int) -> Beton:
     for _ in beton.write(path, count, samples.stored):
         pass

@@ -10,7 +10,7 @@ import numpy as np
 from twoview.bench.data.conversion import convert as write
 from twoview.bench.data.conversion import dataset_origin, is_beton, source_origin
 from twoview.bench.runtime.cores import cpu_count
-from twoview.bench.runtime.locks import alone
+from twoview.bench.runtime.locks import to_write
 from twoview.loaders import checks, datasets
 from twoview.loaders.limits import THREADS
 from twoview.loaders.prepared import prepared
@@ -82,9 +82,7 @@ def convert(
         raise ValueError(f"on_error must be raise or skip, got {on_error!r}")
     if not str(source):
         raise ValueError("source must be the name of a dataset, or a path, got ''")
-    with alone(path, "the file"):
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} already exists: to overwrite it, use --force (force=True in Python)")
+    with to_write(path, force):
         root = datasets.data_root(None if data_root is None else Path(data_root))
         samples, found, ignored, origin = _opened(str(source), split, root)
         storage = Storage(background, max_resolution, quality, compress=str(origin["dataset"]).startswith("own:"))

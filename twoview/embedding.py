@@ -8,7 +8,7 @@ from typing import Literal
 from twoview.bench.evaluation import embedding
 from twoview.bench.evaluation.embedding import Options
 from twoview.bench.evaluation.probing import BATCH
-from twoview.bench.runtime.locks import alone
+from twoview.bench.runtime.locks import to_write
 from twoview.loaders import checks, limits
 from twoview.methods.precision import Precision
 
@@ -70,9 +70,7 @@ def embed(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be raise or skip, got {on_error!r}")
     options = Options(arch, layout, momentum, device, batch, precision, on_error)
-    with alone(file, "the file"):
-        if file.exists() and not force:
-            raise FileExistsError(f"{file} already exists: to overwrite it, use --force (force=True in Python)")
+    with to_write(file, force):
         folder = None if betons is None else Path(betons)
         subject, images = embedding.opened(str(encoder), str(path), folder, file.parent, options)
         embedding.embed(subject, images, file, options)

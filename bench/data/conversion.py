@@ -1,6 +1,5 @@
 """Writing samples to a beton file (FFCV's format) with a progress bar, and what the file says about itself."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from twoview.bench.config.contents import own_name
 from twoview.bench.runtime.escapes import on_one_line
 from twoview.bench.runtime.progress import console, progress
 from twoview.loaders import beton, datasets
+from twoview.loaders.names import printable
 from twoview.loaders.sources import SUFFIXES, Source
 
 NAMED = 1000  # maximum number of names of skipped images that a file keeps
@@ -30,7 +30,7 @@ def convert(
 
     # The file's metadata. It is made at the end, when it is known which images were skipped.
     def about() -> dict[str, Any]:
-        names = [_text(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
+        names = [printable(samples.relative[number]) if samples.files else str(number) for number in skipped or ()]
         about = {"listing": samples.listing(), "left_out": len(names), "left_out_names": names[:NAMED]}
         return {**(origin or {}), **about, "left_out_numbers": [*(skipped or ())]}
 
@@ -42,11 +42,6 @@ def convert(
 def say(text: str) -> None:
     """Print a text on one line, with control characters escaped."""
     console.print(on_one_line(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def _text(name: str) -> str:
-    """Return the name of a file in printable form: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def dataset_origin(dataset: datasets.Dataset, split: datasets.Split) -> dict[str, Any]:

@@ -65,8 +65,7 @@ def images_at(path: str, folder: Path, damaged: Damaged) -> Images:
     files, classes, source = own.betons_at(path, folder, damaged)
     if source is None:
         return Images(path, (_of_beton(files["train"], damaged),), classes)
-    splits = sorted(files, key=lambda split: split != "train")
-    return Images(path, tuple(_of_source(source, split, files[split]) for split in splits), classes)
+    return Images(path, tuple(_of_source(source, split, file) for split, file in files.items()), classes)
 
 
 def _of_beton(file: Beton, damaged: Damaged) -> Part:

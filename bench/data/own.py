@@ -19,15 +19,15 @@ from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.datasets import IMAGENET_MEAN, IMAGENET_STD, Split
 from twoview.loaders.loader import Loader
 from twoview.loaders.prepared import prepared
-from twoview.loaders.samplers import shuffled
+from twoview.loaders.samplers import shuffled, spread
 from twoview.loaders.sources import Source, open_source
 from twoview.loaders.sources.source import classes_in_words, numbered
 from twoview.loaders.storage import Storage
 
 MEASURED = 5000  # maximum number of training images on which mean and standard deviation are measured
 TESTED = 5  # one image in so many of each class is for testing, if there are no images for it
-STORAGE = Storage(compress=True)
 SEED = 0  # of the choice of these images
+STORAGE = Storage(compress=True)
 Damaged = Literal["raise", "skip"]
 
 
@@ -184,7 +184,7 @@ def statistics(file: Beton, size: int) -> tuple[tuple[float, float, float], tupl
 
     size: side of these views, in pixels. At most MEASURED images are used, from all parts of the file.
     """
-    chosen = np.unique(np.linspace(0, len(file) - 1, MEASURED).round().astype(np.int64))
+    chosen = spread(len(file), MEASURED)
     counts = torch.zeros(3, 256, dtype=torch.int64)
     views = presets.preset("eval", size)
     with Loader(file, views, 64, indices=chosen, shuffle=False, drop_last=False, threads=cpu_count()) as loader:

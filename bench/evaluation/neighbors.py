@@ -18,6 +18,7 @@ from twoview.bench.evaluation.embedding import ROWS
 from twoview.bench.evaluation.probing import KNN_MIB
 from twoview.loaders.names import shown
 from twoview.loaders.reference import decode
+from twoview.loaders.samplers import spread
 from twoview.methods.probes.nearest import nearest
 
 SIDE = 256  # longer side of a thumbnail, in pixels: twice that on the page, for dense screens
@@ -71,11 +72,6 @@ def search(file: Path, queries: int, named: Sequence[str], k: int, device: torch
     others = np.argsort(row == query[:, None], axis=1, kind="stable")[:, :k]
     row, cosine = np.take_along_axis(row, others, 1), np.take_along_axis(cosine, others, 1)
     return Neighbors(about["encoder"], about["images"], path, label, query, row, cosine)
-
-
-def spread(count: int, queries: int) -> np.ndarray:
-    """Return the numbers of some of `count` images, int64 (Q,), spread evenly from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, queries).round().astype(np.int64))
 
 
 def _named(path: Sequence[str], named: Sequence[str], images: str) -> np.ndarray:

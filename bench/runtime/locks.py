@@ -51,6 +51,15 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
+def to_write(path: Path, force: bool) -> Iterator[None]:
+    """Hold the lock of a file that the block writes. Raises FileExistsError if it exists and `force` is not set."""
+    with alone(path, "the file"):
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} already exists: to overwrite it, use --force (force=True in Python)")
+        yield
+
+
+@contextmanager
 def _locked(path: Path, what: str, lock: Path) -> Iterator[None]:
     """Hold the system's lock on the hidden file `lock`, which says who holds it."""
     lock.parent.mkdir(parents=True, exist_ok=True)

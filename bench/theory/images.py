@@ -18,6 +18,7 @@ from twoview.bench.evaluation.representations import Representation
 from twoview.bench.evidence.claims import Claim, Scatter, percent, verdict
 from twoview.bench.training import train
 from twoview.loaders import datasets
+from twoview.loaders.samplers import spread
 
 STRONG, WEAK, SUPERVISED = (f"features-alexnet-{kind}" for kind in ("strong", "weak", "supervised"))
 PAPER = "Wen and Li 2021 (ICML, arXiv 2105.15134), Figure {}"
@@ -169,7 +170,7 @@ def _apart(seeds: Sequence[Encoders], settings: str) -> Claim:
 
 def _shown(one: Representation) -> Scatter:
     """Return an evenly chosen part of the points of a t-SNE."""
-    chosen = np.unique(np.linspace(0, len(one.label) - 1, SHOWN).round().astype(int))
+    chosen = spread(len(one.label), SHOWN)
     return Scatter(one.points[chosen, 0], one.points[chosen, 1], one.label[chosen])
 
 

@@ -80,8 +80,8 @@ def train(
     """
     check_schedule(recipe, recipe.name)
     where = chosen_device(device)
-    if not resume and (path := place.checkpoint(recipe)).exists():  # before images are converted
-        raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
+    if not resume:
+        _check_new(place.checkpoint(recipe))  # before images are converted
     with ranks.process_group(where):
         console.quiet = ranks.rank() > 0
         with ranks.first_rank_first():
@@ -102,13 +102,19 @@ def _trained(
     first = os.environ.get("RANK", "0") == "0"  # the first rank writes for all
     with alone(path, "the checkpoint") if first else nullcontext():
         state, recipe = _checkpoint_to_resume(path, recipe) if resume else (None, starts.pinned(recipe))
-        if state is None and path.exists():
-            raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
+        if state is None:
+            _check_new(path)
         if state and "measured" in state and profiler:
             raise ValueError(f"--profile: {path} is trained to the end, so no step is left to profile")
         if not (state and _measured_whole(state)):
             _train(recipe, place, path, state, where, profiler, log)
     return path
+
+
+def _check_new(path: Path) -> None:
+    """Raise FileExistsError if there is a checkpoint already, which must not be overwritten."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists: continue with --resume, or use another --out")
 
 
 def finish(path: Path, place: Place) -> None:
@@ -123,6 +129,7 @@ def finish(path: Path, place: Place) -> None:
     if "measured" not in state and state["epoch"] == recipe.epochs:
         where = chosen_device("auto")
         with ranks.process_group(where), alone(path, "the checkpoint"):
+            console.quiet = ranks.rank() > 0
             _train(recipe, place, path, state, where)
 
 
@@ -142,7 +149,6 @@ def _train(
     if state and (absent := next((key for key in GONE_ON_FROM if state.get(key) is None), None)):
         raise ValueError(f"{path} cannot be resumed: it has no {absent}")
     _check_writable(path.parent)
-    console.quiet = ranks.rank() > 0
     determinism.set_deterministic(recipe.deterministic)
     kind = state["precision"] if state else ranks.gather_objects(precision_for(recipe, where))[0]
     with ranks.first_rank_first():

@@ -13,6 +13,7 @@ import numpy as np
 from twoview.loaders.checksum import xxh64_of
 from twoview.loaders.datasets.samples import Samples
 from twoview.loaders.limits import CLASSES
+from twoview.loaders.names import printable
 
 # What folders and files of a split are called, those to prefer first.
 TRAIN = ("train", "training")
@@ -51,8 +52,7 @@ class Source:
 
         Bytes that are not UTF-8 are escaped.
         """
-        name = self.splits[split].name(index).removeprefix(self._folder)
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
+        return printable(self.splits[split].name(index).removeprefix(self._folder))
 
     @cached_property
     def _folder(self) -> str:

@@ -18,6 +18,7 @@ from twoview.commands.numbers import a_seed, at_least, at_most
 from twoview.commands.output import show
 from twoview.loaders.datasets import Dataset
 from twoview.loaders.limits import BATCH, EPOCHS, PIXELS, REPEATS
+from twoview.methods import checkpoint as checkpoints
 
 
 def run(
@@ -128,7 +129,7 @@ def _judge(
     """Evaluate a checkpoint with its recipe's own probes, dataset and settings."""
     training.finish(checkpoint, place)
     records = [judging.judge(checkpoint, place)]
-    recipe = judging.trained_encoder(checkpoint)[1]  # a record has no paths
+    recipe = recipes.parse(checkpoints.load(checkpoint)["recipe"], str(checkpoint))  # a record has no paths
     if log:
         with closing(loggers.open_logger(log, recipe, checkpoint.parent.parent, go_on=True)) as logger:
             logger.write(loggers.judged(records[0]))

@@ -113,15 +113,6 @@ def test_several_splits_have_a_column_and_rows_are_written_in_parts(encoder, tmp
     assert np.array_equal(np.stack(table.features), matrix(whole))
 
 
-@pytest.fixture
-def one_thread():
-    """A forked child would wait for torch's other threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def killed(after, *words):
     """Embed in a process that is killed by SIGKILL in its batch number `after`."""
     if (child := os.fork()) == 0:

@@ -18,8 +18,9 @@ from tests.support.betons import damaged_beton
 from twoview.bench.config.experiment import build_method
 from twoview.bench.config.recipe import parse
 from twoview.bench.evaluation import neighbors
-from twoview.bench.evaluation.neighbors import search, spread, thumbnail
+from twoview.bench.evaluation.neighbors import search, thumbnail
 from twoview.cli import run
+from twoview.loaders.samplers import spread
 from twoview.methods import checkpoint
 
 CPU = torch.device("cpu")
